@@ -1,0 +1,1 @@
+"""Wrappers that let simulation codes call a trained potential."""

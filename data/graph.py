@@ -1,0 +1,81 @@
+"""One graph type for one or many structures, its labels, and the functions beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class AtomicGraph(NamedTuple):
+    """G structures as one graph of N atoms and E directed edges. Lengths in Å."""
+
+    positions: Tensor  # (N, 3)     float64
+    species: Tensor  # (N,)       index into the model's element list
+    structure: Tensor  # (N,)       which structure an atom belongs to, sorted
+    cell: Tensor  # (G, 3, 3)  float64, rows are lattice vectors; zeros where there is no cell
+    senders: Tensor  # (E,)
+    receivers: Tensor  # (E,)       sorted
+    shifts: Tensor  # (E, 3)     float64, whole lattice translations of the receiver
+
+
+class Labels(NamedTuple):
+    """What DFT says about the G structures of a graph. A missing label is NaN."""
+
+    energy: Tensor  # (G,)       eV, float64
+    forces: Tensor  # (N, 3)     eV/Å, float64
+    stress: Tensor  # (G, 3, 3)  eV/Å³, float64, positive under tension
+
+
+class Batch(NamedTuple):
+    """A graph, its labels, and where each structure stands in the dataset."""
+
+    graph: AtomicGraph
+    labels: Labels
+    index: Tensor  # (G,)       row of the store, for error messages
+
+
+def edge_vectors(graph: AtomicGraph) -> Tensor:
+    """Sender-to-receiver vectors, (E, 3) Å, differentiable in positions and cell."""
+    cell = graph.cell[graph.structure[graph.senders]]
+    translation = torch.einsum("ei,eij->ej", graph.shifts, cell)
+    return graph.positions[graph.receivers] - graph.positions[graph.senders] + translation
+
+
+def atom_counts(graph: AtomicGraph) -> Tensor:
+    """Number of atoms of each structure, (G,)."""
+    return torch.bincount(graph.structure, minlength=graph.cell.shape[0])
+
+
+def join_graphs(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
+    """Several graphs as one, atoms and structures renumbered in order."""
+    atoms = structures = 0
+    shifted = []
+    for graph in graphs:
+        shifted.append(
+            (graph.structure + structures, graph.senders + atoms, graph.receivers + atoms)
+        )
+        atoms += graph.positions.shape[0]
+        structures += graph.cell.shape[0]
+    return AtomicGraph(
+        positions=torch.cat([graph.positions for graph in graphs]),
+        species=torch.cat([graph.species for graph in graphs]),
+        structure=torch.cat([part[0] for part in shifted]),
+        cell=torch.cat([graph.cell for graph in graphs]),
+        senders=torch.cat([part[1] for part in shifted]),
+        receivers=torch.cat([part[2] for part in shifted]),
+        shifts=torch.cat([graph.shifts for graph in graphs]),
+    )
+
+
+def join_batches(batches: Sequence[Batch]) -> Batch:
+    """Several batches as one; the collate function of the data loader."""
+    return Batch(
+        graph=join_graphs([batch.graph for batch in batches]),
+        labels=Labels(
+            *(torch.cat(parts) for parts in zip(*(b.labels for b in batches), strict=True))
+        ),
+        index=torch.cat([batch.index for batch in batches]),
+    )

@@ -1,0 +1,1 @@
+"""Energy models and the pieces they are made of."""

@@ -1,0 +1,65 @@
+"""What a potential is made of, as plain validated values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tesseral.potentials.mixing import ACTIVATIONS, exact_grid_points
+
+
+@dataclass(frozen=True, kw_only=True)
+class PotentialConfig:
+    """Architecture and size of a potential.
+
+    Args:
+        architecture: name of the architecture; ``facet`` is the only one so far.
+        cutoff: distance in Å up to which atoms see each other in one layer.
+        layers: message-passing layers; the range of the model is layers × cutoff.
+        channels: feature channels of each harmonic component.
+        l_max: highest degree of the atoms' spherical-harmonic features.
+        l_max_edge: highest degree of the edges' harmonics; l_max if not given.
+        grid_channels: channels of the mixing on the sphere.
+        grid_points: points of the Lebedev grid; the smallest exact one for ``product`` and 86 for
+            ``silu`` if not given.
+        spline_intervals: intervals of the radial splines between 0 and the cutoff.
+        activation: ``product`` (exactly equivariant) or ``silu`` (to the accuracy of the grid).
+        zbl: add the screened repulsion of the nuclei at short distances.
+    """
+
+    architecture: str = "facet"
+    cutoff: float = 5.0
+    layers: int = 2
+    channels: int = 32
+    l_max: int = 2
+    l_max_edge: int | None = None
+    grid_channels: int = 64
+    grid_points: int | None = None
+    spline_intervals: int = 12
+    activation: str = "product"
+    zbl: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot make a model."""
+        if self.architecture != "facet":
+            raise ValueError(f"architecture {self.architecture!r} is not known; use facet")
+        if not 0 < self.cutoff < 50:
+            raise ValueError(f"cutoff is {self.cutoff} Å; use a positive distance, usually 4 to 6")
+        for name in ("layers", "channels", "l_max", "grid_channels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.spline_intervals < 4:
+            raise ValueError(f"spline_intervals is {self.spline_intervals}; use 4 or more")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation {self.activation!r} is not one of {ACTIVATIONS}")
+
+    @property
+    def edge_degree(self) -> int:
+        """``l_max_edge``, or ``l_max`` where it is not given."""
+        return self.l_max if self.l_max_edge is None else self.l_max_edge
+
+    @property
+    def points(self) -> int:
+        """``grid_points``, or the default of the activation where it is not given."""
+        if self.grid_points is not None:
+            return self.grid_points
+        return exact_grid_points(self.l_max) if self.activation == "product" else 86

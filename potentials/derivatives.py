@@ -1,0 +1,109 @@
+"""Forces and virial from per-atom energies: the one place that calls ``autograd.grad``."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from tesseral.data.graph import AtomicGraph, edge_vectors
+
+
+class Potential(Protocol):
+    """What every architecture provides; see ``facet.Facet``."""
+
+    cutoff: float
+
+    def __call__(
+        self, species: Tensor, vectors: Tensor, senders: Tensor, receivers: Tensor
+    ) -> Tensor:
+        """Energies of the atoms, (N,) eV float64, from edge vectors (E, 3) Å float64."""
+        ...
+
+
+class Prediction(NamedTuple):
+    """What a potential says about the G structures and N atoms of a graph."""
+
+    energy: Tensor  # (G,)       eV, float64
+    atomic_energies: Tensor  # (N,)       eV, float64, sum to the energy
+    forces: Tensor  # (N, 3)     eV/Å, float64
+    virial: Tensor  # (G, 3, 3)  eV, -dE/dε = -V · stress
+
+
+def forces_and_virial(
+    energies: Tensor,
+    vectors: Tensor,
+    senders: Tensor,
+    receivers: Tensor,
+    structure: Tensor,
+    n_structures: int,
+    create_graph: bool,
+) -> tuple[Tensor, Tensor]:
+    """Derivatives of the summed energy with respect to positions and strain.
+
+    Both follow from g = dE/d(vector) alone: an edge pulls its sender by +g and its receiver by -g,
+    and a strain ε changes its vector by ε · vector.
+
+    Args:
+        energies: (N,) eV, a function of ``vectors``.
+        vectors: (E, 3) Å, requires grad.
+        senders: (E,).
+        receivers: (E,).
+        structure: (N,) which structure an atom belongs to.
+        n_structures: G.
+        create_graph: keep the graph, so that a loss of the forces can be differentiated.
+
+    Returns:
+        forces (N, 3) eV/Å and virial (G, 3, 3) eV.
+    """
+    gradient = torch.autograd.grad(
+        [energies.sum()], [vectors], create_graph=create_graph, allow_unused=True
+    )[0]
+    if gradient is None:  # no edges at all
+        gradient = torch.zeros_like(vectors)
+    forces = torch.zeros(energies.shape[0], 3, dtype=vectors.dtype, device=vectors.device)
+    forces = forces.index_add(0, senders, gradient).index_add(0, receivers, -gradient)
+    virial = torch.zeros(n_structures, 3, 3, dtype=vectors.dtype, device=vectors.device)
+    per_edge = -vectors.unsqueeze(2) * gradient.unsqueeze(1)
+    virial = virial.index_add(0, structure[receivers], per_edge)
+    return forces, 0.5 * (virial + virial.transpose(1, 2))
+
+
+def sum_by_structure(values: Tensor, structure: Tensor, n_structures: int) -> Tensor:
+    """Sums (G,) of per-atom values (N,) over the atoms of each structure."""
+    total = torch.zeros(n_structures, dtype=values.dtype, device=values.device)
+    return total.index_add(0, structure, values)
+
+
+def stress_from_virial(virial: Tensor, cell: Tensor) -> Tensor:
+    """Stress (G, 3, 3) eV/Å³, positive under tension; NaN where there is no cell."""
+    volume = torch.linalg.det(cell).abs().view(-1, 1, 1)
+    return torch.where(volume > 0, -virial / volume, torch.full_like(virial, float("nan")))
+
+
+def predict(potential: Potential, graph: AtomicGraph, create_graph: bool = False) -> Prediction:
+    """Energy, forces and virial of every structure of a graph.
+
+    Args:
+        potential: per-atom energy model.
+        graph: positions and cell in float64.
+        create_graph: keep the graph for training; otherwise the result is detached.
+    """
+    n_structures = graph.cell.shape[0]
+    with torch.enable_grad():
+        vectors = edge_vectors(graph).detach().requires_grad_(True)
+        energies = potential(graph.species, vectors, graph.senders, graph.receivers)
+        forces, virial = forces_and_virial(
+            energies,
+            vectors,
+            graph.senders,
+            graph.receivers,
+            graph.structure,
+            n_structures,
+            create_graph,
+        )
+        energy = sum_by_structure(energies, graph.structure, n_structures)
+    if create_graph:
+        return Prediction(energy, energies, forces, virial)
+    return Prediction(energy.detach(), energies.detach(), forces.detach(), virial.detach())

@@ -1,0 +1,143 @@
+"""Facet: spline convolutions and node mixing on the sphere (arXiv 2509.08418, with changes).
+
+Each layer sums the neighbours' features with radial splines and harmonics (equation numbers as in
+docs/theory.md), mixes channels, and lets every atom's field interact with itself on a grid of the
+sphere. The energy is read out after every layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tesseral.potentials.config import PotentialConfig
+from tesseral.potentials.geometry import lengths_and_directions
+from tesseral.potentials.mixing import DegreeLinear, SphereMixing
+from tesseral.potentials.ops.convolution import SplineConvolution, neighbor_table
+from tesseral.potentials.radial import spline_basis
+from tesseral.potentials.readout import EnergyScale, Readout
+from tesseral.potentials.sphere import Harmonics
+from tesseral.potentials.zbl import ZBLRepulsion
+
+
+class FacetLayer(nn.Module):
+    """One round of messages and mixing: (N, M_in, C) to (N, M_out, C)."""
+
+    def __init__(
+        self,
+        config: PotentialConfig,
+        n_species: int,
+        mean_neighbors: float,
+        first: bool,
+        last: bool,
+    ) -> None:
+        """Make the weights; the first layer reads scalars only, the last one keeps scalars only."""
+        super().__init__()
+        l_in = 0 if first else config.l_max
+        l_out = 0 if last else config.l_max
+        channels = config.channels
+        self.n_kept = (min(l_in, l_out) + 1) ** 2
+        self.n_out = (l_out + 1) ** 2
+        self.convolution = SplineConvolution(
+            l_in, config.edge_degree, config.l_max, channels, config.spline_intervals
+        )
+        self.norm = mean_neighbors**-0.5
+        self.message = DegreeLinear(config.l_max, channels, channels)
+        self.skip = DegreeLinear(min(l_in, l_out), channels, channels)
+        self.mixing = SphereMixing(
+            config.l_max,
+            l_out,
+            channels,
+            config.grid_channels,
+            config.points,
+            config.activation,
+            n_species,
+        )
+
+    def forward(
+        self,
+        features: Tensor,
+        species: Tensor,
+        harmonics: Tensor,
+        basis: Tensor,
+        senders: Tensor,
+        table: Tensor,
+    ) -> Tensor:
+        """One layer; see ``SplineConvolution.forward`` for the shapes."""
+        messages = self.convolution(features, harmonics, basis, senders, table) * self.norm
+        messages = self.message(messages)  # (N, M, C)
+        kept = self.skip(features[:, : self.n_kept])
+        field = torch.cat([messages[:, : self.n_kept] + kept, messages[:, self.n_kept :]], dim=1)
+        mixed: Tensor = self.mixing(field, species)
+        return field[:, : self.n_out] + mixed
+
+
+class Facet(nn.Module):
+    """Energy of each atom from its neighbourhood."""
+
+    def __init__(
+        self,
+        config: PotentialConfig,
+        elements: Sequence[int],
+        *,
+        reference_energies: Sequence[float] | None = None,
+        energy_scale: float = 1.0,
+        mean_neighbors: float = 20.0,
+    ) -> None:
+        """Make a potential with random weights (seed with ``torch.manual_seed``).
+
+        Args:
+            config: architecture and size.
+            elements: atomic numbers, in the order of the species index.
+            reference_energies: E0 in eV of each element; zeros if not given.
+            energy_scale: eV for one unit of network output, usually the force RMS × 1 Å.
+            mean_neighbors: mean number of neighbours within the cutoff, normalises the sums.
+        """
+        super().__init__()
+        n_species = len(elements)
+        if reference_energies is None:
+            reference_energies = [0.0] * n_species
+        self.cutoff = config.cutoff
+        self.intervals = config.spline_intervals
+        self.harmonics = Harmonics(config.edge_degree)
+        self.embedding = nn.Parameter(torch.randn(n_species, 1, config.channels))
+        self.layers = nn.ModuleList(
+            FacetLayer(config, n_species, mean_neighbors, i == 0, i == config.layers - 1)
+            for i in range(config.layers)
+        )
+        self.readouts = nn.ModuleList(Readout(config.channels) for _ in range(config.layers))
+        self.scale = EnergyScale(
+            torch.tensor(reference_energies, dtype=torch.float64), energy_scale
+        )
+        self.zbl = ZBLRepulsion(elements) if config.zbl else None
+
+    def forward(
+        self, species: Tensor, vectors: Tensor, senders: Tensor, receivers: Tensor
+    ) -> Tensor:
+        """Atomic energies.
+
+        Args:
+            species: (N,) index into ``elements``.
+            vectors: (E, 3) Å float64, sender to receiver.
+            senders: (E,).
+            receivers: (E,) sorted.
+
+        Returns:
+            (N,) eV, float64.
+        """
+        dtype = self.embedding.dtype
+        radii, directions = lengths_and_directions(vectors)
+        basis = spline_basis(radii, self.cutoff, self.intervals).to(dtype)  # (E, K)
+        harmonics = self.harmonics(directions).to(dtype)  # (E, M)
+        table = neighbor_table(receivers, species.shape[0])
+        features = self.embedding[species]  # (N, 1, C)
+        output = torch.zeros(species.shape[0], dtype=dtype, device=species.device)
+        for layer, readout in zip(self.layers, self.readouts):
+            features = layer(features, species, harmonics, basis, senders, table)
+            output = output + readout(features[:, 0])
+        energies: Tensor = self.scale(output, species)
+        if self.zbl is not None:
+            energies = energies + self.zbl(radii, species, senders, receivers)
+        return energies

@@ -1,0 +1,99 @@
+"""Node-wise operations on features (N, M, C): linear maps by degree and mixing on the sphere."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tesseral.potentials.sphere import degree_sizes, smallest_rule, sphere_grid
+
+ACTIVATIONS = ("product", "silu")
+
+
+class DegreeLinear(nn.Module):
+    """A matrix over channels for each degree l: the equivariant linear map without bias."""
+
+    def __init__(self, l_max: int, channels_in: int, channels_out: int) -> None:
+        """Make weights (l_max + 1, C_in, C_out) that keep the variance of their input."""
+        super().__init__()
+        self.sizes = degree_sizes(l_max)
+        self.weight = nn.Parameter(torch.empty(l_max + 1, channels_in, channels_out))
+        nn.init.normal_(self.weight, std=channels_in**-0.5)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, M, C_in) to (N, M, C_out)."""
+        parts = features.split(self.sizes, dim=1)
+        return torch.cat([part @ self.weight[i] for i, part in enumerate(parts)], dim=1)
+
+
+def exact_grid_points(l_max: int) -> int:
+    """Size of the smallest Lebedev grid on which a product of two fields is exactly equivariant."""
+    return smallest_rule(3 * l_max)
+
+
+class SphereMixing(nn.Module):
+    """Features as functions on the sphere, mixed point by point on a grid, and back to harmonics.
+
+    ``product``: W3 [(W1 f + b_z) ⊙ (W2 f)], a Gaunt tensor product; exactly equivariant, since the
+    grid integrates degree 3 l_max. ``silu``: W3 silu(V silu(W1 f + b_z)), equivariant to the
+    accuracy of the grid only. The weights do not depend on the grid.
+    """
+
+    def __init__(
+        self,
+        l_max_in: int,
+        l_max_out: int,
+        channels: int,
+        grid_channels: int,
+        grid_points: int,
+        activation: str,
+        n_species: int,
+    ) -> None:
+        """Make the weights and the grid.
+
+        Args:
+            l_max_in: highest degree of the features that come in.
+            l_max_out: highest degree of the result.
+            channels: C.
+            grid_channels: channels on the grid.
+            grid_points: number of points of a Lebedev rule.
+            activation: ``product`` or ``silu``.
+            n_species: number of elements; each has its own bias on the grid.
+
+        Raises:
+            ValueError: an unknown activation, or a grid too coarse for an exact product.
+        """
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation {activation!r} is not one of {', '.join(ACTIVATIONS)}")
+        exact = smallest_rule(2 * l_max_in + l_max_out)
+        if activation == "product" and grid_points < exact:
+            raise ValueError(
+                f"product mixing at l_max {l_max_in} is exactly equivariant from {exact} grid "
+                f"points on; grid_points is {grid_points}"
+            )
+        self.product = activation == "product"
+        self.enter = DegreeLinear(l_max_in, channels, grid_channels)
+        self.leave = DegreeLinear(l_max_out, grid_channels, channels)
+        self.bias = nn.Parameter(torch.zeros(n_species, grid_channels))
+        if self.product:
+            self.second = DegreeLinear(l_max_in, channels, grid_channels)
+        else:
+            self.second = nn.Linear(grid_channels, grid_channels)
+        to_grid, from_grid = sphere_grid(grid_points, max(l_max_in, l_max_out))
+        to_grid = to_grid[:, : (l_max_in + 1) ** 2]
+        from_grid = from_grid[: (l_max_out + 1) ** 2]
+        self.register_buffer("to_grid", to_grid.float().contiguous(), persistent=False)
+        self.register_buffer("from_grid", from_grid.float().contiguous(), persistent=False)
+        self.to_grid: Tensor
+        self.from_grid: Tensor
+
+    def forward(self, features: Tensor, species: Tensor) -> Tensor:
+        """(N, M_in, C) and species (N,) to (N, M_out, C)."""
+        values = self.to_grid @ self.enter(features) + self.bias[species].unsqueeze(1)  # (N, P, G)
+        if self.product:
+            values = values * (self.to_grid @ self.second(features))
+        else:
+            values = nn.functional.silu(self.second(nn.functional.silu(values)))
+        mixed: Tensor = self.leave(self.from_grid @ values)
+        return mixed

@@ -1,0 +1,1 @@
+"""Operators with a reference form in plain PyTorch; faster forms plug in here."""

@@ -1,0 +1,48 @@
+"""From invariant features to atomic energies."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Readout(nn.Module):
+    """Energy per atom from its invariant features: a linear map plus a one-hidden-layer MLP."""
+
+    def __init__(self, channels: int) -> None:
+        """Make the weights.
+
+        Args:
+            channels: C.
+        """
+        super().__init__()
+        self.linear = nn.Linear(channels, 1)
+        self.mlp = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, 1))
+
+    def forward(self, scalars: Tensor) -> Tensor:
+        """(N, C) to (N,), in units of the energy scale."""
+        energy: Tensor = self.linear(scalars) + self.mlp(scalars)
+        return energy.squeeze(-1)
+
+
+class EnergyScale(nn.Module):
+    """Atomic energies in eV: reference energy + scale × network output, summed in float64."""
+
+    def __init__(self, reference_energies: Tensor, scale: float) -> None:
+        """Store the constants.
+
+        Args:
+            reference_energies: (S,) eV, one an element.
+            scale: eV for one unit of network output.
+        """
+        super().__init__()
+        self.register_buffer("reference_energies", reference_energies.to(torch.float64))
+        self.register_buffer(
+            "scale", torch.full_like(reference_energies, scale, dtype=torch.float64)
+        )
+        self.reference_energies: Tensor
+        self.scale: Tensor
+
+    def forward(self, outputs: Tensor, species: Tensor) -> Tensor:
+        """(N,) network output and (N,) species to (N,) eV float64."""
+        return self.reference_energies[species] + self.scale[species] * outputs.to(torch.float64)
