@@ -1,0 +1,300 @@
+"""The model file: safetensors weights and a JSON card, no pickle; checked when it is loaded.
+
+Metadata of the file: ``tesseral`` (the card), ``tesseral_probe`` (a small cluster with the energies
+and forces that the model gave when it was saved) and ``tesseral_sha256`` (of card, probe and
+weights).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from tesseral.deploy.card import (
+    DTYPES,
+    FORMAT_VERSION,
+    ModelCard,
+    card_from_json,
+    card_to_json,
+    describe,
+    library_versions,
+)
+from tesseral.deploy.probe import (
+    TOLERANCE,
+    Probe,
+    make_probe,
+    probe_deviation,
+    probe_from_json,
+    probe_to_json,
+)
+from tesseral.potentials.facet import Facet
+
+__all__ = [
+    "FORMAT_VERSION",
+    "ModelCard",
+    "build_potential",
+    "describe",
+    "load_model",
+    "read_card",
+    "save_model",
+    "torch_dtype",
+]
+
+CARD, PROBE, HASH = "tesseral", "tesseral_probe", "tesseral_sha256"
+
+
+def torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """``float32`` or ``float64`` as a torch dtype.
+
+    Raises:
+        ValueError: any other.
+    """
+    if isinstance(dtype, str) and dtype in DTYPES:
+        return DTYPES[dtype]
+    if isinstance(dtype, torch.dtype) and dtype in DTYPES.values():
+        return dtype
+    raise ValueError(f"dtype is {dtype!r}; use float32 or float64")
+
+
+def build_potential(card: ModelCard) -> Facet:
+    """The potential that a card describes, with random weights in the card's dtype.
+
+    The weights come from torch's global generator (``torch.manual_seed``). Their dtype does not
+    follow torch's global default.
+    """
+    potential = Facet(
+        card.config,
+        card.elements,
+        reference_energies=card.reference_energies,
+        energy_scale=card.energy_scale,
+        mean_neighbors=card.mean_neighbors,
+    )
+    if torch_dtype(card.dtype) == torch.float64:
+        return potential.double()
+    # Parameters only: tables and reference energies that are float64 must stay so.
+    for parameter in potential.parameters():
+        parameter.data = parameter.data.float()
+    return potential
+
+
+def save_model(path: str | Path, potential: Facet, card: ModelCard) -> None:
+    """Write a model; an existing file is replaced only by one that has been read back and checked.
+
+    ``dtype`` and ``parameters`` of the card are taken from the potential.
+
+    Args:
+        path: the file, usually ``….safetensors``.
+        potential: on any device.
+        card: what the potential was built from and trained on.
+
+    Raises:
+        ValueError: weights that are not finite, a card that does not describe this potential, or a
+            card that is not JSON.
+        OSError: the file cannot be written.
+    """
+    parameters = list(potential.parameters())
+    name = {value: key for key, value in DTYPES.items()}[torch_dtype(parameters[0].dtype)]
+    card = replace(card, dtype=name, parameters=sum(p.numel() for p in parameters))
+    tensors = {
+        key: value.detach().cpu().contiguous().clone()
+        for key, value in potential.state_dict().items()
+    }
+    for key, value in tensors.items():
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"the weights {key} are not finite (training diverged?); not saved")
+    text = card_to_json(card)
+    probe = _checked_probe(potential, parameters[0].device, card, tensors)
+    probe_text = probe_to_json(probe)
+    digest = _digest(text, probe_text, tensors)
+    metadata = {"format": "pt", CARD: text, PROBE: probe_text, HASH: digest}
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(save(tensors, metadata=metadata))
+            file.flush()
+            os.fsync(file.fileno())
+        load_model(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_model(
+    path: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype | None = None,
+) -> tuple[Facet, ModelCard]:
+    """Read a model onto any device and dtype, wherever it was trained.
+
+    Args:
+        path: file that ``save_model`` wrote.
+        device: ``cpu``, ``cuda``, ``cuda:1`` …
+        dtype: ``float32`` or ``float64``; that of the file if not given.
+
+    Returns:
+        The potential in evaluation mode, and its card (whose dtype is the file's).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a model file of this version, damaged, or computing other numbers here than
+            where it was saved.
+    """
+    place = _checked_device(device)
+    path = Path(path)
+    text, probe_text, digest, tensors = _read(path, weights=True)
+    card = _card(path, text)
+    if digest != _digest(text, probe_text, tensors):
+        raise ValueError(
+            f"{path} is damaged: its content does not match the checksum stored in it; "
+            "copy it again or train again"
+        )
+    target = torch_dtype(card.dtype if dtype is None else dtype)
+    name = {value: key for key, value in DTYPES.items()}[target]
+    try:
+        potential = _filled(replace(card, dtype=name), tensors)
+        probe = probe_from_json(probe_text)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    potential = potential.to(place).eval()
+    deviation = probe_deviation(potential, card, probe, place)
+    exact = name == "float64" and card.dtype == "float64"
+    if not deviation <= TOLERANCE["float64" if exact else "float32"]:
+        raise ValueError(
+            f"{path} was loaded, but gives other energies and forces than when it was saved "
+            f"(relative deviation {deviation:.1e}); it was written with {card.versions}, "
+            f"this is {library_versions()} on {place}: use the versions it was written with"
+        )
+    return potential, card
+
+
+def read_card(path: str | Path) -> ModelCard:
+    """The card of a model file, without reading its weights.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a model file of this version.
+    """
+    path = Path(path)
+    return _card(path, _read(path, weights=False)[0])
+
+
+def _read(path: Path, weights: bool) -> tuple[str, str, str, dict[str, Tensor]]:
+    """Card, probe, checksum and tensors as they stand in the file."""
+    if not path.exists():
+        raise FileNotFoundError(f"there is no model file {path}")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give the model file in it")
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start == b"PK":
+        raise ValueError(
+            f"{path} is a zip archive, as PyTorch checkpoints and TorchScript exports are; give "
+            "the .safetensors file that train-potential fit wrote"
+        )
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()} if weights else {}
+    except (SafetensorError, OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} is not a whole safetensors file ({error}); it may be cut short or of another "
+            "kind: copy it again"
+        ) from None
+    missing = [key for key in (CARD, PROBE, HASH) if key not in metadata]
+    if missing:
+        raise ValueError(
+            f"{path} is a safetensors file without a tesseral card ({', '.join(missing)} missing): "
+            "it was made by another program; give a file that train-potential fit wrote"
+        )
+    return metadata[CARD], metadata[PROBE], metadata[HASH], tensors
+
+
+def _card(path: Path, text: str) -> ModelCard:
+    """The card, with the file's name in any complaint."""
+    try:
+        return card_from_json(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _filled(card: ModelCard, tensors: Mapping[str, Tensor]) -> Facet:
+    """A potential with the given weights, in the card's dtype, on the CPU."""
+    with torch.random.fork_rng(devices=[]):  # loading must not disturb the caller's random numbers
+        potential = build_potential(card)
+    own = potential.state_dict()
+    missing, foreign = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    if missing or foreign:
+        raise ValueError(
+            f"the weights are not those of the architecture in the card; missing: {missing or '-'},"
+            f" not known: {foreign or '-'}"
+        )
+    for key, value in tensors.items():
+        if value.shape != own[key].shape:
+            raise ValueError(
+                f"the weights {key} have shape {tuple(value.shape)}; the architecture in the card "
+                f"needs {tuple(own[key].shape)}"
+            )
+    potential.load_state_dict(dict(tensors))
+    return potential
+
+
+def _checked_probe(
+    potential: Facet, device: torch.device, card: ModelCard, tensors: dict[str, Tensor]
+) -> Probe:
+    """The probe of the potential that the card and the weights make, if it is the one given.
+
+    Some constants (the mean number of neighbours, say) are not among the weights; a card with
+    other values would silently make another model.
+    """
+    mine = _filled(card, tensors)
+    with torch.random.fork_rng(devices=[]):
+        fresh = build_potential(card).state_dict()
+    for key in fresh.keys() - dict(mine.named_parameters()).keys():
+        if not torch.allclose(fresh[key].double(), tensors[key].double(), rtol=1e-6, atol=0):
+            raise ValueError(f"the card does not describe this potential: they differ in {key}")
+        tensors[key] = fresh[key]  # unrounded, should the potential have been cast to float32
+    probe = make_probe(mine, card, torch.device("cpu"))
+    if not bool(torch.isfinite(probe.forces).all()):
+        raise ValueError("the potential's forces are not finite; not saved")
+    deviation = probe_deviation(potential, card, probe, device)
+    if not deviation <= TOLERANCE[card.dtype]:
+        raise ValueError(
+            "the card does not describe this potential: rebuilt from it, the same weights give "
+            f"other energies (relative deviation {deviation:.1e}); check mean_neighbors and config"
+        )
+    return probe
+
+
+def _digest(card: str, probe: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of everything in the file that decides a number."""
+    digest = hashlib.sha256()
+    for text in (card, probe):
+        digest.update(text.encode() + b"\0")
+    for key in sorted(tensors):
+        value = tensors[key]
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}\0".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _checked_device(device: str | torch.device) -> torch.device:
+    """The device, if it is there and can do float64."""
+    try:
+        place = torch.device(device)
+        torch.zeros(1, dtype=torch.float64, device=place)
+    except (RuntimeError, TypeError, AssertionError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"device {str(device)!r} cannot be used ({reason}); use cpu, or cuda where there is one"
+        ) from None
+    return place

@@ -1,0 +1,105 @@
+"""A stored question and its answer, asked again at every load: does this build still agree?"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tesseral.data.graph import AtomicGraph
+from tesseral.deploy.card import ModelCard
+from tesseral.potentials.derivatives import Potential, predict
+
+MAX_ATOMS = 24  # enough for every pair kind of common models, cheap for all
+
+# Largest allowed deviation in units of the energy scale or the largest force. Rounding in float32
+# is some 1e-5, TF32 on a GPU some 1e-3; a wrong path, table or convention is of order one.
+TOLERANCE = {"float32": 1e-2, "float64": 1e-7}
+
+
+class Probe(NamedTuple):
+    """Atomic energies and forces of a small cluster."""
+
+    species: Tensor  # (N,)
+    positions: Tensor  # (N, 3)  Å
+    energies: Tensor  # (N,)    eV
+    forces: Tensor  # (N, 3)  eV/Å
+
+
+def make_probe(potential: Potential, card: ModelCard, device: torch.device) -> Probe:
+    """What ``potential`` says about a cluster of all elements (of the first 24 if more)."""
+    n_atoms = min(max(8, len(card.elements)), MAX_ATOMS)
+    species = torch.arange(n_atoms) % len(card.elements)
+    # Points of a sunflower on growing spheres: irregular, dense within the cutoff, none too close.
+    count = torch.arange(n_atoms, dtype=torch.float64) + 0.5
+    height = 1 - 2 * count / n_atoms
+    angle = math.pi * (1 + 5**0.5) * count
+    ring = (1 - height * height).sqrt()
+    direction = torch.stack([ring * angle.cos(), ring * angle.sin(), height], dim=1)
+    radius = 0.5 * card.config.cutoff * (n_atoms / 8) ** (1 / 3) * (count / n_atoms) ** (1 / 3)
+    positions = (direction * radius.unsqueeze(1)).round(decimals=4)
+    energies, forces = _answer(potential, card.config.cutoff, species, positions, device)
+    return Probe(species, positions, energies, forces)
+
+
+def probe_deviation(
+    potential: Potential, card: ModelCard, probe: Probe, device: torch.device
+) -> float:
+    """Largest deviation from the stored answer, in units of the energy scale or largest force."""
+    energies, forces = _answer(
+        potential, card.config.cutoff, probe.species, probe.positions, device
+    )
+    unit = max(card.energy_scale, float(probe.forces.abs().max()))
+    off = max(
+        float((energies - probe.energies).abs().max()), float((forces - probe.forces).abs().max())
+    )
+    return off / unit if math.isfinite(off) else math.inf
+
+
+def probe_to_json(probe: Probe) -> str:
+    """The probe as strict JSON."""
+    content = {name: value.tolist() for name, value in probe._asdict().items()}
+    return json.dumps(content, allow_nan=False)
+
+
+def probe_from_json(text: str) -> Probe:
+    """The probe that ``probe_to_json`` wrote.
+
+    Raises:
+        ValueError: not such a probe.
+    """
+    try:
+        content = json.loads(text)
+        probe = Probe(
+            torch.tensor(content["species"], dtype=torch.int64),
+            *(torch.tensor(content[name], dtype=torch.float64) for name in Probe._fields[1:]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"the stored probe cannot be read ({error})") from None
+    n_atoms = probe.species.shape[0]
+    if probe.positions.shape != (n_atoms, 3) or probe.forces.shape != (n_atoms, 3):
+        raise ValueError("the stored probe has arrays of the wrong shape")
+    return probe
+
+
+def _answer(
+    potential: Potential, cutoff: float, species: Tensor, positions: Tensor, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Atomic energies (N,) and forces (N, 3) of a cluster, on the CPU."""
+    near = torch.cdist(positions, positions) < cutoff
+    near.fill_diagonal_(False)
+    receivers, senders = near.nonzero(as_tuple=True)
+    graph = AtomicGraph(
+        positions=positions,
+        species=species,
+        structure=torch.zeros_like(species),
+        cell=torch.zeros(1, 3, 3, dtype=torch.float64),
+        senders=senders,
+        receivers=receivers,
+        shifts=torch.zeros(senders.shape[0], 3, dtype=torch.float64),
+    )
+    answer = predict(potential, AtomicGraph(*(part.to(device) for part in graph)))
+    return answer.atomic_energies.cpu(), answer.forces.cpu()
