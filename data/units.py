@@ -75,7 +75,8 @@ def stress_tensor(stress: ArrayLike, order: str = "ase") -> Array:
         scale = max(float(np.abs(tensor).max()), 1e-6)
         if float(np.abs(tensor - tensor.T).max()) > 1e-3 * scale:
             raise ValueError(f"the stress tensor is not symmetric:\n{tensor}")
-        return 0.5 * (tensor + tensor.T)
+        symmetric: Array = 0.5 * (tensor + tensor.T)
+        return symmetric
     if values.shape != (6,):
         raise ValueError(f"a stress has 6 Voigt components or 3 × 3; found shape {values.shape}")
     if order not in VOIGT_ORDERS:

@@ -38,14 +38,12 @@ class FacetLayer(nn.Module):
         l_in = 0 if first else config.l_max
         l_out = 0 if last else config.l_max
         channels = config.channels
-        self.n_kept = (min(l_in, l_out) + 1) ** 2
-        self.n_out = (l_out + 1) ** 2
         self.convolution = SplineConvolution(
             l_in, config.edge_degree, config.l_max, channels, config.spline_intervals
         )
         self.norm = mean_neighbors**-0.5
         self.message = DegreeLinear(config.l_max, channels, channels)
-        self.skip = DegreeLinear(min(l_in, l_out), channels, channels)
+        self.skip = DegreeLinear(l_in, channels, channels)
         self.mixing = SphereMixing(
             config.l_max,
             l_out,
@@ -68,10 +66,13 @@ class FacetLayer(nn.Module):
         """One layer; see ``SplineConvolution.forward`` for the shapes."""
         messages = self.convolution(features, harmonics, basis, senders, table) * self.norm
         messages = self.message(messages)  # (N, M, C)
-        kept = self.skip(features[:, : self.n_kept])
-        field = torch.cat([messages[:, : self.n_kept] + kept, messages[:, self.n_kept :]], dim=1)
+        kept = self.skip(features)
+        if kept.shape[1] < messages.shape[1]:  # the first layer's features are scalars
+            kept = nn.functional.pad(kept, (0, 0, 0, messages.shape[1] - kept.shape[1]))
+        field = messages + kept
         mixed: Tensor = self.mixing(field, species)
-        return field[:, : self.n_out] + mixed
+        result: Tensor = mixed + field[:, : mixed.shape[1]]
+        return result
 
 
 class Facet(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tesseral.potentials.exact import ExactBuffers
 from tesseral.potentials.sphere import degree_sizes, smallest_rule, sphere_grid
 
 ACTIVATIONS = ("product", "silu")
@@ -22,7 +23,7 @@ class DegreeLinear(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, M, C_in) to (N, M, C_out)."""
-        parts = features.split(self.sizes, dim=1)
+        parts = torch.split(features, self.sizes, dim=1)
         return torch.cat([part @ self.weight[i] for i, part in enumerate(parts)], dim=1)
 
 
@@ -31,7 +32,7 @@ def exact_grid_points(l_max: int) -> int:
     return smallest_rule(3 * l_max)
 
 
-class SphereMixing(nn.Module):
+class SphereMixing(ExactBuffers):
     """Features as functions on the sphere, mixed point by point on a grid, and back to harmonics.
 
     ``product``: W3 [(W1 f + b_z) ⊙ (W2 f)], a Gaunt tensor product; exactly equivariant, since the
@@ -76,24 +77,26 @@ class SphereMixing(nn.Module):
         self.enter = DegreeLinear(l_max_in, channels, grid_channels)
         self.leave = DegreeLinear(l_max_out, grid_channels, channels)
         self.bias = nn.Parameter(torch.zeros(n_species, grid_channels))
-        if self.product:
-            self.second = DegreeLinear(l_max_in, channels, grid_channels)
-        else:
-            self.second = nn.Linear(grid_channels, grid_channels)
+        self.second: nn.Module = (
+            DegreeLinear(l_max_in, channels, grid_channels)
+            if self.product
+            else nn.Linear(grid_channels, grid_channels)
+        )
         to_grid, from_grid = sphere_grid(grid_points, max(l_max_in, l_max_out))
         to_grid = to_grid[:, : (l_max_in + 1) ** 2]
         from_grid = from_grid[: (l_max_out + 1) ** 2]
-        self.register_buffer("to_grid", to_grid.float().contiguous(), persistent=False)
-        self.register_buffer("from_grid", from_grid.float().contiguous(), persistent=False)
+        self.register_buffer("to_grid", to_grid.contiguous(), persistent=False)
+        self.register_buffer("from_grid", from_grid.contiguous(), persistent=False)
         self.to_grid: Tensor
         self.from_grid: Tensor
 
     def forward(self, features: Tensor, species: Tensor) -> Tensor:
         """(N, M_in, C) and species (N,) to (N, M_out, C)."""
-        values = self.to_grid @ self.enter(features) + self.bias[species].unsqueeze(1)  # (N, P, G)
+        to_grid = self.to_grid.to(features.dtype)
+        values = to_grid @ self.enter(features) + self.bias[species].unsqueeze(1)  # (N, P, G)
         if self.product:
-            values = values * (self.to_grid @ self.second(features))
+            values = values * (to_grid @ self.second(features))
         else:
             values = nn.functional.silu(self.second(nn.functional.silu(values)))
-        mixed: Tensor = self.leave(self.from_grid @ values)
+        mixed: Tensor = self.leave(self.from_grid.to(features.dtype) @ values)
         return mixed

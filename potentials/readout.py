@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tesseral.potentials.exact import ExactBuffers
+
 
 class Readout(nn.Module):
     """Energy per atom from its invariant features: a linear map plus a one-hidden-layer MLP."""
@@ -25,7 +27,7 @@ class Readout(nn.Module):
         return energy.squeeze(-1)
 
 
-class EnergyScale(nn.Module):
+class EnergyScale(ExactBuffers):
     """Atomic energies in eV: reference energy + scale × network output, summed in float64."""
 
     def __init__(self, reference_energies: Tensor, scale: float) -> None:

@@ -13,6 +13,8 @@ from e3nn import o3
 from scipy.integrate import lebedev_rule
 from torch import Tensor, nn
 
+from tesseral.potentials.exact import ExactBuffers
+
 
 def degree_slice(l: int) -> slice:  # noqa: E741
     """Where the 2l + 1 components of degree l stand among (l_max + 1)²."""
@@ -29,11 +31,11 @@ def coupling(l1: int, l2: int, l3: int) -> Tensor:
 
     With this norm the product of two fields of unit variance per component has unit variance.
     """
-    tensor: Tensor = o3.wigner_3j(l1, l2, l3, dtype=torch.float64)
-    return tensor * (2 * l3 + 1) ** 0.5
+    tensor: Tensor = o3.wigner_3j(l1, l2, l3, dtype=torch.float64) * (2 * l3 + 1) ** 0.5
+    return tensor
 
 
-class _NextDegree(nn.Module):
+class _NextDegree(ExactBuffers):
     """One step of the recursion: harmonics of degree l from those of degree l - 1."""
 
     def __init__(self, degree: int) -> None:
@@ -48,7 +50,8 @@ class _NextDegree(nn.Module):
 
     def forward(self, first: Tensor, previous: Tensor) -> Tensor:
         product = first.unsqueeze(2) * previous.unsqueeze(1)
-        return product.flatten(1) @ self.table.to(first.dtype)
+        values: Tensor = product.flatten(1) @ self.table.to(first.dtype)
+        return values
 
 
 class Harmonics(nn.Module):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tesseral.data.units import BOHR_IN_A, COULOMB_IN_EV_A, covalent_radius
+from tesseral.potentials.exact import ExactBuffers
 
 
-class ZBLRepulsion(nn.Module):
+class ZBLRepulsion(ExactBuffers):
     """Universal ZBL pair energy, switched off smoothly (C²) at the sum of the covalent radii."""
 
     def __init__(self, elements: Sequence[int]) -> None:

@@ -1,6 +1,6 @@
 """The spline convolution, reference form: plain PyTorch, the oracle of every faster form.
 
-``out[i, l3 m3, c] = Σ_{j→i} Σ_p R_p(r_ij)[c] Σ_{m1 m2} CG_p[m1, m2, m3] Y[l2 m2](r̂_ij) x[j, l1 m1, c]``
+``out[i, l3 m3, c] = Σ_{j→i} Σ_p R_p(r_ij)[c] Σ_{m1 m2} CG_p Y[l2 m2](r̂_ij) x[j, l1 m1, c]``
 with ``R_p(r)[c] = Σ_k B_k(r) coefficients[k, p, c]`` and the sum over paths ``p = (l1, l2, l3)`` of
 natural parity (l1 + l2 + l3 even).
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tesseral.potentials.exact import ExactBuffers
 from tesseral.potentials.sphere import coupling, degree_slice
 
 
@@ -45,7 +46,7 @@ def neighbor_table(receivers: Tensor, n_atoms: int) -> Tensor:
     ).view(n_atoms, width)
 
 
-class SplineConvolution(nn.Module):
+class SplineConvolution(ExactBuffers):
     """Sum over neighbours of radial function × (harmonics ⊗ features), channel by channel."""
 
     def __init__(
@@ -80,8 +81,10 @@ class SplineConvolution(nn.Module):
                 row_path += [number] * (2 * l1 + 1)
                 row_component += list(range(l1 * l1, (l1 + 1) ** 2))
                 n_rows += 2 * l1 + 1
-                block = torch.zeros(2 * l2 + 1, 2 * l1 + 1, (l_max_out + 1) ** 2)
-                block[:, :, degree_slice(l3)] = coupling(l1, l2, l3).transpose(0, 1).float()
+                block = torch.zeros(
+                    2 * l2 + 1, 2 * l1 + 1, (l_max_out + 1) ** 2, dtype=torch.float64
+                )
+                block[:, :, degree_slice(l3)] = coupling(l1, l2, l3).transpose(0, 1)
                 columns.append(block / ways[l3] ** 0.5)
             self.rows_of_degree.append(n_rows)
             if columns:
@@ -120,10 +123,9 @@ class SplineConvolution(nn.Module):
         product = product.view(n_atoms, width, n_rows * channels)
         split_rows = [rows * channels for rows in self.rows_of_degree]
         split_harmonics = [2 * degree + 1 for degree in range(len(split_rows))]
-        sums = [
-            (y.transpose(1, 2) @ rows).view(n_atoms, -1, channels)
-            for y, rows in zip(
-                harmonics.split(split_harmonics, dim=2), product.split(split_rows, dim=2)
-            )
-        ]
-        return self.couplings @ torch.cat(sums, dim=1)
+        sums = []
+        for y, rows in zip(
+            torch.split(harmonics, split_harmonics, dim=2), torch.split(product, split_rows, dim=2)
+        ):
+            sums.append((y.transpose(1, 2) @ rows).view(n_atoms, -1, channels))
+        return self.couplings.to(features.dtype) @ torch.cat(sums, dim=1)

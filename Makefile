@@ -1,0 +1,39 @@
+# One command each, with nothing preinstalled but Python and a C/C++ compiler.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+
+.PHONY: quickstart quickstart-short test test-fast lint format clean
+
+quickstart: $(STAMP)  ## train, evaluate, relax and run MD of SiC on the shipped DFT data
+	$(BIN)/python -m tesseral.md_examples.quickstart
+
+quickstart-short: $(STAMP)  ## the same with a two-minute training, for CI
+	$(BIN)/python -m tesseral.md_examples.quickstart --minutes 2 --picoseconds 0.5
+
+test: $(STAMP)  ## all tests
+	$(BIN)/python -m pytest -n 2
+
+test-fast: $(STAMP)  ## the tests that take seconds
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+lint: $(STAMP)  ## style, types, import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_imports.py
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,49 @@
+"""Fixtures shared by all tests: seeds, small structures, small potentials, third-party data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def seed() -> None:
+    """Same random numbers in every run."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def third_party_data() -> Path:
+    """Folder of the third-party DFT datasets; the test is skipped where it is absent."""
+    folder = Path(os.environ.get("TESSERAL_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"third-party data not found in {folder}; set TESSERAL_DATA to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved Facet for C and Si with small, seeded random weights and a gentle landscape."""
+    from tesseral.deploy.modelfile import ModelCard, build_potential, save_model
+    from tesseral.potentials.config import PotentialConfig
+
+    card = ModelCard(
+        config=PotentialConfig(cutoff=4.0, layers=2, channels=8, grid_channels=8),
+        elements=(6, 14),
+        reference_energies=(-1.5, -2.5),
+        energy_scale=0.1,
+        mean_neighbors=20.0,
+        training={"file": "none", "structures": 0},
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        potential = build_potential(card)
+    path = tmp_path_factory.mktemp("model") / "small.safetensors"
+    save_model(path, potential, card)
+    return path

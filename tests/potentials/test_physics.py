@@ -1,0 +1,224 @@
+"""The shared physics suite for every configuration of the potential, with its numbers printed."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from ase.build import bulk, fcc111, molecule
+
+from tesseral.data.neighbors import atomic_graph
+from tesseral.potentials import testing
+from tesseral.potentials.config import PotentialConfig
+from tesseral.potentials.derivatives import forces_and_virial, predict
+from tesseral.potentials.facet import Facet
+
+ELEMENTS = (6, 14)
+CUTOFF = 3.6
+
+
+@dataclass(frozen=True)
+class Case:
+    """A configuration, and how far its rotation error may go in float64 (eV/Å)."""
+
+    name: str
+    config: PotentialConfig
+    rotation: float
+
+
+def case(name, rotation=1e-11, **options):
+    return Case(
+        name, PotentialConfig(cutoff=CUTOFF, channels=8, grid_channels=12, **options), rotation
+    )
+
+
+CASES = [
+    case("product"),
+    case("product-l3", l_max=3, layers=1),
+    case("product-l1-edge2", l_max=1, l_max_edge=2),
+    case("three-layers-zbl", layers=3, zbl=True),
+    case("silu-86", activation="silu", rotation=1e-3),
+]
+DTYPES = [torch.float32, torch.float64]
+
+
+def graph_of(atoms):
+    return atomic_graph(
+        atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, ELEMENTS, CUTOFF
+    )
+
+
+def silicon_carbide(seed=0, repeat=1):
+    atoms = bulk("SiC", "zincblende", a=4.38, cubic=True)
+    atoms.rattle(0.15, seed=seed)
+    return atoms * (repeat, repeat, repeat)
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda c: c.name)
+def potentials(request):
+    """The same weights in float32 and float64, with the case they belong to."""
+    made = {}
+    for dtype in DTYPES:
+        torch.manual_seed(0)
+        potential = Facet(
+            request.param.config,
+            ELEMENTS,
+            reference_energies=[-155.0, -108.0],
+            energy_scale=1.0,
+            mean_neighbors=12.0,
+        )
+        made[dtype] = potential.to(dtype)
+    return request.param, made
+
+
+@pytest.fixture(params=DTYPES, ids=["float32", "float64"])
+def potential(request, potentials):
+    return potentials[1][request.param]
+
+
+def is_double(potential):
+    return next(potential.parameters()).dtype == torch.float64
+
+
+def test_physics_report(potentials):
+    """Rotation, reflection, translation, permutation, ΣF = 0, finite differences; both dtypes."""
+    limits = {"float32": 2e-3, "float64": 1e-6}
+    for dtype, potential in potentials[1].items():
+        name = str(dtype).removeprefix("torch.")
+        report = testing.physics_report(potential, graph_of(silicon_carbide()))
+        print(f"\n{potentials[0].name}, {name}")
+        for law, error in report.items():
+            print(f"  {law:40s} {error:.1e}")
+        differences = {law for law in report if "finite" in law}
+        turns = {law for law in report if law.startswith("rotation")}
+        for law, error in report.items():
+            if law in turns:
+                assert error < max(potentials[0].rotation, 1e-5 if name == "float32" else 0), law
+            elif law in differences:
+                assert error < limits[name], law
+            else:
+                assert error < (1e-4 if name == "float32" else 1e-11), law
+
+
+def test_stress_sign_is_positive_under_tension(potential):
+    """Energy rises along the strain direction in which the stress is positive."""
+    error = testing.stress_error(potential, graph_of(silicon_carbide()), step=1e-3)
+    scale = float(predict(potential, graph_of(silicon_carbide())).virial.abs().max()) / 84.0
+    print(f"stress error {error:.1e} of {scale:.1e} eV/Å³")
+    assert error < 1e-2 * scale
+
+
+def test_extensivity(potential):
+    """Twice the crystal in each direction has eight times the energy and the same forces."""
+    small = predict(potential, graph_of(silicon_carbide()))
+    large = predict(potential, graph_of(silicon_carbide(repeat=2)))
+    energy = abs(float(large.energy / 8 - small.energy)) / 8
+    forces = float((large.forces.view(8, -1, 3) - small.forces).abs().max())
+    virial = float((large.virial / 8 - small.virial).abs().max()) / 8
+    print(f"energy {energy:.1e} eV/atom, forces {forces:.1e} eV/Å, virial {virial:.1e} eV/atom")
+    limit = 1e-11 if is_double(potential) else 1e-4
+    assert max(energy, forces, virial) < limit
+
+
+def test_batch_equals_single(potential):
+    slab = fcc111("Si", (1, 1, 3), a=4.6, vacuum=5.0)
+    methane_like = molecule("CH4")[[0]]
+    silane = molecule("Si2H6")[[0, 1]]
+    graphs = [graph_of(a) for a in (silicon_carbide(), slab, methane_like, silane)]
+    energy, forces = testing.batching_error(potential, graphs)
+    print(f"energy {energy:.1e} eV/atom, forces {forces:.1e} eV/Å")
+    assert max(energy, forces) < (1e-11 if is_double(potential) else 1e-4)
+
+
+def test_smooth_at_the_cutoff(potentials):
+    """Energy, force and force constant of a dimer vanish at the cutoff."""
+    for pair in [(0, 0), (0, 1), (1, 1)]:
+        energy, force, curvature = testing.cutoff_jumps(potentials[1][torch.float64], pair)
+        print(f"{pair}: {energy:.1e} eV, {force:.1e} eV/Å, {curvature:.1e} eV/Å²")
+        assert energy < 1e-8
+        assert force < 1e-4
+        assert curvature < 0.2
+
+
+@pytest.mark.parametrize("species", [0, 1])
+def test_isolated_atom(potential, species):
+    """The energy of an atom alone is a constant near E0 and nothing pulls at it."""
+    alone = predict(potential, testing.isolated_atom(species))
+    e0 = [-155.0, -108.0][species]
+    assert abs(float(alone.energy) - e0) < 5.0
+    assert float(alone.forces.abs().max()) == 0
+    assert float(alone.virial.abs().max()) == 0
+    far = predict(potential, testing.dimer(species, species, CUTOFF + 0.01))
+    assert abs(float(far.energy) - 2 * float(alone.energy)) < (
+        1e-11 if is_double(potential) else 1e-4
+    )
+
+
+def test_float32_agrees_with_float64(potentials):
+    single, double = (predict(potentials[1][d], graph_of(silicon_carbide())) for d in DTYPES)
+    energy = abs(float(single.energy - double.energy)) / 8
+    forces = float((single.forces - double.forces).abs().max())
+    scale = float(double.forces.abs().max())
+    print(f"energy {energy:.1e} eV/atom, forces {forces:.1e} of {scale:.1f} eV/Å")
+    assert energy < 1e-4
+    assert forces < 1e-4 * max(scale, 1.0)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_scripted_equals_eager(potential):
+    graph = graph_of(silicon_carbide())
+    scripted = torch.jit.script(potential)
+    scripted.cutoff = potential.cutoff
+    for atoms in (graph, graph_of(silicon_carbide(repeat=2)), graph):
+        eager, script = predict(potential, atoms), predict(scripted, atoms)
+        scale = float(eager.forces.abs().max())
+        error = float((eager.forces - script.forces).abs().max()) / scale
+        print(f"largest relative force difference {error:.1e}")
+        assert error < (1e-12 if is_double(potential) else 1e-5)
+
+
+def test_forces_can_be_trained_on(potentials):
+    """The gradient of a loss of forces and virial is that of finite differences (float64)."""
+    potential = potentials[1][torch.float64]
+    graph = graph_of(silicon_carbide())
+    weights = potential.layers[0].convolution.coefficients
+
+    def loss():
+        prediction = predict(potential, graph, create_graph=True)
+        return prediction.forces.square().sum() + prediction.virial.square().sum()
+
+    (gradient,) = torch.autograd.grad(loss(), weights)
+    direction = torch.randn(weights.shape, dtype=torch.float64)
+    step = 1e-5
+    with torch.no_grad():
+        weights += step * direction
+        up = float(loss().detach())
+        weights -= 2 * step * direction
+        down = float(loss().detach())
+        weights += step * direction
+    slope = (up - down) / (2 * step)
+    assert float((gradient * direction).sum()) == pytest.approx(slope, rel=1e-5)
+
+
+def test_overlapping_atoms_give_finite_numbers(potential):
+    graph = testing.dimer(0, 1, 0.0)
+    prediction = predict(potential, graph)
+    assert torch.isfinite(prediction.energy).all()
+    assert torch.isfinite(prediction.forces).all()
+
+
+def test_inputs_are_left_unchanged(potential):
+    graph = graph_of(silicon_carbide())
+    before = [tensor.clone() for tensor in graph]
+    predict(potential, graph)
+    assert all(torch.equal(a, b) for a, b in zip(graph, before, strict=True))
+
+
+def test_forces_without_edges_are_zero():
+    energies = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    none = torch.zeros(0, dtype=torch.int64)
+    vectors = torch.zeros(0, 3, dtype=torch.float64, requires_grad=True)
+    forces, virial = forces_and_virial(
+        energies, vectors, none, none, torch.zeros(2, dtype=torch.int64), 1, False
+    )
+    assert torch.count_nonzero(forces) == 0
+    assert torch.count_nonzero(virial) == 0
