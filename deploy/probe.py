@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from tesseral.data.graph import AtomicGraph
+from tesseral.data.units import covalent_radius
 from tesseral.deploy.card import ModelCard
 from tesseral.potentials.derivatives import Potential, predict
 
 MAX_ATOMS = 24  # enough for every pair kind of common models, cheap for all
 
-# Largest allowed deviation in units of the energy scale or the largest force. Rounding in float32
-# is some 1e-5, TF32 on a GPU some 1e-3; a wrong path, table or convention is of order one.
+# Largest allowed deviation of an atom's energy and force, in units of the model's energy scale plus
+# the atom's own energy (without E0) and force. Rounding in float32 is some 1e-6, TF32 on a GPU some
+# 1e-3; a wrong path, table or convention is of order one.
 TOLERANCE = {"float32": 1e-2, "float64": 1e-7}
 
 
@@ -30,7 +32,11 @@ class Probe(NamedTuple):
 
 
 def make_probe(potential: Potential, card: ModelCard, device: torch.device) -> Probe:
-    """What ``potential`` says about a cluster of all elements (of the first 24 if more)."""
+    """What ``potential`` says about a cluster of all elements (of the first 24 if more).
+
+    The first two atoms stand closer than their covalent radii, so that a short-range repulsion
+    takes part.
+    """
     n_atoms = min(max(8, len(card.elements)), MAX_ATOMS)
     species = torch.arange(n_atoms) % len(card.elements)
     # Points of a sunflower on growing spheres: irregular, dense within the cutoff, none too close.
@@ -40,7 +46,11 @@ def make_probe(potential: Potential, card: ModelCard, device: torch.device) -> P
     ring = (1 - height * height).sqrt()
     direction = torch.stack([ring * angle.cos(), ring * angle.sin(), height], dim=1)
     radius = 0.5 * card.config.cutoff * (n_atoms / 8) ** (1 / 3) * (count / n_atoms) ** (1 / 3)
-    positions = (direction * radius.unsqueeze(1)).round(decimals=4)
+    positions = direction * radius.unsqueeze(1)
+    bond = sum(covalent_radius(card.elements[int(index)]) for index in species[:2])
+    first = positions[0] - positions[1]
+    positions[0] = positions[1] + first * (0.7 * bond / float(first.norm()))
+    positions = positions.round(decimals=4)
     energies, forces = _answer(potential, card.config.cutoff, species, positions, device)
     return Probe(species, positions, energies, forces)
 
@@ -48,15 +58,15 @@ def make_probe(potential: Potential, card: ModelCard, device: torch.device) -> P
 def probe_deviation(
     potential: Potential, card: ModelCard, probe: Probe, device: torch.device
 ) -> float:
-    """Largest deviation from the stored answer, in units of the energy scale or largest force."""
+    """Largest relative deviation from the stored answer, in the units of ``TOLERANCE``."""
     energies, forces = _answer(
         potential, card.config.cutoff, probe.species, probe.positions, device
     )
-    unit = max(card.energy_scale, float(probe.forces.abs().max()))
-    off = max(
-        float((energies - probe.energies).abs().max()), float((forces - probe.forces).abs().max())
-    )
-    return off / unit if math.isfinite(off) else math.inf
+    reference = torch.tensor(card.reference_energies, dtype=torch.float64)[probe.species]
+    own = (probe.energies - reference).abs() + probe.forces.norm(dim=1)
+    off = torch.maximum((energies - probe.energies).abs(), (forces - probe.forces).norm(dim=1))
+    worst = float((off / (card.energy_scale + own)).max())
+    return worst if math.isfinite(worst) else math.inf
 
 
 def probe_to_json(probe: Probe) -> str:

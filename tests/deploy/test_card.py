@@ -1,0 +1,102 @@
+"""The card: strict JSON there and back, and clear refusals."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+from tesseral.deploy.card import FORMAT_VERSION, ModelCard, card_from_json, card_to_json, describe
+from tesseral.potentials.config import PotentialConfig
+
+CARD = ModelCard(
+    config=PotentialConfig(layers=1, channels=4),
+    elements=(6, 14),
+    reference_energies=(-1.25, 0.1 + 0.2),
+    energy_scale=2.0,
+    mean_neighbors=17.3,
+    training={"files": ["a.h5"], "hash": "abc", "structures": 3},
+    errors={"forces": {"mae": 21.5}},
+)
+
+
+def test_card_survives_json() -> None:
+    assert card_from_json(card_to_json(CARD)) == CARD
+
+
+def test_card_json_is_strict_and_holds_units() -> None:
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    card = replace(CARD, errors={"stress": {"mae": float("nan"), "rmse": float("inf")}})
+    content = json.loads(card_to_json(card), parse_constant=refuse)
+    assert content["errors"] == {"stress": {"mae": None, "rmse": None}}
+    assert content["units"]["stress"] == "eV/Å³"
+
+
+def test_numpy_numbers_become_plain() -> None:
+    card = replace(CARD, training={"atoms": np.int64(7), "rms": np.float32(0.5), "pair": (1, 2)})
+    assert card_from_json(card_to_json(card)).training == {"atoms": 7, "rms": 0.5, "pair": [1, 2]}
+
+
+def test_what_json_cannot_hold_is_named() -> None:
+    with pytest.raises(ValueError, match=r"card\.training\.model is a object"):
+        card_to_json(replace(CARD, training={"model": object()}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"elements": ()}, "atomic numbers"),
+        ({"elements": (14, 6)}, "ascending"),
+        ({"elements": (6, 119)}, "atomic numbers"),
+        ({"reference_energies": (1.0,)}, "1 reference energies stand against 2 elements"),
+        ({"reference_energies": (1.0, float("nan"))}, "not finite"),
+        ({"energy_scale": 0.0}, "positive number"),
+        ({"mean_neighbors": -1.0}, "positive number"),
+        ({"dtype": "float16"}, "float32, float64"),
+    ],
+)
+def test_impossible_values_are_refused(change: dict[str, object], message: str) -> None:
+    content = {item: getattr(CARD, item) for item in asdict(CARD)}
+    with pytest.raises(ValueError, match=message):
+        ModelCard(**{**content, **change})  # type: ignore[arg-type]
+
+
+def changed(**change: object) -> str:
+    """The card's JSON with changed values."""
+    return json.dumps({**json.loads(card_to_json(CARD)), **change})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("not json", "not JSON"),
+        ("[]", "no format_version"),
+        ("{}", "no format_version"),
+        (changed(format_version=FORMAT_VERSION + 1), "update tesseral"),
+        (changed(config={"chanels": 8}), "unknown key 'chanels'; the nearest known key is 'chann"),
+        (changed(config={"channels": "8"}), "wrong kind"),
+        (changed(config={"channels": 0}), "must be 1 or more"),
+        (changed(config=5), "not a mapping"),
+        (changed(surprise=1), "unknown key 'surprise'"),
+        (changed(elements=None), "wrong kind"),
+        (changed(energy_scale=float("nan")), "strict JSON"),
+        ('{"format_version": 1}', "wrong kind"),
+    ],
+)
+def test_wrong_cards_are_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        card_from_json(text)
+
+
+def test_description_tells_what_users_ask() -> None:
+    rows = dict(describe(CARD))
+    assert rows["elements"] == "C Si"
+    assert rows["cutoff"] == "5 Å, range 5 Å"
+    assert "channels 4" in rows["size"]
+    assert rows["training: hash"] == "abc"
+    assert rows["errors: forces.mae"] == "21.5"
+    assert "torch" in rows["versions"]
