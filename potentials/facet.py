@@ -41,8 +41,7 @@ class FacetLayer(nn.Module):
         self.convolution = SplineConvolution(
             l_in, config.edge_degree, config.l_max, channels, config.spline_intervals
         )
-        self.norm = mean_neighbors**-0.5
-        self.message = DegreeLinear(config.l_max, channels, channels)
+        self.message = DegreeLinear(config.l_max, channels, channels, mean_neighbors**-0.5)
         self.skip = DegreeLinear(l_in, channels, channels)
         self.mixing = SphereMixing(
             config.l_max,
@@ -64,7 +63,7 @@ class FacetLayer(nn.Module):
         table: Tensor,
     ) -> Tensor:
         """One layer; see ``SplineConvolution.forward`` for the shapes."""
-        messages = self.convolution(features, harmonics, basis, senders, table) * self.norm
+        messages = self.convolution(features, harmonics, basis, senders, table)
         messages = self.message(messages)  # (N, M, C)
         kept = self.skip(features)
         if kept.shape[1] < messages.shape[1]:  # the first layer's features are scalars

@@ -12,19 +12,26 @@ ACTIVATIONS = ("product", "silu")
 
 
 class DegreeLinear(nn.Module):
-    """A matrix over channels for each degree l: the equivariant linear map without bias."""
+    """A matrix over channels for each degree l: the equivariant linear map without bias.
 
-    def __init__(self, l_max: int, channels_in: int, channels_out: int) -> None:
-        """Make weights (l_max + 1, C_in, C_out) that keep the variance of their input."""
+    The input is multiplied by one constant a degree, ``scale``, which ``calibrate`` sets so that
+    the matrices see features of size 1.
+    """
+
+    def __init__(self, l_max: int, channels_in: int, channels_out: int, scale: float = 1.0) -> None:
+        """Make weights (l_max + 1, C_in, C_out) that keep the variance of their scaled input."""
         super().__init__()
+        self.register_buffer("scale", torch.full((l_max + 1, 1, 1), scale))
+        self.scale: Tensor
         self.sizes = degree_sizes(l_max)
         self.weight = nn.Parameter(torch.empty(l_max + 1, channels_in, channels_out))
         nn.init.normal_(self.weight, std=channels_in**-0.5)
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, M, C_in) to (N, M, C_out)."""
+        weights = (self.scale * self.weight).unbind(0)
         parts = torch.split(features, self.sizes, dim=1)
-        return torch.cat([part @ self.weight[i] for i, part in enumerate(parts)], dim=1)
+        return torch.cat([part @ weight for part, weight in zip(parts, weights)], dim=1)
 
 
 def exact_grid_points(l_max: int) -> int:

@@ -19,11 +19,19 @@ class Readout(nn.Module):
         """
         super().__init__()
         self.linear = nn.Linear(channels, 1)
-        self.mlp = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, 1))
+        self.hidden = nn.Linear(channels, channels)
+        self.output = nn.Linear(channels, 1, bias=False)
+
+    def silence(self) -> None:
+        """Set the last weights to zero, so that the energy is zero until training moves them."""
+        for parameter in (self.linear.weight, self.linear.bias, self.output.weight):
+            nn.init.zeros_(parameter)
 
     def forward(self, scalars: Tensor) -> Tensor:
         """(N, C) to (N,), in units of the energy scale."""
-        energy: Tensor = self.linear(scalars) + self.mlp(scalars)
+        energy: Tensor = self.linear(scalars) + self.output(
+            nn.functional.silu(self.hidden(scalars))
+        )
         return energy.squeeze(-1)
 
 

@@ -1,0 +1,47 @@
+"""Makes a fresh potential ready for training: features of size 1, energies that start at E0."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from tesseral.data.graph import AtomicGraph
+from tesseral.potentials.derivatives import Potential, predict
+from tesseral.potentials.mixing import DegreeLinear
+from tesseral.potentials.readout import Readout
+
+
+def calibrate(potential: nn.Module, graph: AtomicGraph) -> None:
+    """Fit the constants of a potential with random weights to a sample of its training data.
+
+    Every ``DegreeLinear`` is scaled so that its input has unit RMS in each degree: sums over
+    neighbours are large for scalars, which add up, and small for higher degrees, which cancel, and
+    by how much depends on the data. The readouts are silenced, since large random energies would
+    hold up the first part of training.
+
+    Args:
+        potential: an architecture of this package; changed in place.
+        graph: some tens of training structures.
+    """
+
+    @torch.no_grad()
+    def set_scale(module: nn.Module, inputs: tuple[Tensor]) -> None:
+        assert isinstance(module, DegreeLinear)
+        parts = torch.split(inputs[0], module.sizes, dim=1)
+        sizes = torch.stack([part.square().mean().sqrt() for part in parts])
+        floor = 0.03 * sizes.max() + 1e-12  # a degree absent by symmetry must not be blown up
+        module.scale.copy_(1.0 / sizes.clamp(min=floor).view(-1, 1, 1))
+
+    linear = [module for module in potential.modules() if isinstance(module, DegreeLinear)]
+    # A module's input depends on the scales of those before it: set each as the pass reaches it.
+    handles = [module.register_forward_pre_hook(set_scale) for module in linear]
+    try:
+        predict(cast(Potential, potential), graph)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for module in potential.modules():
+        if isinstance(module, Readout):
+            module.silence()

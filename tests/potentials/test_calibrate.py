@@ -1,0 +1,61 @@
+import torch
+from ase.build import bulk
+
+from tesseral.data.neighbors import atomic_graph
+from tesseral.potentials.calibrate import calibrate
+from tesseral.potentials.config import PotentialConfig
+from tesseral.potentials.derivatives import predict
+from tesseral.potentials.facet import Facet
+from tesseral.potentials.mixing import DegreeLinear
+
+
+def rattled_graph():
+    atoms = bulk("Si", cubic=True)
+    atoms.rattle(0.2, seed=0)
+    return atomic_graph(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, (14,), 5.0)
+
+
+def calibrated():
+    torch.manual_seed(0)
+    potential = Facet(PotentialConfig(channels=8), (14,), reference_energies=[-100.0])
+    calibrate(potential, rattled_graph())
+    return potential
+
+
+def test_features_have_unit_size_in_every_degree():
+    potential = calibrated()
+    sizes = []
+
+    def record(module, inputs):
+        scaled = torch.split(inputs[0], module.sizes, dim=1)
+        for part, scale in zip(scaled, module.scale.flatten(), strict=True):
+            sizes.append(float((part.square().mean().sqrt() * scale).detach()))
+
+    for module in potential.modules():
+        if isinstance(module, DegreeLinear):
+            module.register_forward_pre_hook(record)
+    predict(potential, rattled_graph())
+    print("RMS of scaled inputs:", [f"{size:.3f}" for size in sizes])
+    assert len(sizes) > 10
+    assert all(0.99 < size < 1.01 for size in sizes)
+
+
+def test_training_starts_at_the_reference_energies():
+    prediction = predict(calibrated(), rattled_graph())
+    assert prediction.energy.item() == -800.0
+
+
+def test_calibration_is_saved_with_the_weights():
+    potential = calibrated()
+    names = [name for name in potential.state_dict() if name.endswith("scale")]
+    assert len(names) > 5
+
+
+def test_the_perfect_crystal_is_no_trap():
+    """Degrees that vanish by symmetry get a finite scale."""
+    atoms = bulk("Si", cubic=True)
+    graph = atomic_graph(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, (14,), 5.0)
+    potential = Facet(PotentialConfig(channels=8), (14,))
+    calibrate(potential, graph)
+    for name, value in potential.state_dict().items():
+        assert torch.isfinite(value).all(), name
