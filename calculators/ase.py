@@ -1,0 +1,220 @@
+"""The ASE calculator: a model file in, energy, forces and stress out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import (
+    CalculationFailed,
+    Calculator,
+    PropertyNotImplementedError,
+    all_changes,
+)
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tesseral.calculators.skin import Edges, SkinNeighbors
+from tesseral.data.graph import AtomicGraph, edge_vectors
+from tesseral.data.units import stress_voigt
+from tesseral.deploy.modelfile import ModelCard, load_model
+from tesseral.potentials.derivatives import predict, stress_from_virial
+from tesseral.potentials.facet import Facet
+
+CLOSEST = 0.2  # Å; far inside any nucleus-nucleus distance that a simulation can mean
+THINNEST = 0.01  # Å; a periodic cell with a smaller extent has no volume
+
+
+class TesseralCalculator(Calculator):
+    """Energy, forces and stress of a trained potential.
+
+    Reads any ``atoms`` with elements that the model knows: crystals, slabs, wires, molecules. The
+    neighbour list is searched with a skin and reused while that is safe, also when the cell
+    changes. Picklable; a copy searches its own neighbours.
+
+    Attributes:
+        potential: the model, on its device.
+        card: what the model is; see ``ModelCard``.
+        neighbors: the neighbour list; ``neighbors.builds`` counts the searches.
+    """
+
+    name = "tesseral"
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
+    ignored_changes = {"initial_charges", "initial_magmoms"}  # the energy does not depend on them
+
+    def __init__(
+        self,
+        path: str | Path,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        skin: float = 0.5,
+    ) -> None:
+        """Load a model.
+
+        Args:
+            path: model file that ``train-potential fit`` wrote.
+            device: ``cpu``, ``cuda`` …; a GPU if there is one when not given.
+            dtype: ``float32`` or ``float64`` of the features; that of the model if not given.
+                Geometry and energies are always float64.
+            skin: Å added to the cutoff of the neighbour search, so that its result can be reused.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: not a model file; a device or dtype that cannot be used; a negative skin.
+        """
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        potential, card = load_model(path, device=device, dtype=dtype)
+        self._set_up(potential, card, skin)
+
+    @classmethod
+    def from_model(cls, potential: Facet, card: ModelCard, *, skin: float = 0.5) -> Any:
+        """A calculator of a potential that is already in memory; it keeps a copy.
+
+        Args:
+            potential: stays on its device and keeps its dtype.
+            card: names the elements.
+            skin: Å; see the class.
+        """
+        calculator = cls.__new__(cls)
+        calculator._set_up(deepcopy(potential), card, skin)
+        return calculator
+
+    def _set_up(self, potential: Facet, card: ModelCard, skin: float) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.potential = potential.eval().requires_grad_(False)
+        self.card = card
+        self.neighbors = SkinNeighbors(card.config.cutoff, skin)
+        self._index = np.full(len(chemical_symbols), -1, dtype=np.int64)
+        self._index[list(card.elements)] = np.arange(len(card.elements))
+        self._listed: tuple[Edges, Tensor, Tensor, Tensor] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the potential computes."""
+        return next(self.potential.parameters()).device
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Compute all properties of ``atoms`` into ``results``.
+
+        Stress (Voigt ``xx yy zz yz xz xy``, eV/Å³, positive under tension) is there for periodic
+        atoms in a cell with a volume; a vacuum counts as part of it.
+
+        Raises:
+            ValueError: no atoms, an element that the model does not know, positions that are not
+                finite, overlapping atoms, a periodic cell without volume.
+            PropertyNotImplementedError: stress asked of atoms without a periodic cell.
+            CalculationFailed: the model's result is not finite.
+        """
+        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
+        self.results = {}
+        if self.atoms is None:
+            raise ValueError("there are no atoms to compute; pass some")
+        atoms = self.atoms
+        has_stress = bool(atoms.pbc.any()) and atoms.cell.rank == 3
+        if "stress" in properties and not has_stress:
+            raise PropertyNotImplementedError(
+                "stress needs periodic atoms in a cell with a volume; these have "
+                f"pbc={atoms.pbc.tolist()} and {atoms.cell.rank} cell vectors"
+            )
+        species = self._species(atoms)
+        _check_geometry(atoms)
+        graph = self._graph(atoms, species)
+        prediction = predict(self.potential, graph)
+        energies = prediction.atomic_energies.cpu().numpy()
+        forces = prediction.forces.cpu().numpy()
+        if not (np.isfinite(energies).all() and np.isfinite(forces).all()):
+            raise CalculationFailed(
+                "the model gives energies or forces that are not finite here; the structure is "
+                "probably far from its training data"
+            )
+        energy = float(prediction.energy[0])
+        results = {"energy": energy, "free_energy": energy, "energies": energies, "forces": forces}
+        if has_stress:
+            stress = stress_from_virial(prediction.virial, graph.cell)[0]
+            results["stress"] = stress_voigt(stress.cpu().numpy())
+        self.results = results
+
+    def _species(self, atoms: Atoms) -> NDArray[np.int64]:
+        """Species indices (N,)."""
+        if len(atoms) == 0:
+            raise ValueError("there are no atoms to compute")
+        species: NDArray[np.int64] = self._index[atoms.numbers]
+        if (species < 0).any():
+            unknown = sorted({chemical_symbols[z] for z in atoms.numbers[species < 0]})
+            raise ValueError(
+                f"the model does not know {', '.join(unknown)}; it was trained for "
+                f"{', '.join(self.card.symbols)}"
+            )
+        return species
+
+    def _graph(self, atoms: Atoms, species: NDArray[np.int64]) -> AtomicGraph:
+        """The atoms with their edges within the cutoff, on the model's device."""
+        device = self.device
+        edges = self.neighbors.edges(atoms.positions, atoms.cell.array, atoms.pbc)
+        if self._listed is None or self._listed[0] is not edges:
+            parts = [torch.as_tensor(part, device=device) for part in edges]
+            self._listed = (edges, parts[0], parts[1], parts[2])
+        _, senders, receivers, shifts = self._listed
+        graph = AtomicGraph(
+            positions=torch.tensor(atoms.positions, dtype=torch.float64, device=device),
+            species=torch.as_tensor(species, device=device),
+            structure=torch.zeros(len(atoms), dtype=torch.int64, device=device),
+            cell=torch.tensor(atoms.cell.array, dtype=torch.float64, device=device).unsqueeze(0),
+            senders=senders,
+            receivers=receivers,
+            shifts=shifts,
+        )
+        vectors = edge_vectors(graph)
+        squared = (vectors * vectors).sum(dim=1)
+        if squared.numel() > 0 and float(squared.min()) < CLOSEST**2:
+            edge = int(squared.argmin())
+            raise ValueError(
+                f"atoms {int(senders[edge])} and {int(receivers[edge])} are "
+                f"{float(squared[edge]) ** 0.5:.3f} Å apart; atoms overlap in this structure"
+            )
+        near = (squared < self.card.config.cutoff**2).nonzero().squeeze(1)
+        return graph._replace(senders=senders[near], receivers=receivers[near], shifts=shifts[near])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the neighbour list, and with weights that any machine can read."""
+        state = self.__dict__.copy()
+        state["_listed"] = None
+        state["neighbors"] = SkinNeighbors(self.neighbors.cutoff, self.neighbors.skin)
+        if self.device.type != "cpu":
+            state["potential"] = deepcopy(self.potential).cpu()
+        state["_device"] = str(self.device)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Back onto the device it came from, or the CPU where there is none."""
+        device = torch.device(state.pop("_device"))
+        self.__dict__.update(state)
+        if device.type != "cuda" or torch.cuda.is_available():
+            self.potential = self.potential.to(device)
+
+
+def _check_geometry(atoms: Atoms) -> None:
+    """Refuse what no neighbour search can answer."""
+    if not np.isfinite(atoms.positions).all():
+        bad = int(np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))[0])
+        raise ValueError(f"the position of atom {bad} is {atoms.positions[bad]}; it is not finite")
+    if not np.isfinite(atoms.cell.array).all():
+        raise ValueError(f"the cell is not finite:\n{atoms.cell.array}")
+    periodic = atoms.cell.array[atoms.pbc]
+    if len(periodic) and np.linalg.svd(periodic, compute_uv=False)[-1] < THINNEST:
+        raise ValueError(
+            f"the atoms are periodic ({atoms.pbc.tolist()}) in a cell without volume:\n"
+            f"{atoms.cell.array}\nset the cell or switch pbc off"
+        )

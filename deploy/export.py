@@ -1,0 +1,205 @@
+"""TorchScript export: one file that plain PyTorch loads, in Python or C++, without this package.
+
+    module = torch.jit.load("model.pt")
+    out = module(positions, species, cell, senders, receivers, shifts, structure)
+    energies = module.atomic_energies(species, vectors, senders, receivers)
+
+The first two calls of a loaded module are slow, while TorchScript profiles and compiles it (again
+for each way of calling it). On a GPU, where sizes change from call to call,
+``torch.jit.set_fusion_strategy([("DYNAMIC", 2)])`` keeps it from compiling once for each size. The
+module may be called under ``torch.no_grad``, but not under ``torch.inference_mode``, which forbids
+the derivative that the forces are.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tesseral.data.graph import AtomicGraph, edge_vectors
+from tesseral.deploy.card import DTYPES, ModelCard, card_from_json, card_to_json
+from tesseral.deploy.modelfile import load_model
+from tesseral.deploy.probe import TOLERANCE, make_probe, probe_deviation
+from tesseral.potentials.derivatives import (
+    forces_and_virial,
+    stress_from_virial,
+    sum_by_structure,
+)
+
+CARD_FILE = "tesseral_card.json"
+
+
+class ExportedPotential(nn.Module):
+    """A potential with flat tensors in and out, as it is exported."""
+
+    def __init__(self, potential: nn.Module) -> None:
+        """Wrap.
+
+        Args:
+            potential: energy core, ``(species, vectors, senders, receivers)`` to (N,) eV.
+        """
+        super().__init__()
+        self.potential = potential
+
+    def forward(
+        self,
+        positions: Tensor,
+        species: Tensor,
+        cell: Tensor,
+        senders: Tensor,
+        receivers: Tensor,
+        shifts: Tensor,
+        structure: Tensor,
+    ) -> dict[str, Tensor]:
+        """Energy and derivatives of G structures.
+
+        Args:
+            positions: (N, 3) Å float64.
+            species: (N,) int64 index into the card's elements.
+            cell: (3, 3) or (G, 3, 3) Å float64, rows are lattice vectors; zeros without a cell.
+            senders: (E,) int64.
+            receivers: (E,) int64, sorted.
+            shifts: (E, 3) float64, whole lattice translations of the receiver; the vector of an
+                edge is ``r[receiver] - r[sender] + shift @ cell``.
+            structure: (N,) int64, which structure an atom belongs to, sorted.
+
+        Returns:
+            ``energy`` (G,) eV, ``atomic_energies`` (N,) eV, ``forces`` (N, 3) eV/Å, ``virial``
+            (G, 3, 3) eV, ``stress`` (G, 3, 3) eV/Å³ (positive under tension; NaN without a cell);
+            float64.
+        """
+        cells = cell.reshape(-1, 3, 3).to(torch.float64)
+        n_structures = cells.shape[0]
+        graph = AtomicGraph(
+            positions=positions.to(torch.float64),
+            species=species,
+            structure=structure,
+            cell=cells,
+            senders=senders,
+            receivers=receivers,
+            shifts=shifts.to(torch.float64),
+        )
+        outside = torch.is_grad_enabled()  # TorchScript knows no enable_grad
+        torch.set_grad_enabled(True)
+        vectors = edge_vectors(graph).detach().requires_grad_(True)
+        energies = self.potential(species, vectors, senders, receivers)
+        forces, virial = forces_and_virial(
+            energies, vectors, senders, receivers, structure, n_structures, False
+        )
+        torch.set_grad_enabled(outside)
+        energies = energies.detach()
+        return {
+            "energy": sum_by_structure(energies, structure, n_structures),
+            "atomic_energies": energies,
+            "forces": forces.detach(),
+            "virial": virial.detach(),
+            "stress": stress_from_virial(virial.detach(), cells),
+        }
+
+    @torch.jit.export
+    def atomic_energies(
+        self, species: Tensor, vectors: Tensor, senders: Tensor, receivers: Tensor
+    ) -> Tensor:
+        """The energy core alone, for callers that differentiate and sum themselves.
+
+        Args:
+            species: (N,) int64 index into the card's elements.
+            vectors: (E, 3) Å float64, sender to receiver.
+            senders: (E,) int64.
+            receivers: (E,) int64, sorted.
+
+        Returns:
+            (N,) eV float64, differentiable in ``vectors``.
+        """
+        energies: Tensor = self.potential(species, vectors, senders, receivers)
+        return energies
+
+
+def export_model(
+    model_path: str | Path, output_path: str | Path, *, dtype: str | torch.dtype | None = None
+) -> None:
+    """Write a model file as TorchScript, with its card inside.
+
+    The export is read back and compared with the model before it takes its place.
+
+    Args:
+        model_path: file that ``train-potential fit`` wrote.
+        output_path: usually ``….pt``.
+        dtype: ``float32`` or ``float64``; that of the model if not given.
+
+    Raises:
+        FileNotFoundError: no such model, or no such folder to write to.
+        ValueError: not a model file, an output that would overwrite it, or an export that does not
+            reproduce the model.
+    """
+    output = Path(output_path)
+    if output.suffix == ".safetensors":
+        raise ValueError(f"{output} is to hold TorchScript, not safetensors; name it ….pt")
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {output.parent} to write {output.name} to")
+    potential, card = load_model(model_path, dtype=dtype)
+    potential.requires_grad_(False)
+    name = {value: key for key, value in DTYPES.items()}[next(potential.parameters()).dtype]
+    card = replace(card, dtype=name)
+    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    try:
+        with _quiet_torchscript():
+            module = torch.jit.script(ExportedPotential(potential))
+            torch.jit.save(module, str(temporary), {CARD_FILE: card_to_json(card)})
+        loaded, _ = load_exported(temporary)
+        probe = make_probe(potential, card, torch.device("cpu"))
+        deviation = probe_deviation(loaded.potential, card, probe, torch.device("cpu"))
+        if not deviation <= 1e-3 * TOLERANCE[name]:
+            raise ValueError(
+                f"the export of {model_path} does not reproduce it (relative deviation "
+                f"{deviation:.1e}); nothing was written; please report this"
+            )
+        os.replace(temporary, output)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_exported(
+    path: str | Path, *, device: str | torch.device = "cpu"
+) -> tuple[torch.jit.ScriptModule, ModelCard]:
+    """An exported model and its card.
+
+    Plain PyTorch does the same with ``torch.jit.load``; ``extra_files`` holds the card as JSON in
+    ``tesseral_card.json``.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not an export of this package.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no exported model {path}")
+    extra = {CARD_FILE: ""}
+    try:
+        with _quiet_torchscript():
+            module: torch.jit.ScriptModule = torch.jit.load(  # type: ignore[no-untyped-call]
+                str(path), map_location=device, _extra_files=extra
+            )
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be read as TorchScript ({str(error).splitlines()[0]}); give the file "
+            "that train-potential export wrote"
+        ) from None
+    text: str | bytes = extra[CARD_FILE]
+    if not text:
+        raise ValueError(f"{path} is TorchScript of another program: it has no tesseral card")
+    return module, card_from_json(text.decode() if isinstance(text, bytes) else text)
+
+
+@contextmanager
+def _quiet_torchscript() -> Iterator[None]:
+    """PyTorch announces the end of TorchScript at every call; the users of an export know."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+        yield
