@@ -214,8 +214,16 @@ def cutoff_jumps(potential: Potential, species: tuple[int, int]) -> tuple[float,
     return abs(_total(near) - alone), float(near.forces.norm()), float(curvature)
 
 
-def physics_report(potential: Potential, graph: AtomicGraph) -> dict[str, float]:
-    """All checks that need one periodic structure only, by name, in eV, eV/Å and eV/Å³."""
+def physics_report(
+    potential: Potential, graph: AtomicGraph, step: float = 1e-4
+) -> dict[str, float]:
+    """All checks that need one periodic structure only, by name, in eV, eV/Å and eV/Å³.
+
+    Args:
+        potential: the potential.
+        graph: one periodic structure.
+        step: of the finite differences in Å, and strain; about 1e-2 for a float32 potential.
+    """
     rotation = rotation_errors(potential, graph)
     reflection = reflection_errors(potential, graph)
     return {
@@ -227,6 +235,6 @@ def physics_report(potential: Potential, graph: AtomicGraph) -> dict[str, float]
         "translation: forces": translation_error(potential, graph),
         "permutation: forces": permutation_error(potential, graph),
         "net force": net_force(potential, graph),
-        "forces against finite differences": force_error(potential, graph),
-        "stress against finite differences": stress_error(potential, graph),
+        "forces against finite differences": force_error(potential, graph, step),
+        "stress against finite differences": stress_error(potential, graph, 0.1 * step),
     }

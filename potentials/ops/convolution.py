@@ -46,6 +46,18 @@ def neighbor_table(receivers: Tensor, n_atoms: int) -> Tensor:
     ).view(n_atoms, width)
 
 
+def smooth_splines(intervals: int, functions: int, waves: int = 4) -> Tensor:
+    """Random radial functions (K, functions) without wiggles: sums of a few long sine waves.
+
+    Independent random coefficients would make functions as rough as the knots allow; smooth ones
+    generalise better from few data (docs/experiments.md).
+    """
+    centres = (torch.arange(intervals) + 1.0) / (intervals + 1.0)
+    modes = torch.sin(torch.pi * centres.outer(torch.arange(1.0, waves + 1.0)))
+    splines: Tensor = modes @ torch.randn(waves, functions) * (2.0 / waves) ** 0.5
+    return splines
+
+
 class SplineConvolution(ExactBuffers):
     """Sum over neighbours of radial function × (harmonics ⊗ features), channel by channel."""
 
@@ -63,8 +75,8 @@ class SplineConvolution(ExactBuffers):
         """
         super().__init__()
         self.paths = convolution_paths(l_max_in, l_max_edge, l_max_out)
-        self.coefficients = nn.Parameter(torch.empty(intervals, len(self.paths), channels))
-        nn.init.normal_(self.coefficients)
+        splines = smooth_splines(intervals, len(self.paths) * channels)
+        self.coefficients = nn.Parameter(splines.view(intervals, len(self.paths), channels))
         # Rows: one for each (path, m1). A row's product with the 2 l2 + 1 harmonics of its path,
         # summed over neighbours, is then coupled to the output by one matrix.
         row_path: list[int] = []
