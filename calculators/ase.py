@@ -16,12 +16,11 @@ from ase.calculators.calculator import (
     PropertyNotImplementedError,
     all_changes,
 )
-from ase.data import chemical_symbols
-from numpy.typing import NDArray
 from torch import Tensor
 
-from tesseral.calculators.skin import Edges, SkinNeighbors
+from tesseral.calculators.skin import SkinNeighbors
 from tesseral.data.graph import AtomicGraph, edge_vectors
+from tesseral.data.neighbors import Edges, species_index
 from tesseral.data.units import stress_voigt
 from tesseral.deploy.modelfile import ModelCard, load_model
 from tesseral.potentials.derivatives import predict, stress_from_virial
@@ -91,8 +90,6 @@ class TesseralCalculator(Calculator):
         self.potential = potential.eval().requires_grad_(False)
         self.card = card
         self.neighbors = SkinNeighbors(card.config.cutoff, skin)
-        self._index = np.full(len(chemical_symbols), -1, dtype=np.int64)
-        self._index[list(card.elements)] = np.arange(len(card.elements))
         self._listed: tuple[Edges, Tensor, Tensor, Tensor] | None = None
 
     @property
@@ -128,9 +125,11 @@ class TesseralCalculator(Calculator):
                 "stress needs periodic atoms in a cell with a volume; these have "
                 f"pbc={atoms.pbc.tolist()} and {atoms.cell.rank} cell vectors"
             )
-        species = self._species(atoms)
+        if len(atoms) == 0:
+            raise ValueError("there are no atoms to compute")
+        species = species_index(atoms.numbers, self.card.elements)
         _check_geometry(atoms)
-        graph = self._graph(atoms, species)
+        graph = self._graph(atoms, torch.from_numpy(species))
         prediction = predict(self.potential, graph)
         energies = prediction.atomic_energies.cpu().numpy()
         forces = prediction.forces.cpu().numpy()
@@ -146,20 +145,7 @@ class TesseralCalculator(Calculator):
             results["stress"] = stress_voigt(stress.cpu().numpy())
         self.results = results
 
-    def _species(self, atoms: Atoms) -> NDArray[np.int64]:
-        """Species indices (N,)."""
-        if len(atoms) == 0:
-            raise ValueError("there are no atoms to compute")
-        species: NDArray[np.int64] = self._index[atoms.numbers]
-        if (species < 0).any():
-            unknown = sorted({chemical_symbols[z] for z in atoms.numbers[species < 0]})
-            raise ValueError(
-                f"the model does not know {', '.join(unknown)}; it was trained for "
-                f"{', '.join(self.card.symbols)}"
-            )
-        return species
-
-    def _graph(self, atoms: Atoms, species: NDArray[np.int64]) -> AtomicGraph:
+    def _graph(self, atoms: Atoms, species: Tensor) -> AtomicGraph:
         """The atoms with their edges within the cutoff, on the model's device."""
         device = self.device
         edges = self.neighbors.edges(atoms.positions, atoms.cell.array, atoms.pbc)
@@ -169,7 +155,7 @@ class TesseralCalculator(Calculator):
         _, senders, receivers, shifts = self._listed
         graph = AtomicGraph(
             positions=torch.tensor(atoms.positions, dtype=torch.float64, device=device),
-            species=torch.as_tensor(species, device=device),
+            species=species.to(device),
             structure=torch.zeros(len(atoms), dtype=torch.int64, device=device),
             cell=torch.tensor(atoms.cell.array, dtype=torch.float64, device=device).unsqueeze(0),
             senders=senders,

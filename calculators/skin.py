@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from ase.geometry import complete_cell
 from numpy.typing import NDArray
 
-from tesseral.data.neighbors import neighbor_list
+from tesseral.data.neighbors import Edges, neighbor_list
 
 Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-
-
-class Edges(NamedTuple):
-    """All pairs within cutoff + skin of the configuration for which they were found."""
-
-    senders: Integers  # (E,)
-    receivers: Integers  # (E,)   sorted
-    shifts: Floats  # (E, 3) whole lattice translations of the receiver
 
 
 class SkinNeighbors:
@@ -69,7 +58,7 @@ class SkinNeighbors:
         """
         lattice = _periodic_lattice(cell, pbc)
         if self._edges is None or not self._is_safe(positions, lattice, pbc):
-            self._edges = Edges(*neighbor_list(positions, cell, pbc, self.cutoff + self.skin))
+            self._edges = neighbor_list(positions, cell, pbc, self.cutoff + self.skin)
             self._positions, self._cell, self._pbc = positions.copy(), lattice, pbc.copy()
             self.builds += 1
         return self._edges

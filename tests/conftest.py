@@ -29,19 +29,25 @@ def third_party_data() -> Path:
 
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved Facet for C and Si with small, seeded random weights and a gentle landscape."""
+    """A saved Facet for C and Si with seeded random weights and forces of some 0.5 eV/Å."""
+    from dataclasses import replace
+
     from tesseral.deploy.modelfile import ModelCard, build_potential, save_model
+    from tesseral.deploy.probe import make_probe
     from tesseral.potentials.config import PotentialConfig
 
     card = ModelCard(
         config=PotentialConfig(cutoff=4.0, layers=2, channels=8, grid_channels=8),
         elements=(6, 14),
         reference_energies=(-1.5, -2.5),
-        energy_scale=0.1,
+        energy_scale=1.0,
         mean_neighbors=20.0,
         training={"file": "none", "structures": 0},
     )
     with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        probe = make_probe(build_potential(card), card, torch.device("cpu"))
+        card = replace(card, energy_scale=0.5 / float(probe.forces.square().mean().sqrt()))
         torch.manual_seed(1)
         potential = build_potential(card)
     path = tmp_path_factory.mktemp("model") / "small.safetensors"

@@ -12,8 +12,8 @@ from ase.md.langevin import Langevin
 from numpy.typing import NDArray
 
 from tesseral.calculators.ase import TesseralCalculator
-from tesseral.calculators.skin import Edges, SkinNeighbors
-from tesseral.data.neighbors import neighbor_list
+from tesseral.calculators.skin import SkinNeighbors
+from tesseral.data.neighbors import Edges, neighbor_list
 
 CUTOFF, SKIN = 4.0, 0.6
 
@@ -52,7 +52,7 @@ def test_no_pair_is_missed_on_a_random_walk(make: object, strain: float) -> None
         atoms.set_cell(atoms.cell.array @ deformation, scale_atoms=True)
         atoms.positions += 0.02 * rng.normal(size=(len(atoms), 3)) + 0.1  # and a common drift
         used = neighbors.edges(atoms.positions, atoms.cell.array, atoms.pbc)
-        fresh = Edges(*neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, CUTOFF))
+        fresh = neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, CUTOFF)
         np.testing.assert_allclose(lengths(atoms, used), lengths(atoms, fresh), atol=1e-9)
     assert neighbors.builds < (steps if strain > 0.01 else steps // 5)
 
@@ -97,7 +97,7 @@ def test_other_atoms_need_a_search(change: str) -> None:
     else:
         atoms.positions[0] += atoms.cell.array[1]
     edges = neighbors.edges(atoms.positions, atoms.cell.array, atoms.pbc)
-    fresh = Edges(*neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, CUTOFF))
+    fresh = neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, CUTOFF)
     np.testing.assert_allclose(lengths(atoms, edges), lengths(atoms, fresh), atol=1e-9)
 
 
