@@ -1,0 +1,229 @@
+"""The training and validation data of a training run, as a LightningDataModule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import numpy as np
+from torch.utils.data import DataLoader
+
+from tesseral.data.datasets import GraphDataset, check_elements, evaluation_loader
+from tesseral.data.graph import Batch, join_batches
+from tesseral.data.sampler import EdgeBudgetSampler
+from tesseral.data.splits import split_store
+from tesseral.data.statistics import Statistics, compute_statistics, symbols
+from tesseral.data.store import Store, open_store
+
+__all__ = ["DataConfig", "GraphLoader", "PotentialDataModule", "evaluation_loader"]
+
+SPLITS = ("random", "group")
+VALIDATION_STRUCTURES = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which data to train on, and how they are batched.
+
+    Args:
+        train: dataset file (made by ``train-potential data import``).
+        validation: dataset file to validate on; a part of ``train`` is split off if not given.
+        validation_fraction: of the structures of ``train``, if no validation file is given.
+        split: how to split: ``random``, or ``group`` to keep each group on one side.
+        batch_structures: structures in a training batch of one process, at most.
+        batch_edges: edges (neighbour pairs) in a batch of one process, at most; bounds the memory.
+        workers: processes that prepare batches; 0 does it in the main one, best for small sets.
+        seed: of the split and the shuffling.
+        cache_gigabytes: memory for neighbour lists that are kept from one epoch to the next.
+        isolated_energies: chemical symbol → energy of the isolated atom in eV, for the reference
+            energies; from isolated atoms in ``train`` or least squares if not given.
+    """
+
+    train: str
+    validation: str | None = None
+    validation_fraction: float = 0.1
+    split: str = "random"
+    batch_structures: int = 4
+    batch_edges: int = 20_000
+    workers: int = 0
+    seed: int = 0
+    cache_gigabytes: float = 2.0
+    isolated_energies: dict[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot make batches."""
+        if not 0 < self.validation_fraction < 1:
+            raise ValueError(
+                f"validation_fraction is {self.validation_fraction}; it must be between 0 and 1"
+            )
+        if self.split not in SPLITS:
+            raise ValueError(f"split {self.split!r} is not one of {', '.join(SPLITS)}")
+        for name, least in (("batch_structures", 1), ("batch_edges", 1), ("workers", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be {least} or more")
+        if self.cache_gigabytes < 0:
+            raise ValueError(f"cache_gigabytes is {self.cache_gigabytes}; it must be 0 or more")
+
+
+class GraphLoader(DataLoader[Batch]):
+    """A DataLoader that goes on within an epoch after training was interrupted there.
+
+    Lightning saves `state_dict` in its checkpoints and restores it.
+    """
+
+    _epoch = 0
+    _done = 0
+    _resume: tuple[int, int] | None = None
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        sampler = self.batch_sampler
+        assert isinstance(sampler, EdgeBudgetSampler)
+        self._epoch, self._done = sampler.epoch, 0
+        if self._resume is not None:
+            epoch, done = self._resume
+            if epoch == sampler.epoch and done < len(sampler):
+                sampler.start = self._done = done
+            self._resume = None
+        for batch in super().__iter__():
+            self._done += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch and how many of its batches were handed out."""
+        return {"epoch": self._epoch, "batches": self._done}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Skip the batches that were handed out, if the next epoch is the one of the state."""
+        self._resume = (state["epoch"], state["batches"])
+
+
+class PotentialDataModule(lightning.LightningDataModule):
+    """Loaders of `Batch` for training and validation.
+
+    With several processes, give the Trainer ``use_distributed_sampler=False``: the samplers here
+    deal the batches to the ranks themselves.
+
+    Args:
+        config: files, split and batches.
+        cutoff: Å.
+    """
+
+    def __init__(self, config: DataConfig, cutoff: float) -> None:
+        super().__init__()
+        self.config, self.cutoff = config, cutoff
+        self._statistics: Statistics | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the files, split them, and compute the statistics of the training part.
+
+        Raises:
+            FileNotFoundError: a file does not exist.
+            ValueError: a file cannot be read, split or trained on.
+        """
+        if self._statistics is not None:
+            return
+        config = self.config
+        train_store = open_store(config.train)
+        if config.validation is None:
+            validation_store = train_store
+            train_rows, validation_rows = split_store(
+                train_store,
+                method=config.split,
+                fraction=config.validation_fraction,
+                seed=config.seed,
+            )
+        else:
+            validation_store = open_store(config.validation)
+            check_elements(validation_store, train_store.elements)
+            train_rows = np.arange(len(train_store))
+            validation_rows = np.arange(len(validation_store))
+        statistics = compute_statistics(
+            train_store, train_rows, self.cutoff, isolated_energies=config.isolated_energies
+        )
+        cache = config.cache_gigabytes * 1e9 / max(1, config.workers)
+        share = len(train_rows) / (len(train_rows) + len(validation_rows))
+        self.train_dataset = GraphDataset(
+            train_store, train_rows, statistics.elements, self.cutoff, cache_bytes=share * cache
+        )
+        self.validation_dataset = GraphDataset(
+            validation_store,
+            validation_rows,
+            statistics.elements,
+            self.cutoff,
+            cache_bytes=(1 - share) * cache,
+            mask_repeats=True,
+        )
+        self._train_edges = self.train_dataset.edge_counts()
+        self._validation_edges = self.validation_dataset.edge_counts()
+        self._statistics = statistics
+
+    @property
+    def statistics(self) -> Statistics:
+        """Statistics of the training part; `setup` must have run."""
+        if self._statistics is None:
+            raise RuntimeError("the data are not set up yet; call setup() first")
+        return self._statistics
+
+    def train_dataloader(self) -> GraphLoader:
+        """Shuffled batches; the order depends on the seed and the epoch only."""
+        return self._loader(
+            self.train_dataset,
+            self._sampler(self._train_edges, self.config.batch_structures, shuffle=True),
+        )
+
+    def val_dataloader(self) -> GraphLoader:
+        """Batches in the order of the dataset.
+
+        With several processes, a rank without a structure in a step is given one without labels.
+        """
+        limit = max(self.config.batch_structures, VALIDATION_STRUCTURES)
+        return self._loader(
+            self.validation_dataset, self._sampler(self._validation_edges, limit, shuffle=False)
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """What the model card says about the data."""
+        statistics = self.statistics
+
+        def part(dataset: GraphDataset) -> dict[str, Any]:
+            store: Store = dataset.store
+            return {
+                "file": store.path.name,
+                "content_hash": store.content_hash,
+                "structures": len(dataset),
+                "atoms": int(store.n_atoms[dataset.rows].sum()),
+                **store.attributes,
+            }
+
+        return {
+            "train": part(self.train_dataset),
+            "validation": part(self.validation_dataset),
+            "split": "file" if self.config.validation is not None else self.config.split,
+            "seed": self.config.seed,
+            "elements": list(symbols(statistics.elements)),
+            "force_rms": statistics.force_rms,
+        }
+
+    def _sampler(self, edges: Any, structures: int, *, shuffle: bool) -> EdgeBudgetSampler:
+        trainer = self.trainer
+        return EdgeBudgetSampler(
+            edges,
+            max_structures=structures,
+            max_edges=self.config.batch_edges,
+            shuffle=shuffle,
+            seed=self.config.seed,
+            rank=0 if trainer is None else trainer.global_rank,
+            ranks=1 if trainer is None else trainer.world_size,
+        )
+
+    def _loader(self, dataset: GraphDataset, sampler: EdgeBudgetSampler) -> GraphLoader:
+        workers = self.config.workers
+        return GraphLoader(
+            dataset,
+            batch_sampler=sampler,
+            collate_fn=join_batches,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+        )

@@ -1,0 +1,322 @@
+"""Finding energy, forces and stress in ASE's atoms, wherever a file has put them.
+
+When no key is given, the calculator's results and these names (in any case) are candidates, and
+they must agree: ``energy``, ``REF_energy``, ``dft_energy``, ``total_energy`` … for the energy,
+likewise for forces, stress and virial. ``free_energy`` is taken only where there is no other
+energy: of the two energies of a calculation with smearing, ``energy`` is what most files call the
+label. Forces are derivatives of the free energy; ``energy_key="free_energy"`` asks for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from tesseral.data.units import (
+    ENERGY_UNITS,
+    FORCE_UNITS,
+    STRESS_UNITS,
+    VOIGT_ORDERS,
+    stress_tensor,
+    unit_factor,
+)
+
+Array = NDArray[np.float64]
+
+LABELS = ("energy", "forces", "stress")
+KNOWN_NAMES = {
+    "energy": (
+        "energy ref_energy dft_energy energy_dft total_energy totenergy potential_energy".split()
+    ),
+    "forces": "forces force ref_forces ref_force dft_forces dft_force forces_dft".split(),
+    "stress": "stress ref_stress dft_stress stress_dft".split(),
+    "virial": "virial virials ref_virial ref_virials dft_virial dft_virials".split(),
+}
+LOOKS_LIKE = {
+    "energy": re.compile("energ", re.IGNORECASE),
+    "forces": re.compile("forc|grad", re.IGNORECASE),
+    "stress": re.compile("stress|virial", re.IGNORECASE),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelKeys:
+    """Where the labels of a file are, and in which units.
+
+    Args:
+        energy_key: name of the energy in ``info`` or of the calculator; well-known names if None.
+        forces_key: name of the forces in ``arrays`` or of the calculator.
+        stress_key: name of the stress in ``info`` or of the calculator.
+        virial_key: name of a virial, -V · stress, in ``energy_unit``; used in place of a stress.
+        config_type_key: name of the configuration type; ``config_type`` or ``category`` if None.
+        group_key: name of the group that a split must not divide; no groups if None.
+        energy_unit: a key of ``units.ENERGY_UNITS``.
+        forces_unit: a key of ``units.FORCE_UNITS``.
+        stress_unit: a key of ``units.STRESS_UNITS``.
+        stress_sign: 1 where the stress is positive under tension (ASE), -1 for the opposite (VASP).
+        stress_order: Voigt order of six components: ``ase``, ``lammps`` or ``vasp``.
+        optional: labels (energy, forces, stress) that may be absent even though they are asked for
+            or something looks like them.
+    """
+
+    energy_key: str | None = None
+    forces_key: str | None = None
+    stress_key: str | None = None
+    virial_key: str | None = None
+    config_type_key: str | None = None
+    group_key: str | None = None
+    energy_unit: str = "eV"
+    forces_unit: str = "eV/Å"
+    stress_unit: str = "eV/Å³"
+    stress_sign: int = 1
+    stress_order: str = "ase"
+    optional: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse unknown units, signs, orders and labels."""
+        unit_factor(ENERGY_UNITS, self.energy_unit)
+        unit_factor(FORCE_UNITS, self.forces_unit)
+        unit_factor(STRESS_UNITS, self.stress_unit)
+        if self.stress_sign not in (1, -1):
+            raise ValueError(f"stress_sign is {self.stress_sign}; use 1 or -1")
+        if self.stress_order not in VOIGT_ORDERS:
+            raise ValueError(
+                f"stress_order {self.stress_order!r} is not one of {', '.join(VOIGT_ORDERS)}"
+            )
+        if self.stress_key is not None and self.virial_key is not None:
+            raise ValueError("stress_key and virial_key are both given; choose one of them")
+        check_label_names(self.optional)
+
+
+class FoundLabels(NamedTuple):
+    """Labels in tesseral's units; None where there is none."""
+
+    energy: float | None  # eV
+    forces: Array | None  # (n, 3) eV/Å
+    stress: Array | None  # (3, 3) eV/Å³, positive under tension
+
+
+def check_label_names(names: tuple[str, ...] | list[str]) -> None:
+    """Refuse a name that is none of energy, forces, stress."""
+    for name in names:
+        if name not in LABELS:
+            raise ValueError(f"{name!r} is not a label; use {', '.join(LABELS)}")
+
+
+def find_labels(atoms: Atoms, keys: LabelKeys) -> FoundLabels:
+    """Energy, forces and stress of one structure.
+
+    Raises:
+        ValueError: a requested key is absent, candidates disagree, a label has a wrong shape, or
+            something looks like a label that was not found.
+    """
+    energy = _pick(atoms, "energy", keys.energy_key, keys)
+    forces = _pick(atoms, "forces", keys.forces_key, keys)
+    if energy is not None:
+        energy = energy * unit_factor(ENERGY_UNITS, keys.energy_unit)
+    if forces is not None:
+        forces = forces * unit_factor(FORCE_UNITS, keys.forces_unit)
+    return FoundLabels(
+        energy=None if energy is None else float(energy),
+        forces=forces,
+        stress=_find_stress(atoms, keys) if _has_volume(atoms) else None,
+    )
+
+
+def find_text(atoms: Atoms, names: tuple[str, ...]) -> str:
+    """The first of the named entries of ``info`` as a text; empty where there is none."""
+    info = _info(atoms)
+    for name in names:
+        if info.get(name) is not None:
+            return str(info[name])
+    return ""
+
+
+def unread_labels(atoms: Atoms, keys: LabelKeys) -> list[str]:
+    """Names of entries that look like labels but are not what `find_labels` reads."""
+    chosen = {keys.energy_key, keys.forces_key, keys.stress_key, keys.virial_key}
+    names = []
+    for label in LABELS:
+        known = {*KNOWN_NAMES[label], *(KNOWN_NAMES["virial"] if label == "stress" else ())}
+        names += [
+            name
+            for name in _lookalikes(atoms, label)
+            if name not in chosen and name.lower() not in known
+        ]
+    return names
+
+
+def free_energy_difference(atoms: Atoms, keys: LabelKeys) -> float:
+    """Free energy minus energy of a calculator per atom, eV; 0 where either is absent or chosen."""
+    results = _results(atoms)
+    if keys.energy_key is not None or not {"energy", "free_energy"} <= results.keys():
+        return 0.0
+    return float(results["free_energy"] - results["energy"]) / len(atoms)
+
+
+def _find_stress(atoms: Atoms, keys: LabelKeys) -> Array | None:
+    """Stress tensor in eV/Å³, from a stress or else from a virial."""
+    stress = virial = None
+    if keys.virial_key is None:
+        stress = _pick(atoms, "stress", keys.stress_key, keys)
+    if keys.stress_key is None and stress is None:
+        virial = _pick(atoms, "virial", keys.virial_key, keys)
+    if stress is not None:
+        factor = keys.stress_sign * unit_factor(STRESS_UNITS, keys.stress_unit)
+        return factor * stress_tensor(stress, keys.stress_order)
+    if virial is not None:
+        factor = unit_factor(ENERGY_UNITS, keys.energy_unit) / float(atoms.cell.volume)
+        return -factor * stress_tensor(virial, keys.stress_order)
+    names = _lookalikes(atoms, "stress")
+    if names and "stress" not in keys.optional:
+        raise ValueError(
+            f"no stress under a known name, but {', '.join(map(repr, names))} looks like one; "
+            f"pass --stress-key or --virial-key, or --allow-missing stress to do without"
+        )
+    return None
+
+
+def _pick(atoms: Atoms, label: str, key: str | None, keys: LabelKeys) -> Any:
+    """The value of a label in the file's units, or None."""
+    option = f"--{label}-key"
+    found = _candidates(atoms, label, key)
+    if not found and label == "energy" and key is None:
+        found = _candidates(atoms, label, "free_energy")
+    if found:
+        (first, value), *others = found.items()
+        for other, second in others:
+            if value.shape != second.shape or not np.allclose(value, second, rtol=1e-9, atol=1e-7):
+                raise ValueError(
+                    f"{first} and {other} both hold {label} and disagree; "
+                    f"choose one of them with {option}"
+                )
+        return value
+    optional = "stress" if label == "virial" else label
+    if optional in keys.optional or _needs_no_label(atoms, label):
+        return None
+    if key is not None:
+        raise ValueError(f"{label} key {key!r} is not in the structure; it has {contents(atoms)}")
+    names = [] if label in ("stress", "virial") else _lookalikes(atoms, label)
+    if names:
+        raise ValueError(
+            f"no {label} under a known name, but {', '.join(map(repr, names))} looks like it; "
+            f"pass {option} {names[0]}, or --allow-missing {label} to do without"
+        )
+    return None
+
+
+def _candidates(atoms: Atoms, label: str, key: str | None) -> dict[str, Array]:
+    """Everything that may be the label: description → value."""
+    names = KNOWN_NAMES[label] if key is None else [key]
+    places: tuple[tuple[str, Mapping[str, Any]], ...] = (
+        ("the calculator's", _results(atoms)),
+        ("arrays'" if label == "forces" else "info's", _entries(atoms, label)),
+    )
+    found = {}
+    for place, entries in places:
+        for name, value in entries.items():
+            matches = name == key if key is not None else name.lower() in names
+            if not matches or value is None:
+                continue
+            array = _as_numbers(value, f"{place} {name!r}")
+            if label == "energy":
+                array = _scalar(array, f"{place} {name!r}")
+            if label == "forces" and array.shape != (len(atoms), 3):
+                raise ValueError(
+                    f"{place} {name!r} should hold forces of shape ({len(atoms)}, 3); "
+                    f"found {array.shape}"
+                )
+            if not np.isnan(array).all():
+                found[f"{place} {name!r}"] = array
+    return found
+
+
+def _lookalikes(atoms: Atoms, label: str) -> list[str]:
+    """Names of entries that look like a label by name and shape."""
+    names = []
+    for name, value in _entries(atoms, label).items():
+        if not LOOKS_LIKE[label].search(name) or isinstance(value, str | bytes | bool | Mapping):
+            continue
+        shape = np.shape(value)
+        fits = {
+            "energy": shape in ((), (1,)),
+            "forces": shape == (len(atoms), 3),
+            "stress": int(np.prod(shape)) in (6, 9),
+        }
+        if fits[label]:
+            names.append(name)
+    return names
+
+
+def contents(atoms: Atoms) -> str:
+    """What a structure holds, for messages."""
+    parts = {
+        "info": sorted(_info(atoms)),
+        "arrays": sorted(set(atoms.arrays) - {"numbers", "positions"}),
+        "calculator": sorted(_results(atoms)),
+    }
+    return "; ".join(f"{place}: {', '.join(names) or 'nothing'}" for place, names in parts.items())
+
+
+def _needs_no_label(atoms: Atoms, label: str) -> bool:
+    """Whether the label is zero by symmetry: the forces of an isolated atom."""
+    return label == "forces" and len(atoms) == 1 and not atoms.pbc.any()
+
+
+def _has_volume(atoms: Atoms) -> bool:
+    """Whether a stress is defined: periodic in all three directions."""
+    return bool(atoms.pbc.all()) and abs(float(np.linalg.det(atoms.cell.array))) > 1e-8
+
+
+def _entries(atoms: Atoms, label: str) -> dict[str, Any]:
+    """The dictionary of the atoms in which a label may stand."""
+    return dict(atoms.arrays) if label == "forces" else _info(atoms)
+
+
+def _info(atoms: Atoms) -> dict[str, Any]:
+    """``info`` together with what ASE's databases keep in dictionaries of their own."""
+    info = dict(atoms.info)
+    for name in ("data", "key_value_pairs"):
+        inner = info.pop(name, None)
+        if isinstance(inner, Mapping):
+            info = {**inner, **info}
+        elif inner is not None:
+            info[name] = inner
+    return info
+
+
+def _results(atoms: Atoms) -> dict[str, Any]:
+    """Results of the calculator, which must belong to these atoms.
+
+    ``get_forces`` and its like are not used: they apply constraints, which zero forces.
+    """
+    calculator = atoms.calc
+    if calculator is None or not getattr(calculator, "results", None):
+        return {}
+    changes = set(calculator.check_state(atoms)) & {"positions", "numbers", "cell", "pbc"}
+    if changes:
+        raise ValueError(
+            f"the {', '.join(sorted(changes))} changed after the labels had been computed"
+        )
+    return {name: value for name, value in calculator.results.items() if value is not None}
+
+
+def _as_numbers(value: Any, place: str) -> Array:
+    """A value as float64."""
+    try:
+        return np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{place} should be numbers; found {value!r}") from None
+
+
+def _scalar(value: Array, place: str) -> Array:
+    """One number."""
+    if value.size != 1:
+        raise ValueError(f"{place} should be one number; found shape {value.shape}")
+    return value.reshape(())

@@ -1,0 +1,207 @@
+"""Writing a dataset file: in blocks, into a temporary file that is renamed when complete."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+
+from tesseral.data.store_format import (
+    ATOM_ARRAYS,
+    FORMAT,
+    FORMAT_VERSION,
+    RESERVED,
+    STRUCTURE_ARRAYS,
+    TEXTS,
+    UNITS,
+    ContentHash,
+    canonical,
+)
+from tesseral.data.structures import Structure, check_structure
+
+BLOCK_STRUCTURES = 1024
+BLOCK_ATOMS = 65536
+CHUNK_ROWS = 1024
+MAX_ATTRIBUTE = 60_000  # bytes; HDF5 keeps up to 64 kB in an attribute
+
+
+def write_store(
+    path: str | os.PathLike[str],
+    structures: Iterable[Structure],
+    *,
+    attributes: Mapping[str, str] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> int:
+    """Write structures to a dataset file, a block at a time.
+
+    The file appears under its name only when it is complete; an earlier one is replaced then.
+
+    Args:
+        path: the file to write.
+        structures: any iterable; it is not held in memory.
+        attributes: texts about the whole dataset: source, theory, license …
+        progress: called with the number of structures taken so far, after each of them.
+
+    Returns:
+        The number of structures written.
+
+    Raises:
+        ValueError: there is no structure, a structure is not valid, or an attribute's name is
+            reserved.
+    """
+    with StoreWriter(path, attributes=attributes) as writer:
+        for structure in structures:
+            writer.append(structure)
+            if progress is not None:
+                progress(writer.count)
+    return writer.count
+
+
+class StoreWriter:
+    """A context in which structures are appended to a new dataset file.
+
+    Leaving it without an error completes the file and gives it its name; leaving it with one
+    removes everything.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, attributes: Mapping[str, str] | None = None
+    ) -> None:
+        self.path = Path(path)
+        self.count = 0
+        self._attributes = dict(attributes or {})
+        _check_attributes(self._attributes)
+        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        self._hash = ContentHash()
+        self._tables: dict[str, dict[str, int]] = {name: {} for name in TEXTS}
+        self._elements: set[int] = set()
+        self._block: list[Structure] = []
+        self._block_atoms = self._total_atoms = 0
+
+    def __enter__(self) -> StoreWriter:
+        """Create the temporary file."""
+        if not self.path.parent.is_dir():
+            raise ValueError(f"the folder {self.path.parent} of {self.path.name} does not exist")
+        self._file = h5py.File(self._partial, "w", libver=("v110", "v110"))
+        for name, (dtype, shape) in {**ATOM_ARRAYS, **STRUCTURE_ARRAYS}.items():
+            self._create(name, dtype, shape)
+        self._create("offsets", "<i8", ())
+        for name in TEXTS:
+            self._create(f"texts/{name}_index", "<i4", ())
+        _append(self._file["offsets"], np.zeros(1, dtype=np.int64))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Complete the file, or remove it after an error."""
+        try:
+            if kind is None:
+                self._finish()
+                os.replace(self._partial, self.path)
+        finally:
+            with contextlib.suppress(Exception):
+                self._file.close()
+            self._partial.unlink(missing_ok=True)
+
+    def append(self, structure: Structure) -> None:
+        """Add one structure.
+
+        Raises:
+            ValueError: the structure is not valid.
+        """
+        check_structure(structure)
+        self._block.append(structure)
+        self._block_atoms += len(structure.numbers)
+        self.count += 1
+        if len(self._block) >= BLOCK_STRUCTURES or self._block_atoms >= BLOCK_ATOMS:
+            self._flush()
+
+    def _create(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
+        """An empty, growing array, compressed and with checksums."""
+        self._file.create_dataset(
+            name,
+            shape=(0, *shape),
+            maxshape=(None, *shape),
+            chunks=(CHUNK_ROWS, *shape),
+            dtype=dtype,
+            compression="gzip",
+            compression_opts=4,
+            shuffle=True,
+            fletcher32=True,
+        )
+
+    def _flush(self) -> None:
+        """Write the structures that wait."""
+        if not self._block:
+            return
+        block, self._block, self._block_atoms = self._block, [], 0
+        counts = np.array([len(structure.numbers) for structure in block])
+        for name, (dtype, _) in ATOM_ARRAYS.items():
+            self._add(name, dtype, np.concatenate([getattr(part, name) for part in block]))
+        self._add("n_atoms", STRUCTURE_ARRAYS["n_atoms"][0], counts)
+        for name, (dtype, _) in STRUCTURE_ARRAYS.items():
+            if name != "n_atoms":
+                self._add(name, dtype, np.stack([getattr(part, name) for part in block]))
+        _append(self._file["offsets"], self._total_atoms + np.cumsum(counts))
+        self._total_atoms += int(counts.sum())
+        for structure in block:
+            self._elements.update(np.unique(structure.numbers).tolist())
+        for name, table in self._tables.items():
+            texts = [getattr(structure, name) for structure in block]
+            self._hash.update_texts(name, texts)
+            index = [table.setdefault(text, len(table)) for text in texts]
+            _append(self._file[f"texts/{name}_index"], np.array(index))
+
+    def _add(self, name: str, dtype: str, values: Any) -> None:
+        """Append rows to an array and to the hash."""
+        rows = canonical(values, dtype)
+        self._hash.update(name, rows)
+        _append(self._file[name], rows)
+
+    def _finish(self) -> None:
+        """Write what is known only at the end."""
+        self._flush()
+        if self.count == 0:
+            raise ValueError(f"there are no structures to write to {self.path}")
+        for name, table in self._tables.items():
+            self._file.create_dataset(
+                f"texts/{name}", data=list(table), dtype=h5py.string_dtype("utf-8")
+            )
+        self._file.attrs.update(self._attributes)
+        self._file.attrs["format"] = FORMAT
+        self._file.attrs["format_version"] = FORMAT_VERSION
+        self._file.attrs["units"] = json.dumps(UNITS, ensure_ascii=False)
+        self._file.attrs["elements"] = np.array(sorted(self._elements), dtype="<i4")
+        self._file.attrs["content_hash"] = self._hash.digest()
+        self._file.attrs["tesseral_version"] = version("tesseral")
+        self._file.close()
+        with open(self._partial, "rb+") as file:
+            os.fsync(file.fileno())
+
+
+def _check_attributes(attributes: Mapping[str, str]) -> None:
+    """Refuse attributes that the format uses itself, that are no texts or too long."""
+    for name, text in attributes.items():
+        if name in RESERVED:
+            raise ValueError(f"the attribute {name!r} is reserved; use another name")
+        if not isinstance(text, str) or len(text.encode()) > MAX_ATTRIBUTE:
+            raise ValueError(f"the attribute {name!r} must be a text of at most 60 kB")
+
+
+def _append(dataset: h5py.Dataset, rows: Any) -> None:
+    """Add rows at the end of an array."""
+    start = dataset.shape[0]
+    dataset.resize(start + len(rows), axis=0)
+    dataset[start:] = rows

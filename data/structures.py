@@ -1,0 +1,168 @@
+"""One structure with its DFT labels, and its way from and to ASE."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from numpy.typing import ArrayLike, NDArray
+
+from tesseral.data.labels import LabelKeys, find_labels, find_text
+from tesseral.data.units import stress_voigt
+
+__all__ = [
+    "LabelKeys",
+    "Structure",
+    "atoms_from_structure",
+    "make_structure",
+    "structure_from_atoms",
+]
+
+NAN = float("nan")
+
+
+class Structure(NamedTuple):
+    """One structure of n atoms with its labels. A missing label is NaN."""
+
+    numbers: NDArray[np.int64]  # (n,)    atomic numbers
+    positions: NDArray[np.float64]  # (n, 3)  Å
+    cell: NDArray[np.float64]  # (3, 3)  Å, rows are lattice vectors; zeros where there is none
+    pbc: NDArray[np.bool_]  # (3,)    periodic directions
+    energy: float  # eV
+    forces: NDArray[np.float64]  # (n, 3)  eV/Å
+    stress: NDArray[np.float64]  # (3, 3)  eV/Å³, positive under tension
+    config_type: str = ""
+    group: str = ""
+    theory: str = ""
+    source: str = ""
+
+
+def make_structure(
+    numbers: ArrayLike,
+    positions: ArrayLike,
+    *,
+    cell: ArrayLike | None = None,
+    pbc: ArrayLike | None = None,
+    energy: float | None = None,
+    forces: ArrayLike | None = None,
+    stress: ArrayLike | None = None,
+) -> Structure:
+    """A checked `Structure` from array-likes in tesseral's units.
+
+    Args:
+        numbers: (n,) atomic numbers.
+        positions: (n, 3) Å.
+        cell: (3, 3) Å; none if not given.
+        pbc: (3,); periodic where there is a cell vector if not given.
+        energy: eV; missing if not given.
+        forces: (n, 3) eV/Å; missing if not given.
+        stress: (3, 3) eV/Å³, positive under tension; missing if not given.
+
+    Raises:
+        ValueError: shapes that do not fit, positions or a cell that are not finite, a periodic
+            direction without a cell vector.
+    """
+    z = np.asarray(numbers, dtype=np.int64)
+    n = len(z)
+    lattice = np.zeros((3, 3)) if cell is None else np.asarray(cell, dtype=np.float64)
+    periodic = np.any(lattice != 0, axis=1) if pbc is None else np.asarray(pbc, dtype=bool)
+    structure = Structure(
+        numbers=z,
+        positions=np.asarray(positions, dtype=np.float64),
+        cell=lattice,
+        pbc=periodic,
+        energy=NAN if energy is None else float(energy),
+        forces=np.full((n, 3), NAN) if forces is None else np.asarray(forces, dtype=np.float64),
+        stress=np.full((3, 3), NAN) if stress is None else np.asarray(stress, dtype=np.float64),
+    )
+    check_structure(structure)
+    return structure
+
+
+def check_structure(structure: Structure) -> None:
+    """Refuse a structure that no model could be given.
+
+    Raises:
+        ValueError: what is wrong with its shapes, positions, cell or labels.
+    """
+    n = len(structure.numbers)
+    if n == 0:
+        raise ValueError("the structure has no atoms")
+    if structure.numbers.min() < 1 or structure.numbers.max() > 118:
+        raise ValueError(f"atomic numbers must be 1 to 118; found {structure.numbers.min()}")
+    shapes = {"positions": (n, 3), "forces": (n, 3), "cell": (3, 3), "stress": (3, 3), "pbc": (3,)}
+    for name, shape in shapes.items():
+        found = getattr(structure, name).shape
+        if found != shape:
+            raise ValueError(f"{name} of {n} atoms must have the shape {shape}; found {found}")
+    if not np.isfinite(structure.positions).all():
+        raise ValueError("the positions are not finite numbers")
+    if not np.isfinite(structure.cell).all():
+        raise ValueError("the cell is not made of finite numbers")
+    if np.any(structure.pbc & ~np.any(structure.cell != 0, axis=1)):
+        raise ValueError(f"pbc is {structure.pbc} but a periodic direction has no cell vector")
+    if structure.pbc.all() and abs(np.linalg.det(structure.cell)) < 1e-8:
+        raise ValueError("the structure is periodic but its cell has no volume")
+    if np.isinf(structure.forces).any() or np.isinf(structure.energy):
+        raise ValueError("an energy or a force is infinite")
+
+
+def structure_from_atoms(atoms: Atoms, keys: LabelKeys | None = None) -> Structure:
+    """A `Structure` from ASE's atoms, with every label that can be found.
+
+    Labels are taken from the calculator's results (ASE >= 3.23 moves the keys ``energy``,
+    ``forces`` and ``stress`` of an extxyz file there), and from ``info`` and ``arrays`` under the
+    names of `LabelKeys` or, without them, under well-known names. Constraints do not touch the
+    forces. A stress is kept only for structures periodic in all three directions.
+
+    Args:
+        atoms: positions in Å.
+        keys: where the labels are and in which units; well-known names if not given.
+
+    Raises:
+        ValueError: a requested key is absent, several candidates disagree, or something looks like
+            a label under an unknown name.
+    """
+    keys = LabelKeys() if keys is None else keys
+    labels = find_labels(atoms, keys)
+    structure = make_structure(
+        atoms.numbers,
+        atoms.positions.copy(),
+        cell=np.array(atoms.cell.array),
+        pbc=atoms.pbc.copy(),
+        energy=labels.energy,
+        forces=labels.forces,
+        stress=labels.stress,
+    )
+    names = ("config_type", "category") if keys.config_type_key is None else (keys.config_type_key,)
+    return structure._replace(
+        config_type=find_text(atoms, names),
+        group=find_text(atoms, () if keys.group_key is None else (keys.group_key,)),
+        theory=find_text(atoms, ("theory",)),
+        source=find_text(atoms, ("source",)),
+    )
+
+
+def atoms_from_structure(structure: Structure) -> Atoms:
+    """ASE's atoms with the known labels in a SinglePointCalculator and the texts in ``info``."""
+    atoms = Atoms(
+        numbers=structure.numbers,
+        positions=structure.positions,
+        cell=structure.cell,
+        pbc=structure.pbc,
+    )
+    for name in ("config_type", "group", "theory", "source"):
+        if getattr(structure, name):
+            atoms.info[name] = getattr(structure, name)
+    results: dict[str, float | NDArray[np.float64]] = {}
+    if np.isfinite(structure.energy):
+        results["energy"] = structure.energy
+    if np.isfinite(structure.forces).all():
+        results["forces"] = structure.forces.copy()
+    if np.isfinite(structure.stress).all():
+        results["stress"] = stress_voigt(structure.stress)
+    if results:
+        atoms.calc = SinglePointCalculator(atoms, **results)  # type: ignore[no-untyped-call]
+    return atoms
