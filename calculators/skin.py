@@ -89,5 +89,5 @@ def _periodic_lattice(cell: Floats, pbc: NDArray[np.bool_]) -> Floats:
     drawn around a slab or a molecule does.
     """
     periodic = np.where(np.asarray(pbc)[:, None], cell, 0.0)
-    lattice: Floats = complete_cell(periodic)  # type: ignore[no-untyped-call]
+    lattice: Floats = complete_cell(periodic)
     return lattice

@@ -1,0 +1,185 @@
+"""The molecular dynamics loop of the examples: recording, progress, stop rule."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ase import Atoms, units
+from ase.calculators.calculator import CalculationFailed
+from ase.io.trajectory import Trajectory
+from numpy.typing import NDArray
+from rich.console import Console
+
+from tesseral.md_examples.common import (
+    Unstable,
+    copy_atoms,
+    plot_panels,
+    pressure_gpa,
+    progress_bar,
+    thermalize,
+    with_suffix,
+)
+
+Floats = NDArray[np.float64]
+
+
+class Record(NamedTuple):
+    """A run, T times recorded; energies per atom."""
+
+    time: Floats  # (T,) ps
+    potential: Floats  # (T,) eV/atom
+    kinetic: Floats  # (T,) eV/atom
+    temperature: Floats  # (T,) K
+    volume: Floats  # (T,) Å³/atom; NaN without a cell
+    pressure: Floats  # (T,) GPa; NaN without a periodic cell
+
+    @property
+    def total(self) -> Floats:
+        """(T,) eV/atom."""
+        total: Floats = self.potential + self.kinetic
+        return total
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of every MD example."""
+    add = parser.add_argument
+    add("--temperature", type=float, default=300.0, help="K (%(default)s)")
+    add("--time", type=float, default=2.0, help="ps (%(default)s)")
+    add("--timestep", type=float, default=1.0, help="fs (%(default)s)")
+    add("--every", type=int, default=10, help="steps between records (%(default)s)")
+    add("--seed", type=int, default=0, help="of the random velocities (%(default)s)")
+
+
+def start(atoms: Atoms, temperature: float, seed: int) -> tuple[Atoms, np.random.Generator]:
+    """A copy of the atoms with random velocities, and the generator they came from.
+
+    Raises:
+        ValueError: a temperature that is not positive.
+    """
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"--temperature is {temperature} K; it must be a positive number")
+    rng = np.random.default_rng(seed)
+    atoms = copy_atoms(atoms)
+    thermalize(atoms, temperature, rng)
+    return atoms, rng
+
+
+def steps_of(time_ps: float, timestep_fs: float) -> int:
+    """Number of steps of a run.
+
+    Raises:
+        ValueError: a time or a time step that is not positive.
+    """
+    for name, value in (("--time", time_ps), ("--timestep", timestep_fs)):
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name} is {value}; it must be a positive number")
+    return max(1, round(1000 * time_ps / timestep_fs))
+
+
+def run_dynamics(
+    atoms: Atoms,
+    dynamics: Any,
+    *,
+    steps: int,
+    timestep: float,
+    temperature: float,
+    every: int = 10,
+    prefix: Path | None = None,
+    console: Console | None = None,
+    title: str = "MD",
+    plot: Callable[[Record, Path], None] | None = None,
+) -> Record:
+    """Run ``dynamics`` and record it; what was recorded is written, however the run ends.
+
+    Args:
+        atoms: what ``dynamics`` moves.
+        dynamics: an ASE integrator.
+        steps: number of steps.
+        timestep: fs.
+        temperature: K, expected; ten times as hot (and at least 3000 K) stops the run.
+        every: steps between records.
+        prefix: start of the ``.traj`` and ``.csv`` files; nothing is written if not given.
+        console: shows a progress bar if given.
+        title: of the progress bar.
+        plot: writes a figure of the record.
+
+    Raises:
+        ValueError: ``every`` is less than 1.
+        Unstable: forces are not finite, atoms overlap, or the temperature explodes.
+        KeyboardInterrupt: after the files have been written.
+    """
+    if every < 1:
+        raise ValueError(f"--every is {every}; it must be 1 or more")
+    rows: list[tuple[float, ...]] = []
+    trajectory = None if prefix is None else Trajectory(with_suffix(prefix, ".traj"), "w", atoms)
+    limit = 10 * max(temperature, 300.0)
+    step = 0
+    try:
+        with progress_bar(console) as progress:
+            task = progress.add_task(title, total=steps)
+            for step, _ in enumerate(dynamics.irun(steps)):
+                hot = atoms.get_temperature()
+                if not hot < limit:
+                    raise Unstable(f"the temperature is {hot:.0f} K, expected about {temperature}")
+                if step % every == 0 or step == steps:
+                    rows.append((step * timestep / 1000, *_observe(atoms)))
+                    if trajectory is not None:
+                        trajectory.write()
+                progress.update(task, completed=step, description=f"{title} {hot:5.0f} K")
+    except (CalculationFailed, ValueError, Unstable) as error:
+        raise Unstable(
+            f"MD ended at step {step} of {steps} ({step * timestep / 1000:.3f} ps): {error}"
+        ) from None
+    finally:
+        if trajectory is not None:
+            trajectory.close()
+        record = Record(*np.array(rows, dtype=np.float64).reshape(-1, len(Record._fields)).T)
+        if prefix is not None and rows:
+            _write_csv(with_suffix(prefix, ".csv"), record)
+            if plot is not None:
+                plot(record, with_suffix(prefix, ".png"))
+    return record
+
+
+def plot_record(record: Record, path: Path) -> None:
+    """Temperature, energies, and volume and pressure where there are any, against time."""
+    start = record.total[0]
+    panels = {
+        "temperature (K)": {"T": record.temperature},
+        "energy − start (meV/atom)": {
+            "potential": 1000 * (record.potential - record.potential[0]),
+            "kinetic": 1000 * (record.kinetic - record.kinetic[0]),
+            "total": 1000 * (record.total - start),
+        },
+    }
+    if np.ptp(record.volume) > 0:
+        panels["volume (Å³/atom)"] = {"V": record.volume}
+        panels["pressure (GPa)"] = {"P": record.pressure}
+    plot_panels(path, record.time, "time (ps)", panels)
+
+
+def _observe(atoms: Atoms) -> tuple[float, ...]:
+    """One row of a record, without the time."""
+    n_atoms = len(atoms)
+    return (
+        atoms.get_potential_energy() / n_atoms,
+        atoms.get_kinetic_energy() / n_atoms,
+        atoms.get_temperature(),
+        atoms.get_volume() / n_atoms if atoms.cell.rank == 3 else float("nan"),
+        pressure_gpa(atoms, ideal_gas=True),
+    )
+
+
+def _write_csv(path: Path, record: Record) -> None:
+    header = "time_ps,potential_eV,kinetic_eV,temperature_K,volume_A3,pressure_GPa"
+    np.savetxt(path, np.array(record).T, "%.9g", ",", header=header, comments="")
+
+
+def femtoseconds(value: float) -> float:
+    """A time in fs in ASE's unit."""
+    return float(value * units.fs)

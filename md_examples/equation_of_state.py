@@ -1,0 +1,278 @@
+"""Equation of state: energy against volume, equilibrium lattice and bulk modulus.
+
+python -m tesseral.md_examples.equation_of_state structure.cif model.safetensors
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ase import Atoms, units
+from ase.optimize import BFGS
+from numpy.typing import ArrayLike, NDArray
+from rich.console import Console
+
+from tesseral.md_examples.common import (
+    COLORS,
+    copy_atoms,
+    finish_axes,
+    load_atoms,
+    make_figure,
+    make_parser,
+    output_prefix,
+    print_table,
+    progress_bar,
+    run_example,
+    save_figure,
+    with_suffix,
+)
+
+Floats = NDArray[np.float64]
+
+
+class BirchMurnaghan(NamedTuple):
+    """Third-order Birch–Murnaghan fit; energy and volume of the cell that was fitted."""
+
+    volume: float  # Å³, V0
+    energy: float  # eV, E0
+    bulk_modulus: float  # GPa, B0
+    pressure_derivative: float  # B0'
+    coefficients: tuple[float, ...]  # of E in powers of V^(-2/3), highest first
+
+    def __call__(self, volumes: ArrayLike) -> Floats:
+        """Energies in eV at the volumes in Å³."""
+        x: Floats = np.asarray(volumes, dtype=np.float64) ** (-2 / 3)
+        energies: Floats = np.polyval(np.array(self.coefficients), x).astype(np.float64)
+        return energies
+
+
+class EquationOfState(NamedTuple):
+    """Result: the points, the fit, and the lattice at the minimum."""
+
+    volumes: Floats  # (P,) Å³ of the cell
+    energies: Floats  # (P,) eV
+    fit: BirchMurnaghan
+    lattice: dict[str, float]  # a (b, c, angles) of the conventional cell at V0, Å and degrees
+    n_atoms: int
+
+
+def fit_birch_murnaghan(volumes: ArrayLike, energies: ArrayLike) -> BirchMurnaghan:
+    """Fit E(V), a cubic polynomial in x = V^(-2/3) (Birch 1947).
+
+    Args:
+        volumes: (P,) Å³, four or more.
+        energies: (P,) eV.
+
+    Raises:
+        ValueError: too few points, or no minimum between the smallest and the largest volume.
+    """
+    v, e = np.asarray(volumes, dtype=np.float64), np.asarray(energies, dtype=np.float64)
+    if len(v) < 4:
+        raise ValueError(f"a fit with four parameters has {len(v)} points; use more")
+    polynomial = np.poly1d(np.polyfit(v ** (-2 / 3), e, 3))
+    first, second, third = (polynomial.deriv(order) for order in (1, 2, 3))
+    minima = [
+        float(root.real)
+        for root in first.roots
+        if abs(root.imag) < 1e-12 and second(root.real) > 0 and root.real > 0
+    ]
+    inside = [x for x in minima if v.min() <= x**-1.5 <= v.max()]
+    if not inside:
+        raise ValueError(
+            f"the energy has no minimum between {v.min():.2f} and {v.max():.2f} Å³; relax the "
+            "structure first or raise --range"
+        )
+    x = inside[0]
+    volume = x**-1.5
+    bulk = 4 / 9 * x ** (7 / 2) * second(x)  # V d²E/dV² where dE/dV = 0
+    derivative = 4 + 2 / 3 * x * third(x) / second(x)
+    return BirchMurnaghan(
+        volume=float(volume),
+        energy=float(polynomial(x)),
+        bulk_modulus=float(bulk / units.GPa),
+        pressure_derivative=float(derivative),
+        coefficients=tuple(float(c) for c in polynomial.coefficients),
+    )
+
+
+def equation_of_state(
+    atoms: Atoms,
+    *,
+    points: int = 9,
+    extent: float = 0.06,
+    fixed_positions: bool = False,
+    prefix: Path | None = None,
+    reference: Mapping[str, Any] | None = None,
+    console: Console | None = None,
+) -> EquationOfState:
+    """Energy of a crystal against its volume, the shape of the cell kept.
+
+    Args:
+        atoms: relaxed, periodic in three directions, with a calculator; not changed.
+        points: number of volumes.
+        extent: largest relative change of the volume, both ways.
+        fixed_positions: do not relax the atoms within each cell.
+        prefix: start of the ``.png`` and ``.json`` files; none if not given.
+        reference: ``eos`` (``V`` in Å³ and ``E`` in eV) and ``e0_eV_per_atom`` to draw beside.
+        console: shows a progress bar if given.
+
+    Raises:
+        ValueError: not a crystal, too few points, or no minimum among the volumes.
+    """
+    if not (atoms.pbc.all() and atoms.cell.rank == 3):
+        raise ValueError(f"an equation of state needs a crystal; pbc is {atoms.pbc.tolist()}")
+    if points < 5 or not 0 < extent < 0.5:
+        raise ValueError(f"--points is {points}, --range {extent}; use 5 or more, and 0.02 to 0.1")
+    volumes = atoms.get_volume() * np.linspace(1 - extent, 1 + extent, points)
+    energies = []
+    with progress_bar(console) as progress:
+        for volume in progress.track(volumes, description="equation of state"):
+            strained = copy_atoms(atoms)
+            strained.set_cell(atoms.cell * (volume / atoms.get_volume()) ** (1 / 3), True)
+            if not fixed_positions:
+                BFGS(strained, logfile=None).run(fmax=0.005, steps=200)
+            energies.append(float(strained.get_potential_energy()))
+    fit = fit_birch_murnaghan(volumes, energies)
+    stretch = (fit.volume / atoms.get_volume()) ** (1 / 3)
+    lattice = {
+        name: float(value * (stretch if name in "abc" else 1.0))
+        for name, value in atoms.cell.get_bravais_lattice().vars().items()
+    }
+    result = EquationOfState(volumes, np.array(energies), fit, lattice, len(atoms))
+    if prefix is not None:
+        _plot(result, reference, with_suffix(prefix, ".png"))
+        with_suffix(prefix, ".json").write_text(json.dumps(_numbers(result), indent=1) + "\n")
+    return result
+
+
+def read_reference(path: Path, name: str) -> dict[str, Any]:
+    """One cubic crystal of a file of reference values.
+
+    The file holds ``{name: {"a0_A", "B_GPa", "e0_eV_per_atom", "eos": {"V", "E"}}}``.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not such a file, or the crystal is not in it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no reference file {path}")
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error})") from None
+    if not isinstance(content, dict) or not isinstance(content.get(name), dict):
+        raise ValueError(f"{path} has no crystal {name!r}; name one with --reference-name")
+    entry: dict[str, Any] = content[name]
+    missing = [key for key in ("a0_A", "B_GPa", "e0_eV_per_atom", "eos") if key not in entry]
+    if missing:
+        raise ValueError(f"{path} has no {', '.join(missing)} for {name}")
+    return entry
+
+
+def compare(result: EquationOfState, reference: Mapping[str, Any]) -> dict[str, float]:
+    """Deviation of the lattice constant (%), bulk modulus (%) from a cubic reference."""
+    n_atoms = _reference_atoms(reference)
+    per_atom = result.fit.volume / result.n_atoms
+    lattice = (per_atom * n_atoms) ** (1 / 3)
+    return {
+        "a_percent": 100 * (lattice / reference["a0_A"] - 1),
+        "B_percent": 100 * (result.fit.bulk_modulus / reference["B_GPa"] - 1),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = make_parser("Equation of state of a relaxed crystal.", "equation_of_state")
+    add = parser.add_argument
+    add("--points", type=int, default=9, help="number of volumes (%(default)s)")
+    add(
+        "--range",
+        type=float,
+        default=0.06,
+        help="largest relative change of the volume (%(default)s)",
+    )
+    add("--fixed-positions", action="store_true", help="do not relax the atoms in each cell")
+    add("--reference", type=Path, help="JSON of reference values to compare with")
+    add("--reference-name", help="crystal in it; the chemical formula if not given")
+    arguments = parser.parse_args(argv)
+
+    def run(console: Console) -> None:
+        atoms = load_atoms(arguments)
+        prefix = output_prefix(arguments, "equation_of_state")
+        reference = None
+        if arguments.reference is not None:
+            name = arguments.reference_name or atoms.get_chemical_formula(
+                mode="metal", empirical=True
+            )
+            reference = read_reference(arguments.reference, name)
+        result = equation_of_state(
+            atoms,
+            points=arguments.points,
+            extent=arguments.range,
+            fixed_positions=arguments.fixed_positions,
+            prefix=prefix,
+            reference=reference,
+            console=console,
+        )
+        fit = result.fit
+        rows = [
+            ("volume (Å³/atom)", f"{fit.volume / result.n_atoms:.4f}"),
+            ("energy (eV/atom)", f"{fit.energy / result.n_atoms:.5f}"),
+            *((f"lattice {name}", f"{value:.4f}") for name, value in result.lattice.items()),
+            ("bulk modulus (GPa)", f"{fit.bulk_modulus:.1f}"),
+            ("its pressure derivative", f"{fit.pressure_derivative:.2f}"),
+        ]
+        if reference is not None:
+            off = compare(result, reference)
+            rows.append(("lattice against the reference", f"{off['a_percent']:+.2f} %"))
+            rows.append(("bulk modulus against the reference", f"{off['B_percent']:+.1f} %"))
+        print_table(console, ("", ""), rows)
+        console.print(f"wrote {prefix}.png, {prefix}.json")
+
+    return run_example(run)
+
+
+def _reference_atoms(reference: Mapping[str, Any]) -> int:
+    """Atoms in the reference's cell."""
+    lowest: float = min(reference["eos"]["E"])
+    return round(lowest / float(reference["e0_eV_per_atom"]))
+
+
+def _numbers(result: EquationOfState) -> dict[str, Any]:
+    """The result as plain numbers."""
+    return {
+        "volume_A3_per_atom": result.fit.volume / result.n_atoms,
+        "energy_eV_per_atom": result.fit.energy / result.n_atoms,
+        "bulk_modulus_GPa": result.fit.bulk_modulus,
+        "pressure_derivative": result.fit.pressure_derivative,
+        "lattice": result.lattice,
+        "volumes_A3": result.volumes.tolist(),
+        "energies_eV": result.energies.tolist(),
+    }
+
+
+def _plot(result: EquationOfState, reference: Mapping[str, Any] | None, path: Path) -> None:
+    """Energy per atom above the minimum against volume per atom."""
+    figure = make_figure(5.5, 4.0)
+    axis = figure.subplots()
+    n_atoms, fit = result.n_atoms, result.fit
+    fine = np.linspace(result.volumes.min(), result.volumes.max(), 200)
+    axis.plot(fine / n_atoms, 1000 * (fit(fine) - fit.energy) / n_atoms, color=COLORS[0])
+    above = 1000 * (result.energies - fit.energy) / n_atoms
+    axis.plot(result.volumes / n_atoms, above, "o", color=COLORS[0], label="model")
+    if reference is not None:
+        theirs = _reference_atoms(reference)
+        volumes, energies = (np.array(reference["eos"][key]) / theirs for key in "VE")
+        lowest = fit_birch_murnaghan(volumes, energies).energy
+        axis.plot(volumes, 1000 * (energies - lowest), "s", color=COLORS[1], label="reference")
+    finish_axes(axis, "volume (Å³/atom)", "energy above the minimum (meV/atom)", legend=True)
+    save_figure(figure, path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
