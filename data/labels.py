@@ -55,7 +55,7 @@ class LabelKeys:
         stress_key: name of the stress in ``info`` or of the calculator.
         virial_key: name of a virial, -V · stress, in ``energy_unit``; used in place of a stress.
         config_type_key: name of the configuration type; ``config_type`` or ``category`` if None.
-        group_key: name of the group that a split must not divide; no groups if None.
+        group_key: name of the group that a split must not divide; ``group`` if None.
         energy_unit: a key of ``units.ENERGY_UNITS``.
         forces_unit: a key of ``units.FORCE_UNITS``.
         stress_unit: a key of ``units.STRESS_UNITS``.
@@ -152,6 +152,14 @@ def unread_labels(atoms: Atoms, keys: LabelKeys) -> list[str]:
     return names
 
 
+def dropped_stress(atoms: Atoms, keys: LabelKeys) -> bool:
+    """Whether a stress is there but not kept, as the structure has no volume."""
+    return not _has_volume(atoms) and any(
+        _candidates(atoms, label, key)
+        for label, key in (("stress", keys.stress_key), ("virial", keys.virial_key))
+    )
+
+
 def free_energy_difference(atoms: Atoms, keys: LabelKeys) -> float:
     """Free energy minus energy of a calculator per atom, eV; 0 where either is absent or chosen."""
     results = _results(atoms)
@@ -216,7 +224,7 @@ def _candidates(atoms: Atoms, label: str, key: str | None) -> dict[str, Array]:
     names = KNOWN_NAMES[label] if key is None else [key]
     places: tuple[tuple[str, Mapping[str, Any]], ...] = (
         ("the calculator's", _results(atoms)),
-        ("arrays'" if label == "forces" else "info's", _entries(atoms, label)),
+        ("the structure's", _entries(atoms, label)),
     )
     found = {}
     for place, entries in places:
@@ -276,7 +284,8 @@ def _has_volume(atoms: Atoms) -> bool:
 
 def _entries(atoms: Atoms, label: str) -> dict[str, Any]:
     """The dictionary of the atoms in which a label may stand."""
-    return dict(atoms.arrays) if label == "forces" else _info(atoms)
+    # A database may keep its own forces in a dictionary; names of arrays come first.
+    return {**_info(atoms), **atoms.arrays} if label == "forces" else _info(atoms)
 
 
 def _info(atoms: Atoms) -> dict[str, Any]:

@@ -136,10 +136,10 @@ def structure_from_atoms(atoms: Atoms, keys: LabelKeys | None = None) -> Structu
         forces=labels.forces,
         stress=labels.stress,
     )
-    names = ("config_type", "category") if keys.config_type_key is None else (keys.config_type_key,)
+    types = ("config_type", "category") if keys.config_type_key is None else (keys.config_type_key,)
     return structure._replace(
-        config_type=find_text(atoms, names),
-        group=find_text(atoms, () if keys.group_key is None else (keys.group_key,)),
+        config_type=find_text(atoms, types),
+        group=find_text(atoms, ("group" if keys.group_key is None else keys.group_key,)),
         theory=find_text(atoms, ("theory",)),
         source=find_text(atoms, ("source",)),
     )
@@ -164,5 +164,5 @@ def atoms_from_structure(structure: Structure) -> Atoms:
     if np.isfinite(structure.stress).all():
         results["stress"] = stress_voigt(structure.stress)
     if results:
-        atoms.calc = SinglePointCalculator(atoms, **results)  # type: ignore[no-untyped-call]
+        atoms.calc = SinglePointCalculator(atoms, **results)
     return atoms

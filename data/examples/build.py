@@ -1,0 +1,56 @@
+"""Builds ``sic_pbe.h5`` and ``sic_pbe_test.h5`` from the labelled frames of ``make_dataset.py``.
+
+Usage: ``python -m tesseral.data.examples.build dataset.extxyz [folder]``
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import ase.io
+
+from tesseral.data.labels import LabelKeys
+from tesseral.data.store_writer import write_store
+from tesseral.data.structures import structure_from_atoms
+
+FILES = {"train": "sic_pbe.h5", "test": "sic_pbe_test.h5"}
+ATTRIBUTES = {
+    "source": "computed for tesseral with GPAW 26.7 (data/examples/make_dataset.py)",
+    "theory": (
+        "PBE, PAW, plane waves 600 eV, Fermi-Dirac 0.1 eV, half-shifted Monkhorst-Pack grids with "
+        "n·L >= 14 Å, no spin; energies are free energies"
+    ),
+    "license": "CC0-1.0",
+}
+
+
+def build(dataset: str | Path, folder: str | Path) -> dict[str, int]:
+    """Write the two dataset files.
+
+    Args:
+        dataset: extxyz file whose frames are tagged ``split=train`` or ``split=test``.
+        folder: where to write them.
+
+    Returns:
+        File name → number of structures.
+    """
+    frames = ase.io.read(dataset, ":")
+    keys = LabelKeys(energy_key="free_energy", config_type_key="category")
+    counts = {}
+    for split, name in FILES.items():
+        structures = (
+            structure_from_atoms(atoms, keys)._replace(theory="PBE")
+            for atoms in frames
+            if atoms.info["split"] == split
+        )
+        counts[name] = write_store(Path(folder) / name, structures, attributes=ATTRIBUTES)
+    return counts
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset")
+    parser.add_argument("folder", nargs="?", default=str(Path(__file__).parent))
+    arguments = parser.parse_args()
+    build(arguments.dataset, arguments.folder)

@@ -1,0 +1,186 @@
+"""What an import found: collected structure by structure, judged at the end, shown as a table."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from tesseral.data.neighbors import names
+from tesseral.data.structures import Structure
+from tesseral.data.units import EV_PER_A3_IN_GPA
+
+FORCES_LIMIT = 300.0  # eV/Å; more is rarely meant
+STRESS_LIMIT = 1000.0  # GPa
+
+
+@dataclass(kw_only=True)
+class ImportReport:
+    """Counts and ranges of what was imported."""
+
+    output: str = ""
+    content_hash: str = ""
+    structures: int = 0
+    atoms: int = 0
+    elements: Counter[int] = field(default_factory=Counter)
+    config_types: Counter[str] = field(default_factory=Counter)
+    sources: Counter[str] = field(default_factory=Counter)
+    labels: Counter[str] = field(default_factory=Counter)
+    periodic: int = 0
+    groups: set[str] = field(default_factory=set)
+    energy_range: tuple[float, float] = (np.inf, -np.inf)  # eV/atom
+    largest_force: float = 0.0  # eV/Å
+    stress_range: tuple[float, float] = (np.inf, -np.inf)  # GPa
+    missing: dict[str, list[str]] = field(default_factory=dict)
+    duplicates: int = 0
+    dropped_stresses: int = 0
+    free_energy_difference: float = 0.0  # eV/atom
+    unread: Counter[str] = field(default_factory=Counter)
+    warnings: list[str] = field(default_factory=list)
+    contents: str = ""
+    _seen: set[bytes] = field(default_factory=set, repr=False)
+
+    def add(self, structure: Structure, place: str) -> None:
+        """Count one structure, which stands at ``place``."""
+        n = len(structure.numbers)
+        self.structures += 1
+        self.atoms += n
+        self.elements.update(structure.numbers.tolist())
+        self.config_types[structure.config_type] += 1
+        self.sources[structure.source] += 1
+        self.groups.add(structure.group)
+        volume = bool(structure.pbc.all())
+        self.periodic += volume
+        alone = n == 1 and not structure.pbc.any()
+        present = {
+            "energy": bool(np.isfinite(structure.energy)),
+            "forces": bool(np.isfinite(structure.forces).all()),
+            "stress": bool(np.isfinite(structure.stress).all()),
+        }
+        for label, there in present.items():
+            self.labels[label] += there
+            needed = {"energy": True, "forces": not alone, "stress": volume}[label]
+            if needed and not there:
+                self.missing.setdefault(label, []).append(place)
+        if present["energy"]:
+            self.energy_range = _widen(self.energy_range, structure.energy / n)
+        if present["forces"]:
+            largest = float(np.linalg.norm(structure.forces, axis=1).max())
+            self.largest_force = max(self.largest_force, largest)
+        if present["stress"]:
+            for value in (structure.stress * EV_PER_A3_IN_GPA).ravel():
+                self.stress_range = _widen(self.stress_range, float(value))
+        self._count_duplicate(structure)
+
+    def note(
+        self,
+        *,
+        dropped_stress: bool,
+        unread: list[str],
+        free_energy_difference: float,
+        contents: str,
+    ) -> None:
+        """Remember what was in a file but not taken from it."""
+        self.dropped_stresses += dropped_stress
+        self.unread.update(unread)
+        if abs(free_energy_difference) > abs(self.free_energy_difference):
+            self.free_energy_difference = free_energy_difference
+        self.contents = contents
+
+    def finish(self) -> None:
+        """Write the warnings."""
+        if self.missing.get("stress"):
+            self.warnings.append(
+                f"{len(self.missing['stress'])} of {self.periodic} periodic structures have no "
+                "stress"
+            )
+        for label in ("energy", "forces"):
+            if self.missing.get(label):
+                self.warnings.append(
+                    f"{len(self.missing[label])} structures have no {label} (allowed)"
+                )
+        if self.duplicates:
+            self.warnings.append(f"{self.duplicates} structures occur more than once")
+        if self.dropped_stresses:
+            self.warnings.append(
+                f"{self.dropped_stresses} stresses of structures without a volume (not periodic "
+                "in three directions) were left out"
+            )
+        if self.unread:
+            found = ", ".join(f"{name} ({count})" for name, count in self.unread.most_common())
+            self.warnings.append(f"not read, though they look like labels: {found}")
+        if abs(self.free_energy_difference) > 1e-6:
+            self.warnings.append(
+                "the energy differs from the free energy by up to "
+                f"{1000 * abs(self.free_energy_difference):.3g} meV/atom; forces belong to the "
+                "free energy: choose it with --energy-key free_energy"
+            )
+        if self.largest_force > FORCES_LIMIT:
+            self.warnings.append(
+                f"the largest force is {self.largest_force:.0f} eV/Å; is --forces-unit right?"
+            )
+        if max(map(abs, self.stress_range)) > STRESS_LIMIT and self.labels["stress"]:
+            self.warnings.append(
+                "the stress ranges over {:.0f} to {:.0f} GPa; is --stress-unit right?".format(
+                    *self.stress_range
+                )
+            )
+
+    def table(self) -> Group:
+        """The report for a terminal."""
+        table = Table(title=f"imported into {self.output}", show_header=False, title_justify="left")
+        table.add_column(style="bold")
+        table.add_column(overflow="fold")
+        for name, value in self.rows():
+            table.add_row(name, value)
+        return Group(table, *(Text(f"note: {text}", "yellow") for text in self.warnings))
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Names and values of the table."""
+        elements = [f"{names([z])} {count}" for z, count in sorted(self.elements.items())]
+        low, high = self.energy_range
+        rows = [
+            ("structures", f"{self.structures}"),
+            ("atoms", f"{self.atoms}"),
+            ("elements", ", ".join(elements)),
+            ("with energy", f"{self.labels['energy']}"),
+            ("with forces", f"{self.labels['forces']}"),
+            ("with stress", f"{self.labels['stress']} of {self.periodic} periodic"),
+        ]
+        if self.labels["energy"]:
+            rows.append(("energy", f"{low:.4f} to {high:.4f} eV/atom"))
+        if self.labels["forces"]:
+            rows.append(("largest force", f"{self.largest_force:.3f} eV/Å"))
+        if self.labels["stress"]:
+            rows.append(("stress", "{:.2f} to {:.2f} GPa".format(*self.stress_range)))
+        if any(self.config_types):
+            rows.append(("config types", _counts(self.config_types)))
+        if self.groups - {""}:
+            rows.append(("groups", f"{len(self.groups - {''})}"))
+        rows += [("sources", _counts(self.sources)), ("content hash", self.content_hash[:16])]
+        return rows
+
+    def _count_duplicate(self, structure: Structure) -> None:
+        """Notice a structure that has been seen before, exactly."""
+        digest = hashlib.blake2b(digest_size=12)
+        for part in structure[:4]:
+            digest.update(np.ascontiguousarray(part).tobytes())
+        self.duplicates += digest.digest() in self._seen
+        self._seen.add(digest.digest())
+
+
+def _widen(limits: tuple[float, float], value: float) -> tuple[float, float]:
+    return min(limits[0], value), max(limits[1], value)
+
+
+def _counts(counter: Counter[str], most: int = 12) -> str:
+    """Names with their numbers, the most frequent first."""
+    parts = [f"{name or 'none'} {count}" for name, count in counter.most_common(most)]
+    if len(counter) > most:
+        parts.append(f"and {len(counter) - most} more")
+    return ", ".join(parts)

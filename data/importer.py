@@ -1,0 +1,260 @@
+"""Importing DFT results into a dataset file: ``train-potential data import SRC… -o set.h5``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+
+import ase.io
+from ase import Atoms
+from ase.io.formats import UnknownFileTypeError
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from tesseral.data.import_report import ImportReport
+from tesseral.data.labels import (
+    LabelKeys,
+    check_label_names,
+    contents,
+    dropped_stress,
+    free_energy_difference,
+    unread_labels,
+)
+from tesseral.data.store import open_store
+from tesseral.data.store_writer import StoreWriter
+from tesseral.data.structures import Structure, structure_from_atoms
+
+PLACES_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportConfig:
+    """Which files to import, and where their labels are.
+
+    Units, sign and order are those of the file format if they are not given: ASE's (eV, eV/Å,
+    eV/Å³, positive under tension) for all that ASE reads, VASP's stress (kbar, -1, vasp) for
+    JSON and vasprun.xml read by pymatgen.
+
+    Args:
+        sources: files that ASE reads (extxyz, db, traj, OUTCAR, vasprun.xml …), or JSON in the form
+            of mlearn or MPtrj.
+        output: dataset file to write.
+        format: name of ASE's format, or ``pymatgen`` for JSON and vasprun.xml; guessed if not
+            given.
+        index: which frames of each file, as in ASE: ``:``, ``0:1000``, ``::10``, ``-1``.
+        energy_key: name of the energy; well-known names if not given.
+        forces_key: name of the forces.
+        stress_key: name of the stress.
+        virial_key: name of a virial (-V · stress, in the unit of the energy), instead of a stress.
+        energy_unit: eV, meV, Ha, Ry, kcal/mol or kJ/mol.
+        forces_unit: eV/A, meV/A, Ha/Bohr, Ry/Bohr, kcal/mol/A or kJ/mol/A.
+        stress_unit: eV/A^3, GPa, kbar, bar, Ry/Bohr^3 or Ha/Bohr^3.
+        stress_sign: 1 if the stress is positive under tension, -1 for the opposite.
+        stress_order: of six stress components: ase (xx yy zz yz xz xy), lammps (xx yy zz xy xz yz)
+            or vasp (xx yy zz xy yz zx).
+        allow_missing: labels that structures may lack: energy, forces, stress.
+        config_type_key: name of the configuration type; config_type or category if not given.
+        group_key: name of what a split must keep together; group if not given.
+        theory: how the labels were computed, for the record.
+        overwrite: replace the output if it exists.
+    """
+
+    sources: list[str]
+    output: str
+    format: str | None = None
+    index: str = ":"
+    energy_key: str | None = None
+    forces_key: str | None = None
+    stress_key: str | None = None
+    virial_key: str | None = None
+    energy_unit: str | None = None
+    forces_unit: str | None = None
+    stress_unit: str | None = None
+    stress_sign: int | None = None
+    stress_order: str | None = None
+    allow_missing: list[str] = field(default_factory=list)
+    config_type_key: str | None = None
+    group_key: str | None = None
+    theory: str = ""
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be imported, before anything is read."""
+        if not self.sources:
+            raise ValueError("there are no sources to import; give one file or more")
+        if Path(self.output).suffix not in (".h5", ".hdf5"):
+            raise ValueError(f"the output {self.output} should end in .h5")
+        check_label_names(self.allow_missing)
+        self.keys(LabelKeys())
+
+    def keys(self, convention: LabelKeys) -> LabelKeys:
+        """The keys and units, with those of a file format where none are given."""
+        given = {
+            name: getattr(self, name)
+            for name in LabelKeys.__dataclass_fields__
+            if getattr(self, name, None) is not None
+        }
+        return replace(convention, **given, optional=tuple(self.allow_missing))
+
+
+def import_structures(
+    config: ImportConfig, progress: Callable[[int, str], None] | None = None
+) -> ImportReport:
+    """Read all sources into a dataset file.
+
+    Args:
+        config: what to read, and how.
+        progress: called with the number of structures so far and the present source.
+
+    Raises:
+        FileNotFoundError: a source does not exist.
+        FileExistsError: the output exists and is not to be overwritten.
+        ValueError: a source cannot be read, a label is ambiguous, or labels are missing that are
+            not allowed to be. Nothing is written then.
+    """
+    output = Path(config.output)
+    for source in config.sources:
+        if not Path(source).is_file():
+            raise FileNotFoundError(f"there is no file {source}")
+        if output.exists() and output.samefile(source):
+            raise ValueError(f"{source} is both a source and the output")
+    if output.exists() and not config.overwrite:
+        raise FileExistsError(f"{output} exists; pass --overwrite to replace it")
+    report = ImportReport(output=config.output)
+    attributes = {"source": ", ".join(Path(source).name for source in config.sources)}
+    if config.theory:
+        attributes["theory"] = config.theory
+    with StoreWriter(output, attributes=attributes) as writer:
+        for source in config.sources:
+            before = report.structures
+            for structure in _read(config, source, report):
+                writer.append(structure)
+                if progress is not None:
+                    progress(writer.count, source)
+            if report.structures == before:
+                raise ValueError(f"{source} holds no structures (index {config.index})")
+            _refuse_missing(config, report, source)
+    report.content_hash = open_store(output).content_hash
+    report.finish()
+    return report
+
+
+def import_command(config: ImportConfig) -> ImportReport:
+    """`import_structures` with a progress display and a printed report."""
+    console = Console()
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("reading")
+
+        def show(count: int, source: str) -> None:
+            if count % 100 == 1:
+                bar.update(task, description=f"{Path(source).name}: {count} structures")
+
+        report = import_structures(config, show)
+    console.print(report.table())
+    return report
+
+
+def _read(config: ImportConfig, source: str, report: ImportReport) -> Iterator[Structure]:
+    """Structures of one source, counted in the report."""
+    name = Path(source).name
+    for frame, (atoms, keys) in enumerate(_frames(config, source)):
+        place = f"{name} frame {frame}"
+        try:
+            structure = structure_from_atoms(atoms, keys)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
+        structure = structure._replace(
+            source=structure.source or name, theory=config.theory or structure.theory
+        )
+        report.add(structure, place)
+        report.note(
+            dropped_stress=dropped_stress(atoms, keys),
+            unread=unread_labels(atoms, keys),
+            free_energy_difference=free_energy_difference(atoms, keys),
+            contents=contents(atoms),
+        )
+        yield structure
+
+
+def _frames(config: ImportConfig, source: str) -> Iterator[tuple[Atoms, LabelKeys]]:
+    """Atoms of one source and where their labels are; errors of readers made readable."""
+    count = 0
+    try:
+        frames, keys = _open_source(config, source)
+        for atoms in frames:
+            yield atoms, keys
+            count += 1
+    except UnknownFileTypeError as error:
+        raise ValueError(
+            f"the format of {source} is not recognised; name it with --format (as in ase.io.read)"
+        ) from error
+    except Exception as error:  # readers raise anything
+        raise ValueError(
+            f"{source} cannot be read after {count} frames: {error or type(error).__name__}"
+        ) from error
+
+
+def _open_source(config: ImportConfig, source: str) -> tuple[Iterator[Atoms], LabelKeys]:
+    """The frames of a file, and its keys and units."""
+    name = Path(source).name.lower()
+    is_json = name.endswith((".json", ".json.gz"))
+    if config.format == "pymatgen" or (config.format is None and is_json):
+        # Imported here because it takes longer than most imports of data.
+        from tesseral.data.pymatgen_io import VASP_KEYS, atoms_from_json, atoms_from_vasprun
+
+        keys = config.keys(VASP_KEYS)
+        frames = atoms_from_json(source, keys) if is_json else atoms_from_vasprun(source)
+        if frames is not None:
+            return _choose(frames, config.index), keys
+        if config.format == "pymatgen":
+            raise ValueError("it is not JSON in the form of mlearn or MPtrj")
+    keys = config.keys(LabelKeys())
+    if keys.stress_order != "ase" and _has_matrix_stress(source, config.format):
+        # ASE turns nine numbers of an extxyz file into six of its own order.
+        keys = replace(keys, stress_order="ase")
+    frames = ase.io.iread(
+        source, index=config.index, format=config.format, do_not_split_by_at_sign=True
+    )
+    return frames, keys
+
+
+def _choose(frames: Iterator[Atoms], index: str) -> Iterator[Atoms]:
+    """The frames of an index in ASE's notation."""
+    parts = [int(part) if part else None for part in index.split(":")]
+    if any(part is not None and part < 0 for part in parts):
+        raise ValueError(f"the index {index} counts from the end, which JSON files do not allow")
+    if len(parts) == 1 and parts[0] is not None:
+        return islice(frames, parts[0], parts[0] + 1)
+    return islice(frames, *parts)
+
+
+def _has_matrix_stress(source: str, format: str | None) -> bool:
+    """Whether the first frame of an extxyz file gives a stress by nine numbers."""
+    if format not in (None, "extxyz") or not source.lower().endswith((".xyz", ".extxyz")):
+        return False
+    with open(source, encoding="utf-8", errors="replace") as file:
+        file.readline()
+        found = re.search(r"\bstress=[\"'{]([^\"'}]*)", file.readline())
+    return found is not None and len(found.group(1).split()) == 9
+
+
+def _refuse_missing(config: ImportConfig, report: ImportReport, source: str) -> None:
+    """Refuse structures without the labels that they need.
+
+    Raises:
+        ValueError: it says which frames lack which label, and what the file has.
+    """
+    for label in ("energy", "forces"):
+        places = report.missing.get(label, [])
+        if not places or label in config.allow_missing:
+            continue
+        shown = ", ".join(places[:PLACES_SHOWN]) + (" …" if len(places) > PLACES_SHOWN else "")
+        raise ValueError(
+            f"{len(places)} of {report.structures} structures up to the end of {source} have no "
+            f"{label}: {shown}. The file has {report.contents}. Name the key with --{label}-key, "
+            f"or pass --allow-missing {label}"
+        )
