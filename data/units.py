@@ -92,6 +92,7 @@ def stress_voigt(tensor: ArrayLike, order: str = "ase") -> Array:
     values = np.asarray(tensor, dtype=np.float64)
     return np.array([values[i, j] for i, j in VOIGT_ORDERS[order]])
 
+
 COULOMB_IN_EV_A = ase_units.Hartree * ase_units.Bohr  # e² / 4πε0
 BOHR_IN_A = ase_units.Bohr
 
