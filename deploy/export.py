@@ -183,7 +183,7 @@ def load_exported(
     extra = {CARD_FILE: ""}
     try:
         with _quiet_torchscript():
-            module: torch.jit.ScriptModule = torch.jit.load(
+            module: torch.jit.ScriptModule = torch.jit.load(  # type: ignore[no-untyped-call]
                 str(path), map_location=device, _extra_files=extra
             )
     except (RuntimeError, ValueError) as error:

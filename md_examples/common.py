@@ -203,11 +203,9 @@ def finish_axes(axis: Any, xlabel: str, ylabel: str, *, legend: bool) -> None:
 
 def save_figure(figure: Any, path: Path) -> None:
     """Write a PNG, whole or not at all."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as file:
-        FigureCanvasAgg(figure).print_png(file)
+        figure.savefig(file, format="png", dpi=130)  # by Agg, whatever backend the caller uses
     os.replace(temporary, path)
 
 
