@@ -17,6 +17,7 @@ class PotentialConfig:
         layers: message-passing layers; the range of the model is layers × cutoff.
         channels: feature channels of each harmonic component.
         l_max: highest degree of the atoms' spherical-harmonic features.
+        mixings: rounds of mixing on the sphere in each layer; each raises the body order.
         l_max_edge: highest degree of the edges' harmonics; l_max if not given.
         grid_channels: channels of the mixing on the sphere.
         grid_points: points of the Lebedev grid; the smallest exact one for ``product`` and 86 for
@@ -31,6 +32,7 @@ class PotentialConfig:
     layers: int = 2
     channels: int = 32
     l_max: int = 2
+    mixings: int = 1
     l_max_edge: int | None = None
     grid_channels: int = 64
     grid_points: int | None = None
@@ -44,7 +46,7 @@ class PotentialConfig:
             raise ValueError(f"architecture {self.architecture!r} is not known; use facet")
         if not 0 < self.cutoff < 50:
             raise ValueError(f"cutoff is {self.cutoff} Å; use a positive distance, usually 4 to 6")
-        for name in ("layers", "channels", "l_max", "grid_channels"):
+        for name in ("layers", "channels", "l_max", "mixings", "grid_channels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
         if self.spline_intervals < 4:

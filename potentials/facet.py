@@ -43,14 +43,17 @@ class FacetLayer(nn.Module):
         )
         self.message = DegreeLinear(config.l_max, channels, channels, mean_neighbors**-0.5)
         self.skip = DegreeLinear(l_in, channels, channels)
-        self.mixing = SphereMixing(
-            config.l_max,
-            l_out,
-            channels,
-            config.grid_channels,
-            config.points,
-            config.activation,
-            n_species,
+        self.mixings = nn.ModuleList(
+            SphereMixing(
+                config.l_max,
+                config.l_max if i < config.mixings - 1 else l_out,
+                channels,
+                config.grid_channels,
+                config.points,
+                config.activation,
+                n_species,
+            )
+            for i in range(config.mixings)
         )
 
     def forward(
@@ -64,14 +67,15 @@ class FacetLayer(nn.Module):
     ) -> Tensor:
         """One layer; see ``SplineConvolution.forward`` for the shapes."""
         messages = self.convolution(features, harmonics, basis, senders, table)
-        messages = self.message(messages)  # (N, M, C)
+        field: Tensor = self.message(messages)  # (N, M, C)
         kept = self.skip(features)
-        if kept.shape[1] < messages.shape[1]:  # the first layer's features are scalars
-            kept = nn.functional.pad(kept, (0, 0, 0, messages.shape[1] - kept.shape[1]))
-        field = messages + kept
-        mixed: Tensor = self.mixing(field, species)
-        result: Tensor = mixed + field[:, : mixed.shape[1]]
-        return result
+        if kept.shape[1] < field.shape[1]:  # the first layer's features are scalars
+            kept = nn.functional.pad(kept, (0, 0, 0, field.shape[1] - kept.shape[1]))
+        field = field + kept
+        for mixing in self.mixings:
+            mixed = mixing(field, species)
+            field = field[:, : mixed.shape[1]] + mixed
+        return field
 
 
 class Facet(nn.Module):
@@ -85,6 +89,7 @@ class Facet(nn.Module):
         reference_energies: Sequence[float] | None = None,
         energy_scale: float = 1.0,
         mean_neighbors: float = 20.0,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         """Make a potential with random weights (seed with ``torch.manual_seed``).
 
@@ -94,6 +99,7 @@ class Facet(nn.Module):
             reference_energies: E0 in eV of each element; zeros if not given.
             energy_scale: eV for one unit of network output, usually the force RMS × 1 Å.
             mean_neighbors: mean number of neighbours within the cutoff, normalises the sums.
+            dtype: of weights and features; geometry and energies are float64 always.
         """
         super().__init__()
         n_species = len(elements)
@@ -112,6 +118,7 @@ class Facet(nn.Module):
             torch.tensor(reference_energies, dtype=torch.float64), energy_scale
         )
         self.zbl = ZBLRepulsion(elements) if config.zbl else None
+        self.to(dtype)
 
     def forward(
         self, species: Tensor, vectors: Tensor, senders: Tensor, receivers: Tensor

@@ -21,10 +21,10 @@ class ZBLRepulsion(ExactBuffers):
             elements: atomic numbers, in the order of the species index.
         """
         super().__init__()
-        z = torch.tensor(elements, dtype=torch.float64)
-        radius = torch.tensor([covalent_radius(number) for number in elements]).double()
-        screening = z**0.23
-        self.register_buffer("charge", COULOMB_IN_EV_A * z.outer(z), persistent=False)
+        charges = torch.tensor(elements, dtype=torch.float64)
+        radius = torch.tensor([covalent_radius(z) for z in elements], dtype=torch.float64)
+        screening = charges**0.23
+        self.register_buffer("charge", COULOMB_IN_EV_A * charges.outer(charges), persistent=False)
         self.register_buffer("outer", radius[:, None] + radius, persistent=False)
         self.register_buffer(
             "inverse_length",
