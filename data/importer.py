@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import ase.io
 from ase import Atoms
-from ase.io.formats import UnknownFileTypeError
+from ase.io.formats import UnknownFileTypeError, filetype
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from tesseral.data.extxyz import properties_parser
 from tesseral.data.import_report import ImportReport
 from tesseral.data.labels import (
     LabelKeys,
@@ -213,11 +214,11 @@ def _open_source(config: ImportConfig, source: str) -> tuple[Iterator[Atoms], La
         if config.format == "pymatgen":
             raise ValueError("it is not JSON in the form of mlearn or MPtrj")
     keys = config.keys(LabelKeys())
-    if keys.stress_order != "ase" and _has_matrix_stress(source, config.format):
-        # ASE turns nine numbers of an extxyz file into six of its own order.
-        keys = replace(keys, stress_order="ase")
+    options: dict[str, Any] = {}
+    if (config.format or filetype(source)) == "extxyz":
+        options["properties_parser"] = properties_parser(keys.stress_order)
     frames = ase.io.iread(
-        source, index=config.index, format=config.format, do_not_split_by_at_sign=True
+        source, index=config.index, format=config.format, do_not_split_by_at_sign=True, **options
     )
     return frames, keys
 
@@ -230,16 +231,6 @@ def _choose(frames: Iterator[Atoms], index: str) -> Iterator[Atoms]:
     if len(parts) == 1 and parts[0] is not None:
         return islice(frames, parts[0], parts[0] + 1)
     return islice(frames, *parts)
-
-
-def _has_matrix_stress(source: str, format: str | None) -> bool:
-    """Whether the first frame of an extxyz file gives a stress by nine numbers."""
-    if format not in (None, "extxyz") or not source.lower().endswith((".xyz", ".extxyz")):
-        return False
-    with open(source, encoding="utf-8", errors="replace") as file:
-        file.readline()
-        found = re.search(r"\bstress=[\"'{]([^\"'}]*)", file.readline())
-    return found is not None and len(found.group(1).split()) == 9
 
 
 def _refuse_missing(config: ImportConfig, report: ImportReport, source: str) -> None:

@@ -60,7 +60,8 @@ class LabelKeys:
         forces_unit: a key of ``units.FORCE_UNITS``.
         stress_unit: a key of ``units.STRESS_UNITS``.
         stress_sign: 1 where the stress is positive under tension (ASE), -1 for the opposite (VASP).
-        stress_order: Voigt order of six components: ``ase``, ``lammps`` or ``vasp``.
+        stress_order: Voigt order of six components: ``ase``, ``lammps`` or ``vasp``; those of a
+            calculator are always in ASE's.
         optional: labels (energy, forces, stress) that may be absent even though they are asked for
             or something looks like them.
     """
@@ -155,7 +156,7 @@ def unread_labels(atoms: Atoms, keys: LabelKeys) -> list[str]:
 def dropped_stress(atoms: Atoms, keys: LabelKeys) -> bool:
     """Whether a stress is there but not kept, as the structure has no volume."""
     return not _has_volume(atoms) and any(
-        _candidates(atoms, label, key)
+        _candidates(atoms, label, key, keys)
         for label, key in (("stress", keys.stress_key), ("virial", keys.virial_key))
     )
 
@@ -177,10 +178,10 @@ def _find_stress(atoms: Atoms, keys: LabelKeys) -> Array | None:
         virial = _pick(atoms, "virial", keys.virial_key, keys)
     if stress is not None:
         factor = keys.stress_sign * unit_factor(STRESS_UNITS, keys.stress_unit)
-        return factor * stress_tensor(stress, keys.stress_order)
+        return np.asarray(factor * stress, dtype=np.float64)
     if virial is not None:
         factor = unit_factor(ENERGY_UNITS, keys.energy_unit) / float(atoms.cell.volume)
-        return -factor * stress_tensor(virial, keys.stress_order)
+        return np.asarray(-factor * virial, dtype=np.float64)
     names = _lookalikes(atoms, "stress")
     if names and "stress" not in keys.optional:
         raise ValueError(
@@ -193,9 +194,9 @@ def _find_stress(atoms: Atoms, keys: LabelKeys) -> Array | None:
 def _pick(atoms: Atoms, label: str, key: str | None, keys: LabelKeys) -> Any:
     """The value of a label in the file's units, or None."""
     option = f"--{label}-key"
-    found = _candidates(atoms, label, key)
+    found = _candidates(atoms, label, key, keys)
     if not found and label == "energy" and key is None:
-        found = _candidates(atoms, label, "free_energy")
+        found = _candidates(atoms, label, "free_energy", keys)
     if found:
         (first, value), *others = found.items()
         for other, second in others:
@@ -219,11 +220,12 @@ def _pick(atoms: Atoms, label: str, key: str | None, keys: LabelKeys) -> Any:
     return None
 
 
-def _candidates(atoms: Atoms, label: str, key: str | None) -> dict[str, Array]:
+def _candidates(atoms: Atoms, label: str, key: str | None, keys: LabelKeys) -> dict[str, Array]:
     """Everything that may be the label: description → value."""
     names = KNOWN_NAMES[label] if key is None else [key]
+    results = _results(atoms)
     places: tuple[tuple[str, Mapping[str, Any]], ...] = (
-        ("the calculator's", _results(atoms)),
+        ("the calculator's", results),
         ("the structure's", _entries(atoms, label)),
     )
     found = {}
@@ -240,6 +242,9 @@ def _candidates(atoms: Atoms, label: str, key: str | None) -> dict[str, Array]:
                     f"{place} {name!r} should hold forces of shape ({len(atoms)}, 3); "
                     f"found {array.shape}"
                 )
+            if label in ("stress", "virial"):
+                order = "ase" if entries is results else keys.stress_order
+                array = stress_tensor(array, order)
             if not np.isnan(array).all():
                 found[f"{place} {name!r}"] = array
     return found
