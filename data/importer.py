@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import ase.db
 import ase.io
 from ase import Atoms
 from ase.io.formats import UnknownFileTypeError, filetype
@@ -215,7 +216,13 @@ def _open_source(config: ImportConfig, source: str) -> tuple[Iterator[Atoms], La
             raise ValueError("it is not JSON in the form of mlearn or MPtrj")
     keys = config.keys(LabelKeys())
     options: dict[str, Any] = {}
-    if (config.format or filetype(source)) == "extxyz":
+    form = config.format or filetype(source)
+    if form in ("db", "json"):
+        # ase.io.read leaves out key-value pairs and data, where texts and labels may be.
+        rows = ase.db.connect(source).select()
+        frames = (row.toatoms(add_additional_information=True) for row in rows)
+        return _choose(frames, config.index), keys
+    if form == "extxyz":
         options["properties_parser"] = properties_parser(keys.stress_order)
     frames = ase.io.iread(
         source, index=config.index, format=config.format, do_not_split_by_at_sign=True, **options
@@ -227,7 +234,8 @@ def _choose(frames: Iterator[Atoms], index: str) -> Iterator[Atoms]:
     """The frames of an index in ASE's notation."""
     parts = [int(part) if part else None for part in index.split(":")]
     if any(part is not None and part < 0 for part in parts):
-        raise ValueError(f"the index {index} counts from the end, which JSON files do not allow")
+        every = list(frames)
+        return iter(every[slice(*parts)] if len(parts) > 1 else every[int(index) :][:1])
     if len(parts) == 1 and parts[0] is not None:
         return islice(frames, parts[0], parts[0] + 1)
     return islice(frames, *parts)

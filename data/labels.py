@@ -144,7 +144,11 @@ def unread_labels(atoms: Atoms, keys: LabelKeys) -> list[str]:
     chosen = {keys.energy_key, keys.forces_key, keys.stress_key, keys.virial_key}
     names = []
     for label in LABELS:
-        known = {*KNOWN_NAMES[label], *(KNOWN_NAMES["virial"] if label == "stress" else ())}
+        known = {
+            "free_energy",
+            *KNOWN_NAMES[label],
+            *(KNOWN_NAMES["virial"] if label == "stress" else ()),
+        }
         names += [
             name
             for name in _lookalikes(atoms, label)
@@ -162,8 +166,8 @@ def dropped_stress(atoms: Atoms, keys: LabelKeys) -> bool:
 
 
 def free_energy_difference(atoms: Atoms, keys: LabelKeys) -> float:
-    """Free energy minus energy of a calculator per atom, eV; 0 where either is absent or chosen."""
-    results = _results(atoms)
+    """Free energy minus energy per atom; 0 where either is absent or the energy was chosen."""
+    results = {**_info(atoms), **_results(atoms)}
     if keys.energy_key is not None or not {"energy", "free_energy"} <= results.keys():
         return 0.0
     return float(results["free_energy"] - results["energy"]) / len(atoms)

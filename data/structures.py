@@ -126,6 +126,8 @@ def structure_from_atoms(atoms: Atoms, keys: LabelKeys | None = None) -> Structu
             a label under an unknown name.
     """
     keys = LabelKeys() if keys is None else keys
+    if not np.isfinite(atoms.positions).all():
+        raise ValueError("the positions are not finite numbers")
     labels = find_labels(atoms, keys)
     structure = make_structure(
         atoms.numbers,
