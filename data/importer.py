@@ -17,9 +17,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from tesseral.data.extxyz import properties_parser
 from tesseral.data.import_report import ImportReport
+from tesseral.data.label_keys import LabelKeys, check_label_names
 from tesseral.data.labels import (
-    LabelKeys,
-    check_label_names,
     contents,
     dropped_stress,
     free_energy_difference,

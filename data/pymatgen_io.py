@@ -29,7 +29,7 @@ from pymatgen.core.structure import Structure as Crystal
 from pymatgen.io.vasp.outputs import Vasprun
 
 from tesseral.data.json_stream import iterate_json
-from tesseral.data.labels import KNOWN_NAMES, LabelKeys
+from tesseral.data.label_keys import KNOWN_NAMES, LabelKeys
 from tesseral.data.structures import Structure, make_structure
 
 VASP_KEYS = LabelKeys(stress_unit="kbar", stress_sign=-1, stress_order="vasp")

@@ -66,8 +66,8 @@ def compute_statistics(
         isolated_energies: chemical symbol → energy of the isolated atom, eV.
 
     Raises:
-        ValueError: no structures, no energies or no forces among them, or an unknown symbol in
-            ``isolated_energies``.
+        ValueError: no structures, or no energies, forces or neighbours among them, or an unknown
+            symbol in ``isolated_energies``.
 
     Warns:
         UserWarning: the compositions do not determine all reference energies.
@@ -217,6 +217,11 @@ def _mean_neighbors(store: Store, rows: Integers, cutoff: float) -> float:
         structure = store[i]
         edges += len(neighbor_list(structure.positions, structure.cell, structure.pbc, cutoff)[0])
         atoms += len(structure.numbers)
+    if edges == 0:
+        raise ValueError(
+            f"no atom of {store.path} has a neighbour within the cutoff of {cutoff} Å; choose a "
+            "larger cutoff, and check that the positions are in Å"
+        )
     return edges / atoms
 
 

@@ -29,7 +29,8 @@ from tesseral.data.structures import Structure, check_structure
 
 BLOCK_STRUCTURES = 1024
 BLOCK_ATOMS = 65536
-CHUNK_ROWS = 1024
+ATOM_CHUNK = 1024  # rows read and decompressed together
+STRUCTURE_CHUNK = 256
 MAX_ATTRIBUTE = 60_000  # bytes; HDF5 keeps up to 64 kB in an attribute
 
 
@@ -92,10 +93,11 @@ class StoreWriter:
             raise ValueError(f"the folder {self.path.parent} of {self.path.name} does not exist")
         self._file = h5py.File(self._partial, "w", libver=("v110", "v110"))
         for name, (dtype, shape) in {**ATOM_ARRAYS, **STRUCTURE_ARRAYS}.items():
-            self._create(name, dtype, shape)
-        self._create("offsets", "<i8", ())
+            wide = len(shape) == 2  # read a row at a time, where the others are read whole
+            self._create(name, dtype, shape, STRUCTURE_CHUNK if wide else ATOM_CHUNK)
+        self._create("offsets", "<i8", (), ATOM_CHUNK)
         for name in TEXTS:
-            self._create(f"texts/{name}_index", "<i4", ())
+            self._create(f"texts/{name}_index", "<i4", (), ATOM_CHUNK)
         _append(self._file["offsets"], np.zeros(1, dtype=np.int64))
         return self
 
@@ -128,13 +130,13 @@ class StoreWriter:
         if len(self._block) >= BLOCK_STRUCTURES or self._block_atoms >= BLOCK_ATOMS:
             self._flush()
 
-    def _create(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
+    def _create(self, name: str, dtype: str, shape: tuple[int, ...], chunk: int) -> None:
         """An empty, growing array, compressed and with checksums."""
         self._file.create_dataset(
             name,
             shape=(0, *shape),
             maxshape=(None, *shape),
-            chunks=(CHUNK_ROWS, *shape),
+            chunks=(chunk, *shape),
             dtype=dtype,
             compression="gzip",
             compression_opts=4,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import ase.io
 
-from tesseral.data.labels import LabelKeys
+from tesseral.data.label_keys import LabelKeys
 from tesseral.data.store_writer import write_store
 from tesseral.data.structures import structure_from_atoms
 

@@ -14,7 +14,7 @@ PLANTED = {1: -13.6, 6: -1030.0, 8: -2040.0}
 def planted(rng, numbers, noise=0.0):
     n = len(numbers)
     energy = sum(PLANTED[z] for z in numbers) + noise * n * rng.normal()
-    positions = 10 * rng.random((n, 3))
+    positions = 1.5 * rng.random((n, 3))
     return make_structure(numbers, positions, energy=energy, forces=rng.normal(size=(n, 3)))
 
 
@@ -89,7 +89,7 @@ def test_a_lone_atom_in_a_periodic_cell_is_no_isolated_atom(tmp_path):
     rng = np.random.default_rng(0)
     bulk = make_structure([6], [[0, 0, 0]], cell=2 * np.eye(3), energy=-9.0, forces=[[0, 0, 0]])
     structures = [planted(rng, [6, 6])._replace(energy=-14.0), bulk]
-    statistics = compute_statistics(stored(tmp_path, structures), range(2), 1.0)
+    statistics = compute_statistics(stored(tmp_path, structures), range(2), 3.0)
     assert statistics.reference_energies == pytest.approx([-8.0])
 
 
@@ -150,6 +150,12 @@ def test_no_forces_are_refused(tmp_path):
     store = stored(tmp_path, [make_structure([1, 1], np.eye(3)[:2], energy=1.0)])
     with pytest.raises(ValueError, match="has forces"):
         compute_statistics(store, [0], 3.0)
+
+
+def test_no_neighbors_are_refused(tmp_path):
+    apart = make_structure([1, 1], [[0, 0, 0], [0, 0, 9]], energy=1.0, forces=np.ones((2, 3)))
+    with pytest.raises(ValueError, match="within the cutoff of 3.0 Å"):
+        compute_statistics(stored(tmp_path, [apart]), [0], 3.0)
 
 
 def test_no_structures_are_refused(small_store):
