@@ -1,0 +1,33 @@
+"""Exponential moving average of the weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class WeightAverage:
+    """Keeps the weights of one module at the moving average of another's.
+
+    The average starts fast, ``min(decay, (1 + n) / (10 + n))`` after n updates, so that the random
+    initial weights are soon forgotten. Both modules belong to the caller, who saves and restores
+    them.
+    """
+
+    def __init__(self, source: nn.Module, average: nn.Module, decay: float) -> None:
+        """Pair the weights.
+
+        Args:
+            source: the module that is trained.
+            average: a copy of it; its buffers are left alone, since none of them is trained.
+            decay: 0 copies the weights.
+        """
+        self.source: list[Tensor] = list(source.parameters())
+        self.average: list[Tensor] = list(average.parameters())
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, n: int) -> None:
+        """Move the average after update number n (from 0) of the source."""
+        decay = min(self.decay, (1.0 + n) / (10.0 + n))
+        torch._foreach_lerp_(self.average, self.source, 1.0 - decay)

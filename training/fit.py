@@ -1,0 +1,279 @@
+"""`train-potential fit`: from a configuration to a model file."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning
+import numpy as np
+import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
+from rich.console import Console
+from torch import Tensor
+
+from tesseral.data.graph import join_batches
+from tesseral.deploy.modelfile import ModelCard, build_potential, save_model
+from tesseral.potentials.calibrate import calibrate
+from tesseral.training.checkpoints import check_checkpoint, prepare_folders
+from tesseral.training.config import FitConfig
+from tesseral.training.module import PotentialModule
+from tesseral.training.plots import plot_learning_curves
+from tesseral.training.report import FitDisplay, duration, error_table
+from tesseral.training.run import FitRun
+from tesseral.training.schedule import Budget, ValidationPlan
+from tesseral.training.stream import FitData
+from tesseral.training.system import machine
+
+CALIBRATION_STRUCTURES = 32
+
+
+class FitResult(NamedTuple):
+    """How a training ended."""
+
+    model: Path
+    directory: Path
+    best: dict[str, Any]  # entry of the history with the smallest validation loss
+    history: list[dict[str, Any]]
+    signal: int | None  # that stopped it early
+
+
+def fit(config: FitConfig, console: Console | None = None) -> FitResult:
+    """Train a potential and write it to ``config.output``.
+
+    Args:
+        config: everything.
+        console: where to report; silent if None.
+
+    Raises:
+        FileNotFoundError: there are no such data or checkpoint.
+        ValueError: something in the configuration, the data or the checkpoint does not fit.
+        DivergenceError: the loss or its gradient was not finite; the model file holds the last
+            good weights.
+    """
+    first = rank_zero_only.rank in (0, None)  # type: ignore[attr-defined]
+    console = console if first else None
+    if first:
+        prepare_folders(config, console)
+    _seed(config.seed)
+    data = FitData(config.data, config.model.cutoff)
+    data.setup("fit")
+    card = _initial_card(config, data)
+    module = _make_module(config, data, card)
+    identity = _identity(config, data)
+    check_checkpoint(config.checkpoint, identity, module.budget)
+    run = FitRun(
+        data=data,
+        directory=config.run_directory,
+        identity=identity,
+        plan=ValidationPlan(config.trainer.validate_every, module.budget),
+        display=FitDisplay(
+            console,
+            live=config.trainer.enable_progress_bar,
+            world_size=config.trainer.devices * config.trainer.num_nodes,
+        ),
+        export=Exporter(config, data, card, module),
+        log_every=config.trainer.log_every_n_steps,
+    )
+    if console is not None:
+        console.print(_opening(config, data, module), highlight=False, soft_wrap=True)
+    try:
+        with _quiet_lightning():
+            trainer = _make_trainer(config, run)
+            trainer.fit(module, datamodule=data, ckpt_path=config.checkpoint, weights_only=True)
+    finally:
+        if first and run.history:
+            plot_learning_curves(run.history, config.run_directory / "learning_curves.png")
+    result = FitResult(Path(config.output), config.run_directory, run.best, run.history, run.signal)
+    if console is not None:
+        _closing(result, trainer.global_step, module.clock.elapsed, console)
+    return result
+
+
+class Exporter:
+    """Writes the model file with everything that is known about it.
+
+    Args:
+        config: of the training.
+        data: set up.
+        card: of the untrained potential.
+        module: for the time and the device.
+    """
+
+    def __init__(
+        self, config: FitConfig, data: FitData, card: ModelCard, module: PotentialModule
+    ) -> None:
+        """Keep what the card will say."""
+        self.config, self.data, self.card, self.module = config, data, card, module
+
+    def __call__(self, weights: dict[str, Tensor], best: dict[str, Any]) -> None:
+        """Write the weights.
+
+        Args:
+            weights: of the averaged potential.
+            best: entry of the history they belong to, with its ``errors``.
+        """
+        settings = asdict(self.config)
+        training = {
+            "data": self.data.summary(),
+            "settings": {name: settings[name] for name in ("loss", "optimization", "trainer")},
+            "seed": self.config.seed,
+            "steps": best["step"],
+            "epochs": best["step"] / self.data.steps_per_epoch,
+            "seconds": best["elapsed"],
+            "machine": machine(self.module.device),
+            "processes": self.module.trainer.world_size,
+            "lightning": lightning.__version__,
+        }
+        card = replace(self.card, training=training, errors={"validation": best["errors"]})
+        potential = build_potential(card)
+        potential.load_state_dict(weights)
+        save_model(self.config.output, potential, card)
+
+
+def _seed(seed: int) -> None:
+    """The same random numbers in every run and on every rank."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def _initial_card(config: FitConfig, data: FitData) -> ModelCard:
+    """The card of the potential before training."""
+    statistics = data.statistics
+    return ModelCard(
+        config=config.model,
+        elements=statistics.elements,
+        reference_energies=statistics.reference_energies,
+        energy_scale=statistics.force_rms,
+        mean_neighbors=max(statistics.mean_neighbors, 1.0),
+        dtype=config.optimization.dtype,
+    )
+
+
+def _make_module(config: FitConfig, data: FitData, card: ModelCard) -> PotentialModule:
+    """A calibrated potential with its training."""
+    potential = build_potential(card)
+    structures = [
+        data.train_dataset[number]
+        for number in range(min(CALIBRATION_STRUCTURES, len(data.train_dataset)))
+    ]
+    calibrate(potential, join_batches(structures).graph)
+    steps = [float(config.trainer.max_steps or math.inf)]
+    if config.trainer.max_epochs is not None:
+        steps.append(config.trainer.max_epochs * data.steps_per_epoch)
+    return PotentialModule(
+        potential,
+        loss=config.loss,
+        optimization=config.optimization,
+        budget=Budget(steps=min(steps), seconds=config.trainer.seconds),
+        force_rms=data.statistics.force_rms,
+    )
+
+
+def _make_trainer(config: FitConfig, run: FitRun) -> lightning.Trainer:
+    """Lightning's loop, with everything off that ``FitRun`` does."""
+    settings, directory = config.trainer, config.run_directory
+    accelerator = settings.accelerator
+    if accelerator == "auto":  # Lightning would take Apple's GPUs, which have no float64
+        accelerator = "gpu" if torch.cuda.is_available() else "cpu"
+    several = settings.devices * settings.num_nodes > 1
+    strategy: Any = "auto"
+    if settings.strategy == "ddp" or several:
+        strategy = DDPStrategy(broadcast_buffers=False)
+    loggers: list[Logger] = [
+        CSVLogger(directory, name="csv"),
+        TensorBoardLogger(directory, name="tensorboard"),
+    ]
+    return lightning.Trainer(
+        accelerator=accelerator,
+        devices=settings.devices,
+        num_nodes=settings.num_nodes,
+        strategy=strategy,
+        deterministic=settings.deterministic,
+        max_epochs=-1,  # the stream of batches has no end; FitRun stops it
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        logger=loggers,
+        callbacks=[run],
+        default_root_dir=directory,
+        inference_mode=False,
+    )
+
+
+def _identity(config: FitConfig, data: FitData) -> dict[str, Any]:
+    """What a checkpoint must have in common with the training that resumes from it."""
+    return {
+        "model": asdict(config.model),
+        "dtype": config.optimization.dtype,
+        "elements": list(data.statistics.elements),
+        "training data": data.summary()["train"]["content_hash"],
+        "training structures": data.statistics.n_structures,
+    }
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Leave out advice of Lightning's that does not apply here, and deprecations inside it."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    with warnings.catch_warnings():
+        for message in (".*does not have many workers", ".*validation_step", ".*LeafSpec"):
+            warnings.filterwarnings("ignore", message=message)
+        logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+def _opening(config: FitConfig, data: FitData, module: PotentialModule) -> str:
+    """What is going to be trained, on what, for how long."""
+    statistics = data.statistics
+    summary = data.summary()
+    weights = sum(parameter.numel() for parameter in module.potential.parameters())
+    limits = []
+    if math.isfinite(module.budget.steps):
+        limits.append(f"{module.budget.steps:.0f} steps")
+    if math.isfinite(module.budget.seconds):
+        limits.append(duration(module.budget.seconds))
+    return (
+        f"{statistics.n_structures} structures with {statistics.n_atoms} atoms of "
+        f"{' '.join(summary['elements'])} to train on, {summary['validation']['structures']} to "
+        f"validate\nforce RMS {statistics.force_rms:.3g} eV/Å, "
+        f"{statistics.mean_neighbors:.3g} neighbours within {config.model.cutoff:g} Å\n"
+        f"{weights:,} weights in {config.optimization.dtype}, {data.steps_per_epoch} steps an "
+        f"epoch, at most {' or '.join(limits)}\nlogs and checkpoints in {config.run_directory}"
+    )
+
+
+def _closing(result: FitResult, step: int, elapsed: float, console: Console) -> None:
+    """How it ended, and how to go on."""
+    best = result.best
+    console.print(
+        error_table(best["errors"], f"validation errors at step {best['step']}, the best")
+    )
+    console.print(
+        f"{step} steps in {duration(elapsed)}; the model is {result.model}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if result.signal is not None:
+        console.print(
+            "stopped before the end; to go on, give the same command with --ckpt_path last",
+            highlight=False,
+            soft_wrap=True,
+        )

@@ -1,0 +1,212 @@
+"""The training step around a potential, as a LightningModule."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any, NamedTuple
+
+import lightning
+import torch
+from torch import Tensor
+from torch.optim import Adam, AdamW, Optimizer
+
+from tesseral.data.graph import Batch
+from tesseral.potentials.derivatives import predict
+from tesseral.potentials.facet import Facet
+from tesseral.training.config import LossConfig, OptimizationConfig
+from tesseral.training.ema import WeightAverage
+from tesseral.training.loss import (
+    Residuals,
+    label_counts,
+    loss_sums,
+    loss_weights,
+    residuals,
+    weighted_loss,
+)
+from tesseral.training.schedule import Budget, Clock, learning_rate
+from tesseral.training.validation import all_sum
+
+
+class DivergenceError(RuntimeError):
+    """The loss or its gradient is not a finite number; the weights are those before the step.
+
+    Attributes:
+        rows: rows of the training file of the structures in the batch.
+    """
+
+    def __init__(self, message: str, rows: list[int]) -> None:
+        """Tell what happened and to which structures."""
+        super().__init__(message)
+        self.rows = rows
+
+
+class Seen(NamedTuple):
+    """Sums over training batches."""
+
+    steps: float
+    loss: float
+    atoms: float
+    energies: float  # labels
+    energy: float  # Σ |error|, eV per atom
+    components: float  # labels
+    forces: float  # Σ |error|, eV/Å
+
+
+def seen_errors(before: Seen, after: Seen) -> dict[str, float]:
+    """Mean loss and MAE (meV/atom, meV/Å) of the training between two snapshots."""
+    change = Seen(*(b - a for a, b in zip(before, after, strict=True)))
+    parts = {
+        "loss": (1.0, change.loss, change.steps),
+        "energy_mae": (1e3, change.energy, change.energies),
+        "forces_mae": (1e3, change.forces, change.components),
+    }
+    return {name: f * total / number for name, (f, total, number) in parts.items() if number > 0}
+
+
+class PotentialModule(lightning.LightningModule):
+    """A potential, the moving average of its weights, and one step of their training.
+
+    Learning rate and loss weights follow the progress of the training, which all ranks take from
+    rank 0, since clocks differ.
+    """
+
+    def __init__(
+        self,
+        potential: Facet,
+        *,
+        loss: LossConfig,
+        optimization: OptimizationConfig,
+        budget: Budget,
+        force_rms: float,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            potential: with its initial weights, in the dtype of the training.
+            loss: what is minimised.
+            optimization: how.
+            budget: what ends the training.
+            force_rms: eV/Å of the training set, the scale of the loss.
+        """
+        super().__init__()
+        self.potential = potential
+        self.averaged = copy.deepcopy(potential).requires_grad_(False)
+        self.average = WeightAverage(self.potential, self.averaged, optimization.ema_decay)
+        self.loss_config, self.optimization = loss, optimization
+        self.budget, self.force_rms = budget, force_rms
+        self.clock = Clock()
+        self.stop_requested = False  # set by a signal, on any rank
+        self.elapsed = 0.0  # seconds at the start of this step, the same on all ranks
+        self.stopping = False  # all ranks have agreed to stop after this step
+        self.seen = torch.zeros(len(Seen._fields), dtype=torch.float64)
+
+    @property
+    def progress(self) -> float:
+        """Part of the training that is done, 0 to 1, the same on all ranks."""
+        return self.budget.progress(self.global_step, self.elapsed)
+
+    @property
+    def final_weights(self) -> tuple[float, float, float]:
+        """Weights of the loss at the end, by which validations at different times compare."""
+        return loss_weights(self.loss_config, 1.0)
+
+    def configure_optimizers(self) -> Optimizer:
+        """Adam, or AdamW where there is weight decay."""
+        config = self.optimization
+        kind = AdamW if config.weight_decay > 0 else Adam
+        return kind(
+            self.potential.parameters(),
+            lr=config.learning_rate,
+            betas=(config.beta1, config.beta2),
+            weight_decay=config.weight_decay,
+            fused=self.device.type in ("cpu", "cuda"),
+        )
+
+    def on_train_start(self) -> None:
+        """Start the clock and the counters."""
+        self.seen = self.seen.to(self.device)
+        self.clock.start()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of a batch, scaled so that the mean over ranks is the loss of the joined batch."""
+        counts = self._agree(batch)
+        progress = self.progress
+        for group in self.optimizers().param_groups:  # type: ignore[union-attr]
+            group["lr"] = learning_rate(self.optimization, progress)
+        prediction = predict(self.potential, batch.graph, create_graph=True)
+        target = self.loss_config.stress_target
+        differences = residuals(prediction, batch.graph, batch.labels, target)
+        sums = loss_sums(differences, self.force_rms, self.loss_config)
+        weights = loss_weights(self.loss_config, progress)
+        loss = weighted_loss(sums, counts, weights) * self.trainer.world_size
+        self._watch(loss, differences, batch)
+        return loss
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm of the gradient; stop before a step that would spoil the weights.
+
+        Raises:
+            DivergenceError: the gradient is not finite.
+        """
+        largest = self.optimization.gradient_clip or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.potential.parameters(), largest)
+        if not math.isfinite(float(norm)):
+            raise self._divergence()
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Take the step, then move the average."""
+        number = self.global_step
+        super().optimizer_step(*args, **kwargs)
+        self.average.update(number)
+
+    def snapshot(self) -> Seen:
+        """Sums over the training so far on this rank; two of them give the errors in between."""
+        return Seen(*self.seen.tolist())
+
+    def _agree(self, batch: Batch) -> Tensor:
+        """Numbers of labels in the joined batch; elapsed time and a wish to stop, of all ranks."""
+        counts = label_counts(batch.labels)
+        elapsed = self.clock.elapsed if self.global_rank == 0 else 0.0
+        if self.trainer.world_size == 1:
+            self.elapsed, self.stopping = elapsed, self.stop_requested
+            return counts
+        own = torch.tensor([elapsed, float(self.stop_requested)], dtype=torch.float64)
+        shared = torch.cat([counts, own.to(counts.device)])
+        all_sum(shared)
+        self.elapsed, self.stopping = float(shared[3]), bool(shared[4] > 0)
+        return shared[:3]
+
+    @torch.no_grad()
+    def _watch(self, loss: Tensor, differences: Residuals, batch: Batch) -> None:
+        """Add to the sums of ``snapshot``, without waiting for a GPU."""
+        self._rows, self._loss = batch.index, loss.detach()
+        counts = label_counts(batch.labels)
+        one = torch.ones_like(self._loss)
+        values = [  # in the order of Seen
+            *(one, self._loss, one * batch.graph.positions.shape[0]),
+            *(counts[0], differences.energy.abs().sum()),
+            *(counts[1], differences.forces.abs().sum()),
+        ]
+        self.seen += torch.stack(values)
+
+    def _divergence(self) -> DivergenceError:
+        """What to say about a gradient that is not finite; asks all ranks for their structures."""
+        rows = sorted(int(row) for row in self._rows)
+        guilty = rows if not math.isfinite(float(self._loss)) else []
+        parts: list[Any] = [(guilty, rows)]
+        if self.trainer.world_size > 1:
+            parts = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(parts, (guilty, rows))
+        what = "loss" if any(part[0] for part in parts) else "gradient of the loss"
+        named = sorted(row for part in parts for row in (part[0] if what == "loss" else part[1]))
+        return DivergenceError(
+            f"the {what} became nan or infinite at step {self.global_step}, for the structures in "
+            f"rows {', '.join(map(str, named))} of the training file",
+            named,
+        )

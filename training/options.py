@@ -1,0 +1,212 @@
+"""The options of `train-potential`, made from dataclasses; what is said about wrong ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, fields
+from difflib import get_close_matches
+from typing import Any, NoReturn, get_type_hints
+
+from docstring_parser import parse as parse_docstring
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+COMMANDS = {
+    "fit": "train a potential on a dataset",
+    "evaluate": "compare a model with a dataset: errors, tables, parity plots",
+    "info": "show what a model file holds",
+    "export": "write a model as TorchScript, which plain PyTorch loads",
+    "data": "make datasets (data import)",
+}
+EPILOG = """\
+a first training:
+  train-potential data import vasprun.xml OUTCAR more.extxyz -o set.h5
+  train-potential fit --data.train set.h5 --output model.safetensors --trainer.max_time 10m
+  train-potential evaluate model.safetensors test.h5 --plots plots
+
+train-potential COMMAND --help tells more about each command.
+"""
+UNKNOWN = (
+    re.compile(r"unrecognized arguments: (\S+)", re.IGNORECASE),
+    re.compile(r"does not accept option '([^']+)'"),
+    re.compile(r"[Kk]ey '([^']+)' is not expected"),
+    re.compile(r"invalid choice: '([^']+)'"),
+)
+
+
+class Help(DefaultHelpFormatter):  # type: ignore[misc, unused-ignore]
+    """Help that keeps the lines of descriptions, and leaves out the marks of docstrings."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "".join(indent + line for line in text.splitlines(keepends=True))
+
+    def _expand_help(self, action: Any) -> str:
+        return str(super()._expand_help(action)).replace("``", "")
+
+
+class Parser(ArgumentParser):
+    """A parser that says in one sentence what is wrong and what was probably meant."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """As jsonargparse's, without abbreviations, which hide typing errors."""
+        super().__init__(*args, allow_abbrev=False, formatter_class=Help, **kwargs)
+        self.known: list[str] = []  # of the chosen command; shared by all its parsers
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Write the sentence and exit with status 2."""
+        self.exit(2, f"train-potential: {explain(message, self.known)}\n")
+
+
+def explain(message: str, known: Sequence[str]) -> str:
+    """What jsonargparse complains about, in one sentence, with the nearest known name."""
+    for pattern in UNKNOWN:
+        found = pattern.search(message)
+        if found:
+            name = found.group(1).split("=")[0]
+            near = get_close_matches(name.lstrip("-"), [k.lstrip("-") for k in known], n=1)
+            choices = near or [k.lstrip("-") for k in known if "." not in k]
+            dashes = "--" if name.startswith("--") else ""
+            hint = f"did you mean {dashes}{near[0]}?" if near else f"known: {', '.join(choices)}"
+            return f"there is no {dashes}{name.lstrip('-')}; {hint}"
+    text = re.sub(r"\s+", " ", message).strip()
+    text = re.sub(r'^Parser key "([^"]+)": ', r"\1: ", text)
+    text = re.sub(r"Expected an? <class '(\w+)'>\. Got value:", r"expected \1, found", text)
+    text = re.sub(r"Expected an? typing\.Literal\[(.*?)\]\. Got value:", r"use \1, not", text)
+    required = re.match(r"the following arguments are required: (.*)", text)
+    if required:
+        missing = [re.sub(r"^\w+\.(import\.)?", "", n) for n in required.group(1).split(", ")]
+        text = f"missing: {', '.join(missing)}"
+    return text
+
+
+def make_parser(arguments: Sequence[str]) -> Parser:
+    """The parser for a command line.
+
+    Only the chosen command gets its options: the others would cost seconds of imports.
+    """
+    parser = Parser(
+        prog="train-potential",
+        usage="train-potential COMMAND …",
+        description="Equivariant interatomic potentials from DFT data.",
+        epilog=EPILOG,
+    )
+    chosen = next((word for word in arguments if not word.startswith("-")), "")
+    commands = parser.add_subcommands(metavar="COMMAND", title="commands", dest="command")
+    for name, summary in COMMANDS.items():
+        options = MAKERS[name]() if name == chosen else Parser()
+        options.description = summary[0].upper() + summary[1:] + "."
+        commands.add_subcommand(name, options, help=summary)
+        if name == chosen:
+            parsers = [parser, options, *(_add_import(options) if name == "data" else [])]
+            known = [option for part in parsers[1:] for option in _names(part)]
+            for part in parsers:
+                part.known = known + (["import"] if name == "data" else [])
+    if chosen not in COMMANDS:
+        parser.known = list(COMMANDS)
+    return parser
+
+
+def _fit_options() -> Parser:
+    from tesseral.training.config import FitConfig
+
+    parser = Parser(
+        usage="train-potential fit --data.train SET.h5 --output MODEL.safetensors [options]",
+    )
+    parser.add_argument("--config", action="config", help="YAML file with any of these options.")
+    parser.add_class_arguments(FitConfig)
+    return parser
+
+
+def _evaluate_options() -> Parser:
+    from tesseral.training.evaluate import EvaluateConfig
+
+    parser = Parser(usage="train-potential evaluate MODEL.safetensors SET.h5 [options]")
+    add_fields(parser, EvaluateConfig, positional={"model": None, "data": None})
+    return parser
+
+
+def _info_options() -> Parser:
+    parser = Parser(usage="train-potential info MODEL.safetensors")
+    parser.add_argument("model", type=str, help="model file")
+    return parser
+
+
+def _export_options() -> Parser:
+    parser = Parser(usage="train-potential export MODEL.safetensors -o MODEL.pt [options]")
+    parser.add_argument("model", type=str, help="model file")
+    parser.add_argument("-o", "--output", type=str, required=True, help="TorchScript file to write")
+    parser.add_argument(
+        "--dtype", type=str | None, help="float32 or float64; the model's if not given"
+    )
+    return parser
+
+
+def _data_options() -> Parser:
+    return Parser(usage="train-potential data import SOURCE… -o SET.h5 [options]")
+
+
+def _add_import(parser: Parser) -> list[Parser]:
+    """The command below ``data``, which can be added only after ``data`` itself."""
+    from tesseral.data.importer import ImportConfig
+
+    commands = parser.add_subcommands(metavar="COMMAND", title="commands", dest="command")
+    reader = Parser(usage="train-potential data import SOURCE… -o SET.h5 [options]")
+    reader.description = "Import DFT results into a dataset file."
+    add_fields(reader, ImportConfig, positional={"sources": "+"}, short={"output": "-o"})
+    commands.add_subcommand("import", reader, help="DFT results of many formats into one file")
+    return [reader]
+
+
+MAKERS: dict[str, Callable[[], Parser]] = {
+    "fit": _fit_options,
+    "evaluate": _evaluate_options,
+    "info": _info_options,
+    "export": _export_options,
+    "data": _data_options,
+}
+
+
+def add_fields(
+    parser: Parser,
+    kind: type[Any],
+    *,
+    positional: dict[str, str | None],
+    short: dict[str, str] | None = None,
+) -> None:
+    """Options with dashes for the fields of a flat dataclass; help comes from its docstring.
+
+    Args:
+        parser: to add to.
+        kind: the dataclass.
+        positional: fields without dashes → how many values (None for one).
+        short: fields → one-letter option.
+    """
+    hints = get_type_hints(kind)
+    texts = {p.arg_name: p.description for p in parse_docstring(kind.__doc__ or "").params}
+    for item in fields(kind):
+        settings: dict[str, Any] = {"help": texts.get(item.name)}
+        if item.name in positional:
+            several = positional[item.name]
+            if several is not None:
+                settings["nargs"] = several
+            parser.add_argument(item.name, type=str, **settings)
+            continue
+        names = [f"--{item.name.replace('_', '-')}"]
+        if short and item.name in short:
+            names.insert(0, short[item.name])
+        if item.default is MISSING and item.default_factory is MISSING:
+            settings["required"] = True
+        elif item.default is not MISSING:
+            settings["default"] = item.default
+        if hints[item.name] is bool:
+            parser.add_argument(*names, action="store_true", help=settings["help"])
+        elif hints[item.name] == list[str]:
+            settings["default"] = []
+            parser.add_argument(*names, type=str, action="append", **settings)
+        else:
+            parser.add_argument(*names, type=hints[item.name], **settings)
+
+
+def _names(parser: Parser) -> list[str]:
+    """All option names of a parser."""
+    return [name for action in parser._actions for name in action.option_strings if len(name) > 2]

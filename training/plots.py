@@ -1,0 +1,114 @@
+"""Pictures of a training and of an evaluation, as PNG files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+BLUE, ORANGE, GREY = "#2563a8", "#d9722b", "#7a7a7a"
+
+
+def plot_learning_curves(history: list[dict[str, Any]], path: str | Path) -> None:
+    """Loss and validation errors against time.
+
+    Args:
+        history: entries with ``elapsed`` (s), ``loss`` and errors, as ``FitRun`` keeps them.
+        path: PNG file to write.
+    """
+    minutes = np.array([entry["elapsed"] for entry in history]) / 60.0
+    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _curve(left, minutes, history, "train_loss", GREY, "training (weights as at the time)")
+    _curve(left, minutes, history, "loss", BLUE, "validation (averaged weights)")
+    left.set_ylabel("loss")
+    left.legend(frameon=False, fontsize=8)
+    _curve(right, minutes, history, "energy_per_atom_mae", ORANGE, "energy")
+    right.set_ylabel("validation MAE of the energy, meV/atom", color=ORANGE)
+    forces = right.twinx()
+    _curve(forces, minutes, history, "forces_mae", BLUE, "forces")
+    forces.set_ylabel("validation MAE of the forces, meV/Å", color=BLUE)
+    for axes in (left, right, forces):
+        axes.set_yscale("log")
+        axes.set_xlabel("minutes")
+        axes.spines["top"].set_visible(False)
+    figure.savefig(path, dpi=150)
+
+
+def plot_parity(
+    label: Array, prediction: Array, path: str | Path, *, name: str, unit: str, factor: float
+) -> None:
+    """Prediction against label, coloured by the density of points.
+
+    Args:
+        label: (n,) reference values.
+        prediction: (n,) in the same unit.
+        path: PNG file to write.
+        name: of the quantity, for the axes.
+        unit: of the values.
+        factor: from ``unit`` to the thousandth (or whole) that the errors are written in.
+    """
+    error = prediction - label
+    figure = Figure(figsize=(4.2, 4.0), layout="constrained")
+    axes = figure.subplots()
+    density = _density(label, prediction)
+    order = np.argsort(density)
+    points = axes.scatter(
+        label[order], prediction[order], c=density[order], s=6, linewidths=0, cmap="viridis"
+    )
+    low = float(min(label.min(), prediction.min()))
+    high = float(max(label.max(), prediction.max()))
+    margin = 0.04 * (high - low) or 0.5
+    limits = (low - margin, high + margin)
+    axes.plot(limits, limits, color=GREY, linewidth=0.8, zorder=0)
+    axes.set_xlim(limits)
+    axes.set_ylim(limits)
+    axes.set_aspect("equal")
+    axes.set_xlabel(f"reference {name}, {unit}")
+    axes.set_ylabel(f"predicted {name}, {unit}")
+    error_unit = f"m{unit}" if factor == 1e3 else unit
+    axes.text(
+        0.04,
+        0.96,
+        f"MAE {factor * np.abs(error).mean():.3g} {error_unit}\n"
+        f"RMSE {factor * np.sqrt(np.square(error).mean()):.3g} {error_unit}\n"
+        f"{len(error):,} values",
+        transform=axes.transAxes,
+        va="top",
+        fontsize=9,
+    )
+    bar = figure.colorbar(points, ax=axes, shrink=0.8)
+    bar.set_label("log10 of points nearby", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+    figure.savefig(path, dpi=150)
+
+
+def _density(x: Array, y: Array, bins: int = 120) -> Array:
+    """log10 of the number of points in each point's cell of a grid, smoothed over its neighbours.
+
+    The grid is along the diagonal and across it, since errors are small against the values.
+    """
+    counts, first, second = np.histogram2d(x + y, y - x, bins=bins)
+    padded = np.pad(counts, 1)
+    smooth = sum(
+        padded[1 + i : 1 + i + bins, 1 + j : 1 + j + bins] for i in (-1, 0, 1) for j in (-1, 0, 1)
+    )
+    i = np.clip(np.searchsorted(first, x + y, "right") - 1, 0, bins - 1)
+    j = np.clip(np.searchsorted(second, y - x, "right") - 1, 0, bins - 1)
+    result: Array = np.log10(np.asarray(smooth)[i, j])
+    return result
+
+
+def _curve(
+    axes: Axes, minutes: Array, history: list[dict[str, Any]], name: str, color: str, label: str
+) -> None:
+    """One quantity of the history, where it is known."""
+    values = np.array([entry.get(name, np.nan) for entry in history], dtype=np.float64)
+    if np.isfinite(values).any():
+        axes.plot(minutes, values, color=color, label=label, marker=".", markersize=4)

@@ -1,0 +1,171 @@
+"""What the user sees while a potential is trained: one live line, or plain lines in a file."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from tesseral.training.module import PotentialModule, Seen, seen_errors
+from tesseral.training.schedule import Budget
+
+REFRESH_SECONDS = 0.25
+WINDOW = 40  # refreshes over which the training errors and the speed are averaged
+
+
+class FitDisplay:
+    """One line that is renewed at most four times a second, and a line for each validation.
+
+    Args:
+        console: where to write; nothing is written if None (all ranks but the first).
+        live: renew a line in place, where the console is a terminal.
+        world_size: number of processes, whose speeds add up.
+    """
+
+    def __init__(self, console: Console | None, *, live: bool, world_size: int) -> None:
+        """Not started yet."""
+        self.console = console
+        self.world_size = world_size
+        self.live = live and console is not None and console.is_terminal
+        self._bar: Progress | None = None
+        self._window: deque[tuple[float, Seen]] = deque(maxlen=WINDOW)
+        self._drawn = 0.0
+        self._budget = Budget()
+        self._latest = ""
+        self._speed = math.nan
+
+    def start(self, budget: Budget, step: int, elapsed: float) -> None:
+        """Begin, at a step and a time that a resumed training has behind it."""
+        self._budget = budget
+        if self.console is None:
+            return
+        if self.live:
+            self._bar = Progress(
+                BarColumn(bar_width=16),
+                TextColumn("{task.percentage:3.0f}%"),
+                TextColumn("{task.fields[status]}"),
+                console=self.console,
+                auto_refresh=False,
+            )
+            self._bar.add_task("fit", total=1.0, status="")
+            self._bar.start()
+        else:
+            self.console.print(_HEADER, highlight=False)
+
+    def step(self, module: PotentialModule, step: int) -> None:
+        """A step is done."""
+        now = time.monotonic()
+        if self.console is None or now - self._drawn < REFRESH_SECONDS:
+            return
+        self._drawn = now
+        self._window.append((now, module.snapshot()))
+        (first, before), (last, after) = self._window[0], self._window[-1]
+        if last > first:
+            self._speed = self.world_size * (after.atoms - before.atoms) / (last - first)
+        if self._bar is not None:
+            errors = seen_errors(before, after)
+            progress = self._budget.progress(step, module.elapsed)
+            left = module.elapsed * (1.0 / progress - 1.0) if progress > 0 else math.nan
+            status = (
+                f"step {step} · train {_errors(errors, 'energy_mae', 'forces_mae')}"
+                f"{self._latest} · {_speed(self._speed)} · {duration(left)} left"
+            )
+            self._bar.update(self._bar.task_ids[0], completed=progress, status=status)
+            self._bar.refresh()
+
+    def validation(self, entry: dict[str, Any], better: bool) -> None:
+        """A validation is done.
+
+        Args:
+            entry: of the history of ``FitRun``.
+            better: than all before.
+        """
+        if self.console is None:
+            return
+        self._window.clear()  # its time is not to count in the speed
+        self._latest = f" · validation {_errors(entry, 'energy_per_atom_mae', 'forces_mae')}"
+        if self._bar is None:
+            progress = self._budget.progress(entry["step"], entry["elapsed"])
+            self.console.print(_row(entry, progress, self._speed, better), highlight=False)
+
+    def close(self) -> None:
+        """End the live line."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+_HEADER = (
+    "    time   done     step        loss   meV/atom      meV/Å   (validation MAE)      atoms/s"
+)
+
+
+def _row(entry: dict[str, Any], progress: float, speed: float, better: bool) -> str:
+    """A validation as a plain line under ``_HEADER``."""
+
+    def number(name: str) -> str:
+        return f"{entry[name]:10.3g}" if name in entry else " " * 9 + "–"
+
+    return (
+        f"{duration(entry['elapsed']):>8} {100 * progress:5.1f}% {entry['step']:8d} "
+        f"{entry['loss']:11.4g} {number('energy_per_atom_mae')} {number('forces_mae')}   "
+        f"{'best' if better else '    '} {'' if math.isnan(speed) else f'{speed:23.0f}'}"
+    ).rstrip()
+
+
+def _errors(values: dict[str, Any], energy: str, forces: str) -> str:
+    """Errors of energy and forces as text, as far as they are known."""
+    parts = []
+    if energy in values:
+        parts.append(f"{values[energy]:.3g} meV/atom")
+    if forces in values:
+        parts.append(f"{values[forces]:.3g} meV/Å")
+    return " ".join(parts) or "–"
+
+
+def _speed(speed: float) -> str:
+    return "– atoms/s" if math.isnan(speed) else f"{speed:.0f} atoms/s"
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds as text."""
+    if not math.isfinite(seconds):
+        return "–"
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def error_table(errors: dict[str, Any], title: str) -> Table:
+    """Errors of ``ErrorSums.summary`` as a table: overall, by element, by config type."""
+    table = Table(title=title)
+    table.add_column("")
+    table.add_column("structures", justify="right")
+    for name in ("energy\nmeV/atom", "forces\nmeV/Å", "stress\nGPa"):
+        for kind in ("MAE", "RMSE"):
+            table.add_column(f"{name}\n{kind}", justify="right")
+
+    def row(name: str, part: dict[str, Any]) -> None:
+        cells = []
+        for quantity in ("energy_per_atom", "forces", "stress"):
+            for kind in ("mae", "rmse"):
+                known = quantity in part
+                cells.append(f"{part[quantity][kind]:.4g}" if known else "–")
+        table.add_row(name, str(part.get("n_structures", "")), *cells)
+
+    row("all", errors)
+    kinds = errors["by_config_type"]
+    if len(kinds) > 1 or any(kinds):
+        table.add_section()
+        for name, part in kinds.items():
+            row(name or "(no type)", part)
+    if len(errors["by_element"]) > 1:
+        table.add_section()
+        for name, part in errors["by_element"].items():
+            row(name, part)
+    return table

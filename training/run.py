@@ -1,0 +1,217 @@
+"""Around the training steps: validation, checkpoints, logs, the model file, the end."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+
+from tesseral.data.graph import Batch
+from tesseral.training.metrics import ErrorSums
+from tesseral.training.module import DivergenceError, PotentialModule, Seen, seen_errors
+from tesseral.training.report import FitDisplay
+from tesseral.training.schedule import ValidationPlan
+from tesseral.training.stream import FitData
+from tesseral.training.validation import Validation, all_sum, validate
+
+CHECKPOINT_SECONDS = 600.0  # between checkpoints, where validations are rarer
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class FitRun(lightning.Callback):
+    """Validates, saves and exports at the right times, and ends the training.
+
+    Args:
+        data: set up.
+        directory: of the checkpoints.
+        identity: what a training that resumes from the checkpoints must have in common.
+        plan: when to validate.
+        display: what the user sees.
+        export: writes the model file from the best weights; called on rank 0 with the state.
+        log_every: steps between entries of the logs.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: FitData,
+        directory: Path,
+        identity: dict[str, Any],
+        plan: ValidationPlan,
+        display: FitDisplay,
+        export: Callable[[dict[str, Tensor], dict[str, Any]], None],
+        log_every: int,
+    ) -> None:
+        """Start without history."""
+        self.data, self.directory, self.identity = data, directory, identity
+        self.plan, self.display, self.export = plan, display, export
+        self.log_every = log_every
+        self.history: list[dict[str, Any]] = []  # one entry a validation
+        self.best: dict[str, Any] = {}  # loss, step, errors, weights
+        self.signal: int | None = None
+        self.divergence: DivergenceError | None = None
+        self._elapsed = 0.0
+        self._saved = 0.0
+        self._at_log = self._at_validation = Seen(*(0.0,) * len(Seen._fields))
+        self._handlers: dict[int, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed training needs to know; goes into the checkpoints."""
+        return {
+            "identity": self.identity,
+            "elapsed": self._elapsed,
+            "history": self.history,
+            "best": self.best,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self._elapsed = self._saved = state_dict["elapsed"]
+        self.history = list(state_dict["history"])
+        self.best = dict(state_dict["best"])
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Take over the clock of the checkpoint, and the signals."""
+        module: PotentialModule = pl_module
+        module.clock.set(self._elapsed)
+        module.elapsed = self._elapsed
+        self.plan.done(trainer.global_step, self._elapsed, 0.0)
+        self._catch_signals(module)
+        self.display.start(module.budget, trainer.global_step, self._elapsed)
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Log, validate, save and stop when it is time to."""
+        module: PotentialModule = pl_module
+        step = trainer.global_step
+        end = module.progress >= 1.0 or module.stopping
+        if step % self.log_every == 0:
+            self._at_log = self._log(trainer, module, "train", self._at_log)
+        if end or self.plan.due(step, module.elapsed):
+            self.validate(trainer, module)
+        elif module.elapsed - self._saved > CHECKPOINT_SECONDS:
+            self._save(trainer, module, "last")
+        else:
+            self.display.step(module, step)
+        trainer.should_stop = end
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Give the signals back."""
+        self._release_signals()
+        self.display.close()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Keep a model where training diverged before the first validation."""
+        self._release_signals()
+        self.display.close()
+        if isinstance(exception, DivergenceError):
+            self.divergence = exception
+            if not self.best:
+                self.validate(trainer, pl_module, save=False)
+
+    def validate(self, trainer: Any, module: PotentialModule, *, save: bool = True) -> None:
+        """Validate the averaged weights; save and export what is better than before."""
+        started = time.monotonic()
+        result = validate(
+            module.averaged,
+            self.data.val_dataloader(),
+            ErrorSums(self.data.statistics.elements),
+            device=module.device,
+            loss=module.loss_config,
+            weights=module.final_weights,
+            force_rms=module.force_rms,
+        )
+        module.averaged.train()
+        self._record(trainer, module, result)
+        better = result.loss < self.best.get("loss", math.inf)
+        if better:
+            weights = {k: v.detach().clone() for k, v in module.averaged.state_dict().items()}
+            entry = self.history[-1]
+            self.best = {**entry, "errors": result.errors, "weights": weights}
+            if trainer.is_global_zero:
+                self.export(weights, self.best)
+        if save:
+            self._save(trainer, module, "last")
+            if better:
+                self._save(trainer, module, "best")
+        cost = torch.tensor(
+            [time.monotonic() - started if trainer.is_global_zero else 0.0],
+            dtype=torch.float64,
+            device=module.device,
+        )
+        all_sum(cost)
+        self.plan.done(trainer.global_step, module.elapsed, float(cost))
+        self.display.validation(self.history[-1], better)
+
+    def _record(self, trainer: Any, module: PotentialModule, result: Validation) -> None:
+        """Add a validation to the history and the logs."""
+        now = module.snapshot()
+        train = seen_errors(self._at_validation, now)
+        self._at_validation = now
+        errors = {
+            f"{name}_{kind}": result.errors[name][kind]
+            for name in ("energy_per_atom", "forces", "stress")
+            for kind in ("mae", "rmse")
+            if name in result.errors
+        }
+        entry = {
+            "step": trainer.global_step,
+            "elapsed": module.clock.elapsed,
+            "loss": result.loss,
+            **errors,
+            **{f"train_{name}": value for name, value in train.items()},
+        }
+        self.history.append(entry)
+        shown = {"validation/loss": result.loss}
+        shown |= {f"validation/{name}": value for name, value in errors.items()}
+        for logger in trainer.loggers:
+            logger.log_metrics(shown, step=trainer.global_step)
+
+    def _log(self, trainer: Any, module: PotentialModule, name: str, before: Seen) -> Seen:
+        """Write the training errors since the last entry to the logs."""
+        now = module.snapshot()
+        values = {f"{name}/{key}": value for key, value in seen_errors(before, now).items()}
+        values["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+        values["seconds"] = module.elapsed
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=trainer.global_step)
+        return now
+
+    def _save(self, trainer: Any, module: PotentialModule, name: str) -> None:
+        """Write a checkpoint; the old one is replaced only by a complete one."""
+        self._elapsed = module.clock.elapsed
+        self._saved = module.elapsed
+        path = self.directory / f"{name}.ckpt"
+        temporary = path.with_suffix(".tmp")
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            temporary.replace(path)
+
+    def _catch_signals(self, module: PotentialModule) -> None:
+        """The first Ctrl-C (or SIGTERM) ends the training in good order, the second at once."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            if module.stop_requested and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self.signal = number
+            module.stop_requested = True
+
+        self._handlers = {number: signal.signal(number, handle) for number in SIGNALS}
+
+    def _release_signals(self) -> None:
+        """Put the handlers back that were there before."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}

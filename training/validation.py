@@ -1,0 +1,86 @@
+"""Running a potential over a dataset: the loss and the errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, distributed, nn
+
+from tesseral.data.graph import AtomicGraph, Batch, Labels
+from tesseral.potentials.derivatives import Potential, Prediction, predict
+from tesseral.training.config import LossConfig
+from tesseral.training.loss import label_counts, loss_sums, residuals, weighted_loss
+from tesseral.training.metrics import ErrorSums
+
+
+class Validation(NamedTuple):
+    """Errors on a validation set."""
+
+    loss: float  # weighted as the training loss at that time
+    errors: dict[str, Any]  # see ErrorSums.summary
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """A batch on another device."""
+    return Batch(
+        graph=AtomicGraph(*(part.to(device) for part in batch.graph)),
+        labels=Labels(*(part.to(device) for part in batch.labels)),
+        index=batch.index.to(device),
+    )
+
+
+def predict_frozen(potential: Potential, batch: Batch) -> Prediction:
+    """Prediction without gradients of the weights, which saves time and memory."""
+    assert isinstance(potential, nn.Module)
+    frozen = [parameter for parameter in potential.parameters() if parameter.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    try:
+        return predict(potential, batch.graph)
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+
+
+def validate(
+    potential: Potential,
+    batches: Iterable[Batch],
+    sums: ErrorSums,
+    *,
+    device: torch.device,
+    loss: LossConfig,
+    weights: tuple[float, float, float],
+    force_rms: float,
+) -> Validation:
+    """Loss and errors over all batches of all processes.
+
+    Args:
+        potential: on the device.
+        batches: this process's part of the validation set.
+        sums: empty sums to fill.
+        device: where the potential is.
+        loss: functions of the loss.
+        weights: of energy, forces and stress in the loss.
+        force_rms: eV/Å, scale of the loss.
+    """
+    total = torch.zeros(2, 3, dtype=torch.float64, device=device)
+    for batch in batches:
+        batch = to_device(batch, device)
+        prediction = predict_frozen(potential, batch)
+        sums.add(batch, prediction)
+        differences = residuals(prediction, batch.graph, batch.labels, loss.stress_target)
+        total[0] += loss_sums(differences, force_rms, loss)
+        total[1] += label_counts(batch.labels)
+    everything = torch.cat([total.flatten(), sums.sums.to(device).flatten()])
+    all_sum(everything)
+    total = everything[:6].view(2, 3)
+    sums.sums = everything[6:].view_as(sums.sums).cpu()
+    return Validation(float(weighted_loss(total[0], total[1], weights)), sums.summary())
+
+
+def all_sum(values: Tensor) -> None:
+    """Add the values of all processes in place; nothing where there is one."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.all_reduce(values)
