@@ -133,11 +133,13 @@ class ImportReport:
 
     def table(self) -> Group:
         """The report for a terminal."""
-        table = Table(title=f"imported into {self.output}", show_header=False, title_justify="left")
+        table = Table(
+            title=Text(f"imported into {self.output}"), show_header=False, title_justify="left"
+        )
         table.add_column(style="bold")
         table.add_column(overflow="fold")
         for name, value in self.rows():
-            table.add_row(name, value)
+            table.add_row(name, Text(value))
         return Group(table, *(Text(f"note: {text}", "yellow") for text in self.warnings))
 
     def rows(self) -> list[tuple[str, str]]:

@@ -146,7 +146,7 @@ def import_structures(
 def import_command(config: ImportConfig) -> ImportReport:
     """`import_structures` with a progress display and a printed report."""
     console = Console()
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("reading")
 

@@ -342,9 +342,10 @@ def test_the_report_has_ranges(tmp_path):
 
 
 def test_the_command_prints_a_table(tmp_path, capsys):
-    config = ImportConfig(sources=[str(write_extxyz(tmp_path))], output=str(tmp_path / "out.h5"))
-    import_command(config)
+    path = raw_extxyz(tmp_path, name="[red].extxyz")
+    import_command(ImportConfig(sources=[str(path)], output=str(tmp_path / "out.h5")))
     printed = capsys.readouterr().out
+    assert "[red].extxyz 1" in printed
     assert "Si 2" in printed
     assert "-5.4050 to -5.4050 eV/atom" in printed
 
