@@ -4,6 +4,9 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
+# Threads that spin while they wait stand still on a busy machine.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: quickstart quickstart-short test test-fast lint format clean
 
 quickstart: $(STAMP)  ## train, evaluate, relax and run MD of SiC on the shipped DFT data

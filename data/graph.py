@@ -34,7 +34,7 @@ class Batch(NamedTuple):
 
     graph: AtomicGraph
     labels: Labels
-    index: Tensor  # (G,)       row of the store, for error messages
+    index: Tensor  # type: ignore[assignment]  # (G,)  row of the store, for error messages
 
 
 def edge_vectors(graph: AtomicGraph) -> Tensor:
