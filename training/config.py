@@ -58,10 +58,10 @@ class LossConfig:
         huber_delta: scaled error at which huber turns from quadratic to linear.
     """
 
-    energy_weight: float = 1.0
+    energy_weight: float = 10.0
     energy_weight_final: float | None = None
     forces_weight: float = 1.0
-    stress_weight: float = 0.1
+    stress_weight: float = 1.0
     energy: LossFunction = "mse"
     forces: LossFunction = "mse"
     stress: LossFunction = "mse"
@@ -103,7 +103,7 @@ class OptimizationConfig:
         dtype: of weights and features; energies and geometry are float64 always.
     """
 
-    learning_rate: float = 5e-3
+    learning_rate: float = 7e-3
     warmup: float = 0.01
     decay_start: float = 0.0
     decay: Literal["cosine", "linear", "none"] = "cosine"
@@ -111,7 +111,7 @@ class OptimizationConfig:
     weight_decay: float = 0.0
     beta1: float = 0.9
     beta2: float = 0.999
-    gradient_clip: float = 10.0
+    gradient_clip: float = 0.3
     ema_decay: float = 0.99
     dtype: Literal["float32", "float64"] = "float32"
 

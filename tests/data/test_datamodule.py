@@ -19,7 +19,9 @@ CUTOFF = 3.0
 
 
 def module(path, **changes):
-    data = PotentialDataModule(DataConfig(train=str(path), **changes), cutoff=CUTOFF)
+    data = PotentialDataModule(
+        DataConfig(**{"train": str(path), "batch_structures": 4, **changes}), cutoff=CUTOFF
+    )
     data.setup()
     return data
 
