@@ -26,10 +26,10 @@ from tesseral.deploy.modelfile import ModelCard, build_potential, save_model
 from tesseral.potentials.calibrate import calibrate
 from tesseral.training.checkpoints import check_checkpoint, prepare_folders
 from tesseral.training.config import FitConfig
-from tesseral.training.module import PotentialModule
+from tesseral.training.module import DivergenceError, PotentialModule
 from tesseral.training.plots import plot_learning_curves
 from tesseral.training.report import FitDisplay, duration, error_table
-from tesseral.training.run import FitRun
+from tesseral.training.run import BAD_BATCH, FitRun
 from tesseral.training.schedule import Budget, ValidationPlan
 from tesseral.training.stream import FitData
 from tesseral.training.system import machine
@@ -90,6 +90,13 @@ def fit(config: FitConfig, console: Console | None = None) -> FitResult:
         with _quiet_lightning():
             trainer = _make_trainer(config, run)
             trainer.fit(module, datamodule=data, ckpt_path=config.checkpoint, weights_only=True)
+    except DivergenceError as error:
+        raise DivergenceError(
+            f"{error}; they are in {config.run_directory / BAD_BATCH}. {config.output} holds the "
+            f"weights of step {run.best['step']}. Look at these structures, or lower "
+            "--optimization.learning_rate",
+            error.rows,
+        ) from None
     finally:
         if first and run.history:
             plot_learning_curves(run.history, config.run_directory / "learning_curves.png")
@@ -122,10 +129,15 @@ class Exporter:
             weights: of the averaged potential.
             best: entry of the history they belong to, with its ``errors``.
         """
-        settings = asdict(self.config)
+        settings = {
+            f"{part}.{name}": value
+            for part in ("loss", "optimization", "data")
+            for name, value in asdict(getattr(self.config, part)).items()
+            if value is not None and name not in ("train", "validation", "isolated_energies")
+        }
         training = {
             "data": self.data.summary(),
-            "settings": {name: settings[name] for name in ("loss", "optimization", "trainer")},
+            "settings": settings,
             "seed": self.config.seed,
             "steps": best["step"],
             "epochs": best["step"] / self.data.steps_per_epoch,

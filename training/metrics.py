@@ -78,7 +78,7 @@ class ErrorSums:
         Returns:
             ``energy_per_atom`` in meV/atom, ``forces`` in meV/Å, ``stress`` in GPa, each
             ``{"mae", "rmse"}``; ``n_structures``, ``n_atoms``; ``by_element`` (forces) and
-            ``by_config_type``.
+            ``by_config_type`` (empty where the structures have no types).
         """
         by_type = self.sums[: 4 * self.n_types].view(4, self.n_types, 3)
         by_element = self.sums[4 * self.n_types :]
@@ -91,7 +91,7 @@ class ErrorSums:
         errors["by_config_type"] = {
             name: _errors(by_type[:, i])
             for i, name in enumerate(self.config_types)
-            if by_type[3, i, 0] > 0
+            if by_type[3, i, 0] > 0 and self.config_types != ("",)
         }
         return errors
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -23,21 +24,29 @@ def plot_learning_curves(history: list[dict[str, Any]], path: str | Path) -> Non
         path: PNG file to write.
     """
     minutes = np.array([entry["elapsed"] for entry in history]) / 60.0
-    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    _curve(left, minutes, history, "train_loss", GREY, "training (weights as at the time)")
-    _curve(left, minutes, history, "loss", BLUE, "validation (averaged weights)")
-    left.set_ylabel("loss")
-    left.legend(frameon=False, fontsize=8)
-    _curve(right, minutes, history, "energy_per_atom_mae", ORANGE, "energy")
-    right.set_ylabel("validation MAE of the energy, meV/atom", color=ORANGE)
-    forces = right.twinx()
-    _curve(forces, minutes, history, "forces_mae", BLUE, "forces")
-    forces.set_ylabel("validation MAE of the forces, meV/Å", color=BLUE)
-    for axes in (left, right, forces):
+    figure = Figure(figsize=(11.0, 3.2), layout="constrained")
+    loss, energy, forces = figure.subplots(1, 3)
+    _curve(loss, minutes, history, "train_loss", GREY, "training")
+    _curve(loss, minutes, history, "loss", BLUE, "validation, averaged weights")
+    _curve(energy, minutes, history, "train_energy_mae", GREY, "training")
+    _curve(energy, minutes, history, "energy_per_atom_mae", ORANGE, "validation")
+    _curve(forces, minutes, history, "train_forces_mae", GREY, "training")
+    _curve(forces, minutes, history, "forces_mae", BLUE, "validation")
+    for axes, title in (
+        (loss, "loss"),
+        (energy, "energy MAE, meV/atom"),
+        (forces, "force MAE, meV/Å"),
+    ):
+        axes.set_title(title, fontsize=10)
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("minutes")
-        axes.spines["top"].set_visible(False)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
+        if axes.lines:
+            axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)
 
 

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
@@ -100,9 +101,7 @@ class FitDisplay:
             self._bar = None
 
 
-_HEADER = (
-    "    time   done     step        loss   meV/atom      meV/Å   (validation MAE)      atoms/s"
-)
+_HEADER = "    time   done     step       loss   meV/atom      meV/Å (validation)   atoms/s"
 
 
 def _row(entry: dict[str, Any], progress: float, speed: float, better: bool) -> str:
@@ -113,8 +112,8 @@ def _row(entry: dict[str, Any], progress: float, speed: float, better: bool) -> 
 
     return (
         f"{duration(entry['elapsed']):>8} {100 * progress:5.1f}% {entry['step']:8d} "
-        f"{entry['loss']:11.4g} {number('energy_per_atom_mae')} {number('forces_mae')}   "
-        f"{'best' if better else '    '} {'' if math.isnan(speed) else f'{speed:23.0f}'}"
+        f"{entry['loss']:10.4g} {number('energy_per_atom_mae')} {number('forces_mae')} "
+        f"{'best' if better else '    '} {'' if math.isnan(speed) else f'{speed:17.0f}'}"
     ).rstrip()
 
 
@@ -143,12 +142,12 @@ def duration(seconds: float) -> str:
 
 def error_table(errors: dict[str, Any], title: str) -> Table:
     """Errors of ``ErrorSums.summary`` as a table: overall, by element, by config type."""
-    table = Table(title=title)
-    table.add_column("")
-    table.add_column("structures", justify="right")
-    for name in ("energy\nmeV/atom", "forces\nmeV/Å", "stress\nGPa"):
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
+    table.add_column("\n\n")
+    table.add_column("\n\nnumber", justify="right")
+    for name, unit in (("energy", "meV/atom"), ("forces", "meV/Å"), ("stress", "GPa")):
         for kind in ("MAE", "RMSE"):
-            table.add_column(f"{name}\n{kind}", justify="right")
+            table.add_column(f"{name}\n{kind}\n{unit}", justify="right")
 
     def row(name: str, part: dict[str, Any]) -> None:
         cells = []
@@ -159,11 +158,10 @@ def error_table(errors: dict[str, Any], title: str) -> Table:
         table.add_row(name, str(part.get("n_structures", "")), *cells)
 
     row("all", errors)
-    kinds = errors["by_config_type"]
-    if len(kinds) > 1 or any(kinds):
+    if errors["by_config_type"]:
         table.add_section()
-        for name, part in kinds.items():
-            row(name or "(no type)", part)
+    for name, part in errors["by_config_type"].items():
+        row(name or "(no type)", part)
     if len(errors["by_element"]) > 1:
         table.add_section()
         for name, part in errors["by_element"].items():

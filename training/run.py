@@ -11,11 +11,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import ase.io
 import lightning
 import torch
 from torch import Tensor
 
 from tesseral.data.graph import Batch
+from tesseral.data.structures import atoms_from_structure
 from tesseral.training.metrics import ErrorSums
 from tesseral.training.module import DivergenceError, PotentialModule, Seen, seen_errors
 from tesseral.training.report import FitDisplay
@@ -24,6 +26,7 @@ from tesseral.training.stream import FitData
 from tesseral.training.validation import Validation, all_sum, validate
 
 CHECKPOINT_SECONDS = 600.0  # between checkpoints, where validations are rarer
+BAD_BATCH = "diverged_batch.extxyz"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -58,7 +61,6 @@ class FitRun(lightning.Callback):
         self.history: list[dict[str, Any]] = []  # one entry a validation
         self.best: dict[str, Any] = {}  # loss, step, errors, weights
         self.signal: int | None = None
-        self.divergence: DivergenceError | None = None
         self._elapsed = 0.0
         self._saved = 0.0
         self._at_log = self._at_validation = Seen(*(0.0,) * len(Seen._fields))
@@ -111,13 +113,16 @@ class FitRun(lightning.Callback):
         self.display.close()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Keep a model where training diverged before the first validation."""
+        """Where training diverged, keep the structures, and a model if there is none yet."""
         self._release_signals()
         self.display.close()
         if isinstance(exception, DivergenceError):
-            self.divergence = exception
             if not self.best:
                 self.validate(trainer, pl_module, save=False)
+            if trainer.is_global_zero:
+                store = self.data.train_dataset.store
+                culprits = [atoms_from_structure(store[row]) for row in exception.rows]
+                ase.io.write(self.directory / BAD_BATCH, culprits, format="extxyz")
 
     def validate(self, trainer: Any, module: PotentialModule, *, save: bool = True) -> None:
         """Validate the averaged weights; save and export what is better than before."""

@@ -1,0 +1,67 @@
+"""Small copper-aluminium cells with the energies, forces and stresses of ASE's EMT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
+
+from tesseral.data.datamodule import DataConfig
+from tesseral.data.store import write_store
+from tesseral.data.structures import structure_from_atoms
+from tesseral.potentials.config import PotentialConfig
+from tesseral.training.config import FitConfig, OptimizationConfig, TrainerConfig
+
+MODEL = PotentialConfig(cutoff=3.6, layers=1, channels=4, grid_channels=4, l_max=1)
+
+
+def emt_structures(number, seed=0):
+    """Cells of four atoms, shaken and strained; every third is an alloy."""
+    rng = np.random.default_rng(seed)
+    structures = []
+    for i in range(number):
+        atoms = bulk("Cu", "fcc", a=3.7, cubic=True)
+        if i % 3 == 1:
+            atoms.numbers[:2] = 13
+        atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.02 * rng.normal(size=(3, 3))), True)
+        atoms.rattle(0.12, rng=rng)
+        atoms.calc = EMT()
+        atoms.get_stress()
+        atoms.info["config_type"] = "alloy" if i % 3 == 1 else "copper"
+        structures.append(structure_from_atoms(atoms))
+    return structures
+
+
+@pytest.fixture(scope="session")
+def emt_files(tmp_path_factory) -> tuple[Path, Path]:
+    """Files with 12 training and 4 validation structures."""
+    folder = tmp_path_factory.mktemp("emt")
+    for name, number, seed in (("train", 12, 0), ("validation", 4, 1)):
+        write_store(folder / f"{name}.h5", emt_structures(number, seed))
+    return folder / "train.h5", folder / "validation.h5"
+
+
+@pytest.fixture
+def fit_config(emt_files, tmp_path):
+    """Makes configurations of short trainings in float64; arguments are those of the trainer."""
+
+    def make(name="model", *, optimization=None, batch_structures=4, ckpt_path=None, **trainer):
+        return FitConfig(
+            data=DataConfig(
+                train=str(emt_files[0]),
+                validation=str(emt_files[1]),
+                batch_structures=batch_structures,
+            ),
+            model=MODEL,
+            optimization=OptimizationConfig(**{"dtype": "float64", **(optimization or {})}),
+            trainer=TrainerConfig(
+                **{"accelerator": "cpu", "enable_progress_bar": False, "max_steps": 6, **trainer}
+            ),
+            output=str(tmp_path / f"{name}.safetensors"),
+            ckpt_path=ckpt_path,
+        )
+
+    return make

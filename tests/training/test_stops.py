@@ -1,0 +1,103 @@
+"""What is left when a training is stopped: by numbers that are not finite, by signals."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import ase.io
+import pytest
+import torch
+
+from tesseral.deploy.modelfile import load_model, read_card
+from tesseral.training.fit import fit
+from tesseral.training.module import DivergenceError
+from tesseral.training.run import BAD_BATCH
+from tesseral.training.stream import FitData
+
+
+@pytest.fixture
+def poisoned(monkeypatch):
+    """Structure 5 of the training set gets an energy whose square overflows."""
+    setup = FitData.setup
+
+    def poison(self, stage=None):
+        setup(self, stage)
+        batch = self.train_dataset[5]
+        labels = batch.labels._replace(energy=torch.full_like(batch.labels.energy, 1e200))
+        self.train_dataset._cache[5] = batch._replace(labels=labels)
+
+    monkeypatch.setattr(FitData, "setup", poison)
+
+
+def test_an_infinite_loss_stops_and_names_the_structure(fit_config, poisoned):
+    with pytest.raises(DivergenceError, match=r"loss became nan or infinite .* rows 5 of") as error:
+        fit(fit_config(batch_structures=1, max_steps=12))
+    assert error.value.rows == [5]
+
+
+def test_the_structures_of_the_batch_are_kept(fit_config, poisoned):
+    config = fit_config(batch_structures=1, max_steps=12)
+    with pytest.raises(DivergenceError):
+        fit(config)
+    (atoms,) = ase.io.read(config.run_directory / BAD_BATCH, ":")
+    assert len(atoms) == 4
+
+
+def test_the_last_good_weights_are_exported(fit_config, poisoned):
+    config = fit_config(batch_structures=1, max_steps=12, validate_every=1)
+    with pytest.raises(DivergenceError):
+        fit(config)
+    assert all(torch.isfinite(value).all() for value in load_model(config.output)[0].parameters())
+
+
+def test_a_model_is_left_even_without_a_validation(fit_config, poisoned):
+    config = fit_config(batch_structures=1, max_steps=12, validate_every=100)
+    with pytest.raises(DivergenceError):
+        fit(config)
+    assert read_card(config.output).training["steps"] < 12
+
+
+def start(config, *more):
+    """`train-potential fit` in a process of its own, on one thread."""
+    command = [
+        *(sys.executable, "-m", "tesseral.training.cli", "fit"),
+        *("--data.train", config.data.train, "--data.validation", config.data.validation),
+        *("--model.cutoff", "3.6", "--model.layers", "1", "--model.channels", "4"),
+        *("--model.grid_channels", "4", "--model.l_max", "1"),
+        *("--output", config.output, "--optimization.dtype", "float64", *more),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
+
+
+def wait_for(path, seconds=60.0):
+    """Until a file is there."""
+    until = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < until, f"{path} did not appear"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_model_and_tells_how_to_resume(fit_config, number):
+    config = fit_config()
+    process = start(config, "--trainer.max_time", "300s", "--trainer.validate_every", "20")
+    wait_for(config.run_directory / "last.ckpt")
+    process.send_signal(number)
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, text
+    assert "--ckpt_path last" in text
+    steps = read_card(config.output).training["steps"]
+    load_model(config.output)
+    last = torch.load(config.run_directory / "last.ckpt", weights_only=True)
+    assert last["global_step"] >= steps
+    resumed = replace(
+        fit_config(max_steps=last["global_step"] + 2, max_time=None), ckpt_path="last"
+    )
+    assert fit(resumed).history[-1]["step"] == last["global_step"] + 2
