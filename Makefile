@@ -4,8 +4,8 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-# Threads that spin while they wait stand still on a busy machine.
-export OMP_WAIT_POLICY ?= PASSIVE
+# Threads that spin while they wait stand still on a busy machine (see training/cli.py).
+export GOMP_SPINCOUNT ?= 1000
 
 .PHONY: quickstart quickstart-short test test-fast lint format clean
 
