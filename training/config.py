@@ -178,6 +178,11 @@ class TrainerConfig:
                 raise ValueError(f"trainer.{name} is {value}; it must be 1 or more")
 
     @property
+    def ranks(self) -> int:
+        """Number of processes of all nodes."""
+        return self.devices * self.num_nodes
+
+    @property
     def seconds(self) -> float:
         """Time limit in seconds; infinite where steps or epochs alone are limited."""
         if self.max_time is not None:

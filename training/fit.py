@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import random
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,20 +20,20 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
-from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from tesseral.data.graph import join_batches
-from tesseral.deploy.modelfile import ModelCard, build_potential, save_model
+from tesseral.deploy.modelfile import ModelCard, build_potential
 from tesseral.potentials.calibrate import calibrate
 from tesseral.training.checkpoints import check_checkpoint, prepare_folders
 from tesseral.training.config import FitConfig
+from tesseral.training.exporter import Exporter
 from tesseral.training.module import DivergenceError, PotentialModule
 from tesseral.training.plots import plot_learning_curves
 from tesseral.training.report import FitDisplay, duration, error_table
 from tesseral.training.run import BAD_BATCH, FitRun
 from tesseral.training.schedule import Budget, ValidationPlan
 from tesseral.training.stream import FitData
-from tesseral.training.system import machine
 
 CALIBRATION_STRUCTURES = 32
 
@@ -79,7 +80,7 @@ def fit(config: FitConfig, console: Console | None = None) -> FitResult:
         display=FitDisplay(
             console,
             live=config.trainer.enable_progress_bar,
-            world_size=config.trainer.devices * config.trainer.num_nodes,
+            world_size=config.trainer.ranks,
         ),
         export=Exporter(config, data, card, module),
         log_every=config.trainer.log_every_n_steps,
@@ -91,9 +92,10 @@ def fit(config: FitConfig, console: Console | None = None) -> FitResult:
             trainer = _make_trainer(config, run)
             trainer.fit(module, datamodule=data, ckpt_path=config.checkpoint, weights_only=True)
     except DivergenceError as error:
+        kept = f"{config.output} holds the weights of step {run.best['step']}" if run.best else ""
         raise DivergenceError(
-            f"{error}; they are in {config.run_directory / BAD_BATCH}. {config.output} holds the "
-            f"weights of step {run.best['step']}. Look at these structures, or lower "
+            f"{error}; they are in {config.run_directory / BAD_BATCH}. "
+            f"{kept or 'There is no good model yet'}. Look at these structures, or lower "
             "--optimization.learning_rate",
             error.rows,
         ) from None
@@ -104,52 +106,6 @@ def fit(config: FitConfig, console: Console | None = None) -> FitResult:
     if console is not None:
         _closing(result, trainer.global_step, module.clock.elapsed, console)
     return result
-
-
-class Exporter:
-    """Writes the model file with everything that is known about it.
-
-    Args:
-        config: of the training.
-        data: set up.
-        card: of the untrained potential.
-        module: for the time and the device.
-    """
-
-    def __init__(
-        self, config: FitConfig, data: FitData, card: ModelCard, module: PotentialModule
-    ) -> None:
-        """Keep what the card will say."""
-        self.config, self.data, self.card, self.module = config, data, card, module
-
-    def __call__(self, weights: dict[str, Tensor], best: dict[str, Any]) -> None:
-        """Write the weights.
-
-        Args:
-            weights: of the averaged potential.
-            best: entry of the history they belong to, with its ``errors``.
-        """
-        settings = {
-            f"{part}.{name}": value
-            for part in ("loss", "optimization", "data")
-            for name, value in asdict(getattr(self.config, part)).items()
-            if value is not None and name not in ("train", "validation", "isolated_energies")
-        }
-        training = {
-            "data": self.data.summary(),
-            "settings": settings,
-            "seed": self.config.seed,
-            "steps": best["step"],
-            "epochs": best["step"] / self.data.steps_per_epoch,
-            "seconds": best["elapsed"],
-            "machine": machine(self.module.device),
-            "processes": self.module.trainer.world_size,
-            "lightning": lightning.__version__,
-        }
-        card = replace(self.card, training=training, errors={"validation": best["errors"]})
-        potential = build_potential(card)
-        potential.load_state_dict(weights)
-        save_model(self.config.output, potential, card)
 
 
 def _seed(seed: int) -> None:
@@ -182,7 +138,7 @@ def _make_module(config: FitConfig, data: FitData, card: ModelCard) -> Potential
     calibrate(potential, join_batches(structures).graph)
     steps = [float(config.trainer.max_steps or math.inf)]
     if config.trainer.max_epochs is not None:
-        steps.append(config.trainer.max_epochs * data.steps_per_epoch)
+        steps.append(config.trainer.max_epochs * data.steps_per_epoch(config.trainer.ranks))
     return PotentialModule(
         potential,
         loss=config.loss,
@@ -198,10 +154,13 @@ def _make_trainer(config: FitConfig, run: FitRun) -> lightning.Trainer:
     accelerator = settings.accelerator
     if accelerator == "auto":  # Lightning would take Apple's GPUs, which have no float64
         accelerator = "gpu" if torch.cuda.is_available() else "cpu"
-    several = settings.devices * settings.num_nodes > 1
     strategy: Any = "auto"
-    if settings.strategy == "ddp" or several:
-        strategy = DDPStrategy(broadcast_buffers=False)
+    if settings.strategy == "ddp" or settings.ranks > 1:
+        # The buffers are constants; newer PyTorch has another name for not sending them around.
+        known = inspect.signature(DistributedDataParallel).parameters
+        name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        settings_of_ddp: dict[str, Any] = {name: False}
+        strategy = DDPStrategy(**settings_of_ddp)
     loggers: list[Logger] = [
         CSVLogger(directory, name="csv"),
         TensorBoardLogger(directory, name="tensorboard"),
@@ -240,16 +199,23 @@ def _identity(config: FitConfig, data: FitData) -> dict[str, Any]:
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Leave out advice of Lightning's that does not apply here, and deprecations inside it."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
+    loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
-        for message in (".*does not have many workers", ".*validation_step", ".*LeafSpec"):
+        for message in (
+            ".*does not have many workers",
+            ".*validation_step",
+            ".*LeafSpec",
+            "Grad strides do not match bucket view strides",
+        ):
             warnings.filterwarnings("ignore", message=message)
-        logger.setLevel(logging.WARNING)
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
         try:
             yield
         finally:
-            logger.setLevel(level)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def _opening(config: FitConfig, data: FitData, module: PotentialModule) -> str:
@@ -262,14 +228,18 @@ def _opening(config: FitConfig, data: FitData, module: PotentialModule) -> str:
         limits.append(f"{module.budget.steps:.0f} steps")
     if math.isfinite(module.budget.seconds):
         limits.append(duration(module.budget.seconds))
-    return (
+    validation = summary["validation"]["structures"]
+    lines = [
         f"{statistics.n_structures} structures with {statistics.n_atoms} atoms of "
-        f"{' '.join(summary['elements'])} to train on, {summary['validation']['structures']} to "
-        f"validate\nforce RMS {statistics.force_rms:.3g} eV/Å, "
-        f"{statistics.mean_neighbors:.3g} neighbours within {config.model.cutoff:g} Å\n"
-        f"{weights:,} weights in {config.optimization.dtype}, {data.steps_per_epoch} steps an "
-        f"epoch, at most {' or '.join(limits)}\nlogs and checkpoints in {config.run_directory}"
-    )
+        f"{' '.join(summary['elements'])} to train on, {validation} to validate",
+        f"force RMS {statistics.force_rms:.3g} eV/Å, {statistics.mean_neighbors:.3g} neighbours "
+        f"within {config.model.cutoff:g} Å",
+        f"{weights:,} weights in {config.optimization.dtype}, "
+        f"{data.steps_per_epoch(config.trainer.ranks)} steps an epoch, at most "
+        f"{' or '.join(limits)}",
+        f"logs and checkpoints in {config.run_directory}",
+    ]
+    return "\n".join(lines)
 
 
 def _closing(result: FitResult, step: int, elapsed: float, console: Console) -> None:

@@ -47,7 +47,13 @@ class FitData(PotentialDataModule):
         step = 0 if self.trainer is None else self.trainer.global_step
         return BatchStream(super().train_dataloader(), step)
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Number of batches of an epoch for each rank; the same for any number of ranks or not."""
-        return len(super().train_dataloader())
+    def steps_per_epoch(self, ranks: int) -> int:
+        """Number of batches of an epoch for each of so many processes."""
+        sampler = EdgeBudgetSampler(
+            self._train_edges,
+            max_structures=self.config.batch_structures,
+            max_edges=self.config.batch_edges,
+            seed=self.config.seed,
+            ranks=ranks,
+        )
+        return len(sampler)

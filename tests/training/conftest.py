@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -65,3 +68,23 @@ def fit_config(emt_files, tmp_path):
         )
 
     return make
+
+
+@pytest.fixture
+def start_fit():
+    """Starts `train-potential fit` in a process of its own, on one thread."""
+
+    def start(config, *more):
+        command = [
+            *(sys.executable, "-m", "tesseral.training.cli", "fit"),
+            *("--data.train", config.data.train, "--data.validation", config.data.validation),
+            *("--model.cutoff", "3.6", "--model.layers", "1", "--model.channels", "4"),
+            *("--model.grid_channels", "4", "--model.l_max", "1", "--trainer.accelerator", "cpu"),
+            *("--output", config.output, "--optimization.dtype", "float64", *more),
+        ]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        )
+
+    return start

@@ -1,9 +1,6 @@
 """What is left when a training is stopped: by numbers that are not finite, by signals."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -60,21 +57,6 @@ def test_a_model_is_left_even_without_a_validation(fit_config, poisoned):
     assert read_card(config.output).training["steps"] < 12
 
 
-def start(config, *more):
-    """`train-potential fit` in a process of its own, on one thread."""
-    command = [
-        *(sys.executable, "-m", "tesseral.training.cli", "fit"),
-        *("--data.train", config.data.train, "--data.validation", config.data.validation),
-        *("--model.cutoff", "3.6", "--model.layers", "1", "--model.channels", "4"),
-        *("--model.grid_channels", "4", "--model.l_max", "1"),
-        *("--output", config.output, "--optimization.dtype", "float64", *more),
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    )
-
-
 def wait_for(path, seconds=60.0):
     """Until a file is there."""
     until = time.monotonic() + seconds
@@ -85,9 +67,9 @@ def wait_for(path, seconds=60.0):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_a_model_and_tells_how_to_resume(fit_config, number):
+def test_a_signal_leaves_a_model_and_tells_how_to_resume(fit_config, start_fit, number):
     config = fit_config()
-    process = start(config, "--trainer.max_time", "300s", "--trainer.validate_every", "20")
+    process = start_fit(config, "--trainer.max_time", "300s", "--trainer.validate_every", "20")
     wait_for(config.run_directory / "last.ckpt")
     process.send_signal(number)
     text, _ = process.communicate(timeout=60)

@@ -1,0 +1,79 @@
+"""Two processes do what one process does with batches twice as large."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tesseral.data.store import open_store, write_store
+from tesseral.deploy.modelfile import load_model, read_card
+
+
+@pytest.fixture
+def uneven(fit_config, emt_files, tmp_path):
+    """Eleven structures of unequal size, some without labels, so that no two ranks are alike."""
+    structures = list(open_store(emt_files[0]))[:11]
+    nan = float("nan")
+    structures[2] = structures[2]._replace(energy=nan)
+    structures[5] = structures[5]._replace(forces=structures[5].forces * nan)
+    structures[7] = structures[7]._replace(
+        numbers=structures[7].numbers[:3],
+        positions=structures[7].positions[:3],
+        forces=structures[7].forces[:3],
+    )
+    write_store(tmp_path / "uneven.h5", structures)
+
+    def make(name):
+        config = fit_config(name)
+        return replace(config, data=replace(config.data, train=str(tmp_path / "uneven.h5")))
+
+    return make
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_with_the_doubled_batch(uneven, start_fit):
+    one, two = uneven("one"), uneven("two")
+    steps = ("--trainer.max_steps", "7", "--trainer.validate_every", "3")
+    ddp = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
+    for process in (
+        start_fit(one, *steps, "--data.batch_structures", "4"),
+        start_fit(two, *steps, *ddp, "--data.batch_structures", "2"),
+    ):
+        text, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, text
+    (first, card), (second, other) = load_model(one.output), load_model(two.output)
+    assert other.training["processes"] == 2
+    for name, value in first.state_dict().items():
+        torch.testing.assert_close(value, second.state_dict()[name], rtol=1e-5, atol=1e-12)
+    assert card.errors["validation"]["forces"]["mae"] == pytest.approx(
+        other.errors["validation"]["forces"]["mae"], rel=1e-9
+    )
+    assert other.errors["validation"]["n_structures"] == 4
+
+
+@pytest.mark.slow
+def test_divergence_in_two_processes_ends_both_with_one_sentence(uneven, start_fit):
+    config = uneven("wild")
+    process = start_fit(
+        config,
+        *("--trainer.max_steps", "9", "--trainer.validate_every", "1", "--trainer.devices", "2"),
+        *("--optimization.learning_rate", "1e200"),
+    )
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, text
+    assert text.count("became nan or infinite") == 1
+    assert "Traceback" not in text
+
+
+@pytest.mark.slow
+def test_epochs_are_counted_for_all_processes_together(uneven, start_fit):
+    config = uneven("epochs")
+    process = start_fit(
+        config,
+        *("--trainer.max_epochs", "2", "--trainer.devices", "2", "--data.batch_structures", "3"),
+    )
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, text
+    last = torch.load(config.run_directory / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 4  # 11 structures in batches of 2 × 3
+    assert read_card(config.output).training["epochs"] <= 2
