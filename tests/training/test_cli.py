@@ -1,6 +1,7 @@
 """The command: help, wrong options, evaluation, cards, imports."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from tesseral.data.store import open_store, write_store
 from tesseral.data.structures import atoms_from_structure, make_structure
 from tesseral.deploy.modelfile import load_model
 from tesseral.potentials.derivatives import predict
-from tesseral.training.cli import main
+from tesseral.training.cli import build, main
+from tesseral.training.config import FitConfig
 
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 FIT = ["fit", "--data.train", "a.h5", "--output", "m.safetensors"]
 
 
@@ -201,3 +204,13 @@ def test_import_makes_a_dataset(run, silicon, tmp_path):
     assert status == 0
     first, second = open_store(silicon)[1], open_store(tmp_path / "b.h5")[1]
     torch.testing.assert_close(torch.tensor(second.forces), torch.tensor(first.forces))
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+def test_the_example_configurations_are_valid(run, path):
+    status, text, _ = run(*FIT, "--config", path, "--print_config")
+    assert status == 0
+    given = yaml.safe_load(path.read_text())
+    config = build(FitConfig, yaml.safe_load(text))
+    for part, values in given.items():
+        assert {name: getattr(getattr(config, part), name) for name in values} == values

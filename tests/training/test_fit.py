@@ -163,3 +163,13 @@ def test_missing_labels_do_not_hinder(fit_config, emt_files, tmp_path):
     config = replace(config, data=replace(config.data, train=str(tmp_path / "gaps.h5")))
     fit(config)
     assert np.isfinite(read_card(config.output).errors["validation"]["forces"]["mae"])
+
+
+def test_the_best_weights_survive_a_resume_that_makes_things_worse(fit_config):
+    first = fit_config(max_steps=6)
+    best = fit(first).best["step"]
+    good = weights(first.output)
+    worse = fit_config(max_steps=9, ckpt_path="last", optimization={"learning_rate": 3.0})
+    result = fit(worse)
+    assert result.best["step"] == best and result.history[-1]["step"] == 9
+    assert_same(good, weights(worse.output), tolerance=0)
