@@ -47,7 +47,7 @@ class FitDisplay:
             return
         if self.live:
             self._bar = Progress(
-                BarColumn(bar_width=16),
+                BarColumn(bar_width=10),
                 TextColumn("{task.percentage:3.0f}%"),
                 TextColumn("{task.fields[status]}"),
                 console=self.console,
@@ -73,9 +73,10 @@ class FitDisplay:
             progress = self._budget.progress(step, module.elapsed)
             left = module.elapsed * (1.0 / progress - 1.0) if progress > 0 else math.nan
             status = (
-                f"step {step} · train {_errors(errors, 'energy_mae', 'forces_mae')}"
-                f"{self._latest} · {_speed(self._speed)} · {duration(left)} left"
+                f"{duration(left)} left{self._latest} · {_speed(self._speed)} · "
+                f"train {_errors(errors, 'energy_mae', 'forces_mae')} · step {step}"
             )
+            status = status[: self.console.width - 17]  # a second line would be drawn anew below
             self._bar.update(self._bar.task_ids[0], completed=progress, status=status)
             self._bar.refresh()
 
@@ -89,7 +90,7 @@ class FitDisplay:
         if self.console is None:
             return
         self._window.clear()  # its time is not to count in the speed
-        self._latest = f" · validation {_errors(entry, 'energy_per_atom_mae', 'forces_mae')}"
+        self._latest = f" · {_errors(entry, 'energy_per_atom_mae', 'forces_mae')}"
         if self._bar is None:
             progress = self._budget.progress(entry["step"], entry["elapsed"])
             self.console.print(_row(entry, progress, self._speed, better), highlight=False)
@@ -143,8 +144,8 @@ def duration(seconds: float) -> str:
 def error_table(errors: dict[str, Any], title: str) -> Table:
     """Errors of ``ErrorSums.summary`` as a table: overall, by element, by config type."""
     table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
-    table.add_column("\n\n")
-    table.add_column("\n\nnumber", justify="right")
+    table.add_column("\n\n", overflow="fold")
+    table.add_column("\n\nn", justify="right")
     for name, unit in (("energy", "meV/atom"), ("forces", "meV/Å"), ("stress", "GPa")):
         for kind in ("MAE", "RMSE"):
             table.add_column(f"{name}\n{kind}\n{unit}", justify="right")

@@ -105,6 +105,36 @@ def test_physics_report(potentials):
             assert error < limit * scale, law
 
 
+def test_rotation_error_against_grid_size():
+    """With silu the error falls with the grid; with product it is rounding on every grid."""
+    errors = {}
+    for activation, grids in (("silu", (14, 26, 50, 110)), ("product", (26, 50, 110))):
+        for points in grids:
+            torch.manual_seed(0)
+            config = PotentialConfig(
+                cutoff=CUTOFF,
+                channels=8,
+                grid_channels=12,
+                activation=activation,
+                grid_points=points,
+            )
+            potential = Facet(config, ELEMENTS, mean_neighbors=12.0, dtype=torch.float64)
+            calibrate(potential, graph_of(silicon_carbide()))
+            for readout in potential.readouts:
+                torch.nn.init.normal_(readout.linear.weight, std=0.1)
+            energy, forces, _ = testing.rotation_errors(potential, graph_of(silicon_carbide()))
+            scale = float(predict(potential, graph_of(silicon_carbide())).forces.square().mean())
+            errors[activation, points] = forces / scale**0.5
+            print(
+                f"{activation:8s} {points:4d} points: energy {energy:.1e} eV/atom, "
+                f"forces {errors[activation, points]:.1e} of their RMS"
+            )
+    silu = [error for (activation, _), error in errors.items() if activation == "silu"]
+    assert silu == sorted(silu, reverse=True)
+    assert silu[-1] < 0.1 * silu[0]
+    assert max(error for (name, _), error in errors.items() if name == "product") < 1e-12
+
+
 def test_stress_sign_is_positive_under_tension(potential):
     """Energy rises along the strain direction in which the stress is positive."""
     error = testing.stress_error(potential, graph_of(silicon_carbide()), step=1e-3)
