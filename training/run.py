@@ -136,7 +136,6 @@ class FitRun(lightning.Callback):
             weights=module.final_weights,
             force_rms=module.force_rms,
         )
-        module.averaged.train()
         self._record(trainer, module, result)
         better = result.loss < self.best.get("loss", math.inf)
         if better:
