@@ -20,8 +20,8 @@ class PotentialConfig:
         mixings: rounds of mixing on the sphere in each layer; each raises the body order.
         l_max_edge: highest degree of the edges' harmonics; l_max if not given.
         grid_channels: channels of the mixing on the sphere.
-        grid_points: points of the Lebedev grid; the smallest exact one for ``product`` and 86 for
-            ``silu`` if not given.
+        grid_points: points of the Lebedev grid; the smallest exact one for ``product`` and 194
+            for ``silu`` (rotation error below 0.5 meV/Å) if not given.
         spline_intervals: intervals of the radial splines between 0 and the cutoff.
         activation: ``product`` (exactly equivariant) or ``silu`` (to the accuracy of the grid).
         zbl: add the screened repulsion of the nuclei at short distances.
@@ -64,4 +64,4 @@ class PotentialConfig:
         """``grid_points``, or the default of the activation where it is not given."""
         if self.grid_points is not None:
             return self.grid_points
-        return exact_grid_points(self.l_max) if self.activation == "product" else 86
+        return exact_grid_points(self.l_max) if self.activation == "product" else 194

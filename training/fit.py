@@ -22,7 +22,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 from torch.nn.parallel import DistributedDataParallel
 
-from tesseral.data.graph import join_batches
+from tesseral.data.graph import Batch, join_batches
 from tesseral.deploy.modelfile import ModelCard, build_potential
 from tesseral.potentials.calibrate import calibrate
 from tesseral.training.checkpoints import check_checkpoint, prepare_folders
@@ -36,6 +36,7 @@ from tesseral.training.schedule import Budget, ValidationPlan
 from tesseral.training.stream import FitData
 
 CALIBRATION_STRUCTURES = 32
+CALIBRATION_EDGES = 20_000  # bounds the memory
 
 
 class FitResult(NamedTuple):
@@ -63,11 +64,11 @@ def fit(config: FitConfig, console: Console | None = None) -> FitResult:
     """
     first = rank_zero_only.rank in (0, None)  # type: ignore[attr-defined]
     console = console if first else None
-    if first:
-        prepare_folders(config, console)
     _seed(config.seed)
     data = FitData(config.data, config.model.cutoff)
     data.setup("fit")
+    if first:  # only now, since wrong data must not move an earlier training aside
+        prepare_folders(config, console)
     card = _initial_card(config, data)
     module = _make_module(config, data, card)
     identity = _identity(config, data)
@@ -131,10 +132,11 @@ def _initial_card(config: FitConfig, data: FitData) -> ModelCard:
 def _make_module(config: FitConfig, data: FitData, card: ModelCard) -> PotentialModule:
     """A calibrated potential with its training."""
     potential = build_potential(card)
-    structures = [
-        data.train_dataset[number]
-        for number in range(min(CALIBRATION_STRUCTURES, len(data.train_dataset)))
-    ]
+    structures: list[Batch] = []
+    while len(structures) < min(CALIBRATION_STRUCTURES, len(data.train_dataset)):
+        structures.append(data.train_dataset[len(structures)])
+        if sum(len(batch.graph.senders) for batch in structures) > CALIBRATION_EDGES:
+            break
     calibrate(potential, join_batches(structures).graph)
     steps = [float(config.trainer.max_steps or math.inf)]
     if config.trainer.max_epochs is not None:
@@ -162,7 +164,7 @@ def _make_trainer(config: FitConfig, run: FitRun) -> lightning.Trainer:
         settings_of_ddp: dict[str, Any] = {name: False}
         strategy = DDPStrategy(**settings_of_ddp)
     loggers: list[Logger] = [
-        CSVLogger(directory, name="csv"),
+        CSVLogger(directory, name="csv", flush_logs_every_n_steps=1),
         TensorBoardLogger(directory, name="tensorboard"),
     ]
     return lightning.Trainer(

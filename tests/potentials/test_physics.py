@@ -37,7 +37,7 @@ CASES = [
     case("product-l3", l_max=3, layers=1),
     case("product-l1-edge2", l_max=1, l_max_edge=2),
     case("three-layers-zbl", layers=3, zbl=True),
-    case("silu-86", activation="silu", rotation=0.03),
+    case("silu-86", activation="silu", grid_points=86, rotation=0.03),
 ]
 DTYPES = [torch.float32, torch.float64]
 
