@@ -34,9 +34,9 @@ class PotentialConfig:
     l_max: int = 2
     mixings: int = 1
     l_max_edge: int | None = None
-    grid_channels: int = 64
+    grid_channels: int = 32
     grid_points: int | None = None
-    spline_intervals: int = 12
+    spline_intervals: int = 8
     activation: str = "product"
     zbl: bool = False
 

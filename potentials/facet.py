@@ -41,7 +41,7 @@ class FacetLayer(nn.Module):
         self.convolution = SplineConvolution(
             l_in, config.edge_degree, config.l_max, channels, config.spline_intervals
         )
-        self.message = DegreeLinear(config.l_max, channels, channels, mean_neighbors**-0.5)
+        self.message = DegreeLinear(config.l_max, channels, channels, scale=mean_neighbors**-0.5)
         self.skip = DegreeLinear(l_in, channels, channels)
         self.mixings = nn.ModuleList(
             SphereMixing(

@@ -18,8 +18,22 @@ class DegreeLinear(nn.Module):
     the matrices see features of size 1.
     """
 
-    def __init__(self, l_max: int, channels_in: int, channels_out: int, scale: float = 1.0) -> None:
-        """Make weights (l_max + 1, C_in, C_out) that keep the variance of their scaled input."""
+    def __init__(
+        self,
+        l_max: int,
+        channels_in: int,
+        channels_out: int,
+        *,
+        scale: float = 1.0,
+    ) -> None:
+        """Make weights (l_max + 1, C_in, C_out) that keep the variance of their scaled input.
+
+        Args:
+            l_max: highest degree.
+            channels_in: C_in.
+            channels_out: C_out.
+            scale: of the input, until it is calibrated.
+        """
         super().__init__()
         self.register_buffer("scale", torch.full((l_max + 1, 1, 1), scale))
         self.scale: Tensor
