@@ -6,8 +6,6 @@ eV/Å³; the tests of each architecture hold them against thresholds, and report
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from e3nn import o3
 from torch import Tensor
@@ -19,8 +17,6 @@ from tesseral.potentials.derivatives import (
     predict,
     stress_from_virial,
 )
-
-MakeGraph = Callable[[Tensor, Tensor], AtomicGraph]
 
 
 def transformed(graph: AtomicGraph, matrix: Tensor) -> AtomicGraph:
