@@ -19,6 +19,7 @@ from rich.table import Table
 
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.data.neighbors import species_index
+from tesseral.deploy.process import keep_freed_memory
 
 Floats = NDArray[np.float64]
 Lines = Mapping[str, ArrayLike]
@@ -104,6 +105,7 @@ def run_example(run: Callable[[Console], object]) -> int:
         0, 2 where the input was wrong, 1 where the physics failed, 130 after Ctrl-C.
     """
     console = Console()
+    keep_freed_memory()
     try:
         run(console)
     except (ValueError, OSError, NotImplementedError) as error:

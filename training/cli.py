@@ -86,10 +86,10 @@ def _complain(message: str, status: int = 2) -> int:
 
 
 def _fit(values: dict[str, Any], console: Console) -> int:
+    from tesseral.deploy.process import keep_freed_memory
     from tesseral.training.config import FitConfig
     from tesseral.training.fit import fit
     from tesseral.training.module import DivergenceError
-    from tesseral.training.system import keep_freed_memory
 
     config = build(FitConfig, values)
     keep_freed_memory()
@@ -106,9 +106,9 @@ def _fit(values: dict[str, Any], console: Console) -> int:
 def _evaluate(values: dict[str, Any], console: Console) -> None:
     from rich.progress import Progress
 
+    from tesseral.deploy.process import keep_freed_memory
     from tesseral.training.evaluate import EvaluateConfig, evaluate
     from tesseral.training.report import error_table
-    from tesseral.training.system import keep_freed_memory
 
     config = build(EvaluateConfig, values)
     keep_freed_memory()
