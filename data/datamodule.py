@@ -34,9 +34,8 @@ class DataConfig:
         split: how to split: ``random``, or ``group`` to keep each group on one side.
         batch_structures: structures in a training batch of one process, at most.
         batch_edges: edges (neighbour pairs) in a batch of one process, at most; bounds the memory
-            (about 0.1 GB for 1,000 edges with the default potential) and is what fills batches of
-            cells of some tens of atoms. Small batches learn most in a given time on a CPU; raise
-            it for a GPU.
+            and is what fills batches of cells of some tens of atoms. Small batches learn most in
+            a given time on a CPU; raise it for a GPU.
         workers: processes that prepare batches; 0 does it in the main one, best for small sets.
         seed: of the split and the shuffling.
         cache_gigabytes: memory for neighbour lists that are kept from one epoch to the next.
