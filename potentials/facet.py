@@ -66,14 +66,14 @@ class FacetLayer(nn.Module):
         table: Tensor,
     ) -> Tensor:
         """One layer; see ``SplineConvolution.forward`` for the shapes."""
-        messages = self.convolution(features, harmonics, basis, senders, table)
-        field: Tensor = self.message(messages)  # (N, M, C)
+        messages = self.convolution(features, harmonics, basis, senders, table)  # (3)
+        field: Tensor = self.message(messages)  # (N, M, C), (4)
         kept = self.skip(features)
         if kept.shape[1] < field.shape[1]:  # the first layer's features are scalars
             kept = nn.functional.pad(kept, (0, 0, 0, field.shape[1] - kept.shape[1]))
         field = field + kept
         for mixing in self.mixings:
-            mixed = mixing(field, species)
+            mixed = mixing(field, species)  # (5)
             field = field[:, : mixed.shape[1]] + mixed
         return field
 
@@ -136,15 +136,15 @@ class Facet(nn.Module):
         """
         dtype = self.embedding.dtype
         radii, directions = lengths_and_directions(vectors)
-        basis = spline_basis(radii, self.cutoff, self.intervals).to(dtype)  # (E, K)
+        basis = spline_basis(radii, self.cutoff, self.intervals).to(dtype)  # (E, K), (2)
         harmonics = self.harmonics(directions).to(dtype)  # (E, M)
         table = neighbor_table(receivers, species.shape[0])
         features = self.embedding[species]  # (N, 1, C)
         output = torch.zeros(species.shape[0], dtype=dtype, device=species.device)
         for layer, readout in zip(self.layers, self.readouts):
             features = layer(features, species, harmonics, basis, senders, table)
-            output = output + readout(features[:, 0])
-        energies: Tensor = self.scale(output, species)
+            output = output + readout(features[:, 0])  # (6)
+        energies: Tensor = self.scale(output, species)  # (1)
         if self.zbl is not None:
             energies = energies + self.zbl(radii, species, senders, receivers)
         return energies
