@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Mapping, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +124,32 @@ def _complain(text: str, status: int) -> int:
     errors = Console(stderr=True)
     errors.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
     return status
+
+
+@contextmanager
+def ctrl_c() -> Iterator[Callable[[], None]]:
+    """Let Ctrl-C wait for the end of a step, so that no step is cut in two and no signal is lost.
+
+    Also works in programs that a shell has started in the background, where Python itself leaves
+    the signal alone.
+
+    Yields:
+        A function that raises KeyboardInterrupt if there was a signal; call it after each step.
+    """
+    caught = threading.Event()
+
+    def check() -> None:
+        if caught.is_set():
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield check
+        return
+    previous = signal.signal(signal.SIGINT, lambda *_: caught.set())
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def progress_bar(console: Console | None) -> Progress:

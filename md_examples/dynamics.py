@@ -18,6 +18,7 @@ from rich.console import Console
 from tesseral.md_examples.common import (
     Unstable,
     copy_atoms,
+    ctrl_c,
     plot_panels,
     pressure_gpa,
     progress_bar,
@@ -120,7 +121,7 @@ def run_dynamics(
     limit = 10 * max(temperature, 300.0)
     step = 0
     try:
-        with progress_bar(console) as progress:
+        with progress_bar(console) as progress, ctrl_c() as check:
             task = progress.add_task(title, total=steps)
             for step, _ in enumerate(dynamics.irun(steps)):
                 hot = atoms.get_temperature()
@@ -131,6 +132,7 @@ def run_dynamics(
                     if trajectory is not None:
                         trajectory.write()
                 progress.update(task, completed=step, description=f"{title} {hot:5.0f} K")
+                check()
     except (CalculationFailed, ValueError, Unstable) as error:
         raise Unstable(
             f"MD ended at step {step} of {steps} ({step * timestep / 1000:.3f} ps): {error}"

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from tesseral.md_examples.common import (
     copy_atoms,
+    ctrl_c,
     has_stress,
     load_atoms,
     make_parser,
@@ -94,7 +95,7 @@ def relax(
     method = OPTIMIZERS[optimizer](moving, logfile=None)
     converged = False
     try:
-        with progress_bar(console) as progress:
+        with progress_bar(console) as progress, ctrl_c() as check:
             task = progress.add_task("relax", total=steps)
             for done in method.irun(fmax=fmax, steps=steps):
                 converged = bool(done)
@@ -104,6 +105,7 @@ def relax(
                     trajectory.write()
                 text = f"relax, largest force {force:.4f} eV/Å"
                 progress.update(task, completed=len(history) - 1, description=text)
+                check()
             if converged:
                 progress.update(task, total=len(history) - 1)
     finally:
