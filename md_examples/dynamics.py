@@ -56,6 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="of the random velocities (%(default)s)")
 
 
+def settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `add_arguments` has read, as keyword arguments of the examples' functions."""
+    names = ("temperature", "time", "timestep", "every", "seed")
+    return {name: getattr(arguments, name) for name in names}
+
+
 def start(atoms: Atoms, temperature: float, seed: int) -> tuple[Atoms, np.random.Generator]:
     """A copy of the atoms with random velocities, and the generator they came from.
 

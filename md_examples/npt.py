@@ -27,6 +27,7 @@ from tesseral.md_examples.dynamics import (
     femtoseconds,
     plot_record,
     run_dynamics,
+    settings,
     start,
     steps_of,
 )
@@ -136,14 +137,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         prefix = output_prefix(arguments, "npt")
         result = npt(
             atoms,
-            temperature=arguments.temperature,
+            **settings(arguments),
             pressure=arguments.pressure,
-            time=arguments.time,
-            timestep=arguments.timestep,
             damping=arguments.damping,
             pressure_damping=arguments.pressure_damping,
-            every=arguments.every,
-            seed=arguments.seed,
             prefix=prefix,
             console=console,
         )

@@ -29,6 +29,7 @@ from tesseral.md_examples.dynamics import (
     add_arguments,
     femtoseconds,
     run_dynamics,
+    settings,
     start,
     steps_of,
 )
@@ -153,12 +154,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         prefix = output_prefix(arguments, "nve")
         result = nve(
             atoms,
-            temperature=arguments.temperature,
-            time=arguments.time,
-            timestep=arguments.timestep,
+            **settings(arguments),
             equilibrate=arguments.equilibrate,
-            every=arguments.every,
-            seed=arguments.seed,
             prefix=prefix,
             console=console,
         )

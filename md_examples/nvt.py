@@ -28,6 +28,7 @@ from tesseral.md_examples.dynamics import (
     femtoseconds,
     plot_record,
     run_dynamics,
+    settings,
     start,
     steps_of,
 )
@@ -128,13 +129,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         prefix = output_prefix(arguments, "nvt")
         result = nvt(
             atoms,
-            temperature=arguments.temperature,
-            time=arguments.time,
-            timestep=arguments.timestep,
+            **settings(arguments),
             thermostat=arguments.thermostat,
             damping=arguments.damping,
-            every=arguments.every,
-            seed=arguments.seed,
             prefix=prefix,
             console=console,
         )
