@@ -157,7 +157,7 @@ class PotentialDataModule(lightning.LightningDataModule):
             cache_bytes=(1 - share) * cache,
             mask_repeats=True,
         )
-        self._train_edges = self.train_dataset.edge_counts()
+        self.train_edges = self.train_dataset.edge_counts()
         self._validation_edges = self.validation_dataset.edge_counts()
         self._statistics = statistics
 
@@ -172,7 +172,7 @@ class PotentialDataModule(lightning.LightningDataModule):
         """Shuffled batches; the order depends on the seed and the epoch only."""
         return self._loader(
             self.train_dataset,
-            self._sampler(self._train_edges, self.config.batch_structures, shuffle=True),
+            self._sampler(self.train_edges, self.config.batch_structures, shuffle=True),
         )
 
     def val_dataloader(self) -> GraphLoader:

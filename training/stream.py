@@ -50,7 +50,7 @@ class FitData(PotentialDataModule):
     def steps_per_epoch(self, ranks: int) -> int:
         """Number of batches of an epoch for each of so many processes."""
         sampler = EdgeBudgetSampler(
-            self._train_edges,
+            self.train_edges,
             max_structures=self.config.batch_structures,
             max_edges=self.config.batch_edges,
             seed=self.config.seed,
