@@ -53,6 +53,7 @@ class TesseralCalculator(Calculator):
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         skin: float = 0.5,
+        ops: str = "auto",
     ) -> None:
         """Load a model.
 
@@ -62,6 +63,8 @@ class TesseralCalculator(Calculator):
             dtype: ``float32`` or ``float64`` of the features; that of the model if not given.
                 Geometry and energies are always float64.
             skin: Å added to the cutoff of the neighbour search, so that its result can be reused.
+            ops: ``fused`` (compiled kernels), ``reference`` (plain PyTorch) or ``auto`` (the first
+                where it can be used).
 
         Raises:
             FileNotFoundError: no such file.
@@ -69,7 +72,7 @@ class TesseralCalculator(Calculator):
         """
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        potential, card = load_model(path, device=device, dtype=dtype)
+        potential, card = load_model(path, device=device, dtype=dtype, ops=ops)
         self._set_up(potential, card, skin)
 
     @classmethod

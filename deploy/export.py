@@ -144,7 +144,7 @@ def export_model(
         raise ValueError(f"{output} is to hold TorchScript, not safetensors; name it ….pt")
     if not output.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {output.parent} to write {output.name} to")
-    potential, card = load_model(model_path, dtype=dtype)
+    potential, card = load_model(model_path, dtype=dtype, ops="reference")
     potential.requires_grad_(False)
     name = {value: key for key, value in DTYPES.items()}[next(potential.parameters()).dtype]
     card = replace(card, dtype=name)

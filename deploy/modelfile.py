@@ -36,6 +36,7 @@ from tesseral.deploy.probe import (
     probe_to_json,
 )
 from tesseral.potentials.facet import Facet
+from tesseral.potentials.ops.select import select_ops
 
 __all__ = [
     "FORMAT_VERSION",
@@ -64,8 +65,8 @@ def torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
     raise ValueError(f"dtype is {dtype!r}; use float32 or float64")
 
 
-def build_potential(card: ModelCard) -> Facet:
-    """The potential that a card describes, with random weights in the card's dtype.
+def build_potential(card: ModelCard, ops: str = "auto") -> Facet:
+    """The potential that a card describes, with random weights in the card's dtype, on the CPU.
 
     The weights come from torch's global generator (``torch.manual_seed``). Their dtype does not
     follow torch's global default.
@@ -77,7 +78,9 @@ def build_potential(card: ModelCard) -> Facet:
         energy_scale=card.energy_scale,
         mean_neighbors=card.mean_neighbors,
     )
-    return potential.to(torch_dtype(card.dtype))
+    potential = potential.to(torch_dtype(card.dtype))
+    select_ops(potential, ops)
+    return potential
 
 
 def save_model(path: str | Path, potential: Facet, card: ModelCard) -> None:
@@ -128,6 +131,7 @@ def load_model(
     *,
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype | None = None,
+    ops: str = "auto",
 ) -> tuple[Facet, ModelCard]:
     """Read a model onto any device and dtype, wherever it was trained.
 
@@ -135,6 +139,8 @@ def load_model(
         path: file that ``save_model`` wrote.
         device: ``cpu``, ``cuda``, ``cuda:1`` …
         dtype: ``float32`` or ``float64``; that of the file if not given.
+        ops: ``fused`` (compiled kernels), ``reference`` (plain PyTorch) or ``auto`` (the first
+            where it can be used).
 
     Returns:
         The potential in evaluation mode, and its card (whose dtype is the file's).
@@ -161,6 +167,7 @@ def load_model(
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     potential = potential.to(place).eval()
+    select_ops(potential, ops)
     deviation = probe_deviation(potential, card, probe, place)
     exact = name == "float64" and card.dtype == "float64"
     if not deviation <= TOLERANCE["float64" if exact else "float32"]:

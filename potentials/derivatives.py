@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tesseral.data.graph import AtomicGraph, edge_vectors
+from tesseral.potentials.ops.fused import gradients_of
 
 
 class Potential(Protocol):
@@ -94,15 +95,16 @@ def predict(potential: Potential, graph: AtomicGraph, create_graph: bool = False
     with torch.enable_grad():
         vectors = edge_vectors(graph).detach().requires_grad_(True)
         energies = potential(graph.species, vectors, graph.senders, graph.receivers)
-        forces, virial = forces_and_virial(
-            energies,
-            vectors,
-            graph.senders,
-            graph.receivers,
-            graph.structure,
-            n_structures,
-            create_graph,
-        )
+        with gradients_of("geometry"):
+            forces, virial = forces_and_virial(
+                energies,
+                vectors,
+                graph.senders,
+                graph.receivers,
+                graph.structure,
+                n_structures,
+                create_graph,
+            )
         energy = sum_by_structure(energies, graph.structure, n_structures)
     if create_graph:
         return Prediction(energy, energies, forces, virial)

@@ -13,12 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from tesseral.potentials.config import PotentialConfig
-from tesseral.potentials.geometry import lengths_and_directions
 from tesseral.potentials.mixing import DegreeLinear, SphereMixing
-from tesseral.potentials.ops.convolution import SplineConvolution, neighbor_table
-from tesseral.potentials.radial import spline_basis
+from tesseral.potentials.ops.convolution import SplineConvolution
 from tesseral.potentials.readout import EnergyScale, Readout
-from tesseral.potentials.sphere import Harmonics
+from tesseral.potentials.sphere import EdgeHarmonics
 from tesseral.potentials.zbl import ZBLRepulsion
 
 
@@ -39,7 +37,12 @@ class FacetLayer(nn.Module):
         l_out = 0 if last else config.l_max
         channels = config.channels
         self.convolution = SplineConvolution(
-            l_in, config.edge_degree, config.l_max, channels, config.spline_intervals
+            l_in,
+            config.edge_degree,
+            config.l_max,
+            channels,
+            config.spline_intervals,
+            config.cutoff,
         )
         self.message = DegreeLinear(config.l_max, channels, channels, scale=mean_neighbors**-0.5)
         self.skip = DegreeLinear(l_in, channels, channels)
@@ -61,12 +64,12 @@ class FacetLayer(nn.Module):
         features: Tensor,
         species: Tensor,
         harmonics: Tensor,
-        basis: Tensor,
+        radii: Tensor,
         senders: Tensor,
-        table: Tensor,
+        receivers: Tensor,
     ) -> Tensor:
         """One layer; see ``SplineConvolution.forward`` for the shapes."""
-        messages = self.convolution(features, harmonics, basis, senders, table)  # (3)
+        messages = self.convolution(features, harmonics, radii, senders, receivers)  # (3)
         field: Tensor = self.message(messages)  # (N, M, C), (4)
         kept = self.skip(features)
         if kept.shape[1] < field.shape[1]:  # the first layer's features are scalars
@@ -106,8 +109,7 @@ class Facet(nn.Module):
         if reference_energies is None:
             reference_energies = [0.0] * n_species
         self.cutoff = config.cutoff
-        self.intervals = config.spline_intervals
-        self.harmonics = Harmonics(config.edge_degree)
+        self.harmonics = EdgeHarmonics(config.edge_degree)
         self.embedding = nn.Parameter(torch.randn(n_species, 1, config.channels))
         self.layers = nn.ModuleList(
             FacetLayer(config, n_species, mean_neighbors, i == 0, i == config.layers - 1)
@@ -135,14 +137,11 @@ class Facet(nn.Module):
             (N,) eV, float64.
         """
         dtype = self.embedding.dtype
-        radii, directions = lengths_and_directions(vectors)
-        basis = spline_basis(radii, self.cutoff, self.intervals).to(dtype)  # (E, K), (2)
-        harmonics = self.harmonics(directions).to(dtype)  # (E, M)
-        table = neighbor_table(receivers, species.shape[0])
+        harmonics, radii = self.harmonics(vectors, dtype)  # (E, M), (E,)
         features = self.embedding[species]  # (N, 1, C)
         output = torch.zeros(species.shape[0], dtype=dtype, device=species.device)
         for layer, readout in zip(self.layers, self.readouts):
-            features = layer(features, species, harmonics, basis, senders, table)
+            features = layer(features, species, harmonics, radii, senders, receivers)
             output = output + readout(features[:, 0])  # (6)
         energies: Tensor = self.scale(output, species)  # (1)
         if self.zbl is not None:

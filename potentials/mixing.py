@@ -18,6 +18,8 @@ class DegreeLinear(nn.Module):
     the matrices see features of size 1.
     """
 
+    __constants__ = ["fused"]
+
     def __init__(
         self,
         l_max: int,
@@ -35,6 +37,7 @@ class DegreeLinear(nn.Module):
             scale: of the input, until it is calibrated.
         """
         super().__init__()
+        self.fused = False  # set by ops.select
         self.register_buffer("scale", torch.full((l_max + 1, 1, 1), scale))
         self.scale: Tensor
         self.sizes = degree_sizes(l_max)
@@ -43,6 +46,9 @@ class DegreeLinear(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, M, C_in) to (N, M, C_out)."""
+        if self.fused and features.is_cpu:
+            fused: Tensor = torch.ops.tesseral.degree_linear(features, self.scale * self.weight)
+            return fused
         weights = (self.scale * self.weight).unbind(0)
         parts = torch.split(features, self.sizes, dim=1)
         return torch.cat([part @ weight for part, weight in zip(parts, weights)], dim=1)
@@ -58,8 +64,11 @@ class SphereMixing(ExactBuffers):
 
     ``product``: W3 [(W1 f + b_z) ⊙ (W2 f)], a Gaunt tensor product; exactly equivariant, since the
     grid integrates degree 3 l_max. ``silu``: W3 silu(V silu(W1 f + b_z)), equivariant to the
-    accuracy of the grid only. The weights do not depend on the grid.
+    accuracy of the grid only. The weights do not depend on the grid. The compiled form sums the
+    product's Gaunt coefficients, few of which are not zero, and needs no grid.
     """
+
+    __constants__ = ["fused", "product"]
 
     def __init__(
         self,
@@ -95,6 +104,8 @@ class SphereMixing(ExactBuffers):
                 f"points on; grid_points is {grid_points}"
             )
         self.product = activation == "product"
+        self.fused = False  # set by ops.select
+        self.l_max_out = l_max_out
         self.enter = DegreeLinear(l_max_in, channels, grid_channels)
         self.leave = DegreeLinear(l_max_out, grid_channels, channels)
         self.bias = nn.Parameter(torch.zeros(n_species, grid_channels))
@@ -113,8 +124,16 @@ class SphereMixing(ExactBuffers):
 
     def forward(self, features: Tensor, species: Tensor) -> Tensor:
         """(N, M_in, C) and species (N,) to (N, M_out, C)."""
+        entered = self.enter(features)  # (N, M, G)
+        bias = self.bias[species].unsqueeze(1)  # (N, 1, G), a constant function on the sphere
+        if self.product and self.fused and features.is_cpu:
+            second = self.second(features)
+            fused: Tensor = torch.ops.tesseral.sphere_product(entered, second, self.l_max_out)
+            fused = torch.addcmul(fused, bias, second[:, : fused.shape[1]])
+            left: Tensor = self.leave(fused)
+            return left
         to_grid = self.to_grid.to(features.dtype)
-        values = to_grid @ self.enter(features) + self.bias[species].unsqueeze(1)  # (N, P, G)
+        values = to_grid @ entered + bias  # (N, P, G)
         if self.product:
             values = values * (to_grid @ self.second(features))
         else:

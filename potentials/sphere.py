@@ -14,6 +14,7 @@ from scipy.integrate import lebedev_rule
 from torch import Tensor, nn
 
 from tesseral.potentials.exact import ExactBuffers
+from tesseral.potentials.geometry import lengths_and_directions
 
 
 def degree_slice(l: int) -> slice:  # noqa: E741
@@ -73,6 +74,32 @@ class Harmonics(nn.Module):
         for step in self.steps:
             values.append(step(first, values[-1]))
         return torch.cat(values, dim=1)
+
+
+class EdgeHarmonics(nn.Module):
+    """Harmonics of the edges' directions, and their lengths."""
+
+    __constants__ = ["fused"]
+
+    def __init__(self, l_max: int) -> None:
+        """Make the tables of the reference form.
+
+        Args:
+            l_max: highest degree, 1 or more.
+        """
+        super().__init__()
+        self.fused = False  # set by ops.select
+        self.l_max = l_max
+        self.recursion = Harmonics(l_max)
+
+    def forward(self, vectors: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Harmonics (E, (l_max+1)²) of ``dtype`` and lengths (E,) Å of vectors (E, 3) Å float64."""
+        if self.fused and vectors.is_cpu:
+            harmonics, radii = torch.ops.tesseral.edge_harmonics(vectors, self.l_max, dtype)
+            return harmonics, radii
+        radii, directions = lengths_and_directions(vectors)
+        harmonics = self.recursion(directions).to(dtype)
+        return harmonics, radii
 
 
 @lru_cache

@@ -144,6 +144,7 @@ class TrainerConfig:
         devices: number of processes (CPU) or of GPUs on each node.
         num_nodes: number of machines.
         strategy: ddp for several devices; auto chooses it where it is needed.
+        ops: fused (compiled kernels, CPU only) or reference (plain PyTorch); auto takes the faster.
         deterministic: refuse operations whose result changes from run to run.
         validate_every: steps between validations; about 20 in the whole training if not given.
         log_every_n_steps: steps between entries of the CSV and TensorBoard logs.
@@ -159,6 +160,7 @@ class TrainerConfig:
     devices: int = 1
     num_nodes: int = 1
     strategy: Literal["auto", "ddp"] = "auto"
+    ops: Literal["auto", "fused", "reference"] = "auto"
     deterministic: bool = False
     validate_every: int | None = None
     log_every_n_steps: int = 50

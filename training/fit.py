@@ -131,7 +131,7 @@ def _initial_card(config: FitConfig, data: FitData) -> ModelCard:
 
 def _make_module(config: FitConfig, data: FitData, card: ModelCard) -> PotentialModule:
     """A calibrated potential with its training."""
-    potential = build_potential(card)
+    potential = build_potential(card, config.trainer.ops)
     structures: list[Batch] = []
     while len(structures) < min(CALIBRATION_STRUCTURES, len(data.train_dataset)):
         structures.append(data.train_dataset[len(structures)])

@@ -14,6 +14,7 @@ from torch.optim import Adam, AdamW, Optimizer
 from tesseral.data.graph import Batch
 from tesseral.potentials.derivatives import predict
 from tesseral.potentials.facet import Facet
+from tesseral.potentials.ops.fused import gradients_of
 from tesseral.training.config import LossConfig, OptimizationConfig
 from tesseral.training.ema import WeightAverage
 from tesseral.training.loss import (
@@ -142,6 +143,11 @@ class PotentialModule(lightning.LightningModule):
         loss = weighted_loss(sums, counts, weights) * self.trainer.world_size
         self._watch(loss, differences, batch)
         return loss
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Gradients by the weights; those by the positions, which nobody reads, are left out."""
+        with gradients_of("weights"):
+            loss.backward(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def configure_gradient_clipping(
         self,

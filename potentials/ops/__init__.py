@@ -1,1 +1,1 @@
-"""Operators with a reference form in plain PyTorch; faster forms plug in here."""
+"""Operators in two forms: a reference in plain PyTorch, and compiled kernels for CPUs."""

@@ -1,11 +1,11 @@
-"""The spline convolution, reference form: plain PyTorch, the oracle of every faster form.
+"""The spline convolution: module, and its reference form in plain PyTorch, the oracle of others.
 
 ``out[i, l3 m3, c] = Σ_{j→i} Σ_p R_p(r_ij)[c] Σ_{m1 m2} CG_p Y[l2 m2](r̂_ij) x[j, l1 m1, c]``
 with ``R_p(r)[c] = Σ_k B_k(r) coefficients[k, p, c]`` and the sum over paths ``p = (l1, l2, l3)`` of
 natural parity (l1 + l2 + l3 even).
 
-The operator boundary is ``SplineConvolution.forward``: whatever replaces it takes the same flat
-tensors and is trilinear in features, harmonics and radial functions.
+The operator boundary is ``SplineConvolution.forward``: flat tensors of atoms and edges. The
+compiled form (``ops.fused``) takes them as they are; the reference makes a padded neighbour table.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tesseral.potentials.exact import ExactBuffers
+from tesseral.potentials.radial import spline_basis
 from tesseral.potentials.sphere import coupling, degree_slice
 
 
@@ -61,8 +62,16 @@ def smooth_splines(intervals: int, functions: int, waves: int = 4) -> Tensor:
 class SplineConvolution(ExactBuffers):
     """Sum over neighbours of radial function × (harmonics ⊗ features), channel by channel."""
 
+    __constants__ = ["fused"]
+
     def __init__(
-        self, l_max_in: int, l_max_edge: int, l_max_out: int, channels: int, intervals: int
+        self,
+        l_max_in: int,
+        l_max_edge: int,
+        l_max_out: int,
+        channels: int,
+        intervals: int,
+        cutoff: float,
     ) -> None:
         """Make the coupling tables and the spline coefficients (K, P, C).
 
@@ -72,8 +81,11 @@ class SplineConvolution(ExactBuffers):
             l_max_out: highest degree of the result.
             channels: C.
             intervals: K, number of spline intervals.
+            cutoff: Å.
         """
         super().__init__()
+        self.fused = False  # set by ops.select
+        self.cutoff, self.l_max_out = cutoff, l_max_out
         self.paths = convolution_paths(l_max_in, l_max_edge, l_max_out)
         splines = smooth_splines(intervals, len(self.paths) * channels)
         self.coefficients = nn.Parameter(splines.view(intervals, len(self.paths), channels))
@@ -109,20 +121,51 @@ class SplineConvolution(ExactBuffers):
         self.couplings: Tensor  # (M3, Σ_l2 (2 l2 + 1) rows_of_degree[l2])
 
     def forward(
-        self, features: Tensor, harmonics: Tensor, basis: Tensor, senders: Tensor, table: Tensor
+        self,
+        features: Tensor,
+        harmonics: Tensor,
+        radii: Tensor,
+        senders: Tensor,
+        receivers: Tensor,
     ) -> Tensor:
         """Convolve.
 
         Args:
             features: (N, M1, C).
             harmonics: (E, M2) of the edges' directions.
-            basis: (E, K) spline basis of the edges' lengths.
+            radii: (E,) Å float64.
             senders: (E,).
-            table: (N, W) from ``neighbor_table``.
+            receivers: (E,) sorted.
 
         Returns:
             (N, M3, C).
         """
+        if self.fused and features.is_cpu:
+            fused: Tensor = torch.ops.tesseral.spline_convolution(
+                features,
+                harmonics,
+                radii,
+                self.coefficients,
+                senders,
+                receivers,
+                self.cutoff,
+                self.l_max_out,
+            )
+            return fused
+        return self.reference(features, harmonics, radii, senders, receivers)
+
+    def reference(
+        self,
+        features: Tensor,
+        harmonics: Tensor,
+        radii: Tensor,
+        senders: Tensor,
+        receivers: Tensor,
+    ) -> Tensor:
+        """The same in plain PyTorch."""
+        intervals = self.coefficients.shape[0]
+        basis = spline_basis(radii, self.cutoff, intervals).to(features.dtype)  # (E, K)
+        table = neighbor_table(receivers, features.shape[0])
         n_atoms, width = table.shape
         n_rows, channels = self.row_path.shape[0], features.shape[2]
         # One more edge of zeros stands in the padded places.

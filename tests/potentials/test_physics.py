@@ -12,6 +12,8 @@ from tesseral.potentials.calibrate import calibrate
 from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.derivatives import forces_and_virial, predict
 from tesseral.potentials.facet import Facet
+from tesseral.potentials.ops import library
+from tesseral.potentials.ops.select import select_ops
 
 ELEMENTS = (6, 14)
 CUTOFF = 3.6
@@ -54,8 +56,19 @@ def silicon_carbide(seed=0, repeat=1):
     return atoms * (repeat, repeat, repeat)
 
 
+FUSED = pytest.param(
+    "fused", marks=pytest.mark.skipif(not library.available(), reason="no compiled kernels")
+)
+
+
+@pytest.fixture(scope="module", params=["reference", FUSED])
+def ops(request):
+    """Plain PyTorch, or the compiled kernels."""
+    return request.param
+
+
 @pytest.fixture(scope="module", params=CASES, ids=lambda c: c.name)
-def potentials(request):
+def potentials(request, ops):
     """The same weights in float32 and float64, with the case they belong to."""
     made = {}
     for dtype in DTYPES:
@@ -72,7 +85,7 @@ def potentials(request):
         for readout in potential.readouts:
             torch.nn.init.normal_(readout.linear.weight, std=0.1)
             torch.nn.init.normal_(readout.output.weight, std=0.1)
-        made[dtype] = potential.to(dtype)
+        made[dtype] = select_ops(potential.to(dtype), ops)
     return request.param, made
 
 

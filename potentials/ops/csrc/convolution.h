@@ -1,0 +1,528 @@
+// The spline convolution, its gradient and the gradient of its gradient.
+//
+//   out[i, m3] = Σ_edges Σ_paths R_p(r) Σ_m1 t_p[m1, m3] x[j, m1],  t_p[m1, m3] = Σ_m2 CG Y[m2]
+//
+// for vectors of channels: R_p, x and out have a channel index, t_p has not. Edges are taken in
+// chunks of one vector's length: first the couplings t_p and the spline weights of the chunk, with
+// one lane an edge; then edge by edge the sums over paths, with one lane a channel. Sums over the
+// edges of an atom stay in that atom's row of the result, in the nearest cache, and each row has
+// one thread: receivers' sums go over edges as they come, senders' sums over edges sorted by sender.
+#pragma once
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "couplings.h"
+#include "kernels.h"
+#include "parallel.h"
+#include "simd.h"
+
+namespace tesseral {
+namespace TESSERAL_ISA {
+
+// The four splines that are not zero at an edge's length, and their derivatives by it.
+template <class T> struct Splines {
+  long row[4];  // of the coefficients, in elements
+  T value[4], slope[4], bend[4];
+};
+
+template <class T> struct EdgeGradient {
+  Vector<T> harmonics[2 * TESSERAL_L_MAX + 1];  // of one degree
+  Vector<T> radius;
+};
+
+// What a path's second gradient needs of its edge besides the coupling and the splines.
+template <class T> struct Twice {
+  const T* x;             // of the sender
+  const T* by_x;          // gradient of the features' gradient, of the sender
+  const T* coefficients;  // of this path
+  const T* by_coefficients;
+  T by_radius;
+};
+
+// The sums of one path (l1, l2, l3) over its components; `t` points to this edge's lane.
+template <class T, int L1, int L2, int L3> struct PathSums {
+  using C = Coupling<L1, L2, L3>;
+  using V = Vector<T>;
+  static constexpr int W = width<T>;
+  static constexpr int n1 = 2 * L1 + 1, n2 = 2 * L2 + 1, n3 = 2 * L3 + 1;
+
+  // t of the chunk's edges from their harmonics of degree l2.
+  static void couple(const T* y, T scale, T* t) {
+    V sums[C::pairs];
+    unroll<C::terms>(TESSERAL_UNROLLED(e) {
+      const V term = (scale * T(C::value[e])) * load(y + C::m2[e] * W);
+      if constexpr (C::starts[e]) sums[C::pair[e]] = term;
+      else sums[C::pair[e]] += term;
+    });
+    for (int q = 0; q < C::pairs; q++) store(t + q * W, sums[q]);
+  }
+
+  template <int N>
+  static TESSERAL_INLINE Block<T, N> radial(const T* table, const Splines<T>& s, const T* weight) {
+    Block<T, N> out = Block<T, N>::at(table + s.row[0]).times(weight[0]);
+    out.add(weight[1], Block<T, N>::at(table + s.row[1]));
+    out.add(weight[2], Block<T, N>::at(table + s.row[2]));
+    out.add(weight[3], Block<T, N>::at(table + s.row[3]));
+    return out;
+  }
+
+  // Adds Σ_m1 t x to sums[m3].
+  template <int N>
+  static TESSERAL_INLINE void contract(const T* t, const T* x, long channels, Block<T, N>* sums) {
+    unroll<C::pairs>(TESSERAL_UNROLLED(q) {
+      sums[C::m3[q]].add(t[q * W], Block<T, N>::at(x + C::m1[q] * channels));
+    });
+  }
+
+  // Adds the gradient by the harmonics of degree l2: u (of m1) and g (of m3) are what t stands between.
+  template <int N>
+  static TESSERAL_INLINE void by_harmonics(T scale, const Block<T, N>* u, const T* g, long channels,
+                                           EdgeGradient<T>& edge) {
+    V sums[n2];
+    for (int m = 0; m < n2; m++) sums[m] = edge.harmonics[m];
+    V both;
+    unroll<C::terms>(TESSERAL_UNROLLED(e) {
+      constexpr int q = C::pair[e];
+      if constexpr (C::starts[e]) both = u[C::m1[q]].dot(Block<T, N>::at(g + C::m3[q] * channels));
+      sums[C::m2[e]] += (scale * T(C::value[e])) * both;
+    });
+    for (int m = 0; m < n2; m++) edge.harmonics[m] = sums[m];
+  }
+
+  template <int N>
+  static TESSERAL_INLINE void forward_block(const T* t, const Splines<T>& s, const T* table, const T* x, T* out,
+                                            long channels) {
+    using B = Block<T, N>;
+    const B r = radial<N>(table, s, s.value);
+    B sums[n3];
+    for (int m = 0; m < n3; m++) sums[m] = B::zero();
+    contract<N>(t, x, channels, sums);
+    for (int m = 0; m < n3; m++) {
+      B row = B::at(out + m * channels);
+      row.add(r, sums[m]);
+      row.put(out + m * channels);
+    }
+  }
+
+  static void forward(const T* t, const Splines<T>& s, const T* table, const T* x, T* out, long channels) {
+    long c = 0;
+    for (; c + 2 * W <= channels; c += 2 * W) forward_block<2>(t, s, table + c, x + c, out + c, channels);
+    for (; c < channels; c += W) forward_block<1>(t, s, table + c, x + c, out + c, channels);
+  }
+
+  template <int N>
+  static TESSERAL_INLINE void backward_block(const T* t, T scale, const Splines<T>& s, const T* table, const T* x,
+                                             const T* g, T* gx, T* by_table, EdgeGradient<T>* edge, long channels) {
+    using B = Block<T, N>;
+    const B r = radial<N>(table, s, s.value);
+    B pulled[n1], by_r = B::zero();
+    for (int m = 0; m < n1; m++) pulled[m] = B::zero();
+    unroll<C::pairs>(TESSERAL_UNROLLED(q) {
+      pulled[C::m1[q]].add(t[q * W], B::at(g + C::m3[q] * channels));
+    });
+    B u[n1];
+    for (int m = 0; m < n1; m++) {
+      B row = B::at(gx + m * channels);
+      row.add(r, pulled[m]);
+      row.put(gx + m * channels);
+      u[m] = B::at(x + m * channels);
+      by_r.add(u[m], pulled[m]);
+      u[m] = u[m].times(r);
+    }
+    if (by_table)
+      for (int k = 0; k < 4; k++) {
+        B row = B::at(by_table + s.row[k]);
+        row.add(s.value[k], by_r);
+        row.put(by_table + s.row[k]);
+      }
+    if (edge) {
+      edge->radius += radial<N>(table, s, s.slope).dot(by_r);
+      by_harmonics<N>(scale, u, g, channels, *edge);
+    }
+  }
+
+  static void backward(const T* t, T scale, const Splines<T>& s, const T* table, const T* x, const T* g, T* gx,
+                       T* by_table, EdgeGradient<T>* edge, long channels) {
+    long c = 0;
+    for (; c + 2 * W <= channels; c += 2 * W)
+      backward_block<2>(t, scale, s, table + c, x + c, g + c, gx + c, by_table ? by_table + c : nullptr, edge,
+                        channels);
+    for (; c < channels; c += W)
+      backward_block<1>(t, scale, s, table + c, x + c, g + c, gx + c, by_table ? by_table + c : nullptr, edge,
+                        channels);
+  }
+
+  // What the radial functions become when the radius and the coefficients move.
+  template <int N>
+  static TESSERAL_INLINE Block<T, N> moved_radial(const Splines<T>& s, const Twice<T>& in, long c) {
+    Block<T, N> out = radial<N>(in.coefficients + c, s, s.slope).times(in.by_radius);
+    if (in.by_coefficients)
+      for (int k = 0; k < 4; k++) out.add(s.value[k], Block<T, N>::at(in.by_coefficients + c + s.row[k]));
+    return out;
+  }
+
+  // Gradient of the gradient's scalar product with its own gradients, by `grad` (receiver's sum).
+  template <int N>
+  static TESSERAL_INLINE void tangent_block(const T* t, const T* by_t, const Splines<T>& s, const Twice<T>& in, T* out,
+                                            long c, long channels) {
+    using B = Block<T, N>;
+    const B r = radial<N>(in.coefficients + c, s, s.value), moved = moved_radial<N>(s, in, c);
+    B sums[n3];
+    for (int m = 0; m < n3; m++) sums[m] = B::zero();
+    contract<N>(t, in.by_x + c, channels, sums);
+    contract<N>(by_t, in.x + c, channels, sums);
+    B plain[n3];
+    for (int m = 0; m < n3; m++) plain[m] = B::zero();
+    contract<N>(t, in.x + c, channels, plain);
+    for (int m = 0; m < n3; m++) {
+      B row = B::at(out + c + m * channels);
+      row.add(moved, plain[m]);
+      row.add(r, sums[m]);
+      row.put(out + c + m * channels);
+    }
+  }
+
+  static void tangent(const T* t, const T* by_t, const Splines<T>& s, const Twice<T>& in, T* out, long channels) {
+    long c = 0;
+    for (; c + 2 * W <= channels; c += 2 * W) tangent_block<2>(t, by_t, s, in, out, c, channels);
+    for (; c < channels; c += W) tangent_block<1>(t, by_t, s, in, out, c, channels);
+  }
+
+  // The same by the features, harmonics, radii and coefficients (sender's sum).
+  static TESSERAL_INLINE void twice_block(const T* t, const T* by_t, T scale, const Splines<T>& s, const Twice<T>& in,
+                                          const T* g, T* gx, T* by_table, EdgeGradient<T>* edge, long c,
+                                          long channels) {
+    using B = Block<T, 1>;
+    const B r = radial<1>(in.coefficients + c, s, s.value), moved = moved_radial<1>(s, in, c);
+    B pulled[n1], by_pulled[n1], u[n1], by_r = B::zero(), by_moved = B::zero();
+    for (int m = 0; m < n1; m++) pulled[m] = by_pulled[m] = B::zero();
+    unroll<C::pairs>(TESSERAL_UNROLLED(q) {
+      const B at = B::at(g + C::m3[q] * channels);
+      pulled[C::m1[q]].add(t[q * W], at);
+      by_pulled[C::m1[q]].add(by_t[q * W], at);
+    });
+    for (int m = 0; m < n1; m++) {
+      const B own = B::at(in.x + c + m * channels), by_own = B::at(in.by_x + c + m * channels);
+      B row = B::at(gx + m * channels);
+      row.add(r, by_pulled[m]);
+      row.add(moved, pulled[m]);
+      row.put(gx + m * channels);
+      by_r.add(by_own, pulled[m]);
+      by_r.add(own, by_pulled[m]);
+      by_moved.add(own, pulled[m]);
+      u[m] = by_own.times(r);
+      u[m].add(moved, own);
+    }
+    if (by_table)
+      for (int k = 0; k < 4; k++) {
+        B row = B::at(by_table + s.row[k]);
+        row.add(s.value[k], by_r);
+        row.add(in.by_radius * s.slope[k], by_moved);
+        row.put(by_table + s.row[k]);
+      }
+    if (edge) {
+      B bent = radial<1>(in.coefficients + c, s, s.bend).times(in.by_radius);
+      if (in.by_coefficients)
+        for (int k = 0; k < 4; k++) bent.add(s.slope[k], B::at(in.by_coefficients + c + s.row[k]));
+      edge->radius += radial<1>(in.coefficients + c, s, s.slope).dot(by_r) + bent.dot(by_moved);
+      by_harmonics<1>(scale, u, g, channels, *edge);
+    }
+  }
+
+  static void twice(const T* t, const T* by_t, T scale, const Splines<T>& s, const Twice<T>& in, const T* g, T* gx,
+                    T* by_table, EdgeGradient<T>* edge, long channels) {
+    for (long c = 0; c < channels; c += W)
+      twice_block(t, by_t, scale, s, in, g + c, gx + c, by_table ? by_table + c : nullptr, edge, c, channels);
+  }
+};
+
+// The functions of one path as a row of a table.
+template <class T> struct PathFunctions {
+  int l1, l2, l3, pairs;
+  void (*couple)(const T*, T, T*);
+  void (*forward)(const T*, const Splines<T>&, const T*, const T*, T*, long);
+  void (*backward)(const T*, T, const Splines<T>&, const T*, const T*, const T*, T*, T*, EdgeGradient<T>*, long);
+  void (*tangent)(const T*, const T*, const Splines<T>&, const Twice<T>&, T*, long);
+  void (*twice)(const T*, const T*, T, const Splines<T>&, const Twice<T>&, const T*, T*, T*, EdgeGradient<T>*, long);
+};
+
+template <class T> const PathFunctions<T>* path_functions(int l1, int l2, int l3) {
+#define TESSERAL_PATH(a, b, c)                                                                            \
+  {a, b, c, Coupling<a, b, c>::pairs, PathSums<T, a, b, c>::couple, PathSums<T, a, b, c>::forward, \
+   PathSums<T, a, b, c>::backward, PathSums<T, a, b, c>::tangent, PathSums<T, a, b, c>::twice},
+#define TESSERAL_COMMA_PATH(a, b, c) TESSERAL_PATH(a, b, c)
+  static const PathFunctions<T> table[] = {TESSERAL_PATHS(TESSERAL_COMMA_PATH)};
+  for (const auto& row : table)
+    if (row.l1 == l1 && row.l2 == l2 && row.l3 == l3) return &row;
+  return nullptr;
+}
+
+// One path in a given convolution: its factor, and where its couplings and coefficients stand.
+template <class T> struct Path {
+  const PathFunctions<T>* run;
+  T scale;
+  long coupling, table, in, out;
+};
+
+// One convolution's paths and sizes.
+template <class T> struct Plan {
+  static constexpr int W = width<T>;
+  const tesseral_convolution& c;
+  std::vector<Path<T>> paths;  // by l2, then l1, then l3, as the coefficients are
+  long couplings = 0, m_in, m_edge, m_out, channels;
+
+  explicit Plan(const tesseral_convolution& convolution) : c(convolution) {
+    m_in = (c.l_in + 1) * (c.l_in + 1);
+    m_edge = (c.l_edge + 1) * (c.l_edge + 1);
+    m_out = (c.l_out + 1) * (c.l_out + 1);
+    channels = c.channels;
+    std::vector<int> ways(c.l_out + 1, 0);
+    for (int l2 = 0; l2 <= c.l_edge; l2++)
+      for (int l1 = 0; l1 <= c.l_in; l1++)
+        for (int l3 = std::abs(l1 - l2); l3 <= l1 + l2 && l3 <= c.l_out; l3 += 2) {
+          const auto* run = path_functions<T>(l1, l2, l3);
+          paths.push_back({run, 0, couplings, long(paths.size()) * channels, l1 * l1 * channels, l3 * l3 * channels});
+          couplings += run->pairs * W;
+          ways[l3]++;
+        }
+    for (auto& path : paths) path.scale = T(1 / std::sqrt(double(ways[path.run->l3])));
+  }
+
+  long table_row() const { return long(paths.size()) * channels; }
+  long table_size() const { return c.intervals * table_row(); }
+};
+
+// Scratch of one thread: couplings and splines of a chunk of edges.
+template <class T> struct Chunk {
+  static constexpr int W = width<T>;
+  const Plan<T>& plan;
+  Lines<T> harmonics, couplings, by_couplings;
+  Splines<T> splines[W];
+
+  Chunk(const Plan<T>& p, bool second)
+      : plan(p), harmonics(p.m_edge * W), couplings(p.couplings), by_couplings(second ? p.couplings : 0) {}
+
+  // `edge[lane]` names the edges; `count` of the lanes are in use, the others become zero.
+  void fill(const int64_t* edge, int count, const T* by_harmonics) {
+    couple(static_cast<const T*>(plan.c.harmonics), edge, count, couplings.data());
+    if (by_harmonics) couple(by_harmonics, edge, count, by_couplings.data());
+    for (int lane = 0; lane < count; lane++) spline(plan.c.radii[edge[lane]], splines[lane]);
+  }
+
+ private:
+  void couple(const T* y, const int64_t* edge, int count, T* t) {
+    T* lanes = harmonics.data();
+    if (count < W) std::memset(lanes, 0, plan.m_edge * W * sizeof(T));
+    for (int lane = 0; lane < count; lane++)
+      for (long m = 0; m < plan.m_edge; m++) lanes[m * W + lane] = y[edge[lane] * plan.m_edge + m];
+    for (const auto& path : plan.paths)
+      path.run->couple(lanes + path.run->l2 * path.run->l2 * W, path.scale, t + path.coupling);
+  }
+
+  void spline(double radius, Splines<T>& s) {
+    const int last = plan.c.intervals - 1;
+    const double per_width = plan.c.intervals / plan.c.cutoff;
+    const bool inside = radius < plan.c.cutoff;
+    const int left = inside ? int(radius * per_width) : last;
+    const double f = inside ? radius * per_width - left : 1.0, g = 1.0 - f;
+    const double value[4] = {g * g * g, (3 * f - 6) * f * f + 4, (3 * g - 6) * g * g + 4, f * f * f};
+    const double slope[4] = {-3 * g * g, (9 * f - 12) * f, -(9 * g - 12) * g, 3 * f * f};
+    const double bend[4] = {6 * g, 18 * f - 12, 18 * g - 12, 6 * f};
+    for (int k = 0; k < 4; k++) {
+      const bool kept = inside && left + k <= last;  // the last three functions are dropped
+      s.row[k] = (left + k <= last ? left + k : last) * plan.table_row();
+      s.value[k] = T(kept ? value[k] / 6 : 0);
+      s.slope[k] = T(kept ? slope[k] / 6 * per_width : 0);
+      s.bend[k] = T(kept ? bend[k] / 6 * per_width * per_width : 0);
+    }
+  }
+};
+
+// Calls body(chunk, edges, count) for all edges of the receivers of each thread, in order, and
+// before that zero(first, last) for the range of those receivers.
+template <class T, class Zero, class Body>
+void for_receivers(const Plan<T>& plan, bool second, const T* by_harmonics, Zero zero, Body body) {
+  const tesseral_convolution& c = plan.c;
+  parallel(c.threads, [&](int thread, int threads) {
+    auto start = [&](int t) {  // the first edge of a thread, at the start of a receiver
+      if (t == threads) return c.edges;
+      int64_t e = c.edges * t / threads;
+      while (e > 0 && e < c.edges && c.receivers[e] == c.receivers[e - 1]) e++;
+      return e;
+    };
+    const int64_t begin = start(thread), end = start(thread + 1);
+    auto atom = [&](int64_t e, int t) { return t == 0 ? 0 : e < c.edges ? c.receivers[e] : c.atoms; };
+    zero(atom(begin, thread), thread + 1 == threads ? c.atoms : atom(end, thread + 1));
+    Chunk<T> chunk(plan, second);
+    int64_t edges[width<T>];
+    for (int64_t e = begin; e < end; e += width<T>) {
+      const int count = int(std::min<int64_t>(width<T>, end - e));
+      for (int lane = 0; lane < count; lane++) edges[lane] = e + lane;
+      chunk.fill(edges, count, by_harmonics);
+      body(chunk, edges, count);
+    }
+  });
+}
+
+// The same for the edges that leave each sender; body also gets the thread's number.
+template <class T, class Zero, class Body>
+void for_senders(const Plan<T>& plan, bool second, const T* by_harmonics, Zero zero, Body body) {
+  const tesseral_convolution& c = plan.c;
+  std::vector<int64_t> first(c.atoms + 1, 0), order(c.edges);
+  for (int64_t e = 0; e < c.edges; e++) first[c.senders[e] + 1]++;
+  for (int64_t j = 0; j < c.atoms; j++) first[j + 1] += first[j];
+  std::vector<int64_t> next(first.begin(), first.end() - 1);
+  for (int64_t e = 0; e < c.edges; e++) order[next[c.senders[e]]++] = e;
+  parallel(c.threads, [&](int thread, int threads) {
+    auto start = [&](int t) {  // the first sender of a thread
+      if (t == threads) return c.atoms;
+      return int64_t(std::lower_bound(first.begin(), first.end() - 1, c.edges * t / threads) - first.begin());
+    };
+    const int64_t begin = thread == 0 ? 0 : start(thread), end = start(thread + 1);
+    zero(begin, end);
+    Chunk<T> chunk(plan, second);
+    for (int64_t e = first[begin]; e < first[end]; e += width<T>) {
+      const int count = int(std::min<int64_t>(width<T>, first[end] - e));
+      chunk.fill(&order[e], count, by_harmonics);
+      body(chunk, &order[e], count, thread);
+    }
+  });
+}
+
+template <class T> void convolve(const tesseral_convolution* convolution, void* out_) {
+  const Plan<T> plan(*convolution);
+  const tesseral_convolution& c = plan.c;
+  const long channels = plan.channels, in = plan.m_in * channels, out = plan.m_out * channels;
+  const T *x = static_cast<const T*>(c.features), *table = static_cast<const T*>(c.coefficients);
+  T* result = static_cast<T*>(out_);
+  for_receivers<T>(
+      plan, false, nullptr,
+      [&](int64_t a, int64_t b) { std::memset(result + a * out, 0, (b - a) * out * sizeof(T)); },
+      [&](const Chunk<T>& chunk, const int64_t* edge, int count) {
+        for (int lane = 0; lane < count; lane++) {
+          const T* own = x + c.senders[edge[lane]] * in;
+          T* row = result + c.receivers[edge[lane]] * out;
+          for (const auto& p : plan.paths)
+            p.run->forward(chunk.couplings.data() + p.coupling + lane, chunk.splines[lane], table + p.table,
+                           own + p.in, row + p.out, channels);
+        }
+      });
+}
+
+// Tables of coefficients that each thread sums for itself, and their sum.
+template <class T> struct TableSums {
+  std::vector<Lines<T>> parts;
+  TableSums(const Plan<T>& plan, bool wanted) {
+    for (int t = 0; wanted && t < plan.c.threads; t++) {
+      parts.emplace_back(plan.table_size());
+      std::memset(parts.back().data(), 0, plan.table_size() * sizeof(T));
+    }
+  }
+  T* of(int thread) { return parts.empty() ? nullptr : parts[thread].data(); }
+  void add_up(const Plan<T>& plan, T* out) {
+    for (long i = 0; !parts.empty() && i < plan.table_size(); i++) {
+      T total = 0;
+      for (auto& part : parts) total += part.data()[i];
+      out[i] = total;
+    }
+  }
+};
+
+// Runs path_body for each path of an edge and, unless they are null, stores the gradients of its
+// harmonics and radius.
+template <class T, class Body>
+TESSERAL_INLINE void collect(const Plan<T>& plan, int64_t edge, T* harmonics, double* radii, Body path_body) {
+  if (!harmonics) {
+    for (const auto& path : plan.paths) path_body(path, nullptr);
+    return;
+  }
+  EdgeGradient<T> sums = {};
+  T* row = harmonics + edge * plan.m_edge;
+  std::memset(row, 0, plan.m_edge * sizeof(T));  // a degree may have no path
+  for (size_t i = 0; i < plan.paths.size(); i++) {
+    const int l2 = plan.paths[i].run->l2;
+    path_body(plan.paths[i], &sums);
+    if (i + 1 == plan.paths.size() || plan.paths[i + 1].run->l2 != l2)
+      for (int m = 0; m <= 2 * l2; m++) {
+        row[l2 * l2 + m] = sum<T>(sums.harmonics[m]);
+        sums.harmonics[m] = Vector<T>{};
+      }
+  }
+  radii[edge] = sum<T>(sums.radius);
+}
+
+template <class T>
+void convolve_backward(const tesseral_convolution* convolution, const void* grad_, void* features,
+                       void* harmonics, double* radii, void* coefficients) {
+  const Plan<T> plan(*convolution);
+  const tesseral_convolution& c = plan.c;
+  const long channels = plan.channels, in = plan.m_in * channels, out = plan.m_out * channels;
+  const T *x = static_cast<const T*>(c.features), *table = static_cast<const T*>(c.coefficients);
+  const T* grad = static_cast<const T*>(grad_);
+  T *gx = static_cast<T*>(features), *gy = static_cast<T*>(harmonics);
+  TableSums<T> tables(plan, coefficients != nullptr);
+  for_senders<T>(
+      plan, false, nullptr,
+      [&](int64_t a, int64_t b) { std::memset(gx + a * in, 0, (b - a) * in * sizeof(T)); },
+      [&](const Chunk<T>& chunk, const int64_t* edge, int count, int thread) {
+        T* by_table = tables.of(thread);
+        for (int lane = 0; lane < count; lane++) {
+          const int64_t e = edge[lane], j = c.senders[e], i = c.receivers[e];
+          collect<T>(plan, e, gy, radii, [&](const Path<T>& p, EdgeGradient<T>* sums) {
+            p.run->backward(chunk.couplings.data() + p.coupling + lane, p.scale, chunk.splines[lane], table + p.table,
+                            x + j * in + p.in, grad + i * out + p.out, gx + j * in + p.in,
+                            by_table ? by_table + p.table : nullptr, sums, channels);
+          });
+        }
+      });
+  tables.add_up(plan, static_cast<T*>(coefficients));
+}
+
+template <class T>
+void convolve_twice(const tesseral_convolution* convolution, const void* grad_, const void* by_features,
+                    const void* by_harmonics, const double* by_radii, const void* by_coefficients, void* out_,
+                    void* features, void* harmonics, double* radii, void* coefficients) {
+  const Plan<T> plan(*convolution);
+  const tesseral_convolution& c = plan.c;
+  const long channels = plan.channels, in = plan.m_in * channels, out = plan.m_out * channels;
+  const T *x = static_cast<const T*>(c.features), *table = static_cast<const T*>(c.coefficients);
+  const T *grad = static_cast<const T*>(grad_), *by_x = static_cast<const T*>(by_features);
+  const T *by_y = static_cast<const T*>(by_harmonics), *by_table_in = static_cast<const T*>(by_coefficients);
+  T *result = static_cast<T*>(out_), *gx = static_cast<T*>(features), *gy = static_cast<T*>(harmonics);
+  auto path_input = [&](const Path<T>& p, int64_t e) {
+    const long sender = c.senders[e] * in + p.in;
+    return Twice<T>{x + sender, by_x + sender, table + p.table,
+                    by_table_in ? by_table_in + p.table : nullptr, T(by_radii[e])};
+  };
+  for_receivers<T>(
+      plan, true, by_y,
+      [&](int64_t a, int64_t b) { std::memset(result + a * out, 0, (b - a) * out * sizeof(T)); },
+      [&](const Chunk<T>& chunk, const int64_t* edge, int count) {
+        for (int lane = 0; lane < count; lane++)
+          for (const auto& p : plan.paths)
+            p.run->tangent(chunk.couplings.data() + p.coupling + lane, chunk.by_couplings.data() + p.coupling + lane,
+                           chunk.splines[lane], path_input(p, edge[lane]),
+                           result + c.receivers[edge[lane]] * out + p.out, channels);
+      });
+  TableSums<T> tables(plan, coefficients != nullptr);
+  for_senders<T>(
+      plan, true, by_y,
+      [&](int64_t a, int64_t b) { std::memset(gx + a * in, 0, (b - a) * in * sizeof(T)); },
+      [&](const Chunk<T>& chunk, const int64_t* edge, int count, int thread) {
+        T* by_table = tables.of(thread);
+        for (int lane = 0; lane < count; lane++) {
+          const int64_t e = edge[lane];
+          collect<T>(plan, e, gy, radii, [&](const Path<T>& p, EdgeGradient<T>* sums) {
+            p.run->twice(chunk.couplings.data() + p.coupling + lane, chunk.by_couplings.data() + p.coupling + lane,
+                         p.scale, chunk.splines[lane], path_input(p, e), grad + c.receivers[e] * out + p.out,
+                         gx + c.senders[e] * in + p.in, by_table ? by_table + p.table : nullptr, sums, channels);
+          });
+        }
+      });
+  tables.add_up(plan, static_cast<T*>(coefficients));
+}
+
+}  // namespace TESSERAL_ISA
+}  // namespace tesseral

@@ -1,0 +1,197 @@
+// Real spherical harmonics of edge directions, their gradient, and the gradient of that.
+//
+// Solid harmonics P_l, homogeneous polynomials of degree l, obey
+//   ∂_a P_l,m = f_l Σ_m' CG(1 a, l-1 m' | l m) P_l-1,m'   and   P_l = 1/l Σ_a u_a ∂_a P_l,
+// so that one table gives values, gradients and, applied twice, second derivatives. With u = v/|v|,
+// Y(v) = P(u) and ∂Y/∂v = (∂P(u) - u (u·∂P(u))) / |v|. Lanes are edges, in double precision.
+#pragma once
+#include <cmath>
+
+#include "couplings.h"
+#include "parallel.h"
+#include "simd.h"
+
+namespace tesseral {
+namespace TESSERAL_ISA {
+
+constexpr int lanes = vector_bytes / 8;
+typedef Vector<double> Lane;
+
+struct Vector3 {
+  Lane x[3];
+};
+
+TESSERAL_INLINE Lane dot(const Vector3& a, const Vector3& b) {
+  return a.x[0] * b.x[0] + a.x[1] * b.x[1] + a.x[2] * b.x[2];
+}
+
+// Calls f(a, m', m, factor) for the terms of ∂_a P_l,m.
+template <int L, class F> TESSERAL_INLINE void gradient_terms(F&& f) {
+  using C = Coupling<1, L - 1, L>;
+  unroll<C::terms>(TESSERAL_UNROLLED(e) {
+    constexpr int q = C::pair[e];
+    f(C::m1[q], C::m2[e], C::m3[q], gradient_factor[L] * C::value[e]);
+  });
+}
+
+// A few edges: lengths, directions and harmonics up to L.
+template <int L> struct Directions {
+  Lane radius, inverse, y[(L + 1) * (L + 1)];
+  Vector3 u;
+
+  TESSERAL_INLINE explicit Directions(const Vector3& v) {
+    const Lane squared = dot(v, v);
+    for (int i = 0; i < lanes; i++) {
+      const bool zero = squared[i] == 0;  // no direction, and derivatives that stay finite
+      radius[i] = zero ? 0.0 : std::sqrt(squared[i]);
+      inverse[i] = zero ? 1.0 : 1.0 / radius[i];
+    }
+    for (int a = 0; a < 3; a++) u.x[a] = v.x[a] * inverse;
+    y[0] = Lane{} + 1.0;
+    unroll<L>(TESSERAL_UNROLLED(l) {
+      constexpr int degree = l + 1;
+      for (int m = 0; m <= 2 * degree; m++) y[degree * degree + m] = Lane{};
+      gradient_terms<degree>([&](int a, int from, int m, double factor) __attribute__((always_inline)) {
+        y[degree * degree + m] += (factor / degree) * u.x[a] * y[(degree - 1) * (degree - 1) + from];
+      });
+    });
+  }
+
+  // Σ_m g_m ∂P_m(u)
+  TESSERAL_INLINE Vector3 pull(const Lane* g) const {
+    Vector3 out = {};
+    unroll<L>(TESSERAL_UNROLLED(l) {
+      constexpr int degree = l + 1;
+      gradient_terms<degree>([&](int a, int from, int m, double factor) __attribute__((always_inline)) {
+        out.x[a] += factor * g[degree * degree + m] * y[(degree - 1) * (degree - 1) + from];
+      });
+    });
+    return out;
+  }
+};
+
+template <int L> struct EdgeHarmonics {
+  static constexpr int M = (L + 1) * (L + 1);
+
+  template <class Body> static void each(int64_t edges, int threads, Body body) {
+    parallel(threads, [&](int thread, int n_threads) {
+      const int64_t groups = (edges + lanes - 1) / lanes;
+      const auto [begin, end] = share(groups, thread, n_threads);
+      for (int64_t g = begin; g < end; g++)
+        body(g * lanes, int(std::min<int64_t>(lanes, edges - g * lanes)));
+    });
+  }
+  static TESSERAL_INLINE Vector3 read(const double* v, int64_t e, int count) {
+    Vector3 out = {};
+    for (int i = 0; i < count; i++)
+      for (int a = 0; a < 3; a++) out.x[a][i] = v[(e + i) * 3 + a];
+    return out;
+  }
+  static TESSERAL_INLINE void write(double* v, int64_t e, int count, const Vector3& in) {
+    for (int i = 0; i < count; i++)
+      for (int a = 0; a < 3; a++) v[(e + i) * 3 + a] = in.x[a][i];
+  }
+  template <class T> static TESSERAL_INLINE void read(const T* y, int64_t e, int count, Lane* out) {
+    for (int m = 0; m < M; m++) out[m] = Lane{};
+    for (int i = 0; i < count; i++)
+      for (int m = 0; m < M; m++) out[m][i] = y[(e + i) * M + m];
+  }
+  template <class T> static TESSERAL_INLINE void write(T* y, int64_t e, int count, const Lane* in) {
+    for (int i = 0; i < count; i++)
+      for (int m = 0; m < M; m++) y[(e + i) * M + m] = T(in[m][i]);
+  }
+
+  template <class T> static void forward(const double* vectors, int64_t edges, int threads, T* y, double* radii) {
+    each(edges, threads, [&](int64_t e, int count) {
+      const Directions<L> d(read(vectors, e, count));
+      write(y, e, count, d.y);
+      for (int i = 0; i < count; i++) radii[e + i] = d.radius[i];
+    });
+  }
+
+  template <class T>
+  static void backward(const double* vectors, int64_t edges, int threads, const T* by_y, const double* by_radii,
+                       double* out) {
+    each(edges, threads, [&](int64_t e, int count) {
+      const Directions<L> d(read(vectors, e, count));
+      Lane g[M], by_radius = {};
+      read(by_y, e, count, g);
+      for (int i = 0; i < count; i++) by_radius[i] = by_radii[e + i];
+      Vector3 pulled = d.pull(g);
+      const Lane along = dot(d.u, pulled);
+      for (int a = 0; a < 3; a++) pulled.x[a] = (pulled.x[a] - d.u.x[a] * along) * d.inverse + by_radius * d.u.x[a];
+      write(out, e, count, pulled);
+    });
+  }
+
+  // Gradient of h·backward(v, g, g_r) by g, g_r and v. With p = h - u (u·h), A = pull(g) and
+  // H = ∂A/∂u: that scalar is p·A / |v| + g_r u·h; its gradient by u is
+  // q = (H p - h (u·A) - (h·u) A) / |v| + g_r h, and by v (q - u (u·q)) / |v| - u (p·A) / |v|².
+  template <class T>
+  static void twice(const double* vectors, int64_t edges, int threads, const T* by_y, const double* by_radii,
+                    const double* by_vectors, T* out_y, double* out_radii, double* out_vectors) {
+    each(edges, threads, [&](int64_t e, int count) {
+      const Directions<L> d(read(vectors, e, count));
+      const Vector3 h = read(by_vectors, e, count);
+      Lane g[M], by_radius = {}, moved[M];
+      read(by_y, e, count, g);
+      for (int i = 0; i < count; i++) by_radius[i] = by_radii[e + i];
+      const Lane along = dot(d.u, h);
+      Vector3 p, bent = {};
+      for (int a = 0; a < 3; a++) p.x[a] = h.x[a] - d.u.x[a] * along;
+      for (int m = 0; m < M; m++) moved[m] = Lane{};  // p·∂P_m
+      unroll<L>(TESSERAL_UNROLLED(l) {
+        constexpr int degree = l + 1;
+        gradient_terms<degree>([&](int a, int from, int m, double factor) __attribute__((always_inline)) {
+          moved[degree * degree + m] += factor * p.x[a] * d.y[(degree - 1) * (degree - 1) + from];
+          bent.x[a] += factor * g[degree * degree + m] * moved[(degree - 1) * (degree - 1) + from];
+        });
+      });
+      const Vector3 pulled = d.pull(g);
+      const Lane u_pulled = dot(d.u, pulled), p_pulled = dot(p, pulled);
+      Vector3 q, result;
+      for (int a = 0; a < 3; a++)
+        q.x[a] = (bent.x[a] - h.x[a] * u_pulled - along * pulled.x[a]) * d.inverse + by_radius * h.x[a];
+      const Lane u_q = dot(d.u, q);
+      for (int a = 0; a < 3; a++)
+        result.x[a] = (q.x[a] - d.u.x[a] * u_q) * d.inverse - d.u.x[a] * p_pulled * d.inverse * d.inverse;
+      for (int m = 0; m < M; m++) moved[m] *= d.inverse;
+      write(out_y, e, count, moved);
+      for (int i = 0; i < count; i++) out_radii[e + i] = along[i];
+      write(out_vectors, e, count, result);
+    });
+  }
+};
+
+// Calls f(EdgeHarmonics<l_max>{}).
+template <class F> void with_degree(int l_max, F&& f) {
+  switch (l_max) {
+    case 0: f(EdgeHarmonics<0>{}); break;
+    case 1: f(EdgeHarmonics<1>{}); break;
+    case 2: f(EdgeHarmonics<2>{}); break;
+    case 3: f(EdgeHarmonics<3>{}); break;
+    case 4: f(EdgeHarmonics<4>{}); break;
+  }
+}
+
+template <class T>
+void harmonics(const double* vectors, int64_t edges, int32_t l_max, int32_t threads, void* y, double* radii) {
+  with_degree(l_max, [&](auto h) { h.forward(vectors, edges, threads, static_cast<T*>(y), radii); });
+}
+template <class T>
+void harmonics_backward(const double* vectors, int64_t edges, int32_t l_max, int32_t threads, const void* y,
+                        const double* radii, double* out) {
+  with_degree(l_max, [&](auto h) { h.backward(vectors, edges, threads, static_cast<const T*>(y), radii, out); });
+}
+template <class T>
+void harmonics_twice(const double* vectors, int64_t edges, int32_t l_max, int32_t threads, const void* y,
+                     const double* radii, const double* by_vectors, void* out_y, double* out_radii,
+                     double* out_vectors) {
+  with_degree(l_max, [&](auto h) {
+    h.twice(vectors, edges, threads, static_cast<const T*>(y), radii, by_vectors, static_cast<T*>(out_y), out_radii,
+            out_vectors);
+  });
+}
+
+}  // namespace TESSERAL_ISA
+}  // namespace tesseral

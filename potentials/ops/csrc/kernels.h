@@ -1,0 +1,67 @@
+// The C interface of the fused kernels: one struct of function pointers for each instruction set.
+// No PyTorch, no Python; arrays are contiguous, in the layouts of docs/kernels.md.
+#pragma once
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// A convolution's inputs. T is float or double, as the kernel says. Channels are a multiple of
+// the vector width.
+typedef struct {
+  const void* features;      // T (atoms, (l_in + 1)^2, channels)
+  const void* harmonics;     // T (edges, (l_edge + 1)^2)
+  const double* radii;       // (edges) in Å
+  const void* coefficients;  // T (intervals, paths, channels)
+  const int64_t* senders;    // (edges)
+  const int64_t* receivers;  // (edges), sorted
+  int64_t atoms, edges;
+  int32_t l_in, l_edge, l_out, channels, intervals, threads;
+  double cutoff;  // Å
+} tesseral_convolution;
+
+// Kernels for one instruction set and one T. Outputs need not be set before.
+typedef struct {
+  // out: T (atoms, (l_out + 1)^2, channels)
+  void (*convolve)(const tesseral_convolution*, void* out);
+  // From the gradient of `out` those of features, of harmonics and radii (double) unless both are
+  // null, and of coefficients unless null.
+  void (*convolve_backward)(const tesseral_convolution*, const void* grad, void* features,
+                            void* harmonics, double* radii, void* coefficients);
+  // From the gradients of the outputs of convolve_backward those of its inputs: of `grad` and the
+  // four of the convolution. `by_coefficients` may be null, and so may results as above.
+  void (*convolve_twice)(const tesseral_convolution*, const void* grad, const void* by_features,
+                         const void* by_harmonics, const double* by_radii,
+                         const void* by_coefficients, void* out, void* features, void* harmonics,
+                         double* radii, void* coefficients);
+  // (edges, 3) to harmonics T (edges, (l_max + 1)^2) and radii.
+  void (*harmonics)(const double* vectors, int64_t edges, int32_t l_max, int32_t threads,
+                    void* harmonics, double* radii);
+  void (*harmonics_backward)(const double* vectors, int64_t edges, int32_t l_max, int32_t threads,
+                             const void* harmonics, const double* radii, double* out);
+  // From the gradient `by_vectors` of the output of harmonics_backward those of its inputs.
+  void (*harmonics_twice)(const double* vectors, int64_t edges, int32_t l_max, int32_t threads,
+                          const void* harmonics, const double* radii, const double* by_vectors,
+                          void* out_harmonics, double* out_radii, double* out_vectors);
+  // x (atoms, (l_max + 1)^2, c_in) times weight (l_max + 1, c_in, c_out); c_out padded.
+  void (*degree_linear)(const void* x, const void* weight, int64_t atoms, int32_t l_max,
+                        int32_t c_in, int32_t c_out, int32_t threads, void* out);
+  // x (atoms, M, c_in) and g (atoms, M, c_out) to (l_max + 1, c_in, c_out); c_out padded.
+  void (*degree_outer)(const void* x, const void* g, int64_t atoms, int32_t l_max, int32_t c_in,
+                       int32_t c_out, int32_t threads, void* out);
+  // a (atoms, (l_a + 1)^2, channels) times b (atoms, (l_b + 1)^2, channels), as functions on the
+  // sphere, to degree l_out; channels padded.
+  void (*sphere_product)(const void* a, const void* b, int64_t atoms, int32_t l_a, int32_t l_b,
+                         int32_t l_out, int32_t channels, int32_t threads, void* out);
+} tesseral_kernels;
+
+// Instruction sets from the least to the most; the table is null where the library or the
+// processor lacks one.
+enum { TESSERAL_BASELINE = 0, TESSERAL_AVX2 = 1, TESSERAL_AVX512 = 2 };
+const tesseral_kernels* tesseral_kernels_float(int isa);
+const tesseral_kernels* tesseral_kernels_double(int isa);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,174 @@
+// Operations on one atom's features at a time: linear maps by degree, products on the sphere.
+#pragma once
+#include <cstring>
+
+#include "couplings.h"
+#include "parallel.h"
+#include "simd.h"
+
+namespace tesseral {
+namespace TESSERAL_ISA {
+
+// ROWS rows of x times a matrix, N vectors of columns at a time: everything in registers.
+template <class T, int ROWS, int N>
+TESSERAL_INLINE void linear_block(const T* const* x, T* const* out, const T* weight, long c_in, long c_out, long c) {
+  constexpr int W = width<T>;
+  Vector<T> sums[ROWS][N] = {};
+  for (long k = 0; k < c_in; k++) {
+    Vector<T> w[N];
+    unroll<N>(TESSERAL_UNROLLED(v) { w[v] = load(weight + k * c_out + c + v * W); });
+    unroll<ROWS>(TESSERAL_UNROLLED(r) {
+      unroll<N>(TESSERAL_UNROLLED(v) { sums[r][v] += x[r][k] * w[v]; });
+    });
+  }
+  unroll<ROWS>(TESSERAL_UNROLLED(r) {
+    unroll<N>(TESSERAL_UNROLLED(v) { store(out[r] + c + v * W, sums[r][v]); });
+  });
+}
+
+template <class T, int ROWS>
+void linear_rows(const T* const* x, T* const* out, const T* weight, long c_in, long c_out) {
+  constexpr int W = width<T>;
+  long c = 0;
+  for (; c + 2 * W <= c_out; c += 2 * W) linear_block<T, ROWS, 2>(x, out, weight, c_in, c_out, c);
+  for (; c < c_out; c += W) linear_block<T, ROWS, 1>(x, out, weight, c_in, c_out, c);
+}
+
+template <class T>
+void degree_linear(const void* x_, const void* weight_, int64_t atoms, int32_t l_max, int32_t c_in, int32_t c_out,
+                   int32_t threads, void* out_) {
+  constexpr int rows = vector_bytes == 64 ? 12 : 4;  // registers allow no more
+  const T *x = static_cast<const T*>(x_), *weight = static_cast<const T*>(weight_);
+  T* out = static_cast<T*>(out_);
+  const long m_all = (l_max + 1) * (l_max + 1);
+  parallel(threads, [&](int thread, int n_threads) {
+    const auto [begin, end] = share(atoms, thread, n_threads);
+    constexpr int64_t block = 64;  // atoms whose features stay in the cache from degree to degree
+    for (int64_t start = begin; start < end; start += block)
+      for (int l = 0; l <= l_max; l++) {
+        const T* w = weight + long(l) * c_in * c_out;
+        const T* from[rows];
+        T* to[rows];
+        int n = 0;
+        for (int64_t i = start; i < std::min(start + block, end); i++)
+          for (long m = l * l; m < (l + 1) * (l + 1); m++) {
+            from[n] = x + (i * m_all + m) * c_in;
+            to[n] = out + (i * m_all + m) * c_out;
+            if (++n == rows) {
+              linear_rows<T, rows>(from, to, w, c_in, c_out);
+              n = 0;
+            }
+          }
+        for (int r = 0; r < n; r++) linear_rows<T, 1>(from + r, to + r, w, c_in, c_out);
+      }
+  });
+}
+
+// Adds x[:, k … k + K - 1]^T g to out for rows of one degree.
+template <class T, int K, int N>
+TESSERAL_INLINE void outer_block(const T* x, const T* g, long rows_apart, long m, int64_t atoms, long c_in, long c_out,
+                                 long k, long c, T* out) {
+  constexpr int W = width<T>;
+  Vector<T> sums[K][N];
+  unroll<K>(TESSERAL_UNROLLED(r) {
+    unroll<N>(TESSERAL_UNROLLED(v) { sums[r][v] = load(out + (k + r) * c_out + c + v * W); });
+  });
+  for (int64_t i = 0; i < atoms; i++)
+    for (long a = 0; a < m; a++) {
+      const T* left = x + (i * rows_apart + a) * c_in + k;
+      const T* right = g + (i * rows_apart + a) * c_out + c;
+      Vector<T> w[N];
+      unroll<N>(TESSERAL_UNROLLED(v) { w[v] = load(right + v * W); });
+      unroll<K>(TESSERAL_UNROLLED(r) {
+        unroll<N>(TESSERAL_UNROLLED(v) { sums[r][v] += left[r] * w[v]; });
+      });
+    }
+  unroll<K>(TESSERAL_UNROLLED(r) {
+    unroll<N>(TESSERAL_UNROLLED(v) { store(out + (k + r) * c_out + c + v * W, sums[r][v]); });
+  });
+}
+
+template <class T, int K>
+TESSERAL_INLINE void outer_rows(const T* x, const T* g, long rows_apart, long m, int64_t atoms, long c_in, long c_out,
+                                long k, T* out) {
+  constexpr int W = width<T>;
+  long c = 0;
+  for (; c + 2 * W <= c_out; c += 2 * W) outer_block<T, K, 2>(x, g, rows_apart, m, atoms, c_in, c_out, k, c, out);
+  for (; c < c_out; c += W) outer_block<T, K, 1>(x, g, rows_apart, m, atoms, c_in, c_out, k, c, out);
+}
+
+template <class T>
+void degree_outer(const void* x_, const void* g_, int64_t atoms, int32_t l_max, int32_t c_in, int32_t c_out,
+                  int32_t threads, void* out_) {
+  constexpr int K = vector_bytes == 64 ? 8 : 4;
+  const T *x = static_cast<const T*>(x_), *g = static_cast<const T*>(g_);
+  T* out = static_cast<T*>(out_);
+  const long m_all = (l_max + 1) * (l_max + 1), size = long(l_max + 1) * c_in * c_out;
+  Lines<T> parts(size * threads);
+  std::memset(parts.data(), 0, size * threads * sizeof(T));
+  parallel(threads, [&](int thread, int n_threads) {
+    const auto [begin, end] = share(atoms, thread, n_threads);
+    T* own = parts.data() + thread * size;
+    constexpr int64_t block = 32;
+    for (int64_t i = begin; i < end; i += block) {
+      const int64_t n = std::min(block, end - i);
+      for (int l = 0; l <= l_max; l++) {
+        const T* left = x + (i * m_all + l * l) * c_in;
+        const T* right = g + (i * m_all + l * l) * c_out;
+        T* to = own + long(l) * c_in * c_out;
+        long k = 0;
+        for (; k + K <= c_in; k += K) outer_rows<T, K>(left, right, m_all, 2 * l + 1, n, c_in, c_out, k, to);
+        for (; k < c_in; k++) outer_rows<T, 1>(left, right, m_all, 2 * l + 1, n, c_in, c_out, k, to);
+      }
+    }
+  });
+  for (long i = 0; i < size; i++) {
+    T total = 0;
+    for (int t = 0; t < threads; t++) total += parts.data()[t * size + i];
+    out[i] = total;
+  }
+}
+
+// Part l1, l2 → l3 of the product of two functions on the sphere, for one atom.
+template <class T, int L1, int L2, int L3> struct ProductSums {
+  using C = Coupling<L1, L2, L3>;
+  static void add(const T* a, const T* b, long channels, T* out) {
+    for (long c = 0; c < channels; c += width<T>) {
+      Vector<T> sums[2 * L3 + 1];
+      for (int m = 0; m <= 2 * L3; m++) sums[m] = load(out + m * channels + c);
+      unroll<C::terms>(TESSERAL_UNROLLED(e) {
+        constexpr int q = C::pair[e];
+        sums[C::m3[q]] += T(C::gaunt * C::value[e]) *
+                          (load(a + C::m1[q] * channels + c) * load(b + C::m2[e] * channels + c));
+      });
+      for (int m = 0; m <= 2 * L3; m++) store(out + m * channels + c, sums[m]);
+    }
+  }
+};
+
+template <class T> struct ProductFunctions {
+  int l1, l2, l3;
+  void (*add)(const T*, const T*, long, T*);
+};
+
+template <class T>
+void sphere_product(const void* a_, const void* b_, int64_t atoms, int32_t l_a, int32_t l_b, int32_t l_out,
+                    int32_t channels, int32_t threads, void* out_) {
+#define TESSERAL_PRODUCT(x, y, z) {x, y, z, ProductSums<T, x, y, z>::add},
+  static const ProductFunctions<T> table[] = {TESSERAL_PATHS(TESSERAL_PRODUCT)};
+  const T *a = static_cast<const T*>(a_), *b = static_cast<const T*>(b_);
+  T* out = static_cast<T*>(out_);
+  const long m_a = (l_a + 1) * (l_a + 1), m_b = (l_b + 1) * (l_b + 1), m_out = (l_out + 1) * (l_out + 1);
+  parallel(threads, [&](int thread, int n_threads) {
+    const auto [begin, end] = share(atoms, thread, n_threads);
+    std::memset(out + begin * m_out * channels, 0, (end - begin) * m_out * channels * sizeof(T));
+    for (int64_t i = begin; i < end; i++)
+      for (const auto& path : table)
+        if (path.l1 <= l_a && path.l2 <= l_b && path.l3 <= l_out)
+          path.add(a + (i * m_a + path.l1 * path.l1) * channels, b + (i * m_b + path.l2 * path.l2) * channels,
+                   channels, out + (i * m_out + path.l3 * path.l3) * channels);
+  });
+}
+
+}  // namespace TESSERAL_ISA
+}  // namespace tesseral

@@ -1,0 +1,85 @@
+// Vectors of the widest registers that this file is compiled for, by the compiler's vector
+// extensions (GCC, Clang): plain arithmetic operators, any processor.
+#pragma once
+#include <cstdint>
+#include <utility>
+
+#define TESSERAL_INLINE inline __attribute__((always_inline))
+
+namespace tesseral {
+namespace TESSERAL_ISA {
+
+#if defined(__AVX512F__)
+constexpr int vector_bytes = 64;
+#elif defined(__AVX2__)
+constexpr int vector_bytes = 32;
+#else
+constexpr int vector_bytes = 16;
+#endif
+
+template <class T> constexpr int width = vector_bytes / int(sizeof(T));
+
+template <class T> struct VectorOf;
+template <> struct VectorOf<float> {
+  typedef float type __attribute__((vector_size(vector_bytes)));
+  typedef float loose __attribute__((vector_size(vector_bytes), aligned(4), may_alias));
+};
+template <> struct VectorOf<double> {
+  typedef double type __attribute__((vector_size(vector_bytes)));
+  typedef double loose __attribute__((vector_size(vector_bytes), aligned(8), may_alias));
+};
+template <class T> using Vector = typename VectorOf<T>::type;
+
+template <class T> TESSERAL_INLINE Vector<T> load(const T* p) {
+  return *reinterpret_cast<const typename VectorOf<T>::loose*>(p);
+}
+template <class T> TESSERAL_INLINE void store(T* p, Vector<T> v) {
+  *reinterpret_cast<typename VectorOf<T>::loose*>(p) = v;
+}
+template <class T> TESSERAL_INLINE T sum(Vector<T> v) {
+  T lanes[width<T>];
+  __builtin_memcpy(lanes, &v, sizeof v);
+  for (int half = width<T> / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
+  return lanes[0];
+}
+
+// N vectors of neighbouring channels, 1 or 2.
+template <class T, int N> struct Block;
+
+template <class T> struct Block<T, 1> {
+  Vector<T> a;
+  static TESSERAL_INLINE Block at(const T* p) { return {load(p)}; }
+  static TESSERAL_INLINE Block zero() { return {Vector<T>{}}; }
+  TESSERAL_INLINE void put(T* p) const { store(p, a); }
+  TESSERAL_INLINE void add(T s, const Block& x) { a += s * x.a; }
+  TESSERAL_INLINE void add(const Block& x, const Block& y) { a += x.a * y.a; }
+  TESSERAL_INLINE Block times(T s) const { return {s * a}; }
+  TESSERAL_INLINE Block times(const Block& x) const { return {a * x.a}; }
+  TESSERAL_INLINE Vector<T> dot(const Block& x) const { return a * x.a; }
+};
+
+template <class T> struct Block<T, 2> {
+  Vector<T> a, b;
+  static TESSERAL_INLINE Block at(const T* p) { return {load(p), load(p + width<T>)}; }
+  static TESSERAL_INLINE Block zero() { return {Vector<T>{}, Vector<T>{}}; }
+  TESSERAL_INLINE void put(T* p) const { store(p, a), store(p + width<T>, b); }
+  TESSERAL_INLINE void add(T s, const Block& x) { a += s * x.a, b += s * x.b; }
+  TESSERAL_INLINE void add(const Block& x, const Block& y) { a += x.a * y.a, b += x.b * y.b; }
+  TESSERAL_INLINE Block times(T s) const { return {s * a, s * b}; }
+  TESSERAL_INLINE Block times(const Block& x) const { return {a * x.a, b * x.b}; }
+  TESSERAL_INLINE Vector<T> dot(const Block& x) const { return a * x.a + b * x.b; }
+};
+
+// unroll<N>(f) calls f with the constants 0 … N - 1.
+template <class F, int... I>
+TESSERAL_INLINE void unroll_constants(F&& f, std::integer_sequence<int, I...>) {
+  (f(std::integral_constant<int, I>{}), ...);
+}
+template <int N, class F> TESSERAL_INLINE void unroll(F&& f) {
+  unroll_constants(f, std::make_integer_sequence<int, N>{});
+}
+#define TESSERAL_UNROLLED(i) [&](auto i) __attribute__((always_inline))
+
+}  // namespace TESSERAL_ISA
+}  // namespace tesseral

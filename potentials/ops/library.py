@@ -1,0 +1,152 @@
+"""Finds and loads the compiled kernels: plain C functions through ctypes, nothing of PyTorch's."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import sysconfig
+import warnings
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ISA_NAMES = ("baseline", "avx2", "avx512")
+MODES = ("auto", "fused", "reference")
+
+
+class Convolution(ctypes.Structure):
+    """``tesseral_convolution`` of csrc/kernels.h."""
+
+    _fields_ = [
+        ("features", ctypes.c_void_p),
+        ("harmonics", ctypes.c_void_p),
+        ("radii", ctypes.c_void_p),
+        ("coefficients", ctypes.c_void_p),
+        ("senders", ctypes.c_void_p),
+        ("receivers", ctypes.c_void_p),
+        ("atoms", ctypes.c_int64),
+        ("edges", ctypes.c_int64),
+        ("l_in", ctypes.c_int32),
+        ("l_edge", ctypes.c_int32),
+        ("l_out", ctypes.c_int32),
+        ("channels", ctypes.c_int32),
+        ("intervals", ctypes.c_int32),
+        ("threads", ctypes.c_int32),
+        ("cutoff", ctypes.c_double),
+    ]
+
+
+POINTER, INT64, INT32 = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
+ARGUMENTS: dict[str, list[Any]] = {  # in the order of the struct
+    "convolve": [ctypes.POINTER(Convolution)] + [POINTER],
+    "convolve_backward": [ctypes.POINTER(Convolution)] + [POINTER] * 5,
+    "convolve_twice": [ctypes.POINTER(Convolution)] + [POINTER] * 10,
+    "harmonics": [POINTER, INT64, INT32, INT32] + [POINTER] * 2,
+    "harmonics_backward": [POINTER, INT64, INT32, INT32] + [POINTER] * 3,
+    "harmonics_twice": [POINTER, INT64, INT32, INT32] + [POINTER] * 6,
+    "degree_linear": [POINTER] * 2 + [INT64] + [INT32] * 4 + [POINTER],
+    "degree_outer": [POINTER] * 2 + [INT64] + [INT32] * 4 + [POINTER],
+    "sphere_product": [POINTER] * 2 + [INT64] + [INT32] * 5 + [POINTER],
+}
+
+
+class Kernels(ctypes.Structure):
+    """``tesseral_kernels`` of csrc/kernels.h: one function for each name."""
+
+    _fields_ = [(name, ctypes.CFUNCTYPE(None, *types)) for name, types in ARGUMENTS.items()]
+
+
+def library_path() -> Path:
+    """Where the build puts the compiled kernels."""
+    return Path(__file__).with_name(
+        "_kernels" + (sysconfig.get_config_var("SHLIB_SUFFIX") or ".so")
+    )
+
+
+@lru_cache
+def _library() -> ctypes.CDLL | None:
+    """The shared library, or None where it was not built or cannot be loaded here."""
+    path = library_path()
+    if not path.exists():
+        return None
+    try:
+        return _open(path)
+    except OSError:
+        return None
+
+
+def _open(path: Path) -> ctypes.CDLL:
+    """Load the library on top of the OpenMP that PyTorch uses: two would fight for the cores."""
+    for openmp in sorted(Path(torch.__file__).with_name("lib").glob("lib*omp*")):
+        ctypes.CDLL(str(openmp), mode=ctypes.RTLD_GLOBAL)
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError:
+        ctypes.CDLL("libgomp.so.1", mode=ctypes.RTLD_GLOBAL)
+        library = ctypes.CDLL(str(path))
+    for name in ("tesseral_kernels_float", "tesseral_kernels_double"):
+        function = getattr(library, name)
+        function.argtypes, function.restype = [ctypes.c_int], ctypes.POINTER(Kernels)
+    return library
+
+
+@lru_cache
+def instruction_sets() -> tuple[str, ...]:
+    """Instruction sets for which there are kernels that run here, the best one last."""
+    library = _library()
+    if library is None:
+        return ()
+    return tuple(name for isa, name in enumerate(ISA_NAMES) if library.tesseral_kernels_float(isa))
+
+
+@lru_cache
+def kernels(dtype: torch.dtype, isa: str | None = None) -> Kernels:
+    """The functions for float32 or float64, on the best instruction set or a named one."""
+    library, names = _library(), instruction_sets()
+    assert library is not None and names, "no compiled kernels; ask `available` first"
+    number = ISA_NAMES.index(names[-1] if isa is None else isa)
+    kind = {torch.float32: "float", torch.float64: "double"}[dtype]
+    pointer = getattr(library, f"tesseral_kernels_{kind}")(number)
+    assert pointer, f"no {isa} kernels on this processor"
+    table: Kernels = pointer.contents
+    return table
+
+
+def available() -> bool:
+    """Whether the compiled kernels can be used in this process."""
+    return bool(instruction_sets())
+
+
+@lru_cache
+def _warn_once() -> None:
+    warnings.warn(
+        f"tesseral was installed without its compiled kernels ({library_path()} is missing or does "
+        f"not load on {platform.machine()}): everything works, but ten times slower. Install a C++ "
+        "compiler (apt install g++, or conda install cxx-compiler) and run pip install "
+        "--force-reinstall --no-deps tesseral",
+        stacklevel=4,
+    )
+
+
+def use_fused(mode: str) -> bool:
+    """What a choice of operators means here.
+
+    Args:
+        mode: ``fused`` (compiled kernels), ``reference`` (plain PyTorch) or ``auto`` (compiled
+            kernels where there are any; says once what is lost where there are none).
+
+    Raises:
+        ValueError: not one of these, or ``fused`` where there are no compiled kernels.
+    """
+    if mode not in MODES:
+        raise ValueError(f"ops is {mode!r}; use one of {', '.join(MODES)}")
+    if mode == "fused" and not available():
+        raise ValueError(
+            "ops is 'fused', but the compiled kernels are missing here; install again with a C++ "
+            "compiler on the path, or use ops='reference'"
+        )
+    if mode == "auto" and not available():
+        _warn_once()
+    return mode != "reference" and available()

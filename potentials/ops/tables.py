@@ -1,0 +1,104 @@
+"""Writes ``csrc/couplings.h``, the coupling tables that the fused kernels are unrolled from.
+
+    python -m tesseral.potentials.ops.tables
+
+The tables come from e3nn's Wigner 3j tensors. They are kept in the repository, so that building
+the kernels needs a compiler only; a test compares them with what this file makes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from tesseral.potentials.ops.convolution import convolution_paths
+from tesseral.potentials.sphere import coupling, degree_slice, smallest_rule, sphere_grid
+
+L_MAX = 4
+HEADER = Path(__file__).with_name("csrc") / "couplings.h"
+
+
+def gaunt_factor(l1: int, l2: int, l3: int) -> float:
+    """What turns ``coupling`` into the mean over the sphere of three harmonics' product."""
+    to_grid, from_grid = sphere_grid(smallest_rule(l1 + l2 + l3), max(l1, l2, l3))
+    first, second = to_grid[:, degree_slice(l1)], to_grid[:, degree_slice(l2)]
+    gaunt = torch.einsum("pa,pb,cp->abc", first, second, from_grid[degree_slice(l3)])
+    tensor = coupling(l1, l2, l3)
+    return float((gaunt * tensor).sum() / (tensor * tensor).sum())
+
+
+def gradient_factor(degree: int) -> float:
+    """What turns ``coupling(1, l - 1, l)`` into the gradient of solid harmonics of degree l.
+
+    ``∂_a P_l,m = factor Σ_m' coupling[a, m', m] P_l-1,m'``, and by Euler's theorem
+    ``P_l = 1/l Σ_a u_a ∂_a P_l``; the value at the polar axis y, sqrt(2l + 1), fixes the factor.
+    """
+    at_pole = coupling(1, degree - 1, degree)[1, degree - 1, degree] * (2 * degree - 1) ** 0.5
+    return float(degree * (2 * degree + 1) ** 0.5 / at_pole)
+
+
+def table(l1: int, l2: int, l3: int) -> str:
+    """One path: its pairs (m1, m3), sorted by m3, and for each the terms m2 with their values."""
+    tensor = coupling(l1, l2, l3)
+    left: list[int] = []
+    right: list[int] = []
+    middle: list[int] = []
+    pair: list[int] = []
+    starts: list[int] = []
+    values: list[str] = []
+    for m3 in range(2 * l3 + 1):
+        for m1 in range(2 * l1 + 1):
+            terms = [m2 for m2 in range(2 * l2 + 1) if abs(float(tensor[m1, m2, m3])) > 1e-10]
+            if terms:
+                middle += terms
+                pair += [len(left)] * len(terms)
+                starts += [1] + [0] * (len(terms) - 1)
+                values += [repr(float(tensor[m1, m2, m3])) for m2 in terms]
+                left.append(m1)
+                right.append(m3)
+
+    def row(kind: str, name: str, items: list[int] | list[str]) -> str:
+        return f"  static constexpr {kind} {name}[] = {{{', '.join(map(str, items))}}};"
+
+    lines = [
+        f"template <> struct Coupling<{l1}, {l2}, {l3}> {{",
+        f"  static constexpr int pairs = {len(left)}, terms = {len(middle)};",
+        f"  static constexpr double gaunt = {gaunt_factor(l1, l2, l3)!r};",
+        row("int", "m1", left),
+        row("int", "m3", right),
+        row("int", "pair", pair),
+        row("int", "starts", starts),
+        row("int", "m2", middle),
+        row("double", "value", values),
+        "};",
+    ]
+    return "\n".join(lines)
+
+
+def header() -> str:
+    """The whole file."""
+    paths = sorted(convolution_paths(L_MAX, L_MAX, L_MAX))
+    gradients = ", ".join(repr(gradient_factor(degree)) for degree in range(1, L_MAX + 1))
+    lines = [
+        "// Written by tables.py from e3nn's Wigner 3j tensors; do not edit.",
+        "// A path (l1, l2, l3) has pairs (m1, m3), sorted by m3, and terms sorted by pair: the",
+        "// pair, whether it is its first term, the component m2 and the coupling tensor's value.",
+        "#pragma once",
+        f"#define TESSERAL_L_MAX {L_MAX}",
+        "#define TESSERAL_PATHS(X) \\",
+        *(f"  X({l1}, {l2}, {l3}) \\" for l1, l2, l3 in paths[:-1]),
+        "  X({}, {}, {})".format(*paths[-1]),
+        "namespace tesseral {",
+        "// Gradient of solid harmonics of degree l from those of degree l - 1, l = 1, 2, …",
+        f"constexpr double gradient_factor[] = {{0, {gradients}}};",
+        "template <int L1, int L2, int L3> struct Coupling;",
+        *(table(*path) for path in paths),
+        "}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    HEADER.write_text(header(), encoding="utf-8")

@@ -1,0 +1,93 @@
+"""Compiles the fused kernels when the package is installed; everything else is in pyproject.toml.
+
+The result is a plain shared library (no Python in it), ``_kernels``, which holds each kernel for
+several instruction sets; the best one is chosen when it is loaded. Without a C++17 compiler the
+installation goes on without it, and the package runs in plain PyTorch.
+"""
+
+import os
+import platform
+import sysconfig
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
+
+SOURCES = Path("potentials", "ops", "csrc")
+FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-g0"]
+FLAGS += ["-fno-math-errno", "-fno-trapping-math"]
+WISHES = ["-fopenmp", "-mprefer-vector-width=512"]  # used where the compiler knows them
+AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2"]
+AVX512 = [*AVX2, *(f"-mavx512{part}" for part in ("f", "bw", "dq", "vl"))]
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+INSTRUCTION_SETS = {"baseline": [], "avx2": AVX2, "avx512": AVX512} if X86 else {"baseline": []}
+
+
+class BuildKernels(build_ext):
+    """One object for each instruction set and type, linked to one library."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        """No Python version in the name: the library does not depend on it."""
+        return str(Path(*fullname.split("."))) + (sysconfig.get_config_var("SHLIB_SUFFIX") or ".so")
+
+    def get_export_symbols(self, ext: Extension) -> list[str]:
+        """The library says itself what is visible."""
+        return []
+
+    def build_extension(self, ext: Extension) -> None:
+        """Compile all in parallel and link."""
+        known = [flag for flag in WISHES if self.knows(flag)]
+        jobs = [("dispatch.cpp", "dispatch", [("TESSERAL_X86", "1")] if X86 else [], [])]
+        for isa, flags in INSTRUCTION_SETS.items():
+            for kind in ("float", "double"):
+                macros = [("TESSERAL_ISA", isa), ("TESSERAL_TYPE", kind)]
+                jobs.append(("kernels.cpp", f"{isa}_{kind}", macros, flags))
+
+        def compile_one(job: tuple) -> list[str]:
+            source, name, macros, flags = job
+            return self.compiler.compile(
+                [str(SOURCES / source)],
+                output_dir=str(Path(self.build_temp, name)),
+                macros=macros,
+                extra_postargs=[*FLAGS, *known, *flags],
+                depends=ext.depends,
+            )
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = [path for paths in pool.map(compile_one, jobs) for path in paths]
+        output = Path(self.get_ext_fullpath(ext.name))
+        output.parent.mkdir(parents=True, exist_ok=True)
+        # Not linked to OpenMP: PyTorch has loaded its own, and two in a process get in each
+        # other's way. The symbols are found when the library is loaded.
+        extra = ["-undefined", "dynamic_lookup"] if platform.system() == "Darwin" else []
+        self.compiler.link_shared_object(
+            objects, str(output), target_lang="c++", extra_postargs=extra
+        )
+
+    def knows(self, flag: str) -> bool:
+        """Whether the compiler takes a flag."""
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "empty.cpp")
+            source.write_text("int main() { return 0; }\n")
+            try:
+                self.compiler.compile([str(source)], output_dir=folder, extra_postargs=[flag])
+            except CompileError:
+                return False
+        return True
+
+
+setup(
+    ext_modules=[
+        Extension(
+            "tesseral.potentials.ops._kernels",
+            sources=[str(SOURCES / "kernels.cpp"), str(SOURCES / "dispatch.cpp")],
+            depends=[str(path) for path in sorted(SOURCES.glob("*.h"))],
+            language="c++",
+            optional=True,
+        )
+    ],
+    cmdclass={"build_ext": BuildKernels},
+)
