@@ -300,6 +300,7 @@ template <class T> struct Chunk {
   const Plan<T>& plan;
   Lines<T> harmonics, couplings, by_couplings;
   Splines<T> splines[W];
+  const long row = plan.table_row();
 
   Chunk(const Plan<T>& p, bool second)
       : plan(p), harmonics(p.m_edge * W), couplings(p.couplings), by_couplings(second ? p.couplings : 0) {}
@@ -321,22 +322,24 @@ template <class T> struct Chunk {
       path.run->couple(lanes + path.run->l2 * path.run->l2 * W, path.scale, t + path.coupling);
   }
 
-  void spline(double radius, Splines<T>& s) {
+  // The last three of the K + 3 functions are dropped, so that all vanishes smoothly at the cutoff.
+  void spline(double radius, Splines<T>& s) const {
     const int last = plan.c.intervals - 1;
-    const double per_width = plan.c.intervals / plan.c.cutoff;
+    const double per_width = plan.c.intervals / plan.c.cutoff, t = radius * per_width;
     const bool inside = radius < plan.c.cutoff;
-    const int left = inside ? int(radius * per_width) : last;
-    const double f = inside ? radius * per_width - left : 1.0, g = 1.0 - f;
+    const int left = inside ? int(t) : last;
+    const double f = inside ? t - left : 1.0, g = 1.0 - f;
+    const double one = inside ? 1.0 / 6 : 0.0, per = one * per_width, per2 = per * per_width;
     const double value[4] = {g * g * g, (3 * f - 6) * f * f + 4, (3 * g - 6) * g * g + 4, f * f * f};
-    const double slope[4] = {-3 * g * g, (9 * f - 12) * f, -(9 * g - 12) * g, 3 * f * f};
+    const double slope[4] = {-3 * g * g, (9 * f - 12) * f, (12 - 9 * g) * g, 3 * f * f};
     const double bend[4] = {6 * g, 18 * f - 12, 18 * g - 12, 6 * f};
     for (int k = 0; k < 4; k++) {
-      const bool kept = inside && left + k <= last;  // the last three functions are dropped
-      s.row[k] = (left + k <= last ? left + k : last) * plan.table_row();
-      s.value[k] = T(kept ? value[k] / 6 : 0);
-      s.slope[k] = T(kept ? slope[k] / 6 * per_width : 0);
-      s.bend[k] = T(kept ? bend[k] / 6 * per_width * per_width : 0);
+      s.row[k] = std::min(left + k, last) * row;
+      s.value[k] = T(value[k] * one);
+      s.slope[k] = T(slope[k] * per);
+      s.bend[k] = T(bend[k] * per2);
     }
+    for (int k = last - left + 1; k < 4; k++) s.value[k] = s.slope[k] = s.bend[k] = 0;
   }
 };
 
@@ -438,17 +441,14 @@ TESSERAL_INLINE void collect(const Plan<T>& plan, int64_t edge, T* harmonics, do
     for (const auto& path : plan.paths) path_body(path, nullptr);
     return;
   }
-  EdgeGradient<T> sums = {};
+  EdgeGradient<T> sums;
+  sums.radius = Vector<T>{};
   T* row = harmonics + edge * plan.m_edge;
-  std::memset(row, 0, plan.m_edge * sizeof(T));  // a degree may have no path
-  for (size_t i = 0; i < plan.paths.size(); i++) {
-    const int l2 = plan.paths[i].run->l2;
-    path_body(plan.paths[i], &sums);
-    if (i + 1 == plan.paths.size() || plan.paths[i + 1].run->l2 != l2)
-      for (int m = 0; m <= 2 * l2; m++) {
-        row[l2 * l2 + m] = sum<T>(sums.harmonics[m]);
-        sums.harmonics[m] = Vector<T>{};
-      }
+  auto path = plan.paths.begin();
+  for (int l2 = 0; l2 <= plan.c.l_edge; l2++) {
+    for (int m = 0; m <= 2 * l2; m++) sums.harmonics[m] = Vector<T>{};
+    for (; path != plan.paths.end() && path->run->l2 == l2; ++path) path_body(*path, &sums);
+    for (int m = 0; m <= 2 * l2; m++) row[l2 * l2 + m] = sum<T>(sums.harmonics[m]);
   }
   radii[edge] = sum<T>(sums.radius);
 }

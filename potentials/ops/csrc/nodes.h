@@ -37,7 +37,7 @@ void linear_rows(const T* const* x, T* const* out, const T* weight, long c_in, l
 template <class T>
 void degree_linear(const void* x_, const void* weight_, int64_t atoms, int32_t l_max, int32_t c_in, int32_t c_out,
                    int32_t threads, void* out_) {
-  constexpr int rows = vector_bytes == 64 ? 12 : 4;  // registers allow no more
+  constexpr int rows = vector_bytes == 64 ? 8 : 4;  // registers allow no more
   const T *x = static_cast<const T*>(x_), *weight = static_cast<const T*>(weight_);
   T* out = static_cast<T*>(out_);
   const long m_all = (l_max + 1) * (l_max + 1);

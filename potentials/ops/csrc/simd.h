@@ -36,13 +36,23 @@ template <class T> TESSERAL_INLINE Vector<T> load(const T* p) {
 template <class T> TESSERAL_INLINE void store(T* p, Vector<T> v) {
   *reinterpret_cast<typename VectorOf<T>::loose*>(p) = v;
 }
-template <class T> TESSERAL_INLINE T sum(Vector<T> v) {
-  T lanes[width<T>];
-  __builtin_memcpy(lanes, &v, sizeof v);
-  for (int half = width<T> / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
-  return lanes[0];
-}
+// Sum of a vector's lanes: halves are added until one lane is left.
+template <class T, int BYTES> struct Halves {
+  typedef T type __attribute__((vector_size(BYTES)));
+  static TESSERAL_INLINE T sum(type v) {
+    typename Halves<T, BYTES / 2>::type half[2];
+    __builtin_memcpy(half, &v, BYTES);
+    return Halves<T, BYTES / 2>::sum(half[0] + half[1]);
+  }
+};
+template <class T> struct Halves<T, 16> {
+  typedef T type __attribute__((vector_size(16)));
+  static TESSERAL_INLINE T sum(type v) {
+    if constexpr (sizeof(T) == 8) return v[0] + v[1];
+    else return (v[0] + v[1]) + (v[2] + v[3]);
+  }
+};
+template <class T> TESSERAL_INLINE T sum(Vector<T> v) { return Halves<T, vector_bytes>::sum(v); }
 
 // N vectors of neighbouring channels, 1 or 2.
 template <class T, int N> struct Block;

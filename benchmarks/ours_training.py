@@ -1,0 +1,103 @@
+"""What is timed of the training; made in a worker by benchmarks/serve.py."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from benchmarks.ours import FORCE_RMS, is_fused, random_model, sgemm, warm_graph
+from benchmarks.serve import Task
+from tesseral.data.graph import Batch, Labels, join_batches
+from tesseral.deploy.modelfile import ModelCard
+from tesseral.potentials.ops.select import select_ops
+from tesseral.training.config import LossConfig, OptimizationConfig
+from tesseral.training.module import PotentialModule
+from tesseral.training.schedule import Budget
+
+
+class LoopModule(PotentialModule):
+    """The training module in a plain loop: what it asks of Lightning's trainer is answered here."""
+
+    optimizer: torch.optim.Optimizer
+    steps = 0
+
+    @property  # type: ignore[misc]
+    def trainer(self) -> Any:
+        """One process."""
+        return SimpleNamespace(world_size=1)
+
+    @property
+    def global_rank(self) -> int:
+        """The only one."""
+        return 0
+
+    @property
+    def global_step(self) -> int:
+        """Steps so far."""
+        return self.steps
+
+    def optimizers(self, use_pl_optimizer: bool = True) -> Any:
+        """The optimiser."""
+        return self.optimizer
+
+
+class Training:
+    """Whole optimiser steps with a loss of energy, forces and stress on one batch."""
+
+    def __init__(self, config: dict[str, Any], ops: str, structures: int, n_atoms: int) -> None:
+        """Make a potential, a batch with random labels, and the optimiser."""
+        potential, card = random_model(config)
+        select_ops(potential, ops)
+        self.module = LoopModule(
+            potential,
+            loss=LossConfig(),
+            optimization=OptimizationConfig(),
+            budget=Budget(steps=1e6),
+            force_rms=FORCE_RMS,
+        )
+        self.module.optimizer = self.module.configure_optimizers()
+        self.module.on_train_start()
+        self.batch = join_batches([random_batch(card, n_atoms, i) for i in range(structures)])
+        self.info = {
+            "parameters": sum(p.numel() for p in potential.parameters()),
+            "atoms": structures * n_atoms,
+            "neighbors": len(self.batch.graph.senders) / (structures * n_atoms),
+            "fused": is_fused(potential),
+        }
+
+    def step(self) -> Task:
+        """Loss, gradient, clipping, Adam, moving average."""
+        return (lambda: None), self._step
+
+    def sgemm(self) -> Task:
+        """See the function."""
+        return sgemm()
+
+    def _step(self) -> None:
+        module, optimizer = self.module, self.module.optimizer
+        loss = module.training_step(self.batch, module.steps)
+        optimizer.zero_grad()
+        module.backward(loss)
+        module.configure_gradient_clipping(optimizer)
+        optimizer.step()
+        module.average.update(module.steps)
+        module.steps += 1
+
+
+def random_batch(card: ModelCard, n_atoms: int, seed: int) -> Batch:
+    """Perturbed silicon with random labels; for the time they do not matter."""
+    graph = warm_graph(card, n_atoms, seed)
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    stress = 0.01 * normal(1, 3, 3)
+    labels = Labels(
+        energy=-5.4 * n_atoms + normal(1),
+        forces=FORCE_RMS * normal(n_atoms, 3),
+        stress=stress + stress.transpose(1, 2),
+    )
+    return Batch(graph, labels, torch.tensor([seed]))

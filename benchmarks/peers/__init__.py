@@ -1,0 +1,1 @@
+"""Other potentials measured beside ours, in environments of their own."""

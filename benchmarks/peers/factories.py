@@ -1,0 +1,100 @@
+"""Calculators of the peers; each function runs inside that peer's own environment.
+
+Weights are random where that is possible, since they do not change the time.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+from benchmarks.silicon import SiliconSteps
+
+warnings.filterwarnings("ignore")
+
+
+def count(model: Any) -> int:
+    """Number of trainable weights."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def mace(hidden: str) -> SiliconSteps:
+    """MACE with the defaults of mace_run_train: correlation 3, l_max 3, 2 interactions, 5 Å."""
+    os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"
+    import numpy as np
+    import torch
+    from e3nn import o3
+    from mace import modules
+    from mace.calculators import MACECalculator
+
+    torch.set_default_dtype(torch.float32)
+    torch.manual_seed(0)
+    blocks = modules.interaction_classes
+    model = modules.ScaleShiftMACE(
+        r_max=5.0,
+        num_bessel=8,
+        num_polynomial_cutoff=5,
+        max_ell=3,
+        interaction_cls=blocks["RealAgnosticResidualInteractionBlock"],
+        interaction_cls_first=blocks["RealAgnosticInteractionBlock"],
+        num_interactions=2,
+        num_elements=1,
+        hidden_irreps=o3.Irreps(hidden),
+        MLP_irreps=o3.Irreps("16x0e"),
+        atomic_energies=np.zeros(1),
+        avg_num_neighbors=28.0,
+        atomic_numbers=[14],
+        correlation=3,
+        gate=torch.nn.functional.silu,
+        radial_MLP=[64, 64, 64],
+        radial_type="bessel",
+        atomic_inter_scale=1.0,
+        atomic_inter_shift=0.0,
+    )
+    weights = count(model)
+    calculator = MACECalculator(models=model, device="cpu", default_dtype="float32")
+    return SiliconSteps(calculator, parameters=weights)
+
+
+def nequip_eager(path: str) -> SiliconSteps:
+    """NequIP or Allegro from a checkpoint, without compilation."""
+    from nequip.integrations.ase import NequIPCalculator
+
+    calculator = NequIPCalculator._from_saved_model(path, device="cpu", compile_mode="eager")
+    return SiliconSteps(calculator, parameters=count(calculator.model))
+
+
+def nequip_compiled(path: str) -> SiliconSteps:
+    """NequIP or Allegro compiled by AOTInductor."""
+    from nequip.integrations.ase import NequIPCalculator
+
+    return SiliconSteps(NequIPCalculator.from_compiled_model(path, device="cpu"))
+
+
+def sevennet(channel: int, lmax: int, layers: int) -> SiliconSteps:
+    """SevenNet without parity, 5 Å."""
+    import sevenn._keys as key
+    import torch
+    from sevenn._const import DEFAULT_E3_EQUIVARIANT_MODEL_CONFIG
+    from sevenn.calculator import SevenNetCalculator
+    from sevenn.model_build import build_E3_equivariant_model
+    from sevenn.util import chemical_species_preprocess
+
+    torch.manual_seed(0)
+    config = {
+        **DEFAULT_E3_EQUIVARIANT_MODEL_CONFIG,
+        key.CUTOFF: 5.0,
+        key.NODE_FEATURE_MULTIPLICITY: channel,
+        key.LMAX: lmax,
+        key.NUM_CONVOLUTION: layers,
+        key.IS_PARITY: False,
+        key.CONV_DENOMINATOR: 28.0,
+        key.SHIFT: 0.0,
+        key.SCALE: 1.0,
+        **chemical_species_preprocess(["Si"]),
+    }
+    model = build_E3_equivariant_model(config)
+    weights = count(model)
+    calculator = SevenNetCalculator(model, file_type="model_instance", device="cpu")
+    return SiliconSteps(calculator, parameters=weights)
