@@ -23,8 +23,9 @@ from tesseral.data.graph import AtomicGraph, edge_vectors
 from tesseral.data.neighbors import Edges, species_index
 from tesseral.data.units import stress_voigt
 from tesseral.deploy.modelfile import ModelCard, load_model
-from tesseral.potentials.derivatives import predict, stress_from_virial
+from tesseral.potentials.derivatives import predict_edges, stress_from_virial
 from tesseral.potentials.facet import Facet
+from tesseral.potentials.geometry import NearEdges, near_edges
 
 CLOSEST = 0.2  # Å; far inside any nucleus-nucleus distance that a simulation can mean
 THINNEST = 0.01  # Å; a periodic cell with a smaller extent has no volume
@@ -133,7 +134,16 @@ class TesseralCalculator(Calculator):
         species = species_index(atoms.numbers, self.card.elements)
         _check_geometry(atoms)
         graph = self._graph(atoms, torch.from_numpy(species))
-        prediction = predict(self.potential, graph)
+        near = self._near_edges(graph)
+        prediction = predict_edges(
+            self.potential,
+            graph.species,
+            near.vectors,
+            near.senders,
+            near.receivers,
+            graph.structure,
+            n_structures=1,
+        )
         energies = prediction.atomic_energies.cpu().numpy()
         forces = prediction.forces.cpu().numpy()
         if not (np.isfinite(energies).all() and np.isfinite(forces).all()):
@@ -149,14 +159,14 @@ class TesseralCalculator(Calculator):
         self.results = results
 
     def _graph(self, atoms: Atoms, species: Tensor) -> AtomicGraph:
-        """The atoms with their edges within the cutoff, on the model's device."""
+        """The atoms with the edges of the list, which has a skin, on the model's device."""
         device = self.device
         edges = self.neighbors.edges(atoms.positions, atoms.cell.array, atoms.pbc)
         if self._listed is None or self._listed[0] is not edges:
             parts = [torch.as_tensor(part, device=device) for part in edges]
             self._listed = (edges, parts[0], parts[1], parts[2])
         _, senders, receivers, shifts = self._listed
-        graph = AtomicGraph(
+        return AtomicGraph(
             positions=torch.tensor(atoms.positions, dtype=torch.float64, device=device),
             species=species.to(device),
             structure=torch.zeros(len(atoms), dtype=torch.int64, device=device),
@@ -165,16 +175,22 @@ class TesseralCalculator(Calculator):
             receivers=receivers,
             shifts=shifts,
         )
-        vectors = edge_vectors(graph)
-        squared = (vectors * vectors).sum(dim=1)
-        if squared.numel() > 0 and float(squared.min()) < CLOSEST**2:
-            edge = int(squared.argmin())
-            raise ValueError(
-                f"atoms {int(senders[edge])} and {int(receivers[edge])} are "
-                f"{float(squared[edge]) ** 0.5:.3f} Å apart; atoms overlap in this structure"
+
+    def _near_edges(self, graph: AtomicGraph) -> NearEdges:
+        """The edges within the cutoff; refuses atoms that lie on top of each other."""
+        near = near_edges(graph, self.card.config.cutoff)
+        if near.closest is not None:
+            one = slice(near.closest, near.closest + 1)
+            ends = graph._replace(
+                senders=graph.senders[one], receivers=graph.receivers[one], shifts=graph.shifts[one]
             )
-        near = (squared < self.card.config.cutoff**2).nonzero().squeeze(1)
-        return graph._replace(senders=senders[near], receivers=receivers[near], shifts=shifts[near])
+            distance = float(edge_vectors(ends).norm())
+            if distance < CLOSEST:
+                raise ValueError(
+                    f"atoms {int(ends.senders)} and {int(ends.receivers)} are {distance:.3f} Å "
+                    "apart; atoms overlap in this structure"
+                )
+        return near
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the neighbour list, and with weights that any machine can read."""

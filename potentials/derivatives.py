@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 
 from tesseral.data.graph import AtomicGraph, edge_vectors
+from tesseral.potentials.facet import Facet
+from tesseral.potentials.geometry import lengths_and_directions
+from tesseral.potentials.ops import analytic
 from tesseral.potentials.ops.fused import gradients_of
 
 
@@ -91,21 +94,73 @@ def predict(potential: Potential, graph: AtomicGraph, create_graph: bool = False
         graph: positions and cell in float64.
         create_graph: keep the graph for training; otherwise the result is detached.
     """
+    vectors = edge_vectors(graph).detach()
+    edges = vectors, graph.senders, graph.receivers
     n_structures = graph.cell.shape[0]
+    return predict_edges(
+        potential, graph.species, *edges, graph.structure, n_structures, create_graph
+    )
+
+
+def predict_edges(
+    potential: Potential,
+    species: Tensor,
+    vectors: Tensor,
+    senders: Tensor,
+    receivers: Tensor,
+    structure: Tensor,
+    n_structures: int,
+    create_graph: bool = False,
+) -> Prediction:
+    """The same from the edges' vectors.
+
+    Args:
+        potential: per-atom energy model.
+        species: (N,).
+        vectors: (E, 3) Å float64, sender to receiver.
+        senders: (E,).
+        receivers: (E,) sorted.
+        structure: (N,) which structure an atom belongs to, sorted.
+        n_structures: G.
+        create_graph: keep the graph for training; otherwise the result is detached.
+    """
+    if not create_graph and isinstance(potential, Facet) and analytic.applies(potential):
+        return _analytic(potential, species, vectors, senders, receivers, structure, n_structures)
     with torch.enable_grad():
-        vectors = edge_vectors(graph).detach().requires_grad_(True)
-        energies = potential(graph.species, vectors, graph.senders, graph.receivers)
+        vectors = vectors.detach().requires_grad_(True)
+        energies = potential(species, vectors, senders, receivers)
         with gradients_of("geometry"):
             forces, virial = forces_and_virial(
-                energies,
-                vectors,
-                graph.senders,
-                graph.receivers,
-                graph.structure,
-                n_structures,
-                create_graph,
+                energies, vectors, senders, receivers, structure, n_structures, create_graph
             )
-        energy = sum_by_structure(energies, graph.structure, n_structures)
+        energy = sum_by_structure(energies, structure, n_structures)
     if create_graph:
         return Prediction(energy, energies, forces, virial)
     return Prediction(energy.detach(), energies.detach(), forces.detach(), virial.detach())
+
+
+def _analytic(
+    potential: Facet,
+    species: Tensor,
+    vectors: Tensor,
+    senders: Tensor,
+    receivers: Tensor,
+    structure: Tensor,
+    n_structures: int,
+) -> Prediction:
+    """By the compiled function, plus the repulsion of the nuclei, which is not in it."""
+    energies, forces, virials = analytic.evaluate(potential, species, vectors, senders, receivers)
+    virial = torch.zeros(n_structures, 3, 3, dtype=vectors.dtype)
+    virial = virial.index_add(0, structure, 0.5 * (virials + virials.transpose(1, 2)))
+    if potential.zbl is not None:
+        with torch.enable_grad():
+            vectors = vectors.detach().requires_grad_(True)
+            radii, _ = lengths_and_directions(vectors)
+            repulsion = potential.zbl(radii, species, senders, receivers)
+            push, squeeze = forces_and_virial(
+                repulsion, vectors, senders, receivers, structure, n_structures, False
+            )
+        energies = energies + repulsion.detach()
+        forces, virial = forces + push.detach(), virial + squeeze.detach()
+    energy = sum_by_structure(energies, structure, n_structures)
+    return Prediction(energy, energies, forces, virial)

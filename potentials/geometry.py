@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
+
+from tesseral.data.graph import AtomicGraph, edge_vectors
+from tesseral.potentials.ops import library
 
 
 def lengths_and_directions(vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -17,3 +23,47 @@ def lengths_and_directions(vectors: Tensor) -> tuple[Tensor, Tensor]:
     lengths = torch.where(zero, torch.ones_like(squared), squared).sqrt()
     directions = vectors / lengths.unsqueeze(-1)
     return torch.where(zero, torch.zeros_like(lengths), lengths), directions
+
+
+class NearEdges(NamedTuple):
+    """The edges of a graph that are shorter than a cutoff, in order."""
+
+    vectors: Tensor  # (E, 3) Å, sender to receiver
+    senders: Tensor  # (E,)
+    receivers: Tensor  # (E,)
+    closest: int | None  # which edge of the graph is the shortest; None if there is none
+
+
+def near_edges(graph: AtomicGraph, cutoff: float) -> NearEdges:
+    """Edges within the cutoff, of a graph whose list has a skin.
+
+    Args:
+        graph: positions, cell and shifts in float64.
+        cutoff: Å.
+    """
+    if graph.positions.is_cpu and library.available():
+        return _compiled_near_edges(graph, cutoff)
+    vectors = edge_vectors(graph)
+    squared = (vectors * vectors).sum(dim=1)
+    near = (squared < cutoff**2).nonzero().squeeze(1)
+    closest = int(squared.argmin()) if len(squared) else None
+    return NearEdges(vectors[near], graph.senders[near], graph.receivers[near], closest)
+
+
+def _compiled_near_edges(graph: AtomicGraph, cutoff: float) -> NearEdges:
+    """The same in one pass over the edges."""
+    inputs = [graph.positions, graph.cell, graph.structure]
+    inputs = [t.contiguous() for t in (*inputs, graph.senders, graph.receivers, graph.shifts)]
+    edges = graph.senders.shape[0]
+    senders, receivers = torch.empty_like(graph.senders), torch.empty_like(graph.senders)
+    vectors = graph.positions.new_empty(edges, 3)
+    closest = ctypes.c_int64()
+    count = library.kernels(torch.float64).near_edges(
+        *(tensor.data_ptr() for tensor in inputs),
+        edges,
+        cutoff,
+        *(tensor.data_ptr() for tensor in (senders, receivers, vectors)),
+        ctypes.addressof(closest),
+    )
+    index = closest.value if closest.value >= 0 else None
+    return NearEdges(vectors[:count], senders[:count], receivers[:count], index)

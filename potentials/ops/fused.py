@@ -64,8 +64,8 @@ def _padded(tensor: Tensor, channels: int) -> Tensor:
     return torch.nn.functional.pad(tensor, (0, missing)) if missing else tensor.contiguous()
 
 
-def _round_up(channels: int, dtype: torch.dtype) -> int:
-    """A multiple of the widest vector's length."""
+def padded_channels(channels: int, dtype: torch.dtype) -> int:
+    """The next multiple of the widest vector's length."""
     lanes = 64 // dtype.itemsize
     return (channels + lanes - 1) // lanes * lanes
 
@@ -88,7 +88,7 @@ def _convolution(
     l_out: int,
 ) -> tuple[Convolution, Shapes]:
     """The C struct, and the tensors it points to, which must outlive it."""
-    channels = _round_up(features.shape[2], features.dtype)
+    channels = padded_channels(features.shape[2], features.dtype)
     keep = (
         _padded(features, channels),
         harmonics.contiguous(),
@@ -324,7 +324,7 @@ def _derive_harmonics_backward(ctx: Any, by_vectors: Tensor) -> tuple[Tensor | N
 
 def _linear(x: Tensor, weight: Tensor) -> Tensor:
     atoms, components, c_in = x.shape
-    c_out = _round_up(weight.shape[2], x.dtype)
+    c_out = padded_channels(weight.shape[2], x.dtype)
     x, padded = x.contiguous(), _padded(weight, c_out)
     out = x.new_empty(atoms, components, c_out)
     threads = _threads(x.numel() * c_out)
@@ -343,7 +343,7 @@ def _linear(x: Tensor, weight: Tensor) -> Tensor:
 
 def _outer(x: Tensor, g: Tensor) -> Tensor:
     atoms, components, c_in = x.shape
-    c_out = _round_up(g.shape[2], x.dtype)
+    c_out = padded_channels(g.shape[2], x.dtype)
     x, padded = x.contiguous(), _padded(g, c_out)
     l_max = _degree(components)
     out = x.new_empty(l_max + 1, c_in, c_out)
@@ -355,7 +355,7 @@ def _outer(x: Tensor, g: Tensor) -> Tensor:
 
 
 def _product(a: Tensor, b: Tensor, l_out: int) -> Tensor:
-    channels = _round_up(a.shape[2], a.dtype)
+    channels = padded_channels(a.shape[2], a.dtype)
     left, right = _padded(a, channels), _padded(b, channels)
     out = a.new_empty(a.shape[0], (l_out + 1) ** 2, channels)
     kernels(a.dtype).sphere_product(

@@ -39,6 +39,54 @@ class Convolution(ctypes.Structure):
 
 
 POINTER, INT64, INT32 = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
+
+
+class MixingWeights(ctypes.Structure):
+    """``tesseral_mixing`` of csrc/kernels.h."""
+
+    _fields_ = [
+        *((name, POINTER) for name in ("enter", "second", "enter_t", "second_t")),
+        *((name, POINTER) for name in ("leave", "leave_t", "bias")),
+        *((name, INT32) for name in ("l_in", "l_out")),
+    ]
+
+
+class LayerWeights(ctypes.Structure):
+    """``tesseral_layer`` of csrc/kernels.h."""
+
+    _fields_ = [
+        *((name, POINTER) for name in ("coefficients", "message", "message_t", "skip", "skip_t")),
+        *((name, POINTER) for name in ("readout_linear", "readout_output", "readout_shift")),
+        *((name, POINTER) for name in ("readout_hidden", "readout_hidden_t")),
+        ("readout_constant", ctypes.c_double),
+        ("mixing", ctypes.POINTER(MixingWeights)),
+        *((name, INT32) for name in ("mixings", "l_in")),
+    ]
+
+
+class FacetWeights(ctypes.Structure):
+    """``tesseral_facet`` of csrc/kernels.h."""
+
+    _fields_ = [
+        ("layer", ctypes.POINTER(LayerWeights)),
+        *((name, POINTER) for name in ("embedding", "reference_energies", "energy_scale")),
+        *((name, INT32) for name in ("layers", "l_max", "l_edge")),
+        *((name, INT32) for name in ("channels", "grid_channels", "intervals")),
+        ("cutoff", ctypes.c_double),
+    ]
+
+
+class Graph(ctypes.Structure):
+    """``tesseral_graph`` of csrc/kernels.h."""
+
+    _fields_ = [
+        *((name, POINTER) for name in ("species", "vectors", "senders", "receivers")),
+        *((name, INT64) for name in ("atoms", "edges")),
+        ("threads", INT32),
+        *((name, POINTER) for name in ("energies", "forces", "virials")),
+    ]
+
+
 ARGUMENTS: dict[str, list[Any]] = {  # in the order of the struct
     "convolve": [ctypes.POINTER(Convolution)] + [POINTER],
     "convolve_backward": [ctypes.POINTER(Convolution)] + [POINTER] * 5,
@@ -49,13 +97,19 @@ ARGUMENTS: dict[str, list[Any]] = {  # in the order of the struct
     "degree_linear": [POINTER] * 2 + [INT64] + [INT32] * 4 + [POINTER],
     "degree_outer": [POINTER] * 2 + [INT64] + [INT32] * 4 + [POINTER],
     "sphere_product": [POINTER] * 2 + [INT64] + [INT32] * 5 + [POINTER],
+    "facet_workspace": [ctypes.POINTER(FacetWeights), INT64, INT64],
+    "facet": [ctypes.POINTER(FacetWeights), ctypes.POINTER(Graph), POINTER],
+    "near_edges": [POINTER] * 6 + [INT64, ctypes.c_double] + [POINTER] * 4,
 }
+RESULTS = {"facet_workspace": INT64, "near_edges": INT64}  # the others return nothing
 
 
 class Kernels(ctypes.Structure):
     """``tesseral_kernels`` of csrc/kernels.h: one function for each name."""
 
-    _fields_ = [(name, ctypes.CFUNCTYPE(None, *types)) for name, types in ARGUMENTS.items()]
+    _fields_ = [
+        (name, ctypes.CFUNCTYPE(RESULTS.get(name), *types)) for name, types in ARGUMENTS.items()
+    ]
 
 
 def library_path() -> Path:

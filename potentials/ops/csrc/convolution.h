@@ -123,10 +123,13 @@ template <class T, int L1, int L2, int L3> struct PathSums {
       pulled[C::m1[q]].add(t[q * W], B::at(g + C::m3[q] * channels));
     });
     B u[n1];
+    if (gx)
+      for (int m = 0; m < n1; m++) {
+        B row = B::at(gx + m * channels);
+        row.add(r, pulled[m]);
+        row.put(gx + m * channels);
+      }
     for (int m = 0; m < n1; m++) {
-      B row = B::at(gx + m * channels);
-      row.add(r, pulled[m]);
-      row.put(gx + m * channels);
       u[m] = B::at(x + m * channels);
       by_r.add(u[m], pulled[m]);
       u[m] = u[m].times(r);
@@ -147,10 +150,10 @@ template <class T, int L1, int L2, int L3> struct PathSums {
                        T* by_table, EdgeGradient<T>* edge, long channels) {
     long c = 0;
     for (; c + 2 * W <= channels; c += 2 * W)
-      backward_block<2>(t, scale, s, table + c, x + c, g + c, gx + c, by_table ? by_table + c : nullptr, edge,
+      backward_block<2>(t, scale, s, table + c, x + c, g + c, gx ? gx + c : nullptr, by_table ? by_table + c : nullptr, edge,
                         channels);
     for (; c < channels; c += W)
-      backward_block<1>(t, scale, s, table + c, x + c, g + c, gx + c, by_table ? by_table + c : nullptr, edge,
+      backward_block<1>(t, scale, s, table + c, x + c, g + c, gx ? gx + c : nullptr, by_table ? by_table + c : nullptr, edge,
                         channels);
   }
 
@@ -343,75 +346,70 @@ template <class T> struct Chunk {
   }
 };
 
-// Calls body(chunk, edges, count) for all edges of the receivers of each thread, in order, and
-// before that zero(first, last) for the range of those receivers.
-template <class T, class Zero, class Body>
-void for_receivers(const Plan<T>& plan, bool second, const T* by_harmonics, Zero zero, Body body) {
-  const tesseral_convolution& c = plan.c;
-  parallel(c.threads, [&](int thread, int threads) {
-    auto start = [&](int t) {  // the first edge of a thread, at the start of a receiver
-      if (t == threads) return c.edges;
-      int64_t e = c.edges * t / threads;
-      while (e > 0 && e < c.edges && c.receivers[e] == c.receivers[e - 1]) e++;
-      return e;
-    };
-    const int64_t begin = start(thread), end = start(thread + 1);
-    auto atom = [&](int64_t e, int t) { return t == 0 ? 0 : e < c.edges ? c.receivers[e] : c.atoms; };
-    zero(atom(begin, thread), thread + 1 == threads ? c.atoms : atom(end, thread + 1));
-    Chunk<T> chunk(plan, second);
-    int64_t edges[width<T>];
-    for (int64_t e = begin; e < end; e += width<T>) {
-      const int count = int(std::min<int64_t>(width<T>, end - e));
-      for (int lane = 0; lane < count; lane++) edges[lane] = e + lane;
-      chunk.fill(edges, count, by_harmonics);
-      body(chunk, edges, count);
-    }
-  });
+// Calls body(chunk, edges, count) for a thread's edges, chunk by chunk; `order` renumbers them.
+template <class T, class Body>
+void for_chunks(Chunk<T>& chunk, const int64_t* order, int64_t begin, int64_t end, const T* by_harmonics, Body body) {
+  int64_t edges[width<T>];
+  for (int64_t e = begin; e < end; e += width<T>) {
+    const int count = int(std::min<int64_t>(width<T>, end - e));
+    for (int lane = 0; lane < count; lane++) edges[lane] = order ? order[e + lane] : e + lane;
+    chunk.fill(edges, count, by_harmonics);
+    body(edges, count);
+  }
 }
 
-// The same for the edges that leave each sender; body also gets the thread's number.
-template <class T, class Zero, class Body>
-void for_senders(const Plan<T>& plan, bool second, const T* by_harmonics, Zero zero, Body body) {
-  const tesseral_convolution& c = plan.c;
-  std::vector<int64_t> first(c.atoms + 1, 0), order(c.edges);
-  for (int64_t e = 0; e < c.edges; e++) first[c.senders[e] + 1]++;
-  for (int64_t j = 0; j < c.atoms; j++) first[j + 1] += first[j];
-  std::vector<int64_t> next(first.begin(), first.end() - 1);
-  for (int64_t e = 0; e < c.edges; e++) order[next[c.senders[e]]++] = e;
-  parallel(c.threads, [&](int thread, int threads) {
-    auto start = [&](int t) {  // the first sender of a thread
-      if (t == threads) return c.atoms;
-      return int64_t(std::lower_bound(first.begin(), first.end() - 1, c.edges * t / threads) - first.begin());
-    };
-    const int64_t begin = thread == 0 ? 0 : start(thread), end = start(thread + 1);
-    zero(begin, end);
-    Chunk<T> chunk(plan, second);
-    for (int64_t e = first[begin]; e < first[end]; e += width<T>) {
-      const int count = int(std::min<int64_t>(width<T>, first[end] - e));
-      chunk.fill(&order[e], count, by_harmonics);
-      body(chunk, &order[e], count, thread);
-    }
-  });
-}
+// Edges grouped by one of their ends: those of atom i are order[first[i]] … order[first[i + 1] - 1].
+struct Groups {
+  std::vector<int64_t> first, order;
 
-template <class T> void convolve(const tesseral_convolution* convolution, void* out_) {
-  const Plan<T> plan(*convolution);
+  Groups(const int64_t* ends, int64_t edges, int64_t atoms, bool sorted) : first(atoms + 1, 0) {
+    for (int64_t e = 0; e < edges; e++) first[ends[e] + 1]++;
+    for (int64_t j = 0; j < atoms; j++) first[j + 1] += first[j];
+    if (sorted) return;  // order stays empty: each edge in its place
+    order.resize(edges);
+    std::vector<int64_t> next(first.begin(), first.end() - 1);
+    for (int64_t e = 0; e < edges; e++) order[next[ends[e]]++] = e;
+  }
+
+  // The atoms [begin, end) of a thread, such that all threads have about as many edges.
+  std::pair<int64_t, int64_t> share(int thread, int threads) const {
+    auto start = [&](int t) {
+      if (t == 0) return int64_t(0);
+      if (t == threads) return int64_t(first.size()) - 1;
+      return int64_t(std::lower_bound(first.begin(), first.end() - 1, first.back() * t / threads) - first.begin());
+    };
+    return {start(thread), start(thread + 1)};
+  }
+};
+
+// Adds the convolution of edges [begin, end) to rows of receivers, the first of which is at `out`.
+template <class T>
+void convolve_edges(const Plan<T>& plan, Chunk<T>& chunk, int64_t begin, int64_t end, int64_t first_receiver, T* out) {
   const tesseral_convolution& c = plan.c;
-  const long channels = plan.channels, in = plan.m_in * channels, out = plan.m_out * channels;
+  const long channels = plan.channels, in = plan.m_in * channels, size = plan.m_out * channels;
   const T *x = static_cast<const T*>(c.features), *table = static_cast<const T*>(c.coefficients);
-  T* result = static_cast<T*>(out_);
-  for_receivers<T>(
-      plan, false, nullptr,
-      [&](int64_t a, int64_t b) { std::memset(result + a * out, 0, (b - a) * out * sizeof(T)); },
-      [&](const Chunk<T>& chunk, const int64_t* edge, int count) {
-        for (int lane = 0; lane < count; lane++) {
-          const T* own = x + c.senders[edge[lane]] * in;
-          T* row = result + c.receivers[edge[lane]] * out;
-          for (const auto& p : plan.paths)
-            p.run->forward(chunk.couplings.data() + p.coupling + lane, chunk.splines[lane], table + p.table,
-                           own + p.in, row + p.out, channels);
-        }
-      });
+  for_chunks<T>(chunk, nullptr, begin, end, nullptr, [&](const int64_t* edge, int count) {
+    for (int lane = 0; lane < count; lane++) {
+      const T* own = x + c.senders[edge[lane]] * in;
+      T* row = out + (c.receivers[edge[lane]] - first_receiver) * size;
+      for (const auto& p : plan.paths)
+        p.run->forward(chunk.couplings.data() + p.coupling + lane, chunk.splines[lane], table + p.table, own + p.in,
+                       row + p.out, channels);
+    }
+  });
+}
+
+template <class T> void convolve(const tesseral_convolution* convolution, void* out) {
+  const Plan<T> plan(*convolution);
+  const long size = plan.m_out * plan.channels;
+  const Groups receivers(convolution->receivers, convolution->edges, convolution->atoms, true);
+  parallel(convolution->threads, [&](int thread, int threads) {
+    const auto [begin, end] = receivers.share(thread, threads);
+    T* rows = static_cast<T*>(out) + begin * size;
+    std::memset(rows, 0, (end - begin) * size * sizeof(T));
+    Chunk<T> chunk(plan, false);
+    convolve_edges(plan, chunk, receivers.first[begin], receivers.first[end], begin, rows);
+  });
 }
 
 // Tables of coefficients that each thread sums for itself, and their sum.
@@ -433,7 +431,7 @@ template <class T> struct TableSums {
   }
 };
 
-// Runs path_body for each path of an edge and, unless they are null, stores the gradients of its
+// Runs path_body for each path of an edge and, unless they are null, adds the gradients of its
 // harmonics and radius.
 template <class T, class Body>
 TESSERAL_INLINE void collect(const Plan<T>& plan, int64_t edge, T* harmonics, double* radii, Body path_body) {
@@ -448,79 +446,106 @@ TESSERAL_INLINE void collect(const Plan<T>& plan, int64_t edge, T* harmonics, do
   for (int l2 = 0; l2 <= plan.c.l_edge; l2++) {
     for (int m = 0; m <= 2 * l2; m++) sums.harmonics[m] = Vector<T>{};
     for (; path != plan.paths.end() && path->run->l2 == l2; ++path) path_body(*path, &sums);
-    for (int m = 0; m <= 2 * l2; m++) row[l2 * l2 + m] = sum<T>(sums.harmonics[m]);
+    for (int m = 0; m <= 2 * l2; m++) row[l2 * l2 + m] += sum<T>(sums.harmonics[m]);
   }
-  radii[edge] = sum<T>(sums.radius);
+  radii[edge] += sum<T>(sums.radius);
 }
 
+// Adds the gradients of edges order[begin] … order[end - 1]; those of features, harmonics and radii,
+// and coefficients where they are not null.
 template <class T>
-void convolve_backward(const tesseral_convolution* convolution, const void* grad_, void* features,
-                       void* harmonics, double* radii, void* coefficients) {
-  const Plan<T> plan(*convolution);
+void pull_edges(const Plan<T>& plan, Chunk<T>& chunk, const Groups& senders, int64_t begin, int64_t end, const T* grad,
+                T* features, T* harmonics, double* radii, T* coefficients) {
   const tesseral_convolution& c = plan.c;
   const long channels = plan.channels, in = plan.m_in * channels, out = plan.m_out * channels;
   const T *x = static_cast<const T*>(c.features), *table = static_cast<const T*>(c.coefficients);
-  const T* grad = static_cast<const T*>(grad_);
-  T *gx = static_cast<T*>(features), *gy = static_cast<T*>(harmonics);
-  TableSums<T> tables(plan, coefficients != nullptr);
-  for_senders<T>(
-      plan, false, nullptr,
-      [&](int64_t a, int64_t b) { std::memset(gx + a * in, 0, (b - a) * in * sizeof(T)); },
-      [&](const Chunk<T>& chunk, const int64_t* edge, int count, int thread) {
-        T* by_table = tables.of(thread);
-        for (int lane = 0; lane < count; lane++) {
-          const int64_t e = edge[lane], j = c.senders[e], i = c.receivers[e];
-          collect<T>(plan, e, gy, radii, [&](const Path<T>& p, EdgeGradient<T>* sums) {
-            p.run->backward(chunk.couplings.data() + p.coupling + lane, p.scale, chunk.splines[lane], table + p.table,
-                            x + j * in + p.in, grad + i * out + p.out, gx + j * in + p.in,
-                            by_table ? by_table + p.table : nullptr, sums, channels);
-          });
-        }
+  for_chunks<T>(chunk, senders.order.data(), begin, end, nullptr, [&](const int64_t* edge, int count) {
+    for (int lane = 0; lane < count; lane++) {
+      const int64_t e = edge[lane], j = c.senders[e], i = c.receivers[e];
+      collect<T>(plan, e, harmonics, radii, [&](const Path<T>& p, EdgeGradient<T>* sums) {
+        p.run->backward(chunk.couplings.data() + p.coupling + lane, p.scale, chunk.splines[lane], table + p.table,
+                        x + j * in + p.in, grad + i * out + p.out, features ? features + j * in + p.in : nullptr,
+                        coefficients ? coefficients + p.table : nullptr, sums, channels);
       });
+    }
+  });
+}
+
+template <class T> void clear(const Plan<T>& plan, T* harmonics, double* radii) {
+  if (!harmonics) return;
+  std::memset(harmonics, 0, plan.c.edges * plan.m_edge * sizeof(T));
+  std::memset(radii, 0, plan.c.edges * sizeof(double));
+}
+
+template <class T>
+void convolve_backward(const tesseral_convolution* convolution, const void* grad, void* features_, void* harmonics_,
+                       double* radii, void* coefficients) {
+  const Plan<T> plan(*convolution);
+  const tesseral_convolution& c = plan.c;
+  const long in = plan.m_in * plan.channels;
+  T *features = static_cast<T*>(features_), *harmonics = static_cast<T*>(harmonics_);
+  TableSums<T> tables(plan, coefficients != nullptr);
+  clear(plan, harmonics, radii);
+  const Groups senders(c.senders, c.edges, c.atoms, false);
+  parallel(c.threads, [&](int thread, int threads) {
+    const auto [begin, end] = senders.share(thread, threads);
+    std::memset(features + begin * in, 0, (end - begin) * in * sizeof(T));
+    Chunk<T> chunk(plan, false);
+    pull_edges(plan, chunk, senders, senders.first[begin], senders.first[end], static_cast<const T*>(grad), features,
+               harmonics, radii, tables.of(thread));
+  });
   tables.add_up(plan, static_cast<T*>(coefficients));
 }
 
 template <class T>
 void convolve_twice(const tesseral_convolution* convolution, const void* grad_, const void* by_features,
                     const void* by_harmonics, const double* by_radii, const void* by_coefficients, void* out_,
-                    void* features, void* harmonics, double* radii, void* coefficients) {
+                    void* features_, void* harmonics_, double* radii, void* coefficients) {
   const Plan<T> plan(*convolution);
   const tesseral_convolution& c = plan.c;
   const long channels = plan.channels, in = plan.m_in * channels, out = plan.m_out * channels;
   const T *x = static_cast<const T*>(c.features), *table = static_cast<const T*>(c.coefficients);
   const T *grad = static_cast<const T*>(grad_), *by_x = static_cast<const T*>(by_features);
   const T *by_y = static_cast<const T*>(by_harmonics), *by_table_in = static_cast<const T*>(by_coefficients);
-  T *result = static_cast<T*>(out_), *gx = static_cast<T*>(features), *gy = static_cast<T*>(harmonics);
+  T *result = static_cast<T*>(out_), *features = static_cast<T*>(features_), *harmonics = static_cast<T*>(harmonics_);
   auto path_input = [&](const Path<T>& p, int64_t e) {
     const long sender = c.senders[e] * in + p.in;
     return Twice<T>{x + sender, by_x + sender, table + p.table,
                     by_table_in ? by_table_in + p.table : nullptr, T(by_radii[e])};
   };
-  for_receivers<T>(
-      plan, true, by_y,
-      [&](int64_t a, int64_t b) { std::memset(result + a * out, 0, (b - a) * out * sizeof(T)); },
-      [&](const Chunk<T>& chunk, const int64_t* edge, int count) {
-        for (int lane = 0; lane < count; lane++)
-          for (const auto& p : plan.paths)
-            p.run->tangent(chunk.couplings.data() + p.coupling + lane, chunk.by_couplings.data() + p.coupling + lane,
-                           chunk.splines[lane], path_input(p, edge[lane]),
-                           result + c.receivers[edge[lane]] * out + p.out, channels);
-      });
+  const Groups receivers(c.receivers, c.edges, c.atoms, true), senders(c.senders, c.edges, c.atoms, false);
   TableSums<T> tables(plan, coefficients != nullptr);
-  for_senders<T>(
-      plan, true, by_y,
-      [&](int64_t a, int64_t b) { std::memset(gx + a * in, 0, (b - a) * in * sizeof(T)); },
-      [&](const Chunk<T>& chunk, const int64_t* edge, int count, int thread) {
-        T* by_table = tables.of(thread);
-        for (int lane = 0; lane < count; lane++) {
-          const int64_t e = edge[lane];
-          collect<T>(plan, e, gy, radii, [&](const Path<T>& p, EdgeGradient<T>* sums) {
-            p.run->twice(chunk.couplings.data() + p.coupling + lane, chunk.by_couplings.data() + p.coupling + lane,
-                         p.scale, chunk.splines[lane], path_input(p, e), grad + c.receivers[e] * out + p.out,
-                         gx + c.senders[e] * in + p.in, by_table ? by_table + p.table : nullptr, sums, channels);
-          });
-        }
-      });
+  clear(plan, harmonics, radii);
+  parallel(c.threads, [&](int thread, int threads) {
+    const auto [begin, end] = receivers.share(thread, threads);
+    std::memset(result + begin * out, 0, (end - begin) * out * sizeof(T));
+    Chunk<T> chunk(plan, true);
+    for_chunks<T>(chunk, nullptr, receivers.first[begin], receivers.first[end], by_y,
+                  [&](const int64_t* edge, int count) {
+      for (int lane = 0; lane < count; lane++)
+        for (const auto& p : plan.paths)
+          p.run->tangent(chunk.couplings.data() + p.coupling + lane, chunk.by_couplings.data() + p.coupling + lane,
+                         chunk.splines[lane], path_input(p, edge[lane]),
+                         result + c.receivers[edge[lane]] * out + p.out, channels);
+    });
+  });
+  parallel(c.threads, [&](int thread, int threads) {
+    const auto [begin, end] = senders.share(thread, threads);
+    std::memset(features + begin * in, 0, (end - begin) * in * sizeof(T));
+    Chunk<T> chunk(plan, true);
+    T* by_table = tables.of(thread);
+    for_chunks<T>(chunk, senders.order.data(), senders.first[begin], senders.first[end], by_y,
+                  [&](const int64_t* edge, int count) {
+      for (int lane = 0; lane < count; lane++) {
+        const int64_t e = edge[lane];
+        collect<T>(plan, e, harmonics, radii, [&](const Path<T>& p, EdgeGradient<T>* sums) {
+          p.run->twice(chunk.couplings.data() + p.coupling + lane, chunk.by_couplings.data() + p.coupling + lane,
+                       p.scale, chunk.splines[lane], path_input(p, e), grad + c.receivers[e] * out + p.out,
+                       features + c.senders[e] * in + p.in, by_table ? by_table + p.table : nullptr, sums, channels);
+        });
+      }
+    });
+  });
   tables.add_up(plan, static_cast<T*>(coefficients));
 }
 

@@ -193,5 +193,30 @@ void harmonics_twice(const double* vectors, int64_t edges, int32_t l_max, int32_
   });
 }
 
+inline int64_t near_edges(const double* positions, const double* cells, const int64_t* structure,
+                          const int64_t* senders, const int64_t* receivers, const double* shifts, int64_t edges,
+                          double cutoff, int64_t* near_senders, int64_t* near_receivers, double* vectors,
+                          int64_t* closest) {
+  int64_t n = 0;
+  double shortest = INFINITY;
+  *closest = -1;
+  for (int64_t e = 0; e < edges; e++) {
+    const int64_t j = senders[e], i = receivers[e];
+    const double* cell = cells + 9 * structure[i];
+    double v[3], squared = 0;
+    for (int a = 0; a < 3; a++) {
+      v[a] = positions[3 * i + a] - positions[3 * j + a];
+      for (int b = 0; b < 3; b++) v[a] += shifts[3 * e + b] * cell[3 * b + a];
+      squared += v[a] * v[a];
+    }
+    if (squared < shortest) shortest = squared, *closest = e;
+    if (squared >= cutoff * cutoff) continue;
+    for (int a = 0; a < 3; a++) vectors[3 * n + a] = v[a];
+    near_senders[n] = j;
+    near_receivers[n++] = i;
+  }
+  return n;
+}
+
 }  // namespace TESSERAL_ISA
 }  // namespace tesseral

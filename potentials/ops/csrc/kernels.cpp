@@ -2,6 +2,7 @@
 // TESSERAL_ISA (a name) and TESSERAL_TYPE (float or double) given on the command line.
 #include "convolution.h"
 #include "edges.h"
+#include "facet.h"
 #include "nodes.h"
 
 #define TESSERAL_JOIN_(a, b, c) a##b##_##c
@@ -16,4 +17,5 @@ const tesseral_kernels TESSERAL_JOIN(tesseral_, TESSERAL_ISA, TESSERAL_TYPE) = {
     convolve<Real>,           convolve_backward<Real>, convolve_twice<Real>,
     harmonics<Real>,          harmonics_backward<Real>, harmonics_twice<Real>,
     degree_linear<Real>,      degree_outer<Real>,      sphere_product<Real>,
+    facet_workspace<Real>,    facet<Real>,             near_edges,
 };

@@ -21,6 +21,49 @@ typedef struct {
   double cutoff;  // Å
 } tesseral_convolution;
 
+// A Facet potential. All weights are T, contiguous, with channel numbers padded by zeros to a
+// multiple of the vector width; `_t` are the same matrices transposed, for the way back.
+typedef struct {
+  const void *enter, *second;      // (l_in + 1, channels, grid_channels)
+  const void *enter_t, *second_t;
+  const void *leave, *leave_t;     // (l_out + 1, grid_channels, channels)
+  const void* bias;                // (species, grid_channels)
+  int32_t l_in, l_out;
+} tesseral_mixing;
+
+typedef struct {
+  const void* coefficients;            // (intervals, paths, channels)
+  const void *message, *message_t;     // (l_max + 1, channels, channels)
+  const void *skip, *skip_t;           // (l_in + 1, channels, channels)
+  const void *readout_linear, *readout_output, *readout_shift;  // (channels)
+  const void *readout_hidden, *readout_hidden_t;                // (channels, channels)
+  double readout_constant;
+  const tesseral_mixing* mixing;
+  int32_t mixings, l_in;
+} tesseral_layer;
+
+typedef struct {
+  const tesseral_layer* layer;
+  const void* embedding;             // (species, channels)
+  const double* reference_energies;  // (species) eV
+  const double* energy_scale;        // (species) eV
+  int32_t layers, l_max, l_edge, channels, grid_channels, intervals;
+  double cutoff;  // Å
+} tesseral_facet;
+
+// Atoms and edges, and the place for the results.
+typedef struct {
+  const int64_t* species;    // (atoms)
+  const double* vectors;     // (edges, 3) Å, sender to receiver
+  const int64_t* senders;    // (edges)
+  const int64_t* receivers;  // (edges), sorted
+  int64_t atoms, edges;
+  int32_t threads;
+  double* energies;  // (atoms) eV
+  double* forces;    // (atoms, 3) eV/Å
+  double* virials;   // (atoms, 3, 3) eV, of the edges that an atom receives
+} tesseral_graph;
+
 // Kernels for one instruction set and one T. Outputs need not be set before.
 typedef struct {
   // out: T (atoms, (l_out + 1)^2, channels)
@@ -54,6 +97,16 @@ typedef struct {
   // sphere, to degree l_out; channels padded.
   void (*sphere_product)(const void* a, const void* b, int64_t atoms, int32_t l_a, int32_t l_b,
                          int32_t l_out, int32_t channels, int32_t threads, void* out);
+  // Bytes of scratch memory that `facet` needs.
+  int64_t (*facet_workspace)(const tesseral_facet*, int64_t atoms, int64_t edges);
+  void (*facet)(const tesseral_facet*, const tesseral_graph*, void* workspace);
+  // Vectors of the edges that are shorter than the cutoff, and those edges, in order. Shifts are
+  // whole translations of the receiver by the rows of its structure's cell. Returns their number
+  // and, in `closest`, the index of the shortest edge of all (-1 if there is none).
+  int64_t (*near_edges)(const double* positions, const double* cells, const int64_t* structure,
+                        const int64_t* senders, const int64_t* receivers, const double* shifts,
+                        int64_t edges, double cutoff, int64_t* near_senders,
+                        int64_t* near_receivers, double* vectors, int64_t* closest);
 } tesseral_kernels;
 
 // Instruction sets from the least to the most; the table is null where the library or the

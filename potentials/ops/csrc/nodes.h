@@ -9,11 +9,15 @@
 namespace tesseral {
 namespace TESSERAL_ISA {
 
-// ROWS rows of x times a matrix, N vectors of columns at a time: everything in registers.
-template <class T, int ROWS, int N>
+// ROWS rows of x times a matrix, N vectors of columns at a time: everything in registers. The result
+// is stored, or added with ADD.
+template <class T, int ROWS, int N, bool ADD>
 TESSERAL_INLINE void linear_block(const T* const* x, T* const* out, const T* weight, long c_in, long c_out, long c) {
   constexpr int W = width<T>;
-  Vector<T> sums[ROWS][N] = {};
+  Vector<T> sums[ROWS][N];
+  unroll<ROWS>(TESSERAL_UNROLLED(r) {
+    unroll<N>(TESSERAL_UNROLLED(v) { sums[r][v] = ADD ? load(out[r] + c + v * W) : Vector<T>{}; });
+  });
   for (long k = 0; k < c_in; k++) {
     Vector<T> w[N];
     unroll<N>(TESSERAL_UNROLLED(v) { w[v] = load(weight + k * c_out + c + v * W); });
@@ -26,41 +30,47 @@ TESSERAL_INLINE void linear_block(const T* const* x, T* const* out, const T* wei
   });
 }
 
-template <class T, int ROWS>
+template <class T, int ROWS, bool ADD>
 void linear_rows(const T* const* x, T* const* out, const T* weight, long c_in, long c_out) {
   constexpr int W = width<T>;
   long c = 0;
-  for (; c + 2 * W <= c_out; c += 2 * W) linear_block<T, ROWS, 2>(x, out, weight, c_in, c_out, c);
-  for (; c < c_out; c += W) linear_block<T, ROWS, 1>(x, out, weight, c_in, c_out, c);
+  for (; c + 2 * W <= c_out; c += 2 * W) linear_block<T, ROWS, 2, ADD>(x, out, weight, c_in, c_out, c);
+  for (; c < c_out; c += W) linear_block<T, ROWS, 1, ADD>(x, out, weight, c_in, c_out, c);
+}
+
+// A matrix for each degree up to l_max, for some atoms with m_in and m_out components in the arrays.
+template <class T, bool ADD>
+void linear(const T* x, long m_in, long c_in, const T* weight, int l_max, int64_t atoms, T* out, long m_out,
+            long c_out) {
+  constexpr int rows = vector_bytes == 64 ? 8 : 4;  // registers allow no more
+  for (int l = 0; l <= l_max; l++) {
+    const T* w = weight + long(l) * c_in * c_out;
+    const T* from[rows];
+    T* to[rows];
+    int n = 0;
+    for (int64_t i = 0; i < atoms; i++)
+      for (long m = l * l; m < (l + 1) * (l + 1); m++) {
+        from[n] = x + (i * m_in + m) * c_in;
+        to[n] = out + (i * m_out + m) * c_out;
+        if (++n == rows) {
+          linear_rows<T, rows, ADD>(from, to, w, c_in, c_out);
+          n = 0;
+        }
+      }
+    for (int r = 0; r < n; r++) linear_rows<T, 1, ADD>(from + r, to + r, w, c_in, c_out);
+  }
 }
 
 template <class T>
-void degree_linear(const void* x_, const void* weight_, int64_t atoms, int32_t l_max, int32_t c_in, int32_t c_out,
-                   int32_t threads, void* out_) {
-  constexpr int rows = vector_bytes == 64 ? 8 : 4;  // registers allow no more
-  const T *x = static_cast<const T*>(x_), *weight = static_cast<const T*>(weight_);
-  T* out = static_cast<T*>(out_);
-  const long m_all = (l_max + 1) * (l_max + 1);
+void degree_linear(const void* x, const void* weight, int64_t atoms, int32_t l_max, int32_t c_in, int32_t c_out,
+                   int32_t threads, void* out) {
+  const long m = (l_max + 1) * (l_max + 1);
   parallel(threads, [&](int thread, int n_threads) {
     const auto [begin, end] = share(atoms, thread, n_threads);
     constexpr int64_t block = 64;  // atoms whose features stay in the cache from degree to degree
-    for (int64_t start = begin; start < end; start += block)
-      for (int l = 0; l <= l_max; l++) {
-        const T* w = weight + long(l) * c_in * c_out;
-        const T* from[rows];
-        T* to[rows];
-        int n = 0;
-        for (int64_t i = start; i < std::min(start + block, end); i++)
-          for (long m = l * l; m < (l + 1) * (l + 1); m++) {
-            from[n] = x + (i * m_all + m) * c_in;
-            to[n] = out + (i * m_all + m) * c_out;
-            if (++n == rows) {
-              linear_rows<T, rows>(from, to, w, c_in, c_out);
-              n = 0;
-            }
-          }
-        for (int r = 0; r < n; r++) linear_rows<T, 1>(from + r, to + r, w, c_in, c_out);
-      }
+    for (int64_t i = begin; i < end; i += block)
+      linear<T, false>(static_cast<const T*>(x) + i * m * c_in, m, c_in, static_cast<const T*>(weight), l_max,
+                       std::min(block, end - i), static_cast<T*>(out) + i * m * c_out, m, c_out);
   });
 }
 
@@ -152,21 +162,29 @@ template <class T> struct ProductFunctions {
 };
 
 template <class T>
-void sphere_product(const void* a_, const void* b_, int64_t atoms, int32_t l_a, int32_t l_b, int32_t l_out,
-                    int32_t channels, int32_t threads, void* out_) {
+void product(const T* a, int l_a, const T* b, int l_b, int64_t atoms, long channels, T* out, int l_out) {
 #define TESSERAL_PRODUCT(x, y, z) {x, y, z, ProductSums<T, x, y, z>::add},
   static const ProductFunctions<T> table[] = {TESSERAL_PATHS(TESSERAL_PRODUCT)};
-  const T *a = static_cast<const T*>(a_), *b = static_cast<const T*>(b_);
-  T* out = static_cast<T*>(out_);
+  const long m_a = (l_a + 1) * (l_a + 1), m_b = (l_b + 1) * (l_b + 1), m_out = (l_out + 1) * (l_out + 1);
+  std::memset(out, 0, atoms * m_out * channels * sizeof(T));
+  for (const auto& path : table) {
+    if (path.l1 > l_a || path.l2 > l_b || path.l3 > l_out) continue;
+    for (int64_t i = 0; i < atoms; i++)
+      path.add(a + (i * m_a + path.l1 * path.l1) * channels, b + (i * m_b + path.l2 * path.l2) * channels, channels,
+               out + (i * m_out + path.l3 * path.l3) * channels);
+  }
+}
+
+template <class T>
+void sphere_product(const void* a, const void* b, int64_t atoms, int32_t l_a, int32_t l_b, int32_t l_out,
+                    int32_t channels, int32_t threads, void* out) {
   const long m_a = (l_a + 1) * (l_a + 1), m_b = (l_b + 1) * (l_b + 1), m_out = (l_out + 1) * (l_out + 1);
   parallel(threads, [&](int thread, int n_threads) {
     const auto [begin, end] = share(atoms, thread, n_threads);
-    std::memset(out + begin * m_out * channels, 0, (end - begin) * m_out * channels * sizeof(T));
-    for (int64_t i = begin; i < end; i++)
-      for (const auto& path : table)
-        if (path.l1 <= l_a && path.l2 <= l_b && path.l3 <= l_out)
-          path.add(a + (i * m_a + path.l1 * path.l1) * channels, b + (i * m_b + path.l2 * path.l2) * channels,
-                   channels, out + (i * m_out + path.l3 * path.l3) * channels);
+    constexpr int64_t block = 8;  // atoms whose features stay in the nearest cache from path to path
+    for (int64_t i = begin; i < end; i += block)
+      product(static_cast<const T*>(a) + i * m_a * channels, l_a, static_cast<const T*>(b) + i * m_b * channels, l_b,
+              std::min(block, end - i), channels, static_cast<T*>(out) + i * m_out * channels, l_out);
   });
 }
 

@@ -39,7 +39,10 @@ template <class T> class Lines {
   }
   Lines(Lines&& other) noexcept : data_(other.data_) { other.data_ = nullptr; }
   Lines(const Lines&) = delete;
-  Lines& operator=(const Lines&) = delete;
+  Lines& operator=(Lines&& other) noexcept {
+    std::swap(data_, other.data_);
+    return *this;
+  }
   ~Lines() { std::free(data_); }
   T* data() { return data_; }
   const T* data() const { return data_; }
