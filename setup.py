@@ -20,6 +20,8 @@ SOURCES = Path("potentials", "ops", "csrc")
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-g0"]
 FLAGS += ["-fno-math-errno", "-fno-trapping-math"]
 WISHES = ["-fopenmp", "-mprefer-vector-width=512"]  # used where the compiler knows them
+# A call of memset for the few vectors of a sum costs more than the sum.
+WISHES += ["-fno-tree-loop-distribute-patterns"]
 AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2"]
 AVX512 = [*AVX2, *(f"-mavx512{part}" for part in ("f", "bw", "dq", "vl"))]
 X86 = platform.machine().lower() in ("x86_64", "amd64")

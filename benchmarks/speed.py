@@ -78,7 +78,7 @@ def flops_per_atom(info: dict[str, Any]) -> float | None:
     from tesseral.potentials.config import PotentialConfig
 
     config = PotentialConfig(**info["config"])
-    parts = counting.inference_flops(config, info["elements"], info["neighbors"])
+    parts = counting.inference_flops(config, info["neighbors"])
     return float(sum(parts.values()))
 
 

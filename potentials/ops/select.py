@@ -40,11 +40,11 @@ def select_ops(potential: nn.Module, mode: str = "auto") -> nn.Module:
 
 def _obstacle(potential: nn.Module) -> str | None:
     """Why the kernels cannot serve this potential, or None."""
-    parameter = next(potential.parameters())
-    if parameter.device.type != "cpu":
-        return f"the model is on {parameter.device}, and the compiled kernels are for CPUs"
-    if parameter.dtype not in (torch.float32, torch.float64):
-        return f"the model is in {parameter.dtype}"
+    for parameter in potential.parameters():
+        if parameter.device.type != "cpu":
+            return f"the model is on {parameter.device}, and the compiled kernels are for CPUs"
+        if parameter.dtype not in (torch.float32, torch.float64):
+            return f"the model is in {parameter.dtype}"
     for module in potential.modules():
         degree = max((max(path) for path in getattr(module, "paths", [])), default=0)
         if degree > L_MAX:

@@ -65,8 +65,8 @@ def assert_same(out: dict[str, Tensor], expected: dict[str, Tensor], tolerance: 
 
 
 def eager(model: Path, graph: AtomicGraph, dtype: str) -> dict[str, Tensor]:
-    """What the model itself says."""
-    potential, _ = load_model(model, dtype=dtype)
+    """What the model itself says, in plain PyTorch, of which the export is made."""
+    potential, _ = load_model(model, dtype=dtype, ops="reference")
     prediction = predict(potential, graph)
     return {**prediction._asdict(), "stress": stress_from_virial(prediction.virial, graph.cell)}
 

@@ -451,15 +451,15 @@ TESSERAL_INLINE void collect(const Plan<T>& plan, int64_t edge, T* harmonics, do
   radii[edge] += sum<T>(sums.radius);
 }
 
-// Adds the gradients of edges order[begin] … order[end - 1]; those of features, harmonics and radii,
-// and coefficients where they are not null.
+// Adds the gradients of edges order[begin] … order[end - 1], or begin … end - 1 without an order;
+// those of features, of harmonics and radii, and of coefficients where they are not null.
 template <class T>
-void pull_edges(const Plan<T>& plan, Chunk<T>& chunk, const Groups& senders, int64_t begin, int64_t end, const T* grad,
+void pull_edges(const Plan<T>& plan, Chunk<T>& chunk, const int64_t* order, int64_t begin, int64_t end, const T* grad,
                 T* features, T* harmonics, double* radii, T* coefficients) {
   const tesseral_convolution& c = plan.c;
   const long channels = plan.channels, in = plan.m_in * channels, out = plan.m_out * channels;
   const T *x = static_cast<const T*>(c.features), *table = static_cast<const T*>(c.coefficients);
-  for_chunks<T>(chunk, senders.order.data(), begin, end, nullptr, [&](const int64_t* edge, int count) {
+  for_chunks<T>(chunk, order, begin, end, nullptr, [&](const int64_t* edge, int count) {
     for (int lane = 0; lane < count; lane++) {
       const int64_t e = edge[lane], j = c.senders[e], i = c.receivers[e];
       collect<T>(plan, e, harmonics, radii, [&](const Path<T>& p, EdgeGradient<T>* sums) {
@@ -491,7 +491,7 @@ void convolve_backward(const tesseral_convolution* convolution, const void* grad
     const auto [begin, end] = senders.share(thread, threads);
     std::memset(features + begin * in, 0, (end - begin) * in * sizeof(T));
     Chunk<T> chunk(plan, false);
-    pull_edges(plan, chunk, senders, senders.first[begin], senders.first[end], static_cast<const T*>(grad), features,
+    pull_edges(plan, chunk, senders.order.data(), senders.first[begin], senders.first[end], static_cast<const T*>(grad), features,
                harmonics, radii, tables.of(thread));
   });
   tables.add_up(plan, static_cast<T*>(coefficients));

@@ -116,7 +116,7 @@ template <int L> struct EdgeHarmonics {
       const Directions<L> d(read(vectors, e, count));
       Lane g[M], by_radius = {};
       read(by_y, e, count, g);
-      for (int i = 0; i < count; i++) by_radius[i] = by_radii[e + i];
+      for (int i = 0; i < count; i++) by_radius[i] = d.radius[i] > 0 ? by_radii[e + i] : 0;
       Vector3 pulled = d.pull(g);
       const Lane along = dot(d.u, pulled);
       for (int a = 0; a < 3; a++) pulled.x[a] = (pulled.x[a] - d.u.x[a] * along) * d.inverse + by_radius * d.u.x[a];
@@ -135,7 +135,7 @@ template <int L> struct EdgeHarmonics {
       const Vector3 h = read(by_vectors, e, count);
       Lane g[M], by_radius = {}, moved[M];
       read(by_y, e, count, g);
-      for (int i = 0; i < count; i++) by_radius[i] = by_radii[e + i];
+      for (int i = 0; i < count; i++) by_radius[i] = d.radius[i] > 0 ? by_radii[e + i] : 0;
       const Lane along = dot(d.u, h);
       Vector3 p, bent = {};
       for (int a = 0; a < 3; a++) p.x[a] = h.x[a] - d.u.x[a] * along;

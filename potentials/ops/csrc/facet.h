@@ -45,8 +45,11 @@ template <class T> struct KeptLayer {
 template <class T> struct Kept {
   std::vector<KeptLayer<T>> layers;
   T *by_features, *by_messages, *by_next;  // gradients, (atoms, components, channels)
-  T *harmonics, *by_harmonics;             // (edges, components)
-  double *radii, *by_radii, *gradient;     // (edges), (edges), (edges, 3)
+  // Of the edges, sorted by receiver on the way forwards, by sender on the way back: all that is
+  // then read or written of them lies in a row.
+  T *harmonics, *by_harmonics;                    // (edges, components)
+  double *radii, *by_radii, *vectors, *gradient;  // (edges), (edges), (edges, 3), (edges, 3)
+  int64_t *senders, *receivers;                   // (edges), by sender
 
   Kept(const tesseral_facet& f, int64_t atoms, int64_t edges, Arena& arena) {
     const long all = components(f.l_max);
@@ -69,7 +72,10 @@ template <class T> struct Kept {
     by_harmonics = arena.take<T>(edges * components(f.l_edge));
     radii = arena.take<double>(edges);
     by_radii = arena.take<double>(edges);
+    vectors = arena.take<double>(edges * 3);
     gradient = arena.take<double>(edges * 3);
+    senders = arena.take<int64_t>(edges);
+    receivers = arena.take<int64_t>(edges);
   }
 };
 
@@ -171,7 +177,8 @@ template <class T> struct FacetRun {
   void backward(int n, const T* by_next, T* by_features) {
     const tesseral_layer& layer = f.layer[n];
     const KeptLayer<T>& own = kept.layers[n];
-    const tesseral_convolution c = convolution(n);
+    tesseral_convolution c = convolution(n);
+    c.senders = kept.senders, c.receivers = kept.receivers;
     const Plan<T> plan(c);
     const long m_in = components(layer.l_in);
     parallel(g.threads, [&](int thread, int threads) {
@@ -218,7 +225,7 @@ template <class T> struct FacetRun {
     parallel(g.threads, [&](int thread, int threads) {
       const auto [begin, end] = senders.share(thread, threads);
       Chunk<T> chunk(plan, false);
-      pull_edges<T>(plan, chunk, senders, senders.first[begin], senders.first[end], kept.by_messages, by_features,
+      pull_edges<T>(plan, chunk, nullptr, senders.first[begin], senders.first[end], kept.by_messages, by_features,
                     kept.by_harmonics, kept.by_radii, nullptr);
     });
   }
@@ -226,8 +233,6 @@ template <class T> struct FacetRun {
   void run() {
     const int last = f.layers - 1;
     harmonics<T>(g.vectors, g.edges, f.l_edge, g.threads, kept.harmonics, kept.radii);
-    std::memset(kept.by_harmonics, 0, g.edges * components(f.l_edge) * sizeof(T));
-    std::memset(kept.by_radii, 0, g.edges * sizeof(double));
     for (int64_t i = 0; i < g.atoms; i++) {
       g.energies[i] = f.reference_energies[species[i]];
       std::memcpy(kept.layers[0].features + i * channels, static_cast<const T*>(f.embedding) + species[i] * channels,
@@ -235,34 +240,46 @@ template <class T> struct FacetRun {
     }
     // The last layer's features are read out at once; the place of a gradient holds them meanwhile.
     for (int n = 0; n <= last; n++) forward(n, n < last ? kept.layers[n + 1].features : kept.by_next);
+    turn_round();
     T *by_next = nullptr, *by_features = kept.by_features, *other = kept.by_next;
     for (int n = last; n >= 0; n--) {
       backward(n, by_next, n > 0 ? by_features : nullptr);
       by_next = by_features;
       std::swap(by_features, other);
     }
-    harmonics_backward<T>(g.vectors, g.edges, f.l_edge, g.threads, kept.by_harmonics, kept.by_radii, kept.gradient);
+    harmonics_backward<T>(kept.vectors, g.edges, f.l_edge, g.threads, kept.by_harmonics, kept.by_radii, kept.gradient);
     sum_gradient();
   }
 
-  // An edge pulls its sender by its gradient and its receiver by the opposite; an atom's virial is
-  // that of the edges it receives.
-  void sum_gradient() const {
+  // The edges once more, sorted by sender, and nothing yet in their gradients.
+  void turn_round() {
     parallel(g.threads, [&](int thread, int threads) {
-      const auto [begin, end] = share(g.atoms, thread, threads);
-      for (int64_t i = begin; i < end; i++) {
-        double force[3] = {}, virial[9] = {};
-        for (int64_t k = senders.first[i]; k < senders.first[i + 1]; k++)
-          for (int a = 0; a < 3; a++) force[a] += kept.gradient[senders.order[k] * 3 + a];
-        for (int64_t e = receivers.first[i]; e < receivers.first[i + 1]; e++)
-          for (int a = 0; a < 3; a++) {
-            force[a] -= kept.gradient[e * 3 + a];
-            for (int b = 0; b < 3; b++) virial[a * 3 + b] -= g.vectors[e * 3 + a] * kept.gradient[e * 3 + b];
-          }
-        for (int a = 0; a < 3; a++) g.forces[i * 3 + a] = force[a];
-        for (int a = 0; a < 9; a++) g.virials[i * 9 + a] = virial[a];
+      const auto [begin, end] = share(g.edges, thread, threads);
+      for (int64_t k = begin; k < end; k++) {
+        const int64_t e = senders.order[k];
+        kept.senders[k] = g.senders[e];
+        kept.receivers[k] = g.receivers[e];
+        for (int a = 0; a < 3; a++) kept.vectors[k * 3 + a] = g.vectors[e * 3 + a];
       }
     });
+    harmonics<T>(kept.vectors, g.edges, f.l_edge, g.threads, kept.harmonics, kept.radii);
+    std::memset(kept.by_harmonics, 0, g.edges * components(f.l_edge) * sizeof(T));
+    std::memset(kept.by_radii, 0, g.edges * sizeof(double));
+  }
+
+  // An edge pulls its sender by its gradient and its receiver by the opposite.
+  void sum_gradient() const {
+    std::memset(g.forces, 0, g.atoms * 3 * sizeof(double));
+    std::memset(g.virials, 0, g.atoms * 9 * sizeof(double));
+    for (int64_t k = 0; k < g.edges; k++) {
+      const int64_t j = kept.senders[k], i = kept.receivers[k];
+      const double *v = kept.vectors + k * 3, *d = kept.gradient + k * 3;
+      for (int a = 0; a < 3; a++) {
+        g.forces[j * 3 + a] += d[a];
+        g.forces[i * 3 + a] -= d[a];
+        for (int b = 0; b < 3; b++) g.virials[i * 9 + a * 3 + b] -= v[a] * d[b];
+      }
+    }
   }
 };
 

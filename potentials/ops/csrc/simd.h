@@ -36,6 +36,7 @@ template <class T> TESSERAL_INLINE Vector<T> load(const T* p) {
 template <class T> TESSERAL_INLINE void store(T* p, Vector<T> v) {
   *reinterpret_cast<typename VectorOf<T>::loose*>(p) = v;
 }
+
 // Sum of a vector's lanes: halves are added until one lane is left.
 template <class T, int BYTES> struct Halves {
   typedef T type __attribute__((vector_size(BYTES)));
