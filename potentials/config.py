@@ -19,6 +19,8 @@ class PotentialConfig:
         l_max: highest degree of the atoms' spherical-harmonic features.
         mixings: rounds of mixing on the sphere in each layer; each raises the body order.
         l_max_edge: highest degree of the edges' harmonics; l_max if not given.
+        l_max_message: highest degree of the features that a layer hands to the next one, l_max at
+            most; a low one makes the convolutions after the first cheaper.
         grid_channels: channels of the mixing on the sphere.
         grid_points: points of the Lebedev grid; the smallest exact one for ``product`` and 194
             for ``silu`` (rotation error below 0.5 meV/Å) if not given.
@@ -30,10 +32,11 @@ class PotentialConfig:
     architecture: str = "facet"
     cutoff: float = 5.0
     layers: int = 2
-    channels: int = 32
-    l_max: int = 2
+    channels: int = 16
+    l_max: int = 4
     mixings: int = 1
     l_max_edge: int | None = None
+    l_max_message: int = 2
     grid_channels: int = 32
     grid_points: int | None = None
     spline_intervals: int = 8
@@ -49,6 +52,8 @@ class PotentialConfig:
         for name in ("layers", "channels", "l_max", "mixings", "grid_channels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.l_max_message < 0:
+            raise ValueError(f"l_max_message is {self.l_max_message}; it must be 0 or more")
         if self.spline_intervals < 4:
             raise ValueError(f"spline_intervals is {self.spline_intervals}; use 4 or more")
         if self.activation not in ACTIVATIONS:
@@ -58,6 +63,11 @@ class PotentialConfig:
     def edge_degree(self) -> int:
         """``l_max_edge``, or ``l_max`` where it is not given."""
         return self.l_max if self.l_max_edge is None else self.l_max_edge
+
+    @property
+    def message_degree(self) -> int:
+        """``l_max_message``, or ``l_max`` where that is lower."""
+        return min(self.l_max_message, self.l_max)
 
     @property
     def points(self) -> int:

@@ -33,8 +33,8 @@ class FacetLayer(nn.Module):
     ) -> None:
         """Make the weights; the first layer reads scalars only, the last one keeps scalars only."""
         super().__init__()
-        l_in = 0 if first else config.l_max
-        l_out = 0 if last else config.l_max
+        l_in = 0 if first else config.message_degree
+        l_out = 0 if last else config.message_degree
         channels = config.channels
         self.convolution = SplineConvolution(
             l_in,

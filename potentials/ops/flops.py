@@ -23,8 +23,8 @@ def inference_flops(config: PotentialConfig, neighbors: float) -> dict[str, floa
     parts = {"convolutions": 0.0, "linear maps": 0.0, "sphere products": 0.0}
     channels, grid = config.channels, config.grid_channels
     for number in range(config.layers):
-        l_in = 0 if number == 0 else config.l_max
-        l_out = 0 if number == config.layers - 1 else config.l_max
+        l_in = 0 if number == 0 else config.message_degree
+        l_out = 0 if number == config.layers - 1 else config.message_degree
         pairs = terms = rows_in = rows_out = 0
         paths = convolution_paths(l_in, config.edge_degree, config.l_max)
         for l1, l2, l3 in paths:

@@ -68,7 +68,7 @@ def largest_deviation(values, expected):
 def small_facet(**options):
     """A potential with random readouts."""
     torch.manual_seed(1)
-    sizes = {"cutoff": CUTOFF, "channels": 8, "grid_channels": 12, **options}
+    sizes = {"cutoff": CUTOFF, "channels": 8, "grid_channels": 12, "l_max": 2, **options}
     potential = Facet(PotentialConfig(**sizes), (6, 14), reference_energies=[-1.0, 2.0])
     with torch.no_grad():  # a scale that differs, so that its place in the gradient is tested
         potential.scale.scale.copy_(torch.tensor([0.7, 1.3]))
@@ -233,7 +233,12 @@ def test_instruction_sets_agree(isa, dtype, monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize(
     "options",
-    [{}, {"l_max": 3, "layers": 1, "mixings": 2}, {"layers": 3, "channels": 17, "l_max_edge": 4}],
+    [
+        {},
+        {"l_max": 3, "layers": 1, "mixings": 2},
+        {"layers": 3, "channels": 17, "l_max_edge": 4},
+        {"l_max": 4, "l_max_message": 2},
+    ],
     ids=str,
 )
 def test_analytic_inference_equals_autograd(options, dtype, isa, monkeypatch):
@@ -260,7 +265,7 @@ def test_analytic_inference_sees_new_weights():
     with torch.no_grad():
         potential.readouts[0].linear.weight.add_(0.1)
     after = analytic.evaluate(potential, *arguments).energies
-    torch.testing.assert_close(after, energies_and_gradient(potential, arguments)[0])
+    assert largest_deviation([after], energies_and_gradient(potential, arguments)[:1]) < 1e-5
     assert not torch.allclose(before, after)
 
 

@@ -28,16 +28,16 @@ class Case:
     rotation: float
 
 
-def case(name, rotation=1e-11, **options):
-    return Case(
-        name, PotentialConfig(cutoff=CUTOFF, channels=8, grid_channels=12, **options), rotation
-    )
+def case(name, rotation=1e-11, l_max=2, **options):
+    sizes = {"cutoff": CUTOFF, "channels": 8, "grid_channels": 12, "l_max": l_max}
+    return Case(name, PotentialConfig(**sizes, **options), rotation)
 
 
 CASES = [
     case("product"),
     case("product-l3", l_max=3, layers=1),
     case("product-l1-edge2", l_max=1, l_max_edge=2),
+    case("product-l4-message2", l_max=4, l_max_message=2),
     case("three-layers-zbl", layers=3, zbl=True),
     case("silu-86", activation="silu", grid_points=86, rotation=0.03),
 ]
@@ -127,6 +127,7 @@ def test_rotation_error_against_grid_size():
             config = PotentialConfig(
                 cutoff=CUTOFF,
                 channels=8,
+                l_max=2,
                 grid_channels=12,
                 activation=activation,
                 grid_points=points,
