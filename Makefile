@@ -1,4 +1,4 @@
-# One command each, with nothing preinstalled but Python and a C/C++ compiler.
+# One command each, with nothing preinstalled but Python and a C++ compiler.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin

@@ -79,7 +79,7 @@ def flops_per_atom(info: dict[str, Any]) -> float | None:
 
     config = PotentialConfig(**info["config"])
     parts = counting.inference_flops(config, info["neighbors"])
-    return float(sum(parts.values()))
+    return float(parts["total"])
 
 
 def enough_memory(worker: Worker, rows: list[dict[str, Any]], n_atoms: int) -> bool:

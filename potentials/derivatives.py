@@ -11,7 +11,7 @@ from tesseral.data.graph import AtomicGraph, edge_vectors
 from tesseral.potentials.facet import Facet
 from tesseral.potentials.geometry import lengths_and_directions
 from tesseral.potentials.ops import analytic
-from tesseral.potentials.ops.fused import gradients_of
+from tesseral.potentials.ops.wanted import gradients_of
 
 
 class Potential(Protocol):

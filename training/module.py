@@ -14,7 +14,7 @@ from torch.optim import Adam, AdamW, Optimizer
 from tesseral.data.graph import Batch
 from tesseral.potentials.derivatives import predict
 from tesseral.potentials.facet import Facet
-from tesseral.potentials.ops.fused import gradients_of
+from tesseral.potentials.ops.wanted import gradients_of
 from tesseral.training.config import LossConfig, OptimizationConfig
 from tesseral.training.ema import WeightAverage
 from tesseral.training.loss import (

@@ -7,15 +7,15 @@ The same potential as ``facet.py`` with the product mixing, its gradient written
 from __future__ import annotations
 
 import threading
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tesseral.potentials.facet import Facet, FacetLayer
 from tesseral.potentials.mixing import DegreeLinear, SphereMixing
-from tesseral.potentials.ops.fused import padded_channels
+from tesseral.potentials.ops.layout import padded_channels
 from tesseral.potentials.ops.library import (
     FacetWeights,
     Graph,
@@ -34,13 +34,18 @@ class AtomicResults(NamedTuple):
     virials: Tensor  # (N, 3, 3)  eV, of the edges that an atom receives
 
 
+def mixings_of(layer: nn.Module) -> list[SphereMixing]:
+    """A layer's mixings, as what they are."""
+    return cast("list[SphereMixing]", list(cast("FacetLayer", layer).mixings))
+
+
 def applies(potential: object) -> bool:
     """Whether a potential can be evaluated this way: Facet, product mixing, compiled kernels."""
     return (
         isinstance(potential, Facet)
         and potential.harmonics.fused
         and potential.embedding.is_cpu
-        and all(mixing.product for layer in potential.layers for mixing in layer.mixings)
+        and all(mixing.product for layer in potential.layers for mixing in mixings_of(layer))
     )
 
 
@@ -136,6 +141,7 @@ def _pack(potential: Facet) -> tuple[FacetWeights, list[Any]]:
         return pointer(weight, *sizes), pointer(weight.transpose(1, 2), sizes[1], sizes[0])
 
     def mixing(module: SphereMixing) -> MixingWeights:
+        assert isinstance(module.second, DegreeLinear)  # product mixing
         (enter, enter_t), (second, second_t) = matrix(module.enter), matrix(module.second)
         leave, leave_t = matrix(module.leave)
         bias = pointer(module.bias, grid_channels)
@@ -146,7 +152,8 @@ def _pack(potential: Facet) -> tuple[FacetWeights, list[Any]]:
 
     def layer(module: FacetLayer, readout: Readout) -> LayerWeights:
         (message, message_t), (skip, skip_t) = matrix(module.message), matrix(module.skip)
-        mixings = (MixingWeights * len(module.mixings))(*(mixing(m) for m in module.mixings))
+        own = mixings_of(module)
+        mixings = (MixingWeights * len(own))(*(mixing(each) for each in own))
         keep.append(mixings)
         hidden = readout.hidden.weight
         return LayerWeights(
@@ -163,11 +170,13 @@ def _pack(potential: Facet) -> tuple[FacetWeights, list[Any]]:
             len(module.skip.sizes) - 1,
         )
 
-    first = potential.layers[0]
+    own_layers = cast("list[FacetLayer]", list(potential.layers))
+    readouts = cast("list[Readout]", list(potential.readouts))
+    first = own_layers[0]
     channels = padded_channels(potential.embedding.shape[2], dtype)
-    grid_channels = padded_channels(first.mixings[0].bias.shape[1], dtype)
+    grid_channels = padded_channels(mixings_of(first)[0].bias.shape[1], dtype)
     layers = (LayerWeights * len(potential.layers))(
-        *(layer(m, readout) for m, readout in zip(potential.layers, potential.readouts))
+        *(layer(module, readout) for module, readout in zip(own_layers, readouts))
     )
     keep.append(layers)
     struct = FacetWeights(

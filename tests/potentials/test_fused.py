@@ -9,10 +9,10 @@ import torch
 from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.facet import Facet
 from tesseral.potentials.mixing import SphereMixing
-from tesseral.potentials.ops import analytic, library, tables
-from tesseral.potentials.ops import fused as fused_operators
+from tesseral.potentials.ops import analytic, fused, fused_convolution, library, tables
 from tesseral.potentials.ops.convolution import SplineConvolution
 from tesseral.potentials.ops.select import select_ops
+from tesseral.potentials.ops.wanted import gradients_of
 from tesseral.potentials.sphere import EdgeHarmonics
 
 pytestmark = [
@@ -220,11 +220,12 @@ def test_second_gradients_are_those_of_finite_differences(name):
 @pytest.mark.parametrize("isa", library.instruction_sets())
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_instruction_sets_agree(isa, dtype, monkeypatch):
-    plain, fused = pair(lambda: small_facet(l_max=3), dtype)
+    plain, compiled = pair(lambda: small_facet(l_max=3), dtype)
     arguments = small_graph()
     expected = energies_and_gradient(plain, arguments)
-    monkeypatch.setattr(fused_operators, "kernels", partial(library.kernels, isa=isa))
-    deviation = largest_deviation(energies_and_gradient(fused, arguments), expected)
+    for module in (fused, fused_convolution):
+        monkeypatch.setattr(module, "kernels", partial(library.kernels, isa=isa))
+    deviation = largest_deviation(energies_and_gradient(compiled, arguments), expected)
     print(f"{isa}: largest relative deviation {deviation:.1e}")
     assert deviation < (1e-5 if dtype == torch.float32 else 1e-12)
 
@@ -303,13 +304,13 @@ def test_unwanted_gradients_are_left_out():
     species, vectors, senders, receivers = small_graph()
     vectors.requires_grad_(True)
     energy = potential(species, vectors, senders, receivers).sum()
-    with fused_operators.gradients_of("weights"):
+    with gradients_of("weights"):
         energy.backward(retain_graph=True)
     assert vectors.grad is None
     weight = potential.layers[0].convolution.coefficients
     wanted = weight.grad.clone()
     weight.grad = None
-    with fused_operators.gradients_of("geometry"):
+    with gradients_of("geometry"):
         energy.backward(retain_graph=True)
     assert weight.grad is None and vectors.grad is not None
     energy.backward()

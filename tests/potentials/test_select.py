@@ -1,0 +1,87 @@
+"""Choosing between compiled kernels and plain PyTorch, with and without a compiled library."""
+
+import warnings
+
+import pytest
+import torch
+
+from tesseral.potentials.config import PotentialConfig
+from tesseral.potentials.facet import Facet
+from tesseral.potentials.ops import library
+from tesseral.potentials.ops.flops import inference_flops
+from tesseral.potentials.ops.select import select_ops
+
+CACHED = (library._library, library.instruction_sets, library._warn_once)
+
+
+def potential(**options):
+    return Facet(PotentialConfig(channels=4, grid_channels=4, **options), (14,))
+
+
+def forms(model):
+    return {module.fused for module in model.modules() if hasattr(module, "fused")}
+
+
+@pytest.fixture
+def not_built(monkeypatch, tmp_path):
+    """An installation that found no compiler."""
+    monkeypatch.setattr(library, "library_path", lambda: tmp_path / "_kernels.so")
+    for function in CACHED:
+        function.cache_clear()
+    yield
+    monkeypatch.undo()
+    for function in CACHED:
+        function.cache_clear()
+
+
+def test_without_kernels_auto_says_once_what_is_lost(not_built):
+    with pytest.warns(UserWarning, match=r"without its compiled kernels .* C\+\+ compiler"):
+        model = select_ops(potential())
+    assert forms(model) == {False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        select_ops(potential())
+    arguments = torch.zeros(2, dtype=torch.int64), torch.ones(1, 3, dtype=torch.float64)
+    energies = model(*arguments, torch.tensor([0]), torch.tensor([1]))
+    assert torch.isfinite(energies).all()
+
+
+def test_without_kernels_fused_is_refused(not_built):
+    with pytest.raises(ValueError, match="compiled kernels are missing here"):
+        select_ops(potential(), "fused")
+
+
+def test_a_library_that_does_not_load_counts_as_none(not_built):
+    library.library_path().write_bytes(b"not a library")
+    assert not library.available()
+
+
+def test_an_unknown_choice_is_refused():
+    with pytest.raises(ValueError, match="ops is 'fast'; use one of auto, fused, reference"):
+        select_ops(potential(), "fast")
+
+
+@pytest.mark.skipif(not library.available(), reason="no compiled kernels")
+def test_choices():
+    model = potential()
+    assert forms(model) == {False}
+    assert forms(select_ops(model)) == {True}
+    assert forms(select_ops(model, "reference")) == {False}
+    assert forms(select_ops(model, "fused")) == {True}
+
+
+@pytest.mark.skipif(not library.available(), reason="no compiled kernels")
+def test_degrees_that_were_not_compiled_run_in_plain_pytorch():
+    model = potential(l_max=5)
+    assert forms(select_ops(model)) == {False}
+    with pytest.raises(ValueError, match="up to degree 5; the compiled kernels stop at 4"):
+        select_ops(model, "fused")
+
+
+def test_operations_grow_as_they_should():
+    small, large = (inference_flops(PotentialConfig(channels=c), 28) for c in (16, 32))
+    assert large["convolutions"] == pytest.approx(2 * small["convolutions"])
+    assert small["total"] == pytest.approx(sum(v for k, v in small.items() if k != "total"))
+    crowded = inference_flops(PotentialConfig(channels=16), 56)
+    assert crowded["convolutions"] == pytest.approx(2 * small["convolutions"])
+    assert crowded["linear maps"] == small["linear maps"]
