@@ -132,7 +132,8 @@ def card_from_json(text: str) -> ModelCard:
     try:
         _check_keys("card", content, [item.name for item in fields(ModelCard)])
         config = content.pop("config")
-        config.setdefault("l_max_message", config.get("l_max"))  # not in the first models
+        if isinstance(config, dict):  # the first models knew no such limit
+            config.setdefault("l_max_message", config.get("l_max"))
         _check_keys("config", config, [item.name for item in fields(PotentialConfig)])
         for name in ("elements", "reference_energies"):
             content[name] = tuple(content[name])

@@ -112,7 +112,7 @@ class OptimizationConfig:
     beta1: float = 0.9
     beta2: float = 0.999
     gradient_clip: float = 0.3
-    ema_decay: float = 0.99
+    ema_decay: float = 0.999
     dtype: Literal["float32", "float64"] = "float32"
 
     def __post_init__(self) -> None:
