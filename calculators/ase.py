@@ -26,6 +26,7 @@ from tesseral.deploy.modelfile import ModelCard, load_model
 from tesseral.potentials.derivatives import predict_edges, stress_from_virial
 from tesseral.potentials.facet import Facet
 from tesseral.potentials.geometry import NearEdges, near_edges
+from tesseral.potentials.ops.select import select_ops
 
 CLOSEST = 0.2  # Å; far inside any nucleus-nucleus distance that a simulation can mean
 THINNEST = 0.01  # Å; a periodic cell with a smaller extent has no volume
@@ -208,6 +209,8 @@ class TesseralCalculator(Calculator):
         self.__dict__.update(state)
         if device.type != "cuda" or torch.cuda.is_available():
             self.potential = self.potential.to(device)
+        if self.potential.harmonics.fused:  # where there may be no compiled kernels
+            select_ops(self.potential)
 
 
 def _check_geometry(atoms: Atoms) -> None:

@@ -230,9 +230,9 @@ def _card(path: Path, text: str) -> ModelCard:
 
 
 def _filled(card: ModelCard, tensors: Mapping[str, Tensor]) -> Facet:
-    """A potential with the given weights, in the card's dtype, on the CPU."""
+    """A potential with the given weights, in the card's dtype, on the CPU, in plain PyTorch."""
     with torch.random.fork_rng(devices=[]):  # loading must not disturb the caller's random numbers
-        potential = build_potential(card)
+        potential = build_potential(card, "reference")
     own = potential.state_dict()
     missing, foreign = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     if missing or foreign:

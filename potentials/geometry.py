@@ -52,8 +52,9 @@ def near_edges(graph: AtomicGraph, cutoff: float) -> NearEdges:
 
 def _compiled_near_edges(graph: AtomicGraph, cutoff: float) -> NearEdges:
     """The same in one pass over the edges."""
-    inputs = [graph.positions, graph.cell, graph.structure]
-    inputs = [t.contiguous() for t in (*inputs, graph.senders, graph.receivers, graph.shifts)]
+    atoms = graph.positions, graph.cell, graph.structure
+    listed = graph.senders, graph.receivers, graph.shifts
+    inputs = [tensor.contiguous() for tensor in (*atoms, *listed)]
     edges = graph.senders.shape[0]
     senders, receivers = torch.empty_like(graph.senders), torch.empty_like(graph.senders)
     vectors = graph.positions.new_empty(edges, 3)
