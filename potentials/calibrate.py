@@ -11,8 +11,8 @@ from tesseral.potentials.readout import Readout
 
 # Size of the features of degree l + 1 against those of degree l, as the linear maps see them. Fine
 # angular detail starts small and is learned slowly: on small sets, where a potential would learn
-# it by heart, forces of molten Mo get 5% better (docs/experiments.md).
-DAMPING = 0.6
+# it by heart, forces of Mo get 3% better (docs/experiments.md).
+DAMPING = 0.75
 
 
 def calibrate(potential: nn.Module, graph: AtomicGraph) -> None:
