@@ -18,10 +18,10 @@ DAMPING = 0.75
 def calibrate(potential: nn.Module, graph: AtomicGraph) -> None:
     """Fit the constants of a potential with random weights to a sample of its training data.
 
-    Every ``DegreeLinear`` is scaled so that its input has an RMS of ``DAMPING**l`` in degree l: sums
-    over neighbours are large for scalars, which add up, and small for higher degrees, which
-    cancel, and by how much depends on the data. The readouts are silenced, since large random energies would
-    hold up the first part of training.
+    Every ``DegreeLinear`` is scaled so that its input has an RMS of ``DAMPING**l`` in degree l:
+    sums over neighbours are large for scalars, which add up, and small for higher degrees, which
+    cancel, and by how much depends on the data. The readouts are silenced, since large random
+    energies would hold up the first part of training.
 
     Args:
         potential: an architecture of this package; changed in place.

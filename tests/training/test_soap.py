@@ -4,8 +4,9 @@ import copy
 
 import pytest
 import torch
-from tesseral.training.soap import Soap
 from torch import nn
+
+from tesseral.training.soap import Soap
 
 
 def quadratic(seed=0):
