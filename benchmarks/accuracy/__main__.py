@@ -1,0 +1,211 @@
+"""Train our potential and its peers on the same data, cores and time; test them alike.
+
+    python -m benchmarks.accuracy [Si Mo Li AcAc] [--minutes M] [--threads 1] [--only tesseral,MACE]
+        [--data FOLDER] [--output runs/accuracy] [--parallel 2] [-- OPTIONS OF train-potential fit]
+
+See docs/accuracy.md. Tables and figures go to the output folder. What is trained already is not
+trained again (--again does). Peers take part if they are installed: python -m benchmarks.peers
+install --only mace,nequip,sevenn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.accuracy.process import core_groups
+from benchmarks.accuracy.programs import Program
+from benchmarks.accuracy.programs.mace import Mace
+from benchmarks.accuracy.programs.nequip import Nequip
+from benchmarks.accuracy.programs.ours import Ours
+from benchmarks.accuracy.programs.sevennet import SevenNet
+from benchmarks.accuracy.recipes import Recipe, all_recipes
+from benchmarks.accuracy.results import (
+    Results,
+    find_results,
+    folder_of,
+    wanted,
+    write_result,
+)
+from benchmarks.accuracy.structures import Files, check_files, write_files
+from benchmarks.accuracy.summary import write_summary
+from benchmarks.accuracy.train import Setting, TrainingFailed, measure
+from benchmarks.machine import machine
+from benchmarks.peers.environments import Peers
+from benchmarks.sheets import console
+
+INSTALL = "python -m benchmarks.peers install --only mace,nequip,sevenn"
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options."""
+    arguments = list(arguments)
+    extra = arguments[arguments.index("--") + 1 :] if "--" in arguments else []
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.accuracy",
+        description=(__doc__ or "").splitlines()[0],
+        epilog="options of train-potential fit, for ours alone, follow --",
+    )
+    known = list(all_recipes())
+    parser.add_argument(
+        "sets", nargs="*", metavar="SET", help=f"of {', '.join(known)}; all if none"
+    )
+    parser.add_argument(
+        "--minutes", type=float, help="of training; those of the recipe if not given"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="of each training")
+    parser.add_argument("--parallel", type=int, default=1, help="trainings at the same time")
+    parser.add_argument("--only", type=lambda text: text.split(","), default=[], help="programs")
+    parser.add_argument(
+        "--data", type=Path, default=Path(os.environ.get("TESSERAL_DATA", "../shared/data"))
+    )
+    parser.add_argument("--envs", type=Path, default=Path("runs/peers"), help="of the peers")
+    parser.add_argument("--output", type=Path, default=Path("runs/accuracy"))
+    parser.add_argument("--again", action="store_true", help="train anew what is trained already")
+    options = parser.parse_args(arguments[: len(arguments) - len(extra) - bool(extra)])
+    options.extra = extra
+    unknown = [name for name in options.sets if name not in known]
+    if unknown:
+        parser.error(f"there is no set {unknown[0]}; there are {', '.join(known)}")
+    options.sets = options.sets or known
+    if options.minutes is not None and not options.minutes > 0:
+        parser.error(f"--minutes is {options.minutes}; it must be positive")
+    for name in ("threads", "parallel"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} is {getattr(options, name)}; it must be 1 or more")
+    return options
+
+
+def choose_programs(peers: Peers, only: Sequence[str], terminal: Console) -> list[Program]:
+    """Ours and the peers that are installed, or those asked for.
+
+    Raises:
+        ValueError: a name is unknown, or that of a peer that is not installed.
+    """
+    everyone: dict[str, tuple[Program, bool]] = {
+        "tesseral": (Ours(), True),
+        "MACE": (Mace(peers), peers.installed("mace")),
+        "NequIP": (Nequip(peers), peers.installed("nequip")),
+        "SevenNet": (SevenNet(peers), peers.installed("sevenn")),
+    }
+    for name in only:
+        if name not in everyone:
+            raise ValueError(f"there is no program {name}; there are {', '.join(everyone)}")
+        if not everyone[name][1]:
+            raise ValueError(f"{name} is not in {peers.folder}; run {INSTALL}")
+    missing = [name for name, (_, installed) in everyone.items() if not installed]
+    if missing and not only:
+        terminal.print(
+            f"without {', '.join(missing)}: not in {peers.folder}; run {INSTALL}", soft_wrap=True
+        )
+    return [
+        program
+        for name, (program, there) in everyone.items()
+        if there and name in (only or everyone)
+    ]
+
+
+def train_all(
+    missing: Sequence[tuple[Recipe, Setting, Program]],
+    files: dict[str, Files],
+    options: argparse.Namespace,
+    terminal: Console,
+) -> tuple[Results, list[str]]:
+    """Do the trainings, as many at a time as asked for; results and what failed."""
+    groups: queue.Queue[tuple[int, ...]] = queue.Queue()
+    for cores in core_groups(options.threads, options.parallel):
+        groups.put(cores)
+
+    def work(job: tuple[Recipe, Setting, Program]) -> dict[str, object] | str:
+        recipe, setting, program = job
+        name = f"{recipe.name} {program.name}"
+        cores = groups.get()
+
+        def show(text: str) -> None:
+            terminal.print(f"{name}: {text}", highlight=False, soft_wrap=True, markup=False)
+
+        show(f"trains for {setting.minutes:g} min")
+        try:
+            folder = folder_of(options.output, recipe, program.name)
+            result = measure(program, recipe, files[recipe.name], folder, setting, cores, show)
+            result["wanted"] = wanted(recipe, setting, program)
+            write_result(folder, result)
+        except (TrainingFailed, ValueError) as error:
+            show(f"failed: {error}")
+            return f"{name}: {str(error).splitlines()[0]}"
+        finally:
+            groups.put(cores)
+        show(f"done, {result['epochs']:.1f} epochs in {result['seconds']:.0f} s")
+        return result
+
+    results: Results = {}
+    failures = []
+    with ThreadPoolExecutor(options.parallel) as pool:
+        for (recipe, _, program), outcome in zip(missing, pool.map(work, missing), strict=True):
+            if isinstance(outcome, str):
+                failures.append(outcome)
+            else:
+                results[recipe.name, program.name] = outcome
+    return results, failures
+
+
+def run(options: argparse.Namespace, command: Sequence[str], terminal: Console) -> int:
+    """Train what is missing, then write the tables and figures.
+
+    Raises:
+        FileNotFoundError: the data are not there.
+        ValueError: something given cannot be done.
+    """
+    known = all_recipes()
+    recipes = []
+    for name in options.sets:
+        recipe = known[name]
+        check_files(recipe, options.data)
+        minutes = options.minutes or recipe.minutes
+        setting = Setting(minutes=minutes, threads=options.threads, extra=options.extra)
+        recipes.append((recipe, setting))
+    programs = choose_programs(Peers(options.envs, options.data), options.only, terminal)
+    facts = machine()
+    results, missing = find_results(options.output, recipes, programs, again=options.again)
+    for recipe, program in results:
+        folder = folder_of(options.output, known[recipe], program)
+        terminal.print(f"{recipe} {program}: trained already, see {folder}", soft_wrap=True)
+    files = {
+        recipe.name: write_files(recipe, options.data, options.output / recipe.name / "data")
+        for recipe, _ in recipes
+    }
+    new, failures = train_all(missing, files, options, terminal)
+    everything = {**results, **new}
+    ordered = {
+        (recipe.name, program.name): everything[recipe.name, program.name]
+        for recipe, _ in recipes
+        for program in programs
+        if (recipe.name, program.name) in everything
+    }
+    write_summary(ordered, known, options.output, facts, command, terminal)
+    for failure in failures:
+        terminal.print(f"failed: {failure}", style="bold", markup=False, soft_wrap=True)
+    return 1 if failures else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run; 0, or 1 where a training failed, or 2 where something given is wrong."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = parse(arguments)
+    terminal = console()
+    try:
+        return run(options, ["python", "-m", "benchmarks.accuracy", *arguments], terminal)
+    except (ValueError, FileNotFoundError) as error:
+        sys.stderr.write(f"benchmarks.accuracy: {error}\n")
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

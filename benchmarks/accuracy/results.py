@@ -1,0 +1,93 @@
+"""What is trained already, and what is still to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.accuracy.programs import Program
+from benchmarks.accuracy.recipes import Recipe
+from benchmarks.accuracy.train import Setting
+from benchmarks.sheets import save
+
+RESULT = "result.json"
+
+Results = dict[tuple[str, str], dict[str, Any]]  # by set and program
+
+
+def folder_of(output: Path, recipe: Recipe, program: str) -> Path:
+    """Where a program trains on a set."""
+    return output / recipe.name / program
+
+
+def write_result(folder: Path, result: Mapping[str, Any]) -> None:
+    """Keep a result; it is there as a whole or not at all."""
+    temporary = folder / "result.tmp"
+    save(temporary, result)
+    temporary.replace(folder / RESULT)
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """An earlier result."""
+    path = folder / RESULT
+    if not path.exists():
+        return None
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def wanted(recipe: Recipe, setting: Setting, program: Program) -> dict[str, Any]:
+    """What a result must have in common with a run that takes it over."""
+    ours = not program.counts_epochs
+    return {
+        "minutes": setting.minutes,
+        "threads": setting.threads,
+        "options": list(setting.extra) if ours else [],
+        "settings": _plain(recipe.fit if ours else recipe.peers.get(program.name, {})),
+        "validation": recipe.validation,
+        "seed": recipe.seed,
+    }
+
+
+def find_results(
+    output: Path,
+    recipes: Sequence[tuple[Recipe, Setting]],
+    programs: Sequence[Program],
+    *,
+    again: bool,
+) -> tuple[Results, list[tuple[Recipe, Setting, Program]]]:
+    """Results that are there, and the trainings to do.
+
+    Args:
+        output: folder of all results.
+        recipes: the sets asked for, with what holds for each.
+        programs: those asked for.
+        again: train everything anew.
+
+    Raises:
+        ValueError: an earlier result is one of another setting.
+    """
+    found: Results = {}
+    missing = []
+    for recipe, setting in recipes:
+        for program in programs:
+            folder = folder_of(output, recipe, program.name)
+            earlier = None if again else read_result(folder)
+            if earlier is None:
+                missing.append((recipe, setting, program))
+                continue
+            for name, value in wanted(recipe, setting, program).items():
+                if earlier["wanted"][name] != value:
+                    raise ValueError(
+                        f"{folder / RESULT} is of a training with {name} {earlier['wanted'][name]},"
+                        f" not {value}; add --again to train anew, or choose another --output"
+                    )
+            found[recipe.name, program.name] = earlier
+    return found, missing
+
+
+def _plain(value: Any) -> Any:
+    """As it comes back from JSON."""
+    return json.loads(json.dumps(value))
