@@ -13,21 +13,24 @@ from __future__ import annotations
 import argparse
 import os
 import queue
+import signal
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from benchmarks.accuracy.process import core_groups
+from benchmarks.accuracy.process import Place, places
 from benchmarks.accuracy.programs import Program
 from benchmarks.accuracy.programs.mace import Mace
 from benchmarks.accuracy.programs.nequip import Nequip
 from benchmarks.accuracy.programs.ours import Ours
 from benchmarks.accuracy.programs.sevennet import SevenNet
-from benchmarks.accuracy.recipes import Recipe, all_recipes
+from benchmarks.accuracy.recipes import all_recipes
 from benchmarks.accuracy.results import (
+    Job,
     Results,
     find_results,
     folder_of,
@@ -113,47 +116,68 @@ def choose_programs(peers: Peers, only: Sequence[str], terminal: Console) -> lis
 
 
 def train_all(
-    missing: Sequence[tuple[Recipe, Setting, Program]],
+    missing: Sequence[Job],
     files: dict[str, Files],
     options: argparse.Namespace,
     terminal: Console,
 ) -> tuple[Results, list[str]]:
     """Do the trainings, as many at a time as asked for; results and what failed."""
-    groups: queue.Queue[tuple[int, ...]] = queue.Queue()
-    for cores in core_groups(options.threads, options.parallel):
-        groups.put(cores)
+    free: queue.Queue[Place] = queue.Queue()
+    everywhere = places(options.threads, options.parallel)
+    for place in everywhere:
+        free.put(place)
 
-    def work(job: tuple[Recipe, Setting, Program]) -> dict[str, object] | str:
+    def work(job: Job) -> dict[str, Any] | str:
         recipe, setting, program = job
-        name = f"{recipe.name} {program.name}"
-        cores = groups.get()
-
-        def show(text: str) -> None:
-            terminal.print(f"{name}: {text}", highlight=False, soft_wrap=True, markup=False)
-
-        show(f"trains for {setting.minutes:g} min")
+        place = free.get()
         try:
-            folder = folder_of(options.output, recipe, program.name)
-            result = measure(program, recipe, files[recipe.name], folder, setting, cores, show)
-            result["wanted"] = wanted(recipe, setting, program)
-            write_result(folder, result)
+            return train_one(job, files[recipe.name], options.output, place, terminal)
         except (TrainingFailed, ValueError) as error:
-            show(f"failed: {error}")
-            return f"{name}: {str(error).splitlines()[0]}"
+            terminal.print(f"{recipe.name} {program.name}: {error}", markup=False, soft_wrap=True)
+            return f"{recipe.name} {program.name}: {str(error).splitlines()[0]}"
         finally:
-            groups.put(cores)
-        show(f"done, {result['epochs']:.1f} epochs in {result['seconds']:.0f} s")
-        return result
+            free.put(place)
 
     results: Results = {}
     failures = []
-    with ThreadPoolExecutor(options.parallel) as pool:
+    pool = ThreadPoolExecutor(options.parallel)
+    try:
         for (recipe, _, program), outcome in zip(missing, pool.map(work, missing), strict=True):
             if isinstance(outcome, str):
                 failures.append(outcome)
             else:
                 results[recipe.name, program.name] = outcome
+    except BaseException:  # Ctrl-C: the threads wait for their processes
+        pool.shutdown(wait=False, cancel_futures=True)
+        for place in everywhere:
+            place.close()
+        raise
+    pool.shutdown()
     return results, failures
+
+
+def train_one(
+    job: Job, files: Files, output: Path, place: Place, terminal: Console
+) -> dict[str, Any]:
+    """Do one training and keep its result.
+
+    Raises:
+        TrainingFailed: no model came out.
+    """
+    recipe, setting, program = job
+
+    def show(text: str) -> None:
+        terminal.print(
+            f"{recipe.name} {program.name}: {text}", highlight=False, soft_wrap=True, markup=False
+        )
+
+    show(f"{setting.minutes:g} min on {setting.threads} thread(s)")
+    folder = folder_of(output, recipe, program.name)
+    result = measure(program, recipe, files, folder, setting, place, show)
+    result["wanted"] = wanted(recipe, setting, program)
+    write_result(folder, result)
+    show(f"done, {result['epochs']:.1f} epochs in {result['seconds']:.0f} s")
+    return result
 
 
 def run(options: argparse.Namespace, command: Sequence[str], terminal: Console) -> int:
@@ -174,9 +198,9 @@ def run(options: argparse.Namespace, command: Sequence[str], terminal: Console) 
     programs = choose_programs(Peers(options.envs, options.data), options.only, terminal)
     facts = machine()
     results, missing = find_results(options.output, recipes, programs, again=options.again)
-    for recipe, program in results:
-        folder = folder_of(options.output, known[recipe], program)
-        terminal.print(f"{recipe} {program}: trained already, see {folder}", soft_wrap=True)
+    for one, program in results:
+        folder = folder_of(options.output, known[one], program)
+        terminal.print(f"{one} {program}: trained already, see {folder}", soft_wrap=True)
     files = {
         recipe.name: write_files(recipe, options.data, options.output / recipe.name / "data")
         for recipe, _ in recipes
@@ -200,11 +224,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parse(arguments)
     terminal = console()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         return run(options, ["python", "-m", "benchmarks.accuracy", *arguments], terminal)
     except (ValueError, FileNotFoundError) as error:
         sys.stderr.write(f"benchmarks.accuracy: {error}\n")
         return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("benchmarks.accuracy: stopped; the same command goes on from here\n")
+        return 130
 
 
 if __name__ == "__main__":

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 
 from benchmarks.accuracy.curves import Curve
-from benchmarks.plots import MARKERS, pyplot
+from benchmarks.plots import MARKERS
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
 
 
 def plot_curves(curves: Mapping[str, Curve], title: str, path: Path) -> None:
@@ -64,7 +70,7 @@ def plot_profile(
     _finish(figure, title, path)
 
 
-def _finish(figure: pyplot.Figure, title: str, path: Path) -> None:
+def _finish(figure: Figure, title: str, path: Path) -> None:
     """Write the image."""
     figure.suptitle(title)
     path.parent.mkdir(parents=True, exist_ok=True)

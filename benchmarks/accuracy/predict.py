@@ -51,7 +51,8 @@ def main() -> None:
     start = time.perf_counter()
     for file in files:
         path = Path(file)
-        np.savez(Path(folder) / f"{path.stem}.npz", **predict(calculator, path))
+        arrays: dict[str, Any] = predict(calculator, path)
+        np.savez(Path(folder) / f"{path.stem}.npz", **arrays)
     info = {"parameters": weights, "seconds": time.perf_counter() - start}
     (Path(folder) / "info.json").write_text(json.dumps(info))
 

@@ -14,6 +14,7 @@ from benchmarks.sheets import save
 
 RESULT = "result.json"
 
+Job = tuple[Recipe, Setting, Program]
 Results = dict[tuple[str, str], dict[str, Any]]  # by set and program
 
 
@@ -57,7 +58,7 @@ def find_results(
     programs: Sequence[Program],
     *,
     again: bool,
-) -> tuple[Results, list[tuple[Recipe, Setting, Program]]]:
+) -> tuple[Results, list[Job]]:
     """Results that are there, and the trainings to do.
 
     Args:
@@ -70,7 +71,7 @@ def find_results(
         ValueError: an earlier result is one of another setting.
     """
     found: Results = {}
-    missing = []
+    missing: list[Job] = []
     for recipe, setting in recipes:
         for program in programs:
             folder = folder_of(output, recipe, program.name)

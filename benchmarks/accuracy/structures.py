@@ -98,8 +98,8 @@ def write_files(recipe: Recipe, data: Path, folder: Path) -> Files:
 
 def read_frames(path: Path) -> list[Atoms]:
     """All structures of a file."""
-    frames: list[Atoms] = read(path, ":")
-    return frames
+    frames = read(path, ":")
+    return frames if isinstance(frames, list) else [frames]
 
 
 def write_frames(frames: list[Atoms], path: Path, stress: bool) -> Path:

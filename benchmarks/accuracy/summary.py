@@ -16,8 +16,8 @@ from benchmarks.sheets import Sheet, cell, report, save
 OURS = "tesseral"
 KINDS = ("mae", "rmse")
 LEGEND = (
-    "MAE / RMSE. First those trained here, all on the same structures, cores and time; below, figures "
-    "that others published, which took other hardware and mostly hours to days."
+    "MAE / RMSE. First those trained here, all on the same structures, cores and time; below, "
+    "figures that others published, which took other hardware and mostly hours to days."
 )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.accuracy.curves import Curve, as_json, epochs_that_fit
 from benchmarks.accuracy.errors import errors, profile
-from benchmarks.accuracy.process import Ended, read_stamped, run_stamped
+from benchmarks.accuracy.process import Ended, Place, read_stamped, run_stamped
 from benchmarks.accuracy.programs import LOG, Program, Task
 from benchmarks.accuracy.programs.ours import Ours
 from benchmarks.accuracy.recipes import Recipe
@@ -50,7 +50,7 @@ def measure(
     files: Files,
     folder: Path,
     setting: Setting,
-    cores: Sequence[int],
+    place: Place,
     show: Show,
 ) -> dict[str, Any]:
     """Train and test.
@@ -61,7 +61,7 @@ def measure(
         files: of the set.
         folder: of this training; what was in it is removed.
         setting: of the run.
-        cores: to stay on.
+        place: where to run.
         show: told what goes on.
 
     Returns:
@@ -72,9 +72,10 @@ def measure(
     """
     shutil.rmtree(folder, ignore_errors=True)
     seconds = 60 * setting.minutes
-    run = _Run(program, setting.threads, cores, show)
+    run = _Run(program, place, show)
     task = Task(recipe, files, folder.resolve(), 1, seconds, LATEST * seconds, setting.extra)
     if program.counts_epochs:
+        show(f"a trial of {TRIAL_EPOCHS} epochs")
         trial = task._replace(folder=task.folder / "trial", epochs=TRIAL_EPOCHS, limit=float("inf"))
         curve, _ = run.train(trial)
         task = task._replace(epochs=epochs_that_fit(curve, seconds))
@@ -114,8 +115,8 @@ def _of(folder: Path, structures: Path) -> Path:
 class _Run:
     """Runs the processes of one program."""
 
-    def __init__(self, program: Program, threads: int, cores: Sequence[int], show: Show) -> None:
-        self.program, self.threads, self.cores, self.show = program, threads, cores, show
+    def __init__(self, program: Program, place: Place, show: Show) -> None:
+        self.program, self.place, self.show = program, place, show
 
     def train(self, task: Task) -> tuple[Curve, Ended]:
         """Train to the end or the limit; returns the validations."""
@@ -124,25 +125,30 @@ class _Run:
         if isinstance(program, Ours):
             for number, words in enumerate(program.imports(task)):
                 self._run(words, task, f"import_{number}.txt")
-        shown = 0.0
-
-        def progress(seconds: float, line: str) -> None:
-            nonlocal shown
-            if seconds >= shown + SHOW_EVERY * task.seconds:
-                shown = seconds
-                self.show(f"{seconds / task.seconds:.0%} of the time")
-
-        ended = self._run(program.command(task), task, LOG, progress)
+        ended = self._run(program.command(task), task, LOG, self._progress(task.seconds))
         curve = program.curve(task.folder)
         if ended.stopped and curve:
-            words = program.rescue(task)
-            if words is not None:
-                self._run(words, task, "rescue.txt")
+            rescue = program.rescue(task)
+            if rescue is not None:
+                self._run(rescue, task, "rescue.txt")
         if not curve or not program.model(task.folder).exists():
             raise TrainingFailed(
                 f"{program.name} left no model on {task.recipe.name}:\n{end_of(task.folder / LOG)}"
             )
         return curve, ended
+
+    def _progress(self, budget: float) -> Callable[[float, str], None]:
+        """Tells now and then how much of the time is over."""
+        next_share = SHOW_EVERY
+
+        def progress(seconds: float, line: str) -> None:
+            nonlocal next_share
+            share = seconds / budget
+            if next_share <= share < 1.0:
+                next_share = share + SHOW_EVERY
+                self.show(f"{share:.0%} of the time")
+
+        return progress
 
     def predict(self, task: Task, files: Sequence[Path]) -> dict[str, Any]:
         """Let the model predict all files."""
@@ -150,7 +156,7 @@ class _Run:
         folder.mkdir(exist_ok=True)
         model = str(program.model(task.folder))
         words = [program.python, "-m", "benchmarks.accuracy.predict", program.calculator, model]
-        words += [str(self.threads), str(folder), *map(str, files)]
+        words += [str(self.place.threads), str(folder), *map(str, files)]
         self.show("testing")
         self._run(words, task, "predict.txt")
         info: dict[str, Any] = json.loads((folder / "info.json").read_text())
@@ -168,8 +174,7 @@ class _Run:
             words,
             task.folder,
             task.folder / log,
-            threads=self.threads,
-            cores=self.cores,
+            place=self.place,
             variables=KEEP_MEMORY,
             begins=self.program.begins if training else lambda line: True,
             limit=task.limit if training else float("inf"),

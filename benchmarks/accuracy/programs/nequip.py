@@ -40,7 +40,7 @@ class Nequip:
         terms = ["total_energy", "forces", *["stress"] * task.recipe.stress]
         kind = "EnergyForceStress" if task.recipe.stress else "EnergyForce"
         metrics = ["per_atom_energy_mae", "forces_mae", *["stress_mae"] * task.recipe.stress]
-        limit = {"seconds": int(task.limit)} if math.isfinite(task.limit) else None
+        limit = duration(task.limit) if math.isfinite(task.limit) else None
         settings = merge(
             settings,
             {
@@ -113,3 +113,10 @@ class Nequip:
 
     def rescue(self, task: Task) -> None:
         """Not needed: it stops by itself at the limit."""
+
+
+def duration(seconds: float) -> str:
+    """Days, hours, minutes and seconds as Lightning reads them."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours // 24:02}:{hours % 24:02}:{minutes:02}:{rest:02}"
