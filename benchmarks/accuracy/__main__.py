@@ -1,7 +1,8 @@
 """Train our potential and its peers on the same data, cores and time; test them alike.
 
-    python -m benchmarks.accuracy [Si Mo Li AcAc] [--minutes M] [--threads 1] [--only tesseral,MACE]
-        [--data FOLDER] [--output runs/accuracy] [--parallel 2] [-- OPTIONS OF train-potential fit]
+    python -m benchmarks.accuracy [Si Mo Li AcAc or RECIPE.yaml …] [--minutes M] [--threads 1]
+        [--only tesseral,MACE] [--data FOLDER] [--output runs/accuracy] [--parallel 2]
+        [-- OPTIONS OF train-potential fit]
 
 See docs/accuracy.md. Tables and figures go to the output folder. What is trained already is not
 trained again (--again does). Peers take part if they are installed: python -m benchmarks.peers
@@ -18,7 +19,6 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -28,12 +28,12 @@ from benchmarks.accuracy.programs.mace import Mace
 from benchmarks.accuracy.programs.nequip import Nequip
 from benchmarks.accuracy.programs.ours import Ours
 from benchmarks.accuracy.programs.sevennet import SevenNet
-from benchmarks.accuracy.recipes import all_recipes
+from benchmarks.accuracy.recipes import Recipe, all_recipes, read_recipe
 from benchmarks.accuracy.results import (
     Job,
-    Results,
     find_results,
     folder_of,
+    gather,
     wanted,
     write_result,
 )
@@ -74,9 +74,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--again", action="store_true", help="train anew what is trained already")
     options = parser.parse_args(arguments[: len(arguments) - len(extra) - bool(extra)])
     options.extra = extra
-    unknown = [name for name in options.sets if name not in known]
-    if unknown:
-        parser.error(f"there is no set {unknown[0]}; there are {', '.join(known)}")
     options.sets = options.sets or known
     if options.minutes is not None and not options.minutes > 0:
         parser.error(f"--minutes is {options.minutes}; it must be positive")
@@ -84,6 +81,25 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         if getattr(options, name) < 1:
             parser.error(f"--{name} is {getattr(options, name)}; it must be 1 or more")
     return options
+
+
+def choose_recipes(sets: Sequence[str]) -> list[Recipe]:
+    """The recipes of these names or files.
+
+    Raises:
+        ValueError: a name is unknown or used twice, or a file is no recipe.
+        FileNotFoundError: there is no such file.
+    """
+    known = all_recipes()
+    chosen: dict[str, Recipe] = {}
+    for name in sets:
+        if name not in known and not name.endswith(".yaml"):
+            raise ValueError(f"there is no set {name}; there are {', '.join(known)}")
+        recipe = known[name] if name in known else read_recipe(Path(name))
+        if recipe.name in chosen:
+            raise ValueError(f"{recipe.name} is asked for twice; leave out one of them")
+        chosen[recipe.name] = recipe
+    return list(chosen.values())
 
 
 def choose_programs(peers: Peers, only: Sequence[str], terminal: Console) -> list[Program]:
@@ -118,47 +134,48 @@ def choose_programs(peers: Peers, only: Sequence[str], terminal: Console) -> lis
 def train_all(
     missing: Sequence[Job],
     files: dict[str, Files],
+    facts: dict[str, str],
     options: argparse.Namespace,
     terminal: Console,
-) -> tuple[Results, list[str]]:
-    """Do the trainings, as many at a time as asked for; results and what failed."""
+) -> list[str]:
+    """Do the trainings, as many at a time as asked for; returns what failed."""
     free: queue.Queue[Place] = queue.Queue()
     everywhere = places(options.threads, options.parallel)
     for place in everywhere:
         free.put(place)
 
-    def work(job: Job) -> dict[str, Any] | str:
-        recipe, setting, program = job
+    def work(job: Job) -> str:
+        recipe, _, program = job
         place = free.get()
         try:
-            return train_one(job, files[recipe.name], options.output, place, terminal)
+            train_one(job, files[recipe.name], options.output, facts, place, terminal)
         except (TrainingFailed, ValueError) as error:
             terminal.print(f"{recipe.name} {program.name}: {error}", markup=False, soft_wrap=True)
             return f"{recipe.name} {program.name}: {str(error).splitlines()[0]}"
         finally:
             free.put(place)
+        return ""
 
-    results: Results = {}
-    failures = []
     pool = ThreadPoolExecutor(options.parallel)
     try:
-        for (recipe, _, program), outcome in zip(missing, pool.map(work, missing), strict=True):
-            if isinstance(outcome, str):
-                failures.append(outcome)
-            else:
-                results[recipe.name, program.name] = outcome
+        failures = [failure for failure in pool.map(work, missing) if failure]
     except BaseException:  # Ctrl-C: the threads wait for their processes
         pool.shutdown(wait=False, cancel_futures=True)
         for place in everywhere:
             place.close()
         raise
     pool.shutdown()
-    return results, failures
+    return failures
 
 
 def train_one(
-    job: Job, files: Files, output: Path, place: Place, terminal: Console
-) -> dict[str, Any]:
+    job: Job,
+    files: Files,
+    output: Path,
+    facts: dict[str, str],
+    place: Place,
+    terminal: Console,
+) -> None:
     """Do one training and keep its result.
 
     Raises:
@@ -171,13 +188,11 @@ def train_one(
             f"{recipe.name} {program.name}: {text}", highlight=False, soft_wrap=True, markup=False
         )
 
-    show(f"{setting.minutes:g} min on {setting.threads} thread(s)")
+    show(f"{setting.minutes:g} min on {setting.threads} thread{'s' * (setting.threads > 1)}")
     folder = folder_of(output, recipe, program.name)
     result = measure(program, recipe, files, folder, setting, place, show)
-    result["wanted"] = wanted(recipe, setting, program)
-    write_result(folder, result)
+    write_result(folder, {**result, "wanted": wanted(recipe, setting, program), "machine": facts})
     show(f"done, {result['epochs']:.1f} epochs in {result['seconds']:.0f} s")
-    return result
 
 
 def run(options: argparse.Namespace, command: Sequence[str], terminal: Console) -> int:
@@ -187,33 +202,27 @@ def run(options: argparse.Namespace, command: Sequence[str], terminal: Console) 
         FileNotFoundError: the data are not there.
         ValueError: something given cannot be done.
     """
-    known = all_recipes()
     recipes = []
-    for name in options.sets:
-        recipe = known[name]
+    for recipe in choose_recipes(options.sets):
         check_files(recipe, options.data)
         minutes = options.minutes or recipe.minutes
         setting = Setting(minutes=minutes, threads=options.threads, extra=options.extra)
         recipes.append((recipe, setting))
     programs = choose_programs(Peers(options.envs, options.data), options.only, terminal)
-    facts = machine()
-    results, missing = find_results(options.output, recipes, programs, again=options.again)
-    for one, program in results:
-        folder = folder_of(options.output, known[one], program)
-        terminal.print(f"{one} {program}: trained already, see {folder}", soft_wrap=True)
+    done, missing = find_results(options.output, recipes, programs, again=options.again)
+    for recipe, _, program in done:
+        folder = folder_of(options.output, recipe, program.name)
+        terminal.print(
+            f"{recipe.name} {program.name}: trained already, see {folder}; --again trains anew",
+            soft_wrap=True,
+        )
     files = {
         recipe.name: write_files(recipe, options.data, options.output / recipe.name / "data")
-        for recipe, _ in recipes
+        for recipe in {recipe.name: recipe for recipe, _, _ in missing}.values()
     }
-    new, failures = train_all(missing, files, options, terminal)
-    everything = {**results, **new}
-    ordered = {
-        (recipe.name, program.name): everything[recipe.name, program.name]
-        for recipe, _ in recipes
-        for program in programs
-        if (recipe.name, program.name) in everything
-    }
-    write_summary(ordered, known, options.output, facts, command, terminal)
+    failures = train_all(missing, files, machine(), options, terminal)
+    known = all_recipes() | {recipe.name: recipe for recipe, _ in recipes}
+    write_summary(gather(options.output, known.values()), known, options.output, command, terminal)
     for failure in failures:
         terminal.print(f"failed: {failure}", style="bold", markup=False, soft_wrap=True)
     return 1 if failures else 0

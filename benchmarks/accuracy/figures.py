@@ -9,12 +9,13 @@ import matplotlib
 import numpy as np
 
 from benchmarks.accuracy.curves import Curve
-from benchmarks.plots import MARKERS
+from benchmarks.plots import MARKERS, few
 
 matplotlib.use("Agg")
 
 from matplotlib import pyplot  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.ticker import FuncFormatter  # noqa: E402
 
 
 def plot_curves(curves: Mapping[str, Curve], title: str, path: Path) -> None:
@@ -32,6 +33,9 @@ def plot_curves(curves: Mapping[str, Curve], title: str, path: Path) -> None:
                 label=name,
             )
         axes.set(xlabel="s of training", ylabel=f"validation MAE of {quantity} ({unit})")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(FuncFormatter(plain))
+            axis.set_minor_formatter(FuncFormatter(few))
         axes.grid(True, which="major", alpha=0.4)
         axes.grid(True, which="minor", alpha=0.12)
     panels[0].legend()
@@ -68,6 +72,11 @@ def plot_profile(
         axes.grid(True, alpha=0.3)
     above.legend()
     _finish(figure, title, path)
+
+
+def plain(value: float, _: int) -> str:
+    """A number without a power of ten."""
+    return f"{value:,g}"
 
 
 def _finish(figure: Figure, title: str, path: Path) -> None:

@@ -143,6 +143,7 @@ def run_stamped(
     place: Place,
     variables: Mapping[str, str],
     begins: Callable[[str], bool],
+    ends: Callable[[str], bool],
     limit: float,
     show: Callable[[float, str], None] = lambda seconds, line: None,
 ) -> Ended:
@@ -155,6 +156,7 @@ def run_stamped(
         place: where to run it.
         variables: more of the environment.
         begins: whether a line says that the training begins.
+        ends: whether a line says that the training is over, and the limit with it.
         limit: seconds of training after which it is asked to end, and soon after made to.
         show: told the seconds of training so far and each line.
     """
@@ -184,6 +186,8 @@ def run_stamped(
                 if begun is None and begins(line):
                     begun = now
                     watch.set(limit)
+                elif ends(line):
+                    watch.set(START_SECONDS)
                 show(0.0 if begun is None else now - begun, line)
         _, status, usage = os.wait4(process.pid, 0)
     except BaseException:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy.programs import Program
-from benchmarks.accuracy.recipes import Recipe
+from benchmarks.accuracy.recipes import OURS, PEERS, Recipe
 from benchmarks.accuracy.train import Setting
 from benchmarks.sheets import save
 
 RESULT = "result.json"
 
 Job = tuple[Recipe, Setting, Program]
-Results = dict[tuple[str, str], dict[str, Any]]  # by set and program
 
 
 def folder_of(output: Path, recipe: Recipe, program: str) -> Path:
@@ -47,6 +46,7 @@ def wanted(recipe: Recipe, setting: Setting, program: Program) -> dict[str, Any]
         "threads": setting.threads,
         "options": list(setting.extra) if ours else [],
         "settings": _plain(recipe.fit if ours else recipe.peers.get(program.name, {})),
+        "train": recipe.train,
         "validation": recipe.validation,
         "seed": recipe.seed,
     }
@@ -58,8 +58,8 @@ def find_results(
     programs: Sequence[Program],
     *,
     again: bool,
-) -> tuple[Results, list[Job]]:
-    """Results that are there, and the trainings to do.
+) -> tuple[list[Job], list[Job]]:
+    """The trainings whose results are there, and those to do.
 
     Args:
         output: folder of all results.
@@ -70,7 +70,7 @@ def find_results(
     Raises:
         ValueError: an earlier result is one of another setting.
     """
-    found: Results = {}
+    done: list[Job] = []
     missing: list[Job] = []
     for recipe, setting in recipes:
         for program in programs:
@@ -85,8 +85,19 @@ def find_results(
                         f"{folder / RESULT} is of a training with {name} {earlier['wanted'][name]},"
                         f" not {value}; add --again to train anew, or choose another --output"
                     )
-            found[recipe.name, program.name] = earlier
-    return found, missing
+            done.append((recipe, setting, program))
+    return done, missing
+
+
+def gather(output: Path, recipes: Iterable[Recipe]) -> list[dict[str, Any]]:
+    """All results in a folder, by set in the order of the recipes, ours first."""
+    results = []
+    for recipe in recipes:
+        for program in (OURS, *PEERS):
+            result = read_result(folder_of(output, recipe, program))
+            if result is not None:
+                results.append(result)
+    return results
 
 
 def _plain(value: Any) -> Any:

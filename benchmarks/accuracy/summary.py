@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from benchmarks.accuracy.curves import Curve, Point, compare
 from benchmarks.accuracy.figures import plot_curves, plot_profile
-from benchmarks.accuracy.recipes import UNITS, Recipe
+from benchmarks.accuracy.recipes import OURS, UNITS, Recipe
 from benchmarks.sheets import Sheet, cell, report, save
 
-OURS = "tesseral"
+Result = Mapping[str, Any]
 KINDS = ("mae", "rmse")
 LEGEND = (
     "MAE / RMSE. First those trained here, all on the same structures, cores and time; below, "
@@ -21,12 +22,12 @@ LEGEND = (
 )
 
 
-def curve_of(result: Mapping[str, Any]) -> Curve:
+def curve_of(result: Result) -> Curve:
     """The validations of a result."""
     return [Point(**point) for point in result["curve"]]
 
 
-def error_sheets(recipe: Recipe, results: Sequence[Mapping[str, Any]]) -> list[Sheet]:
+def error_sheets(recipe: Recipe, results: Sequence[Result]) -> list[Sheet]:
     """Test errors of a set, one table a test set, with the published figures."""
     sheets = []
     for test in recipe.tests:
@@ -34,11 +35,7 @@ def error_sheets(recipe: Recipe, results: Sequence[Mapping[str, Any]]) -> list[S
         if recipe.stress:  # cells of many sizes: the energy of a whole one says little
             shown.remove("molecule_energy")
         columns = [f"{name.replace('_', ' ')} ({UNITS[name]})" for name in shown]
-        title = f"{recipe.name}, {test}: {results[0]['minutes']:g} min"
-        threads = results[0]["threads"]
-        sheet = Sheet(
-            f"{title} on {threads} thread{'s' * (threads > 1)}", ["potential", *columns], LEGEND
-        )
+        sheet = Sheet(f"{about(results[0])}: {test} set", ["potential", *columns], LEGEND)
         for result in results:
             errors = result["errors"][test]
             sheet.rows.append([result["program"], *(both(errors, name) for name in shown)])
@@ -50,13 +47,37 @@ def error_sheets(recipe: Recipe, results: Sequence[Mapping[str, Any]]) -> list[S
     return sheets
 
 
+def about(result: Result) -> str:
+    """What was trained on, and for how long."""
+    threads = result["threads"]
+    return f"{result['set']}, {result['minutes']:g} min on {threads} thread{'s' * (threads > 1)}"
+
+
+def profile_sheet(recipe: Recipe, results: Sequence[Result]) -> Sheet:
+    """Errors along the paths."""
+    columns = [f"{name.replace('_', ' ')} (meV)" for name in recipe.profiles]
+    sheet = Sheet(
+        f"{about(results[0])}: energies along paths",
+        ["potential", *columns],
+        "MAE / largest error of the energy of the molecule relative to the lowest DFT structure",
+    )
+    for result in results:
+        cells = []
+        for name in recipe.profiles:
+            _, dft, energy = result["profiles"][name]
+            wrong = np.abs(np.subtract(energy, dft))
+            cells.append(f"{cell(float(wrong.mean()))} / {cell(float(wrong.max()))}")
+        sheet.rows.append([result["program"], *cells])
+    return sheet
+
+
 def both(errors: Mapping[str, float], name: str) -> str:
     """MAE and RMSE as one cell."""
     values = [errors.get(f"{name}_{kind}") for kind in KINDS]
     return "–" if values == [None, None] else " / ".join(cell(value) for value in values)
 
 
-def training_sheet(results: Sequence[Mapping[str, Any]]) -> Sheet:
+def training_sheet(results: Sequence[Result]) -> Sheet:
     """How long each program trained, and what it did in that time."""
     sheet = Sheet(
         "Trainings",
@@ -73,53 +94,86 @@ def training_sheet(results: Sequence[Mapping[str, Any]]) -> Sheet:
     return sheet
 
 
-def time_sheet(results: Sequence[Mapping[str, Any]]) -> Sheet:
-    """Our time to the validation error of each peer's final model."""
+def time_sheet(comparable: Sequence[Sequence[Result]]) -> Sheet:
+    """Our time to the validation error of each peer's final model.
+
+    Args:
+        comparable: see ``groups``.
+    """
     sheet = Sheet(
         "Time to reach the peers' accuracy",
         ["set, peer", "quantity", "peer's error", "peer's time (s)", "ours (s)", "share"],
         "error: validation MAE of the model that the peer delivers, meV/atom and meV/Å; times from "
         "the first step to the first validation that is as good, nothing interpolated",
     )
-    ours = {result["set"]: curve_of(result) for result in results if result["program"] == OURS}
-    for result in results:
-        if result["program"] == OURS or result["set"] not in ours:
+    for some in comparable:
+        by_program = {result["program"]: result for result in some}
+        if OURS not in by_program:
             continue
-        errors = result["errors"]["validation"]
-        final = {name: errors[f"{name}_mae"] for name in ("energy", "forces")}
-        for reached in compare(ours[result["set"]], curve_of(result), final):
-            texts = [reached.quantity, cell(reached.error), cell(reached.peer), cell(reached.ours)]
-            share = "never" if reached.share is None else f"{reached.share:.1%}"
-            sheet.rows.append([f"{result['set']} {result['program']}", *texts, share])
+        ours = curve_of(by_program.pop(OURS))
+        for result in by_program.values():
+            errors = result["errors"]["validation"]
+            final = {name: errors[f"{name}_mae"] for name in ("energy", "forces")}
+            for reached in compare(ours, curve_of(result), final):
+                numbers = [cell(value) for value in (reached.error, reached.peer, reached.ours)]
+                share = "never" if reached.share is None else f"{reached.share:.1%}"
+                name = f"{result['set']} {result['program']}"
+                sheet.rows.append([name, reached.quantity, *numbers, share])
     return sheet
 
 
+def groups(results: Sequence[Result]) -> list[list[Result]]:
+    """Results that can be compared: of the same set, time and threads."""
+    found: dict[tuple[Any, ...], list[Result]] = {}
+    for result in results:
+        key = tuple(result[name] for name in ("set", "minutes", "threads"))
+        found.setdefault(key, []).append(result)
+    return list(found.values())
+
+
 def write_summary(
-    results: Mapping[tuple[str, str], Mapping[str, Any]],
+    results: Sequence[Result],
     recipes: Mapping[str, Recipe],
     output: Path,
-    facts: Mapping[str, str],
     command: Sequence[str],
     terminal: Console,
 ) -> None:
-    """Print the tables; write accuracy.md, accuracy.json and the figures."""
-    every = list(results.values())
-    if not every:
+    """Print the tables; write accuracy.md, accuracy.json and the figures.
+
+    Args:
+        results: everything that was trained.
+        recipes: by name of the set.
+        output: folder.
+        command: that was given, for the record.
+        terminal: to print on.
+    """
+    if not results:
         return
-    by_set: dict[str, list[Mapping[str, Any]]] = {}
-    for result in every:
-        by_set.setdefault(result["set"], []).append(result)
-    sheets = [sheet for name, some in by_set.items() for sheet in error_sheets(recipes[name], some)]
-    sheets.append(training_sheet(every))
-    times = time_sheet(every)
+    comparable = groups(results)
+    sheets = []
+    for some in comparable:
+        recipe = recipes[some[0]["set"]]
+        sheets += error_sheets(recipe, some)
+        sheets += [profile_sheet(recipe, some)] if recipe.profiles else []
+    sheets.append(training_sheet(results))
+    times = time_sheet(comparable)
     sheets += [times] if times.rows else []
+    facts = dict(results[0]["machine"])
+    others = {result["machine"]["processor"] for result in results} - {facts["processor"]}
+    if others:
+        facts["not all on this machine; also"] = ", ".join(sorted(others))
     report(sheets, facts, command, terminal, output / "accuracy.md")
-    save(output / "accuracy.json", {"machine": facts, "command": list(command), "results": every})
-    for name, some in by_set.items():
-        curves = {result["program"]: curve_of(result) for result in some}
-        title = f"{name}, {some[0]['minutes']:g} min, {some[0]['threads']} thread(s)"
-        plot_curves(curves, title, output / f"{name}_time.png")
-        for path, about in recipes[name].profiles.items():
-            profiles = {result["program"]: result["profiles"][path] for result in some}
-            plot_profile(profiles, about.label, f"{name}: {path}", output / f"{name}_{path}.png")
+    save(output / "accuracy.json", {"command": list(command), "results": list(results)})
+    for some in sorted(comparable, key=len):  # of several, the one with most programs stays
+        plot(recipes[some[0]["set"]], some, output)
     terminal.print(f"written: {output / 'accuracy.md'}, accuracy.json and figures beside it")
+
+
+def plot(recipe: Recipe, results: Sequence[Result], output: Path) -> None:
+    """The figures of a set."""
+    curves = {result["program"]: curve_of(result) for result in results}
+    plot_curves(curves, about(results[0]), output / f"{recipe.name}_time.png")
+    for name, path in recipe.profiles.items():
+        profiles = {result["program"]: result["profiles"][name] for result in results}
+        title = f"{about(results[0])}: {name.replace('_', ' ')}"
+        plot_profile(profiles, path.label, title, output / f"{recipe.name}_{name}.png")

@@ -19,7 +19,7 @@ from benchmarks.accuracy.structures import Files
 from benchmarks.workers import KEEP_MEMORY
 
 TRIAL_EPOCHS = 2
-LATEST = 1.15  # part of the budget after which a training is stopped
+LATEST = 1.3  # part of the budget after which a training is stopped that is slower than its trial
 SHOW_EVERY = 0.1  # part of the budget
 
 Show = Callable[[str], None]
@@ -177,6 +177,7 @@ class _Run:
             place=self.place,
             variables=KEEP_MEMORY,
             begins=self.program.begins if training else lambda line: True,
+            ends=self.program.ends if training else lambda line: False,
             limit=task.limit if training else float("inf"),
             show=progress,
         )

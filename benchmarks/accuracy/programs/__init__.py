@@ -51,6 +51,10 @@ class Program(Protocol):
         """Whether a line of the output says that training begins."""
         ...
 
+    def ends(self, line: str) -> bool:
+        """Whether a line says that training is over, where much comes after it."""
+        ...
+
     def curve(self, folder: Path) -> Curve:
         """The validations of a training, also of one that is not finished."""
         ...

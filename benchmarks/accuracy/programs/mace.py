@@ -41,6 +41,7 @@ class Mace:
         if task.files.isolated:
             from ase.data import atomic_numbers
 
+            # ScaleShiftMACE begins at the mean binding energy, which it then need not learn.
             energies = {atomic_numbers[name]: e for name, e in task.files.isolated.items()}
             options |= {"E0s": str(energies), "model": "ScaleShiftMACE"}
         if task.epochs >= FEWEST:
@@ -52,6 +53,10 @@ class Mace:
     def begins(self, line: str) -> bool:
         """It validates once before its first step, which takes part in the time."""
         return "Started training" in line
+
+    def ends(self, line: str) -> bool:
+        """It then makes the model and a table of errors."""
+        return "Training complete" in line
 
     def curve(self, folder: Path) -> Curve:
         """Times from the log, MAE from the result file."""

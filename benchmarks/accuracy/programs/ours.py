@@ -12,6 +12,7 @@ import yaml
 from benchmarks.accuracy.curves import Curve, Point
 from benchmarks.accuracy.process import read_stamped
 from benchmarks.accuracy.programs import LOG, Task, merge
+from benchmarks.accuracy.recipes import OURS
 from benchmarks.peers.training import our_program
 
 MODEL = "model.safetensors"
@@ -21,7 +22,7 @@ STEPS = re.compile(r"([\d,]+) steps an epoch")
 class Ours:
     """``train-potential fit`` with the defaults of the package."""
 
-    name = "tesseral"
+    name = OURS
     calculator = "tesseral"
     python = sys.executable
     counts_epochs = False
@@ -58,6 +59,10 @@ class Ours:
     def begins(self, line: str) -> bool:
         """The head of the table of validations."""
         return line.split()[:3] == ["time", "done", "step"]
+
+    def ends(self, line: str) -> bool:
+        """Nothing long comes after."""
+        return False
 
     def curve(self, folder: Path) -> Curve:
         """From the last checkpoint, whose clock starts at the first step."""

@@ -18,6 +18,7 @@ UNITS = {
     "stress": "GPa",
 }
 ERRORS = tuple(f"{quantity}_{kind}" for quantity in UNITS for kind in ("mae", "rmse"))
+OURS = "tesseral"
 PEERS = ("MACE", "NequIP", "SevenNet")
 
 
