@@ -96,7 +96,7 @@ def choose_recipes(sets: Sequence[str]) -> list[Recipe]:
         if name not in known and not name.endswith(".yaml"):
             raise ValueError(f"there is no set {name}; there are {', '.join(known)}")
         recipe = known[name] if name in known else read_recipe(Path(name))
-        if recipe.name in chosen:
+        if recipe.name in chosen:  # their results would share a folder
             raise ValueError(f"{recipe.name} is asked for twice; leave out one of them")
         chosen[recipe.name] = recipe
     return list(chosen.values())

@@ -178,7 +178,7 @@ def run_stamped(
     begun: float | None = None
     try:
         assert process.stdout is not None
-        with log.open("w", encoding="utf-8") as file:
+        with process.stdout, log.open("w", encoding="utf-8") as file:
             for line in process.stdout:
                 now = time.perf_counter() - start
                 file.write(f"{now:.3f}\t{line}")

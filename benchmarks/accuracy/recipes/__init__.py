@@ -112,10 +112,11 @@ def refuse_unknown(what: str, names: Mapping[str, Any], known: tuple[str, ...]) 
     Raises:
         ValueError: it names the nearest known one.
     """
+    lower = {one.lower(): one for one in known}
     for name in names:
         if name not in known:
-            near = get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+            near = get_close_matches(str(name).lower(), list(lower), n=1)
+            hint = f"did you mean {lower[near[0]]}?" if near else f"known: {', '.join(known)}"
             raise ValueError(f"there is no {what} {name!r}; {hint}")
 
 
@@ -132,6 +133,9 @@ def parse_recipe(values: Mapping[str, Any]) -> Recipe:
     }
     published = []
     for entry in given.get("published", ()):
+        for name in ("method", "source"):
+            if name not in entry:
+                raise ValueError(f"{name!r} is missing in {entry}; add it")
         rest = {str(key): value for key, value in entry.items() if key not in ("method", "source")}
         published.append(Published(method=entry["method"], source=entry["source"], errors=rest))
     given["published"] = tuple(published)
