@@ -36,6 +36,7 @@ class Mace:
         # KeyError; the MAE are in its result file in any case.
         options["error_table"] = "PerAtomRMSE"
         options["valid_batch_size"] = 5
+        options["skip_evaluate_heads"] = "Default"  # its own table of errors at the end
         if task.recipe.stress:
             options |= {"loss": "stress", "stress_key": "REF_stress"}
         if task.files.isolated:
@@ -55,7 +56,7 @@ class Mace:
         return "Started training" in line
 
     def ends(self, line: str) -> bool:
-        """It then makes the model and a table of errors."""
+        """It then makes the model."""
         return "Training complete" in line
 
     def curve(self, folder: Path) -> Curve:
