@@ -80,10 +80,11 @@ def find_results(
                 missing.append((recipe, setting, program))
                 continue
             for name, value in wanted(recipe, setting, program).items():
-                if earlier["wanted"][name] != value:
+                found = earlier["wanted"].get(name)
+                if found != value:
                     raise ValueError(
-                        f"{folder / RESULT} is of a training with {name} {earlier['wanted'][name]},"
-                        f" not {value}; add --again to train anew, or choose another --output"
+                        f"{folder / RESULT} is of a training with {name} {found}, "
+                        f"not {value}; add --again to train anew, or choose another --output"
                     )
             done.append((recipe, setting, program))
     return done, missing

@@ -9,7 +9,7 @@ import yaml
 
 from benchmarks.accuracy import calculators, predict
 from benchmarks.accuracy.curves import Point
-from benchmarks.accuracy.process import Place, pinned, places, read_stamped, run_stamped
+from benchmarks.accuracy.process import Ended, Place, pinned, places, read_stamped, run_stamped
 from benchmarks.accuracy.programs import Task, merge
 from benchmarks.accuracy.programs.mace import Mace
 from benchmarks.accuracy.programs.nequip import Nequip, duration
@@ -17,6 +17,7 @@ from benchmarks.accuracy.programs.ours import Ours
 from benchmarks.accuracy.programs.sevennet import SevenNet
 from benchmarks.accuracy.recipes import Recipe
 from benchmarks.accuracy.structures import Files
+from benchmarks.accuracy.train import train_epochs
 from benchmarks.peers.environments import Peers
 
 MACE_LOG = """\
@@ -132,6 +133,38 @@ def test_recipes_change_the_settings_of_peers(task, peers):
         "a": {"b": 3, "c": 2},
         "d": 4,
     }
+
+
+@pytest.mark.parametrize(
+    ("speeds", "epochs"),
+    [
+        ([10.0, 10.0], [2, 60]),
+        ([20.0, 10.0, 10.0], [2, 30, 60]),  # s an epoch; busy at the trial
+        ([10.0, 20.0], [2, 60]),  # busy later
+        ([20.0, 10.0, 5.0], [2, 30, 60]),  # repeated once only
+    ],
+)
+def test_epochs_fill_the_time(task, speeds, epochs):
+    class Fake:
+        def __init__(self):
+            self.tasks = []
+
+        def show(self, text):
+            pass
+
+        def forget(self, task):
+            assert task.folder == self.tasks[0].folder.parent
+
+        def train(self, task):
+            each = speeds[len(self.tasks)]
+            self.tasks.append(task)
+            curve = [Point(each * (i + 1), i + 1, 1.0, 1.0) for i in range(task.epochs)]
+            return curve, Ended(0, 0.0, 0.0, 0.0, stopped=curve[-1].seconds > task.limit)
+
+    fake = Fake()
+    task, curve, _ = train_epochs(fake, task._replace(epochs=0, seconds=600.0, limit=780.0))
+    assert [one.epochs for one in fake.tasks] == epochs
+    assert task.epochs == epochs[-1] == len(curve)
 
 
 def run(tmp_path, code, limit=60.0, place=None):
