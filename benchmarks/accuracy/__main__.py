@@ -150,7 +150,9 @@ def train_all(
         try:
             train_one(job, files[recipe.name], options.output, facts, place, terminal)
         except (TrainingFailed, ValueError) as error:
-            terminal.print(f"{recipe.name} {program.name}: {error}", markup=False, soft_wrap=True)
+            if not place.closed:
+                name = f"{recipe.name} {program.name}"
+                terminal.print(f"{name}: {error}", markup=False, soft_wrap=True)
             return f"{recipe.name} {program.name}: {str(error).splitlines()[0]}"
         finally:
             free.put(place)

@@ -115,17 +115,18 @@ def train_epochs(run: _Run, task: Task) -> tuple[Task, Curve, Ended]:
     run.show(f"a trial of {TRIAL_EPOCHS} epochs")
     trial = task._replace(folder=task.folder / TRIAL, epochs=TRIAL_EPOCHS, limit=math.inf)
     curve, ended = run.train(trial)
-    for _ in range(2):
+    for again in (False, True):
         epochs = epochs_that_fit(curve, task.seconds)
         if epochs <= task.epochs:
             break
+        if again:
+            run.show(f"{curve[-1].seconds:.0f} s, faster than in the trial: once more")
         task = task._replace(epochs=epochs)
         run.show(f"{epochs} epochs in {task.seconds / 60:g} min")
         run.forget(task)
         curve, ended = run.train(task)
         if ended.stopped or len(curve) < 2 or curve[-1].seconds > EARLIEST * task.seconds:
             break
-        run.show(f"{curve[-1].seconds:.0f} s: faster than in the trial")
     return task, curve, ended
 
 
