@@ -122,6 +122,20 @@ def test_commands_keep_the_same_data_and_fill_the_time(task, peers):
     assert words[-2:] == ["--seed", "1"]
 
 
+def test_a_stopped_mace_is_made_a_model_of_its_stage(task, peers):
+    mace, checkpoints = Mace(peers), task.folder / "checkpoints"
+    assert mace.rescue(task)[-2:] == ["--restart_latest", "--max_num_epochs=0"]
+    (task.folder / "mace.model").touch()
+    assert mace.rescue(task) is None
+    checkpoints.mkdir()
+    (checkpoints / "mace_run-1_epoch-8_swa.pt").touch()
+    assert mace.rescue(task)[-2:] == ["--start_stage_two=0", "--max_num_epochs=1"]
+    assert mace.model(task.folder).name == "mace.model"
+    (task.folder / "mace_stagetwo.model").touch()
+    assert mace.rescue(task) is None
+    assert mace.model(task.folder).name == "mace_stagetwo.model"
+
+
 def test_recipes_change_the_settings_of_peers(task, peers):
     changed = {"MACE": {"num_channels": 64}, "SevenNet": {"model": {"channel": 16}}}
     values = {**vars(task.recipe), "peers": changed}

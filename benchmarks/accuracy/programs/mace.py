@@ -12,6 +12,7 @@ from benchmarks.peers.environments import Peers
 from benchmarks.peers.training import mace_options, mace_words
 
 EPOCH = re.compile(r"INFO: Epoch (\d+): head")
+FIRST, SECOND = "mace.model", "mace_stagetwo.model"
 STAGE_TWO = 0.7  # of the epochs, as its documentation suggests
 FEWEST = 4  # epochs for two stages
 
@@ -71,12 +72,17 @@ class Mace:
 
     def model(self, folder: Path) -> Path:
         """That of stage two, if it came so far."""
-        second = folder / "mace_stagetwo.model"
-        return second if second.exists() else folder / "mace.model"
+        second = folder / SECOND
+        return second if second.exists() else folder / FIRST
 
     def rescue(self, task: Task) -> list[str] | None:
-        """Resuming with no epoch left makes the model; none if it is there."""
-        if self.model(task.folder).exists():
+        """Resuming with no epoch left makes the model; None if it is there."""
+        in_second = any(task.folder.glob("checkpoints/*_swa.pt"))
+        made = task.folder / (SECOND if in_second else FIRST)
+        if made.exists():
             return None
-        done = len(self.curve(task.folder))
-        return [*self.command(task), "--restart_latest", f"--max_num_epochs={done}"]
+        # Stage two is exported only if it would begin before the last epoch.
+        epochs = (
+            ["--start_stage_two=0", "--max_num_epochs=1"] if in_second else ["--max_num_epochs=0"]
+        )
+        return [*self.command(task), "--restart_latest", *epochs]
