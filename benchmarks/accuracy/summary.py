@@ -81,16 +81,19 @@ def training_sheet(results: Sequence[Result]) -> Sheet:
     """How long each program trained, and what it did in that time."""
     sheet = Sheet(
         "Trainings",
-        ["set, potential", "weights", "s", "epochs", "structures seen", "atoms/s", "CPU s", "MB"],
-        "s: from the first step to the last validation; CPU s and MB: of the whole process, with "
-        "its start",
+        ["set, potential", "weights", "s", "epochs", "structures seen", "atoms/s", "cores", "MB"],
+        "s: from the first step to the last validation; cores: CPU time by wall-clock time of the "
+        "whole process, less than its threads where other programs took part of the machine, and "
+        "then the times cannot be compared; MB: peak of the process",
     )
     for result in results:
         process = result["process"]
         name = f"{result['set']} {result['program']}" + " (stopped)" * result["stopped"]
         seen = (result["epochs"], result["structures_seen"], result["atoms_per_s"])
         numbers = [f"{result['parameters']:,}", cell(result["seconds"]), *map(cell, seen)]
-        sheet.rows.append([name, *numbers, cell(process["cpu"]), cell(process["peak_mb"])])
+        sheet.rows.append(
+            [name, *numbers, cell(process["cpu"] / process["wall"]), cell(process["peak_mb"])]
+        )
     return sheet
 
 

@@ -58,7 +58,7 @@ def result_of(name, program, curve=CURVE, forces=80.0):
         "atoms_per_s": 100.0,
         "parameters": 20146,
         "stopped": False,
-        "process": {"cpu": 33.0, "peak_mb": 500.0},
+        "process": {"cpu": 33.0, "wall": 40.0, "peak_mb": 500.0},
         "curve": [point._asdict() for point in curve],
         "errors": {"validation": found, "test": found},
         "profiles": {"path": [[0.0, 1.0], [0.0, 100.0], [5.0, 90.0]]},
@@ -199,6 +199,7 @@ def test_tables_and_figures(tmp_path, capsys):
     write_summary(every, {"X": one}, tmp_path, ["command"], console())
     text = (tmp_path / "accuracy.md").read_text(encoding="utf-8")
     assert "| tesseral | 6.00 / 8.00 | 60.0 / 80.0 | 80.0 / 160 |" in text
+    assert "| 3.00 | 60.0 | 100 | 0.825 | 500 |" in text
     assert "| Other, a paper | – | – | 70.0 / – |" in text
     assert "| X MACE | forces | 120 | 300 | 20.0 | 6.7% |" in text
     assert "| tesseral | 7.50 / 10.0 |" in text  # of the profile
