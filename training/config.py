@@ -103,7 +103,7 @@ class OptimizationConfig:
         dtype: of weights and features; energies and geometry are float64 always.
     """
 
-    learning_rate: float = 7e-3
+    learning_rate: float = 1e-2
     warmup: float = 0.01
     decay_start: float = 0.0
     decay: Literal["cosine", "linear", "none"] = "cosine"
