@@ -49,7 +49,7 @@ class Soap(Optimizer):
         super().__init__(parameters, dict(zip(names, values, strict=True)))
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take a step; the closure, if given, is called first and its loss returned."""
         loss = None
         if closure is not None:
