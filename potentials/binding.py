@@ -32,7 +32,7 @@ class BindingEnergy(ExactBuffers):
             cutoff: Å.
         """
         super().__init__()
-        self.cutoff = cutoff
+        self.cutoff, self.steepness = cutoff, STEEPNESS
         self.register_buffer(
             "energies", torch.tensor(energies, dtype=torch.float64), persistent=False
         )
@@ -43,5 +43,5 @@ class BindingEnergy(ExactBuffers):
         weight = (1.0 - (radii / self.cutoff).square()).clamp(min=0.0).pow(3)
         density = torch.zeros(species.shape[0], dtype=radii.dtype, device=radii.device)
         density = density.index_add(0, receivers, weight)
-        switch = -torch.expm1(-STEEPNESS * density.square())
+        switch = -torch.expm1(-self.steepness * density.square())
         return self.energies[species] * switch
