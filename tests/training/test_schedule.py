@@ -38,7 +38,9 @@ def test_the_first_step_is_not_lost():
 
 @pytest.mark.parametrize(("decay", "middle"), [("cosine", 1.1), ("linear", 1.1), ("none", 2.0)])
 def test_the_decay_in_the_middle(decay, middle):
-    config = OptimizationConfig(learning_rate=2.0, warmup=0.1, final_learning_rate=0.1, decay=decay)
+    config = OptimizationConfig(
+        learning_rate=2.0, warmup=0.1, decay_start=0.1, final_learning_rate=0.1, decay=decay
+    )
     assert learning_rate(config, 0.55) == pytest.approx(middle)
 
 
