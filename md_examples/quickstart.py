@@ -24,6 +24,7 @@ from ase.build import bulk
 from rich.console import Console
 
 from tesseral.calculators.ase import TesseralCalculator
+from tesseral.calculators.properties.dynamics import Drift
 from tesseral.data.store import open_store
 from tesseral.data.structures import atoms_from_structure
 from tesseral.md_examples.common import (
@@ -34,7 +35,7 @@ from tesseral.md_examples.common import (
     run_example,
     save_figure,
 )
-from tesseral.md_examples.nve import Drift, nve
+from tesseral.md_examples.nve import nve
 from tesseral.md_examples.relax import relax
 
 

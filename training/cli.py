@@ -107,8 +107,8 @@ def _evaluate(values: dict[str, Any], console: Console) -> None:
     from rich.progress import Progress
 
     from tesseral.deploy.process import keep_freed_memory
+    from tesseral.training.display import error_table
     from tesseral.training.evaluate import EvaluateConfig, evaluate
-    from tesseral.training.report import error_table
 
     config = build(EvaluateConfig, values)
     keep_freed_memory()
