@@ -36,7 +36,7 @@ class Path(NamedTuple):
         return float(np.abs(np.diff(self.forces, 2)).max())
 
 
-def move_atom(atoms: Atoms, index: int, direction: ArrayLike, offsets: Floats) -> Path:
+def move_atom(atoms: Atoms, index: int, direction: ArrayLike, offsets: ArrayLike) -> Path:
     """Energy and force of one atom along a line.
 
     Args:
@@ -50,9 +50,10 @@ def move_atom(atoms: Atoms, index: int, direction: ArrayLike, offsets: Floats) -
     line = line / np.linalg.norm(line)
     start = atoms.positions[index].copy()
     rows = []
-    for offset in offsets:
+    places = np.asarray(offsets, dtype=np.float64)
+    for offset in places:
         atoms.positions[index] = start + offset * line
         force = float(atoms.get_forces()[index] @ line)
         rows.append((float(atoms.get_potential_energy()), force))
     energies, forces = np.array(rows).T
-    return Path(np.asarray(offsets, dtype=np.float64), energies, forces)
+    return Path(places, energies, forces)

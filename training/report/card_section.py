@@ -14,10 +14,16 @@ def card(context: Context) -> Section:
     rows = describe(context.card)
     rest = [row for row in rows if row[0].startswith(("training: settings", "errors: "))]
     first = [row for row in rows if row not in rest]
-    tables = [Table(("", "model card"), tuple(first))]
+    tables = [Table(("", "model card"), tuple(first), words=True)]
     if rest:
         tables.append(
-            Table(("", ""), tuple(rest), "Settings of the training and errors", folded=True)
+            Table(
+                ("", ""),
+                tuple(rest),
+                "Settings of the training and errors",
+                folded=True,
+                words=True,
+            )
         )
     return Section(
         lead="What the model file says about itself: architecture, data, reference energies.",

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from tesseral.training.report.content import Level, Verdict, number
-
 
 class Claim(NamedTuple):
     """A claim about a number.
@@ -84,7 +82,7 @@ CLAIMS: dict[str, Claim] = {
     "crystal-kept": Claim(
         "crystals",
         "Relaxation keeps the crystal as it is",
-        "Å³ per atom, change of volume in %",
+        "% change of volume",
         10,
         20,
         "a crystal of the data that falls apart or changes its symmetry is not one of the model",
@@ -183,13 +181,22 @@ CLAIMS: dict[str, Claim] = {
         "5 eV is out of reach below several thousand K, any lower one will swallow atoms",
         at_least=True,
     ),
+    "wall": Claim(
+        "dimers",
+        "The repulsion is a wall, for every pair of elements",
+        "eV",
+        5,
+        1,
+        "at 0.6 of the sum of the covalent radii, above the lowest; hot atoms pass a low wall",
+        at_least=True,
+    ),
     "drift": Claim(
         "dynamics",
         "Energy does not drift",
         "meV/atom/ns",
         10,
         50,
-        "10 meV/atom in a nanosecond heat a solid by 40 K",
+        "beyond two standard errors; 10 meV/atom in a nanosecond heat a solid by 40 K",
     ),
     "order": Claim(
         "dynamics",
@@ -287,66 +294,3 @@ CLAIMS: dict[str, Claim] = {
         "neighbour search and sums are linear; a shared machine adds noise",
     ),
 }
-
-
-def judge(key: str, value: float, *, shown: str | None = None, subject: str = "") -> Verdict:
-    """What a value means for a claim; one that is not a number fails.
-
-    Args:
-        key: of ``CLAIMS``.
-        value: in the claim's unit.
-        shown: text instead of the number and its unit.
-        subject: of which crystal, pair …
-    """
-    claim = CLAIMS[key]
-    sign = -1.0 if claim.at_least else 1.0
-    level: Level = "fail"
-    if sign * value <= sign * claim.passes:
-        level = "pass"
-    elif sign * value <= sign * claim.warns:
-        level = "warn"
-    return decide(key, level, shown or f"{number(value)} {claim.unit}", value, subject)
-
-
-def decide(
-    key: str, level: Level, shown: str, value: float | None = None, subject: str = ""
-) -> Verdict:
-    """A verdict whose level is known, e.g. where a crystal has fallen apart."""
-    claim = CLAIMS[key]
-    return Verdict(
-        key=key,
-        section=claim.section,
-        claim=claim.text,
-        subject=subject,
-        value=value,
-        unit=claim.unit,
-        shown=shown,
-        threshold=threshold(claim),
-        level=level,
-        reason=claim.reason,
-    )
-
-
-def not_computed(section: str, title: str, reason: str) -> Verdict:
-    """The verdict of a section that could not be computed."""
-    return Verdict(
-        key="computed",
-        section=section,
-        claim=f"{title} could be computed",
-        subject="",
-        value=None,
-        unit="",
-        shown=reason,
-        threshold="",
-        level="warn",
-        reason="what was not measured is not known",
-    )
-
-
-def threshold(claim: Claim) -> str:
-    """Both limits as text."""
-    sign = "≥" if claim.at_least else "≤"
-    warns = f"warn {sign} {number(claim.warns)}"
-    if math.isinf(claim.passes):
-        return f"none; {warns}"
-    return f"{sign} {number(claim.passes)}; {warns}"

@@ -19,6 +19,7 @@ class ReportConfig:
             beside the data and among the shipped examples if not given.
         structures: crystal (CIF, extxyz …) to test beside those found in the data; may be repeated.
         temperatures: K, of the runs at constant energy, e.g. [300,1000].
+        hot: K, of the hot run; 2000 for crystals and 1000 for molecules if not given.
         quick: a shorter report; smaller cells, shorter runs, no phonon grid beyond 10 Å.
         dtype: float32 or float64; that of the model if not given.
         device: cpu, cuda, cuda:1 …; a GPU where there is one if not given.
@@ -26,7 +27,7 @@ class ReportConfig:
         batch_edges: edges (neighbour pairs) that are computed at once; bounds the memory.
 
     Raises:
-        ValueError: temperatures or threads that are not positive.
+        ValueError: temperatures or threads that are not positive numbers.
     """
 
     model: str
@@ -36,6 +37,7 @@ class ReportConfig:
     references: str | None = None
     structures: list[str] = field(default_factory=list)
     temperatures: list[float] | None = None
+    hot: float | None = None
     quick: bool = False
     dtype: str | None = None
     device: str | None = None
@@ -50,5 +52,7 @@ class ReportConfig:
             raise ValueError(
                 f"temperatures is {self.temperatures}; give one or more in K, e.g. [300,1000]"
             )
+        if self.hot is not None and not 0 < self.hot < 1e5:
+            raise ValueError(f"hot is {self.hot}; give a temperature in K, e.g. 2000")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads is {self.threads}; give 1 or more")

@@ -15,10 +15,10 @@ from tesseral.deploy.modelfile import load_model
 from tesseral.potentials import testing
 from tesseral.potentials.derivatives import predict
 from tesseral.potentials.facet import Facet
-from tesseral.training.report.claims import judge
-from tesseral.training.report.content import Section, number, table
+from tesseral.training.report.content import Picture, Section, number, table
 from tesseral.training.report.context import Context
 from tesseral.training.report.figures import BLUE, GREY, ORANGE, finish, panels, picture
+from tesseral.training.report.verdicts import judge
 
 ROTATIONS = 8
 STEP = 1e-3  # Å, of an atom that crosses the cutoff
@@ -38,7 +38,7 @@ def consistency(context: Context) -> Section:
     precision = 1000 * max(float(part.abs().max()) for part in off)
     verdicts = [judge(key, values[key]) for key in values]
     verdicts += [judge("precision", precision), judge("force-derivative", force)]
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (LABELS[key], *(number(part[key]) for part in columns.values()), UNITS[key])
         for key in values
     ]
@@ -52,7 +52,7 @@ def consistency(context: Context) -> Section:
         verdicts.append(judge("stress-derivative", stress))
         rows.append(("stress against differences of the energy", "–", number(stress), "GPa"))
         numbers["float64"]["stress-derivative"] = stress
-    header = ("law", f"as used ({context.dtype})", "in float64", "unit")
+    header: tuple[str, ...] = ("law", f"as used ({context.dtype})", "in float64", "unit")
     if context.dtype == "float64":
         header, rows = (header[0], *header[2:]), [(row[0], *row[2:]) for row in rows]
     sizes = ", ".join(str(len(graph.species)) for graph in graphs)
@@ -169,7 +169,7 @@ def cutoff_section(context: Context) -> Section:
     )
 
 
-def _cutoff_picture(context: Context, near: Path, inside: Path, name: str) -> object:
+def _cutoff_picture(context: Context, near: Path, inside: Path, name: str) -> Picture:
     figure, axes = panels(1, 3, height=2.7)
     first, second, third = axes[0]
     distance = context.cutoff + near.offsets

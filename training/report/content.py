@@ -32,6 +32,7 @@ class Table(NamedTuple):
     rows: tuple[tuple[str, ...], ...]
     caption: str = ""
     folded: bool = False  # behind a line that opens it
+    words: bool = False  # all columns hold text, left-aligned and wrapped
 
 
 class Picture(NamedTuple):
@@ -40,12 +41,14 @@ class Picture(NamedTuple):
     uri: str
     alt: str
     caption: str
+    width: int = 930  # CSS pixels, so that all letters are of one size
 
 
 class Note(NamedTuple):
-    """A sentence."""
+    """A sentence: what is missing and why, or a quiet remark."""
 
     text: str
+    quiet: bool = False
 
 
 Block = Table | Picture | Note
@@ -72,13 +75,18 @@ def number(value: float | None, digits: int = 3) -> str:
     if value == 0:
         return "0"
     exponent = math.floor(math.log10(abs(value)))
-    if -4 <= exponent < 6:
+    if -3 <= exponent < 6:
         text = f"{value:.{max(0, digits - 1 - exponent)}f}"
         whole = f"{value:,.0f}" if exponent >= digits else text
         return whole.replace("-", "−")
-    mantissa = value / 10.0**exponent
-    power = str(exponent).translate(SUPERSCRIPTS)
-    return f"{mantissa:.1f}·10{power}".replace("-", "−")
+    mantissa = f"{value / 10.0**exponent:.{max(0, min(digits, 2) - 1)}f}"
+    power = f"10{str(exponent).translate(SUPERSCRIPTS)}"
+    return (power if mantissa == "1" else f"{mantissa}·{power}").replace("-", "−")
+
+
+def limit(value: float) -> str:
+    """A threshold for people, without digits that mean nothing."""
+    return f"{value:g}".replace("-", "−") if abs(value) >= 1e-3 or value == 0 else number(value, 1)
 
 
 def plain(value: Any) -> Any:

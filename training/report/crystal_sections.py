@@ -5,18 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from ase import Atoms
 
 from tesseral.calculators.properties import elastic, eos
-from tesseral.calculators.properties.atoms import repeats_for_atoms, supercell
-from tesseral.calculators.properties.vacancy import Vacancy, vacancy_energies
-from tesseral.training.report.claims import decide, judge
-from tesseral.training.report.content import Block, Note, Section, Verdict, number, table
+from tesseral.training.report.content import Block, Note, Section, Verdict, table
 from tesseral.training.report.context import Context
 from tesseral.training.report.crystals import Crystal, conventional
 from tesseral.training.report.figures import COLORS, finish, panels, picture
+from tesseral.training.report.verdicts import decide, judge
 
-VACANCY_ATOMS, QUICK_VACANCY_ATOMS = 60, 30
 NOT_THERE = "–"
 
 
@@ -185,7 +181,11 @@ def _draw_eos(
     axis: Any, crystal: Crystal, result: eos.EquationOfState, reference: dict[str, Any] | None
 ) -> None:
     n_atoms, fit = result.n_atoms, result.fit
-    fine = np.linspace(result.volumes.min(), result.volumes.max(), 200)
+    ends = [result.volumes.min(), result.volumes.max()]
+    if reference is not None:
+        theirs = np.array(reference["eos"]["V"]) / eos.reference_atoms(reference) * n_atoms
+        ends += [theirs.min(), theirs.max()]
+    fine = np.linspace(min(ends), max(ends), 200)
     axis.plot(fine / n_atoms, 1000 * (fit(fine) - fit.energy) / n_atoms, color=COLORS[0])
     above = 1000 * (result.energies - fit.energy) / n_atoms
     axis.plot(result.volumes / n_atoms, above, "o", ms=4, color=COLORS[0], label="model")
@@ -237,7 +237,7 @@ def _elastic_row(
     mine = elastic.cubic_constants(result.stiffness)
     numbers[crystal.name]["cubic_GPa"] = mine
     reference = _reference(context, crystal) or {}
-    theirs = {name: reference.get(f"{name}_GPa") for name in mine}
+    theirs: dict[str, Any] = {name: reference.get(f"{name}_GPa") for name in mine}
     cells = []
     for name, value in mine.items():
         known = theirs[name]
@@ -265,50 +265,3 @@ def _matrix(crystal: Crystal, result: elastic.Elasticity) -> Block:
         for name, row in zip(order, result.stiffness, strict=True)
     ]
     return table(("", *order), rows, f"{crystal.name}: C in GPa, standard cell")
-
-
-def vacancies(context: Context) -> Section | None:
-    """Energy of taking out one atom of each element."""
-    if not context.sound_crystals:
-        return None
-    elemental = {
-        crystal.formula: float(crystal.atoms.get_potential_energy()) / len(crystal.atoms)
-        for crystal in reversed(context.sound_crystals)
-        if len(set(crystal.atoms.get_chemical_symbols())) == 1
-    }
-    wanted = QUICK_VACANCY_ATOMS if context.config.quick else VACANCY_ATOMS
-    rows, verdicts, numbers = [], [], {}
-    for crystal in context.sound_crystals:
-        cell = supercell(crystal.atoms, repeats_for_atoms(crystal.atoms, wanted))
-        symbols = sorted(set(cell.get_chemical_symbols()))
-        potentials = {symbol: _reservoir(symbol, elemental, context) for symbol in symbols}
-        found = vacancy_energies(cell, {symbol: value for symbol, (value, _) in potentials.items()})
-        numbers[crystal.name] = [vacancy._asdict() for vacancy in found]
-        for vacancy in found:
-            rows.append(_vacancy_row(crystal, vacancy, potentials[vacancy.symbol][1]))
-        lowest = min(found, key=lambda vacancy: vacancy.relaxed)
-        shown = f"{lowest.symbol}: {number(lowest.relaxed)} eV"
-        verdicts.append(judge("vacancy", lowest.relaxed, shown=shown, subject=crystal.name))
-    header = ("crystal", "vacancy", "cell", "unrelaxed (eV)", "relaxed (eV)", "reservoir")
-    return Section(
-        lead="E(N − 1) − E(N) + μ for one atom taken out of a supercell of N atoms at fixed cell, "
-        "where μ is the energy of an atom in the reservoir that it is moved to.",
-        blocks=(table(header, rows),),
-        verdicts=tuple(verdicts),
-        numbers=numbers,
-    )
-
-
-def _reservoir(symbol: str, elemental: dict[str, float], context: Context) -> tuple[float, str]:
-    """Energy of an atom (eV) in its elemental crystal, or alone in vacuum."""
-    if symbol in elemental:
-        return elemental[symbol], f"crystal of {symbol}"
-    atom = Atoms(symbol)
-    atom.calc = context.exact
-    return float(atom.get_potential_energy()), "free atom of the model (no crystal in the data)"
-
-
-def _vacancy_row(crystal: Crystal, vacancy: Vacancy, reservoir: str) -> tuple[str, ...]:
-    end = number(vacancy.relaxed) + ("" if vacancy.converged else " (not converged)")
-    cell = f"{vacancy.n_atoms} atoms"
-    return (crystal.name, vacancy.symbol, cell, number(vacancy.unrelaxed), end, reservoir)

@@ -129,7 +129,7 @@ def classify(atoms: Atoms, source: str, energy: float) -> Candidate | None:
 
 def reduced_formula(atoms: Atoms) -> str:
     """Formula in the order of electronegativity, as chemists write it: SiC, not CSi."""
-    from pymatgen.core import Composition  # here, since it takes time to import
+    from pymatgen.core.composition import Composition  # here, since it takes time to import
 
     counts = Formula(atoms.get_chemical_formula()).count()
     return str(Composition(counts).reduced_formula)
@@ -138,7 +138,10 @@ def reduced_formula(atoms: Atoms) -> str:
 def conventional(atoms: Atoms) -> Atoms:
     """The conventional standard cell of a crystal, without a calculator."""
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    lattice, positions, numbers = spglib.standardize_cell(cell, symprec=SYMPREC)
+    found = spglib.standardize_cell(cell, symprec=SYMPREC)
+    if found is None:
+        raise ValueError("spglib finds no symmetry in this crystal")
+    lattice, positions, numbers = found
     return Atoms(numbers=numbers, cell=lattice, scaled_positions=positions, pbc=True)
 
 

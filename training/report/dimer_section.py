@@ -6,16 +6,19 @@ import math
 from itertools import combinations_with_replacement
 
 import numpy as np
+from ase.data import atomic_numbers, chemical_symbols
 
 from tesseral.calculators.properties.dimer import DimerCurve, Hole, dimer_curve, find_hole
 from tesseral.data.neighbors import neighbor_list
 from tesseral.data.store import Store
-from tesseral.training.report.claims import judge
-from tesseral.training.report.content import Section, Verdict, number, table
+from tesseral.data.units import covalent_radius
+from tesseral.training.report.content import Picture, Section, Verdict, number, table
 from tesseral.training.report.context import Context
 from tesseral.training.report.figures import BLUE, GREY, LIGHT, ORANGE, RED, finish, panels, picture
+from tesseral.training.report.verdicts import judge
 
 SHORTEST = 0.5  # Å
+WALL = 0.6  # of the sum of the covalent radii, where the wall is measured
 NOISE = 0.01  # eV; a hole that is no deeper is rounding
 LOOKED_AT = 400  # structures whose distances are measured
 MOST_PAIRS = 15  # that are drawn
@@ -25,11 +28,7 @@ def dimers(context: Context) -> Section:
     """Energy and force of every pair, holes at short distance."""
     pairs = list(combinations_with_replacement(context.card.symbols, 2))
     seen = closest_pairs(context)
-    points = int(round((context.cutoff - SHORTEST) / 0.02)) + 1
-    curves = [
-        dimer_curve(context.exact, pair, shortest=SHORTEST, longest=context.cutoff, points=points)
-        for pair in pairs
-    ]
+    curves = [_curve(context, pair) for pair in pairs]
     holes = {curve.symbols: _hole(curve) for curve in curves}
     rows = []
     for curve in curves:
@@ -38,7 +37,7 @@ def dimers(context: Context) -> Section:
         rows.append(
             (
                 "–".join(curve.symbols),
-                number(curve.energies[0]),
+                number(float(np.interp(SHORTEST, curve.distances, curve.energies))),
                 f"{curve.distances[lowest]:.2f} Å, {number(curve.energies[lowest])} eV",
                 _closest(seen, curve),
                 "none" if hole is None else _describe(hole),
@@ -51,7 +50,7 @@ def dimers(context: Context) -> Section:
         "curve must rise all the way in: where it falls again, atoms of a hot or dense system drop "
         "into the hole. What lies left of the closest distance in the data is extrapolated.",
         blocks=(_curves_picture(curves, seen, holes), table(header, rows)),
-        verdicts=(_verdict(holes),),
+        verdicts=(_verdict(holes), _wall(curves)),
         numbers={
             "–".join(curve.symbols): {
                 "distances_A": curve.distances,
@@ -63,6 +62,27 @@ def dimers(context: Context) -> Section:
             for curve in curves
         },
     )
+
+
+def _curve(context: Context, pair: tuple[str, str]) -> DimerCurve:
+    """From 0.5 Å, or closer for elements as small as hydrogen, in steps of 0.02 Å."""
+    bond = sum(covalent_radius(atomic_numbers[symbol]) for symbol in pair)
+    shortest = min(SHORTEST, WALL * bond)
+    points = round((context.cutoff - shortest) / 0.02) + 1
+    return dimer_curve(
+        context.exact, pair, shortest=shortest, longest=context.cutoff, points=points
+    )
+
+
+def _wall(curves: list[DimerCurve]) -> Verdict:
+    """The lowest of the pairs' energies at short distance, above their lowest outside."""
+    heights = {}
+    for curve in curves:
+        height = float(np.interp(WALL * curve.bond, curve.distances, curve.energies))
+        outside = curve.energies[curve.distances >= WALL * curve.bond]
+        heights["–".join(curve.symbols)] = height - float(outside.min())
+    lowest = min(heights, key=lambda name: heights[name])
+    return judge("wall", heights[lowest], shown=f"{lowest}: {number(heights[lowest])} eV")
 
 
 def _hole(curve: DimerCurve) -> Hole | None:
@@ -109,8 +129,6 @@ def closest_pairs(context: Context) -> dict[tuple[str, str], float]:
 def _add_closest(
     store: Store, row: int, cutoff: float, found: dict[tuple[str, str], float]
 ) -> None:
-    from ase.data import chemical_symbols
-
     structure = store[row]
     edges = neighbor_list(structure.positions, structure.cell, structure.pbc, min(cutoff, 4.0))
     vectors = (
@@ -132,7 +150,7 @@ def _curves_picture(
     curves: list[DimerCurve],
     seen: dict[tuple[str, str], float],
     holes: dict[tuple[str, str], Hole | None],
-) -> object:
+) -> Picture:
     shown = sorted(curves, key=lambda curve: holes[curve.symbols] is None)[:MOST_PAIRS]
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
@@ -142,15 +160,15 @@ def _curves_picture(
     for axis, curve in zip(axes.flat, shown, strict=False):
         known = seen.get(_key(curve.symbols))
         if known is not None:
-            axis.axvspan(SHORTEST, known, color=LIGHT, alpha=0.7, linewidth=0)
+            axis.axvspan(curve.distances[0], known, color=LIGHT, alpha=0.7, linewidth=0)
         axis.axhline(0, color=GREY, linewidth=0.7)
         axis.plot(curve.distances, curve.energies, color=BLUE, label="energy")
         axis.plot(curve.distances, curve.forces, color=ORANGE, linewidth=0.9, label="force (eV/Å)")
         hole = holes[curve.symbols]
         if hole is not None:
-            axis.axvspan(SHORTEST, hole.distance, color=RED, alpha=0.18, linewidth=0)
-        deep = float(curve.energies.min())
-        axis.set(yscale="symlog", xlim=(SHORTEST, curve.distances[-1]))
+            axis.axvspan(curve.distances[0], hole.distance, color=RED, alpha=0.18, linewidth=0)
+        deep = float(min(curve.energies.min(), curve.forces.min()))
+        axis.set(yscale="symlog", xlim=(curve.distances[0], curve.distances[-1]))
         axis.set_ylim(min(1.6 * deep, -1.0), max(100.0, 2.0 * float(curve.energies.max())))
         finish(axis, "–".join(curve.symbols), "distance (Å)", "energy (eV)")
     axes.flat[0].legend(frameon=False, fontsize=8)

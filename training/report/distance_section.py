@@ -7,11 +7,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tesseral.training.report.claims import decide, judge
 from tesseral.training.report.content import Note, Section, number, table
 from tesseral.training.report.context import Context
-from tesseral.training.report.figures import BLUE, GREY, ORANGE, finish, panels, picture
+from tesseral.training.report.figures import (
+    BLUE,
+    GREY,
+    ORANGE,
+    dot_size,
+    finish,
+    panels,
+    picture,
+    plain_ticks,
+)
 from tesseral.training.report.fingerprint import Distances, distances, fingerprints
+from tesseral.training.report.verdicts import decide, judge
 
 Floats = NDArray[np.float64]
 
@@ -67,8 +76,15 @@ def distance(context: Context) -> Section:
 
 
 def _copies(found: Distances, structure: NDArray[np.int64], limit: float) -> list[int]:
-    """Rows of the test set all of whose atoms are those of training structures."""
-    return [int(row) for row in np.unique(structure) if found.test[structure == row].max() <= limit]
+    """Rows of the test set all of whose atoms are those of training structures.
+
+    Free atoms do not count: they stand in every set, to fix the zero of the energy.
+    """
+    return [
+        int(row)
+        for row, number in zip(*np.unique(structure, return_counts=True), strict=True)
+        if number > 1 and found.test[structure == row].max() <= limit
+    ]
 
 
 def _errors(context: Context, structure: NDArray[np.int64]) -> Floats:
@@ -87,7 +103,8 @@ def _bins(
     off, far = off[known], found.test[known]
     inside = far[far <= limit]
     edges = [0.0, *(np.quantile(inside, (0.25, 0.5, 0.75)) if len(inside) else ()), limit, np.inf]
-    rows, bins = [], []
+    rows: list[tuple[str, ...]] = []
+    bins: list[dict[str, Any]] = []
     for low, high in zip(edges[:-1], edges[1:], strict=True):
         part = off[(far >= low) & (far < high)]
         if len(part) == 0:
@@ -114,7 +131,8 @@ def _picture(
     axis = axes[0, 0]
     floor = 1e-3 * limit
     axis.plot(
-        np.maximum(found.test[known], floor), np.maximum(1000 * off[known], 0.1), ".", ms=3,
+        np.maximum(found.test[known], floor), np.maximum(1000 * off[known], 0.1), "o",
+        ms=dot_size(len(known)),
         alpha=0.45, mew=0, color=BLUE,
     )  # fmt: skip
     axis.plot(
@@ -123,6 +141,8 @@ def _picture(
     )  # fmt: skip
     axis.axvline(limit, color=GREY, linestyle="--", linewidth=0.9)
     axis.set(xscale="log", yscale="log")
+    plain_ticks(axis.xaxis)
+    plain_ticks(axis.yaxis)
     finish(axis, "error against distance", "distance", "force error (meV/Å)", legend=True)
     axis = axes[0, 1]
     values = [part[np.isfinite(part)] for part in (found.train, found.test)]

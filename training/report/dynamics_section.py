@@ -15,12 +15,12 @@ from tesseral.calculators.properties.dynamics import (
     equilibrated,
     hot_run,
 )
-from tesseral.training.report.claims import decide, judge
 from tesseral.training.report.content import Block, Note, Section, Verdict, number, table
 from tesseral.training.report.context import Context
 from tesseral.training.report.figures import BLUE, GREY, ORANGE, RED, finish, panels, picture
+from tesseral.training.report.verdicts import decide, judge
 
-TIME, QUICK_TIME = 2.0, 0.4  # ps of each run at constant energy
+TIME, QUICK_TIME = 2.0, 0.5  # ps of each run at constant energy
 HOT_TIME, QUICK_HOT_TIME = 2.0, 0.5  # ps
 HOT_CRYSTAL, HOT_MOLECULE = 2000.0, 1000.0  # K
 PERIODS_PER_PS = 4  # a run's records are at least so dense: every so many fs
@@ -57,7 +57,7 @@ def dynamics(context: Context) -> Section:
         lead=f"Molecular dynamics at constant energy ({context.sample_name}, {time:g} ps after "
         "0.3 ps with a thermostat). The total energy must stay; what the integrator adds to its "
         "fluctuation falls to a quarter with half the time step. The drift is the slope of a "
-        "straight line, with its standard error.",
+        "straight line; what counts is its size beyond two standard errors.",
         blocks=tuple(blocks),
         verdicts=tuple(verdicts),
         numbers={_label(run): _numbers(run) for run in runs},
@@ -97,7 +97,8 @@ def _verdicts(temperature: float, runs: list[Run]) -> list[Verdict]:
     first, second = (run.drift for run in runs)
     assert first is not None and second is not None
     shown = f"{first.rate:+.1f} ± {first.rate_error:.1f} meV/atom/ns".replace("-", "−")
-    verdicts = [judge("drift", abs(first.rate), shown=shown, subject=where)]
+    sure = max(abs(first.rate) - 2 * first.rate_error, 0.0)
+    verdicts = [judge("drift", sure, shown=shown, subject=where)]
     exponent = math.log2(second.fluctuation / max(first.fluctuation, 1e-12))
     text = f"exponent {exponent:.2f}".replace("-", "−")
     verdicts.append(judge("order", abs(exponent - 2), shown=text, subject=where))
@@ -151,7 +152,8 @@ def _energies_picture(runs: list[Run], temperatures: tuple[float, ...]) -> Any:
 def hot(context: Context) -> Section:
     """A run far above the usual temperatures."""
     crystal = bool(context.sample.pbc.all())
-    temperature = HOT_CRYSTAL if crystal else HOT_MOLECULE
+    usual = HOT_CRYSTAL if crystal else HOT_MOLECULE
+    temperature = context.config.hot or usual
     time = QUICK_HOT_TIME if context.config.quick else HOT_TIME
     where = f"at {temperature:g} K"
     lead = (

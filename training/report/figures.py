@@ -10,14 +10,17 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from tesseral.training.plots import BLUE, GREY, ORANGE
+from tesseral.training import plots
 from tesseral.training.report.content import Picture
 
+BLUE, ORANGE, GREY = plots.BLUE, plots.ORANGE, plots.GREY
 GREEN, PURPLE, RED, TEAL = "#4c8c5a", "#7d62a8", "#b3362b", "#2b8a8a"
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, TEAL, "#a8823a", "#c2527f", GREY)
 LIGHT = "#e6e6e6"
-SETTINGS: dict[str, Any] = {
+PIXELS = 101  # of the page for an inch of a figure; 9.2 inches fill its width
+SETTINGS: Any = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.labelsize": 9,
@@ -48,7 +51,7 @@ def finish(axes: Axes, title: str, xlabel: str, ylabel: str, *, legend: bool = F
     axes.grid(color=LIGHT, linewidth=0.6)
     axes.set_axisbelow(True)
     if legend and axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, handletextpad=0.4)
 
 
 def picture(figure: Figure, alt: str, caption: str) -> Picture:
@@ -57,7 +60,22 @@ def picture(figure: Figure, alt: str, caption: str) -> Picture:
     with rc_context(SETTINGS):
         figure.savefig(file, format="png", dpi=130)
     text = base64.b64encode(file.getvalue()).decode("ascii")
-    return Picture(f"data:image/png;base64,{text}", alt, caption)
+    width = round(PIXELS * float(figure.get_figwidth()))
+    return Picture(f"data:image/png;base64,{text}", alt, caption, width)
+
+
+def plain_ticks(axis: Any) -> None:
+    """Numbers such as 0.05, 0.1, 0.2 instead of powers, on a logarithmic x or y axis."""
+    low, high = sorted(axis.get_view_interval())
+    wide = high > 1000 * max(low, 1e-300)
+    axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0), numticks=8))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def dot_size(number: int) -> float:
+    """Of a scatter plot, in points."""
+    return 4.0 if number < 500 else 2.8 if number < 4000 else 1.8
 
 
 def color_of(items: Sequence[str]) -> dict[str, str]:

@@ -52,12 +52,17 @@ def summary(counts: dict[str, int]) -> str:
     """The whole report in a sentence."""
     if counts["fail"]:
         return (
-            f"{counts['fail']} of {sum(counts.values())} claims do not hold: read these lines "
-            "before you run MD with this model."
+            f"{counts['fail']} of {sum(counts.values())} claims {_do(counts['fail'])} not hold: "
+            "read why before you run MD with this model."
         )
     if counts["warn"]:
-        return f"No claim fails; {counts['warn']} deserve a look."
+        verb = "deserves" if counts["warn"] == 1 else "deserve"
+        return f"No claim fails; {counts['warn']} {verb} a look."
     return "Every claim holds."
+
+
+def _do(number: int) -> str:
+    return "does" if number == 1 else "do"
 
 
 def render(page: Page) -> str:
@@ -84,7 +89,7 @@ def render(page: Page) -> str:
 <h1>{escape(page.title)}</h1>
 {facts}<div class="tiles">{tiles}</div>
 <p class="summary">{escape(summary(counts))}</p>
-<nav>{links}</nav>
+{_look_at(verdicts)}<nav>{links}</nav>
 </header>
 <section class="card" id="verdicts">
 <h2>Verdicts</h2>
@@ -100,14 +105,30 @@ against.</p>
 """
 
 
+def _look_at(verdicts: Sequence[Verdict]) -> str:
+    """What does not pass, the failures first, with links to the sections."""
+    rows = [
+        f'<li><span class="pill {v.level}">{v.level}</span> <a href="#{v.section}">'
+        f"{escape(v.claim)}</a>{_subject(v)}: {escape(v.shown)}</li>"
+        for level in ("fail", "warn")
+        for v in verdicts
+        if v.level == level
+    ]
+    return f'<ul class="look">{"".join(rows)}</ul>\n' if rows else ""
+
+
 def _verdict_table(chapters: Sequence[Chapter]) -> str:
-    """All claims, grouped by section."""
+    """All claims, grouped by section; a claim about several things stands there once."""
     rows = []
     for chapter in chapters:
         if chapter.section.verdicts:
             link = f'<a href="#{chapter.key}">{escape(chapter.title)}</a>'
             rows.append(f'<tr class="group"><td colspan="4">{link}</td></tr>')
-        rows += [_verdict_row(verdict) for verdict in chapter.section.verdicts]
+        by_claim: dict[str, list[Verdict]] = {}
+        for verdict in chapter.section.verdicts:
+            by_claim.setdefault(verdict.key, []).append(verdict)
+        for verdicts in by_claim.values():
+            rows += [_verdict_row(v, first=i == 0) for i, v in enumerate(verdicts)]
     return (
         '<table class="verdicts">\n<thead><tr><th></th><th>claim</th><th>found</th>'
         '<th class="limit">passes; warns</th></tr></thead>\n<tbody>\n'
@@ -116,15 +137,19 @@ def _verdict_table(chapters: Sequence[Chapter]) -> str:
     )
 
 
-def _verdict_row(verdict: Verdict) -> str:
-    subject = f" <b>{escape(verdict.subject)}</b>" if verdict.subject else ""
+def _verdict_row(verdict: Verdict, *, first: bool) -> str:
+    why = f'<span class="why">{escape(verdict.reason)}</span>'
+    claim = f"{escape(verdict.claim)}{_subject(verdict)}{why}" if first else _subject(verdict)
+    kind = "" if first else ' class="more"'
     return (
-        f'<tr><td><span class="pill {verdict.level}">{verdict.level}</span></td>'
-        f"<td>{escape(verdict.claim)}{subject}"
-        f'<span class="why">{escape(verdict.reason)}</span></td>'
-        f'<td class="value">{escape(verdict.shown)}</td>'
-        f'<td class="limit">{escape(verdict.threshold)}</td></tr>'
+        f'<tr{kind}><td><span class="pill {verdict.level}">{verdict.level}</span></td>'
+        f'<td>{claim}</td><td class="value">{escape(verdict.shown)}</td>'
+        f'<td class="limit">{escape(verdict.threshold) if first else ""}</td></tr>'
     )
+
+
+def _subject(verdict: Verdict) -> str:
+    return f" <b>{escape(verdict.subject)}</b>" if verdict.subject else ""
 
 
 def _chapter(chapter: Chapter) -> str:
@@ -144,12 +169,12 @@ def _chapter(chapter: Chapter) -> str:
 
 def _block(block: Block) -> str:
     if isinstance(block, Note):
-        return f'<p class="missing">{escape(block.text)}</p>'
+        kind = "lead" if block.quiet else "missing"
+        return f'<p class="{kind}">{escape(block.text)}</p>'
     if isinstance(block, Picture):
-        return (
-            f'<figure><img src="{block.uri}" alt="{escape(block.alt, quote=True)}">'
-            f"<figcaption>{escape(block.caption)}</figcaption></figure>"
-        )
+        size, alt = f"width:{block.width}px", escape(block.alt, quote=True)
+        image = f'<img style="{size}" src="{block.uri}" alt="{alt}">'
+        return f"<figure>{image}<figcaption>{escape(block.caption)}</figcaption></figure>"
     return _table(block)
 
 
@@ -158,7 +183,7 @@ def _table(block: Table) -> str:
     rows = "\n".join(
         "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in block.rows
     )
-    kind = ' class="card-rows"' if len(block.columns) == 2 and block.folded else ""
+    kind = ' class="words"' if block.words else ""
     caption = (
         "" if block.folded or not block.caption else (f"<caption>{escape(block.caption)}</caption>")
     )

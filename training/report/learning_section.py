@@ -9,7 +9,15 @@ from typing import Any
 
 from tesseral.training.report.content import Note, Section, number, table
 from tesseral.training.report.context import Context
-from tesseral.training.report.figures import BLUE, GREY, ORANGE, finish, panels, picture
+from tesseral.training.report.figures import (
+    BLUE,
+    GREY,
+    ORANGE,
+    finish,
+    panels,
+    picture,
+    plain_ticks,
+)
 
 NAMES = {
     "validation/loss": "loss",
@@ -117,5 +125,6 @@ def _picture(train: list[dict[str, float]], validation: list[dict[str, float]]) 
                 x, y = zip(*points, strict=True)
                 axis.plot(x, y, color=color, linewidth=width, label=text)
         axis.set_yscale("log")
+        plain_ticks(axis.yaxis)
         finish(axis, label, "minutes", "", legend=True)
     return picture(figure, "learning curves", "Validation (averaged weights) and training errors.")

@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from tesseral.calculators.properties.relaxation import Relaxed
 from tesseral.calculators.properties.vibrations import vibrations
 from tesseral.data.neighbors import neighbor_list
 from tesseral.data.units import covalent_radius
-from tesseral.training.report.claims import decide, judge
-from tesseral.training.report.content import Section, Verdict, number, table
+from tesseral.training.report.content import Picture, Section, Verdict, number, table
 from tesseral.training.report.context import Context
 from tesseral.training.report.figures import BLUE, GREY, RED, finish, panels, picture
+from tesseral.training.report.verdicts import decide, judge
 
-BOND = 1.25  # times the sum of the covalent radii
+TIGHT, BOND, LOOSE = 1.1, 1.25, 1.5  # times the sum of the covalent radii
 
 
 def molecule(context: Context) -> Section | None:
@@ -28,9 +29,9 @@ def molecule(context: Context) -> Section | None:
     change = float(np.abs(after - before).max()) if len(bonds) else 0.0
     modes = vibrations(end.atoms)
     formula = start.get_chemical_formula()
-    verdicts = [_kept(bonds, end, change), judge("modes", float(modes.frequencies.min()))]
+    verdicts = [_kept(start, end, bonds, change), judge("modes", float(modes.frequencies.min()))]
     rows = [
-        (f"{start[i].symbol}{i}–{start[j].symbol}{j}", f"{b:.4f}", f"{a:.4f}", f"{a - b:+.4f}")
+        (_pair(start, (i, j)), f"{b:.4f}", f"{a:.4f}", f"{a - b:+.4f}")
         for (i, j), b, a in zip(bonds, before, after, strict=True)
     ]
     drop = float(end.atoms.get_potential_energy()) - float(start.get_potential_energy())
@@ -60,25 +61,34 @@ def molecule(context: Context) -> Section | None:
     )
 
 
-def _kept(bonds: list[tuple[int, int]], end: Any, change: float) -> Verdict:
-    same = set(_bonds(end.atoms)) == set(bonds)
-    if not same:
-        return decide("molecule-kept", "fail", "bonds break or form", change)
+def _kept(start: Atoms, end: Relaxed, bonds: list[tuple[int, int]], change: float) -> Verdict:
+    """Whether bonds break or form; a proton that moves within a hydrogen bond does neither."""
+    broken = sorted(set(bonds) - set(_bonds(end.atoms, LOOSE)))
+    formed = sorted(set(_bonds(end.atoms, TIGHT)) - set(_bonds(start, LOOSE)))
+    if broken or formed:
+        words = [f"{_pair(start, pair)} breaks" for pair in broken]
+        words += [f"{_pair(start, pair)} forms" for pair in formed]
+        return decide("molecule-kept", "fail", ", ".join(words), change)
     if not end.converged:
         return decide("molecule-kept", "warn", f"{number(change)} Å, not converged", change)
     return judge("molecule-kept", change, shown=f"{number(change)} Å")
 
 
-def _bonds(atoms: Atoms) -> list[tuple[int, int]]:
-    """Pairs of atoms closer than a bond is long."""
+def _pair(atoms: Atoms, pair: tuple[int, int]) -> str:
+    """Two atoms by name."""
+    return "–".join(f"{atoms[i].symbol}{i}" for i in pair)
+
+
+def _bonds(atoms: Atoms, factor: float = BOND) -> list[tuple[int, int]]:
+    """Pairs of atoms closer than ``factor`` times the sum of their covalent radii."""
     radii = np.array([covalent_radius(int(z)) for z in atoms.numbers])
-    edges = neighbor_list(atoms.positions, np.zeros((3, 3)), False, 2 * BOND * float(radii.max()))
+    edges = neighbor_list(atoms.positions, np.zeros((3, 3)), False, 2 * factor * float(radii.max()))
     pairs = zip(edges.senders.tolist(), edges.receivers.tolist(), strict=True)
     return [
         (i, j)
         for i, j in pairs
         if i < j
-        and np.linalg.norm(atoms.positions[i] - atoms.positions[j]) < BOND * (radii[i] + radii[j])
+        and np.linalg.norm(atoms.positions[i] - atoms.positions[j]) < factor * (radii[i] + radii[j])
     ]
 
 
@@ -86,7 +96,7 @@ def _lengths(atoms: Atoms, bonds: list[tuple[int, int]]) -> Any:
     return np.array([np.linalg.norm(atoms.positions[i] - atoms.positions[j]) for i, j in bonds])
 
 
-def _spectrum(frequencies: Any) -> Any:
+def _spectrum(frequencies: Any) -> Picture:
     """Sticks at the frequencies."""
     figure, axes = panels(1, 1, width=7.0, height=1.9)
     axis = axes[0, 0]

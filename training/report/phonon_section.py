@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesseral.calculators.properties import phonons
-from tesseral.training.report.claims import judge
 from tesseral.training.report.content import Block, Section, Verdict, number, table
 from tesseral.training.report.context import Context
 from tesseral.training.report.crystals import Crystal, conventional
 from tesseral.training.report.figures import BLUE, GREY, ORANGE, RED, finish, panels, picture
+from tesseral.training.report.verdicts import judge
 
 Floats = NDArray[np.float64]
 
@@ -41,14 +41,15 @@ def phonon_bands(context: Context) -> Section | None:
         path = phonons.bands(constants)
         lowest = min(float(path.frequencies.min()), phonons.lowest_frequency(constants))
         _draw(axis, crystal, path)
-        verdicts.append(judge("imaginary", lowest, subject=crystal.name))
+        shown = f"lowest {lowest:.2f} THz".replace("-0.00", "0.00").replace("-", "−")
+        verdicts.append(judge("imaginary", lowest, shown=shown, subject=crystal.name))
         highest = float(path.frequencies.max())
         lines.append(
             (
                 crystal.name,
                 f"{constants.n_atoms} atoms",
                 f"{constants.n_displacements}",
-                number(lowest),
+                f"{lowest:.2f}".replace("-0.00", "0.00").replace("-", "−"),
                 f"{highest:.2f} ({highest * CM_PER_THZ:.0f} cm⁻¹)",
             )
         )
@@ -89,18 +90,17 @@ def _draw(axis: Any, crystal: Crystal, path: phonons.Bands) -> None:
     axis.axhline(0, color=GREY, linewidth=0.8)
     finish(axis, crystal.name, "", "frequency (THz)")
     axis.grid(visible=False)
-    axis.set_xticks(path.ticks, [label.replace("G", "Γ") for label in _merged(path)])
+    labels = _merged(path)
+    axis.set_xticks(list(labels), [label.replace("G", "Γ") for label in labels.values()])
     axis.set_xlim(path.distances[0], path.distances[-1])
 
 
-def _merged(path: phonons.Bands) -> list[str]:
-    """Labels; where the path jumps, both names at the same place."""
-    labels: list[str] = []
-    for i, (tick, label) in enumerate(zip(path.ticks, path.labels, strict=True)):
-        if i and abs(tick - path.ticks[i - 1]) < 1e-9:
-            labels[-1] = ""
-            label = f"{path.labels[i - 1]}|{label}"
-        labels.append(label)
+def _merged(path: phonons.Bands) -> dict[float, str]:
+    """Labels by their place; where the path jumps, both names stand at one place."""
+    labels: dict[float, str] = {}
+    for tick, label in zip(path.ticks, path.labels, strict=True):
+        place = round(float(tick), 9)
+        labels[place] = f"{labels[place]}|{label}" if place in labels else label
     return labels
 
 
@@ -122,9 +122,9 @@ def _compare(
     if mine.size != len(reference):
         return
     order = np.argsort(mine.ravel(), kind="stable")
-    theirs = np.empty(mine.size)
-    theirs[order] = np.sort(np.asarray(reference))
-    theirs = theirs.reshape(mine.shape)
+    sorted_back = np.empty(mine.size)
+    sorted_back[order] = np.sort(np.asarray(reference))
+    theirs: Floats = sorted_back.reshape(mine.shape)
     mean = float(np.abs(theirs - mine).mean())
     share = 100 * mean / float(max(reference))
     shown = f"{number(mean)} THz, {number(share)}% of the highest"

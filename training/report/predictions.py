@@ -32,6 +32,7 @@ class Predictions(NamedTuple):
     stress: Floats  # (G, 6) GPa
     symbols: tuple[str, ...]  # (N,)
     structure: NDArray[np.int64]  # (N,)   row of the store
+    n_atoms: NDArray[np.int64]  # (G,)
     types: tuple[str, ...]  # (G,)   config types
     errors: dict[str, Any]  # ErrorSums.summary
 
@@ -62,9 +63,15 @@ def predict_store(
         parts.append(_numbers(batch, prediction, card))
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     return Predictions(
-        *columns[:6],
+        energy_label=columns[0],
+        energy=columns[1],
+        forces_label=columns[2],
+        forces=columns[3],
+        stress_label=columns[4],
+        stress=columns[5],
         symbols=tuple(card.symbols[i] for i in columns[6]),
         structure=columns[7],
+        n_atoms=store.n_atoms,
         types=tuple(types),
         errors=sums.summary(),
     )

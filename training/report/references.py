@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ase import Atoms
 
 from tesseral.data.store import Store, open_store
+from tesseral.training.report.crystals import reduced_formula
 
 EXAMPLES = ("sic_references.json",)  # shipped, each beside the set it belongs to
 BELONGS = {"sic_references.json": "sic_pbe.h5"}
@@ -65,19 +66,20 @@ def _read(path: Path, why: str) -> References:
     content = _json(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} is not a file of references: it holds no crystals by name")
-    crystals = {
+    named = {
         name: entry
         for name, entry in content.items()
         if isinstance(entry, dict) and "a0_A" in entry and _is_formula(name)
     }
+    crystals = {reduced_formula(Atoms(name)): entry for name, entry in named.items()}
     if not crystals:
         raise ValueError(f"{path} has no crystal with an a0_A; see docs/report.md for the format")
     phonons: dict[str, list[float]] = {}
-    for name in crystals:
+    for name in named:
         beside = path.parent / f"phonon_{name}.json"
         if beside.is_file():
             values = _json(beside)
-            phonons[name] = sorted(float(value) for value in values)
+            phonons[reduced_formula(Atoms(name))] = sorted(float(value) for value in values)
     return References(str(path), crystals, phonons, why)
 
 

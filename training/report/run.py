@@ -14,25 +14,27 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tesseral.deploy.modelfile import library_versions
+from tesseral.deploy.card import library_versions
 from tesseral.training.report import (
-    accuracy,
+    accuracy_section,
     card_section,
     consistency_section,
     crystal_sections,
     dimer_section,
     distance_section,
     dynamics_section,
+    force_section,
     learning_section,
     molecule_section,
     phonon_section,
     speed_section,
+    vacancy_section,
 )
-from tesseral.training.report.claims import not_computed
 from tesseral.training.report.config import ReportConfig
 from tesseral.training.report.content import Note, Section, Verdict, plain
 from tesseral.training.report.context import Context
 from tesseral.training.report.html import Chapter, Page, count, render, verdicts_of
+from tesseral.training.report.verdicts import not_computed
 from tesseral.training.system import machine
 
 FORMAT_VERSION = 1
@@ -48,14 +50,14 @@ class Part(NamedTuple):
 
 PARTS = (
     Part("learning", "Learning curves", learning_section.learning),
-    Part("accuracy", "Test errors", accuracy.accuracy),
-    Part("force-size", "Errors against force", accuracy.force_size),
+    Part("accuracy", "Test errors", accuracy_section.accuracy),
+    Part("force-size", "Errors against force", force_section.force_size),
     Part("distance", "Distance to the training set", distance_section.distance),
     Part("crystals", "Crystals", crystal_sections.crystals),
     Part("eos", "Equation of state", crystal_sections.equations_of_state),
     Part("elastic", "Elastic constants", crystal_sections.elastic_section),
     Part("phonons", "Phonons", phonon_section.phonon_bands),
-    Part("vacancy", "Vacancies", crystal_sections.vacancies),
+    Part("vacancy", "Vacancies", vacancy_section.vacancies),
     Part("molecule", "Molecule", molecule_section.molecule),
     Part("dimers", "Pairs of atoms", dimer_section.dimers),
     Part("dynamics", "Energy conservation", dynamics_section.dynamics),

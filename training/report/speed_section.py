@@ -14,10 +14,10 @@ import torch
 from ase import Atoms
 
 from tesseral.calculators.properties.atoms import repeats_for_atoms
-from tesseral.training.report.claims import judge
 from tesseral.training.report.content import Section, number, table
 from tesseral.training.report.context import Context
 from tesseral.training.report.figures import BLUE, ORANGE, finish, panels, picture
+from tesseral.training.report.verdicts import judge
 from tesseral.training.system import machine
 
 SIZES, QUICK_SIZES = (8, 64, 512, 4096), (8, 64, 512)

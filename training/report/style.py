@@ -38,10 +38,13 @@ th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; }
 table.verdicts { width: 100%; }
 table.verdicts td, table.verdicts th { text-align: left; white-space: normal; }
-table.verdicts td.value { white-space: nowrap; }
-table.verdicts td.limit { color: var(--soft); }
+table.verdicts td.limit { color: var(--soft); white-space: nowrap; }
+table.verdicts td.value { min-width: 210px; }
 table.verdicts tr.group td { padding-top: 14px; font-weight: 600; border-bottom-color: #c9ced6; }
-table.card-rows td { white-space: normal; text-align: left; word-break: break-word; }
+table.verdicts tr.more td { padding-top: 0; }
+table.words th, table.words td { white-space: normal; text-align: left; overflow-wrap: anywhere; }
+table.words td:first-child { min-width: 190px; color: var(--soft); }
+ul.look { list-style: none; padding: 0; margin: 8px 0 0; } ul.look li { margin: 4px 0; }
 .why { color: var(--soft); font-size: 12.5px; display: block; }
 figure { margin: 12px 0 16px; }
 figure img { max-width: 100%; height: auto; display: block; }
@@ -55,7 +58,7 @@ footer { color: var(--soft); font-size: 13px; }
   main { padding: 16px 10px 40px; } .card { padding: 14px 14px; border-radius: 8px; }
   .tile { padding: 8px 12px; } .tile b { font-size: 22px; }
   table.verdicts td.limit, table.verdicts th.limit { display: none; }
-  table.verdicts td.value { white-space: normal; }
+  table.verdicts td.value { min-width: 0; }
 }
 @media print {
   body { background: #fff; font-size: 11pt; } main { max-width: none; padding: 0; }

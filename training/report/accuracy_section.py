@@ -1,4 +1,4 @@
-"""Sections: parity and errors on the test set; errors against the size of the force."""
+"""Section: parity plots and errors on the test set."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from tesseral.training.report.claims import judge
-from tesseral.training.report.content import Block, Note, Section, Table, Verdict, number, table
+from tesseral.training.report.content import (
+    Block,
+    Note,
+    Picture,
+    Section,
+    Table,
+    Verdict,
+    number,
+    table,
+)
 from tesseral.training.report.context import Context
 from tesseral.training.report.figures import (
     BLUE,
@@ -17,11 +25,14 @@ from tesseral.training.report.figures import (
     LIGHT,
     ORANGE,
     color_of,
+    dot_size,
     finish,
     panels,
     picture,
+    plain_ticks,
 )
 from tesseral.training.report.predictions import Predictions
+from tesseral.training.report.verdicts import judge
 
 Floats = NDArray[np.float64]
 
@@ -37,15 +48,18 @@ def accuracy(context: Context) -> Section:
     blocks: list[Block] = [_parity(found)]
     blocks.append(_overall(found))
     kinds = errors["by_config_type"]
+    if sum("forces" in part for part in kinds.values()) > 2:
+        blocks.append(_types_picture(kinds))
     if len(kinds) > 1:
-        blocks += [_types_picture(kinds), _types_table(kinds)]
+        blocks.append(_types_table(kinds))
     if np.isnan(found.stress_label).all():
-        blocks.append(Note("The data hold no stress, so that none could be compared."))
+        blocks.append(Note("The data hold no stress, so that none could be compared.", quiet=True))
     elif np.isnan(found.stress).all():
-        blocks.append(Note("The structures have no cell, and so no stress."))
+        blocks.append(Note("The structures have no cell, and so no stress.", quiet=True))
     return Section(
         lead="Each dot compares the model with the reference calculation; dots on the diagonal are "
-        "right. Energies are per atom and above the model's reference energies of free atoms.",
+        "right. Energies are per atom and above the model's reference energies; free atoms are not "
+        "drawn and do not count in the verdict.",
         blocks=tuple(blocks),
         verdicts=tuple(_verdicts(found)),
         numbers={
@@ -71,8 +85,9 @@ def _verdicts(found: Predictions) -> list[Verdict]:
         share = 100 * mae / size if size > 0 else float("nan")
         shown = f"{number(mae)} meV/Å, {number(share)}% of their RMS {number(size)} meV/Å"
         verdicts.append(judge("force-error", share, shown=shown))
-    if "energy_per_atom" in errors:
-        verdicts.append(judge("energy-error", errors["energy_per_atom"]["mae"]))
+    off = np.abs(found.energy - found.energy_label)[found.n_atoms > 1]
+    if np.isfinite(off).any():
+        verdicts.append(judge("energy-error", 1000 * float(np.nanmean(off))))
     if "stress" in errors:
         size, mae = rms(found.stress_label), errors["stress"]["mae"]
         share = 100 * mae / size if size > 0 else float("nan")
@@ -100,7 +115,7 @@ def _shares_by_type(found: Predictions) -> dict[str, float]:
     return shares
 
 
-def _parity(found: Predictions) -> Any:
+def _parity(found: Predictions) -> Picture:
     """Energy, forces by element, stress."""
     stress = np.isfinite(found.stress_label) & np.isfinite(found.stress)
     columns = 3 if stress.any() else 2
@@ -110,7 +125,12 @@ def _parity(found: Predictions) -> Any:
         kinds = {n: np.array(found.types) == n for n in names}
     else:
         kinds = {"": np.ones(len(found.types), dtype=bool)}
-    groups = {n: (found.energy_label[rows], found.energy[rows]) for n, rows in kinds.items()}
+    bound = found.n_atoms > 1  # free atoms would stretch the axis
+    groups = {
+        name: (found.energy_label[rows & bound], found.energy[rows & bound])
+        for name, rows in kinds.items()
+        if (rows & bound).any()
+    }
     _scatter(axes[0, 0], groups)
     finish(axes[0, 0], "energy", "reference (eV/atom)", "model (eV/atom)", legend=len(groups) > 1)
     symbols = np.array(found.symbols)
@@ -140,7 +160,10 @@ def _scatter(axes: Axes, groups: dict[str, tuple[Floats, Floats]]) -> None:
         wanted = max(200, SHOWN_POINTS * len(x) // max(total, 1))
         if len(known) > wanted:
             known = rng.choice(known, wanted, replace=False)
-        axes.plot(x[known], y[known], ".", ms=3, alpha=0.6, mew=0, color=colors[name], label=name)
+        axes.plot(
+            x[known], y[known], "o", ms=dot_size(total), alpha=0.5, mew=0, color=colors[name],
+            label=name,
+        )  # fmt: skip
         ends += [x[known].min(), x[known].max(), y[known].min(), y[known].max()]
     if ends:
         low, high = min(ends), max(ends)
@@ -185,7 +208,7 @@ def _types_table(kinds: dict[str, Any]) -> Table:
     return made._replace(folded=len(kinds) > 6)
 
 
-def _types_picture(kinds: dict[str, Any]) -> Any:
+def _types_picture(kinds: dict[str, Any]) -> Picture:
     """Energy and force errors of the config types as dots, the worst on top."""
     known = {name: part for name, part in kinds.items() if "forces" in part}
     names = sorted(known, key=lambda name: known[name]["forces"]["mae"])[-SHOWN_TYPES:]
@@ -204,6 +227,7 @@ def _types_picture(kinds: dict[str, Any]) -> Any:
                 part["rmse"], row, "o", color=ORANGE, ms=4, label="RMSE" if row == 0 else None
             )
         axis.set_xscale("log")
+        plain_ticks(axis.xaxis)
         finish(
             axis, f"{'force' if quantity == 'forces' else 'energy'} error", unit, "", legend=True
         )
@@ -212,79 +236,3 @@ def _types_picture(kinds: dict[str, Any]) -> Any:
     return picture(
         figure, "errors by config type", "Errors by config type, the largest force errors on top."
     )
-
-
-def force_size(context: Context) -> Section:
-    """Force errors against the size of the force."""
-    found = context.predictions
-    size = np.linalg.norm(found.forces_label, axis=1)
-    known = np.isfinite(size)
-    if not known.any():
-        return Section("The data hold no forces.")
-    size, off = size[known], found.force_error[known]
-    symbols = np.array(found.symbols)[known]
-    edges = _bins(size)
-    rows = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
-        inside = off[(size >= low) & (size < high)]
-        if len(inside) == 0:
-            continue
-        quantiles = np.quantile(inside, (0.5, 0.9, 1.0))
-        middle = float(np.sqrt(max(low, 1e-3) * high))
-        rows.append((float(low), float(high), middle, len(inside), *(float(q) for q in quantiles)))
-    largest = size >= np.quantile(size, 0.9)
-    relative = 100 * float(np.median(off[largest] / np.maximum(size[largest], 1e-12)))
-    return Section(
-        lead="The error of each atom's force against the size of the force itself. A good "
-        "potential stays well below the dashed line, where the error is as large as the force.",
-        blocks=(
-            _size_picture(size, off, symbols, rows),
-            table(
-                ("|F| from (eV/Å)", "to", "atoms", "median error (meV/Å)", "90%", "largest"),
-                [
-                    (number(r[0]), number(r[1]), f"{r[3]}", *(number(1000 * q) for q in r[4:]))
-                    for r in rows
-                ],
-            ),
-        ),
-        verdicts=(judge("large-forces", relative),),
-        numbers={
-            "bins": [
-                dict(
-                    zip(("low", "high", "middle", "atoms", "median", "q90", "max"), r, strict=True)
-                )
-                for r in rows
-            ],
-            "median_relative_error_of_largest_tenth_percent": relative,
-        },
-    )
-
-
-def _bins(size: Floats) -> Floats:
-    """Edges that are even in the logarithm."""
-    top = float(size.max())
-    low = max(0.02, min(0.1, 0.1 * top))
-    edges = np.geomspace(low, max(top * 1.0001, 2 * low), 8)
-    return np.concatenate([[0.0], edges])
-
-
-def _size_picture(size: Floats, off: Floats, symbols: Any, rows: list[Any]) -> Any:
-    figure, axes = panels(1, 1, width=6.6, height=3.6)
-    axis = axes[0, 0]
-    shown = np.random.default_rng(0).permutation(len(size))[:SHOWN_POINTS]
-    names = sorted(set(symbols.tolist()))
-    for symbol, color in color_of(names).items():
-        mine = shown[symbols[shown] == symbol]
-        axis.plot(
-            np.maximum(size[mine], 1e-3), np.maximum(1000 * off[mine], 0.1), ".", ms=3, alpha=0.45,
-            mew=0, color=color, label=symbol,
-        )  # fmt: skip
-    middles = [row[2] for row in rows]
-    axis.plot(middles, [1000 * row[4] for row in rows], "-o", ms=4, color="black", label="median")
-    axis.plot(middles, [1000 * row[5] for row in rows], ":", color="black", label="90% are below")
-    ends = np.array([max(1e-3, size.min()), size.max()])
-    axis.plot(ends, 1000 * ends, "--", color=GREY, linewidth=0.9, label="error = force")
-    axis.set(xscale="log", yscale="log")
-    finish(axis, "", "size of the reference force (eV/Å)", "error of the force (meV/Å)")
-    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return picture(figure, "force error against force", "One dot an atom; the lines are quantiles.")
