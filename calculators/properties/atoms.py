@@ -82,10 +82,10 @@ def thermalize(atoms: Atoms, temperature: float, rng: np.random.Generator) -> No
 def closest_approach(atoms: Atoms) -> float:
     """Smallest distance of two atoms as a fraction of the sum of their covalent radii.
 
-    Infinite for a single atom without neighbours.
+    Looks as far as twice the largest covalent diameter; infinite where nothing is that close.
     """
     radii = np.array([covalent_radius(int(number)) for number in atoms.numbers])
-    edges = neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, 2.0 * float(radii.max()))
+    edges = neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, 4.0 * float(radii.max()))
     if len(edges.senders) == 0:
         return float("inf")
     vectors = (

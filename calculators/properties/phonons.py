@@ -77,7 +77,7 @@ def force_constants(
 def frequencies(constants: ForceConstants, qpoints: ArrayLike) -> Floats:
     """Frequencies (Q, 3n) THz, ascending, at q points (Q, 3) in reciprocal lattice units."""
     constants.model.run_qpoints(np.asarray(qpoints, dtype=np.float64).reshape(-1, 3))
-    found: Floats = np.asarray(constants.model.get_qpoints_dict()["frequencies"])
+    found: Floats = np.asarray(constants.model.qpoints.frequencies)
     return found
 
 

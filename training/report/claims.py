@@ -49,10 +49,10 @@ CLAIMS: dict[str, Claim] = {
     ),
     "worst-type": Claim(
         "accuracy",
-        "No kind of structure is predicted much worse than its forces are large",
-        "% of the kind's RMS",
-        20,
-        40,
+        "No kind of structure stands out",
+        "% of the RMS of its forces, or of all",
+        15,
+        30,
         "mean absolute force error of the worst config type; tells which data to add",
     ),
     "large-forces": Claim(
