@@ -26,7 +26,7 @@ STEP = 1e-3  # Å, of an atom that crosses the cutoff
 
 def consistency(context: Context) -> Section:
     """Each law on a few test structures, in the precision used and in float64."""
-    graphs = context.graphs(number=1 if context.config.quick else 3)
+    graphs = context.graphs()
     used, _ = load_model(context.config.model, dtype=context.dtype)
     exact, _ = load_model(context.config.model, dtype="float64")
     columns = {context.dtype: _laws(used, graphs)}
@@ -141,7 +141,7 @@ def cutoff_section(context: Context) -> Section:
     near = move_atom(atoms, 1, (0, 0, 1), np.arange(-20, 21) * STEP)
     material = context.sample.copy()
     material.calc = context.exact
-    reach = 150 if context.config.quick else 300
+    reach = context.effort.path_steps
     inside = move_atom(material, 0, (0.36, 0.48, 0.8), np.arange(-reach, reach + 1) * STEP)
     energy = max(near.energy_jump, inside.energy_jump)
     force = max(near.force_jump, inside.force_jump)

@@ -13,6 +13,7 @@ from ase import Atoms
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties.atoms import copy_atoms, repeats_for_atoms, supercell
 from tesseral.calculators.properties.relaxation import Relaxed, relaxed
+from tesseral.data.datasets import check_elements
 from tesseral.data.graph import AtomicGraph
 from tesseral.data.neighbors import atomic_graph
 from tesseral.data.store import Store, open_store
@@ -26,10 +27,9 @@ from tesseral.training.report.crystals import (
     read_candidates,
     relax_crystals,
 )
+from tesseral.training.report.effort import FULL, QUICK, Effort
 from tesseral.training.report.predictions import Predictions, predict_store
 from tesseral.training.report.references import References, find_references
-
-MD_ATOMS, QUICK_MD_ATOMS = 64, 32
 
 
 class TrainingSet:
@@ -44,18 +44,21 @@ class Context:
 
     Args:
         config: what the report is about.
+        effort: how much is computed; that of the configuration if not given.
 
     Raises:
         FileNotFoundError: no such model or data.
         ValueError: files that cannot be read, or elements that the model does not know.
     """
 
-    def __init__(self, config: ReportConfig) -> None:
+    def __init__(self, config: ReportConfig, effort: Effort | None = None) -> None:
         self.config = config
+        self.effort = effort or (QUICK if config.quick else FULL)
         self.device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.calculator = TesseralCalculator(config.model, device=self.device, dtype=config.dtype)
         self.card: ModelCard = self.calculator.card
         self.test = open_store(config.data)
+        check_elements(self.test, self.card.elements)
         self.references: References = find_references(
             config.references, self.test, self.card.symbols
         )
@@ -95,7 +98,7 @@ class Context:
         if self.train.store is not None:
             stores.append((self.train.store.path.name, self.train.store))
         candidates = [*self.extra, *find_candidates(stores)]
-        return relax_crystals(candidates, self.exact, 2 if self.config.quick else 4)
+        return relax_crystals(candidates, self.exact, self.effort.crystals)
 
     @property
     def sound_crystals(self) -> list[Crystal]:
@@ -134,11 +137,10 @@ class Context:
 
     def _sample(self) -> Atoms:
         if self.sound_crystals:
-            number = QUICK_MD_ATOMS if self.config.quick else MD_ATOMS
-            return supercell_of(self.sound_crystals[0], number)
+            return supercell_of(self.sound_crystals[0], self.effort.md_atoms)
         if self.molecule is not None:
             return copy_atoms(self.molecule[1].atoms)
-        best = int(np.argmin(np.abs(self.test.n_atoms - MD_ATOMS)))
+        best = int(np.argmin(np.abs(self.test.n_atoms - self.effort.md_atoms)))
         atoms = atoms_from_structure(self.test[best])
         atoms.info.clear()
         return atoms
@@ -165,9 +167,9 @@ class Context:
             return tuple(self.config.temperatures)
         return (300.0, 1000.0) if self.sample.pbc.all() else (300.0, 600.0)
 
-    def graphs(self, number: int = 3, most: int = 200) -> list[AtomicGraph]:
+    def graphs(self, most: int = 200) -> list[AtomicGraph]:
         """Some structures of the test set as graphs: those with the most atoms up to a limit."""
-        sizes = self.test.n_atoms
+        sizes, number = self.test.n_atoms, self.effort.structures
         rows = [int(i) for i in np.argsort(-sizes, kind="stable") if sizes[i] <= most]
         picked = rows[:: max(1, len(rows) // number)][:number] or [int(np.argmin(sizes))]
         return [

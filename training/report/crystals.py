@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import NamedTuple
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import ase.io
 import numpy as np
@@ -113,16 +115,14 @@ def read_candidates(paths: Iterable[str]) -> list[Candidate]:
 
 def classify(atoms: Atoms, source: str, energy: float) -> Candidate | None:
     """Primitive standard cell, formula and space group; None where there is no symmetry to find."""
-    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
     try:
-        data = spglib.get_symmetry_dataset(cell, symprec=SYMPREC)
-        primitive = spglib.standardize_cell(cell, to_primitive=True, symprec=SYMPREC)
+        with _quiet_spglib():
+            data = spglib.get_symmetry_dataset(_cell(atoms), symprec=SYMPREC)
+        small = _standard(atoms, primitive=True)
     except Exception:  # spglib says differently in each version that it found nothing
         return None
-    if data is None or primitive is None:
+    if data is None:
         return None
-    lattice, positions, numbers = primitive
-    small = Atoms(numbers=numbers, cell=lattice, scaled_positions=positions, pbc=True)
     formula = reduced_formula(small)
     return Candidate(formula, data.international, int(data.number), small, energy, source)
 
@@ -137,12 +137,29 @@ def reduced_formula(atoms: Atoms) -> str:
 
 def conventional(atoms: Atoms) -> Atoms:
     """The conventional standard cell of a crystal, without a calculator."""
-    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    found = spglib.standardize_cell(cell, symprec=SYMPREC)
+    return _standard(atoms, primitive=False)
+
+
+def _standard(atoms: Atoms, *, primitive: bool) -> Atoms:
+    with _quiet_spglib():
+        found = spglib.standardize_cell(_cell(atoms), to_primitive=primitive, symprec=SYMPREC)
     if found is None:
         raise ValueError("spglib finds no symmetry in this crystal")
     lattice, positions, numbers = found
     return Atoms(numbers=numbers, cell=lattice, scaled_positions=positions, pbc=True)
+
+
+def _cell(atoms: Atoms) -> Any:
+    """A crystal as spglib takes it."""
+    return atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers
+
+
+@contextmanager
+def _quiet_spglib() -> Iterator[None]:
+    """Without its notice that errors will be told in another way; both ways are provided for."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
 
 
 def relax_crystals(candidates: Iterable[Candidate], calculator: object, most: int) -> list[Crystal]:

@@ -65,10 +65,10 @@ def dimers(context: Context) -> Section:
 
 
 def _curve(context: Context, pair: tuple[str, str]) -> DimerCurve:
-    """From 0.5 Å, or closer for elements as small as hydrogen, in steps of 0.02 Å."""
+    """From 0.5 Å, or closer for elements as small as hydrogen, in even steps."""
     bond = sum(covalent_radius(atomic_numbers[symbol]) for symbol in pair)
     shortest = min(SHORTEST, WALL * bond)
-    points = round((context.cutoff - shortest) / 0.02) + 1
+    points = round((context.cutoff - shortest) / context.effort.dimer_step) + 1
     return dimer_curve(
         context.exact, pair, shortest=shortest, longest=context.cutoff, points=points
     )

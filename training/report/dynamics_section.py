@@ -20,8 +20,6 @@ from tesseral.training.report.context import Context
 from tesseral.training.report.figures import BLUE, GREY, ORANGE, RED, finish, panels, picture
 from tesseral.training.report.verdicts import decide, judge
 
-TIME, QUICK_TIME = 2.0, 0.5  # ps of each run at constant energy
-HOT_TIME, QUICK_HOT_TIME = 2.0, 0.5  # ps
 HOT_CRYSTAL, HOT_MOLECULE = 2000.0, 1000.0  # K
 PERIODS_PER_PS = 4  # a run's records are at least so dense: every so many fs
 
@@ -37,7 +35,7 @@ class Run(NamedTuple):
 
 def dynamics(context: Context) -> Section:
     """Drift and fluctuation of the total energy, and how they depend on the time step."""
-    time = QUICK_TIME if context.config.quick else TIME
+    time = context.effort.md_time
     runs = [run for t in context.temperatures for run in _runs(context, t, time)]
     verdicts: list[Verdict] = []
     for temperature in context.temperatures:
@@ -55,9 +53,9 @@ def dynamics(context: Context) -> Section:
     blocks += [Note(f"{_label(run)}: {run.problem}") for run in runs if run.problem]
     return Section(
         lead=f"Molecular dynamics at constant energy ({context.sample_name}, {time:g} ps after "
-        "0.3 ps with a thermostat). The total energy must stay; what the integrator adds to its "
-        "fluctuation falls to a quarter with half the time step. The drift is the slope of a "
-        "straight line; what counts is its size beyond two standard errors.",
+        f"{context.effort.warm_up:g} ps with a thermostat). The total energy must stay; what the "
+        "integrator adds to its fluctuation falls to a quarter with half the time step. The drift "
+        "is the slope of a straight line; what counts is its size beyond two standard errors.",
         blocks=tuple(blocks),
         verdicts=tuple(verdicts),
         numbers={_label(run): _numbers(run) for run in runs},
@@ -72,7 +70,9 @@ def _runs(context: Context, temperature: float, time: float) -> list[Run]:
     """One start, run with each time step."""
     short = context.timesteps[0]
     try:
-        start = equilibrated(context.sample, temperature=temperature, time=0.3, timestep=short)
+        start = equilibrated(
+            context.sample, temperature=temperature, time=context.effort.warm_up, timestep=short
+        )
     except Unstable as error:
         return [Run(temperature, step, None, str(error)) for step in context.timesteps]
     runs = []
@@ -154,7 +154,7 @@ def hot(context: Context) -> Section:
     crystal = bool(context.sample.pbc.all())
     usual = HOT_CRYSTAL if crystal else HOT_MOLECULE
     temperature = context.config.hot or usual
-    time = QUICK_HOT_TIME if context.config.quick else HOT_TIME
+    time = context.effort.hot_time
     where = f"at {temperature:g} K"
     lead = (
         f"{time:g} ps with a thermostat {where} ({context.sample_name}). The smallest distance is "

@@ -16,8 +16,6 @@ from tesseral.training.report.verdicts import judge
 
 Floats = NDArray[np.float64]
 
-LENGTH = 10.0  # Å, least size of a supercell
-MOST_ATOMS = 300  # up to which the supercell is twice the cutoff
 CM_PER_THZ = 33.35641
 
 
@@ -75,9 +73,10 @@ def phonon_bands(context: Context) -> Section | None:
 
 def _length(context: Context, crystal: Crystal) -> float:
     """Size of the supercell: twice the cutoff where that is affordable."""
-    wanted = max(LENGTH, 2 * context.cutoff)
+    effort = context.effort
+    wanted = max(effort.phonon_length, 2 * context.cutoff)
     atoms = len(crystal.atoms) * wanted**3 / crystal.atoms.get_volume()
-    return wanted if atoms <= MOST_ATOMS and not context.config.quick else LENGTH
+    return wanted if atoms <= effort.phonon_atoms else effort.phonon_length
 
 
 def _draw(axis: Any, crystal: Crystal, path: phonons.Bands) -> None:

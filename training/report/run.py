@@ -33,6 +33,7 @@ from tesseral.training.report import (
 from tesseral.training.report.config import ReportConfig
 from tesseral.training.report.content import Note, Section, Verdict, plain
 from tesseral.training.report.context import Context
+from tesseral.training.report.effort import Effort
 from tesseral.training.report.html import Chapter, Page, count, render, verdicts_of
 from tesseral.training.report.verdicts import not_computed
 from tesseral.training.system import machine
@@ -85,14 +86,18 @@ class Report(NamedTuple):
 
 
 def report(
-    config: ReportConfig, console: Console | None = None, parts: tuple[Part, ...] = PARTS
+    config: ReportConfig,
+    console: Console | None = None,
+    parts: tuple[Part, ...] | None = None,
+    effort: Effort | None = None,
 ) -> Report:
     """Compute all sections and write the page and the numbers.
 
     Args:
         config: what to test.
         console: shows the progress if given.
-        parts: the sections.
+        parts: the sections; all of them if not given.
+        effort: how much is computed; that of the configuration if not given.
 
     Raises:
         FileNotFoundError: no such model or data.
@@ -102,7 +107,8 @@ def report(
     started = time.monotonic()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    context = Context(config)
+    parts = PARTS if parts is None else parts
+    context = Context(config, effort)
     chapters, times = [], {}
     with _progress(console) as progress:
         task = progress.add_task("", total=len(parts))

@@ -20,7 +20,6 @@ from tesseral.training.report.figures import BLUE, ORANGE, finish, panels, pictu
 from tesseral.training.report.verdicts import judge
 from tesseral.training.system import machine
 
-SIZES, QUICK_SIZES = (8, 64, 512, 4096), (8, 64, 512)
 SPACING = 5.0  # Å, of vacuum between molecules in a larger sample
 TIME_LIMIT = 300.0  # s, of all sizes together
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -28,7 +27,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 def speed(context: Context) -> Section:
     """Microseconds per atom and step, and peak memory."""
-    rows = measure(context, QUICK_SIZES if context.config.quick else SIZES)
+    rows = measure(context, context.effort.sizes)
     best = min(row["us_per_atom"] for row in rows)
     last = rows[-1]
     ratio = last["us_per_atom"] / best

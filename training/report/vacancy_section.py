@@ -11,8 +11,6 @@ from tesseral.training.report.context import Context
 from tesseral.training.report.crystals import Crystal
 from tesseral.training.report.verdicts import judge
 
-VACANCY_ATOMS, QUICK_VACANCY_ATOMS = 60, 30
-
 
 def vacancies(context: Context) -> Section | None:
     """Energy of taking out one atom of each element."""
@@ -23,10 +21,11 @@ def vacancies(context: Context) -> Section | None:
         for crystal in reversed(context.sound_crystals)
         if len(set(crystal.atoms.get_chemical_symbols())) == 1
     }
-    wanted = QUICK_VACANCY_ATOMS if context.config.quick else VACANCY_ATOMS
     rows, verdicts, numbers = [], [], {}
     for crystal in context.sound_crystals:
-        cell = supercell(crystal.atoms, repeats_for_atoms(crystal.atoms, wanted))
+        cell = supercell(
+            crystal.atoms, repeats_for_atoms(crystal.atoms, context.effort.vacancy_atoms)
+        )
         symbols = sorted(set(cell.get_chemical_symbols()))
         potentials = {symbol: _reservoir(symbol, elemental, context) for symbol in symbols}
         found = vacancy_energies(cell, {symbol: value for symbol, (value, _) in potentials.items()})
