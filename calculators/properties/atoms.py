@@ -43,6 +43,11 @@ def repeats_for_atoms(atoms: Atoms, number: int) -> tuple[int, int, int]:
     return a, b, c
 
 
+def repeated(atoms: Atoms, number: int) -> Atoms:
+    """A supercell of at least so many atoms, about as long as wide, with the same calculator."""
+    return supercell(atoms, repeats_for_atoms(atoms, number))
+
+
 def _face_areas(atoms: Atoms) -> Floats:
     """Area of the face that each lattice vector leads away from, (3,) Å²."""
     a, b, c = atoms.cell.array

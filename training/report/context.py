@@ -11,7 +11,7 @@ import torch
 from ase import Atoms
 
 from tesseral.calculators.ase import TesseralCalculator
-from tesseral.calculators.properties.atoms import copy_atoms, repeats_for_atoms, supercell
+from tesseral.calculators.properties.atoms import copy_atoms, repeated
 from tesseral.calculators.properties.relaxation import Relaxed, relaxed
 from tesseral.data.datasets import check_elements
 from tesseral.data.graph import AtomicGraph
@@ -111,22 +111,25 @@ class Context:
 
         Lowest in energy above the reference energies, per atom, among those without a cell.
         """
-        found: tuple[float, Atoms] | None = None
-        stores = [self.test] + ([self.train.store] if self.train.store is not None else [])
-        zero = dict(zip(self.card.elements, self.card.reference_energies, strict=True))
-        for store in stores:
-            rows = np.flatnonzero(~store.pbc.any(axis=1) & (store.n_atoms > 1))
-            for row in rows:
-                numbers = store[int(row)].numbers
-                above = float(store.energies[row]) - sum(zero[int(z)] for z in numbers)
-                if found is None or above / len(numbers) < found[0]:
-                    found = above / len(numbers), atoms_from_structure(store[int(row)])
-        if found is None:
+        lowest, where = np.inf, None
+        for store in [self.test] + ([self.train.store] if self.train.store is not None else []):
+            zero = [self._reference_energy(number) for number in store.elements]
+            above = (store.energies - store.compositions() @ zero) / store.n_atoms
+            apart = store.pbc.any(axis=1) | (store.n_atoms < 2) | ~np.isfinite(above)
+            above = np.where(apart, np.inf, above)
+            if above.min() < lowest:
+                lowest, where = above.min(), (store, int(np.argmin(above)))
+        if where is None:
             return None
-        atoms = found[1]
+        atoms = atoms_from_structure(where[0][where[1]])
         atoms.info.clear()
         atoms.calc = self.exact
         return atoms, relaxed(atoms, fmax=1e-4, steps=500)
+
+    def _reference_energy(self, number: int) -> float:
+        """E0 of an element, 0 if the model does not know it."""
+        known = dict(zip(self.card.elements, self.card.reference_energies, strict=True))
+        return known.get(number, 0.0)
 
     @cached_property
     def sample(self) -> Atoms:
@@ -182,7 +185,7 @@ def supercell_of(crystal: Crystal, number: int) -> Atoms:
     """At least so many atoms of a crystal in a cell that is about as long as wide."""
     cell = conventional(crystal.atoms)
     cell.calc = crystal.atoms.calc
-    return supercell(cell, repeats_for_atoms(cell, number))
+    return repeated(cell, number)
 
 
 def find_training_set(config: ReportConfig, card: ModelCard) -> TrainingSet:

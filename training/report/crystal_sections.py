@@ -91,7 +91,10 @@ def equations_of_state(context: Context) -> Section | None:
         _draw_eos(axis, crystal, result, reference)
         lines.append(_eos_row(crystal, result, reference))
         verdicts += _eos_verdicts(crystal, result, reference)
-        numbers[crystal.name] = _eos_numbers(result, reference)
+        numbers[crystal.name] = {
+            **_eos_numbers(result),
+            "against_reference": _deviations(crystal, result, reference),
+        }
     header = ("crystal", "a (Å)", "ref.", "%", "B (GPa)", "ref.", "%", "B′", "E (eV/atom)")
     shown: list[Block] = [
         picture(
@@ -124,20 +127,29 @@ def _lattice(crystal: Crystal, result: eos.EquationOfState) -> float:
     return float((result.fit.volume * cells) ** (1 / 3))
 
 
+def _deviations(
+    crystal: Crystal, result: eos.EquationOfState, reference: dict[str, Any] | None
+) -> dict[str, float]:
+    """Of lattice constant and bulk modulus in %, as far as the reference has them."""
+    if reference is None:
+        return {}
+    off = {"a_percent": 100 * (_lattice(crystal, result) / reference["a0_A"] - 1)}
+    if "B_GPa" in reference:
+        off["B_percent"] = 100 * (result.fit.bulk_modulus / reference["B_GPa"] - 1)
+    return off
+
+
 def _eos_row(
     crystal: Crystal, result: eos.EquationOfState, reference: dict[str, Any] | None
 ) -> tuple[str, ...]:
     fit = result.fit
     a = f"{_lattice(crystal, result):.4f}" if crystal.cubic else NOT_THERE
-    theirs = [NOT_THERE] * 4
-    if reference is not None:
-        off = eos.compare(result, reference)
-        theirs = [
-            f"{reference['a0_A']:.4f}",
-            f"{off['a_percent']:+.2f}",
-            f"{reference['B_GPa']:.1f}",
-            f"{off['B_percent']:+.1f}",
-        ]
+    off = _deviations(crystal, result, reference)
+    theirs = []
+    for name, deviation, form in (("a0_A", "a_percent", ".4f"), ("B_GPa", "B_percent", ".1f")):
+        known = reference is not None and deviation in off
+        theirs += [f"{reference[name]:{form}}" if known and reference else NOT_THERE]
+        theirs += [f"{off[deviation]:+.2f}".replace("-", "−") if known else NOT_THERE]
     return (
         crystal.name,
         a,
@@ -154,16 +166,16 @@ def _eos_verdicts(
 ) -> list[Verdict]:
     off = abs(100 * (result.fit.volume / crystal.atoms.get_volume() - 1))
     verdicts = [judge("eos-minimum", off, subject=crystal.name)]
-    if reference is not None:
-        against = eos.compare(result, reference)
-        for key, name in (("lattice", "a_percent"), ("bulk-modulus", "B_percent")):
+    against = _deviations(crystal, result, reference)
+    for key, name in (("lattice", "a_percent"), ("bulk-modulus", "B_percent")):
+        if name in against:
             shown = f"{against[name]:+.2f}%".replace("-", "−")
             verdicts.append(judge(key, abs(against[name]), shown=shown, subject=crystal.name))
     return verdicts
 
 
-def _eos_numbers(result: eos.EquationOfState, reference: dict[str, Any] | None) -> dict[str, Any]:
-    numbers = {
+def _eos_numbers(result: eos.EquationOfState) -> dict[str, Any]:
+    return {
         "volumes_A3_per_atom": result.volumes / result.n_atoms,
         "energies_eV_per_atom": result.energies / result.n_atoms,
         "volume_A3_per_atom": result.fit.volume / result.n_atoms,
@@ -172,9 +184,6 @@ def _eos_numbers(result: eos.EquationOfState, reference: dict[str, Any] | None) 
         "pressure_derivative": result.fit.pressure_derivative,
         "lattice": result.lattice,
     }
-    if reference is not None:
-        numbers["against_reference"] = eos.compare(result, reference)
-    return numbers
 
 
 def _draw_eos(
@@ -182,6 +191,8 @@ def _draw_eos(
 ) -> None:
     n_atoms, fit = result.n_atoms, result.fit
     ends = [result.volumes.min(), result.volumes.max()]
+    if reference is not None and not {"eos", "e0_eV_per_atom"} <= reference.keys():
+        reference = None
     if reference is not None:
         theirs = np.array(reference["eos"]["V"]) / eos.reference_atoms(reference) * n_atoms
         ends += [theirs.min(), theirs.max()]

@@ -24,6 +24,7 @@ MAX_ATOMS = 64  # of a structure of the data that is looked at
 MAX_PRIMITIVE = 24  # atoms of a primitive cell; larger ones are defects rather than crystals
 SMALL_FORCE = 0.05  # eV/Å
 LOW_SYMMETRY = 16  # space groups below are taken for disorder
+LOOKED_AT = 3000  # structures of a set
 LOST = 50.0  # %, change of volume after which it is no longer the same crystal
 WINDOW = 0.1  # eV/atom above the lowest energy of the same composition
 
@@ -71,9 +72,8 @@ def find_candidates(stores: Iterable[tuple[str, Store]]) -> list[Candidate]:
     """
     lowest: dict[tuple[str, int], Candidate] = {}
     for name, store in stores:
-        rows = np.flatnonzero(store.pbc.all(axis=1) & (store.n_atoms <= MAX_ATOMS))
-        for row in rows:
-            structure = store[int(row)]
+        for row in _rows(store):
+            structure = store[row]
             if np.isfinite(structure.forces).all():
                 if np.abs(structure.forces).max() > SMALL_FORCE:
                     continue
@@ -90,6 +90,22 @@ def find_candidates(stores: Iterable[tuple[str, Store]]) -> list[Candidate]:
         floor[found.formula] = min(floor.get(found.formula, np.inf), found.energy)
     kept = [c for c in lowest.values() if not c.energy > floor[c.formula] + WINDOW]
     return sorted(kept, key=lambda c: (-len(Formula(c.formula).count()), c.formula, c.energy))
+
+
+def _rows(store: Store) -> list[int]:
+    """Periodic structures of a moderate size; in a large set the lowest of each composition."""
+    rows = np.flatnonzero(store.pbc.all(axis=1) & (store.n_atoms <= MAX_ATOMS))
+    if len(rows) <= LOOKED_AT:
+        return [int(row) for row in rows]
+    energies = np.nan_to_num(store.energies[rows] / store.n_atoms[rows], nan=np.inf)
+    shares = np.round(store.compositions()[rows] / store.n_atoms[rows, None], 6)
+    kinds = np.unique(shares, axis=0, return_inverse=True)[1].ravel()
+    each = max(1, LOOKED_AT // (int(kinds.max()) + 1))
+    kept = [
+        rows[kinds == kind][np.argsort(energies[kinds == kind], kind="stable")[:each]]
+        for kind in range(int(kinds.max()) + 1)
+    ]
+    return sorted(int(row) for row in np.concatenate(kept)[:LOOKED_AT])
 
 
 def read_candidates(paths: Iterable[str]) -> list[Candidate]:

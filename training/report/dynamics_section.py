@@ -96,8 +96,9 @@ def _verdicts(temperature: float, runs: list[Run]) -> list[Verdict]:
         return [decide("drift", "fail", broken[0].problem, None, where)]
     first, second = (run.drift for run in runs)
     assert first is not None and second is not None
-    shown = f"{first.rate:+.1f} ± {first.rate_error:.1f} meV/atom/ns".replace("-", "−")
-    sure = max(abs(first.rate) - 2 * first.rate_error, 0.0)
+    error = 0.0 if math.isnan(first.rate_error) else first.rate_error  # of a very short run
+    shown = f"{first.rate:+.1f} ± {error:.1f} meV/atom/ns".replace("-", "−")
+    sure = max(abs(first.rate) - 2 * error, 0.0)
     verdicts = [judge("drift", sure, shown=shown, subject=where)]
     exponent = math.log2(second.fluctuation / max(first.fluctuation, 1e-12))
     text = f"exponent {exponent:.2f}".replace("-", "−")

@@ -72,7 +72,9 @@ def render(page: Page) -> str:
     links = " ".join(f'<a href="#{c.key}">{escape(c.title)}</a>' for c in page.chapters)
     counts = count(verdicts)
     tiles = "".join(
-        f'<div class="tile {level}"><b>{counts[level]}</b>{WORDS[level]}</div>' for level in LEVELS
+        f'<div class="tile {level if counts[level] else "none"}">'
+        f"<b>{counts[level]}</b>{WORDS[level]}</div>"
+        for level in LEVELS
     )
     chapters = "\n".join(_chapter(chapter) for chapter in page.chapters)
     return f"""<!DOCTYPE html>

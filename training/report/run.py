@@ -161,7 +161,7 @@ def make_page(context: Context, chapters: tuple[Chapter, ...], seconds: float) -
     """The page around the sections."""
     card, config = context.card, context.config
     facts = (
-        f"{config.model}: {' '.join(card.symbols)}, {card.config.architecture}, cutoff "
+        f"{' '.join(card.symbols)}, {card.config.architecture}, cutoff "
         f"{context.cutoff:g} Å, {card.parameters:,} weights, used in {context.dtype}",
         f"tested on {config.data}: {len(context.test)} structures",
         f"references: {context.references.path or 'none'} ({context.references.why})",

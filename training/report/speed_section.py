@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from ase import Atoms
 
-from tesseral.calculators.properties.atoms import repeats_for_atoms
 from tesseral.training.report.content import Section, number, table
 from tesseral.training.report.context import Context
 from tesseral.training.report.figures import BLUE, ORANGE, finish, panels, picture
@@ -118,12 +117,6 @@ def base_cell(context: Context) -> Atoms:
     atoms.calc = None
     clean = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     return clean
-
-
-def repeated(atoms: Atoms, number: int) -> Atoms:
-    """At least so many atoms."""
-    large: Atoms = atoms.repeat(repeats_for_atoms(atoms, number))
-    return large
 
 
 def _picture(rows: list[dict[str, Any]]) -> Any:

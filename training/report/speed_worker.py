@@ -39,8 +39,8 @@ def main() -> None:
     from ase import Atoms
 
     from tesseral.calculators.ase import TesseralCalculator
+    from tesseral.calculators.properties.atoms import repeated
     from tesseral.deploy.process import keep_freed_memory
-    from tesseral.training.report.speed_section import repeated
 
     keep_freed_memory()
     torch.set_num_threads(settings["threads"])

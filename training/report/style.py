@@ -9,7 +9,7 @@ html { scroll-behavior: smooth; }
 body { margin: 0; background: var(--ground); color: var(--ink);
   font: 15px/1.55 -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 main { max-width: 1000px; margin: 0 auto; padding: 28px 20px 60px; }
-header p { margin: 0; color: var(--soft); }
+header p { margin: 0; color: var(--soft); max-width: none; }
 h1 { font-size: 26px; line-height: 1.25; margin: 0 0 6px; font-weight: 650; }
 h2 { font-size: 19px; margin: 0 0 4px; font-weight: 650; }
 h2 a { color: inherit; text-decoration: none; }
@@ -24,6 +24,7 @@ p { margin: 6px 0 12px; max-width: 78ch; }
 .pass { color: var(--pass); background: var(--pass-ground); }
 .warn { color: var(--warn); background: var(--warn-ground); }
 .fail { color: var(--fail); background: var(--fail-ground); }
+.none { color: var(--soft); background: #e9ebee; }
 .pill { display: inline-block; min-width: 46px; text-align: center; border-radius: 20px;
   padding: 1px 10px; font-size: 12px; font-weight: 600; letter-spacing: .02em; }
 .summary { font-size: 17px; font-weight: 600; margin: 18px 0 0; max-width: none; }
@@ -39,7 +40,7 @@ th:first-child, td:first-child { text-align: left; }
 table.verdicts { width: 100%; }
 table.verdicts td, table.verdicts th { text-align: left; white-space: normal; }
 table.verdicts td.limit { color: var(--soft); white-space: nowrap; }
-table.verdicts td.value { min-width: 210px; }
+table.verdicts td.value { min-width: 230px; }
 table.verdicts tr.group td { padding-top: 14px; font-weight: 600; border-bottom-color: #c9ced6; }
 table.verdicts tr.more td { padding-top: 0; }
 table.words th, table.words td { white-space: normal; text-align: left; overflow-wrap: anywhere; }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ase import Atoms
 
-from tesseral.calculators.properties.atoms import repeats_for_atoms, supercell
+from tesseral.calculators.properties.atoms import repeated
 from tesseral.calculators.properties.vacancy import Vacancy, vacancy_energies
 from tesseral.training.report.content import Section, number, table
 from tesseral.training.report.context import Context
@@ -23,9 +23,7 @@ def vacancies(context: Context) -> Section | None:
     }
     rows, verdicts, numbers = [], [], {}
     for crystal in context.sound_crystals:
-        cell = supercell(
-            crystal.atoms, repeats_for_atoms(crystal.atoms, context.effort.vacancy_atoms)
-        )
+        cell = repeated(crystal.atoms, context.effort.vacancy_atoms)
         symbols = sorted(set(cell.get_chemical_symbols()))
         potentials = {symbol: _reservoir(symbol, elemental, context) for symbol in symbols}
         found = vacancy_energies(cell, {symbol: value for symbol, (value, _) in potentials.items()})

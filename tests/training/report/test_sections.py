@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.build import molecule
+from ase.build import bulk, molecule
 
+from tesseral.calculators.properties.atoms import repeated
 from tesseral.data.neighbors import atomic_graph
 from tesseral.data.store import open_store, write_store
 from tesseral.data.structures import make_structure
@@ -18,6 +19,7 @@ from tesseral.potentials.derivatives import predict
 from tesseral.training.report import (
     accuracy_section,
     consistency_section,
+    crystal_sections,
     dimer_section,
     distance_section,
     dynamics_section,
@@ -25,6 +27,7 @@ from tesseral.training.report import (
     molecule_section,
     speed_section,
 )
+from tesseral.training.report.crystals import conventional
 from tesseral.training.report.fingerprint import distances, fingerprints
 
 from .conftest import labelled, shaken
@@ -73,6 +76,32 @@ def test_data_without_forces(small_model, tmp_path, make_context):
         "stress-error": "pass",
     }
     assert "no forces" in force_section.force_size(context).lead
+
+
+def test_references_stand_beside_as_far_as_they_go(make_context, tmp_path, monkeypatch):
+    bulk("SiC", "zincblende", a=4.4).write(tmp_path / "sic.cif")
+    given = tmp_path / "given.json"
+    given.write_text('{"SiC": {"a0_A": 4.4, "C11_GPa": 400.0}}')
+    context = make_context(structures=[str(tmp_path / "sic.cif")], references=str(given))
+    crystal = context.crystals[0]
+    monkeypatch.setitem(
+        context.__dict__, "crystals", [crystal._replace(number=216, group="F-43m", problem="")]
+    )
+    lattice = conventional(crystal.atoms).cell.lengths()[0]
+    section = crystal_sections.equations_of_state(context)
+    assert {"eos-minimum", "lattice"} <= levels(section).keys()
+    off = section.numbers[context.crystals[0].name]["against_reference"]
+    assert off == {"a_percent": pytest.approx(100 * (lattice / 4.4 - 1), abs=0.5)}
+    assert "elastic-reference" not in levels(crystal_sections.elastic_section(context))
+
+
+def test_a_crystal_that_cannot_be_relaxed_fails(make_context, tmp_path, monkeypatch):
+    bulk("SiC", "zincblende", a=4.4).write(tmp_path / "sic.cif")
+    context = make_context(structures=[str(tmp_path / "sic.cif")])
+    lost = context.crystals[0]._replace(problem="its volume changes by +80% when it is relaxed")
+    monkeypatch.setitem(context.__dict__, "crystals", [lost])
+    assert levels(crystal_sections.crystals(context)) == {"crystal-kept": "fail"}
+    assert crystal_sections.equations_of_state(context) is None
 
 
 def test_copies_of_training_structures_are_found(make_context, own_data):
@@ -186,7 +215,7 @@ def test_a_molecule_takes_the_place_of_crystals(small_model, tmp_path, make_cont
     assert len(section.numbers["frequencies_per_cm"]) == 9
     assert "extensivity" in levels(consistency_section.consistency(context))
     cell = speed_section.base_cell(context)
-    assert cell.pbc.all() and len(speed_section.repeated(cell, 11)) >= 11
+    assert cell.pbc.all() and len(repeated(cell, 11)) >= 11
 
 
 def test_bonds_that_break_fail(make_context):
