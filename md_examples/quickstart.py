@@ -127,7 +127,7 @@ def run_all(
         ),
     ]
     plot_summary(output / "summary.png", calculator, test, references, drift)
-    _report(console, json.loads(errors.read_text()), checks, output)
+    _report(console, json.loads(errors.read_text()), checks, output, test)
     return checks
 
 
@@ -140,7 +140,9 @@ def _command(console: Console, *words: str) -> None:
         raise ValueError(f"train-potential {words[0]} failed; its message is above")
 
 
-def _report(console: Console, errors: dict[str, Any], checks: list[Check], output: Path) -> None:
+def _report(
+    console: Console, errors: dict[str, Any], checks: list[Check], output: Path, test: Path
+) -> None:
     console.rule("result")
     units = {"energy_per_atom": "meV/atom", "forces": "meV/Å", "stress": "GPa"}
     rows = [
@@ -153,6 +155,12 @@ def _report(console: Console, errors: dict[str, Any], checks: list[Check], outpu
     ]
     print_table(console, ("", ""), rows)
     console.print(f"model and pictures are in {output}/ ; start with {output}/summary.png")
+    console.print(
+        "is it fit for MD? train-potential report "
+        f"{output}/model.safetensors --data {test} -o {output}/report",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def plot_summary(

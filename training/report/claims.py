@@ -204,10 +204,10 @@ CLAIMS: dict[str, Claim] = {
         "off the exponent 2",
         0.4,
         0.8,
-        "so it does where forces are smooth and exact derivatives (velocity Verlet)",
+        "in the first 0.2 ps; so it does where forces are smooth and exact derivatives",
     ),
     "hot": Claim(
-        "dynamics",
+        "hot",
         "A hot run keeps its atoms apart",
         "of the covalent distance",
         0.6,

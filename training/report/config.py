@@ -20,7 +20,7 @@ class ReportConfig:
         structures: crystal (CIF, extxyz …) to test beside those found in the data; may be repeated.
         temperatures: K, of the runs at constant energy, e.g. [300,1000].
         hot: K, of the hot run; 2000 for crystals and 1000 for molecules if not given.
-        quick: a shorter report; smaller cells, shorter runs, no phonon grid beyond 10 Å.
+        quick: a shorter report; smaller cells, shorter runs, fewer sizes.
         dtype: float32 or float64; that of the model if not given.
         device: cpu, cuda, cuda:1 …; a GPU where there is one if not given.
         threads: of the processor; PyTorch's choice if not given.

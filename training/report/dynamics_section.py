@@ -10,6 +10,7 @@ import numpy as np
 from tesseral.calculators.properties.dynamics import (
     Drift,
     HotRun,
+    Record,
     Unstable,
     conserved_energy,
     equilibrated,
@@ -21,7 +22,8 @@ from tesseral.training.report.figures import BLUE, GREY, ORANGE, RED, finish, pa
 from tesseral.training.report.verdicts import decide, judge
 
 HOT_CRYSTAL, HOT_MOLECULE = 2000.0, 1000.0  # K
-PERIODS_PER_PS = 4  # a run's records are at least so dense: every so many fs
+RECORDED_EVERY = 4  # fs
+EARLY = 0.2  # ps, over which the fluctuations of two time steps are compared
 
 
 class Run(NamedTuple):
@@ -77,7 +79,7 @@ def _runs(context: Context, temperature: float, time: float) -> list[Run]:
         return [Run(temperature, step, None, str(error)) for step in context.timesteps]
     runs = []
     for step in context.timesteps:
-        every = max(1, round(PERIODS_PER_PS / step))
+        every = max(1, round(RECORDED_EVERY / step))
         try:
             drift = conserved_energy(
                 start, temperature=temperature, time=time, timestep=step, every=every
@@ -100,10 +102,15 @@ def _verdicts(temperature: float, runs: list[Run]) -> list[Verdict]:
     shown = f"{first.rate:+.1f} ± {error:.1f} meV/atom/ns".replace("-", "−")
     sure = max(abs(first.rate) - 2 * error, 0.0)
     verdicts = [judge("drift", sure, shown=shown, subject=where)]
-    exponent = math.log2(second.fluctuation / max(first.fluctuation, 1e-12))
+    exponent = math.log2(_early(second.record) / max(_early(first.record), 1e-12))
     text = f"exponent {exponent:.2f}".replace("-", "−")
     verdicts.append(judge("order", abs(exponent - 2), shown=text, subject=where))
     return verdicts
+
+
+def _early(record: Record) -> float:
+    """Fluctuation (eV/atom) while runs from one start have not yet parted, so that they compare."""
+    return float(record.total[record.time <= EARLY].std())
 
 
 def _row(run: Run) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ def _reservoir(symbol: str, elemental: dict[str, float], context: Context) -> tu
         return elemental[symbol], f"crystal of {symbol}"
     atom = Atoms(symbol)
     atom.calc = context.exact
-    return float(atom.get_potential_energy()), "free atom of the model (no crystal in the data)"
+    return float(atom.get_potential_energy()), "free atom (no elemental crystal here)"
 
 
 def _vacancy_row(crystal: Crystal, vacancy: Vacancy, reservoir: str) -> tuple[str, ...]:
