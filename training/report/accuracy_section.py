@@ -230,11 +230,10 @@ def _types_picture(kinds: dict[str, Any]) -> Picture:
             )
         axis.set_xscale("log")
         plain_ticks(axis.xaxis)
-        finish(
-            axis, f"{'force' if quantity == 'forces' else 'energy'} error", unit, "", legend=True
-        )
+        finish(axis, f"{'force' if quantity == 'forces' else 'energy'} error", unit, "")
         axis.set_yticks(range(len(names)), [name or "(no type)" for name in names])
     axes[0, 1].set_yticklabels([])
+    axes[0, 1].legend(frameon=False, fontsize=8, loc="lower right")
     return picture(
         figure, "errors by config type", "Errors by config type, the largest force errors on top."
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 Level = Literal["pass", "warn", "fail"]
+NONE = "–"  # stands in tables where there is no value
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -64,14 +65,18 @@ class Section(NamedTuple):
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> Table:
-    """A table from any sequences of text."""
-    return Table(tuple(columns), tuple(tuple(row) for row in rows), caption)
+    """A table from any sequences of text, without columns in which nothing is known."""
+    kept = [
+        i for i in range(len(columns)) if i == 0 or not rows or any(row[i] != NONE for row in rows)
+    ]
+    shown = tuple(tuple(row[i] for i in kept) for row in rows)
+    return Table(tuple(columns[i] for i in kept), shown, caption)
 
 
 def number(value: float | None, digits: int = 3) -> str:
     """A number for people: so many significant digits, powers of ten where they are short."""
     if value is None or not math.isfinite(value):
-        return "–"
+        return NONE
     if value == 0:
         return "0"
     exponent = math.floor(math.log10(abs(value)))

@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 
 from tesseral.calculators.properties import elastic, eos
-from tesseral.training.report.content import Block, Note, Section, Verdict, table
+from tesseral.training.report.content import NONE, Block, Note, Section, Verdict, table
 from tesseral.training.report.context import Context
 from tesseral.training.report.crystals import Crystal, conventional
 from tesseral.training.report.figures import COLORS, finish, panels, picture
 from tesseral.training.report.verdicts import decide, judge
-
-NOT_THERE = "–"
 
 
 def crystals(context: Context) -> Section | None:
@@ -100,9 +98,8 @@ def equations_of_state(context: Context) -> Section | None:
         picture(
             figure,
             "equations of state",
-            "Energy above the minimum against volume. Lines and dots: model; squares: reference. "
-            "The curves should lie on each other; a lattice constant is as wrong as their minima "
-            "are apart.",
+            "Energy above the minimum against volume. Lines and dots: model; squares, where there "
+            "are any: reference. Squares should lie on the lines.",
         ),
         table(header, lines),
         *blocks,
@@ -143,13 +140,13 @@ def _eos_row(
     crystal: Crystal, result: eos.EquationOfState, reference: dict[str, Any] | None
 ) -> tuple[str, ...]:
     fit = result.fit
-    a = f"{_lattice(crystal, result):.4f}" if crystal.cubic else NOT_THERE
+    a = f"{_lattice(crystal, result):.4f}" if crystal.cubic else NONE
     off = _deviations(crystal, result, reference)
     theirs = []
     for name, deviation, form in (("a0_A", "a_percent", ".4f"), ("B_GPa", "B_percent", ".1f")):
         known = reference is not None and deviation in off
-        theirs += [f"{reference[name]:{form}}" if known and reference else NOT_THERE]
-        theirs += [f"{off[deviation]:+.2f}".replace("-", "−") if known else NOT_THERE]
+        theirs += [f"{reference[name]:{form}}" if known and reference else NONE]
+        theirs += [f"{off[deviation]:+.2f}".replace("-", "−") if known else NONE]
     return (
         crystal.name,
         a,
@@ -252,7 +249,7 @@ def _elastic_row(
     cells = []
     for name, value in mine.items():
         known = theirs[name]
-        cells += [f"{value:.1f}", NOT_THERE if known is None else f"{known:.1f}"]
+        cells += [f"{value:.1f}", NONE if known is None else f"{known:.1f}"]
     if all(value is not None for value in theirs.values()):
         worst = max(mine, key=lambda name: abs(mine[name] - theirs[name]))
         share = 100 * (mine[worst] - theirs[worst]) / theirs["C11"]

@@ -89,8 +89,21 @@ def _size_picture(size: Floats, off: Floats, symbols: Any, rows: list[Any]) -> P
         points = np.maximum(size[mine], 1e-3), np.maximum(1000 * off[mine], 0.1)
         axis.plot(*points, "o", ms=dot_size(len(size)), alpha=0.4, mew=0, color=color, label=symbol)
     middles = [row[2] for row in rows]
-    axis.plot(middles, [1000 * row[4] for row in rows], "-o", ms=4, color="black", label="median")
-    axis.plot(middles, [1000 * row[5] for row in rows], ":", color="black", label="90% are below")
+    axis.plot(
+        middles,
+        [max(1000 * row[4], 0.1) for row in rows],
+        "-o",
+        ms=4,
+        color="black",
+        label="median",
+    )
+    axis.plot(
+        middles,
+        [max(1000 * row[5], 0.1) for row in rows],
+        ":",
+        color="black",
+        label="90% are below",
+    )
     ends = np.array([max(1e-3, size.min()), size.max()])
     axis.plot(ends, 1000 * ends, "--", color=GREY, linewidth=0.9, label="error = force")
     axis.set(xscale="log", yscale="log")

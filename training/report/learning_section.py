@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from tesseral.training.report.content import Note, Section, number, table
+from tesseral.training.report.content import Note, Section, number
 from tesseral.training.report.context import Context
 from tesseral.training.report.figures import (
     BLUE,
@@ -46,18 +46,17 @@ def learning(context: Context) -> Section:
         return Section(lead, (note,), (), {"why": note.text})
     train, validation = read_history(folder)
     settings = context.card.training
-    facts = [
-        (name, text)
-        for name, text in (
-            ("steps", f"{settings.get('steps', '–')}"),
-            ("epochs", number(settings.get("epochs"))),
-            ("time", f"{number(_minutes(settings.get('seconds')))} min"),
-            ("structures", f"{settings.get('data', {}).get('train', {}).get('structures', '–')}"),
-        )
+    structures = settings.get("data", {}).get("train", {}).get("structures")
+    words = [
+        (settings.get("steps"), "steps"),
+        (settings.get("epochs"), "epochs"),
+        (_minutes(settings.get("seconds")), "minutes"),
+        (structures, "structures to train on"),
     ]
+    facts = ", ".join(f"{number(value)} {name}" for value, name in words if value is not None)
     return Section(
         lead=lead,
-        blocks=(_picture(train, validation), table(("", "training"), facts)),
+        blocks=(_picture(train, validation), *([Note(f"{facts}.", quiet=True)] if facts else [])),
         numbers={"logs": str(folder), "validation": validation, "training_points": len(train)},
     )
 
