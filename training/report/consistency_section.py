@@ -181,10 +181,10 @@ def _cutoff_picture(context: Context, near: Path, inside: Path, name: str) -> Pi
         axis.axvline(context.cutoff, color=GREY, linewidth=0.8, linestyle="--")
         axis.ticklabel_format(useOffset=False, axis="x")
     third.plot(inside.offsets[1:-1], np.diff(inside.forces, 2) / STEP**2, color=ORANGE)
-    finish(third, "in the material", "displacement (Å)", "second derivative of the force (eV/Å³)")
+    finish(third, "in the material", "displacement (Å)", "d²F/dx² (eV/Å³)")
     return picture(
         figure,
         "energy and force at the cutoff",
-        "Left and middle: one pair around the cutoff (dashed). Right: a jump of the force would "
-        "stand out as a spike.",
+        "Left and middle: one pair around the cutoff (dashed). Right: second derivative of the "
+        "force, in which a jump would stand out as a spike.",
     )

@@ -63,12 +63,12 @@ def main() -> None:
             start = time.perf_counter()
             atoms.get_forces()
             times.append(time.perf_counter() - start)
-        seconds = statistics.median(times)
+        seconds = min(times)  # other programs make a call slower, never faster
         row = {
             "atoms": len(atoms),
             "seconds": seconds,
             "us_per_atom": 1e6 * seconds / len(atoms),
-            "fastest_us_per_atom": 1e6 * min(times) / len(atoms),
+            "median_us_per_atom": 1e6 * statistics.median(times) / len(atoms),
             "calls": len(times),
             "peak_mb": memory_mb("VmHWM") - before,
             "stress": "stress" in calculator.results,
