@@ -130,7 +130,7 @@ def _compare(
     verdicts.append(judge("phonon-reference", share, shown=shown, subject=crystal.name))
     _rings(axis, path, qpoints, theirs)
     rows = [
-        (_name(path, q), *(f"{m:.2f} ({t:.2f})" for m, t in zip(m_row, t_row, strict=True)))
+        (_name(path, q), *(_both(m, t) for m, t in zip(m_row, t_row, strict=True)))
         for q, m_row, t_row in zip(qpoints, mine, theirs, strict=True)
     ]
     unique = list(dict.fromkeys(rows))
@@ -139,6 +139,11 @@ def _compare(
     numbers[crystal.name]["reference"] = {
         "qpoints": qpoints, "model_THz": mine, "reference_THz": theirs, "mean_THz": mean,
     }  # fmt: skip
+
+
+def _both(mine: float, theirs: float) -> str:
+    """The model's frequency and the reference's."""
+    return f"{mine:.2f} ({theirs:.2f})".replace("-0.00", "0.00").replace("-", "−")
 
 
 def _rings(axis: Any, path: phonons.Bands, qpoints: Floats, theirs: Floats) -> None:

@@ -53,7 +53,8 @@ def speed(context: Context) -> Section:
     return Section(
         lead=f"Time of {stress} through the ASE calculator in {context.dtype}, all atoms "
         "moved a little before each call as in MD (the fastest of the calls), and the "
-        f"memory above that of the bare process with PyTorch. Measured on {where}; other programs on the machine make it slower.",
+        f"memory above that of the bare process with PyTorch. "
+        f"Measured on {where}; other programs on the machine make it slower.",
         blocks=(_picture(rows), table(header, lines)),
         verdicts=(judge("scaling", ratio, shown=shown),),
         numbers={"machine": where, "load_average": os.getloadavg()[0], "sizes": rows},
