@@ -85,7 +85,7 @@ CLAIMS: dict[str, Claim] = {
         "% change of volume",
         10,
         20,
-        "a crystal of the data that falls apart or changes its symmetry is not one of the model",
+        "a crystal of the data that falls apart or loses its symmetry is not one of the model",
     ),
     "lattice": Claim(
         "eos",

@@ -59,6 +59,7 @@ def _kept(crystal: Crystal) -> Verdict:
     shown = f"volume {crystal.volume_change:+.2f}%".replace("-", "−")
     if crystal.group != crystal.group_before:
         shown += f", {crystal.group_before} becomes {crystal.group}"
+    if crystal.number < crystal.number_before:  # a strained cell may well become its crystal
         return decide("crystal-kept", "warn", shown, crystal.volume_change, crystal.name)
     if not crystal.converged:
         shown += ", not converged in 300 steps"

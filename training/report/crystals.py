@@ -24,6 +24,7 @@ MAX_ATOMS = 64  # of a structure of the data that is looked at
 MAX_PRIMITIVE = 24  # atoms of a primitive cell; larger ones are defects rather than crystals
 SMALL_FORCE = 0.05  # eV/Å
 LOW_SYMMETRY = 16  # space groups below are taken for disorder
+VACUUM = 6.0  # Å without atoms make a slab of a crystal
 LOOKED_AT = 3000  # structures of a set
 LOST = 50.0  # %, change of volume after which it is no longer the same crystal
 WINDOW = 0.1  # eV/atom above the lowest energy of the same composition
@@ -40,6 +41,7 @@ class Crystal(NamedTuple):
     converged: bool
     volume_change: float  # %, of the relaxation
     group_before: str
+    number_before: int
     problem: str = ""  # why nothing can be computed of it; empty where all is well
 
     @property
@@ -82,6 +84,8 @@ def find_candidates(stores: Iterable[tuple[str, Store]]) -> list[Candidate]:
             found = classify(atoms, f"structure {row} of {name}", energy)
             if found is None or found.number < LOW_SYMMETRY or len(found.atoms) > MAX_PRIMITIVE:
                 continue
+            if widest_gap(atoms) > VACUUM:
+                continue
             key = (found.formula, found.number)
             if key not in lowest or not energy >= lowest[key].energy:
                 lowest[key] = found
@@ -106,6 +110,14 @@ def _rows(store: Store) -> list[int]:
         for kind in range(int(kinds.max()) + 1)
     ]
     return sorted(int(row) for row in np.concatenate(kept)[:LOOKED_AT])
+
+
+def widest_gap(atoms: Atoms) -> float:
+    """Widest layer without atoms (Å) parallel to a face of the cell."""
+    heights = 1.0 / np.linalg.norm(np.linalg.inv(atoms.cell.array), axis=0)
+    places = np.sort(atoms.get_scaled_positions(), axis=0)
+    gaps = np.diff(places, axis=0, append=places[:1] + 1.0)
+    return float((gaps * heights).max())
 
 
 def read_candidates(paths: Iterable[str]) -> list[Candidate]:
@@ -206,6 +218,7 @@ def _relax(candidate: Candidate, calculator: object) -> Crystal:
         converged=False,
         volume_change=math.nan,
         group_before=candidate.group,
+        number_before=candidate.number,
     )
     try:
         end = relaxed(atoms, fmax=1e-4, steps=300)

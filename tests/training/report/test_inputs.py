@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ase.build import bulk, molecule
+from ase.build import bulk, fcc111, molecule
 from ase.calculators.emt import EMT
 
 from tesseral.data.store import open_store, write_store
@@ -20,6 +20,7 @@ from tesseral.training.report.crystals import (
     find_candidates,
     read_candidates,
     relax_crystals,
+    widest_gap,
 )
 from tesseral.training.report.learning_section import find_run, learning, read_history
 from tesseral.training.report.references import find_references
@@ -76,6 +77,14 @@ def test_a_strained_cell_relaxes_to_the_crystal_and_is_dropped(store):
     assert found[0].converged and found[0].cubic and not found[0].problem
     assert conventional(found[0].atoms).cell.lengths() == pytest.approx([3.994] * 3, abs=2e-3)
     assert found[0].volume_change == pytest.approx(100 * (3.994**3 / 4.1**3 - 1), abs=0.2)
+
+
+def test_a_slab_is_no_crystal(tmp_path):
+    slab = fcc111("Al", (1, 1, 6), a=4.0, vacuum=4.0, periodic=True)
+    assert widest_gap(slab) == pytest.approx(8.0)
+    assert widest_gap(bulk("Al", "fcc", a=4.0)) == pytest.approx(4 / 3**0.5)
+    write_store(tmp_path / "slab.h5", [structure(slab, -3.5)])
+    assert find_candidates([("slab", open_store(tmp_path / "slab.h5"))]) == []
 
 
 def test_formulas_are_as_chemists_write_them():
