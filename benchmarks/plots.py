@@ -52,7 +52,7 @@ def plot_scaling(curves: Curves, title: str, path: Path) -> None:
         axes.set_xticks(sizes, labels=[f"{size:,}" for size in sizes], rotation=30)
         axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    right.yaxis.set_minor_formatter(FuncFormatter(_few))
+    right.yaxis.set_minor_formatter(FuncFormatter(few))
     figure.legend(*left.get_legend_handles_labels(), loc="outside right center", fontsize="small")
     figure.suptitle(title)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def plot_scaling(curves: Curves, title: str, path: Path) -> None:
     pyplot.close(figure)
 
 
-def _few(value: float, _: int) -> str:
+def few(value: float, _: int) -> str:
     """Labels between powers of ten: 2 and 5 alone."""
     return f"{value:,g}" if f"{value:e}"[0] in "25" else ""
 

@@ -34,6 +34,8 @@ class Statistics:
     Args:
         elements: atomic numbers, sorted.
         reference_energies: E0 in eV, in the order of ``elements``.
+        binding_energies: mean energy in eV that an atom of each element has over its E0; empty
+            where all E0 are least squares already.
         force_rms: root mean square of the force components, eV/Å.
         mean_neighbors: mean number of neighbours of an atom within the cutoff.
         n_structures: number of structures.
@@ -46,6 +48,7 @@ class Statistics:
     mean_neighbors: float
     n_structures: int
     n_atoms: int
+    binding_energies: tuple[float, ...] = ()
 
 
 def compute_statistics(
@@ -78,14 +81,21 @@ def compute_statistics(
     counts = store.compositions()[rows]
     present = counts.sum(axis=0) > 0
     elements = tuple(z for z, there in zip(store.elements, present, strict=True) if there)
+    isolated = ~store.pbc[rows].any(axis=1) & (counts.sum(axis=1) == 1)
     energies = reference_energies(
         elements,
         counts[:, present],
         store.energies[rows],
-        isolated=~store.pbc[rows].any(axis=1) & (counts.sum(axis=1) == 1),
+        isolated=isolated,
         given=isolated_energies or {},
         place=str(store.path),
     )
+    binding: tuple[float, ...] = ()
+    if isolated.any() or isolated_energies:
+        bound = binding_energies(
+            energies, counts[~isolated][:, present], store.energies[rows][~isolated]
+        )
+        binding = tuple(float(energy) for energy in bound)
     return Statistics(
         elements=elements,
         reference_energies=tuple(float(energy) for energy in energies),
@@ -93,6 +103,7 @@ def compute_statistics(
         mean_neighbors=_mean_neighbors(store, rows, cutoff),
         n_structures=len(rows),
         n_atoms=int(counts.sum()),
+        binding_energies=binding,
     )
 
 
@@ -150,6 +161,22 @@ def reference_energies(
     known[unknown] = fit_energies(fractions, rest[rows] / n_atoms)
     _warn_unidentified([z for z, gap in zip(elements, unknown, strict=True) if gap], fractions)
     return known
+
+
+def binding_energies(references: Array, counts: Integers, energies: Array) -> Array:
+    """Mean energy of each element's atoms over E0, (n_elements,) eV; zeros without any energy.
+
+    Args:
+        references: (n_elements,) E0 in eV.
+        counts: (G, n_elements) atoms of each element in structures that are not isolated atoms.
+        energies: (G,) eV, NaN where missing.
+    """
+    known = np.isfinite(energies)
+    if not known.any():
+        return np.zeros_like(references)
+    n_atoms = counts[known].sum(axis=1)
+    rest = (energies[known] - counts[known] @ references) / n_atoms
+    return fit_energies(counts[known] / n_atoms[:, None], rest)
 
 
 def fit_energies(fractions: Array, targets: Array) -> Array:

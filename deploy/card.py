@@ -45,6 +45,8 @@ class ModelCard:
         config: architecture and size.
         elements: atomic numbers in ascending order, in the order of the species index.
         reference_energies: E0 in eV of each element.
+        binding_energies: eV that an atom of each element has on average over its E0, where these
+            are energies of isolated atoms; empty where E0 is fitted to the training set.
         energy_scale: eV for one unit of network output.
         mean_neighbors: mean number of neighbours that normalises the sums.
         dtype: ``float32`` or ``float64``; ``save_model`` takes it from the weights.
@@ -64,6 +66,7 @@ class ModelCard:
     reference_energies: tuple[float, ...]
     energy_scale: float
     mean_neighbors: float
+    binding_energies: tuple[float, ...] = ()
     dtype: str = "float32"
     training: dict[str, Any] = field(default_factory=dict)
     errors: dict[str, Any] = field(default_factory=dict)
@@ -86,6 +89,13 @@ class ModelCard:
             )
         if not all(math.isfinite(value) for value in self.reference_energies):
             raise ValueError(f"reference energies are {self.reference_energies}; one is not finite")
+        if len(self.binding_energies) not in (0, len(self.elements)) or not all(
+            math.isfinite(value) for value in self.binding_energies
+        ):
+            raise ValueError(
+                f"binding energies are {self.binding_energies}; give a finite one for each of "
+                f"{len(self.elements)} elements, or none"
+            )
         for name in ("energy_scale", "mean_neighbors"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
@@ -135,7 +145,8 @@ def card_from_json(text: str) -> ModelCard:
         if isinstance(config, dict):  # the first models knew no such limit
             config.setdefault("l_max_message", config.get("l_max"))
         _check_keys("config", config, [item.name for item in fields(PotentialConfig)])
-        for name in ("elements", "reference_energies"):
+        content.setdefault("binding_energies", ())  # the first models had none
+        for name in ("elements", "reference_energies", "binding_energies"):
             content[name] = tuple(content[name])
         return ModelCard(config=PotentialConfig(**config), **content)
     except (TypeError, AttributeError, KeyError) as error:
@@ -150,21 +161,24 @@ def describe(card: ModelCard) -> list[tuple[str, str]]:
         for item in fields(config)
         if item.name not in ("architecture", "cutoff") and getattr(config, item.name) is not None
     )
-    energies = ", ".join(
-        f"{symbol} {value:.6g}"
-        for symbol, value in zip(card.symbols, card.reference_energies, strict=True)
-    )
+
+    def by_element(values: Sequence[float]) -> str:
+        pairs = zip(card.symbols, values, strict=True)
+        return ", ".join(f"{symbol} {value:.6g}" for symbol, value in pairs) + " (eV)"
+
     rows = [
         ("elements", " ".join(card.symbols)),
         ("architecture", config.architecture),
         ("cutoff", f"{config.cutoff:g} Å, range {config.cutoff * config.layers:g} Å"),
         ("size", sizes),
         ("parameters", f"{card.parameters:,} in {card.dtype}"),
-        ("reference energies", f"{energies} (eV)"),
+        ("reference energies", by_element(card.reference_energies)),
         ("energy scale", f"{card.energy_scale:.6g} eV"),
         ("mean neighbours", f"{card.mean_neighbors:.4g}"),
         ("units", ", ".join(f"{name} {unit}" for name, unit in UNITS.items())),
     ]
+    if card.binding_energies:
+        rows.insert(6, ("mean binding energies", by_element(card.binding_energies)))
     rows += [(f"training: {name}", value) for name, value in _flat(card.training)]
     rows += [(f"errors: {name}", value) for name, value in _flat(card.errors)]
     rows += [

@@ -75,6 +75,7 @@ def build_potential(card: ModelCard, ops: str = "auto") -> Facet:
         card.config,
         card.elements,
         reference_energies=card.reference_energies,
+        binding_energies=card.binding_energies or None,
         energy_scale=card.energy_scale,
         mean_neighbors=card.mean_neighbors,
     )

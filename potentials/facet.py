@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from tesseral.potentials.binding import BindingEnergy
 from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.mixing import DegreeLinear, SphereMixing
 from tesseral.potentials.ops.convolution import SplineConvolution
@@ -90,6 +91,7 @@ class Facet(nn.Module):
         elements: Sequence[int],
         *,
         reference_energies: Sequence[float] | None = None,
+        binding_energies: Sequence[float] | None = None,
         energy_scale: float = 1.0,
         mean_neighbors: float = 20.0,
         dtype: torch.dtype = torch.float32,
@@ -100,6 +102,8 @@ class Facet(nn.Module):
             config: architecture and size.
             elements: atomic numbers, in the order of the species index.
             reference_energies: E0 in eV of each element; zeros if not given.
+            binding_energies: mean binding energy in eV of each element, which atoms with neighbours
+                have; none if not given.
             energy_scale: eV for one unit of network output, usually the force RMS × 1 Å.
             mean_neighbors: mean number of neighbours within the cutoff, normalises the sums.
             dtype: of weights and features; geometry and energies are float64 always.
@@ -118,6 +122,9 @@ class Facet(nn.Module):
         self.readouts = nn.ModuleList(Readout(config.channels) for _ in range(config.layers))
         self.scale = EnergyScale(
             torch.tensor(reference_energies, dtype=torch.float64), energy_scale
+        )
+        self.binding = (
+            None if binding_energies is None else BindingEnergy(binding_energies, config.cutoff)
         )
         self.zbl = ZBLRepulsion(elements) if config.zbl else None
         self.to(dtype)
@@ -144,6 +151,8 @@ class Facet(nn.Module):
             features = layer(features, species, harmonics, radii, senders, receivers)
             output = output + readout(features[:, 0])  # (6)
         energies: Tensor = self.scale(output, species)  # (1)
+        if self.binding is not None:
+            energies = energies + self.binding(radii, species, receivers)
         if self.zbl is not None:
             energies = energies + self.zbl(radii, species, senders, receivers)
         return energies

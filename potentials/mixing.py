@@ -15,7 +15,7 @@ class DegreeLinear(nn.Module):
     """A matrix over channels for each degree l: the equivariant linear map without bias.
 
     The input is multiplied by one constant a degree, ``scale``, which ``calibrate`` sets so that
-    the matrices see features of size 1.
+    the matrices see features of a known size.
     """
 
     __constants__ = ["fused"]

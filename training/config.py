@@ -94,23 +94,22 @@ class OptimizationConfig:
         decay_start: part of the training after which the learning rate begins to fall.
         decay: shape of the fall: cosine, linear or none. It ends when the training does.
         final_learning_rate: learning rate at the end, as a part of learning_rate.
-        weight_decay: decoupled (AdamW); 0 is plain Adam.
-        beta1: Adam's decay of the mean gradient.
-        beta2: Adam's decay of the mean squared gradient.
+        optimizer: soap (Adam in the directions of steepest and flattest curvature) or adam; soap
+            takes a third of the steps, each a little longer.
+        weight_decay: decoupled from the gradient, as in AdamW.
         gradient_clip: largest norm of the gradient; 0 does not clip.
         ema_decay: decay of the moving average of the weights that is validated and exported; 0
             takes the weights themselves.
         dtype: of weights and features; energies and geometry are float64 always.
     """
 
-    learning_rate: float = 7e-3
+    learning_rate: float = 1e-2
     warmup: float = 0.01
     decay_start: float = 0.0
     decay: Literal["cosine", "linear", "none"] = "cosine"
     final_learning_rate: float = 0.0
+    optimizer: Literal["soap", "adam"] = "soap"
     weight_decay: float = 0.0
-    beta1: float = 0.9
-    beta2: float = 0.999
     gradient_clip: float = 0.3
     ema_decay: float = 0.999
     dtype: Literal["float32", "float64"] = "float32"
@@ -122,9 +121,8 @@ class OptimizationConfig:
         for name in ("warmup", "decay_start", "final_learning_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
-        for name in ("beta1", "beta2", "ema_decay"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to below 1")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay is {self.ema_decay}; it must be from 0 to below 1")
         for name in ("weight_decay", "gradient_clip"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")

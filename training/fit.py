@@ -123,6 +123,7 @@ def _initial_card(config: FitConfig, data: FitData) -> ModelCard:
         config=config.model,
         elements=statistics.elements,
         reference_energies=statistics.reference_energies,
+        binding_energies=statistics.binding_energies,
         energy_scale=statistics.force_rms,
         mean_neighbors=max(statistics.mean_neighbors, 1.0),
         dtype=config.optimization.dtype,

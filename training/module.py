@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import lightning
 import torch
 from torch import Tensor
-from torch.optim import Adam, AdamW, Optimizer
+from torch.optim import AdamW, Optimizer
 
 from tesseral.data.graph import Batch
 from tesseral.potentials.derivatives import predict
@@ -26,6 +26,7 @@ from tesseral.training.loss import (
     weighted_loss,
 )
 from tesseral.training.schedule import Budget, Clock, learning_rate
+from tesseral.training.soap import Soap
 from tesseral.training.validation import all_sum
 
 
@@ -113,13 +114,17 @@ class PotentialModule(lightning.LightningModule):
         return loss_weights(self.loss_config, 1.0)
 
     def configure_optimizers(self) -> Optimizer:
-        """Adam, or AdamW where there is weight decay."""
+        """SOAP or Adam, with decoupled weight decay."""
         config = self.optimization
-        kind = AdamW if config.weight_decay > 0 else Adam
-        return kind(
+        if config.optimizer == "soap":
+            return Soap(
+                self.potential.parameters(),
+                lr=config.learning_rate,
+                weight_decay=config.weight_decay,
+            )
+        return AdamW(
             self.potential.parameters(),
             lr=config.learning_rate,
-            betas=(config.beta1, config.beta2),
             weight_decay=config.weight_decay,
             fused=self.device.type in ("cpu", "cuda"),
         )

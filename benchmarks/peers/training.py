@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,8 +36,13 @@ class Trained(NamedTuple):
 
 
 def mace_command(peers: Peers, files: Files, batch: int, folder: Path, epochs: int) -> list[str]:
+    """MACE 32x0e."""
+    return mace_words(peers, mace_options(files, batch, folder, epochs))
+
+
+def mace_options(files: Files, batch: int, folder: Path, epochs: int) -> dict[str, Any]:
     """MACE 32x0e with the settings its documentation recommends."""
-    options = {
+    return {
         "name": "mace",
         "seed": 1,
         "device": "cpu",
@@ -63,6 +68,10 @@ def mace_command(peers: Peers, files: Files, batch: int, folder: Path, epochs: i
         "plot": False,
         "work_dir": folder,
     }
+
+
+def mace_words(peers: Peers, options: Mapping[str, Any]) -> list[str]:
+    """The command with these options."""
     words = [f"--{name}={value}" for name, value in options.items()]
     return [peers.program("mace", "mace_run_train"), *words, "--ema", "--amsgrad"]
 

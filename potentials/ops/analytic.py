@@ -184,6 +184,7 @@ def _pack(potential: Facet) -> tuple[FacetWeights, list[Any]]:
         pointer(potential.embedding[:, 0], channels),
         pointer(potential.scale.reference_energies),
         pointer(potential.scale.scale),
+        None if potential.binding is None else pointer(potential.binding.energies),
         len(layers),
         first.convolution.l_max_out,
         potential.harmonics.l_max,

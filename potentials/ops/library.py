@@ -69,7 +69,10 @@ class FacetWeights(ctypes.Structure):
 
     _fields_ = [
         ("layer", ctypes.POINTER(LayerWeights)),
-        *((name, POINTER) for name in ("embedding", "reference_energies", "energy_scale")),
+        *(
+            (name, POINTER)
+            for name in ("embedding", "reference_energies", "energy_scale", "binding_energies")
+        ),
         *((name, INT32) for name in ("layers", "l_max", "l_edge")),
         *((name, INT32) for name in ("channels", "grid_channels", "intervals")),
         ("cutoff", ctypes.c_double),

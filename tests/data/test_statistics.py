@@ -85,6 +85,21 @@ def test_isolated_atoms_of_the_set_come_before_least_squares(tmp_path):
     assert statistics.reference_energies[1] == pytest.approx((-2.0 + 13.5) / 2)
 
 
+def test_binding_energies_stand_beside_isolated_atoms_only(tmp_path):
+    rng = np.random.default_rng(0)
+    molecules = [planted(rng, [1] * k + [6]) for k in range(1, 5)]
+    atoms = [make_structure([z], [[0, 0, 0]], energy=e) for z, e in ((1, -13.0), (6, -1020.0))]
+    store = stored(tmp_path, molecules + atoms)
+    fitted = compute_statistics(store, range(4), 3.0)
+    assert fitted.binding_energies == ()
+    statistics = compute_statistics(store, range(6), 3.0)
+    assert statistics.reference_energies == (-13.0, -1020.0)
+    total = np.add(statistics.reference_energies, statistics.binding_energies)
+    np.testing.assert_allclose(total, [PLANTED[1], PLANTED[6]], atol=0.01)
+    given = compute_statistics(store, range(4), 3.0, isolated_energies={"H": -13.0, "C": -1020.0})
+    np.testing.assert_allclose(given.binding_energies, statistics.binding_energies)
+
+
 def test_a_lone_atom_in_a_periodic_cell_is_no_isolated_atom(tmp_path):
     rng = np.random.default_rng(0)
     bulk = make_structure([6], [[0, 0, 0]], cell=2 * np.eye(3), energy=-9.0, forces=[[0, 0, 0]])

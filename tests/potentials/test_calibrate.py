@@ -2,7 +2,7 @@ import torch
 from ase.build import bulk
 
 from tesseral.data.neighbors import atomic_graph
-from tesseral.potentials.calibrate import calibrate
+from tesseral.potentials.calibrate import DAMPING, calibrate
 from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.derivatives import predict
 from tesseral.potentials.facet import Facet
@@ -22,20 +22,21 @@ def calibrated():
     return potential
 
 
-def test_features_have_unit_size_in_every_degree():
+def test_features_have_the_size_of_their_degree():
     potential = calibrated()
     sizes = []
 
     def record(module, inputs):
         scaled = torch.split(inputs[0], module.sizes, dim=1)
-        for part, scale in zip(scaled, module.scale.flatten(), strict=True):
-            sizes.append(float((part.square().mean().sqrt() * scale).detach()))
+        for degree, (part, scale) in enumerate(zip(scaled, module.scale.flatten(), strict=True)):
+            size = float((part.square().mean().sqrt() * scale).detach())
+            sizes.append(size / DAMPING**degree)
 
     for module in potential.modules():
         if isinstance(module, DegreeLinear):
             module.register_forward_pre_hook(record)
     predict(potential, rattled_graph())
-    print("RMS of scaled inputs:", [f"{size:.3f}" for size in sizes])
+    print("RMS of scaled inputs, without the damping:", [f"{size:.3f}" for size in sizes])
     assert len(sizes) > 10
     assert all(0.99 < size < 1.01 for size in sizes)
 

@@ -65,11 +65,13 @@ def largest_deviation(values, expected):
     )
 
 
-def small_facet(**options):
+def small_facet(binding=None, **options):
     """A potential with random readouts."""
     torch.manual_seed(1)
     sizes = {"cutoff": CUTOFF, "channels": 8, "grid_channels": 12, "l_max": 2, **options}
-    potential = Facet(PotentialConfig(**sizes), (6, 14), reference_energies=[-1.0, 2.0])
+    potential = Facet(
+        PotentialConfig(**sizes), (6, 14), reference_energies=[-1.0, 2.0], binding_energies=binding
+    )
     with torch.no_grad():  # a scale that differs, so that its place in the gradient is tested
         potential.scale.scale.copy_(torch.tensor([0.7, 1.3]))
     return potential
@@ -239,6 +241,7 @@ def test_instruction_sets_agree(isa, dtype, monkeypatch):
         {"l_max": 3, "layers": 1, "mixings": 2},
         {"layers": 3, "channels": 17, "l_max_edge": 4},
         {"l_max": 4, "l_max_message": 2},
+        {"binding": [-5.0, 3.0]},
     ],
     ids=str,
 )

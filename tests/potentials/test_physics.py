@@ -38,7 +38,7 @@ CASES = [
     case("product-l3", l_max=3, layers=1),
     case("product-l1-edge2", l_max=1, l_max_edge=2),
     case("product-l4-message2", l_max=4, l_max_message=2),
-    case("three-layers-zbl", layers=3, zbl=True),
+    case("three-layers-zbl", layers=3, zbl=True),  # with binding energies too
     case("silu-86", activation="silu", grid_points=86, rotation=0.03),
 ]
 DTYPES = [torch.float32, torch.float64]
@@ -77,6 +77,7 @@ def potentials(request, ops):
             request.param.config,
             ELEMENTS,
             reference_energies=[-155.0, -108.0],
+            binding_energies=[-6.0, -4.0] if request.param.config.layers == 3 else None,
             energy_scale=1.0,
             mean_neighbors=12.0,
         )

@@ -121,7 +121,7 @@ def test_an_earlier_training_is_put_aside(fit_config):
 def test_a_training_by_the_clock_ends_in_time_with_the_schedule(fit_config):
     history = fit(fit_config(max_steps=None, max_time="2s")).history
     assert 2.0 <= history[-1]["elapsed"] < 4.0
-    assert len(history) > 3
+    assert len(history) >= 2
 
 
 def test_logs_and_plots_are_written(fit_config):

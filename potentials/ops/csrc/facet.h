@@ -50,6 +50,7 @@ template <class T> struct Kept {
   T *harmonics, *by_harmonics;                    // (edges, components)
   double *radii, *by_radii, *vectors, *gradient;  // (edges), (edges), (edges, 3), (edges, 3)
   int64_t *senders, *receivers;                   // (edges), by sender
+  double* density;                                // (atoms), of neighbours; then dE/d(density)
 
   Kept(const tesseral_facet& f, int64_t atoms, int64_t edges, Arena& arena) {
     const long all = components(f.l_max);
@@ -76,6 +77,7 @@ template <class T> struct Kept {
     gradient = arena.take<double>(edges * 3);
     senders = arena.take<int64_t>(edges);
     receivers = arena.take<int64_t>(edges);
+    density = arena.take<double>(f.binding_energies ? atoms : 0);
   }
 };
 
@@ -238,6 +240,7 @@ template <class T> struct FacetRun {
       std::memcpy(kept.layers[0].features + i * channels, static_cast<const T*>(f.embedding) + species[i] * channels,
                   channels * sizeof(T));
     }
+    if (f.binding_energies) bind();
     // The last layer's features are read out at once; the place of a gradient holds them meanwhile.
     for (int n = 0; n <= last; n++) forward(n, n < last ? kept.layers[n + 1].features : kept.by_next);
     turn_round();
@@ -265,6 +268,27 @@ template <class T> struct FacetRun {
     harmonics<T>(kept.vectors, g.edges, f.l_edge, g.threads, kept.harmonics, kept.radii);
     std::memset(kept.by_harmonics, 0, g.edges * components(f.l_edge) * sizeof(T));
     std::memset(kept.by_radii, 0, g.edges * sizeof(double));
+    if (!f.binding_energies) return;
+    for (int64_t k = 0; k < g.edges; k++) {
+      const double x = kept.radii[k] / f.cutoff, left = std::max(0.0, 1 - x * x);
+      kept.by_radii[k] = kept.density[kept.receivers[k]] * -6 * x / f.cutoff * left * left;
+    }
+  }
+
+  // The mean binding energy, switched on by the density of neighbours (potentials/binding.py).
+  void bind() {
+    constexpr double steepness = 8;
+    std::memset(kept.density, 0, g.atoms * sizeof(double));
+    for (int64_t e = 0; e < g.edges; e++) {
+      const double x = kept.radii[e] / f.cutoff, left = std::max(0.0, 1 - x * x);
+      kept.density[g.receivers[e]] += left * left * left;
+    }
+    for (int64_t i = 0; i < g.atoms; i++) {
+      const double density = kept.density[i], off = std::exp(-steepness * density * density);
+      const double energy = f.binding_energies[species[i]];
+      g.energies[i] += energy * (1 - off);
+      kept.density[i] = energy * 2 * steepness * density * off;
+    }
   }
 
   // An edge pulls its sender by its gradient and its receiver by the opposite.

@@ -47,6 +47,7 @@ typedef struct {
   const void* embedding;             // (species, channels)
   const double* reference_energies;  // (species) eV
   const double* energy_scale;        // (species) eV
+  const double* binding_energies;    // (species) eV, or null
   int32_t layers, l_max, l_edge, channels, grid_channels, intervals;
   double cutoff;  // Å
 } tesseral_facet;

@@ -1,0 +1,90 @@
+"""Our own training, through the command that a user types."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import torch
+import yaml
+
+from benchmarks.accuracy.curves import Curve, Point
+from benchmarks.accuracy.process import read_stamped
+from benchmarks.accuracy.programs import LOG, Task, merge
+from benchmarks.accuracy.recipes import OURS
+from benchmarks.peers.training import our_program
+
+MODEL = "model.safetensors"
+STEPS = re.compile(r"([\d,]+) steps an epoch")
+
+
+class Ours:
+    """``train-potential fit`` with the defaults of the package."""
+
+    name = OURS
+    calculator = "tesseral"
+    python = sys.executable
+    counts_epochs = False
+
+    def command(self, task: Task) -> list[str]:
+        """The stores are made by ``imports`` before."""
+        settings = merge(
+            task.recipe.fit,
+            {
+                "data": {
+                    "train": str(task.folder / "fit.h5"),
+                    "validation": str(task.folder / "validation.h5"),
+                },
+                "output": str(task.folder / MODEL),
+                "trainer": {"max_time": f"{task.seconds:.0f}s", "enable_progress_bar": False},
+            },
+        )
+        if task.files.isolated:
+            settings["data"]["isolated_energies"] = task.files.isolated
+        path = task.folder / "fit.yaml"
+        path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        return [our_program(), "fit", "--config", str(path), *task.extra]
+
+    def imports(self, task: Task) -> list[list[str]]:
+        """Commands that make the stores of the structures."""
+        return [
+            [our_program(), "data", "import", str(source), "-o", str(store), "--overwrite"]
+            for source, store in (
+                (task.files.fit, task.folder / "fit.h5"),
+                (task.files.validation, task.folder / "validation.h5"),
+            )
+        ]
+
+    def begins(self, line: str) -> bool:
+        """The head of the table of validations."""
+        return line.split()[:3] == ["time", "done", "step"]
+
+    def ends(self, line: str) -> bool:
+        """Nothing long comes after."""
+        return False
+
+    def curve(self, folder: Path) -> Curve:
+        """From the last checkpoint, whose clock starts at the first step."""
+        checkpoint = folder / "runs" / Path(MODEL).stem / "last.ckpt"
+        if not checkpoint.exists():
+            return []
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        found = (STEPS.search(text) for _, text in read_stamped(folder / LOG))
+        steps = next((int(one[1].replace(",", "")) for one in found if one), None)
+        return [
+            Point(
+                entry["elapsed"],
+                entry["step"] / steps if steps else 0.0,
+                entry["energy_per_atom_mae"],
+                entry["forces_mae"],
+            )
+            for entry in content["callbacks"]["FitRun"]["history"]
+        ]
+
+    def model(self, folder: Path) -> Path:
+        """That of the best validation."""
+        return folder / MODEL
+
+    def rescue(self, task: Task) -> None:
+        """Not needed: the model is there from the first validation on."""

@@ -1,0 +1,175 @@
+"""What is trained and tested: a YAML file for each set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+FOLDER = Path(__file__).parent
+UNITS = {
+    "energy": "meV/atom",
+    "molecule_energy": "meV/molecule",
+    "forces": "meV/Å",
+    "stress": "GPa",
+}
+ERRORS = tuple(f"{quantity}_{kind}" for quantity in UNITS for kind in ("mae", "rmse"))
+OURS = "tesseral"
+PEERS = ("MACE", "NequIP", "SevenNet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """A path of structures whose energies are plotted.
+
+    Args:
+        file: in the data folder.
+        coordinate: key in the file that tells where on the path a structure is; its number in
+            the file if not given.
+        label: of the coordinate, for the plot.
+    """
+
+    file: str
+    coordinate: str | None = None
+    label: str = "image"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """Figures of somebody else's, on the same test sets.
+
+    Args:
+        method: what was trained.
+        source: where the figures are from.
+        errors: by test set, then by name of the error (see ``ERRORS``).
+    """
+
+    method: str
+    source: str
+    errors: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What is trained on, for how long, and tested on.
+
+    Args:
+        name: for tables and on the command line.
+        train: file in the data folder, from which the validation structures are taken too.
+        validation: number of structures to validate on.
+        tests: file in the data folder by name of the test set; read once, at the end.
+        minutes: of training.
+        seed: of the choice of the validation structures.
+        isolated: file with isolated atoms, for the reference energies; without it, each program
+            finds them in its own way.
+        stress: train on stress too, and test it.
+        profiles: energies along paths, by name.
+        fit: options of train-potential, nested as in its ``--config``.
+        peers: options of the peers that replace those of ``programs``, by name of the peer.
+        published: figures to show beside ours.
+    """
+
+    name: str
+    train: str
+    validation: int
+    tests: Mapping[str, str]
+    minutes: float
+    seed: int = 0
+    isolated: str | None = None
+    stress: bool = False
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+    fit: Mapping[str, Any] = field(default_factory=dict)
+    peers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    published: tuple[Published, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse numbers and names that make no sense."""
+        if self.validation < 1:
+            raise ValueError(f"validation is {self.validation}; it must be 1 or more")
+        if not self.minutes > 0:
+            raise ValueError(f"minutes is {self.minutes}; it must be positive")
+        refuse_unknown("peer", self.peers, PEERS)
+        for entry in self.published:
+            refuse_unknown(f"test set of {entry.method}", entry.errors, tuple(self.tests))
+            for errors in entry.errors.values():
+                refuse_unknown(f"error of {entry.method}", errors, ERRORS)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files that it needs."""
+        isolated = (self.isolated,) if self.isolated else ()
+        paths = tuple(profile.file for profile in self.profiles.values())
+        return (self.train, *isolated, *self.tests.values(), *paths)
+
+
+def refuse_unknown(what: str, names: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    """Refuse a misspelled name.
+
+    Raises:
+        ValueError: it names the nearest known one.
+    """
+    lower = {one.lower(): one for one in known}
+    for name in names:
+        if name not in known:
+            near = get_close_matches(str(name).lower(), list(lower), n=1)
+            hint = f"did you mean {lower[near[0]]}?" if near else f"known: {', '.join(known)}"
+            raise ValueError(f"there is no {what} {name!r}; {hint}")
+
+
+def parse_recipe(values: Mapping[str, Any]) -> Recipe:
+    """A recipe from the contents of its file.
+
+    Raises:
+        ValueError: something is unknown, missing or makes no sense.
+    """
+    given = dict(checked(Recipe, "entry", values))
+    given["profiles"] = {
+        name: Profile(**checked(Profile, "entry of a profile", profile))
+        for name, profile in given.get("profiles", {}).items()
+    }
+    published = []
+    for entry in given.get("published", ()):
+        for name in ("method", "source"):
+            if name not in entry:
+                raise ValueError(f"{name!r} is missing in {entry}; add it")
+        rest = {str(key): value for key, value in entry.items() if key not in ("method", "source")}
+        published.append(Published(method=entry["method"], source=entry["source"], errors=rest))
+    given["published"] = tuple(published)
+    return Recipe(**given)
+
+
+def checked(kind: type[Any], what: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The values, if a dataclass can be made of them.
+
+    Raises:
+        ValueError: a name is unknown, or one is missing.
+    """
+    refuse_unknown(what, values, tuple(item.name for item in fields(kind)))
+    for item in fields(kind):
+        required = item.default is MISSING and item.default_factory is MISSING
+        if required and item.name not in values:
+            raise ValueError(f"the {what} {item.name!r} is missing; add it")
+    return values
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe of a file.
+
+    Raises:
+        ValueError: what is wrong in which file.
+    """
+    try:
+        return parse_recipe(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def all_recipes() -> dict[str, Recipe]:
+    """The recipes of this folder by name, in the order of the documentation."""
+    order = ("si", "mo", "li", "acac")
+    recipes = [read_recipe(FOLDER / f"{name}.yaml") for name in order]
+    return {recipe.name: recipe for recipe in recipes}

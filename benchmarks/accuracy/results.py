@@ -1,0 +1,106 @@
+"""What is trained already, and what is still to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.accuracy.programs import Program
+from benchmarks.accuracy.recipes import OURS, PEERS, Recipe
+from benchmarks.accuracy.train import Setting
+from benchmarks.sheets import save
+
+RESULT = "result.json"
+
+Job = tuple[Recipe, Setting, Program]
+
+
+def folder_of(output: Path, recipe: Recipe, program: str) -> Path:
+    """Where a program trains on a set."""
+    return output / recipe.name / program
+
+
+def write_result(folder: Path, result: Mapping[str, Any]) -> None:
+    """Keep a result; it is there as a whole or not at all."""
+    temporary = folder / "result.tmp"
+    save(temporary, result)
+    temporary.replace(folder / RESULT)
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """An earlier result."""
+    path = folder / RESULT
+    if not path.exists():
+        return None
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def wanted(recipe: Recipe, setting: Setting, program: Program) -> dict[str, Any]:
+    """What a result must have in common with a run that takes it over."""
+    ours = not program.counts_epochs
+    return {
+        "minutes": setting.minutes,
+        "threads": setting.threads,
+        "options": list(setting.extra) if ours else [],
+        "settings": _plain(recipe.fit if ours else recipe.peers.get(program.name, {})),
+        "train": recipe.train,
+        "validation": recipe.validation,
+        "seed": recipe.seed,
+    }
+
+
+def find_results(
+    output: Path,
+    recipes: Sequence[tuple[Recipe, Setting]],
+    programs: Sequence[Program],
+    *,
+    again: bool,
+) -> tuple[list[Job], list[Job]]:
+    """The trainings whose results are there, and those to do.
+
+    Args:
+        output: folder of all results.
+        recipes: the sets asked for, with what holds for each.
+        programs: those asked for.
+        again: train everything anew.
+
+    Raises:
+        ValueError: an earlier result is one of another setting.
+    """
+    done: list[Job] = []
+    missing: list[Job] = []
+    for recipe, setting in recipes:
+        for program in programs:
+            folder = folder_of(output, recipe, program.name)
+            earlier = None if again else read_result(folder)
+            if earlier is None:
+                missing.append((recipe, setting, program))
+                continue
+            for name, value in wanted(recipe, setting, program).items():
+                found = earlier["wanted"].get(name)
+                if found != value:
+                    raise ValueError(
+                        f"{folder / RESULT} is of a training with {name} {found}, "
+                        f"not {value}; add --again to train anew, or choose another --output"
+                    )
+            done.append((recipe, setting, program))
+    return done, missing
+
+
+def gather(output: Path, recipes: Iterable[Recipe]) -> list[dict[str, Any]]:
+    """All results in a folder, by set in the order of the recipes, ours first."""
+    results = []
+    for recipe in recipes:
+        for program in (OURS, *PEERS):
+            result = read_result(folder_of(output, recipe, program))
+            if result is not None:
+                results.append(result)
+    return results
+
+
+def _plain(value: Any) -> Any:
+    """As it comes back from JSON."""
+    return json.loads(json.dumps(value))

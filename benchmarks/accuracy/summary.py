@@ -1,0 +1,182 @@
+"""Tables and figures of all results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from benchmarks.accuracy.curves import Curve, Point, compare
+from benchmarks.accuracy.figures import plot_curves, plot_profile
+from benchmarks.accuracy.recipes import OURS, UNITS, Recipe
+from benchmarks.sheets import Sheet, cell, report, save
+
+Result = Mapping[str, Any]
+KINDS = ("mae", "rmse")
+LEGEND = (
+    "MAE / RMSE. First those trained here, all on the same structures, cores and time; below, "
+    "figures that others published, which took other hardware and mostly hours to days."
+)
+
+
+def curve_of(result: Result) -> Curve:
+    """The validations of a result."""
+    return [Point(**point) for point in result["curve"]]
+
+
+def error_sheets(recipe: Recipe, results: Sequence[Result]) -> list[Sheet]:
+    """Test errors of a set, one table a test set, with the published figures."""
+    sheets = []
+    for test in recipe.tests:
+        shown = [name for name in UNITS if f"{name}_mae" in results[0]["errors"][test]]
+        if recipe.stress:  # cells of many sizes: the energy of a whole one says little
+            shown.remove("molecule_energy")
+        columns = [f"{name.replace('_', ' ')} ({UNITS[name]})" for name in shown]
+        sheet = Sheet(f"{about(results[0])}: {test} set", ["potential", *columns], LEGEND)
+        for result in results:
+            errors = result["errors"][test]
+            sheet.rows.append([result["program"], *(both(errors, name) for name in shown)])
+        for entry in recipe.published:
+            if test in entry.errors:
+                cells = [both(entry.errors[test], name) for name in shown]
+                sheet.rows.append([f"{entry.method}, {entry.source}", *cells])
+        sheets.append(sheet)
+    return sheets
+
+
+def about(result: Result) -> str:
+    """What was trained on, and for how long."""
+    threads = result["threads"]
+    return f"{result['set']}, {result['minutes']:g} min on {threads} thread{'s' * (threads > 1)}"
+
+
+def profile_sheet(recipe: Recipe, results: Sequence[Result]) -> Sheet:
+    """Errors along the paths."""
+    columns = [f"{name.replace('_', ' ')} (meV)" for name in recipe.profiles]
+    sheet = Sheet(
+        f"{about(results[0])}: energies along paths",
+        ["potential", *columns],
+        "MAE / largest error of the energy of the molecule relative to the lowest DFT structure",
+    )
+    for result in results:
+        cells = []
+        for name in recipe.profiles:
+            _, dft, energy = result["profiles"][name]
+            wrong = np.abs(np.subtract(energy, dft))
+            cells.append(f"{cell(float(wrong.mean()))} / {cell(float(wrong.max()))}")
+        sheet.rows.append([result["program"], *cells])
+    return sheet
+
+
+def both(errors: Mapping[str, float], name: str) -> str:
+    """MAE and RMSE as one cell."""
+    values = [errors.get(f"{name}_{kind}") for kind in KINDS]
+    return "–" if values == [None, None] else " / ".join(cell(value) for value in values)
+
+
+def training_sheet(results: Sequence[Result]) -> Sheet:
+    """How long each program trained, and what it did in that time."""
+    sheet = Sheet(
+        "Trainings",
+        ["set, potential", "weights", "s", "epochs", "structures seen", "atoms/s", "cores", "MB"],
+        "s: from the first step to the last validation; cores: CPU time by wall-clock time of the "
+        "whole process, less than its threads where other programs took part of the machine, and "
+        "then the times cannot be compared; MB: peak of the process",
+    )
+    for result in results:
+        process = result["process"]
+        name = f"{result['set']} {result['program']}" + " (stopped)" * result["stopped"]
+        seen = (result["epochs"], result["structures_seen"], result["atoms_per_s"])
+        numbers = [f"{result['parameters']:,}", cell(result["seconds"]), *map(cell, seen)]
+        sheet.rows.append(
+            [name, *numbers, cell(process["cpu"] / process["wall"]), cell(process["peak_mb"])]
+        )
+    return sheet
+
+
+def time_sheet(comparable: Sequence[Sequence[Result]]) -> Sheet:
+    """Our time to the validation error of each peer's final model.
+
+    Args:
+        comparable: see ``groups``.
+    """
+    sheet = Sheet(
+        "Time to reach the peers' accuracy",
+        ["set, peer", "quantity", "peer's error", "peer's time (s)", "ours (s)", "share"],
+        "error: validation MAE of the model that the peer delivers, meV/atom and meV/Å; times from "
+        "the first step to the first validation that is as good, nothing interpolated",
+    )
+    for some in comparable:
+        by_program = {result["program"]: result for result in some}
+        if OURS not in by_program:
+            continue
+        ours = curve_of(by_program.pop(OURS))
+        for result in by_program.values():
+            errors = result["errors"]["validation"]
+            final = {name: errors[f"{name}_mae"] for name in ("energy", "forces")}
+            for reached in compare(ours, curve_of(result), final):
+                numbers = [cell(value) for value in (reached.error, reached.peer, reached.ours)]
+                share = "never" if reached.share is None else f"{reached.share:.1%}"
+                name = f"{result['set']} {result['program']}"
+                sheet.rows.append([name, reached.quantity, *numbers, share])
+    return sheet
+
+
+def groups(results: Sequence[Result]) -> list[list[Result]]:
+    """Results that can be compared: of the same set, time and threads."""
+    found: dict[tuple[Any, ...], list[Result]] = {}
+    for result in results:
+        key = tuple(result[name] for name in ("set", "minutes", "threads"))
+        found.setdefault(key, []).append(result)
+    return list(found.values())
+
+
+def write_summary(
+    results: Sequence[Result],
+    recipes: Mapping[str, Recipe],
+    output: Path,
+    command: Sequence[str],
+    terminal: Console,
+) -> None:
+    """Print the tables; write accuracy.md, accuracy.json and the figures.
+
+    Args:
+        results: everything that was trained.
+        recipes: by name of the set.
+        output: folder.
+        command: that was given, for the record.
+        terminal: to print on.
+    """
+    if not results:
+        return
+    comparable = groups(results)
+    sheets = []
+    for some in comparable:
+        recipe = recipes[some[0]["set"]]
+        sheets += error_sheets(recipe, some)
+        sheets += [profile_sheet(recipe, some)] if recipe.profiles else []
+    sheets.append(training_sheet(results))
+    times = time_sheet(comparable)
+    sheets += [times] if times.rows else []
+    facts = dict(results[0]["machine"])
+    others = {result["machine"]["processor"] for result in results} - {facts["processor"]}
+    if others:
+        facts["not all on this machine; also"] = ", ".join(sorted(others))
+    report(sheets, facts, command, terminal, output / "accuracy.md")
+    save(output / "accuracy.json", {"command": list(command), "results": list(results)})
+    for some in sorted(comparable, key=len):  # of several, the one with most programs stays
+        plot(recipes[some[0]["set"]], some, output)
+    terminal.print(f"written: {output / 'accuracy.md'}, accuracy.json and figures beside it")
+
+
+def plot(recipe: Recipe, results: Sequence[Result], output: Path) -> None:
+    """The figures of a set."""
+    curves = {result["program"]: curve_of(result) for result in results}
+    plot_curves(curves, about(results[0]), output / f"{recipe.name}_time.png")
+    for name, path in recipe.profiles.items():
+        profiles = {result["program"]: result["profiles"][name] for result in results}
+        title = f"{about(results[0])}: {name.replace('_', ' ')}"
+        plot_profile(profiles, path.label, title, output / f"{recipe.name}_{name}.png")
