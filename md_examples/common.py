@@ -12,26 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import ase.io
-import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tesseral.calculators.ase import TesseralCalculator
+from tesseral.calculators.properties.dynamics import Unstable
 from tesseral.data.neighbors import species_index
 from tesseral.deploy.process import keep_freed_memory
 
-Floats = NDArray[np.float64]
 Lines = Mapping[str, ArrayLike]
 
 COLORS = ("#1f6f8b", "#d1603d", "#5b8c5a", "#8a6fb0")
-
-
-class Unstable(RuntimeError):
-    """A simulation that has left the region where the model means anything."""
 
 
 def make_parser(description: str, name: str) -> argparse.ArgumentParser:
@@ -85,13 +80,6 @@ def load_atoms(arguments: argparse.Namespace) -> Atoms:
     atoms: Atoms = found.repeat(tuple(repeat))
     atoms.calc = calculator
     return atoms
-
-
-def copy_atoms(atoms: Atoms) -> Atoms:
-    """A copy that keeps using the same calculator."""
-    copy: Atoms = atoms.copy()
-    copy.calc = atoms.calc
-    return copy
 
 
 def output_prefix(arguments: argparse.Namespace, name: str) -> Path:
@@ -172,29 +160,6 @@ def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequenc
     for row in rows:
         table.add_row(*row)
     console.print(table)
-
-
-def has_stress(atoms: Atoms) -> bool:
-    """Whether the calculator can give a stress: periodic atoms in a cell with a volume."""
-    return bool(atoms.pbc.any()) and atoms.cell.rank == 3
-
-
-def pressure_gpa(atoms: Atoms, ideal_gas: bool = False) -> float:
-    """Pressure in GPa, that of the moving atoms too if asked; NaN without a periodic cell."""
-    if not has_stress(atoms):
-        return float("nan")
-    stress = atoms.get_stress(include_ideal_gas=ideal_gas)
-    return -float(stress[:3].mean()) / units.GPa
-
-
-def thermalize(atoms: Atoms, temperature: float, rng: np.random.Generator) -> None:
-    """Random velocities of exactly this temperature in K, without drift of the whole."""
-    masses = atoms.get_masses()[:, None]
-    velocities = rng.normal(size=(len(atoms), 3)) / np.sqrt(masses)
-    if len(atoms) > 1:
-        velocities -= (masses * velocities).sum(axis=0) / masses.sum()
-    atoms.set_velocities(velocities)
-    atoms.set_velocities(velocities * np.sqrt(temperature / atoms.get_temperature()))
 
 
 def plot_panels(path: Path, x: ArrayLike, xlabel: str, panels: Mapping[str, Lines]) -> None:

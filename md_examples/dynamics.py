@@ -6,44 +6,16 @@ import argparse
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from ase import Atoms, units
-from ase.calculators.calculator import CalculationFailed
 from ase.io.trajectory import Trajectory
-from numpy.typing import NDArray
 from rich.console import Console
 
-from tesseral.md_examples.common import (
-    Unstable,
-    copy_atoms,
-    ctrl_c,
-    plot_panels,
-    pressure_gpa,
-    progress_bar,
-    thermalize,
-    with_suffix,
-)
-
-Floats = NDArray[np.float64]
-
-
-class Record(NamedTuple):
-    """A run, T times recorded; energies per atom."""
-
-    time: Floats  # (T,) ps
-    potential: Floats  # (T,) eV/atom
-    kinetic: Floats  # (T,) eV/atom
-    temperature: Floats  # (T,) K
-    volume: Floats  # (T,) Å³/atom; NaN without a cell
-    pressure: Floats  # (T,) GPa; NaN without a periodic cell
-
-    @property
-    def total(self) -> Floats:
-        """(T,) eV/atom."""
-        total: Floats = self.potential + self.kinetic
-        return total
+from tesseral.calculators.properties.atoms import copy_atoms, thermalize
+from tesseral.calculators.properties.dynamics import Record, record_of, simulate
+from tesseral.md_examples.common import ctrl_c, plot_panels, progress_bar, with_suffix
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,33 +92,26 @@ def run_dynamics(
         Unstable: forces are not finite, atoms overlap, or the temperature explodes.
         KeyboardInterrupt: after the files have been written.
     """
-    if every < 1:
-        raise ValueError(f"--every is {every}; it must be 1 or more")
     rows: list[tuple[float, ...]] = []
     trajectory = None if prefix is None else Trajectory(with_suffix(prefix, ".traj"), "w", atoms)
-    limit = 10 * max(temperature, 300.0)
-    step = 0
+    run = simulate(
+        atoms, dynamics, steps=steps, timestep=timestep, temperature=temperature, every=every
+    )
     try:
         with progress_bar(console) as progress, ctrl_c() as check:
             task = progress.add_task(title, total=steps)
-            for step, _ in enumerate(dynamics.irun(steps)):
-                hot = atoms.get_temperature()
-                if not hot < limit:
-                    raise Unstable(f"the temperature is {hot:.0f} K, expected about {temperature}")
-                if step % every == 0 or step == steps:
-                    rows.append((step * timestep / 1000, *_observe(atoms)))
+            for step in run:
+                if step.row is not None:
+                    rows.append(step.row)
                     if trajectory is not None:
                         trajectory.write()
-                progress.update(task, completed=step, description=f"{title} {hot:5.0f} K")
+                text = f"{title} {step.temperature:5.0f} K"
+                progress.update(task, completed=step.number, description=text)
                 check()
-    except (CalculationFailed, ValueError, Unstable) as error:
-        raise Unstable(
-            f"MD ended at step {step} of {steps} ({step * timestep / 1000:.3f} ps): {error}"
-        ) from None
     finally:
         if trajectory is not None:
             trajectory.close()
-        record = Record(*np.array(rows, dtype=np.float64).reshape(-1, len(Record._fields)).T)
+        record = record_of(rows)
         if prefix is not None and rows:
             _write_csv(with_suffix(prefix, ".csv"), record)
             if plot is not None:
@@ -169,18 +134,6 @@ def plot_record(record: Record, path: Path) -> None:
         panels["volume (Å³/atom)"] = {"V": record.volume}
         panels["pressure (GPa)"] = {"P": record.pressure}
     plot_panels(path, record.time, "time (ps)", panels)
-
-
-def _observe(atoms: Atoms) -> tuple[float, ...]:
-    """One row of a record, without the time."""
-    n_atoms = len(atoms)
-    return (
-        atoms.get_potential_energy() / n_atoms,
-        atoms.get_kinetic_energy() / n_atoms,
-        atoms.get_temperature(),
-        atoms.get_volume() / n_atoms if atoms.cell.rank == 3 else float("nan"),
-        pressure_gpa(atoms, ideal_gas=True),
-    )
 
 
 def _write_csv(path: Path, record: Record) -> None:

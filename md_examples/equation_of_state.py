@@ -9,17 +9,21 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from ase import Atoms, units
-from ase.optimize import BFGS
-from numpy.typing import ArrayLike, NDArray
+from ase import Atoms
 from rich.console import Console
 
+from tesseral.calculators.properties import eos
+from tesseral.calculators.properties.eos import (
+    EquationOfState,
+    compare,
+    fit_birch_murnaghan,
+    reference_atoms,
+)
 from tesseral.md_examples.common import (
     COLORS,
-    copy_atoms,
     finish_axes,
     load_atoms,
     make_figure,
@@ -32,73 +36,6 @@ from tesseral.md_examples.common import (
     with_suffix,
 )
 
-Floats = NDArray[np.float64]
-
-
-class BirchMurnaghan(NamedTuple):
-    """Third-order Birch–Murnaghan fit; energy and volume of the cell that was fitted."""
-
-    volume: float  # Å³, V0
-    energy: float  # eV, E0
-    bulk_modulus: float  # GPa, B0
-    pressure_derivative: float  # B0'
-    coefficients: tuple[float, ...]  # of E in powers of V^(-2/3), highest first
-
-    def __call__(self, volumes: ArrayLike) -> Floats:
-        """Energies in eV at the volumes in Å³."""
-        x: Floats = np.asarray(volumes, dtype=np.float64) ** (-2 / 3)
-        energies: Floats = np.polyval(np.array(self.coefficients), x).astype(np.float64)
-        return energies
-
-
-class EquationOfState(NamedTuple):
-    """Result: the points, the fit, and the lattice at the minimum."""
-
-    volumes: Floats  # (P,) Å³ of the cell
-    energies: Floats  # (P,) eV
-    fit: BirchMurnaghan
-    lattice: dict[str, float]  # a (b, c, angles) of the conventional cell at V0, Å and degrees
-    n_atoms: int
-
-
-def fit_birch_murnaghan(volumes: ArrayLike, energies: ArrayLike) -> BirchMurnaghan:
-    """Fit E(V), a cubic polynomial in x = V^(-2/3) (Birch 1947).
-
-    Args:
-        volumes: (P,) Å³, four or more.
-        energies: (P,) eV.
-
-    Raises:
-        ValueError: too few points, or no minimum between the smallest and the largest volume.
-    """
-    v, e = np.asarray(volumes, dtype=np.float64), np.asarray(energies, dtype=np.float64)
-    if len(v) < 4:
-        raise ValueError(f"a fit with four parameters has {len(v)} points; use more")
-    polynomial = np.poly1d(np.polyfit(v ** (-2 / 3), e, 3))
-    first, second, third = (polynomial.deriv(order) for order in (1, 2, 3))
-    minima = [
-        float(root.real)
-        for root in first.roots
-        if abs(root.imag) < 1e-12 and second(root.real) > 0 and root.real > 0
-    ]
-    inside = [x for x in minima if v.min() <= x**-1.5 <= v.max()]
-    if not inside:
-        raise ValueError(
-            f"the energy has no minimum between {v.min():.2f} and {v.max():.2f} Å³; relax the "
-            "structure first or raise --range"
-        )
-    x = inside[0]
-    volume = x**-1.5
-    bulk = 4 / 9 * x ** (7 / 2) * second(x)  # V d²E/dV² where dE/dV = 0
-    derivative = 4 + 2 / 3 * x * third(x) / second(x)
-    return BirchMurnaghan(
-        volume=float(volume),
-        energy=float(polynomial(x)),
-        bulk_modulus=float(bulk / units.GPa),
-        pressure_derivative=float(derivative),
-        coefficients=tuple(float(c) for c in polynomial.coefficients),
-    )
-
 
 def equation_of_state(
     atoms: Atoms,
@@ -110,7 +47,7 @@ def equation_of_state(
     reference: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> EquationOfState:
-    """Energy of a crystal against its volume, the shape of the cell kept.
+    """``calculators.properties.eos.equation_of_state`` with a progress bar, a plot and a file.
 
     Args:
         atoms: relaxed, periodic in three directions, with a calculator; not changed.
@@ -124,26 +61,14 @@ def equation_of_state(
     Raises:
         ValueError: not a crystal, too few points, or no minimum among the volumes.
     """
-    if not (atoms.pbc.all() and atoms.cell.rank == 3):
-        raise ValueError(f"an equation of state needs a crystal; pbc is {atoms.pbc.tolist()}")
-    if points < 5 or not 0 < extent < 0.5:
-        raise ValueError(f"--points is {points}, --range {extent}; use 5 or more, and 0.02 to 0.1")
-    volumes = atoms.get_volume() * np.linspace(1 - extent, 1 + extent, points)
-    energies = []
     with progress_bar(console) as progress:
-        for volume in progress.track(volumes, description="equation of state"):
-            strained = copy_atoms(atoms)
-            strained.set_cell(atoms.cell * (volume / atoms.get_volume()) ** (1 / 3), True)
-            if not fixed_positions:
-                BFGS(strained, logfile=None).run(fmax=0.005, steps=200)
-            energies.append(float(strained.get_potential_energy()))
-    fit = fit_birch_murnaghan(volumes, energies)
-    stretch = (fit.volume / atoms.get_volume()) ** (1 / 3)
-    lattice = {
-        name: float(value * (stretch if name in "abc" else 1.0))
-        for name, value in atoms.cell.get_bravais_lattice().vars().items()
-    }
-    result = EquationOfState(volumes, np.array(energies), fit, lattice, len(atoms))
+        result = eos.equation_of_state(
+            atoms,
+            points=points,
+            extent=extent,
+            fixed_positions=fixed_positions,
+            track=lambda volumes: progress.track(list(volumes), description="equation of state"),
+        )
     if prefix is not None:
         _plot(result, reference, with_suffix(prefix, ".png"))
         with_suffix(prefix, ".json").write_text(json.dumps(_numbers(result), indent=1) + "\n")
@@ -172,17 +97,6 @@ def read_reference(path: Path, name: str) -> dict[str, Any]:
     if missing:
         raise ValueError(f"{path} has no {', '.join(missing)} for {name}")
     return entry
-
-
-def compare(result: EquationOfState, reference: Mapping[str, Any]) -> dict[str, float]:
-    """Deviation of the lattice constant (%), bulk modulus (%) from a cubic reference."""
-    n_atoms = _reference_atoms(reference)
-    per_atom = result.fit.volume / result.n_atoms
-    lattice = (per_atom * n_atoms) ** (1 / 3)
-    return {
-        "a_percent": 100 * (lattice / reference["a0_A"] - 1),
-        "B_percent": 100 * (result.fit.bulk_modulus / reference["B_GPa"] - 1),
-    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -237,12 +151,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_example(run)
 
 
-def _reference_atoms(reference: Mapping[str, Any]) -> int:
-    """Atoms in the reference's cell."""
-    lowest: float = min(reference["eos"]["E"])
-    return round(lowest / float(reference["e0_eV_per_atom"]))
-
-
 def _numbers(result: EquationOfState) -> dict[str, Any]:
     """The result as plain numbers."""
     return {
@@ -266,7 +174,7 @@ def _plot(result: EquationOfState, reference: Mapping[str, Any] | None, path: Pa
     above = 1000 * (result.energies - fit.energy) / n_atoms
     axis.plot(result.volumes / n_atoms, above, "o", color=COLORS[0], label="model")
     if reference is not None:
-        theirs = _reference_atoms(reference)
+        theirs = reference_atoms(reference)
         volumes, energies = (np.array(reference["eos"][key]) / theirs for key in "VE")
         lowest = fit_birch_murnaghan(volumes, energies).energy
         axis.plot(volumes, 1000 * (energies - lowest), "s", color=COLORS[1], label="reference")

@@ -14,6 +14,7 @@ from ase import Atoms, units
 from ase.md.nose_hoover_chain import IsotropicMTKNPT
 from rich.console import Console
 
+from tesseral.calculators.properties.dynamics import Record
 from tesseral.md_examples.common import (
     load_atoms,
     make_parser,
@@ -22,7 +23,6 @@ from tesseral.md_examples.common import (
     run_example,
 )
 from tesseral.md_examples.dynamics import (
-    Record,
     add_arguments,
     femtoseconds,
     plot_record,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -16,6 +15,7 @@ from ase.md.langevin import Langevin
 from ase.md.verlet import VelocityVerlet
 from rich.console import Console
 
+from tesseral.calculators.properties.dynamics import Drift, Record, drift_of
 from tesseral.md_examples.common import (
     load_atoms,
     make_parser,
@@ -25,7 +25,6 @@ from tesseral.md_examples.common import (
     run_example,
 )
 from tesseral.md_examples.dynamics import (
-    Record,
     add_arguments,
     femtoseconds,
     run_dynamics,
@@ -33,16 +32,6 @@ from tesseral.md_examples.dynamics import (
     start,
     steps_of,
 )
-
-
-class Drift(NamedTuple):
-    """Result of a run at constant energy."""
-
-    record: Record
-    drift: float  # meV/atom over the run, by a linear fit of the total energy
-    rate: float  # meV/atom/ns, the same fit
-    fluctuation: float  # meV/atom, RMS about the fit
-    temperature: float  # K, mean
 
 
 def nve(
@@ -107,20 +96,6 @@ def nve(
         plot=plot_drift,
     )
     return drift_of(record)
-
-
-def drift_of(record: Record) -> Drift:
-    """The linear fit of the total energy against time."""
-    total = 1000 * (record.total - record.total[0])
-    slope, offset = np.polyfit(record.time, total, 1)
-    rest = total - (slope * record.time + offset)
-    return Drift(
-        record,
-        drift=float(slope * np.ptp(record.time)),
-        rate=float(1000 * slope),
-        fluctuation=float(np.sqrt((rest**2).mean())),
-        temperature=float(record.temperature.mean()),
-    )
 
 
 def plot_drift(record: Record, path: Path) -> None:

@@ -15,6 +15,7 @@ from ase.md.bussi import Bussi
 from ase.md.langevin import Langevin
 from rich.console import Console
 
+from tesseral.calculators.properties.dynamics import Record
 from tesseral.md_examples.common import (
     load_atoms,
     make_parser,
@@ -23,7 +24,6 @@ from tesseral.md_examples.common import (
     run_example,
 )
 from tesseral.md_examples.dynamics import (
-    Record,
     add_arguments,
     femtoseconds,
     plot_record,

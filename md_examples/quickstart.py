@@ -24,6 +24,7 @@ from ase.build import bulk
 from rich.console import Console
 
 from tesseral.calculators.ase import TesseralCalculator
+from tesseral.calculators.properties.dynamics import Drift
 from tesseral.data.store import open_store
 from tesseral.data.structures import atoms_from_structure
 from tesseral.md_examples.common import (
@@ -34,7 +35,7 @@ from tesseral.md_examples.common import (
     run_example,
     save_figure,
 )
-from tesseral.md_examples.nve import Drift, nve
+from tesseral.md_examples.nve import nve
 from tesseral.md_examples.relax import relax
 
 
@@ -126,7 +127,7 @@ def run_all(
         ),
     ]
     plot_summary(output / "summary.png", calculator, test, references, drift)
-    _report(console, json.loads(errors.read_text()), checks, output)
+    _report(console, json.loads(errors.read_text()), checks, output, test)
     return checks
 
 
@@ -139,7 +140,9 @@ def _command(console: Console, *words: str) -> None:
         raise ValueError(f"train-potential {words[0]} failed; its message is above")
 
 
-def _report(console: Console, errors: dict[str, Any], checks: list[Check], output: Path) -> None:
+def _report(
+    console: Console, errors: dict[str, Any], checks: list[Check], output: Path, test: Path
+) -> None:
     console.rule("result")
     units = {"energy_per_atom": "meV/atom", "forces": "meV/Å", "stress": "GPa"}
     rows = [
@@ -152,6 +155,12 @@ def _report(console: Console, errors: dict[str, Any], checks: list[Check], outpu
     ]
     print_table(console, ("", ""), rows)
     console.print(f"model and pictures are in {output}/ ; start with {output}/summary.png")
+    console.print(
+        "is it fit for MD? train-potential report "
+        f"{output}/model.safetensors --data {test} -o {output}/report",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def plot_summary(

@@ -13,20 +13,18 @@ from typing import Any, NamedTuple
 import ase.io
 import numpy as np
 from ase import Atoms
-from ase.filters import FrechetCellFilter
 from ase.io.trajectory import Trajectory
 from ase.optimize import BFGS, FIRE
 from rich.console import Console
 
+from tesseral.calculators.properties.atoms import copy_atoms, largest_force, pressure_gpa
+from tesseral.calculators.properties.relaxation import movable
 from tesseral.md_examples.common import (
-    copy_atoms,
     ctrl_c,
-    has_stress,
     load_atoms,
     make_parser,
     output_prefix,
     plot_panels,
-    pressure_gpa,
     print_table,
     progress_bar,
     run_example,
@@ -85,10 +83,7 @@ def relax(
             f"one of {', '.join(OPTIMIZERS)}"
         )
     atoms = copy_atoms(atoms)
-    moving: Any = atoms
-    if has_stress(atoms) and not fixed_cell:
-        pairs = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))  # Voigt
-        moving = FrechetCellFilter(atoms, mask=[atoms.pbc[i] and atoms.pbc[j] for i, j in pairs])
+    moving = movable(atoms, fixed_cell=fixed_cell)
     start = describe_state(atoms)
     trajectory = None if prefix is None else Trajectory(with_suffix(prefix, ".traj"), "w", atoms)
     history: list[tuple[float, float]] = []
@@ -118,11 +113,10 @@ def relax(
 
 def describe_state(atoms: Atoms) -> State:
     """Energy, pressure, largest force and cell of ``atoms``."""
-    forces = atoms.get_forces()
     return State(
         energy=float(atoms.get_potential_energy()) / len(atoms),
         pressure=pressure_gpa(atoms),
-        max_force=float(np.sqrt((forces**2).sum(axis=1).max())),
+        max_force=largest_force(atoms),
         cell=tuple(float(value) for value in atoms.cell.cellpar()),
     )
 

@@ -13,7 +13,7 @@ ALLOWED = {
     "potentials": {"potentials"} | BASE,
     "deploy": {"deploy", "potentials", "data"},
     "calculators": {"calculators", "deploy", "potentials", "data"},
-    "training": {"training", "deploy", "potentials", "data"},
+    "training": {"training", "calculators", "deploy", "potentials", "data"},
     "md_examples": {"md_examples", "calculators", "deploy", "potentials", "data"},
 }
 FORBIDDEN_LIBRARIES = {

@@ -1,4 +1,4 @@
-"""The command `train-potential`: fit, evaluate, info, export, data import."""
+"""The command `train-potential`: fit, evaluate, report, info, export, data import."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line; those of the process if not given.
 
     Returns:
-        0; 1 where training diverged; 2 where something given is wrong; 130 or 143 where training
-        was stopped by a signal.
+        0; 1 where training diverged or a claim of a report fails; 2 where something given is
+        wrong; 130 or 143 where training was stopped by a signal.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments:
@@ -43,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _fit(values, console)
         if command == "evaluate":
             _evaluate(values, console)
+        elif command == "report":
+            return _report(values, console)
         elif command == "info":
             _info(values, console)
         elif command == "export":
@@ -51,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _import(values[values["command"]])
     except (ValueError, OSError) as error:
         return _complain(str(error))
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as stop:
+        return _complain(str(stop), 130) if str(stop) else 130
     return 0
 
 
@@ -107,8 +109,8 @@ def _evaluate(values: dict[str, Any], console: Console) -> None:
     from rich.progress import Progress
 
     from tesseral.deploy.process import keep_freed_memory
+    from tesseral.training.display import error_table
     from tesseral.training.evaluate import EvaluateConfig, evaluate
-    from tesseral.training.report import error_table
 
     config = build(EvaluateConfig, values)
     keep_freed_memory()
@@ -119,6 +121,18 @@ def _evaluate(values: dict[str, Any], console: Console) -> None:
     for name in (config.json, config.plots):
         if name is not None:
             console.print(f"written: {name}", highlight=False, soft_wrap=True)
+
+
+def _report(values: dict[str, Any], console: Console) -> int:
+    from tesseral.deploy.process import keep_freed_memory
+    from tesseral.training.report.config import ReportConfig
+    from tesseral.training.report.display import show_result
+    from tesseral.training.report.run import report
+
+    keep_freed_memory()
+    result = report(build(ReportConfig, values), console)
+    show_result(result, console)
+    return int(result.failed)
 
 
 def _info(values: dict[str, Any], console: Console) -> None:

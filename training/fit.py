@@ -27,10 +27,10 @@ from tesseral.deploy.modelfile import ModelCard, build_potential
 from tesseral.potentials.calibrate import calibrate
 from tesseral.training.checkpoints import check_checkpoint, prepare_folders
 from tesseral.training.config import FitConfig
+from tesseral.training.display import FitDisplay, duration, error_table
 from tesseral.training.exporter import Exporter
 from tesseral.training.module import DivergenceError, PotentialModule
 from tesseral.training.plots import plot_learning_curves
-from tesseral.training.report import FitDisplay, duration, error_table
 from tesseral.training.run import BAD_BATCH, FitRun
 from tesseral.training.schedule import Budget, ValidationPlan
 from tesseral.training.stream import FitData

@@ -14,6 +14,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter
 COMMANDS = {
     "fit": "train a potential on a dataset",
     "evaluate": "compare a model with a dataset: errors, tables, parity plots",
+    "report": "test a model for use: one page of errors, properties, MD runs and verdicts",
     "info": "show what a model file holds",
     "export": "write a model as TorchScript, which plain PyTorch loads",
     "data": "make datasets (data import)",
@@ -23,6 +24,7 @@ a first training:
   train-potential data import vasprun.xml OUTCAR more.extxyz -o set.h5
   train-potential fit --data.train set.h5 --output model.safetensors --trainer.max_time 10m
   train-potential evaluate model.safetensors test.h5 --plots plots
+  train-potential report model.safetensors --data test.h5 -o report
 
 train-potential COMMAND --help tells more about each command.
 """
@@ -125,6 +127,24 @@ def _evaluate_options() -> Parser:
     return parser
 
 
+REPORT_EPILOG = """\
+The folder gets report.html (open it in a browser; it needs no network) and report.json. Every
+claim is held against a threshold: pass, warn or fail. The exit status is 1 if a claim fails, 0 if
+none does. A full report of a small model takes some minutes on one core, --quick about one.
+"""
+
+
+def _report_options() -> Parser:
+    from tesseral.training.report.config import ReportConfig
+
+    parser = Parser(
+        usage="train-potential report MODEL.safetensors --data TEST.h5 -o FOLDER [options]",
+        epilog=REPORT_EPILOG,
+    )
+    add_fields(parser, ReportConfig, positional={"model": None}, short={"output": "-o"})
+    return parser
+
+
 def _info_options() -> Parser:
     parser = Parser(usage="train-potential info MODEL.safetensors")
     parser.add_argument("model", type=str, help="model file")
@@ -160,6 +180,7 @@ def _add_import(parser: Parser) -> list[Parser]:
 MAKERS: dict[str, Callable[[], Parser]] = {
     "fit": _fit_options,
     "evaluate": _evaluate_options,
+    "report": _report_options,
     "info": _info_options,
     "export": _export_options,
     "data": _data_options,

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from tesseral.data.graph import Batch
 from tesseral.data.structures import atoms_from_structure
+from tesseral.training.display import FitDisplay
 from tesseral.training.metrics import ErrorSums
 from tesseral.training.module import DivergenceError, PotentialModule, Seen, seen_errors
-from tesseral.training.report import FitDisplay
 from tesseral.training.schedule import ValidationPlan
 from tesseral.training.stream import FitData
 from tesseral.training.validation import Validation, all_sum, validate

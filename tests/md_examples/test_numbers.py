@@ -14,16 +14,12 @@ from ase.calculators.calculator import CalculationFailed
 from ase.calculators.emt import EMT
 
 from tesseral.calculators.ase import TesseralCalculator
-from tesseral.md_examples.common import Unstable, pressure_gpa, thermalize
-from tesseral.md_examples.dynamics import Record
-from tesseral.md_examples.equation_of_state import (
-    compare,
-    equation_of_state,
-    fit_birch_murnaghan,
-    read_reference,
-)
+from tesseral.calculators.properties.atoms import pressure_gpa, thermalize
+from tesseral.calculators.properties.dynamics import Record, Unstable, drift_of
+from tesseral.calculators.properties.eos import compare, fit_birch_murnaghan
+from tesseral.md_examples.equation_of_state import equation_of_state, read_reference
 from tesseral.md_examples.npt import npt
-from tesseral.md_examples.nve import drift_of, nve
+from tesseral.md_examples.nve import nve
 from tesseral.md_examples.nvt import nvt
 from tesseral.md_examples.relax import relax
 

@@ -71,6 +71,7 @@ def test_without_arguments_it_shows_the_commands(run):
     [
         (("fit",), ("--data.train", "--trainer.max_time", "averaged over all components")),
         (("evaluate",), ("--json", "parity plots")),
+        (("report",), ("--quick", "exit status is 1 if a claim fails", "report.json")),
         (("info",), ("model file",)),
         (("export",), ("TorchScript",)),
         (("data",), ("import",)),

@@ -1,0 +1,260 @@
+"""Molecular dynamics as a measurement: energy conservation, and whether a hot run holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from ase import Atoms, units
+from ase.calculators.calculator import CalculationFailed
+from ase.md.langevin import Langevin
+from ase.md.verlet import VelocityVerlet
+from numpy.typing import NDArray
+
+from tesseral.calculators.properties.atoms import (
+    closest_approach,
+    copy_atoms,
+    pressure_gpa,
+    thermalize,
+)
+
+Floats = NDArray[np.float64]
+
+BLOCKS = 10  # parts of a run that count as independent in the error of its drift
+
+
+class Unstable(RuntimeError):
+    """A simulation that has left the region where the model means anything."""
+
+
+class Record(NamedTuple):
+    """A run, T times recorded; energies per atom."""
+
+    time: Floats  # (T,) ps
+    potential: Floats  # (T,) eV/atom
+    kinetic: Floats  # (T,) eV/atom
+    temperature: Floats  # (T,) K
+    volume: Floats  # (T,) Å³/atom; NaN without a cell
+    pressure: Floats  # (T,) GPa; NaN without a periodic cell
+
+    @property
+    def total(self) -> Floats:
+        """(T,) eV/atom."""
+        total: Floats = self.potential + self.kinetic
+        return total
+
+
+class Step(NamedTuple):
+    """What a run tells after each step."""
+
+    number: int
+    temperature: float  # K
+    row: tuple[float, ...] | None  # of a Record, where this step is recorded
+
+
+class Drift(NamedTuple):
+    """Result of a run at constant energy."""
+
+    record: Record
+    drift: float  # meV/atom over the run, by a linear fit of the total energy
+    rate: float  # meV/atom/ns, the same fit
+    fluctuation: float  # meV/atom, RMS about the fit
+    temperature: float  # K, mean
+    rate_error: float  # meV/atom/ns, standard error of the rate from the scatter of block means
+
+
+class HotRun(NamedTuple):
+    """A run with a thermostat at a high temperature."""
+
+    record: Record
+    closest: Floats  # (T,) smallest distance as a fraction of the sum of the covalent radii
+
+
+def record_of(rows: Sequence[tuple[float, ...]]) -> Record:
+    """Rows of ``Step`` as a record."""
+    return Record(*np.array(rows, dtype=np.float64).reshape(-1, len(Record._fields)).T)
+
+
+def simulate(
+    atoms: Atoms,
+    dynamics: Any,
+    *,
+    steps: int,
+    timestep: float,
+    temperature: float,
+    every: int = 10,
+) -> Iterator[Step]:
+    """Run ``dynamics`` step by step, and stop where it has become meaningless.
+
+    Args:
+        atoms: what ``dynamics`` moves.
+        dynamics: an ASE integrator.
+        steps: number of steps.
+        timestep: fs.
+        temperature: K, expected; ten times as hot (and at least 3000 K) stops the run.
+        every: steps between records.
+
+    Raises:
+        ValueError: ``every`` is less than 1.
+        Unstable: forces are not finite, atoms overlap, or the temperature explodes.
+    """
+    if every < 1:
+        raise ValueError(f"--every is {every}; it must be 1 or more")
+    limit = 10 * max(temperature, 300.0)
+    step = 0
+    try:
+        for step, _ in enumerate(dynamics.irun(steps)):
+            hot = float(atoms.get_temperature())
+            if not hot < limit:
+                raise Unstable(f"the temperature is {hot:.0f} K, expected about {temperature}")
+            due = step % every == 0 or step == steps
+            yield Step(step, hot, (step * timestep / 1000, *observe(atoms)) if due else None)
+    except (CalculationFailed, ValueError, Unstable) as error:
+        raise Unstable(
+            f"MD ended at step {step} of {steps} ({step * timestep / 1000:.3f} ps): {error}"
+        ) from None
+
+
+def observe(atoms: Atoms) -> tuple[float, ...]:
+    """One row of a record, without the time."""
+    n_atoms = len(atoms)
+    return (
+        atoms.get_potential_energy() / n_atoms,
+        atoms.get_kinetic_energy() / n_atoms,
+        atoms.get_temperature(),
+        atoms.get_volume() / n_atoms if atoms.cell.rank == 3 else float("nan"),
+        pressure_gpa(atoms, ideal_gas=True),
+    )
+
+
+def drift_of(record: Record) -> Drift:
+    """The linear fit of the total energy against time."""
+    total = 1000 * (record.total - record.total[0])
+    slope, offset = np.polyfit(record.time, total, 1)
+    rest = total - (slope * record.time + offset)
+    return Drift(
+        record,
+        drift=float(slope * np.ptp(record.time)),
+        rate=float(1000 * slope),
+        fluctuation=float(np.sqrt((rest**2).mean())),
+        temperature=float(record.temperature.mean()),
+        rate_error=1000 * _slope_error(record.time, rest),
+    )
+
+
+def _slope_error(time: Floats, rest: Floats) -> float:
+    """Standard error of a slope whose residuals are correlated; NaN for a short record."""
+    if len(time) < 2 * BLOCKS:
+        return math.nan
+    times, means = (
+        np.array([part.mean() for part in np.array_split(values, BLOCKS)])
+        for values in (time, rest)
+    )
+    variance = means.var(ddof=2)
+    return float(np.sqrt(variance / np.square(times - times.mean()).sum()))
+
+
+def equilibrated(
+    atoms: Atoms, *, temperature: float, time: float, timestep: float, seed: int = 0
+) -> Atoms:
+    """A copy of the atoms after a run with a Langevin thermostat.
+
+    Args:
+        atoms: with a calculator; not changed.
+        temperature: K.
+        time: ps.
+        timestep: fs.
+        seed: of the random velocities.
+
+    Raises:
+        Unstable: the run explodes.
+    """
+    rng = np.random.default_rng(seed)
+    atoms = copy_atoms(atoms)
+    thermalize(atoms, temperature, rng)
+    langevin = _langevin(atoms, temperature, timestep, rng)
+    steps = max(1, round(1000 * time / timestep))
+    for _ in simulate(atoms, langevin, steps=steps, timestep=timestep, temperature=temperature):
+        pass
+    return atoms
+
+
+def conserved_energy(
+    atoms: Atoms, *, temperature: float, time: float, timestep: float, every: int = 1
+) -> Drift:
+    """A run at constant energy from the velocities that the atoms have.
+
+    Args:
+        atoms: with velocities and a calculator; not changed.
+        temperature: K, expected.
+        time: ps.
+        timestep: fs.
+        every: steps between records.
+
+    Raises:
+        Unstable: the run explodes.
+    """
+    atoms = copy_atoms(atoms)
+    verlet = VelocityVerlet(atoms, timestep * units.fs)
+    run = simulate(
+        atoms,
+        verlet,
+        steps=max(1, round(1000 * time / timestep)),
+        timestep=timestep,
+        temperature=temperature,
+        every=every,
+    )
+    return drift_of(record_of([step.row for step in run if step.row is not None]))
+
+
+def hot_run(
+    atoms: Atoms,
+    *,
+    temperature: float,
+    time: float,
+    timestep: float,
+    every: int = 10,
+    seed: int = 0,
+) -> HotRun:
+    """A run with a Langevin thermostat that watches the smallest distance.
+
+    Args:
+        atoms: with a calculator; not changed.
+        temperature: K.
+        time: ps.
+        timestep: fs.
+        every: steps between records.
+        seed: of the random velocities.
+
+    Raises:
+        Unstable: the run explodes.
+    """
+    rng = np.random.default_rng(seed)
+    atoms = copy_atoms(atoms)
+    thermalize(atoms, temperature, rng)
+    langevin = _langevin(atoms, temperature, timestep, rng)
+    rows, closest = [], []
+    steps = max(1, round(1000 * time / timestep))
+    for step in simulate(
+        atoms, langevin, steps=steps, timestep=timestep, temperature=temperature, every=every
+    ):
+        if step.row is not None:
+            rows.append(step.row)
+            closest.append(closest_approach(atoms))
+    return HotRun(record_of(rows), np.array(closest))
+
+
+def _langevin(
+    atoms: Atoms, temperature: float, timestep: float, rng: np.random.Generator
+) -> Langevin:
+    """A thermostat with a friction of 1/50 fs."""
+    return Langevin(
+        atoms,
+        timestep * units.fs,
+        temperature_K=temperature,
+        friction=1 / (50 * units.fs),
+        rng=rng,
+        fixcm=False,
+    )

@@ -1,0 +1,120 @@
+"""Phonons of a crystal by finite displacements, with phonopy."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import ArrayLike, NDArray
+
+from tesseral.calculators.properties.atoms import repeats_for_length
+
+Floats = NDArray[np.float64]
+
+
+class Bands(NamedTuple):
+    """Frequencies along a path of Q points with K labelled ones."""
+
+    qpoints: Floats  # (Q, 3) in units of the reciprocal lattice vectors
+    distances: Floats  # (Q,) 1/Å along the path
+    frequencies: Floats  # (Q, 3n) THz; negative where the mode is unstable
+    ticks: Floats  # (K,) 1/Å
+    labels: tuple[str, ...]  # (K,)
+
+
+class ForceConstants(NamedTuple):
+    """Phonopy's model of a crystal."""
+
+    model: Any  # phonopy.Phonopy with force constants
+    cell: Any  # ase.cell.Cell of the primitive cell
+    repeats: tuple[int, int, int]
+    n_atoms: int  # of the supercell
+    n_displacements: int
+
+
+def force_constants(
+    atoms: Atoms, *, length: float = 10.0, displacement: float = 0.01
+) -> ForceConstants:
+    """Forces in a supercell with one atom moved, for each displacement that symmetry asks for.
+
+    Args:
+        atoms: relaxed primitive cell with a calculator; not changed.
+        length: Å, least distance between opposite faces of the supercell.
+        displacement: Å.
+
+    Raises:
+        ValueError: the atoms are not periodic in three directions.
+    """
+    from phonopy import Phonopy  # here, since it takes time to import
+    from phonopy.structure.atoms import PhonopyAtoms
+
+    if not (atoms.pbc.all() and atoms.cell.rank == 3):
+        raise ValueError(f"phonons need a crystal; pbc is {atoms.pbc.tolist()}")
+    repeats = repeats_for_length(atoms, length)
+    unit = PhonopyAtoms(
+        symbols=atoms.get_chemical_symbols(),
+        cell=atoms.cell.array,
+        scaled_positions=atoms.get_scaled_positions(),
+    )
+    model = Phonopy(unit, np.diag(repeats), primitive_matrix=np.eye(3), log_level=0)
+    model.generate_displacements(distance=displacement)
+    forces = []
+    for moved in model.supercells_with_displacements or ():
+        cell = Atoms(
+            moved.symbols, cell=moved.cell, scaled_positions=moved.scaled_positions, pbc=True
+        )
+        cell.calc = atoms.calc
+        forces.append(cell.get_forces())
+    model.forces = np.array(forces)
+    model.produce_force_constants()
+    model.symmetrize_force_constants()
+    return ForceConstants(
+        model, atoms.cell.copy(), repeats, len(atoms) * int(np.prod(repeats)), len(forces)
+    )
+
+
+def frequencies(constants: ForceConstants, qpoints: ArrayLike) -> Floats:
+    """Frequencies (Q, 3n) THz, ascending, at q points (Q, 3) in reciprocal lattice units."""
+    constants.model.run_qpoints(np.asarray(qpoints, dtype=np.float64).reshape(-1, 3))
+    found: Floats = np.asarray(constants.model.qpoints.frequencies)
+    return found
+
+
+def bands(constants: ForceConstants, points: int = 160) -> Bands:
+    """Frequencies along the standard path of the lattice (Setyawan and Curtarolo 2010)."""
+    path = constants.cell.bandpath(npoints=points)
+    distances, ticks, labels = path.get_linear_kpoint_axis()
+    return Bands(
+        qpoints=np.asarray(path.kpts),
+        distances=np.asarray(distances),
+        frequencies=frequencies(constants, path.kpts),
+        ticks=np.asarray(ticks),
+        labels=tuple(labels),
+    )
+
+
+def lowest_frequency(constants: ForceConstants, mesh: int = 8) -> float:
+    """Lowest frequency (THz) on a grid of mesh³ q points that contains Γ."""
+    axis = np.arange(mesh) / mesh
+    grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    return float(frequencies(constants, grid).min())
+
+
+def commensurate_points(primitive: ArrayLike, larger: ArrayLike) -> Floats:
+    """The q points that fold to Γ of a larger cell of the same crystal.
+
+    Args:
+        primitive: (3, 3) Å, rows are lattice vectors.
+        larger: (3, 3) Å, whole-number combinations of them.
+
+    Returns:
+        (n, 3) in reciprocal lattice units of the primitive cell, n times as many as atoms fit.
+    """
+    multiples = np.rint(np.asarray(larger) @ np.linalg.inv(np.asarray(primitive)))
+    number = round(abs(float(np.linalg.det(multiples))))
+    axis = np.arange(number)
+    grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    found = np.round((grid @ np.linalg.inv(multiples).T) % 1.0, 9) % 1.0
+    points: Floats = np.unique(found, axis=0)
+    return points

@@ -1,0 +1,78 @@
+"""Vibrations of a molecule from finite differences of its forces."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from ase import Atoms, units
+from numpy.typing import NDArray
+from scipy.linalg import null_space
+
+from tesseral.calculators.properties.atoms import copy_atoms
+
+Floats = NDArray[np.float64]
+
+PER_CM = units.invcm  # eV
+
+
+class Vibrations(NamedTuple):
+    """Normal modes without the translations and rotations."""
+
+    frequencies: Floats  # (M,) cm⁻¹ ascending; negative where the mode is unstable
+    asymmetry: float  # eV/Å², largest difference of the Hessian from its transpose
+
+    @property
+    def zero_point_energy(self) -> float:
+        """Half the sum of the stable modes' quanta, eV."""
+        return 0.5 * PER_CM * float(self.frequencies[self.frequencies > 0].sum())
+
+
+def vibrations(atoms: Atoms, *, step: float = 0.005) -> Vibrations:
+    """Harmonic frequencies at a relaxed geometry, in vacuum.
+
+    Args:
+        atoms: relaxed molecule with a calculator; not changed.
+        step: Å, of the central differences.
+
+    Raises:
+        ValueError: fewer than two atoms.
+    """
+    if len(atoms) < 2:
+        raise ValueError("a single atom does not vibrate; give a molecule")
+    hessian = _hessian(atoms, step)
+    masses = np.repeat(np.sqrt(atoms.get_masses()), 3)
+    weighted = 0.5 * (hessian + hessian.T) / np.outer(masses, masses)
+    basis = null_space(_rigid_motions(atoms).T)  # (3n, M), what is not a rigid motion
+    squares = np.linalg.eigvalsh(basis.T @ weighted @ basis)
+    quantum = units._hbar * 1e10 / np.sqrt(units._e * units._amu)  # eV for sqrt(eV/Å²/amu)
+    frequencies = np.sign(squares) * np.sqrt(np.abs(squares)) * quantum / PER_CM
+    return Vibrations(frequencies, float(np.abs(hessian - hessian.T).max()))
+
+
+def _hessian(atoms: Atoms, step: float) -> Floats:
+    """Second derivatives of the energy, (3n, 3n) eV/Å²."""
+    rows = []
+    for index in range(len(atoms)):
+        for axis in range(3):
+            sides = []
+            for sign in (1.0, -1.0):
+                moved = copy_atoms(atoms)
+                moved.positions[index, axis] += sign * step
+                sides.append(moved.get_forces().ravel())
+            rows.append((sides[1] - sides[0]) / (2 * step))
+    return np.array(rows)
+
+
+def _rigid_motions(atoms: Atoms) -> Floats:
+    """Orthonormal translations and rotations in mass-weighted coordinates, (3n, 6), or 5 columns.
+
+    A linear molecule has two rotations only.
+    """
+    masses = np.sqrt(atoms.get_masses())[:, None]
+    offsets = atoms.positions - atoms.get_center_of_mass()
+    motions = [(masses * np.eye(3)[axis]).ravel() for axis in range(3)]
+    motions += [(masses * np.cross(np.eye(3)[axis], offsets)).ravel() for axis in range(3)]
+    left, sizes, _ = np.linalg.svd(np.array(motions).T, full_matrices=False)
+    rigid: Floats = left[:, sizes > 1e-3 * sizes[0]]
+    return rigid

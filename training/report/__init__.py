@@ -1,0 +1,1 @@
+"""`train-potential report`: does a model hold what an MD simulation needs? One page tells."""
