@@ -105,7 +105,7 @@ class OptimizationConfig:
 
     learning_rate: float = 1e-2
     warmup: float = 0.01
-    decay_start: float = 0.6
+    decay_start: float = 0.0
     decay: Literal["cosine", "linear", "none"] = "cosine"
     final_learning_rate: float = 0.0
     optimizer: Literal["soap", "adam"] = "soap"
