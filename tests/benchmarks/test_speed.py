@@ -45,7 +45,9 @@ def test_steps_share_a_list_unless_told_otherwise():
 def test_a_training_step_changes_the_weights():
     subject = Training(SMALL, "reference", structures=2, n_atoms=8)
     weights = [p.detach().clone() for p in subject.module.potential.parameters()]
-    time_calls(subject.step(), 0.0)
+    step = subject.step()
+    for _ in range(2):  # the optimiser's first step only measures
+        time_calls(step, 0.0)
     after = subject.module.potential.parameters()
     assert any(bool((a != b).any()) for a, b in zip(weights, after, strict=True))
     assert subject.module.global_step == 1
