@@ -50,7 +50,7 @@ def test_a_training_step_changes_the_weights():
         time_calls(step, 0.0)
     after = subject.module.potential.parameters()
     assert any(bool((a != b).any()) for a, b in zip(weights, after, strict=True))
-    assert subject.module.global_step == 1
+    assert subject.module.global_step == 2
 
 
 @pytest.mark.slow
