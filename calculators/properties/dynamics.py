@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -171,10 +171,7 @@ def equilibrated(
     Raises:
         Unstable: the run explodes.
     """
-    rng = np.random.default_rng(seed)
-    atoms = copy_atoms(atoms)
-    thermalize(atoms, temperature, rng)
-    langevin = _langevin(atoms, temperature, timestep, rng)
+    atoms, langevin = _thermostatted(atoms, temperature, timestep, seed)
     steps = max(1, round(1000 * time / timestep))
     for _ in simulate(atoms, langevin, steps=steps, timestep=timestep, temperature=temperature):
         pass
@@ -217,6 +214,7 @@ def hot_run(
     timestep: float,
     every: int = 10,
     seed: int = 0,
+    show: Callable[[Step], None] | None = None,
 ) -> HotRun:
     """A run with a Langevin thermostat that watches the smallest distance.
 
@@ -227,14 +225,12 @@ def hot_run(
         timestep: fs.
         every: steps between records.
         seed: of the random velocities.
+        show: is told every step.
 
     Raises:
         Unstable: the run explodes.
     """
-    rng = np.random.default_rng(seed)
-    atoms = copy_atoms(atoms)
-    thermalize(atoms, temperature, rng)
-    langevin = _langevin(atoms, temperature, timestep, rng)
+    atoms, langevin = _thermostatted(atoms, temperature, timestep, seed)
     rows, closest = [], []
     steps = max(1, round(1000 * time / timestep))
     for step in simulate(
@@ -243,14 +239,19 @@ def hot_run(
         if step.row is not None:
             rows.append(step.row)
             closest.append(closest_approach(atoms))
+        if show is not None:
+            show(step)
     return HotRun(record_of(rows), np.array(closest))
 
 
-def _langevin(
-    atoms: Atoms, temperature: float, timestep: float, rng: np.random.Generator
-) -> Langevin:
-    """A thermostat with a friction of 1/50 fs."""
-    return Langevin(
+def _thermostatted(
+    atoms: Atoms, temperature: float, timestep: float, seed: int
+) -> tuple[Atoms, Langevin]:
+    """A copy of the atoms with random velocities, and a thermostat with a friction of 1/50 fs."""
+    rng = np.random.default_rng(seed)
+    atoms = copy_atoms(atoms)
+    thermalize(atoms, temperature, rng)
+    langevin = Langevin(
         atoms,
         timestep * units.fs,
         temperature_K=temperature,
@@ -258,3 +259,4 @@ def _langevin(
         rng=rng,
         fixcm=False,
     )
+    return atoms, langevin
