@@ -24,6 +24,7 @@ from tesseral.training.report.figures import (
     GREY,
     LIGHT,
     ORANGE,
+    SHOWN_POINTS,
     color_of,
     dot_size,
     finish,
@@ -36,7 +37,6 @@ from tesseral.training.report.verdicts import judge
 
 Floats = NDArray[np.float64]
 
-SHOWN_POINTS = 12_000  # of a scatter plot
 SHOWN_TYPES = 30
 
 

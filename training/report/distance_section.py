@@ -13,6 +13,7 @@ from tesseral.training.report.figures import (
     BLUE,
     GREY,
     ORANGE,
+    SHOWN_POINTS,
     dot_size,
     finish,
     panels,
@@ -25,7 +26,6 @@ from tesseral.training.report.verdicts import decide, judge
 Floats = NDArray[np.float64]
 
 COPY = 0.01  # of the median distance within the training set: closer is the same
-SHOWN_POINTS = 12_000
 
 
 def distance(context: Context) -> Section:

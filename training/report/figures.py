@@ -19,6 +19,7 @@ BLUE, ORANGE, GREY = plots.BLUE, plots.ORANGE, plots.GREY
 GREEN, PURPLE, RED, TEAL = "#4c8c5a", "#7d62a8", "#b3362b", "#2b8a8a"
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, TEAL, "#a8823a", "#c2527f", GREY)
 LIGHT = "#e6e6e6"
+SHOWN_POINTS = 12_000  # of a scatter plot
 PIXELS = 101  # of the page for an inch of a figure; 9.2 inches fill its width
 SETTINGS: Any = {
     "font.size": 9,

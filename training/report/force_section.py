@@ -11,6 +11,7 @@ from tesseral.training.report.content import Picture, Section, number, table
 from tesseral.training.report.context import Context
 from tesseral.training.report.figures import (
     GREY,
+    SHOWN_POINTS,
     color_of,
     dot_size,
     finish,
@@ -21,8 +22,6 @@ from tesseral.training.report.figures import (
 from tesseral.training.report.verdicts import judge
 
 Floats = NDArray[np.float64]
-
-SHOWN_POINTS = 12_000  # of a scatter plot
 
 
 def force_size(context: Context) -> Section:
