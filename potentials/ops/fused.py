@@ -23,6 +23,7 @@ from torch import Tensor
 from tesseral.potentials.ops import fused_convolution
 from tesseral.potentials.ops.layout import degree_of, padded, padded_channels, threads_for
 from tesseral.potentials.ops.library import kernels
+from tesseral.potentials.ops.register import CALLS, register
 from tesseral.potentials.ops.wanted import wants
 
 # ------------------------------------------------------------------------------ edge harmonics
@@ -68,7 +69,7 @@ def _derive_harmonics(ctx: Any, by_harmonics: Tensor, by_radii: Tensor) -> tuple
     if not wants("geometry"):
         return None, None, None
     (vectors,) = ctx.saved_tensors
-    out = torch.ops.tesseral.edge_harmonics_backward(by_harmonics, by_radii, vectors)
+    out = CALLS["edge_harmonics_backward"](by_harmonics, by_radii, vectors)
     return out, None, None
 
 
@@ -77,7 +78,7 @@ def _setup_harmonics_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor)
 
 
 def _derive_harmonics_backward(ctx: Any, by_vectors: Tensor) -> tuple[Tensor | None, ...]:
-    out = torch.ops.tesseral.edge_harmonics_twice(*ctx.saved_tensors, by_vectors)
+    out = CALLS["edge_harmonics_twice"](*ctx.saved_tensors, by_vectors)
     return out[0], out[1], out[2] if wants("geometry") else None
 
 
@@ -142,21 +143,21 @@ def _derive_linear(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, weight = ctx.saved_tensors
     by_x = by_weight = None
     if ctx.needs_input_grad[0]:
-        by_x = torch.ops.tesseral.degree_linear(grad, weight.transpose(1, 2))
+        by_x = CALLS["degree_linear"](grad, weight.transpose(1, 2))
     if ctx.needs_input_grad[1] and wants("weights"):
-        by_weight = torch.ops.tesseral.degree_outer(x, grad)
+        by_weight = CALLS["degree_outer"](x, grad)
     return by_x, by_weight
 
 
 def _derive_outer(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
     x, g = ctx.saved_tensors
-    linear = torch.ops.tesseral.degree_linear
+    linear = CALLS["degree_linear"]
     return linear(g, grad.transpose(1, 2)), linear(x, grad)
 
 
 def _derive_product(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     a, b = ctx.saved_tensors
-    product = torch.ops.tesseral.sphere_product
+    product = CALLS["sphere_product"]
     by_a = product(grad, b, degree_of(a.shape[1])) if ctx.needs_input_grad[0] else None
     by_b = product(grad, a, degree_of(b.shape[1])) if ctx.needs_input_grad[1] else None
     return by_a, by_b, None
@@ -219,12 +220,4 @@ _OPERATORS: dict[str, tuple[Any, ...]] = {
     ),
 }
 
-_LIBRARY: Any = torch.library.Library("tesseral", "DEF")  # type: ignore[no-untyped-call]
-for _name, (_schema, _kernel, _shapes, _setup, _derivative) in _OPERATORS.items():
-    _LIBRARY.define(_name + _schema)
-    _LIBRARY.impl(_name, _kernel, "CPU")
-    torch.library.register_fake(f"tesseral::{_name}", _shapes, lib=_LIBRARY)
-    if _derivative is not None:
-        torch.library.register_autograd(
-            f"tesseral::{_name}", _derivative, setup_context=_setup, lib=_LIBRARY
-        )
+CALLS.update({name: register(name, *entry) for name, entry in _OPERATORS.items()})

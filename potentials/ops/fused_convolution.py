@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tesseral.potentials.ops.layout import degree_of, padded, padded_channels, threads_for
 from tesseral.potentials.ops.library import Convolution, kernels
+from tesseral.potentials.ops.register import CALLS
 from tesseral.potentials.ops.wanted import wants
 
 Tensors = tuple[Tensor, ...]
@@ -161,10 +162,8 @@ def _setup_convolve(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _derive_convolve(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     geometry = wants("geometry") and any(ctx.needs_input_grad[1:3])
     weights = wants("weights") and ctx.needs_input_grad[3]
-    by_features, by_harmonics, by_radii, by_coefficients = (
-        torch.ops.tesseral.spline_convolution_backward(
-            grad, *ctx.saved_tensors, ctx.cutoff, geometry, weights
-        )
+    by_features, by_harmonics, by_radii, by_coefficients = CALLS["spline_convolution_backward"](
+        grad, *ctx.saved_tensors, ctx.cutoff, geometry, weights
     )
     return (
         by_features,
@@ -196,7 +195,7 @@ def _derive_convolve_backward(
         torch.zeros_like(like) if by is None or by.numel() == 0 else by
         for by, like in zip((by_features, by_harmonics, by_radii), (features, harmonics, radii))
     ]
-    out = torch.ops.tesseral.spline_convolution_twice(
+    out = CALLS["spline_convolution_twice"](
         *ctx.saved_tensors,
         ctx.cutoff,
         *given,
