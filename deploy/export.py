@@ -1,8 +1,15 @@
-"""TorchScript export: one file that plain PyTorch loads, in Python or C++, without this package.
+"""TorchScript export: one file for plain PyTorch, in Python or C++, and for LAMMPS.
 
     module = torch.jit.load("model.pt")
-    out = module(positions, species, cell, senders, receivers, shifts, structure)
-    energies = module.atomic_energies(species, vectors, senders, receivers)
+    energies = module(species, vectors, senders, receivers, n_local)
+    out = module.predict(positions, species, cell, senders, receivers, shifts, structure)
+
+The first is the contract on which everything else stands: atomic energies, whose derivatives by the
+edges' vectors are all that forces, virial and the virial of each atom need. A message-passing model
+whose atoms are spread over several processes runs layer by layer (``begin``, ``layer``), with an
+exchange of features in between. The file also holds the card (``tesseral_card.json``), a probe
+(``tesseral_contract.txt``) and, where the compiled kernels can run the model, its weights as they
+take them (``tesseral_weights.bin``): LAMMPS then needs no PyTorch.
 
 The first two calls of a loaded module are slow, while TorchScript profiles and compiles it (again
 for each way of calling it). On a GPU, where sizes change from call to call,
@@ -25,6 +32,7 @@ from torch import Tensor, nn
 
 from tesseral.data.graph import AtomicGraph, edge_vectors
 from tesseral.deploy.card import DTYPES, ModelCard, card_from_json, card_to_json
+from tesseral.deploy.contract import CONTRACT_FILE, contract_text
 from tesseral.deploy.modelfile import load_model
 from tesseral.deploy.probe import TOLERANCE, make_probe, probe_deviation
 from tesseral.potentials.derivatives import (
@@ -32,23 +40,82 @@ from tesseral.potentials.derivatives import (
     stress_from_virial,
     sum_by_structure,
 )
+from tesseral.potentials.facet import Facet
+from tesseral.potentials.ops.analytic import can_pack
+from tesseral.potentials.ops.image import weights_image
 
 CARD_FILE = "tesseral_card.json"
+WEIGHTS_FILE = "tesseral_weights.bin"
 
 
 class ExportedPotential(nn.Module):
-    """A potential with flat tensors in and out, as it is exported."""
+    """A potential as it is exported: flat tensors in and out."""
 
-    def __init__(self, potential: nn.Module) -> None:
-        """Wrap.
-
-        Args:
-            potential: energy core, ``(species, vectors, senders, receivers)`` to (N,) eV.
-        """
+    def __init__(self, potential: Facet) -> None:
+        """Wrap."""
         super().__init__()
         self.potential = potential
+        self.cutoff, self.n_layers = potential.cutoff, len(potential.layers)
 
     def forward(
+        self,
+        species: Tensor,
+        vectors: Tensor,
+        senders: Tensor,
+        receivers: Tensor,
+        n_local: int,
+    ) -> Tensor:
+        """Atomic energies.
+
+        Args:
+            species: (N,) int64 index into the card's elements.
+            vectors: (E, 3) Å float64, sender to receiver.
+            senders: (E,) int64.
+            receivers: (E,) int64, sorted, below n_local.
+            n_local: atoms with an energy; those behind them only send, which is right for models of
+                one layer.
+
+        Returns:
+            (n_local,) eV float64, differentiable in ``vectors``.
+        """
+        if self.n_layers > 1 and n_local < species.shape[0]:
+            raise RuntimeError(
+                "ghost atoms need the features that their owners have after each layer; call begin "
+                "and layer, and exchange features in between"
+            )
+        energies: Tensor = self.potential(species, vectors, senders, receivers, n_local)
+        return energies
+
+    @torch.jit.export
+    def begin(
+        self, species: Tensor, vectors: Tensor, senders: Tensor, receivers: Tensor, n_local: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """See ``Facet.begin``."""
+        begun: tuple[Tensor, Tensor, Tensor, Tensor] = self.potential.begin(
+            species, vectors, senders, receivers, n_local
+        )
+        return begun
+
+    @torch.jit.export
+    def layer(
+        self,
+        number: int,
+        features: Tensor,
+        species: Tensor,
+        harmonics: Tensor,
+        radii: Tensor,
+        senders: Tensor,
+        receivers: Tensor,
+        n_local: int,
+    ) -> tuple[Tensor, Tensor]:
+        """See ``Facet.layer``."""
+        done: tuple[Tensor, Tensor] = self.potential.layer(
+            number, features, species, harmonics, radii, senders, receivers, n_local
+        )
+        return done
+
+    @torch.jit.export
+    def predict(
         self,
         positions: Tensor,
         species: Tensor,
@@ -103,24 +170,6 @@ class ExportedPotential(nn.Module):
             "stress": stress_from_virial(virial.detach(), cells),
         }
 
-    @torch.jit.export
-    def atomic_energies(
-        self, species: Tensor, vectors: Tensor, senders: Tensor, receivers: Tensor
-    ) -> Tensor:
-        """The energy core alone, for callers that differentiate and sum themselves.
-
-        Args:
-            species: (N,) int64 index into the card's elements.
-            vectors: (E, 3) Å float64, sender to receiver.
-            senders: (E,) int64.
-            receivers: (E,) int64, sorted.
-
-        Returns:
-            (N,) eV float64, differentiable in ``vectors``.
-        """
-        energies: Tensor = self.potential(species, vectors, senders, receivers)
-        return energies
-
 
 def export_model(
     model_path: str | Path, output_path: str | Path, *, dtype: str | torch.dtype | None = None
@@ -148,13 +197,19 @@ def export_model(
     potential.requires_grad_(False)
     name = {value: key for key, value in DTYPES.items()}[next(potential.parameters()).dtype]
     card = replace(card, dtype=name)
+    probe = make_probe(potential, card, torch.device("cpu"))
+    extra: dict[str, str | bytes] = {
+        CARD_FILE: card_to_json(card),
+        CONTRACT_FILE: contract_text(card, probe),
+    }
+    if can_pack(potential):
+        extra[WEIGHTS_FILE] = weights_image(potential)
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
         with _quiet_torchscript():
             module = torch.jit.script(ExportedPotential(potential))
-            torch.jit.save(module, str(temporary), {CARD_FILE: card_to_json(card)})
+            torch.jit.save(module, str(temporary), extra)
         loaded, _ = load_exported(temporary)
-        probe = make_probe(potential, card, torch.device("cpu"))
         deviation = probe_deviation(loaded.potential, card, probe, torch.device("cpu"))
         if not deviation <= 1e-3 * TOLERANCE[name]:
             raise ValueError(

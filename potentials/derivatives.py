@@ -9,7 +9,6 @@ from torch import Tensor
 
 from tesseral.data.graph import AtomicGraph, edge_vectors
 from tesseral.potentials.facet import Facet
-from tesseral.potentials.geometry import lengths_and_directions
 from tesseral.potentials.ops import analytic
 from tesseral.potentials.ops.wanted import gradients_of
 
@@ -148,19 +147,9 @@ def _analytic(
     structure: Tensor,
     n_structures: int,
 ) -> Prediction:
-    """By the compiled function, plus the repulsion of the nuclei, which is not in it."""
+    """By the compiled function."""
     energies, forces, virials = analytic.evaluate(potential, species, vectors, senders, receivers)
     virial = torch.zeros(n_structures, 3, 3, dtype=vectors.dtype)
     virial = virial.index_add(0, structure, 0.5 * (virials + virials.transpose(1, 2)))
-    if potential.zbl is not None:
-        with torch.enable_grad():
-            vectors = vectors.detach().requires_grad_(True)
-            radii, _ = lengths_and_directions(vectors)
-            repulsion = potential.zbl(radii, species, senders, receivers)
-            push, squeeze = forces_and_virial(
-                repulsion, vectors, senders, receivers, structure, n_structures, False
-            )
-        energies = energies + repulsion.detach()
-        forces, virial = forces + push.detach(), virial + squeeze.detach()
     energy = sum_by_structure(energies, structure, n_structures)
     return Prediction(energy, energies, forces, virial)

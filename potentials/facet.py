@@ -68,9 +68,15 @@ class FacetLayer(nn.Module):
         radii: Tensor,
         senders: Tensor,
         receivers: Tensor,
+        n_local: int,
     ) -> Tensor:
-        """One layer; see ``SplineConvolution.forward`` for the shapes."""
-        messages = self.convolution(features, harmonics, radii, senders, receivers)  # (3)
+        """One layer; see ``SplineConvolution.forward`` for the shapes; (n_local, M_out, C)."""
+        receiving: int | None = None  # all
+        if n_local < features.shape[0]:  # ghosts receive nothing
+            receiving = n_local
+        messages = self.convolution(features, harmonics, radii, senders, receivers, receiving)  # (3)
+        if receiving is not None:
+            features, species = features[:n_local], species[:n_local]
         field: Tensor = self.message(messages)  # (N, M, C), (4)
         kept = self.skip(features)
         if kept.shape[1] < field.shape[1]:  # the first layer's features are scalars
@@ -130,7 +136,12 @@ class Facet(nn.Module):
         self.to(dtype)
 
     def forward(
-        self, species: Tensor, vectors: Tensor, senders: Tensor, receivers: Tensor
+        self,
+        species: Tensor,
+        vectors: Tensor,
+        senders: Tensor,
+        receivers: Tensor,
+        n_local: int | None = None,
     ) -> Tensor:
         """Atomic energies.
 
@@ -139,20 +150,77 @@ class Facet(nn.Module):
             vectors: (E, 3) Å float64, sender to receiver.
             senders: (E,).
             receivers: (E,) sorted.
+            n_local: atoms with an energy, the first ones; all if not given. Those behind only send
+                to the first layer; where another layer needs them, whoever has split the atoms
+                calls ``begin`` and ``layer`` and exchanges features in between.
 
         Returns:
-            (N,) eV, float64.
+            (n_local,) eV, float64.
         """
-        dtype = self.embedding.dtype
-        harmonics, radii = self.harmonics(vectors, dtype)  # (E, M), (E,)
-        features = self.embedding[species]  # (N, 1, C)
-        output = torch.zeros(species.shape[0], dtype=dtype, device=species.device)
-        for layer, readout in zip(self.layers, self.readouts):
-            features = layer(features, species, harmonics, radii, senders, receivers)
-            output = output + readout(features[:, 0])  # (6)
-        energies: Tensor = self.scale(output, species)  # (1)
-        if self.binding is not None:
-            energies = energies + self.binding(radii, species, receivers)
-        if self.zbl is not None:
-            energies = energies + self.zbl(radii, species, senders, receivers)
+        local = species.shape[0] if n_local is None else n_local
+        features, harmonics, radii, energies = self.begin(
+            species, vectors, senders, receivers, local
+        )
+        for number in range(len(self.layers)):
+            features, more = self.layer(
+                number, features, species, harmonics, radii, senders, receivers, local
+            )
+            energies = energies + more
         return energies
+
+    @torch.jit.export
+    def begin(
+        self, species: Tensor, vectors: Tensor, senders: Tensor, receivers: Tensor, n_local: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What comes before the layers; arguments as ``forward``.
+
+        Returns:
+            features (N, 1, C) of all atoms, harmonics (E, M) and lengths (E,) Å of the edges,
+            energies (n_local,) eV without the layers'.
+        """
+        harmonics, radii = self.harmonics(vectors, self.embedding.dtype)
+        energies = self.scale.reference_energies[species[:n_local]]
+        if self.binding is not None:
+            energies = energies + self.binding(radii, species[:n_local], receivers)
+        if self.zbl is not None:
+            energies = energies + self.zbl(radii, species, senders, receivers)[:n_local]
+        return self.embedding[species], harmonics, radii, energies
+
+    @torch.jit.export
+    def layer(
+        self,
+        number: int,
+        features: Tensor,
+        species: Tensor,
+        harmonics: Tensor,
+        radii: Tensor,
+        senders: Tensor,
+        receivers: Tensor,
+        n_local: int,
+    ) -> tuple[Tensor, Tensor]:
+        """One layer and its readout.
+
+        Args:
+            number: of the layer, from 0.
+            features: (N, M_in, C) of all atoms.
+            species: (N,).
+            harmonics: (E, M).
+            radii: (E,) Å.
+            senders: (E,).
+            receivers: (E,) sorted, below n_local.
+            n_local: atoms that get new features.
+
+        Returns:
+            features (n_local, M_out, C) and energies (n_local,) eV.
+        """
+        output = features
+        for k, layer in enumerate(self.layers):  # TorchScript cannot index by a variable
+            if k == number:
+                output = layer(features, species, harmonics, radii, senders, receivers, n_local)
+        scalars = output[:, 0]
+        readings = scalars[:, 0]
+        for k, readout in enumerate(self.readouts):
+            if k == number:
+                readings = readout(scalars)  # (6)
+        energies: Tensor = self.scale(readings, species[:n_local])  # (1)
+        return output, energies

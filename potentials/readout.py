@@ -36,7 +36,7 @@ class Readout(nn.Module):
 
 
 class EnergyScale(ExactBuffers):
-    """Atomic energies in eV: reference energy + scale × network output, summed in float64."""
+    """Network output to eV in float64; and the reference energies, to which it is added."""
 
     def __init__(self, reference_energies: Tensor, scale: float) -> None:
         """Store the constants.
@@ -54,5 +54,5 @@ class EnergyScale(ExactBuffers):
         self.scale: Tensor
 
     def forward(self, outputs: Tensor, species: Tensor) -> Tensor:
-        """(N,) network output and (N,) species to (N,) eV float64."""
-        return self.reference_energies[species] + self.scale[species] * outputs.to(torch.float64)
+        """(N,) network output and (N,) species to (N,) eV float64, without the reference."""
+        return self.scale[species] * outputs.to(torch.float64)

@@ -1,4 +1,4 @@
-"""The command `train-potential`: fit, evaluate, report, info, export, data import."""
+"""The command `train-potential`; what it can do stands in ``options.COMMANDS``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line; those of the process if not given.
 
     Returns:
-        0; 1 where training diverged or a claim of a report fails; 2 where something given is
+        0; 1 where training diverged, a claim of a report fails or LAMMPS differs from Python; 2 where something given is
         wrong; 130 or 143 where training was stopped by a signal.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
@@ -49,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _info(values, console)
         elif command == "export":
             _export(values, console)
+        elif command == "lammps":
+            return _lammps(values["command"], values[values["command"]], console)
         else:
             _import(values[values["command"]])
     except (ValueError, OSError) as error:
@@ -153,6 +155,29 @@ def _export(values: dict[str, Any], console: Console) -> None:
 
     export_model(values["model"], values["output"], dtype=values["dtype"])
     console.print(f"written: {values['output']}", highlight=False, soft_wrap=True)
+
+
+def _lammps(command: str, values: dict[str, Any], console: Console) -> int:
+    from tesseral.deploy.lammps.build import build_plugin
+    from tesseral.deploy.lammps.verify import table, verify
+
+    def say(text: str) -> None:
+        console.print(text, style="dim", highlight=False, soft_wrap=True)
+
+    if command == "build":
+        path = build_plugin(values["output"], say)
+        console.print(f"written: {path}", highlight=False, soft_wrap=True)
+        if values["output"]:
+            say(f"lmp finds it with LAMMPS_PLUGIN_PATH={path.parent}")
+        return 0
+    numbers = values["ranks"].split(",")
+    if not all(number.isdigit() and int(number) > 0 for number in numbers):
+        raise ValueError(f"--ranks is {values['ranks']!r}; give numbers, like 1,2,4")
+    differences = verify(values["model"], ranks=[int(number) for number in numbers], say=say)
+    console.print(table(differences))
+    failed = sum(not one.passed for one in differences)
+    console.print(f"{len(differences) - failed} of {len(differences)} agree")
+    return int(failed > 0)
 
 
 def _import(values: dict[str, Any]) -> None:

@@ -16,7 +16,8 @@ COMMANDS = {
     "evaluate": "compare a model with a dataset: errors, tables, parity plots",
     "report": "test a model for use: one page of errors, properties, MD runs and verdicts",
     "info": "show what a model file holds",
-    "export": "write a model as TorchScript, which plain PyTorch loads",
+    "export": "write a model as TorchScript, for LAMMPS and plain PyTorch",
+    "lammps": "compile the LAMMPS pair style; compare LAMMPS with Python (lammps build, verify)",
     "data": "make datasets (data import)",
 }
 EPILOG = """\
@@ -99,10 +100,11 @@ def make_parser(arguments: Sequence[str]) -> Parser:
         options.description = summary[0].upper() + summary[1:] + "."
         commands.add_subcommand(name, options, help=summary)
         if name == chosen:
-            parsers = [parser, options, *(_add_import(options) if name == "data" else [])]
+            below = ADDERS[name](options) if name in ADDERS else {}
+            parsers = [parser, options, *below.values()]
             known = [option for part in parsers[1:] for option in _names(part)]
             for part in parsers:
-                part.known = known + (["import"] if name == "data" else [])
+                part.known = known + list(below)
     if chosen not in COMMANDS:
         parser.known = list(COMMANDS)
     return parser
@@ -165,8 +167,14 @@ def _data_options() -> Parser:
     return Parser(usage="train-potential data import SOURCE… -o SET.h5 [options]")
 
 
-def _add_import(parser: Parser) -> list[Parser]:
-    """The command below ``data``, which can be added only after ``data`` itself."""
+def _lammps_options() -> Parser:
+    return Parser(usage="train-potential lammps build | verify MODEL.pt")
+
+
+# Commands below a command can be added only after it is. Each of these returns them by name.
+
+
+def _add_import(parser: Parser) -> dict[str, Parser]:
     from tesseral.data.importer import ImportConfig
 
     commands = parser.add_subcommands(metavar="COMMAND", title="commands", dest="command")
@@ -174,15 +182,36 @@ def _add_import(parser: Parser) -> list[Parser]:
     reader.description = "Import DFT results into a dataset file."
     add_fields(reader, ImportConfig, positional={"sources": "+"}, short={"output": "-o"})
     commands.add_subcommand("import", reader, help="DFT results of many formats into one file")
-    return [reader]
+    return {"import": reader}
 
 
+def _add_lammps(parser: Parser) -> dict[str, Parser]:
+    commands = parser.add_subcommands(metavar="COMMAND", title="commands", dest="command")
+    builder = Parser(usage="train-potential lammps build [-o FOLDER]")
+    builder.description = "Compile the pair style for the installed LAMMPS; takes a minute."
+    builder.add_argument(
+        "-o", "--output", type=str | None, help="folder; where lmp looks for it if not given"
+    )
+    commands.add_subcommand("build", builder, help=builder.description)
+    verifier = Parser(usage="train-potential lammps verify MODEL.pt [--ranks 1,2,4]")
+    verifier.description = "Compare LAMMPS with Python; the exit status is 1 if they differ."
+    verifier.add_argument("model", type=str, help="model that train-potential export wrote")
+    verifier.add_argument("--ranks", type=str, default="1,2,4", help="numbers of MPI processes")
+    commands.add_subcommand("verify", verifier, help=verifier.description)
+    return {"build": builder, "verify": verifier}
+
+
+ADDERS: dict[str, Callable[[Parser], dict[str, Parser]]] = {
+    "data": _add_import,
+    "lammps": _add_lammps,
+}
 MAKERS: dict[str, Callable[[], Parser]] = {
     "fit": _fit_options,
     "evaluate": _evaluate_options,
     "report": _report_options,
     "info": _info_options,
     "export": _export_options,
+    "lammps": _lammps_options,
     "data": _data_options,
 }
 

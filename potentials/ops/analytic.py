@@ -41,18 +41,19 @@ def mixings_of(layer: nn.Module) -> list[SphereMixing]:
 
 def applies(potential: object) -> bool:
     """Whether a potential can be evaluated this way: Facet, product mixing, compiled kernels."""
-    return (
-        isinstance(potential, Facet)
-        and potential.harmonics.fused
-        and potential.embedding.is_cpu
-        and all(mixing.product for layer in potential.layers for mixing in mixings_of(layer))
-    )
+    return isinstance(potential, Facet) and potential.harmonics.fused and can_pack(potential)
+
+
+def can_pack(potential: Facet) -> bool:
+    """Whether the compiled function, if there is one, can take the weights."""
+    mixings = [mixing for layer in potential.layers for mixing in mixings_of(layer)]
+    return potential.embedding.is_cpu and all(mixing.product for mixing in mixings)
 
 
 def evaluate(
     potential: Facet, species: Tensor, vectors: Tensor, senders: Tensor, receivers: Tensor
 ) -> AtomicResults:
-    """Energies, forces and virials; without the ZBL part, if there is one.
+    """Energies, forces and virials.
 
     Args:
         potential: one that ``applies``.
@@ -73,6 +74,8 @@ def evaluate(
         edges,
         torch.get_num_threads() if edges > 500 else 1,
         *(tensor.data_ptr() for tensor in results),
+        atoms,
+        None,
     )
     functions = kernels(potential.embedding.dtype)
     size = functions.facet_workspace(weights.struct, atoms, edges)
@@ -110,7 +113,7 @@ def _packed(potential: Facet) -> _Packed:
     packed = _cache.get(potential)
     if packed is None or packed.state != _state(packed.tensors):
         with torch.no_grad():
-            struct, keep = _pack(potential)
+            struct, keep = packed_weights(potential)
         tensors = [*potential.parameters(), *potential.buffers()]
         packed = _cache[potential] = _Packed(struct, keep, tensors, _state(tensors))
     return packed
@@ -121,7 +124,8 @@ def _state(tensors: list[Tensor]) -> list[tuple[int, int]]:
     return [(tensor.data_ptr(), tensor._version) for tensor in tensors]
 
 
-def _pack(potential: Facet) -> tuple[FacetWeights, list[Any]]:
+def packed_weights(potential: Facet) -> tuple[FacetWeights, list[Any]]:
+    """The C struct of the weights, and what it points to, which must outlive it."""
     keep: list[Any] = []
     dtype = potential.embedding.dtype
 
@@ -175,6 +179,8 @@ def _pack(potential: Facet) -> tuple[FacetWeights, list[Any]]:
     first = own_layers[0]
     channels = padded_channels(potential.embedding.shape[2], dtype)
     grid_channels = padded_channels(mixings_of(first)[0].bias.shape[1], dtype)
+    repulsion = potential.zbl
+    zbl = repulsion and (repulsion.charge, repulsion.outer, repulsion.inverse_length)
     layers = (LayerWeights * len(potential.layers))(
         *(layer(module, readout) for module, readout in zip(own_layers, readouts))
     )
@@ -185,12 +191,14 @@ def _pack(potential: Facet) -> tuple[FacetWeights, list[Any]]:
         pointer(potential.scale.reference_energies),
         pointer(potential.scale.scale),
         None if potential.binding is None else pointer(potential.binding.energies),
+        *(pointer(table) if zbl else None for table in zbl or (None,) * 3),
         len(layers),
         first.convolution.l_max_out,
         potential.harmonics.l_max,
         channels,
         grid_channels,
         first.convolution.coefficients.shape[0],
+        len(potential.embedding),
         potential.cutoff,
     )
     return struct, keep

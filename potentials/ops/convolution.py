@@ -127,6 +127,7 @@ class SplineConvolution(ExactBuffers):
         radii: Tensor,
         senders: Tensor,
         receivers: Tensor,
+        n_out: int | None = None,
     ) -> Tensor:
         """Convolve.
 
@@ -135,10 +136,11 @@ class SplineConvolution(ExactBuffers):
             harmonics: (E, M2) of the edges' directions.
             radii: (E,) Å float64.
             senders: (E,).
-            receivers: (E,) sorted.
+            receivers: (E,) sorted, below n_out.
+            n_out: atoms that receive, the first ones; all if not given.
 
         Returns:
-            (N, M3, C).
+            (n_out, M3, C).
         """
         if self.fused and features.is_cpu:
             fused: Tensor = torch.ops.tesseral.spline_convolution(
@@ -151,8 +153,8 @@ class SplineConvolution(ExactBuffers):
                 self.cutoff,
                 self.l_max_out,
             )
-            return fused
-        return self.reference(features, harmonics, radii, senders, receivers)
+            return fused if n_out is None else fused[:n_out]
+        return self.reference(features, harmonics, radii, senders, receivers, n_out)
 
     def reference(
         self,
@@ -161,12 +163,15 @@ class SplineConvolution(ExactBuffers):
         radii: Tensor,
         senders: Tensor,
         receivers: Tensor,
+        n_out: int | None = None,
     ) -> Tensor:
         """The same in plain PyTorch."""
+        if n_out is None:
+            n_out = features.shape[0]
         intervals = self.coefficients.shape[0]
         basis = spline_basis(radii, self.cutoff, intervals).to(features.dtype)  # (E, K)
-        table = neighbor_table(receivers, features.shape[0])
-        n_atoms, width = table.shape
+        table = neighbor_table(receivers, n_out)
+        width = table.shape[1]
         n_rows, channels = self.row_path.shape[0], features.shape[2]
         # One more edge of zeros stands in the padded places.
         basis = torch.cat([basis, torch.zeros_like(basis[:1])])[table.flatten()]
@@ -175,12 +180,13 @@ class SplineConvolution(ExactBuffers):
         radial = basis @ self.coefficients[:, self.row_path].flatten(1)  # (N W, rows C)
         sent = features[:, self.row_component].flatten(1)  # (N, rows C)
         product = radial * sent.index_select(0, senders)
-        product = product.view(n_atoms, width, n_rows * channels)
+        product = product.view(n_out, width, n_rows * channels)
         split_rows = [rows * channels for rows in self.rows_of_degree]
         split_harmonics = [2 * degree + 1 for degree in range(len(split_rows))]
         sums = []
         for y, rows in zip(
             torch.split(harmonics, split_harmonics, dim=2), torch.split(product, split_rows, dim=2)
         ):
-            sums.append((y.transpose(1, 2) @ rows).view(n_atoms, -1, channels))
+            sized = y.shape[2] * (rows.shape[2] // channels)  # not -1: there may be no atoms
+            sums.append((y.transpose(1, 2) @ rows).reshape(n_out, sized, channels))
         return self.couplings.to(features.dtype) @ torch.cat(sums, dim=1)

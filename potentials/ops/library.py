@@ -73,8 +73,9 @@ class FacetWeights(ctypes.Structure):
             (name, POINTER)
             for name in ("embedding", "reference_energies", "energy_scale", "binding_energies")
         ),
+        *((name, POINTER) for name in ("zbl_charge", "zbl_reach", "zbl_screening")),
         *((name, INT32) for name in ("layers", "l_max", "l_edge")),
-        *((name, INT32) for name in ("channels", "grid_channels", "intervals")),
+        *((name, INT32) for name in ("channels", "grid_channels", "intervals", "species")),
         ("cutoff", ctypes.c_double),
     ]
 
@@ -87,6 +88,8 @@ class Graph(ctypes.Structure):
         *((name, INT64) for name in ("atoms", "edges")),
         ("threads", INT32),
         *((name, POINTER) for name in ("energies", "forces", "virials")),
+        ("owned", INT64),
+        ("exchange", POINTER),
     ]
 
 

@@ -86,7 +86,7 @@ def test_export_equals_eager(exported: tuple[Path, str], small_model: Path, kind
     path, dtype = exported
     module, _ = load_exported(path)
     expected = eager(small_model, GRAPHS[kind], dtype)
-    assert_same(module(*inputs(GRAPHS[kind])), expected, TOLERANCE[dtype])
+    assert_same(module.predict(*inputs(GRAPHS[kind])), expected, TOLERANCE[dtype])
 
 
 def test_sizes_may_change_from_call_to_call(exported: tuple[Path, str], small_model: Path) -> None:
@@ -97,15 +97,15 @@ def test_sizes_may_change_from_call_to_call(exported: tuple[Path, str], small_mo
     expected = [eager(small_model, one, dtype) for one in sizes]
     for _ in range(4):
         for one, values in zip(sizes, expected, strict=True):
-            assert_same(module(*inputs(one)), values, TOLERANCE[dtype])
+            assert_same(module.predict(*inputs(one)), values, TOLERANCE[dtype])
 
 
 def test_one_cell_may_be_flat(exported: tuple[Path, str]) -> None:
     path, dtype = exported
     module, _ = load_exported(path)
     one = GRAPHS["crystal"]
-    flat = module(*inputs(one._replace(cell=one.cell[0])))
-    assert_same(flat, module(*inputs(one)), TOLERANCE[dtype])
+    flat = module.predict(*inputs(one._replace(cell=one.cell[0])))
+    assert_same(flat, module.predict(*inputs(one)), TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("outside", [True, False])
@@ -113,7 +113,7 @@ def test_forces_need_no_grad_mode(exported: tuple[Path, str], outside: bool) -> 
     module, _ = load_exported(exported[0])
     positions = GRAPHS["crystal"].positions.clone()
     with torch.set_grad_enabled(outside):
-        out = module(*inputs(GRAPHS["crystal"]))
+        out = module.predict(*inputs(GRAPHS["crystal"]))
         assert torch.is_grad_enabled() == outside
     assert float(out["forces"].abs().max()) > 0.01
     assert not any(value.requires_grad for value in out.values())
@@ -127,7 +127,7 @@ def test_energy_core_is_differentiable(exported: tuple[Path, str], small_model: 
     expected = eager(small_model, one, dtype)
     for _ in range(4):
         vectors = edge_vectors(one).requires_grad_(True)
-        energies = module.atomic_energies(one.species, vectors, one.senders, one.receivers)
+        energies = module(one.species, vectors, one.senders, one.receivers, len(one.species))
         (slope,) = torch.autograd.grad(energies.sum(), vectors)
         forces = torch.zeros_like(one.positions).index_add(0, one.senders, slope)
         forces = forces.index_add(0, one.receivers, -slope)
@@ -151,7 +151,7 @@ for name in ("tesseral", "e3nn", "ase"):
 import torch
 extra = {"tesseral_card.json": ""}
 module = torch.jit.load(sys.argv[1], _extra_files=extra)
-out = module(*torch.load(sys.argv[2], weights_only=True))
+out = module.predict(*torch.load(sys.argv[2], weights_only=True))
 torch.save(out, sys.argv[3])
 print(json.loads(extra["tesseral_card.json"])["elements"])
 """

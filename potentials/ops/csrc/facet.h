@@ -93,7 +93,7 @@ template <class T> struct FacetRun {
       : f(facet),
         g(graph),
         kept(facet, graph.atoms, graph.edges, arena),
-        receivers(graph.receivers, graph.edges, graph.atoms, true),
+        receivers(graph.receivers, graph.edges, graph.owned, true),
         senders(graph.senders, graph.edges, graph.atoms, false),
         all(components(facet.l_max)),
         channels(facet.channels),
@@ -224,6 +224,8 @@ template <class T> struct FacetRun {
                            by_features + i * m_in * channels, m_in, channels);
       });
     });
+    if (by_features)
+      std::memset(by_features + g.owned * m_in * channels, 0, (g.atoms - g.owned) * m_in * channels * sizeof(T));
     parallel(g.threads, [&](int thread, int threads) {
       const auto [begin, end] = senders.share(thread, threads);
       Chunk<T> chunk(plan, false);
@@ -232,21 +234,28 @@ template <class T> struct FacetRun {
     });
   }
 
+  int64_t row_bytes(int n) const { return components(f.layer[n].l_in) * channels * sizeof(T); }
+
   void run() {
     const int last = f.layers - 1;
     harmonics<T>(g.vectors, g.edges, f.l_edge, g.threads, kept.harmonics, kept.radii);
-    for (int64_t i = 0; i < g.atoms; i++) {
-      g.energies[i] = f.reference_energies[species[i]];
+    for (int64_t i = 0; i < g.owned; i++) g.energies[i] = f.reference_energies[species[i]];
+    for (int64_t i = 0; i < g.atoms; i++)
       std::memcpy(kept.layers[0].features + i * channels, static_cast<const T*>(f.embedding) + species[i] * channels,
                   channels * sizeof(T));
-    }
     if (f.binding_energies) bind();
+    if (f.zbl_charge) repel();
     // The last layer's features are read out at once; the place of a gradient holds them meanwhile.
-    for (int n = 0; n <= last; n++) forward(n, n < last ? kept.layers[n + 1].features : kept.by_next);
+    for (int n = 0; n <= last; n++) {
+      T* next = n < last ? kept.layers[n + 1].features : kept.by_next;
+      forward(n, next);
+      if (n < last && g.exchange) g.exchange->spread(g.exchange->context, next, row_bytes(n + 1));
+    }
     turn_round();
     T *by_next = nullptr, *by_features = kept.by_features, *other = kept.by_next;
     for (int n = last; n >= 0; n--) {
       backward(n, by_next, n > 0 ? by_features : nullptr);
+      if (n > 0 && g.exchange) g.exchange->gather(g.exchange->context, by_features, row_bytes(n));
       by_next = by_features;
       std::swap(by_features, other);
     }
@@ -268,22 +277,49 @@ template <class T> struct FacetRun {
     harmonics<T>(kept.vectors, g.edges, f.l_edge, g.threads, kept.harmonics, kept.radii);
     std::memset(kept.by_harmonics, 0, g.edges * components(f.l_edge) * sizeof(T));
     std::memset(kept.by_radii, 0, g.edges * sizeof(double));
-    if (!f.binding_energies) return;
-    for (int64_t k = 0; k < g.edges; k++) {
-      const double x = kept.radii[k] / f.cutoff, left = std::max(0.0, 1 - x * x);
-      kept.by_radii[k] = kept.density[kept.receivers[k]] * -6 * x / f.cutoff * left * left;
+    if (f.binding_energies)
+      for (int64_t k = 0; k < g.edges; k++) {
+        const double x = kept.radii[k] / f.cutoff, left = std::max(0.0, 1 - x * x);
+        kept.by_radii[k] = kept.density[kept.receivers[k]] * -6 * x / f.cutoff * left * left;
+      }
+    if (f.zbl_charge)
+      for (int64_t k = 0; k < g.edges; k++)
+        kept.by_radii[k] += nuclei(kept.radii[k], kept.senders[k], kept.receivers[k]).slope;
+  }
+
+  // Screened repulsion of the nuclei of an edge, in eV, and its slope (potentials/zbl.py).
+  struct Repulsion {
+    double energy, slope;
+  };
+  Repulsion nuclei(double radius, int64_t sender, int64_t receiver) const {
+    constexpr double weights[] = {0.1818, 0.5099, 0.2802, 0.02817}, decays[] = {3.2, 0.9423, 0.4029, 0.2016};
+    const int64_t pair = species[sender] * f.species + species[receiver];
+    const double reach = f.zbl_reach[pair], y = radius / reach;
+    if (y >= 1 || radius <= 0) return {0, 0};
+    double screen = 0, by_radius = 0;
+    for (int n = 0; n < 4; n++) {
+      const double rate = decays[n] * f.zbl_screening[pair], term = weights[n] * std::exp(-rate * radius);
+      screen += term;
+      by_radius -= rate * term;
     }
+    const double on = 1 - y * y * y * (10 - 15 * y + 6 * y * y), by_y = -30 * y * y * (1 - y) * (1 - y);
+    const double strength = 0.5 * f.zbl_charge[pair] / radius;
+    return {strength * screen * on, strength * (by_radius * on + screen * (by_y / reach - on / radius))};
+  }
+  void repel() {
+    for (int64_t e = 0; e < g.edges; e++)
+      g.energies[g.receivers[e]] += nuclei(kept.radii[e], g.senders[e], g.receivers[e]).energy;
   }
 
   // The mean binding energy, switched on by the density of neighbours (potentials/binding.py).
   void bind() {
     constexpr double steepness = 8;
-    std::memset(kept.density, 0, g.atoms * sizeof(double));
+    std::memset(kept.density, 0, g.owned * sizeof(double));
     for (int64_t e = 0; e < g.edges; e++) {
       const double x = kept.radii[e] / f.cutoff, left = std::max(0.0, 1 - x * x);
       kept.density[g.receivers[e]] += left * left * left;
     }
-    for (int64_t i = 0; i < g.atoms; i++) {
+    for (int64_t i = 0; i < g.owned; i++) {
       const double density = kept.density[i], off = std::exp(-steepness * density * density);
       const double energy = f.binding_energies[species[i]];
       g.energies[i] += energy * (1 - off);
@@ -294,7 +330,7 @@ template <class T> struct FacetRun {
   // An edge pulls its sender by its gradient and its receiver by the opposite.
   void sum_gradient() const {
     std::memset(g.forces, 0, g.atoms * 3 * sizeof(double));
-    std::memset(g.virials, 0, g.atoms * 9 * sizeof(double));
+    std::memset(g.virials, 0, g.owned * 9 * sizeof(double));
     for (int64_t k = 0; k < g.edges; k++) {
       const int64_t j = kept.senders[k], i = kept.receivers[k];
       const double *v = kept.vectors + k * 3, *d = kept.gradient + k * 3;

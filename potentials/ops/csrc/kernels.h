@@ -48,11 +48,25 @@ typedef struct {
   const double* reference_energies;  // (species) eV
   const double* energy_scale;        // (species) eV
   const double* binding_energies;    // (species) eV, or null
-  int32_t layers, l_max, l_edge, channels, grid_channels, intervals;
+  // Of pairs of elements, (species, species), or null: Z Z' e² in eV Å, the sum of the covalent
+  // radii in Å, the inverse screening length in 1/Å (potentials/zbl.py).
+  const double *zbl_charge, *zbl_reach, *zbl_screening;
+  int32_t layers, l_max, l_edge, channels, grid_channels, intervals, species;
   double cutoff;  // Å
 } tesseral_facet;
 
-// Atoms and edges, and the place for the results.
+// Where other processes own a part of the atoms: how rows of their values get here and back.
+// Called once a layer but the first, also where there are no atoms.
+typedef struct {
+  // Set the rows of the ghosts, [owned, atoms) of `rows`, to those of their owners.
+  void (*spread)(void* context, void* rows, int64_t row_bytes);
+  // Add the rows of the ghosts to those of their owners; rows hold float or double.
+  void (*gather)(void* context, void* rows, int64_t row_bytes);
+  void* context;
+} tesseral_exchange;
+
+// Atoms and edges, and the place for the results. Atoms [0, owned) have an energy and receive
+// edges; the others, ghosts, only send.
 typedef struct {
   const int64_t* species;    // (atoms)
   const double* vectors;     // (edges, 3) Å, sender to receiver
@@ -60,9 +74,11 @@ typedef struct {
   const int64_t* receivers;  // (edges), sorted
   int64_t atoms, edges;
   int32_t threads;
-  double* energies;  // (atoms) eV
+  double* energies;  // (owned) eV
   double* forces;    // (atoms, 3) eV/Å
-  double* virials;   // (atoms, 3, 3) eV, of the edges that an atom receives
+  double* virials;   // (owned, 3, 3) eV, of the edges that an atom receives
+  int64_t owned;
+  const tesseral_exchange* exchange;  // null where all atoms are owned
 } tesseral_graph;
 
 // Kernels for one instruction set and one T. Outputs need not be set before.

@@ -1,0 +1,46 @@
+"""What a program without Python needs to know of an exported model, as lines of plain text.
+
+    tesseral 1
+    elements C Si
+    cutoff 5
+    layers 2
+    dtype float32
+    atoms 8
+    <species> <x> <y> <z> <energy> <force x> <force y> <force z> <allowed>   for each atom
+
+The atoms are a cluster with the energies (eV) and forces (eV/Å) that the model gave when it was
+exported; an energy or force that differs by more than ``allowed`` means that this build, or this
+file, is broken.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from tesseral.deploy.card import ModelCard
+from tesseral.deploy.probe import TOLERANCE, Probe
+
+CONTRACT_FILE = "tesseral_contract.txt"
+CONTRACT_VERSION = 1
+
+
+def contract_text(card: ModelCard, probe: Probe) -> str:
+    """The lines."""
+    reference = torch.tensor(card.reference_energies, dtype=torch.float64)[probe.species]
+    own = (probe.energies - reference).abs() + probe.forces.norm(dim=1)
+    allowed = TOLERANCE[card.dtype] * (card.energy_scale + own)
+    numbers = [probe.positions, probe.energies[:, None], probe.forces, allowed[:, None]]
+    rows = torch.cat(numbers, dim=1).tolist()
+    lines = [
+        f"tesseral {CONTRACT_VERSION}",
+        f"elements {' '.join(card.symbols)}",
+        f"cutoff {card.config.cutoff!r}",
+        f"layers {card.config.layers}",
+        f"dtype {card.dtype}",
+        f"atoms {len(rows)}",
+        *(
+            " ".join([str(int(species)), *(repr(value) for value in row)])
+            for species, row in zip(probe.species, rows, strict=True)
+        ),
+    ]
+    return "\n".join(lines) + "\n"

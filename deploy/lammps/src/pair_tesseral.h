@@ -1,0 +1,57 @@
+// pair_style tesseral [portable]
+// pair_coeff * * model.pt ELEMENT …      one element for each atom type
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "engine.h"
+#include "pair.h"
+
+namespace LAMMPS_NS {
+
+class PairTesseral : public Pair {
+ public:
+  explicit PairTesseral(LAMMPS* lmp);
+  ~PairTesseral() override;
+  void settings(int, char**) override;
+  void coeff(int, char**) override;
+  void init_style() override;
+  double init_one(int, int) override;
+  void setup() override;
+  void compute(int, int) override;
+  double memory_usage() override;
+
+  // Rows of values of atoms, to ghosts and back.
+  int pack_forward_comm(int, int*, double*, int, int*) override;
+  void unpack_forward_comm(int, int, double*) override;
+  int pack_reverse_comm(int, int, double*) override;
+  void unpack_reverse_comm(int, int*, double*) override;
+
+ private:
+  // What is sent of each atom in one message: `width` bytes at `offset` of its row.
+  struct Message {
+    char* rows = nullptr;
+    int64_t row_bytes = 0, offset = 0, width = 0;
+    bool single = true;
+    int doubles() const { return int((width + 7) / 8); }
+    char* at(int atom) const { return rows + atom * row_bytes + offset; }
+  };
+  Message message_;
+  void send(bool forwards, void* rows, int64_t row_bytes);
+  tesseral_exchange exchange_;
+
+  bool portable_ = false;
+  std::unique_ptr<tesseral::ModelFile> model_;
+  std::unique_ptr<tesseral::Engine> engine_;
+  std::vector<int64_t> species_of_type_;
+
+  std::vector<double> owner_;  // of each atom, on one process
+  std::vector<int> row_of_;    // of each atom in the neighbour list, or -1
+  std::vector<int64_t> species_, senders_, receivers_;
+  std::vector<double> vectors_, energies_, forces_, virials_;
+  void find_owners();
+  void find_edges();
+  void add_results(const int64_t all);
+};
+
+}  // namespace LAMMPS_NS
