@@ -71,11 +71,11 @@ class FacetLayer(nn.Module):
         n_local: int,
     ) -> Tensor:
         """One layer; see ``SplineConvolution.forward`` for the shapes; (n_local, M_out, C)."""
-        receiving: int | None = None  # all
+        n_out: int | None = None
         if n_local < features.shape[0]:  # ghosts receive nothing
-            receiving = n_local
-        messages = self.convolution(features, harmonics, radii, senders, receivers, receiving)  # (3)
-        if receiving is not None:
+            n_out = n_local
+        messages = self.convolution(features, harmonics, radii, senders, receivers, n_out)  # (3)
+        if n_out is not None:
             features, species = features[:n_local], species[:n_local]
         field: Tensor = self.message(messages)  # (N, M, C), (4)
         kept = self.skip(features)

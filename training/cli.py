@@ -26,8 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line; those of the process if not given.
 
     Returns:
-        0; 1 where training diverged, a claim of a report fails or LAMMPS differs from Python; 2 where something given is
-        wrong; 130 or 143 where training was stopped by a signal.
+        0; 1 where training diverged, a claim of a report fails or LAMMPS differs from Python; 2
+        where something given is wrong; 130 or 143 where training was stopped by a signal.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments:

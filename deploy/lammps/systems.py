@@ -69,6 +69,7 @@ def systems(elements: tuple[int, ...], cutoff: float) -> list[System]:
     corner.set_cell(np.diag(corner.cell.lengths() * [8, 1, 1] + [0, 9, 9]))
     corner.pbc = True
     corner.center(axis=(1, 2))
+    corner.positions[:, 0] += 0.5 * bond  # none of them beyond the left side
     return [
         System("triclinic", triclinic),
         System("tiny cell", tiny),

@@ -93,10 +93,10 @@ def verify(
 
 def table(differences: Sequence[Difference]) -> Table:
     """The differences for people."""
-    shown = Table(box=SIMPLE_HEAD)
+    shown = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for name in ("structure", "engine"):
         shown.add_column(name, no_wrap=True)
-    for name in ("processes", "eV/atom", "eV/Å", "pressure", ""):
+    for name in ("ranks", "eV/atom", "eV/Å", "pressure", ""):
         shown.add_column(name, justify="right", no_wrap=True)
     for one in differences:
         numbers = (f"{value:.1e}" for value in (one.energy, one.forces, one.pressure))

@@ -7,6 +7,7 @@ The same potential as ``facet.py`` with the product mixing, its gradient written
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
@@ -112,8 +113,7 @@ def _packed(potential: Facet) -> _Packed:
     """The weights as the compiled function takes them; made again when they have changed."""
     packed = _cache.get(potential)
     if packed is None or packed.state != _state(packed.tensors):
-        with torch.no_grad():
-            struct, keep = packed_weights(potential)
+        struct, keep = packed_weights(potential)
         tensors = [*potential.parameters(), *potential.buffers()]
         packed = _cache[potential] = _Packed(struct, keep, tensors, _state(tensors))
     return packed
@@ -124,6 +124,7 @@ def _state(tensors: list[Tensor]) -> list[tuple[int, int]]:
     return [(tensor.data_ptr(), tensor._version) for tensor in tensors]
 
 
+@torch.no_grad()
 def packed_weights(potential: Facet) -> tuple[FacetWeights, list[Any]]:
     """The C struct of the weights, and what it points to, which must outlive it."""
     keep: list[Any] = []
@@ -180,7 +181,9 @@ def packed_weights(potential: Facet) -> tuple[FacetWeights, list[Any]]:
     channels = padded_channels(potential.embedding.shape[2], dtype)
     grid_channels = padded_channels(mixings_of(first)[0].bias.shape[1], dtype)
     repulsion = potential.zbl
-    zbl = repulsion and (repulsion.charge, repulsion.outer, repulsion.inverse_length)
+    zbl: Sequence[Tensor | None] = (None, None, None)
+    if repulsion is not None:
+        zbl = repulsion.charge, repulsion.outer, repulsion.inverse_length
     layers = (LayerWeights * len(potential.layers))(
         *(layer(module, readout) for module, readout in zip(own_layers, readouts))
     )
@@ -191,7 +194,7 @@ def packed_weights(potential: Facet) -> tuple[FacetWeights, list[Any]]:
         pointer(potential.scale.reference_energies),
         pointer(potential.scale.scale),
         None if potential.binding is None else pointer(potential.binding.energies),
-        *(pointer(table) if zbl else None for table in zbl or (None,) * 3),
+        *(None if table is None else pointer(table) for table in zbl),
         len(layers),
         first.convolution.l_max_out,
         potential.harmonics.l_max,
