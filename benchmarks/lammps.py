@@ -100,7 +100,7 @@ def conservation(model: Path, folder: Path, steps: int) -> Sheet:
     sheet = Sheet(
         f"Conserved energy of {len(atoms)} atoms of SiC, {steps} fs, some 600 K",
         ("processes", "drift, meV/atom/ns", "fluctuation, meV/atom", "same lines as on 1 process"),
-        "Drift: slope of the total energies that LAMMPS prints; all the numbers it prints compared.",
+        "Drift: slope of the total energies that LAMMPS prints. Lines: all numbers it prints.",
     )
     first: list[str] = []
     for ranks in (1, 2, 4):

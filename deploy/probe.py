@@ -62,6 +62,11 @@ def probe_deviation(
     energies, forces = _answer(
         potential, card.config.cutoff, probe.species, probe.positions, device
     )
+    return relative_deviation(card, probe, energies, forces)
+
+
+def relative_deviation(card: ModelCard, probe: Probe, energies: Tensor, forces: Tensor) -> float:
+    """The same for an answer, energies (N,) eV and forces (N, 3) eV/Å."""
     reference = torch.tensor(card.reference_energies, dtype=torch.float64)[probe.species]
     own = (probe.energies - reference).abs() + probe.forces.norm(dim=1)
     off = torch.maximum((energies - probe.energies).abs(), (forces - probe.forces).norm(dim=1))
@@ -95,13 +100,24 @@ def probe_from_json(text: str) -> Probe:
     return probe
 
 
+def probe_edges(probe: Probe, cutoff: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Vectors (E, 3) Å, senders (E,) and receivers (E,) of the cluster."""
+    senders, receivers = _cluster_edges(probe.positions, cutoff)
+    return probe.positions[receivers] - probe.positions[senders], senders, receivers
+
+
+def _cluster_edges(positions: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
+    near = torch.cdist(positions, positions) < cutoff
+    near.fill_diagonal_(False)
+    receivers, senders = near.nonzero(as_tuple=True)
+    return senders, receivers
+
+
 def _answer(
     potential: Potential, cutoff: float, species: Tensor, positions: Tensor, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Atomic energies (N,) and forces (N, 3) of a cluster, on the CPU."""
-    near = torch.cdist(positions, positions) < cutoff
-    near.fill_diagonal_(False)
-    receivers, senders = near.nonzero(as_tuple=True)
+    senders, receivers = _cluster_edges(positions, cutoff)
     graph = AtomicGraph(
         positions=positions,
         species=species,

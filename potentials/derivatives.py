@@ -65,7 +65,19 @@ def forces_and_virial(
     )[0]
     if gradient is None:  # no edges at all
         gradient = torch.zeros_like(vectors)
-    forces = torch.zeros(energies.shape[0], 3, dtype=vectors.dtype, device=vectors.device)
+    return from_gradient(gradient, vectors, senders, receivers, structure, n_structures)
+
+
+def from_gradient(
+    gradient: Tensor,
+    vectors: Tensor,
+    senders: Tensor,
+    receivers: Tensor,
+    structure: Tensor,
+    n_structures: int,
+) -> tuple[Tensor, Tensor]:
+    """Forces (N, 3) eV/Å and virial (G, 3, 3) eV from dE/d(vector), (E, 3) eV/Å."""
+    forces = torch.zeros(structure.shape[0], 3, dtype=vectors.dtype, device=vectors.device)
     forces = forces.index_add(0, senders, gradient).index_add(0, receivers, -gradient)
     virial = torch.zeros(n_structures, 3, 3, dtype=vectors.dtype, device=vectors.device)
     per_edge = -vectors.unsqueeze(2) * gradient.unsqueeze(1)

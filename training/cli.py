@@ -151,9 +151,11 @@ def _info(values: dict[str, Any], console: Console) -> None:
 
 
 def _export(values: dict[str, Any], console: Console) -> None:
+    from tesseral.deploy.aoti import export_compiled
     from tesseral.deploy.export import export_model
 
-    export_model(values["model"], values["output"], dtype=values["dtype"])
+    export = export_compiled if values["format"] == "aoti" else export_model
+    export(values["model"], values["output"], dtype=values["dtype"])
     console.print(f"written: {values['output']}", highlight=False, soft_wrap=True)
 
 

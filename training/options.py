@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, Literal, NoReturn, get_type_hints
 
 from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
@@ -156,9 +156,15 @@ def _info_options() -> Parser:
 def _export_options() -> Parser:
     parser = Parser(usage="train-potential export MODEL.safetensors -o MODEL.pt [options]")
     parser.add_argument("model", type=str, help="model file")
-    parser.add_argument("-o", "--output", type=str, required=True, help="TorchScript file to write")
+    parser.add_argument("-o", "--output", type=str, required=True, help="file to write")
     parser.add_argument(
         "--dtype", type=str | None, help="float32 or float64; the model's if not given"
+    )
+    parser.add_argument(
+        "--format",
+        type=Literal["torchscript", "aoti"],
+        default="torchscript",
+        help="aoti: .pt2 for this machine alone, for models that the compiled kernels cannot run",
     )
     return parser
 

@@ -62,7 +62,7 @@ def smooth_splines(intervals: int, functions: int, waves: int = 4) -> Tensor:
 class SplineConvolution(ExactBuffers):
     """Sum over neighbours of radial function × (harmonics ⊗ features), channel by channel."""
 
-    __constants__ = ["fused"]
+    __constants__ = ["fused", "padded"]
 
     def __init__(
         self,
@@ -85,6 +85,7 @@ class SplineConvolution(ExactBuffers):
         """
         super().__init__()
         self.fused = False  # set by ops.select
+        self.padded = True  # False for compilers, for which no size may depend on the data
         self.cutoff, self.l_max_out = cutoff, l_max_out
         self.paths = convolution_paths(l_max_in, l_max_edge, l_max_out)
         splines = smooth_splines(intervals, len(self.paths) * channels)
@@ -154,6 +155,8 @@ class SplineConvolution(ExactBuffers):
                 self.l_max_out,
             )
             return fused if n_out is None else fused[:n_out]
+        if not self.padded:
+            return self.scattered(features, harmonics, radii, senders, receivers)
         return self.reference(features, harmonics, radii, senders, receivers, n_out)
 
     def reference(
@@ -189,4 +192,30 @@ class SplineConvolution(ExactBuffers):
         ):
             sized = y.shape[2] * (rows.shape[2] // channels)  # not -1: there may be no atoms
             sums.append((y.transpose(1, 2) @ rows).reshape(n_out, sized, channels))
+        return self.couplings.to(features.dtype) @ torch.cat(sums, dim=1)
+
+    def scattered(
+        self,
+        features: Tensor,
+        harmonics: Tensor,
+        radii: Tensor,
+        senders: Tensor,
+        receivers: Tensor,
+    ) -> Tensor:
+        """The same, with each edge added to its receiver: slow, unless a compiler fuses it."""
+        n_atoms, _, channels = features.shape
+        basis = spline_basis(radii, self.cutoff, self.coefficients.shape[0]).to(features.dtype)
+        radial = basis @ self.coefficients[:, self.row_path].flatten(1)  # (E, rows C)
+        sent = features[:, self.row_component].flatten(1)  # (N, rows C)
+        product = radial * sent.index_select(0, senders)
+        split_rows = [rows * channels for rows in self.rows_of_degree]
+        split_harmonics = [2 * degree + 1 for degree in range(len(split_rows))]
+        sums = []
+        for y, rows in zip(
+            torch.split(harmonics, split_harmonics, dim=1), torch.split(product, split_rows, dim=1)
+        ):
+            shape = [n_atoms, y.shape[1], rows.shape[1]]
+            empty = torch.zeros(shape, dtype=features.dtype, device=features.device)
+            added = empty.index_add(0, receivers, y.unsqueeze(2) * rows.unsqueeze(1))
+            sums.append(added.reshape(n_atoms, y.shape[1] * (rows.shape[1] // channels), channels))
         return self.couplings.to(features.dtype) @ torch.cat(sums, dim=1)
