@@ -91,7 +91,7 @@ def export_compiled(
 
 def _compile(potential: Facet, example: tuple[Tensor, ...], path: Path) -> None:
     """Energies and their gradient by the vectors, for any number of atoms and edges."""
-    from torch.fx.experimental._config import patch
+    from torch.fx.experimental import _config
     from torch.fx.experimental.proxy_tensor import make_fx
 
     potential.requires_grad_(False)
@@ -108,7 +108,8 @@ def _compile(potential: Facet, example: tuple[Tensor, ...], path: Path) -> None:
         return energies.detach(), gradient
 
     # Equal sizes in the example (atoms, channels, …) are not the same size for that.
-    with patch(use_duck_shape=False), warnings.catch_warnings():
+    settings: Any = _config
+    with settings.patch(use_duck_shape=False), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PyTorch's own
         warnings.simplefilter("ignore", DeprecationWarning)
         traced = make_fx(
@@ -173,7 +174,7 @@ def load_compiled(path: str | Path) -> tuple[CompiledPotential, ModelCard]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's own
         function: Any = torch._inductor.aoti_load_package(str(path))
-    potential = CompiledPotential(lambda *inputs: tuple(function(*inputs)))  # type: ignore[arg-type, return-value]
+    potential = CompiledPotential(lambda *inputs: tuple(function(*inputs)))
     edges = probe_edges(probe, card.config.cutoff)
     one = torch.zeros_like(probe.species)
     answer = potential.predict(probe.species, *edges, one, 1)
