@@ -168,14 +168,16 @@ def read_atoms(lammps: Any, atoms: Atoms) -> list[str]:
     for axis in np.flatnonzero(~atoms.pbc):
         atoms.center(vacuum=5.0, axis=int(axis))
     boundary = " ".join("p" if periodic else "m" for periodic in atoms.pbc)
-    for line in ("units metal", "atom_style atomic", f"boundary {boundary}", "atom_modify sort 0 0"):
-        lammps.command(line)
+    lammps.command("units metal")
+    lammps.command("atom_style atomic")
+    lammps.command(f"boundary {boundary}")
+    lammps.command("atom_modify sort 0 0")  # without a pair style it has nothing to sort for
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "atoms.data")
         prism = Prism(atoms.cell.array, pbc=atoms.pbc)
         write_lammps_data(path, atoms, specorder=elements, masses=True, prismobj=prism)
         lammps.command(f'read_data "{path}"')
-    lammps.command("comm_modify cutoff 1.0")  # without a pair style LAMMPS warns of none
+    lammps.command("comm_modify cutoff 1.0")  # nor a cutoff, of which LAMMPS warns
     return elements
 
 

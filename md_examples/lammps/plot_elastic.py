@@ -55,7 +55,7 @@ def plot(path: Path, output: Path, console: Console) -> None:
             stress = table[f"{VOIGT[row]}_GPa"][rows]
             axis.plot(strain, stress, "o", color=color, markersize=3)
             axis.plot(strain, slopes[row, column] * strain, color=color, label=VOIGT[row])
-        finish_axes(axis, f"strain {VOIGT[column]}", "stress (GPa)", legend=column == 0)
+        finish_axes(axis, f"strain {VOIGT[column]}", "stress (GPa)", legend=column == 3)
     save_figure(figure, output)
     lines = [(name, *(f"{c:.2f}" for c in row)) for name, row in zip(VOIGT, slopes, strict=True)]
     print_table(console, ("C (GPa)", *VOIGT), lines)

@@ -39,7 +39,7 @@ def read_table(path: Path) -> Table:
     return dict(zip(columns, values.T, strict=True))
 
 
-def radial_distribution(atoms: Atoms, cutoff: float = 8.0, bins: int = 160) -> tuple[Array, Array]:
+def radial_distribution(atoms: Atoms, cutoff: float = 8.0, bins: int = 100) -> tuple[Array, Array]:
     """How many times as dense as on average the atoms lie at a distance from an atom.
 
     Args:
