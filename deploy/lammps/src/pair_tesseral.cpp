@@ -24,6 +24,8 @@ using namespace LAMMPS_NS;
 
 namespace {
 constexpr int doubles_per_message = 128;  // of an atom; LAMMPS must know it before the model is read
+constexpr char not_all[] = "pair_style tesseral must see all atoms and pairs of atoms: use pair_style hybrid/overlay, "
+                           "not hybrid, and no neigh_modify include";
 }
 
 PairTesseral::PairTesseral(LAMMPS* lmp) : Pair(lmp) {
@@ -103,6 +105,10 @@ void PairTesseral::init_style() {
 double PairTesseral::init_one(int, int) { return model_->cutoff; }
 
 void PairTesseral::setup() {
+  if (list->listskip) error->all(FLERR, "{}", not_all);
+  if (neighbor->exclude && comm->me == 0)
+    error->warning(FLERR, "pair_style tesseral does not see the neighbors that neigh_modify exclude takes away; "
+                   "energies and forces of their atoms are those without them");
   if (comm->get_comm_cutoff() < model_->cutoff)
     error->all(FLERR, "ghost atoms reach {} Å, and the model needs {} Å: raise comm_modify cutoff",
                comm->get_comm_cutoff(), model_->cutoff);
@@ -142,12 +148,10 @@ void PairTesseral::find_owners() {
 // Edges shorter than the cutoff, sorted by receiver.
 void PairTesseral::find_edges() {
   const double limit = model_->cutoff * model_->cutoff;
-  row_of_.assign(atom->nlocal, -1);
-  for (int row = 0; row < list->inum; row++) row_of_[list->ilist[row]] = row;
+  if (list->inum != atom->nlocal) error->one(FLERR, "{}", not_all);
   senders_.clear(), receivers_.clear(), vectors_.clear();
   double** x = atom->x;
   for (int i = 0; i < atom->nlocal; i++) {
-    if (row_of_[i] < 0) error->one(FLERR, "pair_style tesseral must see all atoms: use pair_style hybrid/overlay, not hybrid");
     const int* neighbors = list->firstneigh[i];
     for (int n = 0; n < list->numneigh[i]; n++) {
       const int j = neighbors[n] & NEIGHMASK;

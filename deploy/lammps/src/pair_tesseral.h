@@ -46,7 +46,6 @@ class PairTesseral : public Pair {
   std::vector<int64_t> species_of_type_;
 
   std::vector<double> owner_;  // of each atom, on one process
-  std::vector<int> row_of_;    // of each atom in the neighbour list, or -1
   std::vector<int64_t> species_, senders_, receivers_;
   std::vector<double> vectors_, energies_, forces_, virials_;
   void find_owners();

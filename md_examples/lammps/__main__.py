@@ -1,0 +1,51 @@
+"""Copies the LAMMPS inputs to where you want to work with them.
+
+python -m tesseral.md_examples.lammps FOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from tesseral.md_examples.common import run_example
+
+HERE = Path(__file__).parent
+
+
+def copy_inputs(folder: Path) -> list[Path]:
+    """Copy every ``in.*`` into a folder, which is made.
+
+    Raises:
+        ValueError: one is there already; none is copied then.
+    """
+    inputs = sorted(HERE.glob("in.*"))
+    for path in inputs:
+        if (folder / path.name).exists():
+            raise ValueError(f"{folder / path.name} exists; remove it or choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return [Path(shutil.copyfile(path, folder / path.name)) for path in inputs]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tesseral.md_examples.lammps", description="Copy the LAMMPS inputs."
+    )
+    parser.add_argument("folder", type=Path, help="where to; made if it is not there")
+    folder = parser.parse_args(argv).folder
+
+    def run(console: Console) -> None:
+        for path in copy_inputs(folder):
+            console.print(f"wrote {path}", highlight=False)
+
+    return run_example(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

