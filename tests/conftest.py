@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -81,19 +82,47 @@ def stable_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def lammps_model(stable_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The stable model, exported for the pair style; skips where LAMMPS or the plugin is absent."""
-    import shutil
-    import sysconfig
+def lammps_plugin() -> Iterator[Path]:
+    """Folder of the LAMMPS plugin, built if it is older than its sources; skips without LAMMPS."""
+    import fcntl
 
-    from tesseral.deploy.export import export_model
     from tesseral.deploy.lammps import plugin_folder
-    from tesseral.deploy.lammps.build import INSTALL, PLUGIN
+    from tesseral.deploy.lammps.build import (
+        INTERFACE,
+        PLUGIN,
+        SOURCES,
+        build_plugin,
+        installed_lammps,
+    )
+    from tesseral.potentials.ops.library import library_path
 
-    if not shutil.which(str(Path(sysconfig.get_path("scripts"), "lmp"))):
-        pytest.skip(f"LAMMPS is not installed; {INSTALL}")
-    if not Path(plugin_folder(), PLUGIN).exists():
-        pytest.skip(f"no plugin in {plugin_folder()}; run: train-potential lammps build")
+    try:
+        installed_lammps()
+    except ValueError as problem:
+        pytest.skip(str(problem))
+    if not library_path().exists():
+        pytest.skip("the compiled kernels are missing, on which the LAMMPS plugin stands")
+    folder = Path(plugin_folder())
+    folder.mkdir(exist_ok=True)
+    sources = [*SOURCES.iterdir(), INTERFACE / "kernels.h", library_path()]
+    with (folder / ".lock").open("w") as lock:  # tests run in several processes
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        plugin = folder / PLUGIN
+        newest = max(path.stat().st_mtime for path in sources)
+        if not plugin.exists() or plugin.stat().st_mtime < newest:
+            build_plugin()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def lammps_model(
+    stable_model: Path, lammps_plugin: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The stable model, exported for the pair style."""
+    from tesseral.deploy.export import export_model
+
     path = tmp_path_factory.mktemp("export") / "model.pt"
     export_model(stable_model, path)
     return path

@@ -151,9 +151,17 @@ REFUSED = {
     "text": (ATOMS + PAIR.replace("model", "text"), "text.pt cannot be used: it is no TorchScript"),
     "cut short": (ATOMS + PAIR.replace("model", "short"), "short.pt .* archive, or cut short"),
     "lost middle": (ATOMS + PAIR.replace("model", "middle"), "middle.pt cannot be used: it is cut"),
-    "other weights": (ATOMS + PAIR.replace("model", "bent"), "gives other energies and forces"),
+    "other weights": (
+        ATOMS + PAIR.replace("model", "bent"),
+        "bent.pt cannot be used: it gives other energies and",
+    ),
     "some pairs": (ATOMS + HYBRID + "pair_coeff 1 1 zbl 6 6", "use pair_style hybrid/overlay"),
     "some atoms": (ATOMS + HYBRID + "pair_coeff 1 * zbl 6 6", "use pair_style hybrid/overlay"),
+    "bonds": (
+        "units metal\natom_style bond\nregion r block 0 9 0 9 0 9\ncreate_box 2 r\nmass * 1.0\n"
+        "create_atoms 1 single 1 1 1\n" + PAIR,
+        "bonded atoms would not see each other: set 'special_bonds",
+    ),
     "group": (
         ATOMS + PAIR + "\ngroup c type 1\natom_modify first c\nneigh_modify include c",
         "no neigh_modify include",

@@ -64,13 +64,7 @@ void PairTesseral::coeff(int narg, char** arg) {
     error->all(FLERR, "pair_coeff names {} elements, and there are {} atom types: give an element for each, in the order of the types",
                narg - 3, types);
   const std::string path = arg[2];
-  try {
-    model_ = std::make_unique<tesseral::ModelFile>(path);
-    const bool compiled = !portable_ && !model_->weights.empty();
-    engine_ = compiled ? tesseral::compiled_engine(model_->weights) : tesseral::torch_engine(path);
-  } catch (const std::exception& problem) {
-    error->all(FLERR, "{} cannot be used: {}", path, problem.what());
-  }
+  load(path);
   species_of_type_.assign(types + 1, -1);
   for (int type = 1; type <= types; type++) {
     const auto& known = model_->elements;
@@ -82,10 +76,6 @@ void PairTesseral::coeff(int narg, char** arg) {
     }
     species_of_type_[type] = found - known.begin();
   }
-  const double deviation = model_->deviation(*engine_);
-  if (!(deviation <= 1))
-    error->all(FLERR, "{} gives other energies and forces here than when it was exported ({:.1e} times what is allowed): "
-               "export it again, or build the plugin again", path, deviation);
   if (!allocated) {
     memory->create(setflag, types + 1, types + 1, "pair:setflag");
     memory->create(cutsq, types + 1, types + 1, "pair:cutsq");
@@ -95,10 +85,37 @@ void PairTesseral::coeff(int narg, char** arg) {
     for (int j = 1; j <= types; j++) setflag[i][j] = 1, cutsq[i][j] = model_->cutoff * model_->cutoff;
 }
 
+// Reads the model and tries it out. Each process does, and all stop if one cannot: on a cluster the
+// file may be missing, or the processor another, on some machines only.
+void PairTesseral::load(const std::string& path) {
+  std::string problem;
+  try {
+    model_ = std::make_unique<tesseral::ModelFile>(path);
+    const bool compiled = !portable_ && !model_->weights.empty();
+    engine_ = compiled ? tesseral::compiled_engine(model_->weights) : tesseral::torch_engine(path);
+    const double deviation = model_->deviation(*engine_);
+    if (!(deviation <= 1))
+      problem = fmt::format("it gives other energies and forces here than when it was exported ({:.1e} times what is "
+                            "allowed): export it again, or build the plugin again", deviation);
+  } catch (const std::exception& error) {
+    problem = error.what();
+  }
+  // The first process that has a problem tells it to all.
+  int place = problem.empty() ? comm->nprocs : comm->me, first;
+  MPI_Allreduce(&place, &first, 1, MPI_INT, MPI_MIN, world);
+  if (first == comm->nprocs) return;
+  problem.resize(2000, '\0');
+  MPI_Bcast(problem.data(), int(problem.size()), MPI_CHAR, first, world);
+  error->all(FLERR, "{} cannot be used: {}", path, problem.c_str());
+}
+
 void PairTesseral::init_style() {
   if (std::string(update->unit_style) != "metal")
     error->all(FLERR, "pair_style tesseral is in eV and Å: use 'units metal', not 'units {}'", update->unit_style);
   if (!force->newton_pair) error->all(FLERR, "pair_style tesseral needs 'newton on'");
+  for (int n = 1; n <= 3 && atom->molecular != Atom::ATOMIC; n++)
+    if (force->special_lj[n] == 0 && force->special_coul[n] == 0)
+      error->all(FLERR, "bonded atoms would not see each other: set 'special_bonds lj/coul 1 1 1' for pair_style tesseral");
   neighbor->add_request(this, NeighConst::REQ_FULL);
 }
 

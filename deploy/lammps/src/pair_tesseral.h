@@ -48,6 +48,7 @@ class PairTesseral : public Pair {
   std::vector<double> owner_;  // of each atom, on one process
   std::vector<int64_t> species_, senders_, receivers_;
   std::vector<double> vectors_, energies_, forces_, virials_;
+  void load(const std::string& path);
   void find_owners();
   void find_edges();
   void add_results(const int64_t all);
