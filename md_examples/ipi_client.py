@@ -1,0 +1,110 @@
+"""Energies, forces and virials for i-PI: path integrals, replica exchange, whatever it drives.
+
+python -m tesseral.md_examples.ipi_client structure.extxyz model.safetensors -u NAME
+
+A ready input is in md_examples/ipi/input.xml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from ase import Atoms
+from ase.calculators.socketio import SocketClient
+from rich.console import Console
+
+from tesseral.md_examples.common import ctrl_c, load_atoms, run_example
+
+PORT = 31415
+
+
+def connect(
+    unix: str | None = None, host: str = "localhost", port: int = PORT, wait: float = 60.0
+) -> SocketClient:
+    """A client of a running i-PI.
+
+    Args:
+        unix: name of its UNIX socket, the file ``/tmp/ipi_NAME``; instead of host and port.
+        host: where it listens.
+        port: on which port.
+        wait: s; how long to try again while nobody listens.
+
+    Raises:
+        ConnectionError: nobody listens.
+    """
+    end = time.monotonic() + wait
+    while True:
+        with warnings.catch_warnings():
+            # A failed attempt of ASE's leaves its socket to the garbage collector.
+            warnings.simplefilter("ignore", ResourceWarning)
+            try:
+                return SocketClient(host=host, port=port, unixsocket=unix)
+            except OSError as error:
+                reason = str(error)
+        if time.monotonic() >= end:
+            place = f"at /tmp/ipi_{unix}" if unix else f"at {host}, port {port}"
+            raise ConnectionError(
+                f"no i-PI listens {place} ({reason}); start i-pi first, with the same address"
+            )
+        time.sleep(0.2)
+
+
+def serve(client: SocketClient, atoms: Atoms, console: Console | None = None) -> int:
+    """Compute what the server asks for until it ends; the number of evaluations.
+
+    Args:
+        client: connected.
+        atoms: with a calculator; elements and periodicity are theirs, positions and cell are the
+            server's.
+        console: shows the number of evaluations if given.
+    """
+    count = 0
+    status = (console or Console(quiet=True)).status("waiting for i-PI")
+    with status, ctrl_c() as check:
+        # A virial needs a volume.
+        for _ in client.irun(atoms, use_stress=bool(atoms.pbc.any()) and atoms.cell.rank == 3):
+            count += 1
+            energy = float(atoms.get_potential_energy())
+            status.update(f"{count} evaluations, last energy {energy:.4f} eV")
+            check()
+    return count
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    arguments = _parser().parse_args(argv)
+
+    def run(console: Console) -> None:
+        atoms = load_atoms(arguments)
+        client = connect(arguments.unix, arguments.host, arguments.port, arguments.wait)
+        count = serve(client, atoms, console)
+        console.print(f"i-PI has ended after {count} evaluations here")
+
+    return run_example(run)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tesseral.md_examples.ipi_client",
+        description="Compute energies, forces and virials for i-PI.",
+    )
+    add = parser.add_argument
+    add("structure", type=Path, help="the structure of the simulation, anything that ASE reads")
+    add("model", type=Path, help="model file that train-potential fit wrote")
+    add("-u", "--unix", metavar="NAME", help="address of i-PI's UNIX socket (mode='unix')")
+    add("--host", default="localhost", help="where i-PI listens (mode='inet'; %(default)s)")
+    add("--port", type=int, default=PORT, help="on which port (%(default)s)")
+    add("--wait", type=float, default=60.0, help="s to wait for i-PI to start (%(default)s)")
+    add("--device", help="cpu, cuda, …; a GPU if there is one when not given")
+    add("--dtype", choices=("float32", "float64"), help="precision; the model's if not given")
+    parser.set_defaults(repeat=(1, 1, 1))
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
