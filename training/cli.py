@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from rich.console import Console
@@ -160,7 +161,8 @@ def _export(values: dict[str, Any], console: Console) -> None:
 
 
 def _lammps(command: str, values: dict[str, Any], console: Console) -> int:
-    from tesseral.deploy.lammps.build import build_plugin
+    from tesseral.deploy.lammps import plugin_folder
+    from tesseral.deploy.lammps.build import PLUGIN, build_plugin
     from tesseral.deploy.lammps.verify import table, verify
 
     def say(text: str) -> None:
@@ -175,6 +177,9 @@ def _lammps(command: str, values: dict[str, Any], console: Console) -> int:
     numbers = values["ranks"].split(",")
     if not all(number.isdigit() and int(number) > 0 for number in numbers):
         raise ValueError(f"--ranks is {values['ranks']!r}; give numbers, like 1,2,4")
+    if not Path(plugin_folder(), PLUGIN).exists():
+        say("the plugin is not built yet")
+        build_plugin(None, say)
     differences = verify(values["model"], ranks=[int(number) for number in numbers], say=say)
     console.print(table(differences))
     failed = sum(not one.passed for one in differences)

@@ -79,6 +79,9 @@ def test_build_names_what_is_missing(
     assert main(["lammps", "build", "-o", str(tmp_path / "plugin")]) == 2
     assert "was not built" in capsys.readouterr().err
     assert not list((tmp_path / "plugin").glob("*plugin.so*"))
+    monkeypatch.setenv("TESSERAL_LAMMPS", str(tmp_path / "other"))
+    assert main(["lammps", "verify", "model.pt"]) == 2  # it would build what is not there
+    assert "was not built" in capsys.readouterr().err
 
 
 def test_build_asks_for_lammps(monkeypatch: pytest.MonkeyPatch) -> None:
