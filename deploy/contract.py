@@ -44,3 +44,25 @@ def contract_text(card: ModelCard, probe: Probe) -> str:
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def contract_probe(text: str) -> Probe:
+    """The probe of the lines that ``contract_text`` wrote.
+
+    Raises:
+        ValueError: not such lines.
+    """
+    head, _, rows = text.partition("\natoms ")
+    if head.splitlines()[:1] != [f"tesseral {CONTRACT_VERSION}"]:
+        raise ValueError(f"its contract is not of version {CONTRACT_VERSION}")
+    count, *lines = rows.splitlines()
+    try:
+        numbers = torch.tensor(
+            [[float(word) for word in line.split()] for line in lines], dtype=torch.float64
+        )
+        if numbers.shape != (int(count), 9):
+            raise ValueError(f"there are {numbers.numel()} numbers")
+    except ValueError as error:
+        raise ValueError(f"its contract cannot be read ({error})") from None
+    species = numbers[:, 0].to(torch.int64)
+    return Probe(species, numbers[:, 1:4], numbers[:, 4], numbers[:, 5:8])

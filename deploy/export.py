@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from tesseral.data.graph import AtomicGraph, edge_vectors
 from tesseral.deploy.card import DTYPES, ModelCard, card_from_json, card_to_json
-from tesseral.deploy.contract import CONTRACT_FILE, contract_text
+from tesseral.deploy.contract import CONTRACT_FILE, contract_probe, contract_text
 from tesseral.deploy.modelfile import load_model
 from tesseral.deploy.probe import TOLERANCE, make_probe, probe_deviation
 from tesseral.potentials.derivatives import (
@@ -224,18 +224,18 @@ def export_model(
 def load_exported(
     path: str | Path, *, device: str | torch.device = "cpu"
 ) -> tuple[torch.jit.ScriptModule, ModelCard]:
-    """An exported model and its card.
+    """An exported model and its card; it must still give the answer to its probe.
 
     Plain PyTorch does the same with ``torch.jit.load``; ``extra_files`` holds the card as JSON in
     ``tesseral_card.json``.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not an export of this package.
+        ValueError: not an export of this package, or one that computes other numbers here.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no exported model {path}")
-    extra = {CARD_FILE: ""}
+    extra: dict[str, str | bytes] = {CARD_FILE: "", CONTRACT_FILE: ""}
     try:
         with _quiet_torchscript():
             module: torch.jit.ScriptModule = torch.jit.load(  # type: ignore[no-untyped-call]
@@ -246,10 +246,21 @@ def load_exported(
             f"{path} cannot be read as TorchScript ({str(error).splitlines()[0]}); give the file "
             "that train-potential export wrote"
         ) from None
-    text: str | bytes = extra[CARD_FILE]
-    if not text:
-        raise ValueError(f"{path} is TorchScript of another program: it has no tesseral card")
-    return module, card_from_json(text.decode() if isinstance(text, bytes) else text)
+    texts = [text.decode() if isinstance(text, bytes) else text for text in extra.values()]
+    if not all(texts):
+        what = "contract: export the model again" if texts[0] else "card: it is another program's"
+        raise ValueError(f"{path} is TorchScript without a tesseral {what}")
+    try:
+        card, probe = card_from_json(texts[0]), contract_probe(texts[1])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    deviation = probe_deviation(module.potential, card, probe, torch.device(device))
+    if not deviation <= TOLERANCE[card.dtype]:
+        raise ValueError(
+            f"{path} gives other energies and forces here than when it was exported (relative "
+            f"deviation {deviation:.1e}): export the model again"
+        )
+    return module, card
 
 
 @contextmanager

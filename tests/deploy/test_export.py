@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from tesseral.data.graph import AtomicGraph, edge_vectors, join_graphs
 from tesseral.data.neighbors import atomic_graph
+from tesseral.deploy.contract import CONTRACT_FILE
 from tesseral.deploy.export import export_model, load_exported
 from tesseral.deploy.modelfile import load_model, read_card
 from tesseral.potentials.derivatives import predict, stress_from_virial
@@ -194,3 +197,46 @@ def test_missing_and_foreign_exports(tmp_path: Path, small_model: Path) -> None:
     torch.save({"a": 1}, tmp_path / "foreign.pt")
     with pytest.raises(ValueError, match="cannot be read as TorchScript"):
         load_exported(tmp_path / "foreign.pt")
+
+
+def with_contract(source: Path, target: Path, change: Callable[[str], str]) -> None:
+    """A copy of an export whose contract is another."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name.endswith(CONTRACT_FILE):
+                content = change(content.decode()).encode()
+            new.writestr(name, content)
+
+
+def test_other_numbers_than_at_export_are_refused(
+    exported: tuple[Path, str], tmp_path: Path
+) -> None:
+    def wrong(text: str) -> str:
+        *lines, last = text.splitlines()
+        words = last.split()
+        return "\n".join([*lines, " ".join([*words[:4], "0.5", *words[5:]])]) + "\n"
+
+    same, other = tmp_path / "same.pt", tmp_path / "other.pt"
+    with_contract(exported[0], same, lambda text: text)
+    load_exported(same)
+    with_contract(exported[0], other, wrong)
+    with pytest.raises(ValueError, match="gives other energies and forces here than when it was"):
+        load_exported(other)
+    for change, message in (
+        (lambda text: "", "without a tesseral contract: export the model again"),
+        (lambda text: text.replace("tesseral 1", "tesseral 2"), "contract is not of version 1"),
+        (lambda text: text[:-300], "its contract cannot be read"),
+    ):
+        with_contract(exported[0], other, change)
+        with pytest.raises(ValueError, match=message):
+            load_exported(other)
+
+
+def test_ghosts_of_a_deep_model_need_an_exchange(exported: tuple[Path, str]) -> None:
+    module, _ = load_exported(exported[0])
+    one = GRAPHS["molecule"]
+    near = one.receivers < 1
+    edges = edge_vectors(one)[near], one.senders[near], one.receivers[near]
+    with pytest.raises(torch.jit.Error, match="call begin and layer, and exchange features"):
+        module(one.species, *edges, 1)
