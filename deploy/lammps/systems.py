@@ -76,5 +76,5 @@ def systems(elements: tuple[int, ...], cutoff: float) -> list[System]:
         System("slab", slab),
         System("molecule in vacuum", molecule),
         System("deleted atoms", crystal((2, 2, 3)), deleted=(0, 5, 17, 30)),
-        System("processes without atoms", corner),
+        System("empty processes", corner),
     ]

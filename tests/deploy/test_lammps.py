@@ -17,7 +17,7 @@ def test_structures_are_what_their_names_say() -> None:
     found = {case.name: case for case in systems((6, 14), 5.0)}
     assert max(found["tiny cell"].atoms.cell.lengths()) < 5.0
     assert len(found["deleted atoms"].kept) == len(found["deleted atoms"].atoms) - 4
-    corner = found["processes without atoms"].atoms
+    corner = found["empty processes"].atoms
     assert max(corner.get_scaled_positions()[:, 0]) < 0.25
     assert all(set(case.kept.numbers) == {6, 14} for case in found.values())
 
