@@ -39,7 +39,7 @@ def systems(elements: tuple[int, ...], cutoff: float) -> list[System]:
         cutoff: Å; one cell is smaller than it.
     """
     random = np.random.default_rng(0)
-    bond = 2.1 * float(np.mean([covalent_radius(z) for z in elements]))
+    bond = 2.5 * float(np.mean([covalent_radius(z) for z in elements]))
 
     def dressed(atoms: Atoms, rattle: float = 0.07) -> Atoms:
         """Elements in turn, places off their symmetry."""
