@@ -6,10 +6,11 @@
 
 The first is the contract on which everything else stands: atomic energies, whose derivatives by the
 edges' vectors are all that forces, virial and the virial of each atom need. A message-passing model
-whose atoms are spread over several processes runs layer by layer (``begin``, ``layer``), with an
-exchange of features in between. The file also holds the card (``tesseral_card.json``), a probe
-(``tesseral_contract.txt``) and, where the compiled kernels can run the model, its weights as they
-take them (``tesseral_weights.bin``): LAMMPS then needs no PyTorch.
+whose atoms are spread over several processes runs layer by layer (``module.potential.begin`` and
+``layer``, see ``Facet``), with an exchange of features in between. The file also holds the card
+(``tesseral_card.json``), a probe (``tesseral_contract.txt``) and, where the compiled kernels can
+run the model, its weights as they take them (``tesseral_weights.bin``): LAMMPS then needs no
+PyTorch.
 
 The first two calls of a loaded module are slow, while TorchScript profiles and compiles it (again
 for each way of calling it). On a GPU, where sizes change from call to call,
@@ -80,39 +81,11 @@ class ExportedPotential(nn.Module):
         """
         if self.n_layers > 1 and n_local < species.shape[0]:
             raise RuntimeError(
-                "ghost atoms need the features that their owners have after each layer; call begin "
-                "and layer, and exchange features in between"
+                "ghost atoms need the features that their owners have after each layer; call "
+                "potential.begin and potential.layer, and exchange features in between"
             )
         energies: Tensor = self.potential(species, vectors, senders, receivers, n_local)
         return energies
-
-    @torch.jit.export
-    def begin(
-        self, species: Tensor, vectors: Tensor, senders: Tensor, receivers: Tensor, n_local: int
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """See ``Facet.begin``."""
-        begun: tuple[Tensor, Tensor, Tensor, Tensor] = self.potential.begin(
-            species, vectors, senders, receivers, n_local
-        )
-        return begun
-
-    @torch.jit.export
-    def layer(
-        self,
-        number: int,
-        features: Tensor,
-        species: Tensor,
-        harmonics: Tensor,
-        radii: Tensor,
-        senders: Tensor,
-        receivers: Tensor,
-        n_local: int,
-    ) -> tuple[Tensor, Tensor]:
-        """See ``Facet.layer``."""
-        done: tuple[Tensor, Tensor] = self.potential.layer(
-            number, features, species, harmonics, radii, senders, receivers, n_local
-        )
-        return done
 
     @torch.jit.export
     def predict(

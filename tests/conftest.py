@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from tesseral.deploy.card import ModelCard
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
@@ -28,16 +32,12 @@ def third_party_data() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved Facet for C and Si with seeded random weights and forces of some 0.5 eV/Å."""
-    from dataclasses import replace
-
-    from tesseral.deploy.modelfile import ModelCard, build_potential, save_model
-    from tesseral.deploy.probe import make_probe
+def small_card() -> ModelCard:
+    """Of a small Facet for C and Si."""
+    from tesseral.deploy.card import ModelCard
     from tesseral.potentials.config import PotentialConfig
 
-    card = ModelCard(
+    return ModelCard(
         config=PotentialConfig(cutoff=4.0, layers=2, channels=8, grid_channels=8),
         elements=(6, 14),
         reference_energies=(-1.5, -2.5),
@@ -45,6 +45,17 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         mean_neighbors=20.0,
         training={"file": "none", "structures": 0},
     )
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved Facet for C and Si with seeded random weights and forces of some 0.5 eV/Å."""
+    from dataclasses import replace
+
+    from tesseral.deploy.modelfile import build_potential, save_model
+    from tesseral.deploy.probe import make_probe
+
+    card = small_card()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         probe = make_probe(build_potential(card), card, torch.device("cpu"))
@@ -62,17 +73,9 @@ def stable_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Zinc blende at 5.42 Å and diamond silicon at 5.85 Å are elastically stable (C44 83 and 54 GPa).
     """
-    from tesseral.deploy.modelfile import ModelCard, build_potential, save_model
-    from tesseral.potentials.config import PotentialConfig
+    from tesseral.deploy.modelfile import build_potential, save_model
 
-    card = ModelCard(
-        config=PotentialConfig(cutoff=4.0, layers=2, channels=8, grid_channels=8),
-        elements=(6, 14),
-        reference_energies=(-1.5, -2.5),
-        energy_scale=1.0,
-        mean_neighbors=20.0,
-        training={"file": "none", "structures": 0},
-    )
+    card = small_card()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(50)
         potential = build_potential(card)

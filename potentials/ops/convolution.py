@@ -180,10 +180,7 @@ class SplineConvolution(ExactBuffers):
         basis = torch.cat([basis, torch.zeros_like(basis[:1])])[table.flatten()]
         harmonics = torch.cat([harmonics, torch.zeros_like(harmonics[:1])])[table]
         senders = torch.cat([senders, torch.zeros_like(senders[:1])])[table.flatten()]
-        radial = basis @ self.coefficients[:, self.row_path].flatten(1)  # (N W, rows C)
-        sent = features[:, self.row_component].flatten(1)  # (N, rows C)
-        product = radial * sent.index_select(0, senders)
-        product = product.view(n_out, width, n_rows * channels)
+        product = self.products(features, basis, senders).view(n_out, width, n_rows * channels)
         split_rows = [rows * channels for rows in self.rows_of_degree]
         split_harmonics = [2 * degree + 1 for degree in range(len(split_rows))]
         sums = []
@@ -193,6 +190,12 @@ class SplineConvolution(ExactBuffers):
             sized = y.shape[2] * (rows.shape[2] // channels)  # not -1: there may be no atoms
             sums.append((y.transpose(1, 2) @ rows).reshape(n_out, sized, channels))
         return self.couplings.to(features.dtype) @ torch.cat(sums, dim=1)
+
+    def products(self, features: Tensor, basis: Tensor, senders: Tensor) -> Tensor:
+        """Radial functions times features that were sent, (E, rows C)."""
+        radial = basis @ self.coefficients[:, self.row_path].flatten(1)
+        sent = features[:, self.row_component].flatten(1)
+        return radial * sent.index_select(0, senders)
 
     def scattered(
         self,
@@ -205,9 +208,7 @@ class SplineConvolution(ExactBuffers):
         """The same, with each edge added to its receiver: slow, unless a compiler fuses it."""
         n_atoms, _, channels = features.shape
         basis = spline_basis(radii, self.cutoff, self.coefficients.shape[0]).to(features.dtype)
-        radial = basis @ self.coefficients[:, self.row_path].flatten(1)  # (E, rows C)
-        sent = features[:, self.row_component].flatten(1)  # (N, rows C)
-        product = radial * sent.index_select(0, senders)
+        product = self.products(features, basis, senders)
         split_rows = [rows * channels for rows in self.rows_of_degree]
         split_harmonics = [2 * degree + 1 for degree in range(len(split_rows))]
         sums = []

@@ -238,5 +238,5 @@ def test_ghosts_of_a_deep_model_need_an_exchange(exported: tuple[Path, str]) -> 
     one = GRAPHS["molecule"]
     near = one.receivers < 1
     edges = edge_vectors(one)[near], one.senders[near], one.receivers[near]
-    with pytest.raises(torch.jit.Error, match="call begin and layer, and exchange features"):
+    with pytest.raises(torch.jit.Error, match="call potential.begin and potential.layer"):
         module(one.species, *edges, 1)

@@ -23,6 +23,7 @@ class TorchScript : public Engine {
  public:
   explicit TorchScript(const std::string& model) : module_(torch::jit::load(model, torch::kCPU)) {
     module_.eval();
+    potential_ = module_.attr("potential").toModule();
     layers_ = module_.attr("n_layers").toInt();
   }
 
@@ -36,13 +37,13 @@ class TorchScript : public Engine {
     const Tensor senders = integers(g.senders, g.edges), receivers = integers(g.receivers, g.edges);
     const Tensor vectors = start(torch::from_blob(const_cast<double*>(g.vectors), {g.edges, 3}, real));
 
-    const auto begun = module_.get_method("begin")({species, vectors, senders, receivers, g.owned}).toTuple()->elements();
+    const auto begun = potential_.get_method("begin")({species, vectors, senders, receivers, g.owned}).toTuple()->elements();
     const Tensor harmonics = begun[1].toTensor(), radii = begun[2].toTensor(), base = begun[3].toTensor();
     const Tensor edge_harmonics = start(harmonics), edge_radii = start(radii);
     std::vector<Tensor> in{start(begun[0].toTensor())}, out, energies;
     Tensor total = base.detach();
     for (int64_t k = 0; k < layers_; k++) {
-      const auto done = module_.get_method("layer")({k, in[k], species, edge_harmonics, edge_radii, senders, receivers, g.owned})
+      const auto done = potential_.get_method("layer")({k, in[k], species, edge_harmonics, edge_radii, senders, receivers, g.owned})
                             .toTuple()->elements();
       out.push_back(done[0].toTensor());
       energies.push_back(done[1].toTensor());
@@ -71,7 +72,7 @@ class TorchScript : public Engine {
   }
 
  private:
-  torch::jit::Module module_;
+  torch::jit::Module module_, potential_;
   int64_t layers_ = 0;
 
   static int64_t row_bytes(const Tensor& rows) { return rows.size(1) * rows.size(2) * rows.element_size(); }
