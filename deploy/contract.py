@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 
 from tesseral.deploy.card import ModelCard
-from tesseral.deploy.probe import TOLERANCE, Probe
+from tesseral.deploy.probe import TOLERANCE, Probe, probe_scale
 
 CONTRACT_FILE = "tesseral_contract.txt"
 CONTRACT_VERSION = 1
@@ -26,9 +26,7 @@ CONTRACT_VERSION = 1
 
 def contract_text(card: ModelCard, probe: Probe) -> str:
     """The lines."""
-    reference = torch.tensor(card.reference_energies, dtype=torch.float64)[probe.species]
-    own = (probe.energies - reference).abs() + probe.forces.norm(dim=1)
-    allowed = TOLERANCE[card.dtype] * (card.energy_scale + own)
+    allowed = TOLERANCE[card.dtype] * probe_scale(card, probe)
     numbers = [probe.positions, probe.energies[:, None], probe.forces, allowed[:, None]]
     rows = torch.cat(numbers, dim=1).tolist()
     lines = [

@@ -67,11 +67,16 @@ def probe_deviation(
 
 def relative_deviation(card: ModelCard, probe: Probe, energies: Tensor, forces: Tensor) -> float:
     """The same for an answer, energies (N,) eV and forces (N, 3) eV/Å."""
-    reference = torch.tensor(card.reference_energies, dtype=torch.float64)[probe.species]
-    own = (probe.energies - reference).abs() + probe.forces.norm(dim=1)
     off = torch.maximum((energies - probe.energies).abs(), (forces - probe.forces).norm(dim=1))
-    worst = float((off / (card.energy_scale + own)).max())
+    worst = float((off / probe_scale(card, probe)).max())
     return worst if math.isfinite(worst) else math.inf
+
+
+def probe_scale(card: ModelCard, probe: Probe) -> Tensor:
+    """What deviations of each atom are relative to, (N,) eV or eV/Å; see ``TOLERANCE``."""
+    reference = torch.tensor(card.reference_energies, dtype=torch.float64)[probe.species]
+    own: Tensor = (probe.energies - reference).abs() + probe.forces.norm(dim=1)
+    return card.energy_scale + own
 
 
 def probe_to_json(probe: Probe) -> str:

@@ -21,7 +21,13 @@ from rich.console import Console
 
 from tesseral.data.neighbors import species_index
 from tesseral.data.units import stress_voigt
-from tesseral.md_examples.common import ctrl_c, print_table, progress_bar, run_example
+from tesseral.md_examples.common import (
+    add_model_options,
+    ctrl_c,
+    print_table,
+    progress_bar,
+    run_example,
+)
 
 try:
     from torch_sim.autobatching import BinningAutoBatcher, InFlightAutoBatcher
@@ -310,8 +316,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--fixed-cell", action="store_true", help="relax the positions only")
     atoms = "at most so many atoms in a batch (%(default)s)"
     add("--batch-atoms", type=int, default=5000, help=atoms)
-    add("--device", help="cpu, cuda, …; a GPU if there is one when not given")
-    add("--dtype", choices=("float32", "float64"), help="precision; the model's if not given")
+    add_model_options(parser)
     return parser
 
 

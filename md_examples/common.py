@@ -52,9 +52,16 @@ def make_parser(description: str, name: str) -> argparse.ArgumentParser:
         metavar=("A", "B", "C"),
         help="supercell of so many cells",
     )
-    add("--device", help="cpu, cuda, …; a GPU if there is one when not given")
-    add("--dtype", choices=("float32", "float64"), help="precision; the model's if not given")
+    add_model_options(parser)
     return parser
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """How a model is loaded."""
+    parser.add_argument("--device", help="cpu, cuda, …; a GPU if there is one when not given")
+    parser.add_argument(
+        "--dtype", choices=("float32", "float64"), help="precision; the model's if not given"
+    )
 
 
 def load_atoms(arguments: argparse.Namespace) -> Atoms:

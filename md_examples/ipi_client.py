@@ -18,7 +18,7 @@ from ase import Atoms
 from ase.calculators.socketio import SocketClient
 from rich.console import Console
 
-from tesseral.md_examples.common import ctrl_c, load_atoms, run_example
+from tesseral.md_examples.common import add_model_options, ctrl_c, load_atoms, run_example
 
 PORT = 31415
 
@@ -100,8 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--host", default="localhost", help="where i-PI listens (mode='inet'; %(default)s)")
     add("--port", type=int, default=PORT, help="on which port (%(default)s)")
     add("--wait", type=float, default=60.0, help="s to wait for i-PI to start (%(default)s)")
-    add("--device", help="cpu, cuda, …; a GPU if there is one when not given")
-    add("--dtype", choices=("float32", "float64"), help="precision; the model's if not given")
+    add_model_options(parser)
     parser.set_defaults(repeat=(1, 1, 1))
     return parser
 

@@ -6,13 +6,11 @@ import csv
 import subprocess
 import sys
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import ase.io
 import numpy as np
 import pytest
-import torch
 from ase import Atoms
 from ase.build import bulk, fcc111
 from ase.constraints import FixAtoms
@@ -20,24 +18,12 @@ from ase.filters import UnitCellFilter
 from ase.optimize import FIRE
 
 from tesseral.calculators.ase import TesseralCalculator
-from tesseral.deploy.modelfile import build_potential, read_card, save_model
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # torch-sim 0.3 scripts functions, which torch deprecates
     pytest.importorskip("torch_sim", reason='needs pip install "tesseral[torchsim]"')
 from tesseral.calculators.torchsim import TesseralModel  # noqa: E402
 from tesseral.md_examples.batch_relaxation import Relaxed, main, relax_batch  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def gentle_model(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small model with forces a hundred times smaller, so that its random crystal holds."""
-    card = read_card(small_model)
-    card = replace(card, energy_scale=0.01 * card.energy_scale)
-    torch.manual_seed(1)
-    path = tmp_path_factory.mktemp("gentle") / "gentle.safetensors"
-    save_model(path, build_potential(card), card)
-    return path
 
 
 @pytest.fixture

@@ -7,16 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import ase.io
 import numpy as np
 import pytest
-import torch
 from ase.build import bulk, molecule
 
-from tesseral.deploy.modelfile import build_potential, read_card, save_model
 from tesseral.md_examples import equation_of_state, npt, nve, nvt, relax
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -34,17 +31,6 @@ SHORT = {
     "npt": ["--time", "0.02", "--every", "5"],
 }
 PNG = b"\x89PNG\r\n"
-
-
-@pytest.fixture(scope="module")
-def gentle_model(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small model with forces a hundred times smaller, so that its random crystal holds."""
-    card = read_card(small_model)
-    card = replace(card, energy_scale=0.01 * card.energy_scale)
-    torch.manual_seed(1)
-    path = tmp_path_factory.mktemp("gentle") / "gentle.safetensors"
-    save_model(path, build_potential(card), card)
-    return path
 
 
 @pytest.fixture
