@@ -16,10 +16,16 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         *("l_max", "mixings", "l_max_edge", "l_max_message"),
         *("grid_channels", "grid_points", "activation"),
     ),
+    "egnn": ("move_atoms",),
+    "nequip": ("l_max", "channels_by_degree"),
+    "painn": (),
     "schnet": (),
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "facet": {},
+    "egnn": {"channels": 64, "layers": 3},
+    "nequip": {"channels": 32, "layers": 3, "l_max": 2},
+    "painn": {"channels": 64, "layers": 3},
     "schnet": {"channels": 64, "layers": 3},
 }
 
@@ -43,6 +49,9 @@ class PotentialConfig:
             for ``silu`` (rotation error below 0.5 meV/Å) if not given.
         spline_intervals: intervals of the radial splines between 0 and the cutoff.
         activation: ``product`` (exactly equivariant) or ``silu`` (to the accuracy of the grid).
+        channels_by_degree: channels of degree 0, 1, … l_max, the first as many as ``channels``; as
+            many in all degrees if not given.
+        move_atoms: let each layer displace the atoms that the next one sees.
         zbl: add the screened repulsion of the nuclei at short distances.
     """
 
@@ -58,6 +67,8 @@ class PotentialConfig:
     grid_points: int | None = None
     spline_intervals: int = 8
     activation: str = "product"
+    channels_by_degree: list[int] | None = None
+    move_atoms: bool = True
     zbl: bool = False
 
     def __post_init__(self) -> None:
@@ -85,6 +96,16 @@ class PotentialConfig:
             raise ValueError(f"spline_intervals is {self.spline_intervals}; use 4 or more")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation {self.activation!r} is not one of {ACTIVATIONS}")
+        if self.channels_by_degree is not None:
+            self._check_channels(self.channels_by_degree)
+
+    def _check_channels(self, channels: list[int]) -> None:
+        if len(channels) != self.l_max + 1 or channels[0] != self.channels or min(channels) < 1:
+            raise ValueError(
+                f"channels_by_degree is {channels}; with l_max {self.l_max} it has "
+                f"{self.l_max + 1} numbers of 1 or more, the first of them channels "
+                f"({self.channels})"
+            )
 
     @property
     def edge_degree(self) -> int:
