@@ -1,8 +1,8 @@
 """PaiNN: messages of scalars and vectors (Schütt, Unke, Gastegger, arXiv 2102.03150).
 
 Equation numbers are the paper's. Rows of the features are a scalar and the three components of a
-vector, (N, 4, C). Radial filters are splines (docs/theory.md), and sums over neighbours are divided
-by the root of their mean number.
+vector, (N, 4, C). Radial filters are splines, so that both sums over neighbours are spline
+convolutions of degree 0 and 1 (docs/systems.md); they are divided by the root of the mean number.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.flat import perceptron
 from tesseral.potentials.mixing import DegreeLinear
-from tesseral.potentials.radial import SplineRadial
+from tesseral.potentials.ops.convolution import SplineConvolution
 
 
 class PaiNNLayer(nn.Module):
@@ -27,9 +27,11 @@ class PaiNNLayer(nn.Module):
         channels = self.channels = config.channels
         self.first, self.last = first, last
         self.norm = mean_neighbors**-0.5
-        parts = 2 if first else 3
-        self.message = perceptron(channels, channels, parts * channels)
-        self.filter = SplineRadial(parts * channels, config.spline_intervals, config.cutoff)
+        self.message = perceptron(channels, channels, (2 if first else 3) * channels)
+        radial = channels, config.spline_intervals, config.cutoff
+        l_in = 0 if first else 1
+        self.carry = SplineConvolution(l_in, 0, l_in, *radial)  # features as they are
+        self.point = SplineConvolution(0, 1, 1, *radial)  # scalars along the edges
         self.mix = DegreeLinear(0, channels, 2 * channels)  # U and V
         self.update = perceptron(2 * channels, channels, (2 if last else 3) * channels)
 
@@ -44,24 +46,21 @@ class PaiNNLayer(nn.Module):
         n_local: int,
     ) -> Tensor:
         """Message and update; see ``message_passing`` for the shapes."""
-        if self.first:
-            features = nn.functional.pad(features, (0, 0, 0, 3))
-        sent = self.messages(features, harmonics, radii, senders)
-        x = features[:n_local]
-        x = x + torch.zeros_like(x).index_add(0, receivers, sent) * self.norm
-        return self.updated(x)
-
-    def messages(
-        self, features: Tensor, harmonics: Tensor, radii: Tensor, senders: Tensor
-    ) -> Tensor:
-        """What each edge carries, (E, 4, C)."""
-        filtered = self.message(features[:, 0])[senders] * self.filter(radii)
-        parts = torch.split(filtered.unsqueeze(1), self.channels, dim=2)
-        directions = harmonics[:, 1:4].unsqueeze(2) * 3**-0.5
-        vectors = directions * parts[1]  # (8), second term
+        weights = self.message(features[:, 0]).unsqueeze(1)  # of all three terms, (N, 1, 3 C)
+        parts = torch.split(weights, self.channels, dim=2)
+        sent, x = parts[0], nn.functional.pad(features[:n_local], (0, 0, 0, 3))
         if not self.first:
-            vectors = vectors + features[:, 1:][senders] * parts[2]  # (8), first term
-        return torch.cat([parts[0], vectors], dim=1)  # (7)
+            x = features[:n_local]
+            sent = torch.cat([sent, features[:, 1:] * parts[2]], dim=1)
+        n_out: int | None = None
+        if n_local < features.shape[0]:  # ghosts receive nothing
+            n_out = n_local
+        constant = harmonics[:, :1].contiguous()
+        carried = self.carry(sent, constant, radii, senders, receivers, n_out)  # (7), (8) left
+        pointed = self.point(parts[1], harmonics, radii, senders, receivers, n_out)  # (8) right
+        if self.first:
+            carried = nn.functional.pad(carried, (0, 0, 0, 3))
+        return self.updated(x + (carried + pointed) * self.norm)
 
     def updated(self, features: Tensor) -> Tensor:
         """Scalars and vectors of each atom act on each other."""
