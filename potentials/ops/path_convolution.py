@@ -116,10 +116,14 @@ class PathConvolution(ExactBuffers):
         product = basis @ splines.index_select(1, self.function) * sent
         product = product.view(groups, width, self.column.shape[0])
         directions = harmonics.view(groups, width, harmonics.shape[1])
+        harmonic_sizes = [2 * degree + 1 for degree in range(len(self.columns))]
+        harmonic_sizes.append(harmonics.shape[1] - sum(harmonic_sizes))  # of no path
         outer: list[Tensor] = []  # for each path, summed over neighbours
-        parts = torch.split(product, [sum(sizes) for sizes in self.columns], dim=2)
-        for l2, (part, sizes) in enumerate(zip(parts, self.columns)):
-            y = directions[:, :, l2 * l2 : (l2 + 1) * (l2 + 1)]
+        for y, part, sizes in zip(
+            torch.split(directions, harmonic_sizes, dim=2),
+            torch.split(product, [sum(sizes) for sizes in self.columns], dim=2),
+            self.columns,
+        ):
             outer.extend(torch.split(y.transpose(1, 2) @ part, sizes, dim=2))
         rows = self.coupled(outer)
         if self.padded:

@@ -97,10 +97,11 @@ def double():
     [
         (convolution_paths(2, 2, 2), [5, 3, 2]),
         (convolution_paths(0, 2, 2), [4]),
+        (convolution_paths(0, 0, 0), [4]),  # of one layer, where harmonics go further
         (convolution_paths(2, 2, 0), [3, 3, 3]),
         (ALL_PATHS, [5, 3, 2]),  # of any parity
     ],
-    ids=["natural", "first", "last", "any parity"],
+    ids=["natural", "first", "only", "last", "any parity"],
 )
 @pytest.mark.parametrize("size", [(4, 21), (6, 0), (0, 0)], ids=str)
 @pytest.mark.parametrize("padded", [True, False])
