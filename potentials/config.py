@@ -17,10 +17,12 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         *("grid_channels", "grid_points", "activation"),
     ),
     "schnet": (),
+    "segnn": ("l_max", "l_max_edge"),
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "facet": {},
     "schnet": {"channels": 64, "layers": 3},
+    "segnn": {"l_max": 2},
 }
 
 

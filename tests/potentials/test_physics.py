@@ -47,6 +47,8 @@ CASES = [
     case("three-layers-zbl", layers=3, zbl=True),  # with binding energies too
     case("silu-86", activation="silu", grid_points=86, rotation=0.03),
     other("schnet"),
+    other("segnn", l_max=2),
+    other("segnn", l_max=2, l_max_edge=1),
 ]
 DTYPES = [torch.float32, torch.float64]
 
