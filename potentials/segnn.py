@@ -70,9 +70,15 @@ class SteerableLinear(ExactBuffers):
         return parts
 
 
-def gated(parts: list[Tensor], channels: int) -> Tensor:
+def gated_linear(l_in: int, l_attributes: int, l_out: int, channels: int) -> SteerableLinear:
+    """A map for ``gated``: one more set of scalars for each degree above 0."""
+    widths = [channels * (1 + l_out)] + [channels] * l_out
+    return SteerableLinear(l_in, l_attributes, l_out, channels, widths)
+
+
+def gated(parts: list[Tensor]) -> Tensor:
     """(E, M, C): SiLU of the scalars, the rest times sigmoids of the scalars behind them; (2)."""
-    scalars = torch.split(parts[0], channels, dim=2)
+    scalars = torch.split(parts[0], parts[0].shape[2] // len(parts), dim=2)
     values = [nn.functional.silu(scalars[0])]
     for part, gate in zip(parts[1:], scalars[1:]):
         values.append(part * torch.sigmoid(gate))
@@ -96,11 +102,11 @@ class SEGNNLayer(nn.Module):
         self.receiver = DegreeLinear(l_in, channels, channels)
         self.sender = DegreeLinear(l_in, channels, channels)
         self.radial = SplineRadial((l_in + 1) * channels, config.spline_intervals, config.cutoff)
-        self.message1 = gated_map(l_in, l_edge, l_mid, channels)
-        self.message2 = gated_map(l_mid, l_edge, l_max, channels)
+        self.message1 = gated_linear(l_in, l_edge, l_mid, channels)
+        self.message2 = gated_linear(l_mid, l_edge, l_max, channels)
         self.sum = DegreeLinear(l_max, channels, channels, scale=self.norm)
         self.own = DegreeLinear(l_in, channels, channels)
-        self.update1 = gated_map(l_max, l_edge, l_max, channels)
+        self.update1 = gated_linear(l_max, l_edge, l_max, channels)
         self.update2 = SteerableLinear(l_max, l_edge, l_out, channels, [channels] * (l_out + 1))
 
     def forward(
@@ -123,7 +129,7 @@ class SEGNNLayer(nn.Module):
         attributes = self.node_attributes(harmonics, radii, receivers, n_local)
         rows = (0, 0, 0, self.missing)  # the first layer's features are scalars
         pair = nn.functional.pad(self.own(local), rows) + sums
-        hidden = gated(self.update1(pair, attributes), self.channels)
+        hidden = gated(self.update1(pair, attributes))
         update = torch.cat(self.update2(hidden, attributes), dim=1)  # (n_local, M_out, C), (7)
         return nn.functional.pad(local, rows)[:, : update.shape[1]] + update
 
@@ -132,8 +138,8 @@ class SEGNNLayer(nn.Module):
         weights = torch.split(self.radial(radii).unsqueeze(1), self.channels, dim=2)
         degrees = torch.split(pair, self.sizes, dim=1)
         pair = torch.cat([x * weight for x, weight in zip(degrees, weights)], dim=1)  # (3)
-        hidden = gated(self.message1(pair, harmonics), self.channels)
-        message = gated(self.message2(hidden, harmonics), self.channels)  # (4)
+        hidden = gated(self.message1(pair, harmonics))
+        message = gated(self.message2(hidden, harmonics))  # (4)
         return message * envelope(radii, self.cutoff).to(message.dtype).view(-1, 1, 1)
 
     def node_attributes(
@@ -148,12 +154,6 @@ class SEGNNLayer(nn.Module):
     def invariants(self, features: Tensor) -> Tensor:
         """What the energy is read from: (N, M, C) to (N, C)."""
         return features[:, 0]
-
-
-def gated_map(l_in: int, l_attributes: int, l_out: int, channels: int) -> SteerableLinear:
-    """A linear map whose scalars have, behind them, those that gate the other degrees."""
-    widths = [channels * (1 + l_out)] + [channels] * l_out
-    return SteerableLinear(l_in, l_attributes, l_out, channels, widths)
 
 
 def segnn_layers(
