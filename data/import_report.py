@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tesseral.data.neighbors import names
+from tesseral.data.sources.theory import theory_differences
 from tesseral.data.structures import Structure
 from tesseral.data.units import EV_PER_A3_IN_GPA
 
@@ -41,6 +42,9 @@ class ImportReport:
     dropped_stresses: int = 0
     free_energy_difference: float = 0.0  # eV/atom
     unread: Counter[str] = field(default_factory=Counter)
+    theories: Counter[str] = field(default_factory=Counter)
+    left_out: dict[str, Counter[str]] = field(default_factory=dict)  # what → source → number
+    skipped: list[str] = field(default_factory=list)  # why found files were not imported
     warnings: list[str] = field(default_factory=list)
     contents: str = ""
     _seen: set[bytes] = field(default_factory=set, repr=False)
@@ -53,6 +57,7 @@ class ImportReport:
         self.elements.update(structure.numbers.tolist())
         self.config_types[structure.config_type] += 1
         self.sources[structure.source] += 1
+        self.theories[structure.theory] += 1
         self.groups.add(structure.group)
         volume = bool(structure.pbc.all())
         self.periodic += volume
@@ -92,8 +97,26 @@ class ImportReport:
             self.free_energy_difference = free_energy_difference
         self.contents = contents
 
+    def add_left_out(self, counts: Counter[str], source: str) -> None:
+        """Remember what a reader has left out of a source."""
+        for what, count in counts.items():
+            if count:
+                self.left_out.setdefault(what, Counter())[source] += count
+
     def finish(self) -> None:
         """Write the warnings."""
+        for what, files in self.left_out.items():
+            self.warnings.append(f"{files.total()} {what}: {_counts(files)}")
+        if self.skipped:
+            more = f" … and {len(self.skipped) - 3} more" if len(self.skipped) > 3 else ""
+            self.warnings.append(
+                f"{len(self.skipped)} files were passed over: {'; '.join(self.skipped[:3])}{more}"
+            )
+        if differences := theory_differences(self.theories):
+            self.warnings.append(
+                f"the structures were not computed alike ({'; '.join(differences)}); a model takes "
+                "the difference for noise"
+            )
         if self.missing.get("stress"):
             self.warnings.append(
                 f"{len(self.missing['stress'])} of {self.periodic} periodic structures have no "
@@ -164,6 +187,8 @@ class ImportReport:
             rows.append(("config types", _counts(self.config_types)))
         if self.groups - {""}:
             rows.append(("groups", f"{len(self.groups - {''})}"))
+        if any(self.theories):
+            rows.append(("theory", _counts(self.theories, most=3)))
         rows += [("sources", _counts(self.sources)), ("content hash", self.content_hash[:16])]
         return rows
 
