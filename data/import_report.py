@@ -18,6 +18,7 @@ from tesseral.data.units import EV_PER_A3_IN_GPA
 
 FORCES_LIMIT = 300.0  # eV/Å; more is rarely meant
 STRESS_LIMIT = 1000.0  # GPa
+THEORIES_SHOWN = 3
 
 
 @dataclass(kw_only=True)
@@ -188,7 +189,12 @@ class ImportReport:
         if self.groups - {""}:
             rows.append(("groups", f"{len(self.groups - {''})}"))
         if any(self.theories):
-            rows.append(("theory", _counts(self.theories, most=3)))
+            shown = self.theories.most_common(THEORIES_SHOWN)
+            lines = [f"{count} by {theory or 'an unknown theory'}" for theory, count in shown]
+            more = len(self.theories) - len(shown)
+            rows.append(
+                ("theory", "\n".join([*lines, f"and {more} more"][: len(lines) + bool(more)]))
+            )
         rows += [("sources", _counts(self.sources)), ("content hash", self.content_hash[:16])]
         return rows
 

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import ase.io
 from ase import Atoms
 from ase.io.formats import UnknownFileTypeError
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from tesseral.data.extxyz import properties_parser
 from tesseral.data.import_report import ImportReport
 from tesseral.data.label_keys import LabelKeys, check_label_names
 from tesseral.data.labels import (
@@ -24,7 +20,7 @@ from tesseral.data.labels import (
     free_energy_difference,
     unread_labels,
 )
-from tesseral.data.sources.formats import CALCULATIONS, DATABASES, find_format
+from tesseral.data.sources.opening import open_source
 from tesseral.data.sources.search import Source, find_sources
 from tesseral.data.store import open_store
 from tesseral.data.store_writer import StoreWriter
@@ -200,7 +196,9 @@ def _frames(
     """Atoms of one source and where their labels are; errors of readers made readable."""
     count = 0
     try:
-        frames, keys = _open_source(config, source, left_out)
+        frames, keys = open_source(
+            source, config.format, index=config.index, keys=config.keys, left_out=left_out
+        )
         for atoms in frames:
             yield atoms, keys
             count += 1
@@ -215,59 +213,14 @@ def _frames(
         ) from error
 
 
-def _open_source(
-    config: ImportConfig, source: Source, left_out: Counter[str]
-) -> tuple[Iterator[Atoms], LabelKeys]:
-    """The frames of a file, and its keys and units."""
-    path = source.path
-    if config.format in (None, "pymatgen") and path.lower().endswith((".json", ".json.gz")):
-        # Imported here because it takes longer than most imports of data.
-        from tesseral.data.pymatgen_io import VASP_KEYS, atoms_from_json
-
-        keys = config.keys(VASP_KEYS)
-        members = atoms_from_json(path, keys)
-        if members is not None:
-            return _choose(members, config.index), keys
-    if config.format == "pymatgen":
-        raise ValueError("it is not JSON in the form of mlearn or MPtrj")
-    keys = config.keys(LabelKeys())
-    form = config.format or find_format(path)
-    if form in DATABASES:
-        return _choose(DATABASES[form](path, left_out), config.index), keys
-    if form in CALCULATIONS:
-        frames = _choose(CALCULATIONS[form](path, left_out), config.index)
-        return (_grouped(atoms, source.name) for atoms in frames), keys
-    options: dict[str, Any] = {}
-    if form == "extxyz":
-        options["properties_parser"] = properties_parser(keys.stress_order)
-    others = ase.io.iread(
-        path, index=config.index, format=form, do_not_split_by_at_sign=True, **options
-    )
-    return others, keys
-
-
-def _grouped(atoms: Atoms, name: str) -> Atoms:
-    """The same atoms; a step of a calculation belongs to it, unless it says where it belongs."""
-    atoms.info.setdefault("group", name)
-    return atoms
-
-
-def _choose(frames: Iterator[Atoms], index: str) -> Iterator[Atoms]:
-    """The frames of an index in ASE's notation."""
-    parts = [int(part) if part else None for part in index.split(":")]
-    if any(part is not None and part < 0 for part in parts):
-        every = list(frames)
-        return iter(every[slice(*parts)] if len(parts) > 1 else every[int(index) :][:1])
-    if len(parts) == 1 and parts[0] is not None:
-        return islice(frames, parts[0], parts[0] + 1)
-    return islice(frames, *parts)
-
-
 def _no_structures(config: ImportConfig, source: Source, report: ImportReport) -> str:
     """That a source holds nothing, and what was left out of it."""
-    reasons = [what for what, files in report.left_out.items() if source.name in files]
-    why = "; ".join([f"index {config.index}", *reasons])
-    return f"{source.path} holds no structures to import ({why})"
+    reasons = [f"index {config.index}"] if config.index != ":" else []
+    for what, files in report.left_out.items():
+        if source.name in files:
+            reasons.append(f"{files[source.name]} {what}")
+    why = f": {'; '.join(reasons)}" if reasons else ""
+    return f"{source.path} holds no structures to import{why}"
 
 
 def _short_list(names: list[str]) -> str:

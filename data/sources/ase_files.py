@@ -75,7 +75,7 @@ def _value(packed: bytes | None) -> Any:
 
 def _row_atoms(row: AtomsRow) -> Atoms:
     """Atoms of a row; texts and labels may stand in its key-value pairs and data."""
-    atoms = row.toatoms(add_additional_information=True)
+    atoms: Atoms = row.toatoms(add_additional_information=True)
     _add_theory(atoms, row.get("calculator", ""), row.get("calculator_parameters"))
     return atoms
 

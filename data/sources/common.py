@@ -33,9 +33,9 @@ NUMBER = re.compile(r"[-+]?\d+\.\d*(?:[Ee][-+]?\d+)?")
 
 
 def whole_lines(path: str) -> Iterator[str]:
-    """Lines of a text, plain or compressed (.gz, .bz2, .xz), without one that is cut off at the end.
+    """Lines of a text, plain or compressed (.gz, .bz2, .xz).
 
-    A compressed file that ends too early ends the lines.
+    A last line that is cut off is left out; a compressed file that ends too early ends the lines.
     """
     with open_with_compression(path, "rb") as file:
         try:

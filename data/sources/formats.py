@@ -29,6 +29,7 @@ DATABASES: Mapping[str, Reader] = {
     "aselmdb": read_aselmdb,
 }
 GPAW_BANNERS = (b"  ___ ___ ___ _ _ _", b"\n |__ |  | ||/\\| -", b"\n |__||  | ||/\\| -")
+ESPRESSO_XML = b"quantum-espresso.org/ns/qes"
 HEAD = 16384  # bytes; batch systems may print something before a code does
 
 
@@ -36,19 +37,26 @@ def find_format(path: str) -> str:
     """The format of a file: a key of `CALCULATIONS` or `DATABASES`, or another name of ASE's.
 
     Raises:
-        ValueError: the format is one that should not be imported.
+        ValueError: it is Quantum ESPRESSO's XML, whose forces are not the raw ones.
         ase.io.formats.UnknownFileTypeError: it is not recognised.
     """
     if Path(path).suffix in (".aselmdb", ".lmdb"):
         return "aselmdb"
-    return known_calculation(path) or str(filetype(path))
+    if known := known_calculation(path):
+        return known
+    if Path(path).suffix == ".xml" and ESPRESSO_XML in Path(path).read_bytes()[:HEAD]:
+        raise ValueError(
+            "Quantum ESPRESSO's XML has no stresses of steps, and forces of fixed atoms are zeroed "
+            "there; import the text output of pw.x"
+        )
+    return str(filetype(path))
 
 
 def known_calculation(path: str) -> str | None:
     """The format of a calculation's text, by its first lines; None if it is no such text.
 
     Raises:
-        ValueError: it is Quantum ESPRESSO's XML, whose forces are not the raw ones.
+        OSError: the file cannot be read.
     """
     try:
         with open_with_compression(path, "rb") as file:
@@ -57,11 +65,6 @@ def known_calculation(path: str) -> str | None:
         return None
     if b"<modeling>" in head:
         return "vasp-xml"
-    if b"quantum-espresso.org/ns/qes" in head:
-        raise ValueError(
-            "Quantum ESPRESSO's XML has no stresses of steps, and forces of fixed atoms are zeroed "
-            "there; import the text output of pw.x"
-        )
     if b"Program PWSCF" in head:
         return "espresso-out"
     if any(banner in head for banner in GPAW_BANNERS):

@@ -108,7 +108,7 @@ def read_gpaw_text(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
 
 def read_gpw(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
     """The structure of a GPAW restart file."""
-    atoms = ase.io.read(path, format="gpw")
+    (atoms,) = ase.io.iread(path, format="gpw")
     with ase.io.ulm.open(path) as file:
         version = str(file.asdict().get("gpaw_version", ""))
         parameters = file.parameters.asdict()

@@ -29,10 +29,10 @@ from tesseral.data.sources.vasp_theory import NOTHING, THEORY_TAGS, element_of, 
 from tesseral.data.units import STRESS_UNITS, stress_tensor
 
 TAG = re.compile(rf"\b({'|'.join([*THEORY_TAGS, 'ISIF', 'NELM'])})\s*=\s*([^\s;]+)")
-ITERATION = re.compile(r"Iteration\s*[\d*]+\(\s*(\d+)\)")
 GRID = re.compile(r"generate k-points for:\s+(\d+)\s+(\d+)\s+(\d+)")
 IRREDUCIBLE = re.compile(r"NKPTS =\s*(\d+)")
-END = ("General timing and accounting", "Voluntary context switches")
+BEGIN = ("Iteration", "FORCE on cell")  # of the first step; the latter with a learned force field
+END = "General timing and accounting"
 
 
 @dataclass
@@ -97,11 +97,13 @@ def read_outcar(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
     limit = int(header.tags.get("NELM", "60"))
     try:
         for line in lines:
+            if line.lstrip()[:1].isdigit():  # most lines: bands, of which nothing is needed
+                continue
             if "free  energy ML TOTEN" in line:  # a DFT step may follow, which counts alone
                 left_out[LEARNED] += learned
                 step, learned = _Step(), True
             elif not _read_line(line, lines, step, len(symbols)):
-                ended = ended or any(mark in line for mark in END)
+                ended = ended or END in line
             elif step.energy is not None:
                 reason = _reason(step, limit)
                 if reason:
@@ -119,7 +121,7 @@ def _read_header(lines: Iterator[str]) -> _Header:
     """Read up to the first step."""
     header = _Header()
     for line in lines:
-        if "Iteration" in line or "Ionic step" in line:
+        if any(mark in line for mark in BEGIN):
             break
         if not header.version and line.startswith(" vasp."):
             header.version = line.split()[0].removeprefix("vasp.")
@@ -164,8 +166,8 @@ def _read_line(line: str, lines: Iterator[str], step: _Step, n_atoms: int) -> bo
             step.free_energy = float(table([line], 1)[0, 0])
         elif step.free_energy is not None and "energy(sigma->0)" in line:
             step.energy = float(table([line], 2)[0, 1])
-        elif found := ITERATION.search(line):
-            step.iterations = int(found[1])
+        elif "Iteration" in line:
+            step.iterations = int(line.rpartition("(")[2].partition(")")[0])
         else:
             return False
     except ValueError:

@@ -51,7 +51,8 @@ def find_sources(given: Sequence[str]) -> list[Source]:
                 f"no output of VASP, Quantum ESPRESSO or GPAW and no .aselmdb in the folder {text}"
             )
         else:
-            found = sorted(path for path in glob.glob(text, recursive=True) if Path(path).is_file())
+            matches = glob.glob(text, recursive=True)
+            found = sorted(path for path in matches if Path(path).is_file())
             what = f"no file {text}"
         if not found:
             raise FileNotFoundError(f"there is {what}")
@@ -71,8 +72,16 @@ def _outputs(folder: str) -> Iterator[str]:
             path = str(Path(place) / name)
             if "OUTCAR" in name and VASP_NAME.sub("", name) in detailed:
                 continue
-            if name.endswith(".aselmdb") or known_calculation(path):
+            if name.endswith(".aselmdb") or _is_output(path):
                 yield path
+
+
+def _is_output(path: str) -> bool:
+    """Whether a file is a calculation's, or cannot be read, which the import will tell."""
+    try:
+        return known_calculation(path) is not None
+    except OSError:
+        return True
 
 
 def _names(paths: list[str]) -> dict[str, str]:
