@@ -59,6 +59,7 @@ def read_aselmdb(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
             for number in range(1, int(count)):
                 if number not in deleted:
                     row = _value(transaction.get(str(number).encode()))
+                    row.pop("constraints", None)  # no use, and they may be of unknown kinds
                     yield _row_atoms(AtomsRow({**row, "id": number}))
 
 

@@ -26,7 +26,7 @@ UNCONVERGED = "steps left out (electronic steps did not converge)"
 UNREADABLE = "steps left out (numbers missing or overflowed to ***)"
 LEARNED = "steps left out (from a learned force field, not from DFT)"
 CUT_OFF = "files end before their calculation did (killed or still running); whole steps kept"
-PRESSURE_ONLY = "stresses left out (ISIF = 1 computes the pressure only)"
+NO_STRESS = "stresses left out (ISIF 0 computes none, ISIF 1 the pressure only)"
 
 # Fortran may leave no space before a minus sign.
 NUMBER = re.compile(r"[-+]?\d+\.\d*(?:[Ee][-+]?\d+)?")

@@ -40,7 +40,7 @@ ADDITIONS = {
     "DFT+U calculation": "+ U",
     "DFT+Hubbard": "+ U",
 }
-NEXT = ("Program PWSCF", "CELL_PARAMETERS", "ATOMIC_POSITIONS")  # another structure begins
+BANDS = set("0123456789-")  # begin most lines, of which nothing is needed
 LOOSE = 1.001  # the accuracy is printed with two digits
 
 
@@ -92,11 +92,16 @@ def read_espresso(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
     run, results, ended, with_stress = _Run(), _Results(), False, False
     try:
         for line in lines:
-            if any(mark in line for mark in NEXT):
+            if line.lstrip()[:1] in BANDS:
+                continue
+            starts = "Program PWSCF" in line
+            if not starts and not run.version:
+                continue  # a batch system may have shown the input
+            if starts or line.startswith(("CELL_PARAMETERS", "ATOMIC_POSITIONS")):
                 yield from _finish(run, results, left_out)
                 with_stress = with_stress or results.stress is not None
                 results = _Results()
-            if "Program PWSCF" in line:
+            if starts:
                 left_out[CUT_OFF] += bool(run.version) and not ended
                 words = line.split()
                 run, ended = _Run(version=words[2].removeprefix("v.")), False

@@ -16,7 +16,7 @@ from ase import Atoms
 from tesseral.data.sources.common import (
     CUT_OFF,
     LEARNED,
-    PRESSURE_ONLY,
+    NO_STRESS,
     UNCONVERGED,
     UNREADABLE,
     Array,
@@ -191,8 +191,8 @@ def _atoms(
 ) -> Atoms:
     """The step as atoms, in ASE's units and signs."""
     stress = None if step.stress is None else -STRESS_UNITS["kbar"] * step.stress
-    if isif == "1" and stress is not None:
-        left_out[PRESSURE_ONLY] += 1
+    if isif in ("0", "1") and stress is not None:
+        left_out[NO_STRESS] += 1
         stress = None
     assert step.positions is not None and step.cell is not None  # else there is a reason
     return labelled_atoms(

@@ -22,7 +22,7 @@ from ase.io.formats import open_with_compression
 from tesseral.data.sources.common import (
     CUT_OFF,
     LEARNED,
-    PRESSURE_ONLY,
+    NO_STRESS,
     UNCONVERGED,
     UNREADABLE,
     Array,
@@ -144,8 +144,8 @@ def _step(element: ET.Element, header: _Header, left_out: Counter[str]) -> Itera
     except ValueError:
         left_out[UNREADABLE] += 1
         return
-    if stress is not None and header.tags.get("ISIF") == "1":
-        left_out[PRESSURE_ONLY] += 1
+    if stress is not None and header.tags.get("ISIF") in ("0", "1"):
+        left_out[NO_STRESS] += 1
         stress = None
     yield labelled_atoms(
         header.symbols,

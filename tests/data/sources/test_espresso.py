@@ -120,6 +120,12 @@ def test_outputs_one_behind_the_other(tmp_path):
     assert len(found) == 6 and sum(left_out.values()) == 1
 
 
+def test_an_input_shown_before_the_output_does_not_matter(tmp_path):
+    card = "CELL_PARAMETERS bohr\n5 0 0\n0 5 0\n0 0 5\nATOMIC_POSITIONS crystal\nSi 0 0 0\n"
+    found, left_out = read_text(tmp_path / "a.out", card + text_of("pwx_md.out.gz"))
+    assert len(found) == 3 and not left_out
+
+
 @pytest.mark.parametrize(
     "card, factor",
     [("bohr", units.Bohr), ("alat", 7.285256 * units.Bohr), ("alat=  2.00000000", 2 * units.Bohr)],

@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 
 from tesseral.data.importer import ImportConfig, import_structures
 from tesseral.data.store import open_store
@@ -58,7 +62,7 @@ def test_a_file_that_was_named_must_be_readable(tmp_path, runs):
 def test_why_nothing_is_left_is_said(tmp_path, vasp):
     text = vasp.outcar([vasp.make_steps(1)[0]._replace(converged=False)])
     (tmp_path / "OUTCAR").write_text(text)
-    with pytest.raises(ValueError, match="no structures to import .*did not converge"):
+    with pytest.raises(ValueError, match="no structures to import: 1 steps .*did not converge"):
         run(tmp_path, tmp_path / "OUTCAR")
 
 
@@ -84,6 +88,17 @@ def test_outputs_of_different_codes_have_the_same_units(tmp_path):
     assert np.vdot(espresso.forces, gpaw.forces) > 0
     print("stress", espresso.stress, store[5].stress)
     assert np.vdot(espresso.stress, store[5].stress) > 0
+
+
+@pytest.mark.parametrize("name", ["a.extxyz", "a.traj", "a.db", "a.json"])
+def test_forces_of_fixed_atoms_are_kept(tmp_path, name):
+    forces = np.array([[0.1, 0.2, 0.3], [-0.1, -0.2, -0.3]])
+    atoms = Atoms("Si2", positions=[[0, 0, 0], [1.4, 1.3, 1.4]], cell=4 * np.eye(3), pbc=True)
+    atoms.set_constraint(FixAtoms([0]))
+    atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=forces)
+    assert np.all(atoms.get_forces()[0] == 0)
+    ase.io.write(tmp_path / name, atoms)
+    np.testing.assert_array_equal(run(tmp_path, tmp_path / name)[1][0].forces, forces)
 
 
 def test_steps_can_be_chosen(tmp_path):

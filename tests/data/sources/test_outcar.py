@@ -109,7 +109,7 @@ def test_numbers_without_a_space_between_them(tmp_path, vasp):
 def test_only_the_pressure_is_computed_with_isif_1(tmp_path, vasp):
     found, left_out = read(tmp_path / "OUTCAR", vasp.outcar(vasp.make_steps(2), ISIF="1"))
     assert "stress" not in found[0].calc.results
-    assert left_out == {"stresses left out (ISIF = 1 computes the pressure only)": 2}
+    assert left_out == {"stresses left out (ISIF 0 computes none, ISIF 1 the pressure only)": 2}
 
 
 def test_the_theory(tmp_path, vasp):

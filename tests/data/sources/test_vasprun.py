@@ -90,4 +90,4 @@ def test_numbers_too_large_for_their_field(tmp_path, vasp):
 def test_only_the_pressure_is_computed_with_isif_1(tmp_path, vasp):
     found, left_out = read(tmp_path / "vasprun.xml", vasp.vasprun(vasp.make_steps(1), ISIF="1"))
     assert "stress" not in found[0].calc.results
-    assert left_out == {"stresses left out (ISIF = 1 computes the pressure only)": 1}
+    assert left_out == {"stresses left out (ISIF 0 computes none, ISIF 1 the pressure only)": 1}
