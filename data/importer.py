@@ -144,6 +144,8 @@ def import_structures(
                     raise
                 report.skipped.append(str(error))
             _refuse_missing(config, report, source.path)
+        if not report.structures:
+            raise ValueError(f"no file could be imported: {'; '.join(report.skipped[:3])}")
     report.content_hash = open_store(output).content_hash
     report.finish()
     return report

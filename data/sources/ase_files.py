@@ -15,6 +15,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import ase.db
@@ -53,6 +54,9 @@ def read_aselmdb(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
             'reading it needs the package lmdb; run: pip install "tesseral[lmdb]"'
         ) from None
     with lmdb.open(path, subdir=False, readonly=True, lock=False) as environment:
+        size = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+        if Path(path).stat().st_size < size:  # reading on would kill the process
+            raise ValueError(f"the file is cut off; it should have {size} bytes")
         with environment.begin() as transaction:
             count = _value(transaction.get(b"nextid"))
             deleted = set(_value(transaction.get(b"deleted_ids") or zlib.compress(b"[]")))

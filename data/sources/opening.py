@@ -48,21 +48,23 @@ def open_source(
     if form == "pymatgen":
         raise ValueError("it is not JSON in the form of mlearn or MPtrj")
     form = form or find_format(path)
+    chosen = keys(LabelKeys())
     if form in DATABASES:
-        return _choose(DATABASES[form](path, left_out), index), keys(LabelKeys())
+        return _choose(DATABASES[form](path, left_out), index), chosen
     if form in CALCULATIONS:
         frames = _choose(CALCULATIONS[form](path, left_out), index)
-        return (_grouped(atoms, source.name) for atoms in frames), keys(LabelKeys())
+        key = chosen.group_key or "group"
+        return (_grouped(atoms, key, source.name) for atoms in frames), chosen
     options: dict[str, Any] = {}
     if form == "extxyz":
-        options["properties_parser"] = properties_parser(keys(LabelKeys()).stress_order)
+        options["properties_parser"] = properties_parser(chosen.stress_order)
     others = ase.io.iread(path, index=index, format=form, do_not_split_by_at_sign=True, **options)
-    return others, keys(LabelKeys())
+    return others, chosen
 
 
-def _grouped(atoms: Atoms, name: str) -> Atoms:
+def _grouped(atoms: Atoms, key: str, name: str) -> Atoms:
     """The same atoms; a step of a calculation belongs to it, unless it says where it belongs."""
-    atoms.info.setdefault("group", name)
+    atoms.info.setdefault(key, name)
     return atoms
 
 

@@ -16,6 +16,7 @@ COMPRESSED = r"(\.(gz|bz2|xz))?"
 OUTPUT_NAME = re.compile(
     rf"(.*OUTCAR.*|.*vasprun.*\.xml.*|.*\.(out|pwo|txt|log){COMPRESSED}|.*\.aselmdb)"
 )
+CERTAIN_NAME = re.compile(r"OUTCAR|vasprun|\.aselmdb$")  # a broken one is worth a note
 VASP_NAME = re.compile(rf"vasprun(\.xml)?|OUTCAR|\.xml|{COMPRESSED}$")
 
 
@@ -72,7 +73,7 @@ def _outputs(folder: str) -> Iterator[str]:
             path = str(Path(place) / name)
             if "OUTCAR" in name and VASP_NAME.sub("", name) in detailed:
                 continue
-            if name.endswith(".aselmdb") or _is_output(path):
+            if CERTAIN_NAME.search(name) or _is_output(path):
                 yield path
 
 

@@ -93,6 +93,13 @@ def test_rows_of_lmdb_keep_their_texts_and_deleted_ones_are_gone(tmp_path):
     assert found[1].info["key_value_pairs"] == {"config_type": "bulk"}
 
 
+def test_a_database_cut_off_is_refused(tmp_path):
+    path = Path(write_aselmdb(tmp_path / "a.aselmdb", [silicon()] * 9))
+    path.write_bytes(path.read_bytes()[:-4096])
+    with pytest.raises(ValueError, match="cut off"):
+        list(read_aselmdb(str(path), Counter()))
+
+
 class Bomb:
     def __reduce__(self):
         return Path.touch, (Path("exploded"),)

@@ -43,6 +43,13 @@ def test_each_calculation_is_a_group(tmp_path, runs):
     assert store.texts("source") == store.texts("group")
 
 
+def test_calculations_are_groups_beside_a_key_for_other_files(tmp_path, runs):
+    atoms = Atoms("H", info={"energy": -1.0, "system": "atom"})
+    ase.io.write(tmp_path / "a.extxyz", atoms)
+    _, store = run(tmp_path, runs / "a", tmp_path / "a.extxyz", group_key="system")
+    assert store.texts("group") == ["runs/a/OUTCAR", "runs/a/OUTCAR", "atom"]
+
+
 def test_the_report_says_what_was_left_out_and_passed_over(tmp_path, runs):
     report, _ = run(tmp_path, runs / "**" / "OUTCAR")
     print(*report.warnings, sep="\n")
@@ -57,6 +64,11 @@ def test_a_file_that_was_named_must_be_readable(tmp_path, runs):
     with pytest.raises(ValueError, match="c/OUTCAR holds no structures|c/OUTCAR cannot be read"):
         run(tmp_path, runs / "a/OUTCAR", runs / "c/OUTCAR")
     assert not (tmp_path / "out.h5").exists()
+
+
+def test_when_no_file_of_a_folder_can_be_read_the_reasons_are_said(tmp_path, runs):
+    with pytest.raises(ValueError, match="no file could be imported: .*c/OUTCAR"):
+        run(tmp_path, runs / "c")
 
 
 def test_why_nothing_is_left_is_said(tmp_path, vasp):

@@ -101,6 +101,11 @@ def test_xml_of_espresso_is_refused(tmp_path):
         find_format(str(tmp_path / "data-file-schema.xml"))
 
 
+def test_a_broken_outcar_is_left_to_the_import_to_tell(tmp_path):
+    (tmp_path / "OUTCAR").write_text("")
+    assert names(find_sources([str(tmp_path)]), tmp_path) == ["OUTCAR"]
+
+
 def test_what_cannot_be_read_is_left_to_the_import_to_tell(tmp_path):
     (tmp_path / "a.out.gz").write_text("not compressed")
     assert names(find_sources([str(tmp_path)]), tmp_path) == ["a.out.gz"]
