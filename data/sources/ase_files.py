@@ -31,7 +31,8 @@ def read_trajectory(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
     """Frames of an ASE trajectory."""
     with Trajectory(path) as trajectory:
         for atoms in trajectory:
-            _add_theory(atoms, getattr(atoms.calc, "name", ""), atoms.calc)
+            name = getattr(atoms.calc, "name", "")
+            _add_theory(atoms, name, getattr(atoms.calc, "parameters", None))
             yield atoms
 
 
@@ -87,8 +88,7 @@ def _row_atoms(row: AtomsRow) -> Atoms:
 
 def _add_theory(atoms: Atoms, name: str | None, parameters: Any) -> None:
     """Say what is known of the calculator, unless the file has a theory of its own."""
-    parameters = getattr(parameters, "parameters", parameters)
     if isinstance(parameters, Mapping) and name not in (None, "", "unknown"):
         text = theory_of_calculator(str(name), parameters)
-        if "functional" in text:  # a mere name would say less than nothing
+        if "functional" in text:  # the code alone would hide that the theory is unknown
             atoms.info.setdefault("theory", text)

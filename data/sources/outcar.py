@@ -85,7 +85,7 @@ def read_outcar(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
         left_out: counts what is not yielded.
 
     Raises:
-        ValueError: the file does not say which atoms there are.
+        ValueError: the file does not say which atoms there are, or holds several runs.
     """
     lines = whole_lines(path)
     header = _read_header(lines)
@@ -102,6 +102,8 @@ def read_outcar(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
             if "free  energy ML TOTEN" in line:  # a DFT step may follow, which counts alone
                 left_out[LEARNED] += learned
                 step, learned = _Step(), True
+            elif line.startswith(" vasp."):
+                raise ValueError("several runs stand in it one behind the other; separate them")
             elif not _read_line(line, lines, step, len(symbols)):
                 ended = ended or END in line
             elif step.energy is not None:
@@ -158,7 +160,10 @@ def _read_line(line: str, lines: Iterator[str], step: _Step, n_atoms: int) -> bo
         elif "direct lattice vectors" in line:
             step.cell = table(take(lines, 3), 3)
         elif "TOTAL-FORCE (eV/Angst)" in line:
-            numbers = table(take(lines, n_atoms, skip=1), 6)
+            *rows, rule = take(lines, n_atoms + 1, skip=1)
+            if "---" not in rule:
+                raise ValueError("there are other atoms than at the beginning")
+            numbers = table(rows, 6)
             step.positions, step.forces = numbers[:, :3], numbers[:, 3:]
         elif "aborting loop" in line:
             step.converged = "EDIFF is reached" in line
@@ -166,7 +171,7 @@ def _read_line(line: str, lines: Iterator[str], step: _Step, n_atoms: int) -> bo
             step.free_energy = float(table([line], 1)[0, 0])
         elif step.free_energy is not None and "energy(sigma->0)" in line:
             step.energy = float(table([line], 2)[0, 1])
-        elif "Iteration" in line:
+        elif "- Iteration" in line:
             step.iterations = int(line.rpartition("(")[2].partition(")")[0])
         else:
             return False

@@ -34,7 +34,7 @@ def vasp_theory(version: str, tags: Mapping[str, str], titles: Sequence[str], k_
     parts = {
         "code": f"VASP {version}",
         "functional": _functional(tags, titles),
-        "cutoff": f"{float(cutoff):g} eV" if cutoff else "",
+        "cutoff": f"{_shortest(cutoff)} eV" if cutoff else "",
         "spin": "non-collinear" if noncollinear else spin,
         "smearing": _smearing(tags),
         "k-points": k_points,
@@ -60,6 +60,14 @@ def _is_true(value: str) -> bool:
     return value.upper() in TRUE
 
 
+def _shortest(number: str) -> str:
+    """A number without needless zeros; what is none (``2*0.0``) as it is."""
+    try:
+        return f"{float(number):g}"
+    except ValueError:
+        return number
+
+
 def _functional(tags: Mapping[str, str], titles: Sequence[str]) -> str:
     """Exchange and correlation, exact exchange, dispersion and Hubbard's U."""
     words = titles[0].split() if titles else []
@@ -71,14 +79,14 @@ def _functional(tags: Mapping[str, str], titles: Sequence[str]) -> str:
         name = meta
     if _is_true(tags.get("LHFCALC", "")):
         fraction, screening = tags.get("AEXX", "0.25"), tags.get("HFSCREEN", "0")
-        name += f" hybrid (AEXX {float(fraction):g}, HFSCREEN {float(screening):g})"
+        name += f" hybrid (AEXX {_shortest(fraction)}, HFSCREEN {_shortest(screening)})"
     dispersion = tags.get("IVDW", "0")
     if dispersion != "0":
         name += f" + {DISPERSION.get(dispersion, f'IVDW {dispersion}')}"
     if _is_true(tags.get("LUSE_VDW", "")):
         name += " + vdW-DF"
     if _is_true(tags.get("LDAU", "")):
-        name += f" + U ({' '.join(f'{float(u):g}' for u in tags.get('LDAUU', '').split())} eV)"
+        name += f" + U ({' '.join(map(_shortest, tags.get('LDAUU', '').split()))} eV)"
     return name
 
 
@@ -90,4 +98,4 @@ def _smearing(tags: Mapping[str, str]) -> str:
     name = SMEARING.get(kind, f"Methfessel-Paxton {kind}")
     if name == "tetrahedron" or not tags.get("SIGMA"):
         return name
-    return f"{name} {float(tags['SIGMA']):g} eV"
+    return f"{name} {_shortest(tags['SIGMA'])} eV"

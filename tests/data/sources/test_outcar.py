@@ -129,11 +129,26 @@ def test_the_theory(tmp_path, vasp):
         ({"METAGGA": "R2SCAN"}, "R2SCAN"),
         ({"LHFCALC": "T", "HFSCREEN": "0.2"}, "PBE hybrid (AEXX 0.25, HFSCREEN 0.2)"),
         ({"LDAUU": "0.0 3.9"}, "PBE + U (0 3.9 eV)"),
+        ({"LDAUU": "2*0.0"}, "PBE + U (2*0.0 eV)"),
     ],
 )
 def test_functionals(tmp_path, vasp, tags, name):
     found, _ = read(tmp_path / "OUTCAR", vasp.outcar(vasp.make_steps(1), **tags))
     assert f"functional {name};" in found[0].info["theory"]
+
+
+def test_runs_one_behind_the_other_are_refused(tmp_path, vasp):
+    text = vasp.outcar(vasp.make_steps(1))
+    with pytest.raises(ValueError, match="several runs"):
+        read(tmp_path / "OUTCAR", text + text)
+
+
+def test_a_table_of_other_atoms_is_not_cut_to_fit(tmp_path, vasp):
+    text = vasp.outcar(vasp.make_steps(1))
+    assert "   1   2\n" in text  # ions per type
+    text = text.replace("   1   2\n", "   1   1\n")
+    found, left_out = read(tmp_path / "OUTCAR", text)
+    assert not found and sum(left_out.values()) == 1
 
 
 def test_files_beside_it_do_not_matter(tmp_path, vasp):
