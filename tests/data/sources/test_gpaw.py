@@ -88,6 +88,18 @@ def test_a_file_cut_off_anywhere_gives_its_whole_steps(tmp_path, every_cut, name
     every_cut(read_gpaw_text, text.encode(), tmp_path / "a.txt")
 
 
+def test_a_stress_cut_off_takes_its_step_with_it_where_others_have_one(tmp_path):
+    text = text_of("gpaw_legacy_si")
+    table = "Stress tensor:\n" + 3 * "  0.1  0.1  0.1\n"
+    first, second, *_ = text.split("System changes: positions \n")
+    found, _ = read_text(tmp_path / "a.txt", first + table + second + table)
+    assert ["stress" in atoms.calc.results for atoms in found] == [True, True]
+    found, left_out = read_text(tmp_path / "a.txt", first + table + second + table[:30])
+    assert len(found) == 1 and sum(left_out.values()) == 1
+    found, left_out = read_text(tmp_path / "a.txt", first + table + second)
+    assert len(found) == 1 and sum(left_out.values()) == 1
+
+
 def test_energies_with_a_correction_are_not_taken(tmp_path):
     text = text_of("gpaw_legacy_si").replace("Forces in", "vdW correction:\nForces in", 1)
     found, left_out = read_text(tmp_path / "a.txt", text)

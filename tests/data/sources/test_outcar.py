@@ -74,6 +74,13 @@ def test_a_file_cut_off_anywhere_gives_its_whole_steps(tmp_path, vasp, every_cut
     every_cut(read_outcar, text, tmp_path / "OUTCAR", cuts=200)
 
 
+def test_a_number_cut_off_is_no_number(tmp_path, vasp):
+    text = vasp.outcar(vasp.make_steps(2))
+    end = text.rindex("-22.50000000") + len("-2")  # the energy of the second step, as -2
+    found, left_out = read(tmp_path / "OUTCAR", text[:end])
+    assert len(found) == 1 and sum(left_out.values()) == 1
+
+
 def test_a_compressed_file_and_one_cut_off(tmp_path, vasp):
     text = vasp.outcar(vasp.make_steps(40))
     packed = gzip.compress(text.encode(), mtime=0)
