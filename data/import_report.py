@@ -12,13 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from tesseral.data.neighbors import names
-from tesseral.data.sources.theory import theory_differences
+from tesseral.data.sources.settings import settings_differences
 from tesseral.data.structures import Structure
 from tesseral.data.units import EV_PER_A3_IN_GPA
 
 FORCES_LIMIT = 300.0  # eV/Å; more is rarely meant
 STRESS_LIMIT = 1000.0  # GPa
-THEORIES_SHOWN = 3
+SETTINGS_LENGTH = 20_000  # characters in the store's attributes
 
 
 @dataclass(kw_only=True)
@@ -44,6 +44,7 @@ class ImportReport:
     free_energy_difference: float = 0.0  # eV/atom
     unread: Counter[str] = field(default_factory=Counter)
     theories: Counter[str] = field(default_factory=Counter)
+    settings: Counter[str] = field(default_factory=Counter)  # of the calculations, in full
     left_out: dict[str, Counter[str]] = field(default_factory=dict)  # what → source → number
     skipped: list[str] = field(default_factory=list)  # why found files were not imported
     warnings: list[str] = field(default_factory=list)
@@ -88,12 +89,15 @@ class ImportReport:
         *,
         dropped_stress: bool,
         unread: list[str],
+        settings: str,
         free_energy_difference: float,
         contents: str,
     ) -> None:
         """Remember what was in a file but not taken from it."""
         self.dropped_stresses += dropped_stress
         self.unread.update(unread)
+        if settings:
+            self.settings[settings] += 1
         if abs(free_energy_difference) > abs(self.free_energy_difference):
             self.free_energy_difference = free_energy_difference
         self.contents = contents
@@ -104,6 +108,16 @@ class ImportReport:
             if count:
                 self.left_out.setdefault(what, Counter())[source] += count
 
+    def attributes(self) -> dict[str, str]:
+        """What the store should say of all structures: a theory, if they share one; settings."""
+        found = {}
+        if len(self.theories) == 1 and any(self.theories):
+            (found["theory"],) = self.theories
+        if self.settings:
+            lines = [f"{count} structures: {text}" for text, count in self.settings.most_common()]
+            found["settings"] = "\n".join(lines)[:SETTINGS_LENGTH]
+        return found
+
     def finish(self) -> None:
         """Write the warnings."""
         for what, files in self.left_out.items():
@@ -113,7 +127,7 @@ class ImportReport:
             self.warnings.append(
                 f"{len(self.skipped)} files were passed over: {'; '.join(self.skipped[:3])}{more}"
             )
-        if differences := theory_differences(self.theories):
+        if differences := settings_differences(self.settings):
             self.warnings.append(
                 f"the structures were not computed alike ({'; '.join(differences)}); a model takes "
                 "the difference for noise"
@@ -189,12 +203,7 @@ class ImportReport:
         if self.groups - {""}:
             rows.append(("groups", f"{len(self.groups - {''})}"))
         if any(self.theories):
-            shown = self.theories.most_common(THEORIES_SHOWN)
-            lines = [f"{count} by {theory or 'an unknown theory'}" for theory, count in shown]
-            more = len(self.theories) - len(shown)
-            rows.append(
-                ("theory", "\n".join([*lines, f"and {more} more"][: len(lines) + bool(more)]))
-            )
+            rows.append(("theory", _counts(self.theories)))
         rows += [("sources", _counts(self.sources)), ("content hash", self.content_hash[:16])]
         return rows
 

@@ -17,6 +17,7 @@ from tesseral.data.label_keys import LabelKeys, check_label_names
 from tesseral.data.labels import (
     contents,
     dropped_stress,
+    find_text,
     free_energy_difference,
     unread_labels,
 )
@@ -126,8 +127,6 @@ def import_structures(
         raise FileExistsError(f"{output} exists; pass --overwrite to replace it")
     report = ImportReport(output=config.output)
     attributes = {"source": _short_list([source.name for source in sources])}
-    if config.theory:
-        attributes["theory"] = config.theory
     with StoreWriter(output, attributes=attributes) as writer:
         for source in sources:
             before = report.structures
@@ -146,6 +145,8 @@ def import_structures(
             _refuse_missing(config, report, source.path)
         if not report.structures:
             raise ValueError(f"no file could be imported: {'; '.join(report.skipped[:3])}")
+        for name, text in report.attributes().items():
+            writer.add_attribute(name, text)
     report.content_hash = open_store(output).content_hash
     report.finish()
     return report
@@ -184,6 +185,7 @@ def _read(config: ImportConfig, source: Source, report: ImportReport) -> Iterato
             report.note(
                 dropped_stress=dropped_stress(atoms, keys),
                 unread=unread_labels(atoms, keys),
+                settings=find_text(atoms, ("settings",)),
                 free_energy_difference=free_energy_difference(atoms, keys),
                 contents=contents(atoms),
             )

@@ -24,7 +24,7 @@ from ase.db.row import AtomsRow
 from ase.io.jsonio import decode
 from ase.io.trajectory import Trajectory
 
-from tesseral.data.sources.theory import theory_of_calculator
+from tesseral.data.sources.settings import add_settings, settings_of_calculator
 
 
 def read_trajectory(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
@@ -32,7 +32,7 @@ def read_trajectory(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
     with Trajectory(path) as trajectory:
         for atoms in trajectory:
             name = getattr(atoms.calc, "name", "")
-            _add_theory(atoms, name, getattr(atoms.calc, "parameters", None))
+            _add_settings(atoms, name, getattr(atoms.calc, "parameters", None))
             yield atoms
 
 
@@ -82,13 +82,11 @@ def _value(packed: bytes | None) -> Any:
 def _row_atoms(row: AtomsRow) -> Atoms:
     """Atoms of a row; texts and labels may stand in its key-value pairs and data."""
     atoms: Atoms = row.toatoms(add_additional_information=True)
-    _add_theory(atoms, row.get("calculator", ""), row.get("calculator_parameters"))
+    _add_settings(atoms, row.get("calculator", ""), row.get("calculator_parameters"))
     return atoms
 
 
-def _add_theory(atoms: Atoms, name: str | None, parameters: Any) -> None:
-    """Say what is known of the calculator, unless the file has a theory of its own."""
+def _add_settings(atoms: Atoms, name: str | None, parameters: Any) -> None:
+    """Say what is known of the calculator."""
     if isinstance(parameters, Mapping) and name not in (None, "", "unknown"):
-        text = theory_of_calculator(str(name), parameters)
-        if "functional" in text:  # the code alone would hide that the theory is unknown
-            atoms.info.setdefault("theory", text)
+        add_settings(atoms, settings_of_calculator(str(name), parameters))

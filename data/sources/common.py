@@ -16,6 +16,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.formats import open_with_compression
 from numpy.typing import ArrayLike, NDArray
 
+from tesseral.data.sources.settings import add_settings
 from tesseral.data.units import stress_voigt
 
 Reader = Callable[[str, Counter[str]], Iterator[Atoms]]
@@ -77,7 +78,7 @@ def labelled_atoms(
     cell: ArrayLike,
     *,
     pbc: ArrayLike = True,
-    theory: str = "",
+    settings: str = "",
     stress: ArrayLike | None = None,
     **results: Any,
 ) -> Atoms:
@@ -88,7 +89,7 @@ def labelled_atoms(
         positions: (n, 3) Å.
         cell: (3, 3) Å.
         pbc: periodic directions.
-        theory: how the results were computed.
+        settings: how the results were computed, of `settings_text`.
         stress: (3, 3) eV/Å³, positive under tension.
         results: energy and free_energy in eV, forces in eV/Å.
     """
@@ -97,6 +98,5 @@ def labelled_atoms(
     if stress is not None:
         known["stress"] = stress_voigt(stress)
     atoms.calc = SinglePointCalculator(atoms, **known)
-    if theory:
-        atoms.info["theory"] = theory
+    add_settings(atoms, settings)
     return atoms

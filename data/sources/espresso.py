@@ -25,7 +25,7 @@ from tesseral.data.sources.common import (
     take,
     whole_lines,
 )
-from tesseral.data.sources.theory import theory_text
+from tesseral.data.sources.settings import settings_text
 from tesseral.data.units import BOHR_IN_A, ENERGY_UNITS, FORCE_UNITS, STRESS_UNITS, stress_tensor
 
 POTENTIAL = re.compile(r"PseudoPot\. #\s*\d+ for\s+(\S+)\s+read from file")
@@ -59,11 +59,11 @@ class _Run:
     additions: list[str] = field(default_factory=list)
     potentials: dict[str, str] = field(default_factory=dict)
 
-    def theory(self) -> str:
+    def description(self) -> str:
         """The settings as a text."""
         name = " ".join([self.settings.get("functional", ""), *self.additions])
         parts = {"spin": "none", **self.settings, "functional": name}
-        return theory_text({"code": f"pw.x {self.version}", **parts}, self.potentials)
+        return settings_text({"code": f"pw.x {self.version}", **parts}, self.potentials)
 
 
 @dataclass
@@ -132,7 +132,7 @@ def _finish(run: _Run, results: _Results, left_out: Counter[str]) -> Iterator[At
             run.symbols,
             run.positions,
             run.cell,
-            theory=run.theory(),
+            settings=run.description(),
             stress=None if stress is None else -STRESS_UNITS["Ry/Bohr^3"] * stress,
             energy=energy,
             free_energy=energy,

@@ -26,7 +26,7 @@ from tesseral.data.sources.common import (
     take,
     whole_lines,
 )
-from tesseral.data.sources.theory import theory_of_calculator, theory_text
+from tesseral.data.sources.settings import add_settings, settings_of_calculator, settings_text
 from tesseral.data.units import stress_tensor
 
 CORRECTED = "steps left out (van der Waals corrections in GPAW's text; import the .traj or .gpw)"
@@ -67,9 +67,9 @@ class _Text:
     settings: dict[str, str] = field(default_factory=dict)
     ended: bool = False
 
-    def theory(self) -> str:
+    def description(self) -> str:
         """The settings as a text."""
-        return theory_text({"code": f"GPAW {self.version}", **self.settings})
+        return settings_text({"code": f"GPAW {self.version}", **self.settings})
 
 
 def read_gpaw_text(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
@@ -112,7 +112,7 @@ def read_gpw(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
     with ase.io.ulm.open(path) as file:
         version = str(file.asdict().get("gpaw_version", ""))
         parameters = file.parameters.asdict()
-    atoms.info["theory"] = theory_of_calculator(f"gpaw {version}", parameters)
+    add_settings(atoms, settings_of_calculator(f"gpaw {version}", parameters))
     yield atoms
 
 
@@ -132,7 +132,7 @@ def _finish(text: _Text, frame: _Frame, left_out: Counter[str]) -> Iterator[Atom
             frame.positions,
             text.cell,
             pbc=text.pbc,
-            theory=text.theory(),
+            settings=text.description(),
             stress=frame.stress,
             forces=frame.forces,
             **frame.energies,
@@ -190,7 +190,7 @@ def _read_results(line: str, lines: Iterator[str], frame: _Frame) -> bool:
 
 
 def _read_settings(line: str, text: _Text) -> None:
-    """Take what a line says about the theory."""
+    """Take what a line says about the settings."""
     if not text.version and (found := VERSION.match(line)):
         text.version = found[1]
     for name, pattern in SETTINGS.items():

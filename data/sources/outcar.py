@@ -25,10 +25,10 @@ from tesseral.data.sources.common import (
     take,
     whole_lines,
 )
-from tesseral.data.sources.vasp_theory import NOTHING, THEORY_TAGS, element_of, vasp_theory
+from tesseral.data.sources.vasp_settings import NOTHING, SETTINGS_TAGS, element_of, vasp_settings
 from tesseral.data.units import STRESS_UNITS, stress_tensor
 
-TAG = re.compile(rf"\b({'|'.join([*THEORY_TAGS, 'ISIF', 'NELM'])})\s*=\s*([^\s;]+)")
+TAG = re.compile(rf"\b({'|'.join([*SETTINGS_TAGS, 'ISIF', 'NELM'])})\s*=\s*([^\s;]+)")
 GRID = re.compile(r"generate k-points for:\s+(\d+)\s+(\d+)\s+(\d+)")
 IRREDUCIBLE = re.compile(r"NKPTS =\s*(\d+)")
 BEGIN = ("Iteration", "FORCE on cell")  # of the first step; the latter with a learned force field
@@ -92,7 +92,7 @@ def read_outcar(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
     kinds = header.kinds()
     pairs = zip(kinds, header.counts, strict=True)
     symbols = [element_of(title) for title, count in pairs for _ in range(count)]
-    theory = vasp_theory(header.version, header.tags, kinds, header.k_points)
+    settings = vasp_settings(header.version, header.tags, kinds, header.k_points)
     step, learned, ended = _Step(), False, False
     limit = int(header.tags.get("NELM", "60"))
     try:
@@ -111,7 +111,7 @@ def read_outcar(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
                 if reason:
                     left_out[reason] += 1
                 else:
-                    yield _atoms(step, symbols, theory, header.tags.get("ISIF"), left_out)
+                    yield _atoms(step, symbols, settings, header.tags.get("ISIF"), left_out)
                 step, learned = _Step(), False
     except EOFError:
         ended = False
@@ -192,7 +192,7 @@ def _reason(step: _Step, limit: int) -> str:
 
 
 def _atoms(
-    step: _Step, symbols: list[str], theory: str, isif: str | None, left_out: Counter[str]
+    step: _Step, symbols: list[str], settings: str, isif: str | None, left_out: Counter[str]
 ) -> Atoms:
     """The step as atoms, in ASE's units and signs."""
     stress = None if step.stress is None else -STRESS_UNITS["kbar"] * step.stress
@@ -204,7 +204,7 @@ def _atoms(
         symbols,
         step.positions,
         step.cell,
-        theory=theory,
+        settings=settings,
         stress=stress,
         energy=step.energy,
         free_energy=step.free_energy,

@@ -28,7 +28,7 @@ from tesseral.data.sources.common import (
     Array,
     labelled_atoms,
 )
-from tesseral.data.sources.vasp_theory import vasp_theory
+from tesseral.data.sources.vasp_settings import vasp_settings
 from tesseral.data.units import STRESS_UNITS, stress_tensor
 
 LARGE = ("dos", "eigenvalues", "projected")
@@ -44,9 +44,9 @@ class _Header:
     titles: list[str] = field(default_factory=list)
     k_points: str = ""
 
-    def theory(self) -> str:
+    def settings(self) -> str:
         """The settings as a text."""
-        return vasp_theory(self.version, self.tags, self.titles, self.k_points)
+        return vasp_settings(self.version, self.tags, self.titles, self.k_points)
 
 
 def read_vasprun(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
@@ -151,7 +151,7 @@ def _step(element: ET.Element, header: _Header, left_out: Counter[str]) -> Itera
         header.symbols,
         fractions @ cell,
         cell,
-        theory=header.theory(),
+        settings=header.settings(),
         stress=stress,
         energy=free_energy + last["e_0_energy"] - last["e_fr_energy"],
         free_energy=free_energy,

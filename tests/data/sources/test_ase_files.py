@@ -131,9 +131,10 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
         list(read_aselmdb(str(tmp_path / "a.aselmdb"), Counter()))
 
 
-def test_a_trajectory_tells_its_theory():
+def test_a_trajectory_tells_its_settings():
     (atoms, *_) = read_trajectory(str(FILES / "gpaw_si.traj"), Counter())
-    assert atoms.info["theory"] == "code GPAW; functional PBE; cutoff 200 eV"
+    assert atoms.info["settings"] == "code GPAW; functional PBE; cutoff 200 eV"
+    assert atoms.info["theory"] == "GPAW PBE 200 eV"
 
 
 def test_a_theory_in_the_file_stands(tmp_path):

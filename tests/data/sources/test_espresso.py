@@ -86,7 +86,7 @@ def test_cells_of_a_relaxation_and_its_last_calculation():
 def test_exact_exchange_counts_with_its_last_cycle():
     found, _ = read("pwx_hybrid.out.gz")
     assert found[0].calc.results["energy"] == pytest.approx(-14.49396131 * units.Rydberg, rel=1e-9)
-    assert "functional PBE0 with exact exchange" in found[0].info["theory"]
+    assert "functional PBE0 with exact exchange" in found[0].info["settings"]
 
 
 def test_steps_that_only_claim_to_have_converged_are_left_out():
@@ -155,8 +155,8 @@ def test_labels_of_atoms(tmp_path, label, symbol):
     assert found[0].get_chemical_symbols() == [symbol, symbol]
 
 
-def test_the_theory():
-    assert read("pwx_md.out.gz")[0][0].info["theory"] == (
+def test_the_settings():
+    assert read("pwx_md.out.gz")[0][0].info["settings"] == (
         "code pw.x 6.7MaX; functional PBE; cutoff 204.1 eV; spin collinear; smearing Gaussian "
         "0.136 eV; k-points 8 irreducible; potentials Si = Si.pbe-rrkj.UPF"
     )

@@ -67,7 +67,7 @@ def test_ase_reads_the_same_of_the_old_form():
 def test_a_molecule_with_spin_whose_text_has_no_end():
     (atoms,), left_out = read("gpaw_o2")
     assert not atoms.pbc.any()
-    assert "spin collinear" in atoms.info["theory"]
+    assert "spin collinear" in atoms.info["settings"]
     assert atoms.calc.results["forces"][1, 2] == 1.04122
     assert any("end before" in what for what in left_out)
 
@@ -108,8 +108,8 @@ def test_energies_with_a_correction_are_not_taken(tmp_path):
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_the_theory(name):
-    assert read(name)[0][-1].info["theory"] == (
+def test_the_settings(name):
+    assert read(name)[0][-1].info["settings"] == (
         "code GPAW 26.7.0; functional PBE; cutoff 200 eV; spin none; smearing 0.1 eV; "
         "k-points 2 x 2 x 2"
     )
@@ -126,4 +126,4 @@ def test_a_restart_file(tmp_path):
         file.child("wave_functions").write(fermi_levels=np.array([5.0]))
     (atoms,) = read_gpw(str(tmp_path / "a.gpw"), Counter())
     np.testing.assert_array_equal(atoms.calc.results["forces"], results["forces"])
-    assert atoms.info["theory"] == "code GPAW 26.7.0; functional PBE; cutoff 200 eV"
+    assert atoms.info["settings"] == "code GPAW 26.7.0; functional PBE; cutoff 200 eV"

@@ -83,10 +83,17 @@ def test_the_theory_lands_in_the_store_and_mixing_is_reported(tmp_path, vasp):
     (tmp_path / "1.OUTCAR").write_text(vasp.outcar(steps[:1]))
     (tmp_path / "2.OUTCAR").write_text(vasp.outcar(steps[1:], ENCUT="400.0 eV"))
     report, store = run(tmp_path, tmp_path / "1.OUTCAR", tmp_path / "2.OUTCAR")
-    assert ["cutoff 520 eV" in text for text in store.texts("theory")] == [True, False]
+    assert store.texts("theory") == ["VASP PBE 520 eV", "VASP PBE 400 eV"]
+    assert "theory" not in store.attributes
+    assert (
+        "1 structures: code VASP 6.3.0; functional PBE; cutoff 400 eV"
+        in store.attributes["settings"]
+    )
     assert any("not computed alike (cutoff 520 eV or 400 eV)" in text for text in report.warnings)
     report, store = run(tmp_path, tmp_path / "1.OUTCAR", overwrite=True, theory="mine")
-    assert store.texts("theory") == ["mine"]
+    assert store.texts("theory") == ["mine"] and store.attributes["theory"] == "mine"
+    _, store = run(tmp_path, tmp_path / "1.OUTCAR", overwrite=True)
+    assert store.attributes["theory"] == "VASP PBE 520 eV"
     assert not any("computed alike" in text for text in report.warnings)
 
 

@@ -119,9 +119,9 @@ def test_only_the_pressure_is_computed_with_isif_1(tmp_path, vasp):
     assert left_out == {"stresses left out (ISIF 0 computes none, ISIF 1 the pressure only)": 2}
 
 
-def test_the_theory(tmp_path, vasp):
+def test_the_settings(tmp_path, vasp):
     found, _ = read(tmp_path / "OUTCAR", vasp.outcar(vasp.make_steps(1), IVDW="12"))
-    assert found[0].info["theory"] == (
+    assert found[0].info["settings"] == (
         "code VASP 6.3.0; functional PBE + D3(BJ); cutoff 520 eV; spin collinear; smearing "
         "Gaussian 0.05 eV; k-points 3 x 3 x 2; potentials Si = PAW_PBE Si 05Jan2001, "
         "C = PAW_PBE C_s 06Sep2000"
@@ -141,7 +141,7 @@ def test_the_theory(tmp_path, vasp):
 )
 def test_functionals(tmp_path, vasp, tags, name):
     found, _ = read(tmp_path / "OUTCAR", vasp.outcar(vasp.make_steps(1), **tags))
-    assert f"functional {name};" in found[0].info["theory"]
+    assert f"functional {name};" in found[0].info["settings"]
 
 
 def test_runs_one_behind_the_other_are_refused(tmp_path, vasp):

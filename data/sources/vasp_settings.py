@@ -1,13 +1,13 @@
-"""The theory of a VASP calculation from its tags, in the same words for OUTCAR and vasprun.xml."""
+"""Settings of a VASP calculation from its tags, in the same words for OUTCAR and vasprun.xml."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tesseral.data.sources.theory import theory_text
+from tesseral.data.sources.settings import settings_text
 
-# Tags from which the theory is told; see the VASP wiki, https://www.vasp.at/wiki.
-THEORY_TAGS = (
+# Tags that tell the settings; see the VASP wiki, https://www.vasp.at/wiki.
+SETTINGS_TAGS = (
     "AEXX ENCUT ENMAX GGA HFSCREEN ISMEAR ISPIN IVDW LDAU LDAUU LHFCALC LNONCOLLINEAR LUSE_VDW "
     "METAGGA SIGMA"
 ).split()
@@ -19,12 +19,14 @@ TRUE = ("T", ".T.", ".TRUE.", "TRUE")
 NOTHING = ("", "F", ".F.", ".FALSE.", "--", "NONE")
 
 
-def vasp_theory(version: str, tags: Mapping[str, str], titles: Sequence[str], k_points: str) -> str:
-    """Settings of a VASP calculation in the form of `theory_text`.
+def vasp_settings(
+    version: str, tags: Mapping[str, str], titles: Sequence[str], k_points: str
+) -> str:
+    """Settings of a VASP calculation in the form of `settings_text`.
 
     Args:
         version: of VASP.
-        tags: values of `THEORY_TAGS` as VASP prints them.
+        tags: values of `SETTINGS_TAGS` as VASP prints them.
         titles: of the POTCAR of each species, ``PAW_PBE Si 05Jan2001``.
         k_points: the grid, in words.
     """
@@ -39,7 +41,7 @@ def vasp_theory(version: str, tags: Mapping[str, str], titles: Sequence[str], k_
         "smearing": _smearing(tags),
         "k-points": k_points,
     }
-    return theory_text(parts, {element_of(title): title for title in titles})
+    return settings_text(parts, {element_of(title): title for title in titles})
 
 
 def element_of(title: str) -> str:

@@ -1,15 +1,21 @@
-"""Theories as texts, and in what they differ."""
+"""Settings as texts, the level of theory in them, and in what they differ."""
 
 import pytest
+from ase import Atoms
 
-from tesseral.data.sources.theory import theory_differences, theory_of_calculator, theory_text
-from tesseral.data.sources.vasp_theory import element_of
+from tesseral.data.sources.settings import (
+    add_settings,
+    settings_differences,
+    settings_of_calculator,
+    settings_text,
+)
+from tesseral.data.sources.vasp_settings import element_of
 
 PBE = {"code": "VASP 6.3.0", "functional": "PBE", "cutoff": "520 eV", "k-points": "4 x 4 x 4"}
 
 
 def test_parts_stand_in_one_order_and_unknown_ones_are_left_out():
-    text = theory_text({"cutoff": "520 eV", "code": "VASP", "spin": ""}, {"Si": "PAW_PBE Si"})
+    text = settings_text({"cutoff": "520 eV", "code": "VASP", "spin": ""}, {"Si": "PAW_PBE Si"})
     assert text == "code VASP; cutoff 520 eV; potentials Si = PAW_PBE Si"
 
 
@@ -26,13 +32,23 @@ def test_parts_stand_in_one_order_and_unknown_ones_are_left_out():
     ],
 )
 def test_differences(changes, potentials, found):
-    texts = [theory_text(PBE, {"Si": "a"}), theory_text({**PBE, **changes}, potentials)]
-    assert theory_differences(texts) == found
+    texts = [settings_text(PBE, {"Si": "a"}), settings_text({**PBE, **changes}, potentials)]
+    assert settings_differences(texts) == found
 
 
-def test_theories_in_other_words_are_compared_whole():
-    assert theory_differences(["PBE", "PBE"]) == []
-    assert theory_differences(["PBE", ""]) == ["theory PBE or not given"]
+@pytest.mark.parametrize(
+    "settings, theory",
+    [
+        (settings_text(PBE, {"Si": "a"}), "VASP PBE 520 eV"),
+        ("code GPAW 26.7.0; functional LDA; spin none", "GPAW LDA"),
+        ("code emt", None),
+        ("", None),
+    ],
+)
+def test_the_level_of_theory_is_what_all_structures_can_share(settings, theory):
+    atoms = Atoms("H")
+    add_settings(atoms, settings)
+    assert atoms.info.get("theory") == theory
 
 
 @pytest.mark.parametrize(
@@ -44,7 +60,7 @@ def test_theories_in_other_words_are_compared_whole():
     ],
 )
 def test_of_a_calculator(name, parameters, text):
-    assert theory_of_calculator(name, parameters) == text
+    assert settings_of_calculator(name, parameters) == text
 
 
 @pytest.mark.parametrize(
