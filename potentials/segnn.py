@@ -128,8 +128,8 @@ class SEGNNLayer(nn.Module):
         sums = self.sum(sums.index_add(0, receivers, message))  # (5)
         attributes = self.node_attributes(harmonics, radii, receivers, n_local)
         rows = (0, 0, 0, self.missing)  # the first layer's features are scalars
-        pair = nn.functional.pad(self.own(local), rows) + sums
-        hidden = gated(self.update1(pair, attributes))
+        field = nn.functional.pad(self.own(local), rows) + sums
+        hidden = gated(self.update1(field, attributes))
         update = torch.cat(self.update2(hidden, attributes), dim=1)  # (n_local, M_out, C), (7)
         return nn.functional.pad(local, rows)[:, : update.shape[1]] + update
 
