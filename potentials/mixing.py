@@ -68,11 +68,16 @@ def exact_grid_points(l_max: int, order: int = 2, l_out: int | None = None) -> i
 
 
 class _OneMore(nn.Module):
-    """A further factor of the product: a linear map of the field plus a constant."""
+    """A further factor of the product: a linear map of the field plus a constant.
+
+    It starts as 1 with small changes: the product of three or four random fields of unit size has
+    heavy tails, and is slower to learn from.
+    """
 
     def __init__(self, l_max: int, channels: int, grid_channels: int, n_species: int) -> None:
         super().__init__()
         self.linear = DegreeLinear(l_max, channels, grid_channels)
+        nn.init.normal_(self.linear.weight, std=0.3 * channels**-0.5)
         self.bias = nn.Parameter(torch.ones(n_species, grid_channels))
 
     def forward(self, features: Tensor, species: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,8 +91,7 @@ class SphereMixing(ExactBuffers):
     ``product``: W_out [(W1 f + b_z) ⊙ (W2 f) ⊙ (W3 f + c_z) ⊙ …], a Gaunt tensor product of
     ``order`` factors (arXiv 2401.10216; on a grid of the sphere as in arXiv 2506.13523). It is
     exactly equivariant, since the grid integrates degree order · l_in + l_out. The constants add
-    the products of fewer factors; those of the third and fourth factor start at 1, so that a
-    fresh model is one of lower order with small changes. ``silu``: W3 silu(V silu(W1 f + b_z)),
+    the products of fewer factors. ``silu``: W3 silu(V silu(W1 f + b_z)),
     equivariant to the accuracy of the grid only. The weights do not depend on the grid. The
     compiled form sums the Gaunt coefficients of a product of two, few of which are not zero, and
     needs no grid.
