@@ -4,6 +4,7 @@ import pytest
 import torch
 from e3nn import o3
 
+from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.mixing import ORDERS, SphereMixing, exact_grid_points
 from tesseral.potentials.sphere import Harmonics, degree_slice, lebedev_degrees, sphere_grid
 from tesseral.potentials.testing import random_rotations
@@ -130,3 +131,17 @@ def test_unknown_activation_is_refused():
 )
 def test_smallest_exact_grids(order, points):
     assert [exact_grid_points(l_max, order) for l_max in (1, 2, 3, 4)] == points
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"order": 1}, "order is 1; a product on the sphere can have 2 to 4 factors"),
+        ({"order": 5}, "order is 5; a product on the sphere can have 2 to 4 factors"),
+        ({"order": 3, "activation": "silu"}, "order is 3, but activation 'silu' multiplies"),
+        ({"order": 3, "architecture": "schnet"}, "schnet has no order"),
+    ],
+)
+def test_orders_that_make_no_model_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        PotentialConfig(**options)
