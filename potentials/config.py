@@ -43,8 +43,8 @@ class PotentialConfig:
             mixing for ``product`` and 194 for ``silu`` (rotation error below 0.5 meV/Å).
         spline_intervals: intervals of the radial splines between 0 and the cutoff.
         activation: ``product`` (exactly equivariant) or ``silu`` (to the accuracy of the grid).
-        order: number of factors of ``product``, 2 to 4. The compiled kernels for inference and
-            mixing are for 2; more run on the grid in PyTorch, several times slower.
+        order: number of factors of ``product``, 2 to 4. More than 2 are slower, since inference is
+            not compiled then: MD takes three times as long with 3 (docs/systems.md).
         zbl: add the screened repulsion of the nuclei at short distances.
     """
 

@@ -67,11 +67,10 @@ def exact_grid_points(l_max: int, order: int = 2, l_out: int | None = None) -> i
     return smallest_rule(order * l_max + (l_max if l_out is None else l_out))
 
 
-class _OneMore(nn.Module):
-    """A further factor of the product: a linear map of the field plus a constant.
+class _Factor(nn.Module):
+    """A further factor of a product: a linear map of the field, and the constant beside it.
 
-    It starts as 1 with small changes: the product of three or four random fields of unit size has
-    heavy tails, and is slower to learn from.
+    It starts near 1, since products of three or four random fields have heavy tails.
     """
 
     def __init__(self, l_max: int, channels: int, grid_channels: int, n_species: int) -> None:
@@ -81,7 +80,7 @@ class _OneMore(nn.Module):
         self.bias = nn.Parameter(torch.ones(n_species, grid_channels))
 
     def forward(self, features: Tensor, species: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, M, C) and species (N,) to a field (N, M, G) and what is added to it, (N, 1, G)."""
+        """(N, M, C) and species (N,) to a field (N, M, G) and a constant one (N, 1, G)."""
         return self.linear(features), self.bias[species].unsqueeze(1)
 
 
@@ -91,10 +90,9 @@ class SphereMixing(ExactBuffers):
     ``product``: W_out [(W1 f + b_z) ⊙ (W2 f) ⊙ (W3 f + c_z) ⊙ …], a Gaunt tensor product of
     ``order`` factors (arXiv 2401.10216; on a grid of the sphere as in arXiv 2506.13523). It is
     exactly equivariant, since the grid integrates degree order · l_in + l_out. The constants add
-    the products of fewer factors. ``silu``: W3 silu(V silu(W1 f + b_z)),
-    equivariant to the accuracy of the grid only. The weights do not depend on the grid. The
-    compiled form sums the Gaunt coefficients of a product of two, few of which are not zero, and
-    needs no grid.
+    the products of fewer factors. ``silu``: W3 silu(V silu(W1 f + b_z)), equivariant to the
+    accuracy of the grid only. The weights do not depend on the grid. The compiled form, for
+    products of two, sums their Gaunt coefficients, few of which are not zero, and needs no grid.
     """
 
     __constants__ = ["fused", "product", "pair"]
@@ -150,7 +148,7 @@ class SphereMixing(ExactBuffers):
             else nn.Linear(grid_channels, grid_channels)
         )
         self.further = nn.ModuleList(
-            _OneMore(l_max_in, channels, grid_channels, n_species) for _ in range(order - 2)
+            _Factor(l_max_in, channels, grid_channels, n_species) for _ in range(order - 2)
         )
         to_grid, from_grid = sphere_grid(grid_points, max(l_max_in, l_max_out))
         to_grid = to_grid[:, : (l_max_in + 1) ** 2]
@@ -174,8 +172,8 @@ class SphereMixing(ExactBuffers):
         values = to_grid @ entered + bias  # (N, P, G)
         if self.product:
             values = values * (to_grid @ self.second(features))
-            for one_more in self.further:
-                factor, constant = one_more(features, species)
+            for further in self.further:
+                factor, constant = further(features, species)
                 values = values * (to_grid @ factor + constant)
         else:
             values = nn.functional.silu(self.second(nn.functional.silu(values)))
