@@ -29,6 +29,7 @@ from tesseral.potentials.nequip import nequip_layers
 from tesseral.potentials.painn import painn_layers
 from tesseral.potentials.readout import EnergyScale, Readout
 from tesseral.potentials.schnet import schnet_layers
+from tesseral.potentials.segnn import segnn_layers
 from tesseral.potentials.sphere import EdgeHarmonics
 from tesseral.potentials.zbl import ZBLRepulsion
 
@@ -38,6 +39,7 @@ LAYERS: dict[str, Callable[[PotentialConfig, int, float], Sequence[nn.Module]]] 
     "nequip": nequip_layers,
     "painn": painn_layers,
     "schnet": schnet_layers,
+    "segnn": segnn_layers,
 }
 
 

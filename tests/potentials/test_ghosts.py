@@ -72,6 +72,7 @@ def with_ghosts(graph: AtomicGraph) -> tuple[Tensor, Tensor]:
         {"architecture": "nequip", "l_max": 2, "channels_by_degree": [6, 4, 2]},
         {"architecture": "painn"},
         {"architecture": "schnet"},
+        {"architecture": "segnn", "l_max": 2},
     ],
     ids=lambda options: next(iter(options.values())),
 )
