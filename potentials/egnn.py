@@ -60,7 +60,8 @@ class EGNNLayer(nn.Module):
         messages = nn.functional.silu(self.edge(nn.functional.silu(hidden))) * weights  # (3)
         h, u = h[:n_local], nn.functional.pad(u[:n_local], (0, 3 - u.shape[1]))
         sums = torch.zeros_like(h).index_add(0, receivers, messages) * self.norm  # (5)
-        h = h + self.leave(nn.functional.silu(self.keep(h) + self.add(sums)))  # (6)
+        update: Tensor = self.leave(nn.functional.silu(self.keep(h) + self.add(sums)))
+        h = h + update  # (6)
         if self.step is None:
             return h.unsqueeze(1)
         steps = vectors * self.step(messages).tanh() * weights
