@@ -13,13 +13,12 @@ from torch.utils.data import DataLoader
 from tesseral.data.datasets import GraphDataset, check_elements, evaluation_loader
 from tesseral.data.graph import Batch, join_batches
 from tesseral.data.sampler import EdgeBudgetSampler
-from tesseral.data.splits import split_store
+from tesseral.data.splits import SPLITS, split_store
 from tesseral.data.statistics import Statistics, compute_statistics, symbols
 from tesseral.data.store import Store, open_store
 
 __all__ = ["DataConfig", "GraphLoader", "PotentialDataModule", "evaluation_loader"]
 
-SPLITS = ("random", "group")
 VALIDATION_STRUCTURES = 16
 
 
@@ -31,7 +30,10 @@ class DataConfig:
         train: dataset file (made by ``train-potential data import``).
         validation: dataset file to validate on; a part of ``train`` is split off if not given.
         validation_fraction: of the structures of ``train``, if no validation file is given.
-        split: how to split: ``random``, or ``group`` to keep each group on one side.
+        split: how to split: ``group`` sets whole groups aside, ``blocks`` runs of consecutive
+            structures of each group or config type, ``random`` single structures, whose
+            neighbours in a trajectory are then trained on; ``auto`` takes ``group`` where there are
+            many groups, or many molecules, and ``blocks`` elsewhere.
         batch_structures: structures in a training batch of one process, at most.
         batch_edges: edges (neighbour pairs) in a batch of one process, at most; bounds the memory
             and is what fills batches of cells of some tens of atoms. Small batches learn most in
@@ -46,7 +48,7 @@ class DataConfig:
     train: str
     validation: str | None = None
     validation_fraction: float = 0.1
-    split: str = "random"
+    split: str = "auto"
     batch_structures: int = 16
     batch_edges: int = 4_000
     workers: int = 0
@@ -116,6 +118,7 @@ class PotentialDataModule(lightning.LightningDataModule):
         super().__init__()
         self.config, self.cutoff = config, cutoff
         self._statistics: Statistics | None = None
+        self.split_reason = "in a file of their own"
 
     def setup(self, stage: str | None = None) -> None:
         """Open the files, split them, and compute the statistics of the training part.
@@ -130,7 +133,7 @@ class PotentialDataModule(lightning.LightningDataModule):
         train_store = open_store(config.train)
         if config.validation is None:
             validation_store = train_store
-            train_rows, validation_rows = split_store(
+            train_rows, validation_rows, self.split_reason = split_store(
                 train_store,
                 method=config.split,
                 fraction=config.validation_fraction,

@@ -22,6 +22,8 @@ from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 from torch.nn.parallel import DistributedDataParallel
 
+from tesseral.data.doctor.checkup import quick_check
+from tesseral.data.doctor.display import short_form
 from tesseral.data.graph import Batch, join_batches
 from tesseral.deploy.modelfile import ModelCard, build_potential
 from tesseral.potentials.calibrate import calibrate
@@ -88,6 +90,7 @@ def fit(config: FitConfig, console: Console | None = None) -> FitResult:
     )
     if console is not None:
         console.print(_opening(config, data, module), highlight=False, soft_wrap=True)
+        _show_findings(config, data, console)
     try:
         with _quiet_lightning():
             trainer = _make_trainer(config, run)
@@ -196,6 +199,7 @@ def _identity(config: FitConfig, data: FitData) -> dict[str, Any]:
         "elements": list(data.statistics.elements),
         "training data": data.summary()["train"]["content_hash"],
         "training structures": data.statistics.n_structures,
+        "split": data.summary()["split"],
     }
 
 
@@ -235,6 +239,7 @@ def _opening(config: FitConfig, data: FitData, module: PotentialModule) -> str:
     lines = [
         f"{statistics.n_structures} structures with {statistics.n_atoms} atoms of "
         f"{' '.join(summary['elements'])} to train on, {validation} to validate",
+        f"validation structures {data.split_reason}",
         f"force RMS {statistics.force_rms:.3g} eV/Å, {statistics.mean_neighbors:.3g} neighbours "
         f"within {config.model.cutoff:g} Å",
         f"{weights:,} weights in {config.optimization.dtype}, "
@@ -243,6 +248,14 @@ def _opening(config: FitConfig, data: FitData, module: PotentialModule) -> str:
         f"logs and checkpoints in {config.run_directory}",
     ]
     return "\n".join(lines)
+
+
+def _show_findings(config: FitConfig, data: FitData, console: Console) -> None:
+    """The worst that a short look at the data finds."""
+    train, validation = data.train_dataset.store, data.validation_dataset.store
+    findings = quick_check(train, None if validation is train else validation, config.model.cutoff)
+    for line in short_form(findings, config.data.train):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _closing(result: FitResult, step: int, elapsed: float, console: Console) -> None:

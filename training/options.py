@@ -18,11 +18,12 @@ COMMANDS = {
     "info": "show what a model file holds",
     "export": "write a model as TorchScript, for LAMMPS and plain PyTorch",
     "lammps": "compile the LAMMPS pair style; compare LAMMPS with Python (lammps build, verify)",
-    "data": "make datasets (data import)",
+    "data": "make and check datasets (data import, data check)",
 }
 EPILOG = """\
 a first training:
   train-potential data import vasprun.xml OUTCAR more.extxyz -o set.h5
+  train-potential data check set.h5
   train-potential fit --data.train set.h5 --output model.safetensors --trainer.max_time 10m
   train-potential evaluate model.safetensors test.h5 --plots plots
   train-potential report model.safetensors --data test.h5 -o report
@@ -170,7 +171,7 @@ def _export_options() -> Parser:
 
 
 def _data_options() -> Parser:
-    return Parser(usage="train-potential data import SOURCE… -o SET.h5 [options]")
+    return Parser(usage="train-potential data import SOURCE… -o SET.h5 | check SET.h5… [options]")
 
 
 def _lammps_options() -> Parser:
@@ -180,7 +181,16 @@ def _lammps_options() -> Parser:
 # Commands below a command can be added only after it is. Each of these returns them by name.
 
 
-def _add_import(parser: Parser) -> dict[str, Parser]:
+CHECK_EPILOG = """\
+Labels, units and signs (all labels are held against a small model of them, stresses against finite
+differences of the energy where there are strained cells), copies, distances, neighbours, reference
+energies, and structures that training and validation share. The exit status is 1 if there is an
+error, which would make training wrong, 0 if there are warnings and notes at most.
+"""
+
+
+def _add_data(parser: Parser) -> dict[str, Parser]:
+    from tesseral.data.doctor.command import CheckConfig
     from tesseral.data.importer import ImportConfig
 
     commands = parser.add_subcommands(metavar="COMMAND", title="commands", dest="command")
@@ -188,7 +198,13 @@ def _add_import(parser: Parser) -> dict[str, Parser]:
     reader.description = "Import DFT results into a dataset file."
     add_fields(reader, ImportConfig, positional={"sources": "+"}, short={"output": "-o"})
     commands.add_subcommand("import", reader, help="DFT results of many formats into one file")
-    return {"import": reader}
+    checker = Parser(
+        usage="train-potential data check SET.h5 [TEST.h5 …] [options]", epilog=CHECK_EPILOG
+    )
+    checker.description = "Look for what makes training fail, before it is begun."
+    add_fields(checker, CheckConfig, positional={"files": "+"})
+    commands.add_subcommand("check", checker, help="lost labels, units, signs, copies, leaks")
+    return {"import": reader, "check": checker}
 
 
 def _add_lammps(parser: Parser) -> dict[str, Parser]:
@@ -208,7 +224,7 @@ def _add_lammps(parser: Parser) -> dict[str, Parser]:
 
 
 ADDERS: dict[str, Callable[[Parser], dict[str, Parser]]] = {
-    "data": _add_import,
+    "data": _add_data,
     "lammps": _add_lammps,
 }
 MAKERS: dict[str, Callable[[], Parser]] = {

@@ -1,0 +1,162 @@
+"""Checks of units and signs that are wrong in the whole set: do the labels fit together?"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tesseral.data.doctor.differences import stress_ratio
+from tesseral.data.doctor.findings import Finding, Fix, make_finding
+from tesseral.data.doctor.model import (
+    Design,
+    Labels,
+    energy_scale,
+    fit_labels,
+    force_norms,
+    weighted_median,
+    without_gross,
+)
+from tesseral.data.doctor.recognise import Guess, recognise
+from tesseral.data.doctor.subject import Array, Subject, median, scale
+
+ALIKE = 1.35  # factors between energies and forces that are closer to 1 are not told from 1
+EXPLAINED = 0.5  # of the labels that a model may leave over for its judgement to count
+LEAST = 40  # structures for a model to judge by
+PAIRS = 12  # finite differences that are enough
+ODD = 2.0  # factor from which on a ratio is wrong even if no unit explains it
+
+
+class Units(NamedTuple):
+    """What is known after the check."""
+
+    findings: list[Finding]
+    labels: Labels  # with wrong units and signs of the whole set mended
+    measured: dict[str, str]  # ratios, for the reader
+    stress: bool  # whether the stress was understood
+
+
+def check_units(subject: Subject, design: Design, labels: Labels) -> Units:
+    """Energies against forces, stresses against both."""
+    findings, measured, labels = _energies_and_forces(design, labels)
+    return _stresses(subject, design, labels, findings, measured)
+
+
+def _energies_and_forces(
+    design: Design, labels: Labels
+) -> tuple[list[Finding], dict[str, str], Labels]:
+    """One factor between all energies and the forces, which are their gradient."""
+    factor = energy_scale(design, without_gross(design, labels))
+    enough = np.isfinite(labels.energy).sum() >= LEAST and np.isfinite(labels.forces).any()
+    if not enough or not np.isfinite(factor) or factor == 0:
+        return [], {}, labels
+    mended = labels._replace(energy=labels.energy * factor)
+    if not _fits(design, mended):
+        return [], {}, labels
+    measured = {"forces over energy gradients (model)": f"{1 / factor:.3g}"}
+    if 1 / ALIKE < factor < ALIKE:
+        return [], measured, labels
+    guesses = [
+        guess
+        for guess in (
+            recognise("energy", 1 / factor, ALIKE),
+            recognise("forces", factor, ALIKE),
+        )
+        if guess is not None
+    ]
+    if not guesses and 1 / ODD < factor < ODD:
+        return [], measured, labels
+    words = " or ".join(_describe(guess) for guess in guesses)
+    finding = make_finding(
+        "error",
+        "energy and forces",
+        [],
+        f"the forces are {1 / factor:.3g} times the gradients of the energies"
+        + (f": {words}" if words else ""),
+        "import again with --energy-unit or --forces-unit, or change the sign of gradients",
+    )
+    return [finding], measured, mended
+
+
+def _fits(design: Design, labels: Labels) -> bool:
+    """Whether the model explains energies and forces well enough to judge."""
+    found = fit_labels(design, without_gross(design, labels), stress=False)
+    rest = scale(labels.energy - found.energy) / max(scale(labels.energy), 1e-12)
+    felt = median(force_norms(design, labels.forces - found.forces))
+    size = median(force_norms(design, labels.forces))
+    return bool(rest < EXPLAINED and felt < EXPLAINED * size)
+
+
+def _stresses(
+    subject: Subject,
+    design: Design,
+    labels: Labels,
+    findings: list[Finding],
+    measured: dict[str, str],
+) -> Units:
+    """The factor between the stresses and what energies and forces make of them."""
+    known = np.isfinite(labels.stress).all(axis=1)
+    used = known & np.isfinite(labels.energy)
+    exact, pairs = stress_ratio(subject, labels)
+    if pairs >= PAIRS:
+        measured["stress over finite differences of the energy"] = f"{exact:.3g} ({pairs} pairs)"
+    should = np.full_like(labels.stress, np.nan)
+    ratio, trusted = float("nan"), False
+    if used.sum() >= LEAST:
+        should = fit_labels(design, without_gross(design, labels), stress=False).stress
+        ratio, rest = _ratio(labels.stress[used], should[used])
+        trusted = rest < 2 * EXPLAINED
+    if trusted:
+        measured["stress over the virial of a model of energies and forces"] = f"{ratio:.3g}"
+    if pairs >= PAIRS:
+        ratio, trusted = exact, True
+    if not trusted:
+        return Units(findings, labels, measured, False)
+    if 1 / ALIKE < ratio < ALIKE:
+        return Units(findings, labels, measured, True)
+    virial = _virial_ratio(subject, labels, should)
+    if recognise("stress", ratio, 1.1) is None and 1 / ALIKE < virial < ALIKE:
+        said = "the stresses are virials (-V · stress, in eV)"
+        advice, fix = "import again with --virial-key instead of --stress-key", None
+        labels = labels._replace(stress=labels.stress / -_cells(subject)[:, None])
+    else:
+        guess = recognise("stress", ratio, ALIKE)
+        if guess is None and 1 / ODD < ratio < ODD:
+            return Units(findings, labels, measured, False)
+        said = f"all stresses are {ratio:.4g} times what the energies ask for"
+        said += f": {_describe(guess)}" if guess else ""
+        advice = "import again with --stress-unit and --stress-sign"
+        fix = Fix("stress", guess.factor) if guess else None
+        factor = guess.factor if guess else 1 / ratio
+        labels = labels._replace(stress=labels.stress * factor)
+    check = "stress sign" if fix is not None and fix.factor == -1 else "stress unit"
+    findings.append(make_finding("error", check, [], said, advice, fix))
+    return Units(findings, labels, measured, True)
+
+
+def _virial_ratio(subject: Subject, labels: Labels, should: Array) -> float:
+    """As the ratio of stresses, if the labels were virials; NaN without a model."""
+    known = np.isfinite(labels.stress * should).all(axis=1)
+    if not known.any():
+        return float("nan")
+    return _ratio((labels.stress / -_cells(subject)[:, None])[known], should[known])[0]
+
+
+def _cells(subject: Subject) -> Array:
+    """Volume of each structure's cell, (S,) Å³."""
+    return subject.volumes * subject.n_atoms
+
+
+def _ratio(labels: Array, should: Array) -> tuple[float, float]:
+    """Label over prediction, a median, and what that leaves over of the labels."""
+    square = np.einsum("sk,sk->s", should, should)
+    ratio = weighted_median(np.einsum("sk,sk->s", labels, should) / square, square)
+    left = np.linalg.norm(labels - ratio * should, axis=1)
+    return ratio, float(np.median(left) / np.median(np.linalg.norm(labels, axis=1)))
+
+
+def _describe(guess: Guess) -> str:
+    """A guess in words."""
+    sign = "the opposite sign" if guess.sign < 0 else ""
+    unit = "" if abs(guess.factor) == 1 else f"{guess.label} in {guess.unit}"
+    return " and ".join(part for part in (unit, sign) if part)
