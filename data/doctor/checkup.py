@@ -78,9 +78,9 @@ def check_set(subject: Subject, *, cutoff: float) -> Checkup:
     """
     design = make_design(subject)
     references = composition_energies(subject)
-    units = check_units(subject, design, read_labels(subject, references))
+    units = check_units(subject, design, read_labels(subject, references), references)
     outliers, residuals = check_outliers(
-        subject, design, units.labels, references, stress=units.stress
+        subject, design, units.labels, units.references, stress=units.stress
     )
     distances = measure_distances(subject, cutoff)
     findings = [

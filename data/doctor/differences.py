@@ -26,7 +26,7 @@ class Pair(NamedTuple):
     shifts: Array  # (n, 3) Å, displacements beside the strain
 
 
-def stress_ratio(subject: Subject, labels: Labels) -> tuple[float, int]:
+def stress_ratio(subject: Subject, labels: Labels, forces_factor: float = 1.0) -> tuple[float, int]:
     """Stress labels over finite differences of the energies, and the number of pairs.
 
     ``E2 - E1 = ½ (V1 σ1 + V2 σ2) : ε - ½ Σ (F1 + F2) · Δu`` for a strain ε and displacements Δu
@@ -35,13 +35,18 @@ def stress_ratio(subject: Subject, labels: Labels) -> tuple[float, int]:
     Args:
         subject: the structures.
         labels: energies and stresses of the structures in the units in which they are compared.
+        forces_factor: what the forces of the structures must be multiplied with to fit to them.
     """
     differences, products = [], []
     for pair in strained_pairs(subject):
         a, b = pair.first, pair.second
         n = subject.n_atoms[a]
         forces = subject.structures[a].forces + subject.structures[b].forces
-        work = 0.0 if np.isnan(forces).any() else 0.5 * float(np.sum(forces * pair.shifts))
+        work = (
+            0.0
+            if np.isnan(forces).any()
+            else 0.5 * forces_factor * float(np.sum(forces * pair.shifts))
+        )
         virial = n * (subject.volumes[a] * labels.stress[a] + subject.volumes[b] * labels.stress[b])
         product = 0.5 * float(virial @ pair.strain.ravel())
         difference = float(n * (labels.energy[b] - labels.energy[a])) + work
@@ -51,7 +56,10 @@ def stress_ratio(subject: Subject, labels: Labels) -> tuple[float, int]:
     if not products:
         return float("nan"), 0
     change = np.array(differences)
-    return weighted_median(np.array(products) / change, change**2), len(products)
+    size = np.abs(change)
+    # A wrong energy makes large changes, which must not rule.
+    weight = np.minimum(size, 3 * np.median(size))
+    return weighted_median(np.array(products) / change, weight), len(products)
 
 
 def strained_pairs(subject: Subject) -> list[Pair]:

@@ -6,7 +6,7 @@ shows units and signs; a robust fit to all of them leaves wrong labels as outlie
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,10 @@ SOFT = 3.0  # typical residuals from which on a structure counts less
 GROSS = 30.0  # times the usual size of a label
 CLOSEST = 5
 ALIKE = 25  # structures that tell how large a residual is usual
+
+
+# Rows (R, F), values (R,) and the structure of each row (R,)
+Block = tuple[NDArray[np.floating[Any]], Array, Integers]
 
 
 class Labels(NamedTuple):
@@ -52,6 +56,7 @@ class Prediction(NamedTuple):
     energy: Array  # (S,) eV/atom over the fitted energies of the elements
     forces: Array  # (R,) eV/Å; these know their own labels
     stress: Array  # (S, 9) eV/Å³
+    reach: Array  # (S,) leverage of the energy: large for what is unlike all that was fitted
 
 
 def composition_energies(subject: Subject) -> Array:
@@ -126,7 +131,7 @@ def fit_labels(design: Design, labels: Labels, *, stress: bool) -> Prediction:
     """
     virial = design.stress * (STRESS_WEIGHT * design.volumes)[:, None, None]
     target = labels.stress * (STRESS_WEIGHT * design.volumes)[:, None]
-    blocks = [
+    blocks: list[Block] = [
         (design.energy * ENERGY_WEIGHT, labels.energy * ENERGY_WEIGHT, np.arange(len(virial))),
         (design.forces, labels.forces, design.owner),
     ]
@@ -149,6 +154,7 @@ def fit_labels(design: Design, labels: Labels, *, stress: bool) -> Prediction:
             energy=energy[:, 0] / ENERGY_WEIGHT,
             forces=design.forces @ coefficients,
             stress=predicted / (STRESS_WEIGHT * design.volumes)[:, None],
+            reach=_reach(design.energy * ENERGY_WEIGHT, inverse, weights[0]),
         )
 
 
@@ -164,24 +170,25 @@ def energy_scale(design: Design, labels: Labels) -> float:
     energy, forces = design.energy[known] * ENERGY_WEIGHT, design.forces[felt]
     target = labels.energy[known] * ENERGY_WEIGHT
     share = 1 / np.sqrt(np.bincount(design.owner[felt]))[design.owner[felt], None]
-    forces, components = forces * share, labels.forces[felt] * share[:, 0]
-    width = _column_scale([energy, forces])
-    energy, forces = energy / width, forces / width
-    normal = energy.T @ energy + forces.T @ forces
-    right = np.stack([energy.T @ target, forces.T @ components], axis=1)
+    components = labels.forces[felt] * share[:, 0]
+    shared = forces * share
+    width = _column_scale([energy, shared])
+    energy, shared = energy / width, shared / width
+    normal = energy.T @ energy + shared.T @ shared
+    right = np.stack([energy.T @ target, shared.T @ components], axis=1)
     solved = np.linalg.solve(_ridged(normal), right)
     curvature = target @ target - right[:, 0] @ solved[:, 0]
     return float(right[:, 0] @ solved[:, 1] / curvature) if curvature > 0 else float("nan")
 
 
-def without_gross(design: Design, labels: Labels) -> Labels:
+def without_gross(design: Design, labels: Labels, times: float = GROSS) -> Labels:
     """The labels without those many times larger than usual, so that one cannot spoil a fit."""
     size = np.abs(labels.energy - median(labels.energy))
-    energy = np.where(size > GROSS * median(size), np.nan, labels.energy)
+    energy = np.where(size > times * median(size), np.nan, labels.energy)
     felt = force_norms(design, labels.forces)
-    large = (felt > GROSS * median(felt))[design.owner]
+    large = (felt > times * median(felt))[design.owner]
     pressed = np.linalg.norm(labels.stress, axis=1)
-    stressed = (pressed > GROSS * median(pressed))[:, None]
+    stressed = (pressed > times * median(pressed))[:, None]
     return Labels(
         energy,
         np.where(large, np.nan, labels.forces),
@@ -212,7 +219,8 @@ def local_scale(design: Design, norms: Array) -> Array:
     _, near = tree.query(design.alike, k=min(ALIKE, int(known.sum())))
     usual = np.median(norms[known][near.reshape(len(norms), -1)], axis=1)
     # A few structures that the model happens to meet exactly make no scale.
-    return np.maximum(usual, 0.2 * np.median(norms[known]))
+    floor = 0.2 * float(np.median(norms[known]))
+    return np.where(usual > floor, usual, floor)
 
 
 def local_center(design: Design, norms: Array) -> Array:
@@ -232,9 +240,7 @@ def force_norms(design: Design, values: Array) -> Array:
     return np.sqrt(np.bincount(design.owner, values**2, minlength=n) / np.maximum(components, 1))
 
 
-def _reweighted(
-    blocks: list[tuple[Array, Array, Integers]], n: int
-) -> tuple[Array, Array, list[Array]]:
+def _reweighted(blocks: list[Block], n: int) -> tuple[Array, Array, list[Array]]:
     """Inverse of the normal matrix, coefficients and the weights of structures in each block."""
     blocks = [(np.nan_to_num(rows), values, owner) for rows, values, owner in blocks]
     weights = [_start(values, owner, n) for _, values, owner in blocks]
@@ -255,13 +261,15 @@ def _reweighted(
     return inverse / np.outer(width, width), coefficients, weights
 
 
-def _column_scale(parts: list[Array]) -> Array:
+def _column_scale(parts: list[NDArray[np.floating[Any]]]) -> Array:
+    """Root mean square of each column."""
     total = sum(np.einsum("rf,rf->f", part, part, dtype=np.float64) for part in parts)
     width: Array = np.sqrt(total / sum(len(part) for part in parts))
     return np.where(width > 0, width, 1.0)
 
 
 def _ridged(normal: Array) -> Array:
+    """A normal matrix that can be inverted."""
     return normal + RIDGE * float(np.trace(normal)) / len(normal) * np.eye(len(normal))
 
 
@@ -285,6 +293,12 @@ def _start(values: Array, owner: Integers, n: int) -> Array:
     """First weights: what is ten times larger than usual hardly counts."""
     norms = _norms(values, owner, n)
     return _weight(norms / 3) ** 2
+
+
+def _reach(rows: Array, inverse: Array, weights: Array) -> Array:
+    """Leverage of rows (S, F) as if they had not been fitted, (S,)."""
+    leverage: Array = np.sum((rows @ inverse) * rows, axis=1)
+    return leverage / np.maximum(1 - weights * leverage, 1e-3)
 
 
 def _left_out(

@@ -23,6 +23,7 @@ from tesseral.data.doctor.subject import Array, Subject, median, scale
 ALIKE = 1.35  # factors between energies and forces that are closer to 1 are not told from 1
 EXPLAINED = 0.5  # of the labels that a model may leave over for its judgement to count
 LEAST = 40  # structures for a model to judge by
+GROSS = 10.0  # times the usual size: labels that are no help here
 PAIRS = 12  # finite differences that are enough
 ODD = 2.0  # factor from which on a ratio is wrong even if no unit explains it
 
@@ -32,41 +33,47 @@ class Units(NamedTuple):
 
     findings: list[Finding]
     labels: Labels  # with wrong units and signs of the whole set mended
+    references: Array  # (S,) eV/atom that the energies are relative to, likewise
     measured: dict[str, str]  # ratios, for the reader
     stress: bool  # whether the stress was understood
+    forces_factor: float = 1.0  # of the forces in ``labels`` over those of the structures
 
 
-def check_units(subject: Subject, design: Design, labels: Labels) -> Units:
-    """Energies against forces, stresses against both."""
-    findings, measured, labels = _energies_and_forces(design, labels)
-    return _stresses(subject, design, labels, findings, measured)
+def check_units(subject: Subject, design: Design, labels: Labels, references: Array) -> Units:
+    """Energies against forces, stresses against both.
+
+    Args:
+        subject: the structures.
+        design: of the model.
+        labels: to check.
+        references: (S,) eV/atom that their energies are relative to.
+    """
+    plain = Units([], labels, references, {}, False)
+    return _stresses(subject, design, _energies_and_forces(subject, design, plain))
 
 
-def _energies_and_forces(
-    design: Design, labels: Labels
-) -> tuple[list[Finding], dict[str, str], Labels]:
+def _energies_and_forces(subject: Subject, design: Design, units: Units) -> Units:
     """One factor between all energies and the forces, which are their gradient."""
-    factor = energy_scale(design, without_gross(design, labels))
+    labels = units.labels
+    factor = energy_scale(design, without_gross(design, labels, GROSS))
     enough = np.isfinite(labels.energy).sum() >= LEAST and np.isfinite(labels.forces).any()
     if not enough or not np.isfinite(factor) or factor == 0:
-        return [], {}, labels
-    mended = labels._replace(energy=labels.energy * factor)
-    if not _fits(design, mended):
-        return [], {}, labels
-    measured = {"forces over energy gradients (model)": f"{1 / factor:.3g}"}
+        return units
+    if not _fits(design, labels._replace(energy=labels.energy * factor)):
+        return units
+    units.measured["forces over energy gradients (model)"] = f"{1 / factor:.3g}"
     if 1 / ALIKE < factor < ALIKE:
-        return [], measured, labels
-    guesses = [
-        guess
-        for guess in (
-            recognise("energy", 1 / factor, ALIKE),
-            recognise("forces", factor, ALIKE),
-        )
-        if guess is not None
-    ]
-    if not guesses and 1 / ODD < factor < ODD:
-        return [], measured, labels
-    words = " or ".join(_describe(guess) for guess in guesses)
+        return units
+    energy, forces = recognise("energy", 1 / factor, ALIKE), recognise("forces", factor, ALIKE)
+    # The stress knows which of the two is right, if it is right itself.
+    witness, pairs = stress_ratio(subject, without_gross(design, labels, GROSS), 1 / factor)
+    if pairs >= PAIRS and 1 / ALIKE < witness < ALIKE:
+        energy = None
+    elif pairs >= PAIRS and 1 / ALIKE < witness / factor < ALIKE:
+        forces = None
+    words = " or ".join(_describe(guess) for guess in (energy, forces) if guess is not None)
+    if not words and 1 / ODD < factor < ODD:
+        return units
     finding = make_finding(
         "error",
         "energy and forces",
@@ -75,63 +82,65 @@ def _energies_and_forces(
         + (f": {words}" if words else ""),
         "import again with --energy-unit or --forces-unit, or change the sign of gradients",
     )
-    return [finding], measured, mended
+    units.findings.append(finding)
+    if energy is None and forces is not None:
+        return units._replace(
+            labels=labels._replace(forces=labels.forces * forces.factor),
+            forces_factor=forces.factor,
+        )
+    change = factor if energy is None else energy.factor
+    return units._replace(
+        labels=labels._replace(energy=labels.energy * change),
+        references=units.references * change,
+    )
 
 
 def _fits(design: Design, labels: Labels) -> bool:
     """Whether the model explains energies and forces well enough to judge."""
-    found = fit_labels(design, without_gross(design, labels), stress=False)
+    found = fit_labels(design, without_gross(design, labels, GROSS), stress=False)
     rest = scale(labels.energy - found.energy) / max(scale(labels.energy), 1e-12)
     felt = median(force_norms(design, labels.forces - found.forces))
     size = median(force_norms(design, labels.forces))
     return bool(rest < EXPLAINED and felt < EXPLAINED * size)
 
 
-def _stresses(
-    subject: Subject,
-    design: Design,
-    labels: Labels,
-    findings: list[Finding],
-    measured: dict[str, str],
-) -> Units:
+def _stresses(subject: Subject, design: Design, units: Units) -> Units:
     """The factor between the stresses and what energies and forces make of them."""
-    known = np.isfinite(labels.stress).all(axis=1)
-    used = known & np.isfinite(labels.energy)
-    exact, pairs = stress_ratio(subject, labels)
-    if pairs >= PAIRS:
-        measured["stress over finite differences of the energy"] = f"{exact:.3g} ({pairs} pairs)"
+    labels = units.labels
+    used = np.isfinite(labels.stress).all(axis=1) & np.isfinite(labels.energy)
+    fitted = without_gross(design, labels, GROSS)
+    exact, pairs = stress_ratio(subject, fitted, units.forces_factor)
     should = np.full_like(labels.stress, np.nan)
     ratio, trusted = float("nan"), False
     if used.sum() >= LEAST:
-        should = fit_labels(design, without_gross(design, labels), stress=False).stress
+        should = fit_labels(design, fitted, stress=False).stress
         ratio, rest = _ratio(labels.stress[used], should[used])
         trusted = rest < 2 * EXPLAINED
     if trusted:
-        measured["stress over the virial of a model of energies and forces"] = f"{ratio:.3g}"
+        units.measured["stress over the virial of a model of energies and forces"] = f"{ratio:.2f}"
     if pairs >= PAIRS:
+        name = "stress over finite differences of the energy"
+        units.measured[name] = f"{exact:.2f} ({pairs} pairs)"
         ratio, trusted = exact, True
-    if not trusted:
-        return Units(findings, labels, measured, False)
-    if 1 / ALIKE < ratio < ALIKE:
-        return Units(findings, labels, measured, True)
+    if not trusted or 1 / ALIKE < ratio < ALIKE:
+        return units._replace(stress=trusted)
     virial = _virial_ratio(subject, labels, should)
+    guess = recognise("stress", ratio, ALIKE)
     if recognise("stress", ratio, 1.1) is None and 1 / ALIKE < virial < ALIKE:
-        said = "the stresses are virials (-V · stress, in eV)"
-        advice, fix = "import again with --virial-key instead of --stress-key", None
-        labels = labels._replace(stress=labels.stress / -_cells(subject)[:, None])
+        said, fix = "the stresses are virials (-V · stress, in eV)", None
+        advice = "import again with --virial-key instead of --stress-key"
+        change = -1 / _cells(subject)[:, None]
+    elif guess is None and 1 / ODD < ratio < ODD:
+        return units
     else:
-        guess = recognise("stress", ratio, ALIKE)
-        if guess is None and 1 / ODD < ratio < ODD:
-            return Units(findings, labels, measured, False)
         said = f"all stresses are {ratio:.4g} times what the energies ask for"
         said += f": {_describe(guess)}" if guess else ""
         advice = "import again with --stress-unit and --stress-sign"
         fix = Fix("stress", guess.factor) if guess else None
-        factor = guess.factor if guess else 1 / ratio
-        labels = labels._replace(stress=labels.stress * factor)
+        change = np.array(guess.factor if guess else 1 / ratio)
     check = "stress sign" if fix is not None and fix.factor == -1 else "stress unit"
-    findings.append(make_finding("error", check, [], said, advice, fix))
-    return Units(findings, labels, measured, True)
+    units.findings.append(make_finding("error", check, [], said, advice, fix))
+    return units._replace(labels=labels._replace(stress=labels.stress * change), stress=True)
 
 
 def _virial_ratio(subject: Subject, labels: Labels, should: Array) -> float:
@@ -157,6 +166,7 @@ def _ratio(labels: Array, should: Array) -> tuple[float, float]:
 
 def _describe(guess: Guess) -> str:
     """A guess in words."""
-    sign = "the opposite sign" if guess.sign < 0 else ""
-    unit = "" if abs(guess.factor) == 1 else f"{guess.label} in {guess.unit}"
-    return " and ".join(part for part in (unit, sign) if part)
+    if abs(guess.factor) == 1:
+        return f"{guess.label} of the opposite sign"
+    sign = " and of the opposite sign" if guess.sign < 0 else ""
+    return f"{guess.label} in {guess.unit}{sign}"
