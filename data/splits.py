@@ -14,6 +14,7 @@ Integers = NDArray[np.int64]
 SPLITS = ("auto", "group", "blocks", "random")
 BLOCK = 10  # validation structures in one block of a long series, about
 MANY = 20  # groups from which on whole ones are set aside
+TRIES = 20  # draws, until one keeps half of what is wanted
 COPY = 1e-7  # eV/atom between energies of the same structure
 
 
@@ -60,20 +61,26 @@ def split_store(store: Store, *, method: str, fraction: float, seed: int) -> Spl
         )
     rng = np.random.default_rng(seed)
     groups, reason = _choose_groups(store, method, candidates, fraction)
-    if groups is not None:
-        chosen = _whole_groups(store, groups, candidates, fraction, rng)
-    else:
-        groups = np.arange(len(store))
-        chosen, reason = _blocks(store, candidates, fraction, rng)
-    chosen = _keep_elements(store, groups, chosen)
-    if method != "random":
-        chosen = _keep_copies(store, groups, chosen)
-    if not chosen.any():
+    best = leaky = np.zeros(len(store), dtype=bool)
+    for _ in range(1 if method == "random" else TRIES):
+        if groups is not None:
+            drawn = _whole_groups(store, groups, candidates, fraction, rng)
+        else:
+            drawn, reason = _blocks(store, candidates, fraction, rng)
+        units = np.arange(len(store)) if groups is None else groups
+        leaky = _keep_elements(store, units, drawn)
+        chosen = leaky if method == "random" else _keep_copies(store, units, leaky)
+        best = chosen if chosen.sum() > best.sum() else best
+        if 2 * best.sum() >= fraction * len(candidates):
+            break
+    if not best.any():
+        best, reason = leaky, f"{reason}, with copies of training structures among them"
+    if not best.any():
         raise ValueError(
             f"every choice of validation structures from {store.path} would take an element away "
-            "from training, or leave a copy there; give validation data in a file of their own"
+            "from training; give validation data in a file of their own"
         )
-    return Split(np.nonzero(~chosen)[0], np.nonzero(chosen)[0], reason)
+    return Split(np.nonzero(~best)[0], np.nonzero(best)[0], reason)
 
 
 def _choose_groups(

@@ -59,15 +59,20 @@ def examine(
     return check
 
 
-def turned(structure: Structure, seed: int = 0) -> Structure:
-    """The same structure, rotated or reflected, moved, with its atoms in another order."""
-    rng = np.random.default_rng(seed)
-    rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
-    order = rng.permutation(len(structure.numbers))
-    return structure._replace(
-        numbers=structure.numbers[order],
-        positions=(structure.positions @ rotation + 1.3)[order],
-        cell=structure.cell @ rotation,
-        forces=(structure.forces @ rotation)[order],
-        stress=rotation.T @ structure.stress @ rotation,
-    )
+@pytest.fixture(scope="session")
+def turned() -> Callable[..., Structure]:
+    """``turned(structure, seed)``: rotated or reflected, moved, its atoms in another order."""
+
+    def turn(structure: Structure, seed: int = 0) -> Structure:
+        rng = np.random.default_rng(seed)
+        rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        order = rng.permutation(len(structure.numbers))
+        return structure._replace(
+            numbers=structure.numbers[order],
+            positions=(structure.positions @ rotation + 1.3)[order],
+            cell=structure.cell @ rotation,
+            forces=(structure.forces @ rotation)[order],
+            stress=rotation.T @ structure.stress @ rotation,
+        )
+
+    return turn

@@ -11,20 +11,6 @@ from tesseral.data.store import open_store, write_store
 from tesseral.data.structures import Structure
 
 
-def turned(structure: Structure, seed: int = 0) -> Structure:
-    """The same structure, rotated or reflected, moved, with its atoms in another order."""
-    rng = np.random.default_rng(seed)
-    rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
-    order = rng.permutation(len(structure.numbers))
-    return structure._replace(
-        numbers=structure.numbers[order],
-        positions=(structure.positions @ rotation + 1.3)[order],
-        cell=structure.cell @ rotation,
-        forces=(structure.forces @ rotation)[order],
-        stress=rotation.T @ structure.stress @ rotation,
-    )
-
-
 def doubled(structure: Structure) -> Structure:
     """A supercell of two cells, the first lattice vector replaced by an equivalent one."""
     shift = structure.cell[0]
@@ -66,9 +52,10 @@ def distance_of_last_two(structures):
     return float(np.linalg.norm(values[-1] - values[-2]))
 
 
-@pytest.mark.parametrize("change", [turned, doubled])
-def test_fingerprints_do_not_depend_on_the_frame(sic, change):
-    for structure in sic[:8]:
+@pytest.mark.parametrize("kind", ["turned", "doubled"])
+def test_fingerprints_do_not_depend_on_the_frame(sic, turned, kind):
+    change = {"turned": turned, "doubled": doubled}[kind]
+    for structure in sic[:4]:
         apart = distance_of_last_two([*sic[:30], structure, change(structure)])
         print(apart)
         assert apart < 1e-6
@@ -76,12 +63,12 @@ def test_fingerprints_do_not_depend_on_the_frame(sic, change):
 
 def test_fingerprints_measure_displacements(sic):
     """Within a factor of three, whatever the structure."""
-    apart = [distance_of_last_two([*sic[:40], s, moved(s, 0.05)]) for s in sic[40:60]]
+    apart = [distance_of_last_two([*sic[:40], s, moved(s, 0.05)]) for s in sic[40:48]]
     print(np.round(apart, 3))
     assert 0.05 / 3 < np.median(apart) < 0.05 * 3
 
 
-def test_copies_are_found_and_no_others(sic, subject_of):
+def test_copies_are_found_and_no_others(sic, turned, subject_of):
     copies = [turned(sic[row], row) for row in (3, 50, 99)]
     found = examined(subject_of([*sic[:100], *copies]))
     assert found["duplicates"].rows == (100, 101, 102)
@@ -89,7 +76,7 @@ def test_copies_are_found_and_no_others(sic, subject_of):
     assert "conflicting duplicates" not in found
 
 
-def test_copies_with_other_labels_are_an_error(sic, subject_of):
+def test_copies_with_other_labels_are_an_error(sic, turned, subject_of):
     wrong = turned(sic[3])
     found = examined(subject_of([*sic[:40], wrong._replace(energy=wrong.energy + 1.0)]))
     assert found["conflicting duplicates"].rows == (3, 40)
@@ -103,7 +90,7 @@ def test_neighbours_of_a_trajectory_are_noted(sic, subject_of):
     assert "duplicates" not in found
 
 
-def test_two_files_with_the_same_structures(sic, subject_of):
+def test_two_files_with_the_same_structures(sic, turned, subject_of):
     first = subject_of(sic[:60])
     second = subject_of([sic[80], turned(sic[7]), sic[81], moved(sic[9], 0.2 * NEAR)], "b")
     checkup = check_between(first, second)
@@ -122,11 +109,11 @@ def test_two_files_with_the_same_group(sic, subject_of):
 
 @pytest.mark.parametrize(("method", "leaks"), [("random", True), ("auto", False)])
 def test_a_split_of_a_trajectory(sic, subject_of, method, leaks):
-    """A slow trajectory of one structure: steps of 0.005 Å."""
-    steps = [moved(sic[0], 0.005 * step, seed=0) for step in range(60)]
+    """A slow trajectory of one structure: steps of 0.01 Å."""
+    steps = [moved(sic[0], 0.01 * step) for step in range(60)]
     steps = [s._replace(energy=s.energy + 0.01 * step) for step, s in enumerate(steps)]
     subject = subject_of([*steps, *sic[60:80]])
     checkup = check_split(subject, method=method, fraction=0.1, seed=0)
     torn = sum(len(f.rows) for f in checkup.findings)
     print(checkup.measured, torn)
-    assert (torn >= 6) if leaks else (torn <= 6 and torn < 8)
+    assert (torn >= 3) if leaks else (torn <= 2)
