@@ -149,10 +149,12 @@ def _blocks(
     store: Store, candidates: Integers, fraction: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.bool_], str]:
     """Runs of consecutive structures of each group, config type or source."""
-    kind = next((name for name in ("group", "config_type", "source") if any(store.texts(name))), "")
-    series = _number(store.texts(kind))[candidates] if kind else np.zeros(len(candidates), int)
-    if len(np.unique(series)) > 0.5 * len(candidates):
-        kind, series = "", np.zeros(len(candidates), int)
+    kind, series = "", np.zeros(len(candidates), dtype=np.int64)
+    for name in ("source", "config_type", "group"):  # the last that makes series counts
+        texts = store.texts(name)
+        numbers = _number(texts)[candidates]
+        if any(texts) and 2 * len(np.unique(numbers)) <= len(candidates):
+            kind, series = name, numbers
     parts = [candidates[series == number] for number in rng.permutation(np.unique(series))]
     wanted = max(1, round(fraction * len(candidates)))
     # Shares are rounded in the sum, so that many small series give what is wanted together.
@@ -169,8 +171,9 @@ def _blocks(
                 chosen[piece[start : start + share]] = True
     if chosen[candidates].all():
         chosen[candidates[-1]] = False
-    series_of = {"group": "group", "config_type": "config type", "source": "source"}.get(kind)
-    reason = "in blocks of consecutive structures" + (f" of each {series_of}" if series_of else "")
+    reason = "in blocks of consecutive structures"
+    if kind:
+        reason += f" of each {kind.replace('_', ' ')}"
     return chosen, reason
 
 

@@ -22,7 +22,7 @@ COMMANDS = {
 }
 EPILOG = """\
 a first training:
-  train-potential data import vasprun.xml OUTCAR more.extxyz -o set.h5
+  train-potential data import runs/ more.extxyz -o set.h5
   train-potential data check set.h5
   train-potential fit --data.train set.h5 --output model.safetensors --trainer.max_time 10m
   train-potential evaluate model.safetensors test.h5 --plots plots
@@ -30,6 +30,7 @@ a first training:
 
 train-potential COMMAND --help tells more about each command.
 """
+OPTION = re.compile(r"(?<=^--)[^=]+")
 UNKNOWN = (
     re.compile(r"unrecognized arguments: (\S+)", re.IGNORECASE),
     re.compile(r"does not accept option '([^']+)'"),
@@ -83,8 +84,29 @@ def explain(message: str, known: Sequence[str]) -> str:
     return text
 
 
-def make_parser(arguments: Sequence[str]) -> Parser:
-    """The parser for a command line.
+def parse(arguments: Sequence[str]) -> dict[str, Any]:
+    """The options of a command line as nested plain values.
+
+    Those of a model have the defaults of its architecture, which is known only once it is parsed.
+    ``--init-from`` is understood as ``--init_from``, which is how the options of fit are named.
+    """
+    if "fit" in arguments[:1]:
+        arguments = [OPTION.sub(lambda found: found[0].replace("-", "_"), w) for w in arguments]
+    parser, own = make_parser(arguments)
+    options = parser.parse_args(arguments)
+    if options["command"] == "fit":
+        from tesseral.potentials.config import DEFAULTS
+
+        defaults = DEFAULTS.get(options["fit.model.architecture"], {})
+        if defaults:
+            own.set_defaults({f"model.{name}": value for name, value in defaults.items()})
+            options = parser.parse_args(arguments)
+    values: dict[str, Any] = options.as_dict()
+    return values
+
+
+def make_parser(arguments: Sequence[str]) -> tuple[Parser, Parser]:
+    """The parser for a command line, and that of its command.
 
     Only the chosen command gets its options: the others would cost seconds of imports.
     """
@@ -96,11 +118,13 @@ def make_parser(arguments: Sequence[str]) -> Parser:
     )
     chosen = next((word for word in arguments if not word.startswith("-")), "")
     commands = parser.add_subcommands(metavar="COMMAND", title="commands", dest="command")
+    own = parser
     for name, summary in COMMANDS.items():
         options = MAKERS[name]() if name == chosen else Parser()
         options.description = summary[0].upper() + summary[1:] + "."
         commands.add_subcommand(name, options, help=summary)
         if name == chosen:
+            own = options
             below = ADDERS[name](options) if name in ADDERS else {}
             parsers = [parser, options, *below.values()]
             known = [option for part in parsers[1:] for option in _names(part)]
@@ -108,7 +132,7 @@ def make_parser(arguments: Sequence[str]) -> Parser:
                 part.known = known + list(below)
     if chosen not in COMMANDS:
         parser.known = list(COMMANDS)
-    return parser
+    return parser, own
 
 
 def _fit_options() -> Parser:
