@@ -205,16 +205,8 @@ def _lammps_options() -> Parser:
 # Commands below a command can be added only after it is. Each of these returns them by name.
 
 
-CHECK_EPILOG = """\
-Labels, units and signs (all labels are held against a small model of them, stresses against finite
-differences of the energy where there are strained cells), copies, distances, neighbours, reference
-energies, and structures that training and validation share. The exit status is 1 if there is an
-error, which would make training wrong, 0 if there are warnings and notes at most.
-"""
-
-
 def _add_data(parser: Parser) -> dict[str, Parser]:
-    from tesseral.data.doctor.command import CheckConfig
+    from tesseral.data.doctor.command import CHECK_EPILOG, CheckConfig
     from tesseral.data.importer import ImportConfig
 
     commands = parser.add_subcommands(metavar="COMMAND", title="commands", dest="command")

@@ -26,6 +26,12 @@ from tesseral.data.splits import SPLITS
 from tesseral.data.store import Store, open_store
 
 STORES = (".h5", ".hdf5")
+CHECK_EPILOG = """\
+Labels, units and signs (all labels are held against a small model of them, stresses against finite
+differences of the energy where there are strained cells), copies, distances, neighbours, reference
+energies, and structures that training and validation share. The exit status is 1 if there is an
+error, which would make training wrong, 0 if there are warnings and notes at most.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 from scipy.stats import rankdata
 
 from tesseral.data.doctor.descriptors import describe, force_atoms
@@ -23,8 +22,6 @@ RIDGE = 1e-6
 ROUNDS = 6  # of reweighting
 SOFT = 3.0  # typical residuals from which on a structure counts less
 GROSS = 30.0  # times the usual size of a label
-CLOSEST = 5
-ALIKE = 25  # structures that tell how large a residual is usual
 
 
 # Rows (R, F), values (R,) and the structure of each row (R,)
@@ -47,7 +44,7 @@ class Design(NamedTuple):
     owner: Integers  # (R,) the structure of a force component
     stress: Array  # (S, 9, F)
     volumes: Array  # (S,) Å³/atom
-    alike: Array  # (S, 3) by which structures are compared; see `local_scale`
+    alike: Array  # (S, 3) by which structures are compared; see `alike`
 
 
 class Prediction(NamedTuple):
@@ -201,36 +198,6 @@ def weighted_median(values: Array, weights: Array) -> float:
     order = np.argsort(values)
     total = np.cumsum(weights[order])
     return float(values[order][np.searchsorted(total, total[-1] / 2)])
-
-
-def local_scale(design: Design, norms: Array) -> Array:
-    """How large a residual is usual among structures like each one, (S,).
-
-    The median over the structures closest in the ranks of force, volume and energy.
-
-    Args:
-        design: of the structures.
-        norms: (S,) residuals; NaN where there is none.
-    """
-    known = np.isfinite(norms)
-    if known.sum() == 0:
-        return np.full(len(norms), np.nan)
-    tree = cKDTree(design.alike[known])
-    _, near = tree.query(design.alike, k=min(ALIKE, int(known.sum())))
-    usual = np.median(norms[known][near.reshape(len(norms), -1)], axis=1)
-    # A few structures that the model happens to meet exactly make no scale.
-    floor = 0.2 * float(np.median(norms[known]))
-    return np.where(usual > floor, usual, floor)
-
-
-def local_center(design: Design, norms: Array) -> Array:
-    """The median residual of the few structures most like each one, (S,); see `local_scale`."""
-    known = np.isfinite(norms)
-    if known.sum() == 0:
-        return np.full(len(norms), np.nan)
-    _, near = cKDTree(design.alike[known]).query(design.alike, k=min(CLOSEST, int(known.sum())))
-    center: Array = np.median(norms[known][near.reshape(len(norms), -1)], axis=1)
-    return center
 
 
 def force_norms(design: Design, values: Array) -> Array:

@@ -13,14 +13,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tesseral.data.doctor.alike import local_center, local_scale
 from tesseral.data.doctor.findings import Finding, Fix, count, make_finding
 from tesseral.data.doctor.model import (
     Design,
     Labels,
     fit_labels,
     force_norms,
-    local_center,
-    local_scale,
     without_gross,
 )
 from tesseral.data.doctor.recognise import OPTIONS
