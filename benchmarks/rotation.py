@@ -57,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         table.add_column(column, justify="right")
     for points in GRIDS:
         config = card.config
-        if config.activation == "product" and points < exact_grid_points(config.l_max):
+        exact = exact_grid_points(config.l_max, config.order)
+        if config.activation == "product" and points < exact:
             continue
         potential = build_potential(replace(card, config=replace(config, grid_points=points)))
         potential.load_state_dict(trained.state_dict())

@@ -26,12 +26,14 @@ from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.facet import facet_layers
 from tesseral.potentials.readout import EnergyScale, Readout
 from tesseral.potentials.schnet import schnet_layers
+from tesseral.potentials.segnn import segnn_layers
 from tesseral.potentials.sphere import EdgeHarmonics
 from tesseral.potentials.zbl import ZBLRepulsion
 
 LAYERS: dict[str, Callable[[PotentialConfig, int, float], Sequence[nn.Module]]] = {
     "facet": facet_layers,
     "schnet": schnet_layers,
+    "segnn": segnn_layers,
 }
 
 
