@@ -118,10 +118,12 @@ def _stresses(subject: Subject, design: Design, units: Units) -> Units:
         trusted = rest < 2 * EXPLAINED
     if trusted:
         units.measured["stress over the virial of a model of energies and forces"] = f"{ratio:.2f}"
+    # Where a part of the strained cells is wrong, the model still sees that most are not.
+    right = trusted and 1 / ALIKE < ratio < ALIKE
     if pairs >= PAIRS:
         name = "stress over finite differences of the energy"
         units.measured[name] = f"{exact:.2f} ({pairs} pairs)"
-        ratio, trusted = exact, True
+        ratio, trusted = (ratio if right else exact), True
     if not trusted or 1 / ALIKE < ratio < ALIKE:
         return units._replace(stress=trusted)
     virial = _virial_ratio(subject, labels, should)
