@@ -33,7 +33,7 @@ from tesseral.training.exporter import Exporter
 from tesseral.training.module import DivergenceError, PotentialModule
 from tesseral.training.plots import plot_learning_curves
 from tesseral.training.run import BAD_BATCH, FitRun
-from tesseral.training.schedule import Budget, ValidationPlan
+from tesseral.training.schedule import Budget, Clock, ValidationPlan
 from tesseral.training.starting import known_elements, model_to_train, start
 from tesseral.training.stream import FitData
 
@@ -129,6 +129,7 @@ def _make_module(config: FitConfig, data: FitData, potential: MessagePassing) ->
         optimization=config.optimization,
         budget=Budget(steps=min(steps), seconds=config.trainer.seconds),
         force_rms=data.statistics.force_rms,
+        clock=Clock(config.trainer.clock),
     )
 
 

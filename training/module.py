@@ -82,6 +82,7 @@ class PotentialModule(lightning.LightningModule):
         optimization: OptimizationConfig,
         budget: Budget,
         force_rms: float,
+        clock: Clock | None = None,
     ) -> None:
         """Prepare.
 
@@ -91,6 +92,7 @@ class PotentialModule(lightning.LightningModule):
             optimization: how.
             budget: what ends the training.
             force_rms: eV/Å of the training set, the scale of the loss.
+            clock: of the budget; of wall-clock time if not given.
         """
         super().__init__()
         self.potential = potential
@@ -99,7 +101,7 @@ class PotentialModule(lightning.LightningModule):
         self.average = WeightAverage(self.potential, self.averaged, optimization.ema_decay)
         self.loss_config, self.optimization = loss, optimization
         self.budget, self.force_rms = budget, force_rms
-        self.clock = Clock()
+        self.clock = clock or Clock()
         self.stop_requested = False  # set by a signal, on any rank
         self.elapsed = 0.0  # seconds at the start of this step, the same on all ranks
         self.stopping = False  # all ranks have agreed to stop after this step
