@@ -16,10 +16,12 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         *("l_max", "mixings", "l_max_edge", "l_max_message"),
         *("grid_channels", "grid_points", "activation"),
     ),
+    "ponita": ("l_max", "orientations", "random_orientations"),
     "schnet": (),
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "facet": {},
+    "ponita": {"channels": 32, "l_max": 3},
     "schnet": {"channels": 64, "layers": 3},
 }
 
@@ -42,6 +44,9 @@ class PotentialConfig:
         grid_points: points of the Lebedev grid; the smallest exact one for ``product`` and 194
             for ``silu`` (rotation error below 0.5 meV/Å) if not given.
         spline_intervals: intervals of the radial splines between 0 and the cutoff.
+        orientations: points of the Lebedev grid of orientations; the rotation error falls with it.
+        random_orientations: turn that grid at random in each training step, so that no orientation
+            is preferred.
         activation: ``product`` (exactly equivariant) or ``silu`` (to the accuracy of the grid).
         zbl: add the screened repulsion of the nuclei at short distances.
     """
@@ -57,6 +62,8 @@ class PotentialConfig:
     grid_channels: int = 32
     grid_points: int | None = None
     spline_intervals: int = 8
+    orientations: int = 26
+    random_orientations: bool = False
     activation: str = "product"
     zbl: bool = False
 
