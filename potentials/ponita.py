@@ -63,7 +63,7 @@ class SpatialConvolution(ExactBuffers):
         angular = harmonics @ self.legendre.to(features.dtype)
         kernel = angular.view(-1, orientations, self.degrees) @ radial  # (E, O, C), (1)
         sums = torch.zeros_like(features[:n_out])
-        sums = sums.index_add(0, receivers, kernel * features[senders])  # (2)
+        sums = sums.index_add(0, receivers, kernel * features.index_select(0, senders))  # (2)
         return self.from_grid.to(features.dtype) @ sums
 
 

@@ -148,6 +148,7 @@ def _make_module(config: FitConfig, data: FitData, card: ModelCard) -> Potential
         optimization=config.optimization,
         budget=Budget(steps=min(steps), seconds=config.trainer.seconds),
         force_rms=data.statistics.force_rms,
+        seed=config.seed,
     )
 
 

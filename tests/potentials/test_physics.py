@@ -46,7 +46,7 @@ CASES = [
     case("product-l4-message2", l_max=4, l_max_message=2),
     case("three-layers-zbl", layers=3, zbl=True),  # with binding energies too
     case("silu-86", activation="silu", grid_points=86, rotation=0.03),
-    other("ponita", l_max=3, orientations=38, rotation=0.03),
+    other("ponita", l_max=2, orientations=50, rotation=0.1),
     other("schnet"),
 ]
 DTYPES = [torch.float32, torch.float64]
