@@ -21,7 +21,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "facet": {},
-    "ponita": {"channels": 32, "l_max": 3},
+    "ponita": {"channels": 32, "l_max": 2, "random_orientations": True},
     "schnet": {"channels": 64, "layers": 3},
 }
 
@@ -35,7 +35,7 @@ class PotentialConfig:
         cutoff: distance in Å up to which atoms see each other in one layer.
         layers: message-passing layers; the range of the model is layers × cutoff.
         channels: feature channels of each harmonic component.
-        l_max: highest degree of the atoms' spherical-harmonic features.
+        l_max: highest degree of the atoms' spherical-harmonic features; with ponita, of the kernels.
         mixings: rounds of mixing on the sphere in each layer; each raises the body order.
         l_max_edge: highest degree of the edges' harmonics; l_max if not given.
         l_max_message: highest degree of the features that a layer hands to the next one, l_max at

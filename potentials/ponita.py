@@ -71,7 +71,7 @@ class PonitaLayer(ExactBuffers):
     """A convolution and a ConvNeXt block: (N, O, C) to (N, O, C), the first from (N, 1, C)."""
 
     def __init__(self, config: PotentialConfig, mean_neighbors: float, first: bool) -> None:
-        """Make the weights; features without orientations need no grid in the first sum."""
+        """Make the weights; the first layer sums in harmonics, since its features have no grid."""
         super().__init__()
         l_max, channels = config.l_max, config.channels
         self.convolution: nn.Module = SpatialConvolution(config)
