@@ -80,7 +80,7 @@ class PonitaLayer(ExactBuffers):
                 0, l_max, l_max, channels, config.spline_intervals, config.cutoff
             )
         self.spherical = DegreeLinear(l_max, channels, channels, scale=mean_neighbors**-0.5)
-        self.own = nn.Linear(channels, channels)
+        self.own = nn.Linear(channels, channels, bias=False)
         self.widen = nn.Linear(channels, WIDENING * channels)
         self.narrow = nn.Linear(WIDENING * channels, channels, bias=False)
         to_grid, from_grid = sphere_grid(config.orientations, l_max)
