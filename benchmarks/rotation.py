@@ -109,7 +109,7 @@ def is_too_coarse(card: ModelCard, points: int) -> bool:
     """Whether the potential refuses to be built on that grid."""
     config = card.config
     product = config.architecture == "facet" and config.activation == "product"
-    return product and points < exact_grid_points(config.l_max)
+    return product and points < exact_grid_points(config.l_max, config.order)
 
 
 def rms(values: Tensor) -> float:

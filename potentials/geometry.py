@@ -28,7 +28,9 @@ def lengths_and_directions(vectors: Tensor) -> tuple[Tensor, Tensor]:
 def random_orthogonal() -> Tensor:
     """A uniformly random rotation or mirror image, (3, 3) float64, from torch's generator."""
     q, r = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64))
-    return q * torch.diagonal(r).sign()  # without the signs it would depend on the algorithm
+    # Without the signs it would depend on how the algorithm chooses them.
+    matrix: Tensor = q * torch.diagonal(r).sign()
+    return matrix
 
 
 class NearEdges(NamedTuple):

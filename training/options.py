@@ -22,7 +22,7 @@ COMMANDS = {
 }
 EPILOG = """\
 a first training:
-  train-potential data import vasprun.xml OUTCAR more.extxyz -o set.h5
+  train-potential data import runs/ more.extxyz -o set.h5
   train-potential fit --data.train set.h5 --output model.safetensors --trainer.max_time 10m
   train-potential evaluate model.safetensors test.h5 --plots plots
   train-potential report model.safetensors --data test.h5 -o report

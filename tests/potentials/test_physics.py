@@ -45,6 +45,7 @@ CASES = [
     case("product-l1-edge2", l_max=1, l_max_edge=2),
     case("product-l4-message2", l_max=4, l_max_message=2),
     case("three-layers-zbl", layers=3, zbl=True),  # with binding energies too
+    case("product-order3", order=3),
     case("silu-86", activation="silu", grid_points=86, rotation=0.03),
     other("ponita", l_max=2, orientations=50, rotation=0.1),
     other("schnet"),
