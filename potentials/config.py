@@ -35,7 +35,7 @@ class PotentialConfig:
         cutoff: distance in Å up to which atoms see each other in one layer.
         layers: message-passing layers; the range of the model is layers × cutoff.
         channels: feature channels of each harmonic component.
-        l_max: highest degree of the atoms' spherical-harmonic features; with ponita, of the kernels.
+        l_max: highest degree of the atoms' spherical-harmonic features, or of ponita's kernels.
         mixings: rounds of mixing on the sphere in each layer; each raises the body order.
         l_max_edge: highest degree of the edges' harmonics; l_max if not given.
         l_max_message: highest degree of the features that a layer hands to the next one, l_max at
