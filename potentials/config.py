@@ -18,11 +18,13 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     ),
     "ponita": ("l_max", "orientations", "random_orientations"),
     "schnet": (),
+    "segnn": ("l_max", "l_max_edge"),
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "facet": {},
     "ponita": {"channels": 32, "l_max": 2, "random_orientations": True},
     "schnet": {"channels": 64, "layers": 3},
+    "segnn": {"l_max": 2},
 }
 
 

@@ -28,6 +28,7 @@ from tesseral.potentials.geometry import random_orthogonal
 from tesseral.potentials.ponita import ponita_layers
 from tesseral.potentials.readout import EnergyScale, Readout
 from tesseral.potentials.schnet import schnet_layers
+from tesseral.potentials.segnn import segnn_layers
 from tesseral.potentials.sphere import EdgeHarmonics
 from tesseral.potentials.zbl import ZBLRepulsion
 
@@ -35,6 +36,7 @@ LAYERS: dict[str, Callable[[PotentialConfig, int, float], Sequence[nn.Module]]] 
     "facet": facet_layers,
     "ponita": ponita_layers,
     "schnet": schnet_layers,
+    "segnn": segnn_layers,
 }
 
 

@@ -27,9 +27,7 @@ needs_kernels = pytest.mark.skipif(not library.available(), reason="no compiled 
 
 def potential(ops: str, dtype: torch.dtype = torch.float64, **options: object) -> MessagePassing:
     """Three layers, so that gradients pass through an exchange twice; all extras on."""
-    settings: dict[str, object] = {"cutoff": 4.0, "layers": 3, "channels": 6, "l_max": 2}
-    if "architecture" not in options:
-        settings["grid_channels"] = 8
+    settings = {"cutoff": 4.0, "layers": 3, "channels": 6, "l_max": 2, "grid_channels": 8}
     torch.manual_seed(3)
     model = MessagePassing(
         PotentialConfig(**{**settings, "zbl": True, **options}),
@@ -64,7 +62,14 @@ def with_ghosts(graph: AtomicGraph) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"activation": "silu"}, {"architecture": "ponita", "orientations": 14}]
+    "options",
+    [
+        {"activation": "product"},
+        {"activation": "silu"},
+        {"architecture": "ponita", "grid_channels": 32},
+        {"architecture": "segnn", "grid_channels": 32},
+    ],
+    ids=["product", "silu", "ponita", "segnn"],
 )
 def test_layer_by_layer_with_ghosts_is_the_whole(options: dict[str, object]) -> None:
     model, graph = potential("reference", **options), crystal()
