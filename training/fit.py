@@ -130,6 +130,7 @@ def _make_module(config: FitConfig, data: FitData, potential: MessagePassing) ->
         budget=Budget(steps=min(steps), seconds=config.trainer.seconds),
         force_rms=data.statistics.force_rms,
         clock=Clock(config.trainer.clock),
+        seed=config.seed,
     )
 
 

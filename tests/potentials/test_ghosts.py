@@ -66,9 +66,10 @@ def with_ghosts(graph: AtomicGraph) -> tuple[Tensor, Tensor]:
     [
         {"activation": "product"},
         {"activation": "silu"},
+        {"architecture": "ponita", "grid_channels": 32},
         {"architecture": "segnn", "grid_channels": 32},
     ],
-    ids=["product", "silu", "segnn"],
+    ids=["product", "silu", "ponita", "segnn"],
 )
 def test_layer_by_layer_with_ghosts_is_the_whole(options: dict[str, object]) -> None:
     model, graph = potential("reference", **options), crystal()

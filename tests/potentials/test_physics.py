@@ -47,6 +47,7 @@ CASES = [
     case("three-layers-zbl", layers=3, zbl=True),  # with binding energies too
     case("product-order3", order=3),
     case("silu-86", activation="silu", grid_points=86, rotation=0.03),
+    other("ponita", l_max=2, orientations=50, rotation=0.1),
     other("schnet"),
     other("segnn", l_max=2),
     other("segnn", l_max=2, l_max_edge=1),
