@@ -19,6 +19,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "egnn": ("move_atoms",),
     "nequip": ("l_max", "channels_by_degree"),
     "painn": (),
+    "ponita": ("l_max", "orientations", "random_orientations"),
     "schnet": (),
     "segnn": ("l_max", "l_max_edge"),
 }
@@ -27,6 +28,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "egnn": {"channels": 64, "layers": 3},
     "nequip": {"channels": 32, "layers": 3, "l_max": 2},
     "painn": {"channels": 64, "layers": 3},
+    "ponita": {"channels": 32, "l_max": 2, "random_orientations": True},
     "schnet": {"channels": 64, "layers": 3},
     "segnn": {"l_max": 2},
 }
@@ -41,7 +43,7 @@ class PotentialConfig:
         cutoff: distance in Å up to which atoms see each other in one layer.
         layers: message-passing layers; the range of the model is layers × cutoff.
         channels: feature channels of each harmonic component.
-        l_max: highest degree of the atoms' spherical-harmonic features.
+        l_max: highest degree of the atoms' spherical-harmonic features, or of ponita's kernels.
         mixings: rounds of mixing on the sphere in each layer; each raises the body order.
         l_max_edge: highest degree of the edges' harmonics; l_max if not given.
         l_max_message: highest degree of the features that a layer hands to the next one, l_max at
@@ -50,6 +52,9 @@ class PotentialConfig:
         grid_points: points of the Lebedev grid; if not given, the smallest exact one of each
             mixing for ``product`` and 194 for ``silu`` (rotation error below 0.5 meV/Å).
         spline_intervals: intervals of the radial splines between 0 and the cutoff.
+        orientations: points of the Lebedev grid of orientations; the rotation error falls with it.
+        random_orientations: turn that grid at random in each training step, so that no orientation
+            is preferred.
         activation: ``product`` (exactly equivariant) or ``silu`` (to the accuracy of the grid).
         order: number of factors of ``product``, 2 to 4. More than 2 are slower, since inference is
             not compiled then: MD takes three times as long with 3 (docs/systems.md).
@@ -70,6 +75,8 @@ class PotentialConfig:
     grid_channels: int = 32
     grid_points: int | None = None
     spline_intervals: int = 8
+    orientations: int = 26
+    random_orientations: bool = False
     activation: str = "product"
     order: int = 2
     channels_by_degree: list[int] | None = None

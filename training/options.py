@@ -18,11 +18,12 @@ COMMANDS = {
     "info": "show what a model file holds",
     "export": "write a model as TorchScript, for LAMMPS and plain PyTorch",
     "lammps": "compile the LAMMPS pair style; compare LAMMPS with Python (lammps build, verify)",
-    "data": "make datasets (data import)",
+    "data": "make and check datasets (data import, data check)",
 }
 EPILOG = """\
 a first training:
   train-potential data import runs/ more.extxyz -o set.h5
+  train-potential data check set.h5
   train-potential fit --data.train set.h5 --output model.safetensors --trainer.max_time 10m
   train-potential evaluate model.safetensors test.h5 --plots plots
   train-potential report model.safetensors --data test.h5 -o report
@@ -194,7 +195,7 @@ def _export_options() -> Parser:
 
 
 def _data_options() -> Parser:
-    return Parser(usage="train-potential data import SOURCE… -o SET.h5 [options]")
+    return Parser(usage="train-potential data import SOURCE… -o SET.h5 | check SET.h5… [options]")
 
 
 def _lammps_options() -> Parser:
@@ -204,7 +205,8 @@ def _lammps_options() -> Parser:
 # Commands below a command can be added only after it is. Each of these returns them by name.
 
 
-def _add_import(parser: Parser) -> dict[str, Parser]:
+def _add_data(parser: Parser) -> dict[str, Parser]:
+    from tesseral.data.doctor.command import CHECK_EPILOG, CheckConfig
     from tesseral.data.importer import ImportConfig
 
     commands = parser.add_subcommands(metavar="COMMAND", title="commands", dest="command")
@@ -212,7 +214,13 @@ def _add_import(parser: Parser) -> dict[str, Parser]:
     reader.description = "Import DFT results into a dataset file."
     add_fields(reader, ImportConfig, positional={"sources": "+"}, short={"output": "-o"})
     commands.add_subcommand("import", reader, help="DFT results of many formats into one file")
-    return {"import": reader}
+    checker = Parser(
+        usage="train-potential data check SET.h5 [TEST.h5 …] [options]", epilog=CHECK_EPILOG
+    )
+    checker.description = "Look for what makes training fail, before it is begun."
+    add_fields(checker, CheckConfig, positional={"files": "+"})
+    commands.add_subcommand("check", checker, help="lost labels, units, signs, copies, leaks")
+    return {"import": reader, "check": checker}
 
 
 def _add_lammps(parser: Parser) -> dict[str, Parser]:
@@ -232,7 +240,7 @@ def _add_lammps(parser: Parser) -> dict[str, Parser]:
 
 
 ADDERS: dict[str, Callable[[Parser], dict[str, Parser]]] = {
-    "data": _add_import,
+    "data": _add_data,
     "lammps": _add_lammps,
 }
 MAKERS: dict[str, Callable[[], Parser]] = {

@@ -71,6 +71,7 @@ def with_ghosts(graph: AtomicGraph) -> tuple[Tensor, Tensor]:
         {"architecture": "egnn"},
         {"architecture": "nequip", "l_max": 2, "channels_by_degree": [6, 4, 2]},
         {"architecture": "painn"},
+        {"architecture": "ponita", "l_max": 2},
         {"architecture": "schnet"},
         {"architecture": "segnn", "l_max": 2},
     ],

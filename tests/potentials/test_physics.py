@@ -51,6 +51,7 @@ CASES = [
     other("nequip", l_max=2),
     other("nequip", "nequip-8-4-2", l_max=2, channels_by_degree=[8, 4, 2]),
     other("painn"),
+    other("ponita", l_max=2, orientations=50, rotation=0.1),
     other("schnet"),
     other("segnn", l_max=2),
     other("segnn", l_max=2, l_max_edge=1),
