@@ -172,7 +172,12 @@ class PotentialDataModule(lightning.LightningDataModule):
         """Shuffled batches; the order depends on the seed and the epoch only."""
         return self._loader(
             self.train_dataset,
-            self._sampler(self.train_edges, self.config.batch_structures, shuffle=True),
+            self._sampler(
+                self.train_edges,
+                self.config.batch_structures,
+                shuffle=True,
+                segments=self.train_dataset.store.segments[self.train_dataset.rows],
+            ),
         )
 
     def val_dataloader(self) -> GraphLoader:
@@ -208,16 +213,16 @@ class PotentialDataModule(lightning.LightningDataModule):
             "force_rms": statistics.force_rms,
         }
 
-    def _sampler(self, edges: Any, structures: int, *, shuffle: bool) -> EdgeBudgetSampler:
+    def _sampler(self, edges: Any, structures: int, **options: Any) -> EdgeBudgetSampler:
         trainer = self.trainer
         return EdgeBudgetSampler(
             edges,
             max_structures=structures,
             max_edges=self.config.batch_edges,
-            shuffle=shuffle,
             seed=self.config.seed,
             rank=0 if trainer is None else trainer.global_rank,
             ranks=1 if trainer is None else trainer.world_size,
+            **options,
         )
 
     def _loader(self, dataset: GraphDataset, sampler: EdgeBudgetSampler) -> GraphLoader:
