@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,19 @@ import ase.io
 from ase import Atoms
 from ase.io.formats import UnknownFileTypeError, filetype
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
-from tesseral.data.extxyz import properties_parser
-from tesseral.data.import_report import ImportReport
+from tesseral.data.extxyz import FrameRange, open_frames, properties_parser, split_frames
+from tesseral.data.import_parts import (
+    Found,
+    PartFolder,
+    Reader,
+    Span,
+    make_tasks,
+    merge_parts,
+    run_tasks,
+)
+from tesseral.data.import_report import ImportReport, Notes
 from tesseral.data.label_keys import LabelKeys, check_label_names
 from tesseral.data.labels import (
     contents,
@@ -24,11 +35,9 @@ from tesseral.data.labels import (
     free_energy_difference,
     unread_labels,
 )
-from tesseral.data.store import open_store
-from tesseral.data.store_writer import StoreWriter
-from tesseral.data.structures import Structure, structure_from_atoms
+from tesseral.data.structures import structure_from_atoms
 
-PLACES_SHOWN = 5
+SOURCES_SHOWN = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +70,8 @@ class ImportConfig:
         group_key: name of what a split must keep together; group if not given.
         theory: how the labels were computed, for the record.
         overwrite: replace the output if it exists.
+        processes: how many read at once; as many as there are cores if not given. Extended XYZ is
+            read in pieces, any other file by one process.
     """
 
     sources: list[str]
@@ -81,6 +92,7 @@ class ImportConfig:
     group_key: str | None = None
     theory: str = ""
     overwrite: bool = False
+    processes: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be imported, before anything is read."""
@@ -88,6 +100,8 @@ class ImportConfig:
             raise ValueError("there are no sources to import; give one file or more")
         if Path(self.output).suffix not in (".h5", ".hdf5"):
             raise ValueError(f"the output {self.output} should end in .h5")
+        if self.processes is not None and self.processes < 1:
+            raise ValueError(f"processes is {self.processes}; it must be 1 or more")
         check_label_names(self.allow_missing)
         self.keys(LabelKeys())
 
@@ -102,19 +116,25 @@ class ImportConfig:
 
 
 def import_structures(
-    config: ImportConfig, progress: Callable[[int, str], None] | None = None
+    config: ImportConfig, progress: Callable[[str, int, float], None] | None = None
 ) -> ImportReport:
     """Read all sources into a dataset file.
 
+    An import that was interrupted or killed goes on where it stopped when it is called again with
+    the same options and files; see `import_parts`. A script that calls this for more than a few
+    megabytes needs ``if __name__ == "__main__":``, as other processes import it.
+
     Args:
         config: what to read, and how.
-        progress: called with the number of structures so far and the present source.
+        progress: called with what is being done, the number of structures so far, and the
+            fraction of the work.
 
     Raises:
         FileNotFoundError: a source does not exist.
         FileExistsError: the output exists and is not to be overwritten.
         ValueError: a source cannot be read, a label is ambiguous, or labels are missing that are
             not allowed to be. Nothing is written then.
+        ChildProcessError: a process was killed.
     """
     output = Path(config.output)
     for source in config.sources:
@@ -124,46 +144,74 @@ def import_structures(
             raise ValueError(f"{source} is both a source and the output")
     if output.exists() and not config.overwrite:
         raise FileExistsError(f"{output} exists; pass --overwrite to replace it")
-    report = ImportReport(output=config.output)
-    attributes = {"source": ", ".join(Path(source).name for source in config.sources)}
-    if config.theory:
-        attributes["theory"] = config.theory
-    with StoreWriter(output, attributes=attributes) as writer:
-        for source in config.sources:
-            before = report.structures
-            for structure in _read(config, source, report):
-                writer.append(structure)
-                if progress is not None:
-                    progress(writer.count, source)
-            if report.structures == before:
-                raise ValueError(f"{source} holds no structures (index {config.index})")
-            _refuse_missing(config, report, source)
-    report.content_hash = open_store(output).content_hash
-    report.finish()
+    if not output.parent.is_dir():
+        raise ValueError(f"the folder {output.parent} of {output.name} does not exist")
+    tell = progress or (lambda doing, structures, fraction: None)
+    folder = PartFolder(output, _identity(config))
+    reader = Reader(partial(_read, config), config.allow_missing)
+    try:
+        tell("looking for frames", folder.structures(), 0.0)
+        tasks = make_tasks(config.sources, partial(_split, config))
+        run_tasks(tasks, reader, folder, config.processes, partial(tell, "reading"))
+        report = merge_parts(folder, output, _attributes(config), partial(tell, "writing"))
+    except ValueError:
+        folder.remove()
+        raise
+    folder.remove()
     return report
 
 
 def import_command(config: ImportConfig) -> ImportReport:
     """`import_structures` with a progress display and a printed report."""
     console = Console()
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("reading")
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("", total=1.0)
 
-        def show(count: int, source: str) -> None:
-            if count % 100 == 1:
-                bar.update(task, description=f"{Path(source).name}: {count} structures")
+        def show(doing: str, structures: int, fraction: float) -> None:
+            bar.update(task, completed=fraction, description=f"{doing}: {structures:,} structures")
 
-        report = import_structures(config, show)
+        try:
+            report = import_structures(config, show)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("interrupted; the same command goes on from here") from None
     console.print(report.table())
     return report
 
 
-def _read(config: ImportConfig, source: str, report: ImportReport) -> Iterator[Structure]:
-    """Structures of one source, counted in the report."""
-    name = Path(source).name
-    for frame, (atoms, keys) in enumerate(_frames(config, source)):
-        place = f"{name} frame {frame}"
+def _identity(config: ImportConfig) -> dict[str, Any]:
+    """What must not change for an interrupted import to go on."""
+    options = asdict(config)
+    del options["processes"], options["overwrite"]
+    files = [Path(source).stat() for source in config.sources]
+    sources = [[file.st_size, file.st_mtime_ns] for file in files]
+    return {**options, "files": sources, "version": version("tesseral")}
+
+
+def _split(config: ImportConfig, source: str, size: int) -> list[FrameRange] | None:
+    """Pieces of a large file, if it is of a format that can be entered anywhere."""
+    plain = config.index == ":" and config.format in (None, "extxyz")
+    if plain and (config.format or filetype(source)) == "extxyz":
+        return split_frames(source, size)
+    return None
+
+
+def _attributes(config: ImportConfig) -> dict[str, str]:
+    """Texts about the whole dataset."""
+    names = [Path(source).name for source in config.sources]
+    more = f" and {len(names) - SOURCES_SHOWN} more" if len(names) > SOURCES_SHOWN else ""
+    attributes = {"source": ", ".join(names[:SOURCES_SHOWN]) + more}
+    return {**attributes, "theory": config.theory} if config.theory else attributes
+
+
+def _read(config: ImportConfig, span: Span, skip: int) -> Iterator[Found]:
+    """Structures of one source, or a piece of one, after the first few."""
+    name = Path(span.source).name
+    first = span.frames.first if span.frames else 0
+    count = 0
+    for count, (atoms, keys) in enumerate(_frames(config, span), 1):
+        if count <= skip:
+            continue
+        place = f"{name} frame {first + count - 1}"
         try:
             structure = structure_from_atoms(atoms, keys)
         except ValueError as error:
@@ -171,21 +219,23 @@ def _read(config: ImportConfig, source: str, report: ImportReport) -> Iterator[S
         structure = structure._replace(
             source=structure.source or name, theory=config.theory or structure.theory
         )
-        report.add(structure, place)
-        report.note(
+        notes = Notes(
             dropped_stress=dropped_stress(atoms, keys),
             unread=unread_labels(atoms, keys),
             free_energy_difference=free_energy_difference(atoms, keys),
             contents=contents(atoms),
         )
-        yield structure
+        yield Found(structure, place, notes)
+    if count == 0:
+        raise ValueError(f"{span.source} holds no structures (index {config.index})")
 
 
-def _frames(config: ImportConfig, source: str) -> Iterator[tuple[Atoms, LabelKeys]]:
+def _frames(config: ImportConfig, span: Span) -> Iterator[tuple[Atoms, LabelKeys]]:
     """Atoms of one source and where their labels are; errors of readers made readable."""
-    count = 0
+    source = span.source
+    count = span.frames.first if span.frames else 0
     try:
-        frames, keys = _open_source(config, source)
+        frames, keys = _open_source(config, source, span.frames)
         for atoms in frames:
             yield atoms, keys
             count += 1
@@ -199,8 +249,10 @@ def _frames(config: ImportConfig, source: str) -> Iterator[tuple[Atoms, LabelKey
         ) from error
 
 
-def _open_source(config: ImportConfig, source: str) -> tuple[Iterator[Atoms], LabelKeys]:
-    """The frames of a file, and its keys and units."""
+def _open_source(
+    config: ImportConfig, source: str, part: FrameRange | None = None
+) -> tuple[Iterator[Atoms], LabelKeys]:
+    """The frames of a file, or of a part of an extxyz file, and its keys and units."""
     name = Path(source).name.lower()
     is_json = name.endswith((".json", ".json.gz"))
     if config.format == "pymatgen" or (config.format is None and is_json):
@@ -215,7 +267,7 @@ def _open_source(config: ImportConfig, source: str) -> tuple[Iterator[Atoms], La
             raise ValueError("it is not JSON in the form of mlearn or MPtrj")
     keys = config.keys(LabelKeys())
     options: dict[str, Any] = {}
-    form = config.format or filetype(source)
+    form = "extxyz" if part else config.format or filetype(source)
     if form in ("db", "json"):
         # ase.io.read leaves out key-value pairs and data, where texts and labels may be.
         rows = ase.db.connect(source).select()
@@ -224,7 +276,11 @@ def _open_source(config: ImportConfig, source: str) -> tuple[Iterator[Atoms], La
     if form == "extxyz":
         options["properties_parser"] = properties_parser(keys.stress_order)
     frames = ase.io.iread(
-        source, index=config.index, format=config.format, do_not_split_by_at_sign=True, **options
+        open_frames(source, part) if part else source,
+        index=config.index,
+        format=form if part else config.format,
+        do_not_split_by_at_sign=True,
+        **options,
     )
     return frames, keys
 
@@ -238,21 +294,3 @@ def _choose(frames: Iterator[Atoms], index: str) -> Iterator[Atoms]:
     if len(parts) == 1 and parts[0] is not None:
         return islice(frames, parts[0], parts[0] + 1)
     return islice(frames, *parts)
-
-
-def _refuse_missing(config: ImportConfig, report: ImportReport, source: str) -> None:
-    """Refuse structures without the labels that they need.
-
-    Raises:
-        ValueError: it says which frames lack which label, and what the file has.
-    """
-    for label in ("energy", "forces"):
-        places = report.missing.get(label, [])
-        if not places or label in config.allow_missing:
-            continue
-        shown = ", ".join(places[:PLACES_SHOWN]) + (" …" if len(places) > PLACES_SHOWN else "")
-        raise ValueError(
-            f"{len(places)} of {report.structures} structures up to the end of {source} have no "
-            f"{label}: {shown}. The file has {report.contents}. Name the key with --{label}-key, "
-            f"or pass --allow-missing {label}"
-        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tesseral.data.store import Store, open_store
@@ -15,6 +15,7 @@ def merge_stores(
     sources: Sequence[str | os.PathLike[str]],
     output: str | os.PathLike[str],
     *,
+    attributes: Mapping[str, str] | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> str:
@@ -22,11 +23,13 @@ def merge_stores(
 
     The sources are compared with their hashes on the way. The output gets its name when it is
     complete; it may be one of the sources, which is how structures are appended to a file: what
-    was there stays until then. Attributes (theory, source …) that differ are joined by ``; ``.
+    was there stays until then.
 
     Args:
         sources: dataset files, in this order.
         output: dataset file to write.
+        attributes: texts about the whole dataset; those of the sources if not given, where they
+            differ joined by ``; ``.
         overwrite: replace an output that exists and is not the first of the sources.
         progress: called with the number of structures written so far and that of all.
 
@@ -45,7 +48,9 @@ def merge_stores(
     if target.exists() and not overwrite and not target.samefile(stores[0].path):
         raise FileExistsError(f"{target} exists; pass --overwrite to replace it")
     total = sum(len(store) for store in stores)
-    with StoreWriter(target, attributes=_joined_attributes(stores)) as writer:
+    if attributes is None:
+        attributes = _joined_attributes(stores)
+    with StoreWriter(target, attributes=attributes) as writer:
         for store in stores:
             for block in verified_blocks(store):
                 writer.extend(block)

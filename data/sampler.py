@@ -7,7 +7,8 @@ The order of a dataset depends on (seed, epoch) alone, and all epochs have the s
 batches.
 
 Random access to a file costs far more than reading on. Structures that are read together (the
-segments of a `Store`) are therefore kept near each other in the order of a large set: see `shuffle`.
+segments of a `Store`) are therefore kept near each other in the order of a large set, see
+`shuffle`.
 """
 
 from __future__ import annotations
@@ -56,9 +57,7 @@ def shuffle(segments: Integers, seed: int, epoch: int) -> Integers:
     return order
 
 
-def pack(
-    edges: Integers, *, max_structures: int, max_edges: int, at_least: int = 1
-) -> Integers:
+def pack(edges: Integers, *, max_structures: int, max_edges: int, at_least: int = 1) -> Integers:
     """Where consecutive structures are cut into pieces that keep within both limits.
 
     A piece holds ``at_least`` structures even where they pass the limit of edges.
@@ -91,7 +90,9 @@ def resize(bounds: Integers, number: int, at_least: int) -> Integers:
     epoch. No piece is made smaller than ``at_least`` structures, so too few may stay too few.
     """
     bounds = bounds[: number + 1]
-    pieces = [(-int(size), int(start)) for start, size in zip(bounds, np.diff(bounds), strict=False)]
+    pieces = [
+        (-int(size), int(start)) for start, size in zip(bounds, np.diff(bounds), strict=False)
+    ]
     heapq.heapify(pieces)
     while len(pieces) < number and -pieces[0][0] >= 2 * at_least:
         size, start = -pieces[0][0], pieces[0][1]
@@ -181,7 +182,7 @@ class EdgeBudgetSampler(Sampler[list[int]]):
             order, bounds = self._natural(epoch)
             # Every epoch gets as many batches as the first has by itself.
             if self._length is None:
-                self._length = len((bounds if epoch == 0 else self._natural(0)[1])) - 1
+                self._length = len(bounds if epoch == 0 else self._natural(0)[1]) - 1
             self._packed = (epoch, order, resize(bounds, self._length, self.ranks))
         return self._packed[1:]
 

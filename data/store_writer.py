@@ -91,7 +91,7 @@ class StoreWriter:
     ) -> None:
         self.path = Path(path)
         self.count = 0
-        self._attributes = dict(attributes or {})
+        self._attributes = dict(sorted((attributes or {}).items()))
         _check_attributes(self._attributes)
         self._compress = compress
         self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")

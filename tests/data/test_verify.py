@@ -30,10 +30,15 @@ def test_what_was_written_is_accepted(copy):
     assert seen == [256, 512, 768, 1000]
 
 
-@pytest.mark.parametrize("name, row, place", [
-    ("energy", 0, "0 to 255"), ("forces", 4 * 600, "512 to 767"), ("stress", 999, "768 to 999"),
-    ("texts/group_index", 300, "256 to 511"),
-])
+@pytest.mark.parametrize(
+    "name, row, place",
+    [
+        ("energy", 0, "0 to 255"),
+        ("forces", 4 * 600, "512 to 767"),
+        ("stress", 999, "768 to 999"),
+        ("texts/group_index", 300, "256 to 511"),
+    ],
+)
 def test_changed_data_are_located(copy, name, row, place):
     with h5py.File(copy, "r+") as file:
         file[name][row] += 1

@@ -1,0 +1,282 @@
+"""Importing in parts: several processes at once, and on from where an interrupted import stopped.
+
+The sources are divided into tasks of a few megabytes. Each task writes its structures to parts,
+small dataset files with what was found in a JSON file beside, in a hidden folder beside the output.
+A part counts when its JSON file is there. The parts are merged in order at the end, so that the
+result does not depend on the processes or on interruptions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import chain, islice
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tesseral.data.extxyz import FrameRange
+from tesseral.data.import_report import ImportReport, Notes
+from tesseral.data.merge import merge_stores
+from tesseral.data.store_writer import StoreWriter
+from tesseral.data.structures import Structure
+
+TASK_BYTES = 8_000_000  # of the sources
+PART_STRUCTURES = 2_000
+POLL_SECONDS = 0.5
+
+
+class Span(NamedTuple):
+    """A source, or the frames of it that a task reads."""
+
+    source: str
+    frames: FrameRange | None = None
+
+
+class Task(NamedTuple):
+    """What is read in one go: small sources, or a piece of a large one."""
+
+    number: int
+    spans: list[Span]
+    size: int  # bytes of the sources
+
+
+class Found(NamedTuple):
+    """A structure, where it stands, and what else there was."""
+
+    structure: Structure
+    place: str
+    notes: Notes
+
+
+class Reader(NamedTuple):
+    """What a task needs to know; it is pickled.
+
+    Args:
+        read: structures of a span after the first so many.
+        allow_missing: labels that they may lack.
+    """
+
+    read: Callable[[Span, int], Iterator[Found]]
+    allow_missing: list[str]
+
+
+def make_tasks(
+    sources: Iterable[str], split: Callable[[str, int], list[FrameRange] | None]
+) -> list[Task]:
+    """Tasks of about TASK_BYTES each, in the order of the sources.
+
+    Args:
+        sources: files.
+        split: pieces of about so many bytes of a file, or None where it must be read from its
+            beginning.
+    """
+    tasks: list[Task] = []
+    waiting: list[Span] = []
+    total = 0
+
+    def close() -> None:
+        nonlocal waiting, total
+        if waiting:
+            tasks.append(Task(len(tasks), waiting, total))
+        waiting, total = [], 0
+
+    for source in sources:
+        size = Path(source).stat().st_size
+        pieces = split(source, TASK_BYTES) if size > TASK_BYTES else None
+        if total + size > TASK_BYTES:
+            close()
+        for piece in pieces or ():
+            waiting, total = [Span(source, piece)], piece.stop - piece.start
+            close()
+        if not pieces:
+            waiting.append(Span(source))
+            total += size
+    close()
+    return tasks
+
+
+class PartFolder:
+    """The hidden folder beside an output.
+
+    Args:
+        output: dataset file.
+        identity: what must be the same for the parts to be of use, in JSON's types.
+    """
+
+    def __init__(self, output: Path, identity: dict[str, Any]) -> None:
+        """Open it, empty unless it has parts of the same import."""
+        self.path = output.with_name(f".{output.name}.import")
+        plan = self.path / "plan"
+        text = json.dumps(identity, indent=1)
+        if not plan.is_file() or plan.read_text(encoding="utf-8") != text:
+            self.remove()
+            self.path.mkdir()
+            plan.write_text(text, encoding="utf-8")
+
+    def remove(self) -> None:
+        """Delete it with all parts."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def structures(self) -> int:
+        """Number of structures of all complete parts."""
+        return sum(int(path.stem.split("-")[2]) for path in self.path.glob("*.json"))
+
+    def part(self, task: int, part: int) -> Path | None:
+        """The JSON file of a part, if that is complete."""
+        return next(self.path.glob(f"{task:06d}-{part:06d}-*.json"), None)
+
+    def parts(self) -> list[Path]:
+        """JSON files of the complete parts, in order."""
+        return sorted(self.path.glob("*.json"))
+
+
+def run_tasks(
+    tasks: Sequence[Task],
+    reader: Reader,
+    folder: PartFolder,
+    processes: int | None,
+    progress: Callable[[int, float], None],
+) -> None:
+    """Make all parts that are not there yet.
+
+    Args:
+        tasks: of `make_tasks`.
+        reader: of the sources.
+        folder: for the parts.
+        processes: how many work at once, as many as there are cores if None; with one, no other
+            process is started.
+        progress: called with the number of structures so far and the fraction of the bytes of
+            finished tasks.
+
+    Raises:
+        ValueError: of the reader.
+        ChildProcessError: a process was killed.
+    """
+    size = max(1, sum(task.size for task in tasks))
+    finished = 0
+
+    def tell() -> None:
+        progress(folder.structures(), finished / size)
+
+    tell()
+    processes = min(processes or _cores(), len(tasks))
+    if processes == 1:
+        for task in tasks:
+            run_task(task, reader, folder, tell)
+            finished += task.size
+            tell()
+        return
+    # Started anew, not forked: the parent has threads (of the progress bar, of libraries).
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_start_process)
+    sizes: dict[Future[None], int] = {}
+    try:
+        sizes.update({pool.submit(run_task, task, reader, folder): task.size for task in tasks})
+        while sizes:
+            done, _ = wait(sizes, POLL_SECONDS, FIRST_COMPLETED)
+            for future in done:
+                future.result()
+                finished += sizes.pop(future)
+            tell()
+    except BrokenProcessPool as error:
+        raise ChildProcessError(
+            "a process of the import was killed, perhaps because memory ran out; the same command "
+            "goes on from here, with --processes 1 in less memory"
+        ) from error
+    finally:
+        pool.shutdown(wait=not sizes, cancel_futures=True)
+
+
+def run_task(
+    task: Task, reader: Reader, folder: PartFolder, tell: Callable[[], None] | None = None
+) -> None:
+    """Make the parts of one task that are not there yet."""
+    number = done = 0
+    while (known := folder.part(task.number, number)) is not None:
+        report, last = load_report(known)
+        if last:
+            return
+        done, number = done + report.structures, number + 1
+    # Only a source that is read alone has several parts, so that only there some may be done.
+    limit = PART_STRUCTURES if len(task.spans) == 1 else None
+    found = chain.from_iterable(reader.read(span, done) for span in task.spans)
+    first = next(found, None)
+    while first is not None:
+        report = ImportReport()
+        partial = folder.path / f"{task.number:06d}-{number:06d}.h5"
+        with StoreWriter(partial, compress=False) as writer:
+            for one in chain([first], islice(found, limit and limit - 1)):
+                writer.append(one.structure)
+                report.add(*one)
+        report.refuse_missing(reader.allow_missing)
+        first = next(found, None)
+        save_report(partial.with_name(f"{partial.stem}-{writer.count}.json"), report, first is None)
+        number += 1
+        if tell is not None:
+            tell()
+
+
+def save_report(path: Path, report: ImportReport, last: bool) -> None:
+    """Write the report of a part, and whether the task has no more; appears when complete."""
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(json.dumps({"report": report.to_json(), "last": last}), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def load_report(path: Path) -> tuple[ImportReport, bool]:
+    """What `save_report` wrote."""
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    return ImportReport.from_json(saved["report"]), saved["last"]
+
+
+def merge_parts(
+    folder: PartFolder,
+    output: Path,
+    attributes: Mapping[str, str],
+    progress: Callable[[int, float], None],
+) -> ImportReport:
+    """All parts as one dataset, and their reports as one.
+
+    Args:
+        folder: with all parts.
+        output: dataset file; replaced if it exists.
+        attributes: of the dataset.
+        progress: called with the number of structures and the fraction that is written.
+    """
+    report = ImportReport(output=str(output))
+    parts = folder.parts()
+    for part in parts:
+        report.merge(load_report(part)[0])
+    report.content_hash = merge_stores(
+        [part.with_name(part.stem.rsplit("-", 1)[0] + ".h5") for part in parts],
+        output,
+        attributes=attributes,
+        overwrite=True,
+        progress=lambda count, total: progress(count, count / total),
+    )
+    report.finish()
+    return report
+
+
+def _cores() -> int:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _start_process() -> None:
+    """Let a process end with its parent: at Ctrl-C without a word, and if the parent is killed."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
+    def watch() -> None:
+        parent = parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
