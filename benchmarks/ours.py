@@ -21,7 +21,7 @@ from tesseral.data.neighbors import atomic_graph
 from tesseral.deploy.modelfile import ModelCard, build_potential, save_model
 from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.derivatives import predict
-from tesseral.potentials.facet import Facet
+from tesseral.potentials.message_passing import MessagePassing
 
 FORCE_RMS = 0.5  # eV/Å of the random model on warm silicon
 MATRIX = 1024
@@ -36,7 +36,7 @@ def warm_graph(card: ModelCard, n_atoms: int, seed: int) -> AtomicGraph:
     )
 
 
-def random_model(config: dict[str, Any]) -> tuple[Facet, ModelCard]:
+def random_model(config: dict[str, Any]) -> tuple[MessagePassing, ModelCard]:
     """A potential of silicon with random weights and forces of the usual size."""
     card = ModelCard(
         config=PotentialConfig(**config),

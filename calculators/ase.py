@@ -24,8 +24,8 @@ from tesseral.data.neighbors import Edges, species_index
 from tesseral.data.units import stress_voigt
 from tesseral.deploy.modelfile import ModelCard, load_model
 from tesseral.potentials.derivatives import predict_edges, stress_from_virial
-from tesseral.potentials.facet import Facet
 from tesseral.potentials.geometry import NearEdges, near_edges
+from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.select import select_ops
 
 CLOSEST = 0.2  # Å; far inside any nucleus-nucleus distance that a simulation can mean
@@ -78,7 +78,7 @@ class TesseralCalculator(Calculator):
         self._set_up(potential, card, skin)
 
     @classmethod
-    def from_model(cls, potential: Facet, card: ModelCard, *, skin: float = 0.5) -> Any:
+    def from_model(cls, potential: MessagePassing, card: ModelCard, *, skin: float = 0.5) -> Any:
         """A calculator of a potential that is already in memory; it keeps a copy.
 
         Args:
@@ -90,7 +90,7 @@ class TesseralCalculator(Calculator):
         calculator._set_up(deepcopy(potential), card, skin)
         return calculator
 
-    def _set_up(self, potential: Facet, card: ModelCard, skin: float) -> None:
+    def _set_up(self, potential: MessagePassing, card: ModelCard, skin: float) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.potential = potential.eval().requires_grad_(False)
         self.card = card

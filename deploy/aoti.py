@@ -32,7 +32,7 @@ from tesseral.deploy.probe import (
     relative_deviation,
 )
 from tesseral.potentials.derivatives import Prediction, from_gradient, sum_by_structure
-from tesseral.potentials.facet import Facet
+from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.convolution import SplineConvolution
 
 CARD, PROBE, MACHINE = "tesseral_card.json", "tesseral_probe.json", "tesseral_machine.json"
@@ -89,7 +89,7 @@ def export_compiled(
         temporary.unlink(missing_ok=True)
 
 
-def _compile(potential: Facet, example: tuple[Tensor, ...], path: Path) -> None:
+def _compile(potential: MessagePassing, example: tuple[Tensor, ...], path: Path) -> None:
     """Energies and their gradient by the vectors, for any number of atoms and edges."""
     from torch.fx.experimental import _config
     from torch.fx.experimental.proxy_tensor import make_fx

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from ase.data import chemical_symbols
 
-from tesseral.potentials.config import PotentialConfig
+from tesseral.potentials.config import COMMON, OPTIONS, PotentialConfig
 
 FORMAT_VERSION = 1  # raise it when an older tesseral would misread a newer file
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -159,7 +159,9 @@ def describe(card: ModelCard) -> list[tuple[str, str]]:
     sizes = ", ".join(
         f"{item.name} {getattr(config, item.name)}"
         for item in fields(config)
-        if item.name not in ("architecture", "cutoff") and getattr(config, item.name) is not None
+        if item.name in (*COMMON, *OPTIONS[config.architecture])
+        and item.name not in ("architecture", "cutoff")
+        and getattr(config, item.name) is not None
     )
 
     def by_element(values: Sequence[float]) -> str:

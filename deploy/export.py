@@ -7,9 +7,9 @@
 The first is the contract on which everything else stands: atomic energies, whose derivatives by the
 edges' vectors are all that forces, virial and the virial of each atom need. A message-passing model
 whose atoms are spread over several processes runs layer by layer (``module.potential.begin`` and
-``layer``, see ``Facet``), with an exchange of features in between. The file also holds the card
-(``tesseral_card.json``), a probe (``tesseral_contract.txt``) and, where the compiled kernels can
-run the model, its weights as they take them (``tesseral_weights.bin``): LAMMPS then needs no
+``layer``, see ``MessagePassing``), with an exchange of features in between. The file also holds the
+card (``tesseral_card.json``), a probe (``tesseral_contract.txt``) and, where the compiled kernels
+can run the model, its weights as they take them (``tesseral_weights.bin``): LAMMPS then needs no
 PyTorch.
 
 The first two calls of a loaded module are slow, while TorchScript profiles and compiles it (again
@@ -41,7 +41,7 @@ from tesseral.potentials.derivatives import (
     stress_from_virial,
     sum_by_structure,
 )
-from tesseral.potentials.facet import Facet
+from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.analytic import can_pack
 from tesseral.potentials.ops.image import weights_image
 
@@ -52,7 +52,7 @@ WEIGHTS_FILE = "tesseral_weights.bin"
 class ExportedPotential(nn.Module):
     """A potential as it is exported: flat tensors in and out."""
 
-    def __init__(self, potential: Facet) -> None:
+    def __init__(self, potential: MessagePassing) -> None:
         """Wrap."""
         super().__init__()
         self.potential = potential

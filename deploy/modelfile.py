@@ -35,7 +35,7 @@ from tesseral.deploy.probe import (
     probe_from_json,
     probe_to_json,
 )
-from tesseral.potentials.facet import Facet
+from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.select import select_ops
 
 __all__ = [
@@ -65,13 +65,13 @@ def torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
     raise ValueError(f"dtype is {dtype!r}; use float32 or float64")
 
 
-def build_potential(card: ModelCard, ops: str = "auto") -> Facet:
+def build_potential(card: ModelCard, ops: str = "auto") -> MessagePassing:
     """The potential that a card describes, with random weights in the card's dtype, on the CPU.
 
     The weights come from torch's global generator (``torch.manual_seed``). Their dtype does not
     follow torch's global default.
     """
-    potential = Facet(
+    potential = MessagePassing(
         card.config,
         card.elements,
         reference_energies=card.reference_energies,
@@ -84,7 +84,7 @@ def build_potential(card: ModelCard, ops: str = "auto") -> Facet:
     return potential
 
 
-def save_model(path: str | Path, potential: Facet, card: ModelCard) -> None:
+def save_model(path: str | Path, potential: MessagePassing, card: ModelCard) -> None:
     """Write a model; an existing file is replaced only by one that has been read back and checked.
 
     ``dtype`` and ``parameters`` of the card are taken from the potential.
@@ -133,7 +133,7 @@ def load_model(
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype | None = None,
     ops: str = "auto",
-) -> tuple[Facet, ModelCard]:
+) -> tuple[MessagePassing, ModelCard]:
     """Read a model onto any device and dtype, wherever it was trained.
 
     Args:
@@ -230,7 +230,7 @@ def _card(path: Path, text: str) -> ModelCard:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _filled(card: ModelCard, tensors: Mapping[str, Tensor]) -> Facet:
+def _filled(card: ModelCard, tensors: Mapping[str, Tensor]) -> MessagePassing:
     """A potential with the given weights, in the card's dtype, on the CPU, in plain PyTorch."""
     with torch.random.fork_rng(devices=[]):  # loading must not disturb the caller's random numbers
         potential = build_potential(card, "reference")
@@ -252,7 +252,7 @@ def _filled(card: ModelCard, tensors: Mapping[str, Tensor]) -> Facet:
 
 
 def _checked_probe(
-    potential: Facet, device: torch.device, card: ModelCard, tensors: Mapping[str, Tensor]
+    potential: MessagePassing, device: torch.device, card: ModelCard, tensors: Mapping[str, Tensor]
 ) -> Probe:
     """The probe of the potential that the card and the weights make, if it is the one given.
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tesseral.potentials.exact import ExactBuffers
+from tesseral.potentials.radial import envelope
 
 STEEPNESS = 8.0  # one neighbour at a bond's length is enough for nearly all of the energy
 
@@ -40,7 +41,7 @@ class BindingEnergy(ExactBuffers):
 
     def forward(self, radii: Tensor, species: Tensor, receivers: Tensor) -> Tensor:
         """Energies (N,) eV of the atoms; radii (E,) Å float64."""
-        weight = (1.0 - (radii / self.cutoff).square()).clamp(min=0.0).pow(3)
+        weight = envelope(radii, self.cutoff)
         density = torch.zeros(species.shape[0], dtype=radii.dtype, device=radii.device)
         density = density.index_add(0, receivers, weight)
         switch = -torch.expm1(-self.steepness * density.square())

@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from tesseral.potentials.mixing import ACTIVATIONS, exact_grid_points
+
+COMMON = ("architecture", "cutoff", "layers", "channels", "spline_intervals", "zbl")
+
+# The options that each architecture has besides the common ones, and where its defaults are not
+# those of ``PotentialConfig``. The command line takes them from here.
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "facet": (
+        *("l_max", "mixings", "l_max_edge", "l_max_message"),
+        *("grid_channels", "grid_points", "activation"),
+    ),
+    "schnet": (),
+}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "facet": {},
+    "schnet": {"channels": 64, "layers": 3},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,7 +29,7 @@ class PotentialConfig:
     """Architecture and size of a potential.
 
     Args:
-        architecture: name of the architecture; ``facet`` is the only one so far.
+        architecture: facet, or one of those to compare it with, in docs/systems.md.
         cutoff: distance in Å up to which atoms see each other in one layer.
         layers: message-passing layers; the range of the model is layers × cutoff.
         channels: feature channels of each harmonic component.
@@ -45,15 +62,25 @@ class PotentialConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot make a model."""
-        if self.architecture != "facet":
-            raise ValueError(f"architecture {self.architecture!r} is not known; use facet")
+        if self.architecture not in OPTIONS:
+            raise ValueError(
+                f"architecture {self.architecture!r} is not known; use {', '.join(OPTIONS)}"
+            )
+        own = (*COMMON, *OPTIONS[self.architecture])
+        for item in fields(self):
+            if item.name not in own and getattr(self, item.name) != item.default:
+                raise ValueError(
+                    f"{self.architecture} has no {item.name} ({getattr(self, item.name)} is given);"
+                    f" it has {', '.join(own[1:])}"
+                )
         if not 0 < self.cutoff < 50:
             raise ValueError(f"cutoff is {self.cutoff} Å; use a positive distance, usually 4 to 6")
-        for name in ("layers", "channels", "l_max", "mixings", "grid_channels"):
+        for name in ("layers", "channels", "mixings", "grid_channels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
-        if self.l_max_message < 0:
-            raise ValueError(f"l_max_message is {self.l_max_message}; it must be 0 or more")
+        for name in ("l_max", "l_max_message"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
         if self.spline_intervals < 4:
             raise ValueError(f"spline_intervals is {self.spline_intervals}; use 4 or more")
         if self.activation not in ACTIVATIONS:
@@ -61,7 +88,9 @@ class PotentialConfig:
 
     @property
     def edge_degree(self) -> int:
-        """``l_max_edge``, or ``l_max`` where it is not given."""
+        """Of the edges' harmonics: ``l_max_edge``, or ``l_max``, or 1 where there is neither."""
+        if "l_max" not in OPTIONS[self.architecture]:
+            return 1
         return self.l_max if self.l_max_edge is None else self.l_max_edge
 
     @property

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from tesseral.data.graph import AtomicGraph, edge_vectors
-from tesseral.potentials.facet import Facet
+from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops import analytic
 from tesseral.potentials.ops.wanted import gradients_of
 
 
 class Potential(Protocol):
-    """What every architecture provides; see ``facet.Facet``."""
+    """What every architecture provides; see ``MessagePassing``."""
 
     cutoff: float
 
@@ -135,7 +135,7 @@ def predict_edges(
         n_structures: G.
         create_graph: keep the graph for training; otherwise the result is detached.
     """
-    if not create_graph and isinstance(potential, Facet) and analytic.applies(potential):
+    if not create_graph and isinstance(potential, MessagePassing) and analytic.applies(potential):
         return _analytic(potential, species, vectors, senders, receivers, structure, n_structures)
     with torch.enable_grad():
         vectors = vectors.detach().requires_grad_(True)
@@ -151,7 +151,7 @@ def predict_edges(
 
 
 def _analytic(
-    potential: Facet,
+    potential: MessagePassing,
     species: Tensor,
     vectors: Tensor,
     senders: Tensor,

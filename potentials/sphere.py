@@ -62,15 +62,18 @@ class Harmonics(nn.Module):
         """Make the recursion tables.
 
         Args:
-            l_max: highest degree, 1 or more.
+            l_max: highest degree.
         """
         super().__init__()
+        self.l_max = l_max
         self.steps = nn.ModuleList(_NextDegree(degree) for degree in range(2, l_max + 1))
 
     def forward(self, directions: Tensor) -> Tensor:
         """Harmonics (E, (l_max+1)²) of unit vectors (E, 3), differentiable any number of times."""
         first = directions * 3**0.5
-        values = [torch.ones_like(directions[:, :1]), first]
+        values = [torch.ones_like(directions[:, :1])]
+        if self.l_max > 0:
+            values.append(first)
         for step in self.steps:
             values.append(step(first, values[-1]))
         return torch.cat(values, dim=1)
@@ -85,7 +88,7 @@ class EdgeHarmonics(nn.Module):
         """Make the tables of the reference form.
 
         Args:
-            l_max: highest degree, 1 or more.
+            l_max: highest degree.
         """
         super().__init__()
         self.fused = False  # set by ops.select

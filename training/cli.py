@@ -14,7 +14,7 @@ from rich.console import Console
 from tesseral.training.options import (
     COMMANDS,
     Parser,
-    make_parser,
+    parse,
 )
 
 __all__ = ["COMMANDS", "Parser", "main"]
@@ -34,8 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not arguments:
         arguments = ["--help"]
     _let_waiting_threads_sleep()
-    parser = make_parser(arguments)
-    options = parser.parse_args(arguments).as_dict()
+    options = parse(arguments)
     command = options["command"]
     values = options[command]
     console = Console()

@@ -13,7 +13,7 @@ from torch.optim import AdamW, Optimizer
 
 from tesseral.data.graph import Batch
 from tesseral.potentials.derivatives import predict
-from tesseral.potentials.facet import Facet
+from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.wanted import gradients_of
 from tesseral.training.config import LossConfig, OptimizationConfig
 from tesseral.training.ema import WeightAverage
@@ -75,7 +75,7 @@ class PotentialModule(lightning.LightningModule):
 
     def __init__(
         self,
-        potential: Facet,
+        potential: MessagePassing,
         *,
         loss: LossConfig,
         optimization: OptimizationConfig,

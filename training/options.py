@@ -82,8 +82,26 @@ def explain(message: str, known: Sequence[str]) -> str:
     return text
 
 
-def make_parser(arguments: Sequence[str]) -> Parser:
-    """The parser for a command line.
+def parse(arguments: Sequence[str]) -> dict[str, Any]:
+    """The options of a command line as nested plain values.
+
+    Those of a model have the defaults of its architecture, which is known only once it is parsed.
+    """
+    parser, own = make_parser(arguments)
+    options = parser.parse_args(arguments)
+    if options["command"] == "fit":
+        from tesseral.potentials.config import DEFAULTS
+
+        defaults = DEFAULTS.get(options["fit.model.architecture"], {})
+        if defaults:
+            own.set_defaults({f"model.{name}": value for name, value in defaults.items()})
+            options = parser.parse_args(arguments)
+    values: dict[str, Any] = options.as_dict()
+    return values
+
+
+def make_parser(arguments: Sequence[str]) -> tuple[Parser, Parser]:
+    """The parser for a command line, and that of its command.
 
     Only the chosen command gets its options: the others would cost seconds of imports.
     """
@@ -95,11 +113,13 @@ def make_parser(arguments: Sequence[str]) -> Parser:
     )
     chosen = next((word for word in arguments if not word.startswith("-")), "")
     commands = parser.add_subcommands(metavar="COMMAND", title="commands", dest="command")
+    own = parser
     for name, summary in COMMANDS.items():
         options = MAKERS[name]() if name == chosen else Parser()
         options.description = summary[0].upper() + summary[1:] + "."
         commands.add_subcommand(name, options, help=summary)
         if name == chosen:
+            own = options
             below = ADDERS[name](options) if name in ADDERS else {}
             parsers = [parser, options, *below.values()]
             known = [option for part in parsers[1:] for option in _names(part)]
@@ -107,7 +127,7 @@ def make_parser(arguments: Sequence[str]) -> Parser:
                 part.known = known + list(below)
     if chosen not in COMMANDS:
         parser.known = list(COMMANDS)
-    return parser
+    return parser, own
 
 
 def _fit_options() -> Parser:

@@ -14,7 +14,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from tesseral.potentials.facet import Facet, FacetLayer
+from tesseral.potentials.facet import FacetLayer
+from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.mixing import DegreeLinear, SphereMixing
 from tesseral.potentials.ops.layout import padded_channels
 from tesseral.potentials.ops.library import (
@@ -42,17 +43,21 @@ def mixings_of(layer: nn.Module) -> list[SphereMixing]:
 
 def applies(potential: object) -> bool:
     """Whether a potential can be evaluated this way: Facet, product mixing, compiled kernels."""
-    return isinstance(potential, Facet) and potential.harmonics.fused and can_pack(potential)
+    return (
+        isinstance(potential, MessagePassing) and potential.harmonics.fused and can_pack(potential)
+    )
 
 
-def can_pack(potential: Facet) -> bool:
+def can_pack(potential: MessagePassing) -> bool:
     """Whether the compiled function, if there is one, can take the weights."""
+    if not all(isinstance(layer, FacetLayer) for layer in potential.layers):
+        return False
     mixings = [mixing for layer in potential.layers for mixing in mixings_of(layer)]
     return potential.embedding.is_cpu and all(mixing.product for mixing in mixings)
 
 
 def evaluate(
-    potential: Facet, species: Tensor, vectors: Tensor, senders: Tensor, receivers: Tensor
+    potential: MessagePassing, species: Tensor, vectors: Tensor, senders: Tensor, receivers: Tensor
 ) -> AtomicResults:
     """Energies, forces and virials.
 
@@ -106,10 +111,10 @@ class _Packed(NamedTuple):
     state: list[tuple[int, int]]
 
 
-_cache: WeakKeyDictionary[Facet, _Packed] = WeakKeyDictionary()
+_cache: WeakKeyDictionary[MessagePassing, _Packed] = WeakKeyDictionary()
 
 
-def _packed(potential: Facet) -> _Packed:
+def _packed(potential: MessagePassing) -> _Packed:
     """The weights as the compiled function takes them; made again when they have changed."""
     packed = _cache.get(potential)
     if packed is None or packed.state != _state(packed.tensors):
@@ -125,7 +130,7 @@ def _state(tensors: list[Tensor]) -> list[tuple[int, int]]:
 
 
 @torch.no_grad()
-def packed_weights(potential: Facet) -> tuple[FacetWeights, list[Any]]:
+def packed_weights(potential: MessagePassing) -> tuple[FacetWeights, list[Any]]:
     """The C struct of the weights, and what it points to, which must outlive it."""
     keep: list[Any] = []
     dtype = potential.embedding.dtype

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tesseral.potentials.exact import ExactBuffers
-from tesseral.potentials.radial import spline_basis
+from tesseral.potentials.radial import smooth_splines, spline_basis
 from tesseral.potentials.sphere import coupling, degree_slice
 
 
@@ -45,18 +45,6 @@ def neighbor_table(receivers: Tensor, n_atoms: int) -> Tensor:
     return table.scatter(
         0, receivers * width + slot, torch.arange(n_edges, device=receivers.device)
     ).view(n_atoms, width)
-
-
-def smooth_splines(intervals: int, functions: int, waves: int = 4) -> Tensor:
-    """Random radial functions (K, functions) without wiggles: sums of a few long sine waves.
-
-    Independent random coefficients would make functions as rough as the knots allow. On mlearn Si
-    the gain is within noise (docs/experiments.md).
-    """
-    centres = (torch.arange(intervals) + 1.0) / (intervals + 1.0)
-    modes = torch.sin(torch.pi * centres.outer(torch.arange(1.0, waves + 1.0)))
-    splines: Tensor = modes @ torch.randn(waves, functions) * (2.0 / waves) ** 0.5
-    return splines
 
 
 class SplineConvolution(ExactBuffers):

@@ -17,14 +17,14 @@ from typing import Any
 
 import torch
 
-from tesseral.potentials.facet import Facet
+from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.analytic import packed_weights
 
 VERSION = 1  # of the structs of csrc/kernels.h
 ALIGNMENT = 64
 
 
-def weights_image(potential: Facet) -> bytes:
+def weights_image(potential: MessagePassing) -> bytes:
     """The block of a potential that ``analytic.can_pack``."""
     facet, keep = packed_weights(potential)
     parts = [part for part in (*keep, facet)]

@@ -10,13 +10,13 @@ __version__ = version("tesseral")
 
 _LAZY = {
     "AtomicGraph": "tesseral.data.graph",
-    "Facet": "tesseral.potentials.facet",
+    "MessagePassing": "tesseral.potentials.message_passing",
     "TesseralCalculator": "tesseral.calculators.ase",
     "load_model": "tesseral.deploy.modelfile",
     "open_store": "tesseral.data.store",
 }
 
-__all__ = ["AtomicGraph", "Facet", "TesseralCalculator", "load_model", "open_store"]
+__all__ = ["AtomicGraph", "MessagePassing", "TesseralCalculator", "load_model", "open_store"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from tesseral.data.neighbors import atomic_graph
 from tesseral.potentials.calibrate import DAMPING, calibrate
 from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.derivatives import predict
-from tesseral.potentials.facet import Facet
+from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.mixing import DegreeLinear
 
 
@@ -17,7 +17,7 @@ def rattled_graph():
 
 def calibrated():
     torch.manual_seed(0)
-    potential = Facet(PotentialConfig(channels=8), (14,), reference_energies=[-100.0])
+    potential = MessagePassing(PotentialConfig(channels=8), (14,), reference_energies=[-100.0])
     calibrate(potential, rattled_graph())
     return potential
 
@@ -56,7 +56,7 @@ def test_the_perfect_crystal_is_no_trap():
     """Degrees that vanish by symmetry get a finite scale."""
     atoms = bulk("Si", cubic=True)
     graph = atomic_graph(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, (14,), 5.0)
-    potential = Facet(PotentialConfig(channels=8), (14,))
+    potential = MessagePassing(PotentialConfig(channels=8), (14,))
     calibrate(potential, graph)
     for name, value in potential.state_dict().items():
         assert torch.isfinite(value).all(), name

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tesseral.potentials.config import PotentialConfig
-from tesseral.potentials.facet import Facet
+from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.mixing import SphereMixing
 from tesseral.potentials.ops import analytic, fused, fused_convolution, library, tables
 from tesseral.potentials.ops.convolution import SplineConvolution
@@ -69,7 +69,7 @@ def small_facet(binding=None, **options):
     """A potential with random readouts."""
     torch.manual_seed(1)
     sizes = {"cutoff": CUTOFF, "channels": 8, "grid_channels": 12, "l_max": 2, **options}
-    potential = Facet(
+    potential = MessagePassing(
         PotentialConfig(**sizes), (6, 14), reference_energies=[-1.0, 2.0], binding_energies=binding
     )
     with torch.no_grad():  # a scale that differs, so that its place in the gradient is tested

@@ -16,7 +16,7 @@ from tesseral.data.graph import AtomicGraph, edge_vectors
 from tesseral.data.neighbors import atomic_graph
 from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.derivatives import predict
-from tesseral.potentials.facet import Facet
+from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops import library
 from tesseral.potentials.ops.analytic import evaluate
 from tesseral.potentials.ops.image import weights_image
@@ -25,11 +25,11 @@ from tesseral.potentials.ops.select import select_ops
 needs_kernels = pytest.mark.skipif(not library.available(), reason="no compiled kernels here")
 
 
-def potential(ops: str, dtype: torch.dtype = torch.float64, **options: object) -> Facet:
+def potential(ops: str, dtype: torch.dtype = torch.float64, **options: object) -> MessagePassing:
     """Three layers, so that gradients pass through an exchange twice; all extras on."""
     settings = {"cutoff": 4.0, "layers": 3, "channels": 6, "l_max": 2, "grid_channels": 8}
     torch.manual_seed(3)
-    model = Facet(
+    model = MessagePassing(
         PotentialConfig(**{**settings, "zbl": True, **options}),
         (6, 14),
         reference_energies=[-1.0, -2.0],

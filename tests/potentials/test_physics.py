@@ -11,7 +11,7 @@ from tesseral.potentials import testing
 from tesseral.potentials.calibrate import calibrate
 from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.derivatives import forces_and_virial, predict
-from tesseral.potentials.facet import Facet
+from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops import library
 from tesseral.potentials.ops.select import select_ops
 
@@ -33,6 +33,12 @@ def case(name, rotation=1e-11, l_max=2, **options):
     return Case(name, PotentialConfig(**sizes, **options), rotation)
 
 
+def other(architecture, rotation=1e-11, **options):
+    sizes = {"cutoff": CUTOFF, "channels": 8, "layers": 2}
+    config = PotentialConfig(architecture=architecture, **sizes, **options)
+    return Case(architecture, config, rotation)
+
+
 CASES = [
     case("product"),
     case("product-l3", l_max=3, layers=1),
@@ -40,6 +46,7 @@ CASES = [
     case("product-l4-message2", l_max=4, l_max_message=2),
     case("three-layers-zbl", layers=3, zbl=True),  # with binding energies too
     case("silu-86", activation="silu", grid_points=86, rotation=0.03),
+    other("schnet"),
 ]
 DTYPES = [torch.float32, torch.float64]
 
@@ -73,7 +80,7 @@ def potentials(request, ops):
     made = {}
     for dtype in DTYPES:
         torch.manual_seed(0)
-        potential = Facet(
+        potential = MessagePassing(
             request.param.config,
             ELEMENTS,
             reference_energies=[-155.0, -108.0],
@@ -133,7 +140,7 @@ def test_rotation_error_against_grid_size():
                 activation=activation,
                 grid_points=points,
             )
-            potential = Facet(config, ELEMENTS, mean_neighbors=12.0, dtype=torch.float64)
+            potential = MessagePassing(config, ELEMENTS, mean_neighbors=12.0, dtype=torch.float64)
             calibrate(potential, graph_of(silicon_carbide()))
             for readout in potential.readouts:
                 torch.nn.init.normal_(readout.linear.weight, std=0.1)
@@ -231,7 +238,7 @@ def test_forces_can_be_trained_on(potentials):
     """The gradient of a loss of forces and virial is that of finite differences (float64)."""
     potential = potentials[1][torch.float64]
     graph = graph_of(silicon_carbide())
-    weights = potential.layers[0].convolution.coefficients
+    weights = max(potential.layers[0].parameters(), key=lambda parameter: parameter.numel())
 
     def loss():
         prediction = predict(potential, graph, create_graph=True)

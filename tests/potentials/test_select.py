@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tesseral.potentials.config import PotentialConfig
-from tesseral.potentials.facet import Facet
+from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops import library
 from tesseral.potentials.ops.flops import inference_flops
 from tesseral.potentials.ops.select import select_ops
@@ -15,7 +15,7 @@ CACHED = (library._library, library.instruction_sets, library._warn_once)
 
 
 def potential(**options):
-    return Facet(PotentialConfig(channels=4, grid_channels=4, **options), (14,))
+    return MessagePassing(PotentialConfig(channels=4, grid_channels=4, **options), (14,))
 
 
 def forms(model):

@@ -14,7 +14,7 @@ from tesseral.data.units import EV_PER_A3_IN_GPA
 from tesseral.deploy.modelfile import load_model
 from tesseral.potentials import testing
 from tesseral.potentials.derivatives import predict
-from tesseral.potentials.facet import Facet
+from tesseral.potentials.message_passing import MessagePassing
 from tesseral.training.report.content import Picture, Section, number, table
 from tesseral.training.report.context import Context
 from tesseral.training.report.figures import BLUE, GREY, ORANGE, finish, panels, picture
@@ -76,7 +76,7 @@ LABELS = {
 UNITS = dict.fromkeys(LABELS, "meV/Å") | {"extensivity": "meV/atom"}
 
 
-def _laws(potential: Facet, graphs: Sequence[AtomicGraph]) -> dict[str, float]:
+def _laws(potential: MessagePassing, graphs: Sequence[AtomicGraph]) -> dict[str, float]:
     """The largest violation over the graphs of each law, in meV."""
     found = {
         "rotation": max(testing.rotation_errors(potential, g, ROTATIONS)[1] for g in graphs),
@@ -88,7 +88,7 @@ def _laws(potential: Facet, graphs: Sequence[AtomicGraph]) -> dict[str, float]:
     return {name: 1000 * value for name, value in found.items()}
 
 
-def _extensivity(potential: Facet, graph: AtomicGraph) -> float:
+def _extensivity(potential: MessagePassing, graph: AtomicGraph) -> float:
     """Energy of a doubled structure against twice the energy, eV/atom.
 
     A periodic structure is doubled along its first cell vector: the atoms see the same

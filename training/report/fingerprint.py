@@ -14,7 +14,7 @@ from tesseral.data.datasets import labelled_graph
 from tesseral.data.graph import edge_vectors
 from tesseral.data.store import Store
 from tesseral.deploy.modelfile import ModelCard
-from tesseral.potentials.facet import Facet
+from tesseral.potentials.message_passing import MessagePassing
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -40,7 +40,7 @@ class Distances(NamedTuple):
     train: Floats  # (M,) of training atoms to the training structures of other folds
 
 
-def fingerprints(potential: Facet, card: ModelCard, store: Store) -> Fingerprints:
+def fingerprints(potential: MessagePassing, card: ModelCard, store: Store) -> Fingerprints:
     """Features that enter the readouts, for all structures or an even sample of a large set.
 
     Args:

@@ -14,7 +14,7 @@ from tesseral.data.store import Store
 from tesseral.data.units import EV_PER_A3_IN_GPA
 from tesseral.deploy.modelfile import ModelCard
 from tesseral.potentials.derivatives import Prediction, stress_from_virial
-from tesseral.potentials.facet import Facet
+from tesseral.potentials.message_passing import MessagePassing
 from tesseral.training.metrics import UPPER, ErrorSums
 from tesseral.training.validation import predict_frozen, to_device
 
@@ -44,7 +44,7 @@ class Predictions(NamedTuple):
 
 
 def predict_store(
-    potential: Facet, card: ModelCard, store: Store, batch_edges: int = 20_000
+    potential: MessagePassing, card: ModelCard, store: Store, batch_edges: int = 20_000
 ) -> Predictions:
     """Run the model over a dataset.
 
