@@ -16,8 +16,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from itertools import chain, islice
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -174,7 +176,9 @@ def run_tasks(
             tell()
         return
     # Started anew, not forked: the parent has threads (of the progress bar, of libraries).
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_start_process)
+    context = get_context("spawn")
+    alive, here = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(processes, context, initializer=_start_process, initargs=(alive,))
     sizes: dict[Future[None], int] = {}
     try:
         sizes.update({pool.submit(run_task, task, reader, folder): task.size for task in tasks})
@@ -190,7 +194,10 @@ def run_tasks(
             "goes on from here, with --processes 1 in less memory"
         ) from error
     finally:
-        pool.shutdown(wait=not sizes, cancel_futures=True)
+        if sizes:
+            here.close()  # ends the processes at once
+        pool.shutdown(cancel_futures=True)
+        here.close()
 
 
 def run_task(
@@ -210,7 +217,7 @@ def run_task(
     while first is not None:
         report = ImportReport()
         partial = folder.path / f"{task.number:06d}-{number:06d}.h5"
-        with StoreWriter(partial, compress=False) as writer:
+        with StoreWriter(partial, temporary=True) as writer:
             for one in chain([first], islice(found, limit and limit - 1)):
                 writer.append(one.structure)
                 report.add(*one)
@@ -269,14 +276,16 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _start_process() -> None:
-    """Let a process end with its parent: at Ctrl-C without a word, and if the parent is killed."""
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+def _start_process(alive: Connection) -> None:
+    """Let a process end at once when the other end of a pipe closes, as it does if the parent dies.
+
+    Ctrl-C is for the parent alone.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
-        parent = parent_process()
-        assert parent is not None
-        parent.join()
+        with suppress(EOFError):
+            alive.recv()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

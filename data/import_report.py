@@ -29,7 +29,7 @@ class Notes(NamedTuple):
     dropped_stress: bool
     unread: list[str]
     free_energy_difference: float  # eV/atom
-    contents: str
+    contents: str  # of the file, where a label is missing
 
 
 @dataclass(kw_only=True)
@@ -129,6 +129,8 @@ class ImportReport:
         for name in COUNTERS:
             setattr(report, name, Counter(saved[name]))
         report.elements = Counter({int(z): count for z, count in saved["elements"].items()})
+        report.energy_range = tuple(saved["energy_range"])
+        report.stress_range = tuple(saved["stress_range"])
         report.groups, report.seen = set(saved["groups"]), array("Q", saved["seen"])
         return report
 
@@ -233,7 +235,7 @@ class ImportReport:
         self.unread.update(unread)
         if abs(free_energy_difference) > abs(self.free_energy_difference):
             self.free_energy_difference = free_energy_difference
-        self.contents = contents
+        self.contents = contents or self.contents
 
     def _shorten(self) -> None:
         """Keep only the places that are shown."""

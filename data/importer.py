@@ -12,6 +12,7 @@ from typing import Any
 
 import ase.db
 import ase.io
+import numpy as np
 from ase import Atoms
 from ase.io.formats import UnknownFileTypeError, filetype
 from rich.console import Console
@@ -35,7 +36,7 @@ from tesseral.data.labels import (
     free_energy_difference,
     unread_labels,
 )
-from tesseral.data.structures import structure_from_atoms
+from tesseral.data.structures import Structure, structure_from_atoms
 
 SOURCES_SHOWN = 100
 
@@ -223,11 +224,15 @@ def _read(config: ImportConfig, span: Span, skip: int) -> Iterator[Found]:
             dropped_stress=dropped_stress(atoms, keys),
             unread=unread_labels(atoms, keys),
             free_energy_difference=free_energy_difference(atoms, keys),
-            contents=contents(atoms),
+            contents=contents(atoms) if _lacks_labels(structure) else "",
         )
         yield Found(structure, place, notes)
     if count == 0:
         raise ValueError(f"{span.source} holds no structures (index {config.index})")
+
+
+def _lacks_labels(structure: Structure) -> bool:
+    return bool(np.isnan(structure.energy) or np.isnan(structure.forces).any())
 
 
 def _frames(config: ImportConfig, span: Span) -> Iterator[tuple[Atoms, LabelKeys]]:

@@ -79,7 +79,8 @@ class StoreWriter:
     Args:
         path: the file to write.
         attributes: texts about the whole dataset.
-        compress: files that are soon read once and deleted are written faster without.
+        temporary: the file is read once and deleted soon: written fast, not compressed, and not
+            safe from a power failure.
     """
 
     def __init__(
@@ -87,17 +88,18 @@ class StoreWriter:
         path: str | os.PathLike[str],
         *,
         attributes: Mapping[str, str] | None = None,
-        compress: bool = True,
+        temporary: bool = False,
     ) -> None:
         self.path = Path(path)
         self.count = 0
         self._attributes = dict(sorted((attributes or {}).items()))
         _check_attributes(self._attributes)
-        self._compress = compress
+        self._temporary = temporary
         self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
         self._hash = ContentHash()
         self._tables: dict[str, dict[str, int]] = {name: {} for name in TEXTS}
         self._elements: set[int] = set()
+        self._datasets: dict[str, h5py.Dataset] = {}
         self._waiting: list[Structure] = []
         self._blocks: list[Block] = []
         self._blocks_rows = self._total_atoms = 0
@@ -114,7 +116,7 @@ class StoreWriter:
         for name in TEXTS:
             self._create(f"texts/{name}_index", "<i4", (), ATOM_CHUNK)
         self._create("block_hashes", "u1", (HASH_BYTES,), ATOM_CHUNK)
-        _append(self._file["offsets"], np.zeros(1, dtype=np.int64))
+        _append(self._datasets["offsets"], np.zeros(1, dtype=np.int64))
         return self
 
     def __exit__(
@@ -153,15 +155,15 @@ class StoreWriter:
 
     def _create(self, name: str, dtype: str, shape: tuple[int, ...], chunk: int) -> None:
         """An empty, growing array, compressed and with checksums."""
-        self._file.create_dataset(
+        self._datasets[name] = self._file.create_dataset(
             name,
             shape=(0, *shape),
             maxshape=(None, *shape),
             chunks=(chunk, *shape),
             dtype=dtype,
-            compression="gzip" if self._compress else None,
-            compression_opts=4 if self._compress else None,
-            shuffle=self._compress,
+            compression=None if self._temporary else "gzip",
+            compression_opts=None if self._temporary else 4,
+            shuffle=not self._temporary,
             fletcher32=True,
         )
 
@@ -187,15 +189,15 @@ class StoreWriter:
     def _write(self, block: Block) -> None:
         """Append a block to all arrays and hashes."""
         self._hash.update(block)
-        _append(self._file["block_hashes"], block_hash(block)[None])
+        _append(self._datasets["block_hashes"], block_hash(block)[None])
         for name, rows in block.arrays.items():
-            _append(self._file[name], rows)
-        _append(self._file["offsets"], self._total_atoms + block.starts[1:])
+            _append(self._datasets[name], rows)
+        _append(self._datasets["offsets"], self._total_atoms + block.starts[1:])
         self._total_atoms += int(block.starts[-1])
         self._elements.update(np.unique(block.arrays["numbers"]).tolist())
         for name, table in self._tables.items():
             index = [table.setdefault(text, len(table)) for text in block.texts[name]]
-            _append(self._file[f"texts/{name}_index"], np.array(index))
+            _append(self._datasets[f"texts/{name}_index"], np.array(index))
 
     def _finish(self) -> None:
         """Write what is known only at the end."""
@@ -216,6 +218,8 @@ class StoreWriter:
         self._file.attrs["content_hash"] = self._hash.digest()
         self._file.attrs["tesseral_version"] = version("tesseral")
         self._file.close()
+        if self._temporary:
+            return
         with open(self._partial, "rb+") as file:
             os.fsync(file.fileno())
 

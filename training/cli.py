@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif command == "lammps":
             return _lammps(values["command"], values[values["command"]], console)
         else:
-            _import(values[values["command"]])
+            _data(values["command"], values[values["command"]], console)
     except (ValueError, OSError) as error:
         return _complain(str(error))
     except KeyboardInterrupt as stop:
@@ -186,10 +186,35 @@ def _lammps(command: str, values: dict[str, Any], console: Console) -> int:
     return int(failed > 0)
 
 
-def _import(values: dict[str, Any]) -> None:
-    from tesseral.data.importer import ImportConfig, import_command
+def _data(command: str, values: dict[str, Any], console: Console) -> None:
+    from rich.progress import Progress
 
-    import_command(build(ImportConfig, values))
+    from tesseral.data.importer import ImportConfig, import_command
+    from tesseral.data.merge import merge_stores
+    from tesseral.data.store import open_store
+    from tesseral.data.verify import verify_store
+
+    if command == "import":
+        import_command(build(ImportConfig, values))
+        return
+    sources = values["sources"]
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("structures")
+        if command == "verify":
+            for source in sources:
+                store = open_store(source)
+                verify_store(store, lambda n, all=len(store): bar.update(task, completed=n, total=all))
+                console.print(f"{source}: {len(store)} structures are what was written")
+            return
+        output = values["output"]
+        merge_stores(
+            [output, *sources] if command == "append" else sources,
+            output,
+            overwrite=command == "append" or values["overwrite"],
+            progress=lambda done, n: bar.update(task, completed=done, total=n),
+        )
+    store = open_store(output)
+    console.print(f"written: {output} ({len(store)} structures, hash {store.content_hash[:16]})")
 
 
 if __name__ == "__main__":
