@@ -1,7 +1,7 @@
 """A store of a million structures: import, merge, opening, streaming, memory.
 
 ``python -m benchmarks.data_scale runs/scale.h5`` makes the store if it is not there, out of random
-molecules of 6 to 12 atoms: a tenth of them is imported from an extxyz file, and ten copies of that
+molecules of 6 to 12 atoms: a fiftieth of them is imported from an extxyz file, and copies of that
 are merged. Two tables come out, and a figure of the memory against what has been read.
 
 All CPU seconds are those of all processes together; on a machine that others use too, they tell
@@ -38,7 +38,7 @@ from tesseral.data.verify import verify_store
 
 matplotlib.use("Agg")
 
-COPIES = 10
+COPIES = 50
 CUTOFF = 5.0  # Å
 BATCH = 256  # structures
 OPEN = """
@@ -137,7 +137,7 @@ def write_cells(path: Path, count: int) -> None:
 
 
 def make_store(path: Path, count: int, workers: int, sheet: Sheet) -> Path:
-    """The store, and the tenth of it that was imported, both made if they are not there."""
+    """The store, and the part of it that was imported, both made if they are not there."""
     part, text = path.with_suffix(".part.h5"), path.with_suffix(".extxyz")
     if not part.exists():
         write_molecules(text, count // COPIES)

@@ -247,7 +247,7 @@ def _fingerprint(structure: Structure) -> int:
     """A hash of what makes a structure, without its labels."""
     digest = hashlib.blake2b(digest_size=8)
     for part in structure[:4]:
-        digest.update(np.ascontiguousarray(part))
+        digest.update(np.ascontiguousarray(part).data)
     return int.from_bytes(digest.digest(), "little")
 
 

@@ -43,13 +43,14 @@ def shuffle(segments: Integers, seed: int, epoch: int) -> Integers:
     rng = np.random.default_rng([seed, epoch])
     starts = np.flatnonzero(np.diff(segments, prepend=-1))
     if len(starts) <= WINDOW:
-        return rng.permutation(len(segments))
+        everything: Integers = rng.permutation(len(segments))
+        return everything
     lengths = np.diff(starts, append=len(segments))
     chosen = rng.permutation(len(starts))
     ends = np.cumsum(lengths[chosen])
     # Rows of the chosen segments one after the other: a range, moved segment by segment.
     moved = starts[chosen] - (ends - lengths[chosen])
-    order = np.arange(len(segments)) + np.repeat(moved, lengths[chosen])
+    order: Integers = np.arange(len(segments)) + np.repeat(moved, lengths[chosen])
     first = 0
     for last in [*ends[WINDOW - 1 : -1 : WINDOW], len(order)]:
         rng.shuffle(order[first:last])

@@ -128,7 +128,7 @@ class ContentHash:
     def update(self, block: Block) -> None:
         """Add structures."""
         for name, values in block.arrays.items():
-            self._hashes[name].update(np.ascontiguousarray(values))
+            self._hashes[name].update(np.ascontiguousarray(values).data)
         for name, texts in block.texts.items():
             self._hashes[name].update(_joined(texts))
 
@@ -144,7 +144,7 @@ def block_hash(block: Block) -> NDArray[np.uint8]:
     """Hash of one block, (HASH_BYTES,)."""
     total = hashlib.blake2b(digest_size=HASH_BYTES)
     for name in (*ATOM_ARRAYS, *STRUCTURE_ARRAYS):
-        total.update(np.ascontiguousarray(block.arrays[name]))
+        total.update(np.ascontiguousarray(block.arrays[name]).data)
     for name in TEXTS:
         total.update(_joined(block.texts[name]))
     return np.frombuffer(total.digest(), dtype=np.uint8)

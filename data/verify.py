@@ -13,12 +13,12 @@ READ_BLOCKS = 8  # read together
 PLACES_SHOWN = 5
 
 
-def verify_store(store: Store, progress: Callable[[int], None] | None = None) -> None:
+def verify_store(store: Store, progress: Callable[[int, int], None] | None = None) -> None:
     """Read everything and compare it with the hashes of the blocks and of the whole.
 
     Args:
         store: the dataset.
-        progress: called with the number of structures read so far.
+        progress: called with the number of structures read so far and that of all.
 
     Raises:
         ValueError: the data are not those that were written; the message names the structures.
@@ -27,7 +27,7 @@ def verify_store(store: Store, progress: Callable[[int], None] | None = None) ->
     for block in verified_blocks(store):
         count += len(block.starts) - 1
         if progress is not None:
-            progress(count)
+            progress(count, len(store))
 
 
 def verified_blocks(store: Store) -> Iterator[Block]:

@@ -200,19 +200,19 @@ def _data(command: str, values: dict[str, Any], console: Console) -> None:
     sources = values["sources"]
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("structures")
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
         if command == "verify":
             for source in sources:
                 store = open_store(source)
-                verify_store(store, lambda n, all=len(store): bar.update(task, completed=n, total=all))
+                verify_store(store, show)
                 console.print(f"{source}: {len(store)} structures are what was written")
             return
-        output = values["output"]
-        merge_stores(
-            [output, *sources] if command == "append" else sources,
-            output,
-            overwrite=command == "append" or values["overwrite"],
-            progress=lambda done, n: bar.update(task, completed=done, total=n),
-        )
+        output, append = values["output"], command == "append"
+        files = [output, *sources] if append else sources
+        merge_stores(files, output, overwrite=append or values["overwrite"], progress=show)
     store = open_store(output)
     console.print(f"written: {output} ({len(store)} structures, hash {store.content_hash[:16]})")
 

@@ -224,7 +224,7 @@ def _add_data(parser: Parser) -> dict[str, Parser]:
     appender.add_argument("sources", type=str, nargs="+", help="dataset files with what to append")
     commands.add_subcommand("append", appender, help="more datasets to the end of a file")
     verifier = Parser(usage="train-potential data verify SET.h5…")
-    verifier.description = "Compare datasets with their hashes; the exit status is 2 if they differ."
+    verifier.description = "Compare datasets with their hashes; exit status 2 if they differ."
     verifier.add_argument("sources", type=str, nargs="+", help="dataset files")
     commands.add_subcommand("verify", verifier, help="are the data what was written?")
     return {"import": reader, "merge": merger, "append": appender, "verify": verifier}

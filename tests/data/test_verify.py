@@ -26,8 +26,8 @@ def copy(store_of_1000, tmp_path):
 
 def test_what_was_written_is_accepted(copy):
     seen = []
-    verify_store(open_store(copy), seen.append)
-    assert seen == [256, 512, 768, 1000]
+    verify_store(open_store(copy), lambda *state: seen.append(state))
+    assert seen == [(256, 1000), (512, 1000), (768, 1000), (1000, 1000)]
 
 
 @pytest.mark.parametrize(
