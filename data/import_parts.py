@@ -8,9 +8,7 @@ result does not depend on the processes or on interruptions.
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,11 +19,13 @@ from itertools import chain, islice
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tesseral.data.extxyz import FrameRange
+from tesseral.data.import_folder import PartFolder, load_report, save_report
 from tesseral.data.import_report import ImportReport, Notes
 from tesseral.data.merge import merge_stores
+from tesseral.data.sources.search import Source
 from tesseral.data.store_writer import StoreWriter
 from tesseral.data.structures import Structure
 
@@ -37,7 +37,7 @@ POLL_SECONDS = 0.5
 class Span(NamedTuple):
     """A source, or the frames of it that a task reads."""
 
-    source: str
+    source: Source
     frames: FrameRange | None = None
 
 
@@ -61,22 +61,22 @@ class Reader(NamedTuple):
     """What a task needs to know; it is pickled.
 
     Args:
-        read: structures of a span after the first so many.
+        read: structures of a span after the first so many; what is left out goes to a report.
         allow_missing: labels that they may lack.
     """
 
-    read: Callable[[Span, int], Iterator[Found]]
+    read: Callable[[Span, int, ImportReport], Iterator[Found]]
     allow_missing: list[str]
 
 
 def make_tasks(
-    sources: Iterable[str], split: Callable[[str, int], list[FrameRange] | None]
+    sources: Iterable[Source], split: Callable[[str, int], list[FrameRange] | None]
 ) -> list[Task]:
     """Tasks of about TASK_BYTES each, in the order of the sources.
 
     Args:
         sources: files.
-        split: pieces of about so many bytes of a file, or None where it must be read from its
+        split: pieces of about so many bytes of a path, or None where it must be read from its
             beginning.
     """
     tasks: list[Task] = []
@@ -90,8 +90,8 @@ def make_tasks(
         waiting, total = [], 0
 
     for source in sources:
-        size = Path(source).stat().st_size
-        pieces = split(source, TASK_BYTES) if size > TASK_BYTES else None
+        size = Path(source.path).stat().st_size
+        pieces = split(source.path, TASK_BYTES) if size > TASK_BYTES else None
         if total + size > TASK_BYTES:
             close()
         for piece in pieces or ():
@@ -102,41 +102,6 @@ def make_tasks(
             total += size
     close()
     return tasks
-
-
-class PartFolder:
-    """The hidden folder beside an output.
-
-    Args:
-        output: dataset file.
-        identity: what must be the same for the parts to be of use, in JSON's types.
-    """
-
-    def __init__(self, output: Path, identity: dict[str, Any]) -> None:
-        """Open it, empty unless it has parts of the same import."""
-        self.path = output.with_name(f".{output.name}.import")
-        plan = self.path / "plan"
-        text = json.dumps(identity, indent=1)
-        if not plan.is_file() or plan.read_text(encoding="utf-8") != text:
-            self.remove()
-            self.path.mkdir()
-            plan.write_text(text, encoding="utf-8")
-
-    def remove(self) -> None:
-        """Delete it with all parts."""
-        shutil.rmtree(self.path, ignore_errors=True)
-
-    def structures(self) -> int:
-        """Number of structures of all complete parts."""
-        return sum(int(path.stem.split("-")[2]) for path in self.path.glob("*.json"))
-
-    def part(self, task: int, part: int) -> Path | None:
-        """The JSON file of a part, if that is complete."""
-        return next(self.path.glob(f"{task:06d}-{part:06d}-*.json"), None)
-
-    def parts(self) -> list[Path]:
-        """JSON files of the complete parts, in order."""
-        return sorted(self.path.glob("*.json"))
 
 
 def run_tasks(
@@ -212,34 +177,27 @@ def run_task(
         done, number = done + report.structures, number + 1
     # Only a source that is read alone has several parts, so that only there some may be done.
     limit = PART_STRUCTURES if len(task.spans) == 1 else None
-    found = chain.from_iterable(reader.read(span, done) for span in task.spans)
-    first = next(found, None)
-    while first is not None:
+    aside = ImportReport()
+    found = chain.from_iterable(reader.read(span, done, aside) for span in task.spans)
+    ahead = next(found, None)
+    last = False
+    while not last:
         report = ImportReport()
-        partial = folder.path / f"{task.number:06d}-{number:06d}.h5"
-        with StoreWriter(partial, temporary=True) as writer:
-            for one in chain([first], islice(found, limit and limit - 1)):
-                writer.append(one.structure)
-                report.add(*one)
+        path = folder.path / f"{task.number:06d}-{number:06d}.h5"
+        if ahead is not None:
+            with StoreWriter(path, temporary=True) as writer:
+                for one in chain([ahead], islice(found, limit and limit - 1)):
+                    writer.append(one.structure)
+                    report.add(*one)
+            ahead = next(found, None)
+        last = ahead is None
+        if last:
+            report.merge(aside)
         report.refuse_missing(reader.allow_missing)
-        first = next(found, None)
-        save_report(partial.with_name(f"{partial.stem}-{writer.count}.json"), report, first is None)
+        save_report(path.with_name(f"{path.stem}-{report.structures}.json"), report, last)
         number += 1
         if tell is not None:
             tell()
-
-
-def save_report(path: Path, report: ImportReport, last: bool) -> None:
-    """Write the report of a part, and whether the task has no more; appears when complete."""
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(json.dumps({"report": report.to_json(), "last": last}), encoding="utf-8")
-    os.replace(partial, path)
-
-
-def load_report(path: Path) -> tuple[ImportReport, bool]:
-    """What `save_report` wrote."""
-    saved = json.loads(path.read_text(encoding="utf-8"))
-    return ImportReport.from_json(saved["report"]), saved["last"]
 
 
 def merge_parts(
@@ -253,20 +211,30 @@ def merge_parts(
     Args:
         folder: with all parts.
         output: dataset file; replaced if it exists.
-        attributes: of the dataset.
+        attributes: of the dataset, besides those that its report gives.
         progress: called with the number of structures and the fraction that is written.
+
+    Raises:
+        ValueError: there is no structure, or a part is damaged.
     """
     report = ImportReport(output=str(output))
-    parts = folder.parts()
-    for part in parts:
-        report.merge(load_report(part)[0])
+    stores = []
+    for path in folder.parts():
+        part = load_report(path)[0]
+        report.merge(part)
+        if part.structures:
+            stores.append(path.with_name(path.stem.rsplit("-", 1)[0] + ".h5"))
+    if not stores:
+        raise ValueError(f"no file could be imported: {'; '.join(report.skipped[:3])}")
+    whole = folder.path / "whole.h5"
     report.content_hash = merge_stores(
-        [part.with_name(part.stem.rsplit("-", 1)[0] + ".h5") for part in parts],
-        output,
-        attributes=attributes,
+        stores,
+        whole,
+        attributes={**attributes, **report.attributes()},
         overwrite=True,
         progress=lambda count, total: progress(count, count / total),
     )
+    os.replace(whole, output)
     report.finish()
     return report
 

@@ -6,7 +6,7 @@ import hashlib
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -14,13 +14,24 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from tesseral.data.sources.settings import settings_differences
 from tesseral.data.structures import Structure
 from tesseral.data.units import EV_PER_A3_IN_GPA
 
 FORCES_LIMIT = 300.0  # eV/Å; more is rarely meant
 STRESS_LIMIT = 1000.0  # GPa
+SETTINGS_LENGTH = 20_000  # characters in the store's attributes
 PLACES_SHOWN = 5
-COUNTERS = ("elements", "config_types", "sources", "labels", "missing", "unread")
+COUNTERS = (
+    "config_types",
+    "elements",
+    "labels",
+    "missing",
+    "settings",
+    "sources",
+    "theories",
+    "unread",
+)
 
 
 class Notes(NamedTuple):
@@ -28,6 +39,7 @@ class Notes(NamedTuple):
 
     dropped_stress: bool
     unread: list[str]
+    settings: str
     free_energy_difference: float  # eV/atom
     contents: str  # of the file, where a label is missing
 
@@ -55,6 +67,10 @@ class ImportReport:
     dropped_stresses: int = 0
     free_energy_difference: float = 0.0  # eV/atom
     unread: Counter[str] = field(default_factory=Counter)
+    theories: Counter[str] = field(default_factory=Counter)
+    settings: Counter[str] = field(default_factory=Counter)  # of the calculations, in full
+    left_out: dict[str, Counter[str]] = field(default_factory=dict)  # what → source → number
+    skipped: list[str] = field(default_factory=list)  # why found files were not imported
     warnings: list[str] = field(default_factory=list)
     contents: str = ""
     seen: array[int] = field(default_factory=lambda: array("Q"), repr=False)  # hashes
@@ -67,6 +83,7 @@ class ImportReport:
         self.elements.update(structure.numbers.tolist())
         self.config_types[structure.config_type] += 1
         self.sources[structure.source] += 1
+        self.theories[structure.theory] += 1
         self.groups.add(structure.group)
         volume = bool(structure.pbc.all())
         self.periodic += volume
@@ -110,29 +127,18 @@ class ImportReport:
         for label, places in other.places.items():
             self.places.setdefault(label, []).extend(places)
         self.seen.extend(other.seen)
-        self._note(False, [], other.free_energy_difference, other.contents)
+        for what, files in other.left_out.items():
+            self.left_out.setdefault(what, Counter()).update(files)
+        self.skipped += other.skipped
+        self._note(False, [], "", other.free_energy_difference, other.contents)
         self.dropped_stresses += other.dropped_stresses
         self._shorten()
 
-    def to_json(self) -> dict[str, Any]:
-        """All of it in JSON's types."""
-        return {
-            **vars(self),
-            "groups": sorted(self.groups),
-            "seen": self.seen.tolist(),
-        }
-
-    @classmethod
-    def from_json(cls, saved: dict[str, Any]) -> ImportReport:
-        """What `to_json` made."""
-        report = cls(**saved)
-        for name in COUNTERS:
-            setattr(report, name, Counter(saved[name]))
-        report.elements = Counter({int(z): count for z, count in saved["elements"].items()})
-        report.energy_range = tuple(saved["energy_range"])
-        report.stress_range = tuple(saved["stress_range"])
-        report.groups, report.seen = set(saved["groups"]), array("Q", saved["seen"])
-        return report
+    def add_left_out(self, counts: Counter[str], source: str) -> None:
+        """Remember what a reader has left out of a source."""
+        for what, count in counts.items():
+            if count:
+                self.left_out.setdefault(what, Counter())[source] += count
 
     def refuse_missing(self, allowed: list[str]) -> None:
         """Refuse structures without the labels that they need.
@@ -154,9 +160,31 @@ class ImportReport:
                 f"--{label}-key, or pass --allow-missing {label}"
             )
 
+    def attributes(self) -> dict[str, str]:
+        """What the store should say of all structures: a theory, if they share one; settings."""
+        found = {}
+        if len(self.theories) == 1 and any(self.theories):
+            (found["theory"],) = self.theories
+        if self.settings:
+            lines = [f"{count} structures: {text}" for text, count in self.settings.most_common()]
+            found["settings"] = "\n".join(lines)[:SETTINGS_LENGTH]
+        return found
+
     def finish(self) -> None:
         """Count duplicates and write the warnings."""
         self.duplicates = self.structures - len(np.unique(np.array(self.seen)))
+        for what, files in self.left_out.items():
+            self.warnings.append(f"{files.total()} {what}: {_counts(files)}")
+        if self.skipped:
+            more = f" … and {len(self.skipped) - 3} more" if len(self.skipped) > 3 else ""
+            self.warnings.append(
+                f"{len(self.skipped)} files were passed over: {'; '.join(self.skipped[:3])}{more}"
+            )
+        if differences := settings_differences(self.settings):
+            self.warnings.append(
+                f"the structures were not computed alike ({'; '.join(differences)}); a model takes "
+                "the difference for noise"
+            )
         if self.missing.get("stress"):
             self.warnings.append(
                 f"{self.missing['stress']} of {self.periodic} periodic structures have no stress"
@@ -224,15 +252,24 @@ class ImportReport:
             rows.append(("config types", _counts(self.config_types)))
         if self.groups - {""}:
             rows.append(("groups", f"{len(self.groups - {''})}"))
+        if any(self.theories):
+            rows.append(("theory", _counts(self.theories)))
         rows += [("sources", _counts(self.sources)), ("content hash", self.content_hash[:16])]
         return rows
 
     def _note(
-        self, dropped_stress: bool, unread: list[str], free_energy_difference: float, contents: str
+        self,
+        dropped_stress: bool,
+        unread: list[str],
+        settings: str,
+        free_energy_difference: float,
+        contents: str,
     ) -> None:
         """Remember what was in a file but not taken from it."""
         self.dropped_stresses += dropped_stress
         self.unread.update(unread)
+        if settings:
+            self.settings[settings] += 1
         if abs(free_energy_difference) > abs(self.free_energy_difference):
             self.free_energy_difference = free_energy_difference
         self.contents = contents or self.contents

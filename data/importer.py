@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import ase.db
-import ase.io
 import numpy as np
 from ase import Atoms
-from ase.io.formats import UnknownFileTypeError, filetype
+from ase.io.formats import UnknownFileTypeError
 from rich.console import Console
 from rich.progress import Progress
 
-from tesseral.data.extxyz import FrameRange, open_frames, properties_parser, split_frames
+from tesseral.data.extxyz import FrameRange, split_frames
+from tesseral.data.import_folder import PartFolder
 from tesseral.data.import_parts import (
     Found,
-    PartFolder,
     Reader,
     Span,
     make_tasks,
@@ -33,12 +32,16 @@ from tesseral.data.label_keys import LabelKeys, check_label_names
 from tesseral.data.labels import (
     contents,
     dropped_stress,
+    find_text,
     free_energy_difference,
     unread_labels,
 )
+from tesseral.data.sources.formats import find_format
+from tesseral.data.sources.opening import open_source
+from tesseral.data.sources.search import Source, find_sources
 from tesseral.data.structures import Structure, structure_from_atoms
 
-SOURCES_SHOWN = 100
+SOURCES_KEPT = 100  # names in the store's attributes; each structure has its own besides
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +49,16 @@ class ImportConfig:
     """Which files to import, and where their labels are.
 
     Units, sign and order are those of the file format if they are not given: ASE's (eV, eV/Å,
-    eV/Å³, positive under tension) for all that ASE reads, VASP's stress (kbar, -1, vasp) for
-    JSON and vasprun.xml read by pymatgen.
+    eV/Å³, positive under tension) after reading outputs of VASP, Quantum ESPRESSO and GPAW and all
+    that ASE reads, VASP's stress (kbar, -1, vasp) for JSON in pymatgen's form.
 
     Args:
-        sources: files that ASE reads (extxyz, db, traj, OUTCAR, vasprun.xml …), or JSON in the form
-            of mlearn or MPtrj.
+        sources: files, folders of calculations, or quoted patterns such as ``'runs/**/OUTCAR'``:
+            OUTCAR, vasprun.xml, output of pw.x or GPAW, extxyz, traj, db, aselmdb, whatever ASE
+            reads, or JSON in the form of mlearn or MPtrj.
         output: dataset file to write.
-        format: name of ASE's format, or ``pymatgen`` for JSON and vasprun.xml; guessed if not
-            given.
+        format: name of ASE's format, ``aselmdb``, or ``pymatgen`` for JSON; found in the files if
+            not given.
         index: which frames of each file, as in ASE: ``:``, ``0:1000``, ``::10``, ``-1``.
         energy_key: name of the energy; well-known names if not given.
         forces_key: name of the forces.
@@ -68,8 +72,9 @@ class ImportConfig:
             or vasp (xx yy zz xy yz zx).
         allow_missing: labels that structures may lack: energy, forces, stress.
         config_type_key: name of the configuration type; config_type or category if not given.
-        group_key: name of what a split must keep together; group if not given.
-        theory: how the labels were computed, for the record.
+        group_key: name of what a split must keep together; group if not given. A calculation or
+            trajectory that names none is a group.
+        theory: how the labels were computed, for the record; what the files say if not given.
         overwrite: replace the output if it exists.
         processes: how many read at once; as many as there are cores if not given. Extended XYZ is
             read in pieces, any other file by one process.
@@ -138,23 +143,23 @@ def import_structures(
         ChildProcessError: a process was killed.
     """
     output = Path(config.output)
-    for source in config.sources:
-        if not Path(source).is_file():
-            raise FileNotFoundError(f"there is no file {source}")
-        if output.exists() and output.samefile(source):
-            raise ValueError(f"{source} is both a source and the output")
+    sources = find_sources(config.sources)
+    for source in sources:
+        if output.exists() and output.samefile(source.path):
+            raise ValueError(f"{source.path} is both a source and the output")
     if output.exists() and not config.overwrite:
         raise FileExistsError(f"{output} exists; pass --overwrite to replace it")
     if not output.parent.is_dir():
         raise ValueError(f"the folder {output.parent} of {output.name} does not exist")
     tell = progress or (lambda doing, structures, fraction: None)
-    folder = PartFolder(output, _identity(config))
+    folder = PartFolder(output, _identity(config, sources))
     reader = Reader(partial(_read, config), config.allow_missing)
+    attributes = {"source": _short_list([source.name for source in sources])}
     try:
         tell("looking for frames", folder.structures(), 0.0)
-        tasks = make_tasks(config.sources, partial(_split, config))
+        tasks = make_tasks(sources, partial(_split, config))
         run_tasks(tasks, reader, folder, config.processes, partial(tell, "reading"))
-        report = merge_parts(folder, output, _attributes(config), partial(tell, "writing"))
+        report = merge_parts(folder, output, attributes, partial(tell, "writing"))
     except ValueError:
         folder.remove()
         raise
@@ -179,123 +184,107 @@ def import_command(config: ImportConfig) -> ImportReport:
     return report
 
 
-def _identity(config: ImportConfig) -> dict[str, Any]:
+def _identity(config: ImportConfig, sources: list[Source]) -> dict[str, Any]:
     """What must not change for an interrupted import to go on."""
     options = asdict(config)
     del options["processes"], options["overwrite"]
-    files = [Path(source).stat() for source in config.sources]
-    sources = [[file.st_size, file.st_mtime_ns] for file in files]
-    return {**options, "files": sources, "version": version("tesseral")}
+    files = [Path(source.path).stat() for source in sources]
+    found = [
+        [source.path, file.st_size, file.st_mtime_ns]
+        for source, file in zip(sources, files, strict=True)
+    ]
+    return {**options, "found": found, "version": version("tesseral")}
 
 
-def _split(config: ImportConfig, source: str, size: int) -> list[FrameRange] | None:
+def _split(config: ImportConfig, path: str, size: int) -> list[FrameRange] | None:
     """Pieces of a large file, if it is of a format that can be entered anywhere."""
-    plain = config.index == ":" and config.format in (None, "extxyz")
-    if plain and (config.format or filetype(source)) == "extxyz":
-        return split_frames(source, size)
+    if config.index == ":" and config.format in (None, "extxyz"):
+        with suppress(Exception):  # reading will tell what is wrong
+            if (config.format or find_format(path)) == "extxyz":
+                return split_frames(path, size)
     return None
 
 
-def _attributes(config: ImportConfig) -> dict[str, str]:
-    """Texts about the whole dataset."""
-    names = [Path(source).name for source in config.sources]
-    more = f" and {len(names) - SOURCES_SHOWN} more" if len(names) > SOURCES_SHOWN else ""
-    attributes = {"source": ", ".join(names[:SOURCES_SHOWN]) + more}
-    return {**attributes, "theory": config.theory} if config.theory else attributes
-
-
-def _read(config: ImportConfig, span: Span, skip: int) -> Iterator[Found]:
-    """Structures of one source, or a piece of one, after the first few."""
-    name = Path(span.source).name
+def _read(config: ImportConfig, span: Span, skip: int, aside: ImportReport) -> Iterator[Found]:
+    """Structures of one source, or of a piece of one, after the first few."""
+    source = span.source
+    left_out: Counter[str] = Counter()
     first = span.frames.first if span.frames else 0
-    count = 0
-    for count, (atoms, keys) in enumerate(_frames(config, span), 1):
-        if count <= skip:
-            continue
-        place = f"{name} frame {first + count - 1}"
-        try:
-            structure = structure_from_atoms(atoms, keys)
-        except ValueError as error:
-            raise ValueError(f"{place}: {error}") from error
-        structure = structure._replace(
-            source=structure.source or name, theory=config.theory or structure.theory
-        )
-        notes = Notes(
-            dropped_stress=dropped_stress(atoms, keys),
-            unread=unread_labels(atoms, keys),
-            free_energy_difference=free_energy_difference(atoms, keys),
-            contents=contents(atoms) if _lacks_labels(structure) else "",
-        )
-        yield Found(structure, place, notes)
-    if count == 0:
-        raise ValueError(f"{span.source} holds no structures (index {config.index})")
+    taken = skip
+    try:
+        for frame, (atoms, keys) in enumerate(_frames(config, span, left_out), first):
+            if frame - first < skip:
+                continue
+            place = f"{source.name} frame {frame}"
+            try:
+                structure = structure_from_atoms(atoms, keys)
+            except ValueError as error:
+                raise ValueError(f"{place}: {error}") from error
+            structure = structure._replace(
+                source=structure.source or source.name, theory=config.theory or structure.theory
+            )
+            notes = Notes(
+                dropped_stress=dropped_stress(atoms, keys),
+                unread=unread_labels(atoms, keys),
+                settings=find_text(atoms, ("settings",)),
+                free_energy_difference=free_energy_difference(atoms, keys),
+                contents=contents(atoms) if _lacks_labels(structure) else "",
+            )
+            taken += 1
+            yield Found(structure, place, notes)
+        if not taken:
+            raise ValueError(_no_structures(config, source, left_out))
+    except ValueError as error:
+        # Among many calculations some have failed, which must not stop the others.
+        if not source.found or taken:
+            raise
+        aside.skipped.append(str(error))
+    finally:
+        aside.add_left_out(left_out, source.name)
 
 
 def _lacks_labels(structure: Structure) -> bool:
     return bool(np.isnan(structure.energy) or np.isnan(structure.forces).any())
 
 
-def _frames(config: ImportConfig, span: Span) -> Iterator[tuple[Atoms, LabelKeys]]:
+def _frames(
+    config: ImportConfig, span: Span, left_out: Counter[str]
+) -> Iterator[tuple[Atoms, LabelKeys]]:
     """Atoms of one source and where their labels are; errors of readers made readable."""
     source = span.source
     count = span.frames.first if span.frames else 0
     try:
-        frames, keys = _open_source(config, source, span.frames)
+        frames, keys = open_source(
+            source,
+            config.format,
+            index=config.index,
+            keys=config.keys,
+            left_out=left_out,
+            part=span.frames,
+        )
         for atoms in frames:
             yield atoms, keys
             count += 1
     except UnknownFileTypeError as error:
         raise ValueError(
-            f"the format of {source} is not recognised; name it with --format (as in ase.io.read)"
+            f"the format of {source.path} is not recognised; name it with --format (as in "
+            "ase.io.read)"
         ) from error
     except Exception as error:  # readers raise anything
         raise ValueError(
-            f"{source} cannot be read after {count} frames: {error or type(error).__name__}"
+            f"{source.path} cannot be read after {count} frames: {error or type(error).__name__}"
         ) from error
 
 
-def _open_source(
-    config: ImportConfig, source: str, part: FrameRange | None = None
-) -> tuple[Iterator[Atoms], LabelKeys]:
-    """The frames of a file, or of a part of an extxyz file, and its keys and units."""
-    name = Path(source).name.lower()
-    is_json = name.endswith((".json", ".json.gz"))
-    if config.format == "pymatgen" or (config.format is None and is_json):
-        # Imported here because it takes longer than most imports of data.
-        from tesseral.data.pymatgen_io import VASP_KEYS, atoms_from_json, atoms_from_vasprun
-
-        keys = config.keys(VASP_KEYS)
-        frames = atoms_from_json(source, keys) if is_json else atoms_from_vasprun(source)
-        if frames is not None:
-            return _choose(frames, config.index), keys
-        if config.format == "pymatgen":
-            raise ValueError("it is not JSON in the form of mlearn or MPtrj")
-    keys = config.keys(LabelKeys())
-    options: dict[str, Any] = {}
-    form = "extxyz" if part else config.format or filetype(source)
-    if form in ("db", "json"):
-        # ase.io.read leaves out key-value pairs and data, where texts and labels may be.
-        rows = ase.db.connect(source).select()
-        frames = (row.toatoms(add_additional_information=True) for row in rows)
-        return _choose(frames, config.index), keys
-    if form == "extxyz":
-        options["properties_parser"] = properties_parser(keys.stress_order)
-    frames = ase.io.iread(
-        open_frames(source, part) if part else source,
-        index=config.index,
-        format=form if part else config.format,
-        do_not_split_by_at_sign=True,
-        **options,
-    )
-    return frames, keys
+def _no_structures(config: ImportConfig, source: Source, left_out: Counter[str]) -> str:
+    """That a source holds nothing, and what was left out of it."""
+    reasons = [f"index {config.index}"] if config.index != ":" else []
+    reasons += [f"{count} {what}" for what, count in left_out.items() if count]
+    why = f": {'; '.join(reasons)}" if reasons else ""
+    return f"{source.path} holds no structures to import{why}"
 
 
-def _choose(frames: Iterator[Atoms], index: str) -> Iterator[Atoms]:
-    """The frames of an index in ASE's notation."""
-    parts = [int(part) if part else None for part in index.split(":")]
-    if any(part is not None and part < 0 for part in parts):
-        every = list(frames)
-        return iter(every[slice(*parts)] if len(parts) > 1 else every[int(index) :][:1])
-    if len(parts) == 1 and parts[0] is not None:
-        return islice(frames, parts[0], parts[0] + 1)
-    return islice(frames, *parts)
+def _short_list(names: list[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f", and {len(names) - SOURCES_KEPT} more" if len(names) > SOURCES_KEPT else ""
+    return ", ".join(names[:SOURCES_KEPT]) + more

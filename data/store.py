@@ -122,7 +122,8 @@ class Store:
         return structure_at(block, i - start)
 
     def __iter__(self) -> Iterator[Structure]:
-        for block in self.blocks():
+        for start in range(0, len(self), READ_ROWS):
+            block = self.block(start, min(start + READ_ROWS, len(self)))
             yield from (structure_at(block, i) for i in range(len(block.starts) - 1))
 
     @property
@@ -170,12 +171,6 @@ class Store:
         except DAMAGE as error:
             raise self._damaged(error, f"structures {start} to {stop - 1}") from error
         return Block(arrays, texts, offsets - offsets[0])
-
-    def blocks(self, rows: int = READ_ROWS) -> Iterator[Block]:
-        """All structures in order, in blocks of ``rows``, fewer at the end."""
-        return (
-            self.block(start, min(start + rows, len(self))) for start in range(0, len(self), rows)
-        )
 
     def texts(self, name: str) -> list[str]:
         """``config_type``, ``group``, ``theory`` or ``source`` of each structure."""

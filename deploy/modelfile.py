@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,11 +65,13 @@ def torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
     raise ValueError(f"dtype is {dtype!r}; use float32 or float64")
 
 
-def build_potential(card: ModelCard, ops: str = "auto") -> MessagePassing:
+def build_potential(
+    card: ModelCard, ops: str = "auto", other_levels: Sequence[Sequence[float]] = ()
+) -> MessagePassing:
     """The potential that a card describes, with random weights in the card's dtype, on the CPU.
 
     The weights come from torch's global generator (``torch.manual_seed``). Their dtype does not
-    follow torch's global default.
+    follow torch's global default. ``other_levels`` is as in `MessagePassing`.
     """
     potential = MessagePassing(
         card.config,
@@ -78,6 +80,7 @@ def build_potential(card: ModelCard, ops: str = "auto") -> MessagePassing:
         binding_energies=card.binding_energies or None,
         energy_scale=card.energy_scale,
         mean_neighbors=card.mean_neighbors,
+        other_levels=other_levels,
     )
     potential = potential.to(torch_dtype(card.dtype))
     select_ops(potential, ops)

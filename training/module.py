@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import lightning
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from tesseral.data.graph import Batch
@@ -94,6 +95,7 @@ class PotentialModule(lightning.LightningModule):
         super().__init__()
         self.potential = potential
         self.averaged = copy.deepcopy(potential).requires_grad_(False)
+        self.groups = part_groups(self.potential, optimization.part_rates)
         self.average = WeightAverage(self.potential, self.averaged, optimization.ema_decay)
         self.loss_config, self.optimization = loss, optimization
         self.budget, self.force_rms = budget, force_rms
@@ -118,12 +120,12 @@ class PotentialModule(lightning.LightningModule):
         config = self.optimization
         if config.optimizer == "soap":
             return Soap(
-                self.potential.parameters(),
+                self.groups,
                 lr=config.learning_rate,
                 weight_decay=config.weight_decay,
             )
         return AdamW(
-            self.potential.parameters(),
+            self.groups,
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
             fused=self.device.type in ("cpu", "cuda"),
@@ -139,7 +141,7 @@ class PotentialModule(lightning.LightningModule):
         counts = self._agree(batch)
         progress = self.progress
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
-            group["lr"] = learning_rate(self.optimization, progress)
+            group["lr"] = group.get("rate", 1.0) * learning_rate(self.optimization, progress)
         prediction = predict(self.potential, batch.graph, create_graph=True)
         target = self.loss_config.stress_target
         differences = residuals(prediction, batch.graph, batch.labels, target)
@@ -221,3 +223,37 @@ class PotentialModule(lightning.LightningModule):
             f"rows {', '.join(map(str, named))} of the training file",
             named,
         )
+
+
+def part_groups(potential: nn.Module, part_rates: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Weights with the same factor of the learning rate, for an optimiser.
+
+    Weights whose factor is 0 are in no group and need no gradient from now on.
+
+    Args:
+        potential: whose weights; changed where parts are frozen.
+        part_rates: see ``OptimizationConfig``.
+
+    Raises:
+        ValueError: no weights begin with a name, or all are frozen.
+    """
+    groups: dict[float, list[nn.Parameter]] = {}
+    unused = set(part_rates)
+    for name, parameter in potential.named_parameters():
+        fitting = [part for part in part_rates if f"{name}.".startswith(f"{part}.")]
+        unused.difference_update(fitting)
+        rate = part_rates[max(fitting, key=len)] if fitting else 1.0
+        if rate == 0:
+            parameter.requires_grad_(False)
+        else:
+            groups.setdefault(rate, []).append(parameter)
+    if unused:
+        names = [name for name, _ in potential.named_parameters()]
+        parts = sorted({".".join(name.split(".")[:2]) for name in names})
+        raise ValueError(
+            f"part_rates names {', '.join(sorted(unused))}, which the potential has not; its parts "
+            f"are {', '.join(parts)}"
+        )
+    if not groups:
+        raise ValueError("part_rates freezes all weights; there is nothing to train")
+    return [{"params": weights, "rate": rate} for rate, weights in groups.items()]

@@ -22,13 +22,14 @@ COMMANDS = {
 }
 EPILOG = """\
 a first training:
-  train-potential data import vasprun.xml OUTCAR more.extxyz -o set.h5
+  train-potential data import runs/ more.extxyz -o set.h5
   train-potential fit --data.train set.h5 --output model.safetensors --trainer.max_time 10m
   train-potential evaluate model.safetensors test.h5 --plots plots
   train-potential report model.safetensors --data test.h5 -o report
 
 train-potential COMMAND --help tells more about each command.
 """
+OPTION = re.compile(r"(?<=^--)[^=]+")
 UNKNOWN = (
     re.compile(r"unrecognized arguments: (\S+)", re.IGNORECASE),
     re.compile(r"does not accept option '([^']+)'"),
@@ -86,7 +87,10 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
     """The options of a command line as nested plain values.
 
     Those of a model have the defaults of its architecture, which is known only once it is parsed.
+    ``--init-from`` is understood as ``--init_from``, which is how the options of fit are named.
     """
+    if "fit" in arguments[:1]:
+        arguments = [OPTION.sub(lambda found: found[0].replace("-", "_"), w) for w in arguments]
     parser, own = make_parser(arguments)
     options = parser.parse_args(arguments)
     if options["command"] == "fit":

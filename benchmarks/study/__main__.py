@@ -21,11 +21,13 @@ from benchmarks.machine import machine
 from benchmarks.sheets import Sheet, console, report
 from benchmarks.study.degree import degree_sheets
 from benchmarks.study.expressivity import expressivity_sheets
+from benchmarks.study.systems import system_sheets
 
 Part = Callable[[argparse.Namespace, Console], list[Sheet]]
 PARTS: dict[str, Part] = {
     "expressivity": expressivity_sheets,
     "degree": degree_sheets,
+    "systems": system_sheets,
 }
 
 

@@ -18,7 +18,7 @@ from benchmarks.study.trainings import Training, train
 FEATURES = 144
 DEGREES = (0, 1, 2, 3, 4)
 SEEDS = (0, 1, 2)
-STEPS = {"Si": 2000, "AcAc": 4000}
+STEPS = {"Si": 2000, "AcAc": 2500}
 MIXINGS = {"Si": 1, "AcAc": 2}
 ERRORS = {  # by set: name of the test, of the energy's error and of the forces'
     "Si": (("test", "energy_mae", "forces_mae", "MAE, meV/atom and meV/Å"),),

@@ -74,18 +74,15 @@ def same_angles() -> Pair:
 def same_triples() -> Pair:
     """Seven neighbours whose triples have the same angles: the same four-body terms.
 
-    A symmetric triangle above the centre, its mirror image below, twisted; and a seventh neighbour
-    at the upper or the lower pole (figure 2f of Pozdnyakov et al.).
+    At vertices of a regular dodecahedron: five are also those of a cube, which leaves out three.
+    Found by comparing all choices of seven.
     """
-    above = np.array([[3.0, -4.0, 2.0], [0.0, 5.0, 2.0], [-3.0, -4.0, 2.0]])
-    twist = np.radians(36.0)
-    turn = np.array(
-        [[np.cos(twist), -np.sin(twist), 0], [np.sin(twist), np.cos(twist), 0], [0, 0, 1]]
-    )
-    below = (above * [1, 1, -1]) @ turn.T
-    pole = np.array([[0.0, 0.0, 1.0]])
+    cube = [[1, 1, 1], [1, 1, -1], [1, -1, 1], [1, -1, -1], [-1, 1, 1]]
+    long = (1 + 5**0.5) / 2
+    short = 1 / long
     return Pair(
-        star(np.concatenate([above, below, pole])), star(np.concatenate([above, below, -pole]))
+        star(np.array([*cube, [0, short, long], [long, 0, short]])),
+        star(np.array([*cube, [short, long, 0], [long, 0, -short]])),
     )
 
 

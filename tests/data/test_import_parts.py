@@ -12,9 +12,10 @@ import pytest
 
 from tesseral.data import import_parts
 from tesseral.data.extxyz import open_frames, split_frames
-from tesseral.data.import_parts import PartFolder, load_report, save_report
+from tesseral.data.import_folder import PartFolder, load_report, save_report
 from tesseral.data.import_report import ImportReport
 from tesseral.data.importer import ImportConfig, import_structures
+from tesseral.data.sources.search import find_sources
 from tesseral.data.store import open_store
 
 SCRIPT = """
@@ -185,13 +186,15 @@ def test_many_small_files_are_one_task(frames, tmp_path, whole):
     for number, piece in enumerate(split_frames(frames, 500)):
         sources.append(tmp_path / f"{number:03d}.extxyz")
         sources[-1].write_text(open_frames(frames, piece).read())
-    tasks = import_parts.make_tasks([str(source) for source in sources], lambda path, size: None)
+    tasks = import_parts.make_tasks(
+        find_sources([str(source) for source in sources]), lambda path, size: None
+    )
     assert len(sources) > 100 and len(tasks) == 1
     output = tmp_path / "b.h5"
     import_structures(ImportConfig(sources=[str(path) for path in sources], output=str(output)))
     store = open_store(output)
     assert len(store) == 500
-    assert store.attributes["source"].endswith(f"099.extxyz and {len(sources) - 100} more")
+    assert store.attributes["source"].endswith(f"099.extxyz, and {len(sources) - 100} more")
 
 
 def test_a_report_survives_its_file(tmp_path, whole):
