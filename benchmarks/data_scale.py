@@ -29,7 +29,6 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.machine import machine
 from benchmarks.sheets import Sheet, cell, console, report
 from tesseral.data.datamodule import DataConfig, PotentialDataModule
-from tesseral.data.importer import ImportConfig, import_structures
 from tesseral.data.merge import merge_stores
 from tesseral.data.sampler import EdgeBudgetSampler
 from tesseral.data.store import Store, open_store, write_store
@@ -71,7 +70,7 @@ class Raw(Dataset[Structure]):
 
 
 def as_they_are(structures: list[Structure]) -> list[Structure]:
-    """No collation."""
+    """In place of a collation."""
     return structures
 
 
@@ -136,18 +135,21 @@ def write_cells(path: Path, count: int) -> None:
     )
 
 
+def train_potential(*arguments: str) -> None:
+    """The command line, as processes of an import would load all of this module otherwise."""
+    command = [sys.executable, "-m", "tesseral.training.cli", *arguments]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
 def make_store(path: Path, count: int, workers: int, sheet: Sheet) -> Path:
     """The store, and the part of it that was imported, both made if they are not there."""
     part, text = path.with_suffix(".part.h5"), path.with_suffix(".extxyz")
     if not part.exists():
         write_molecules(text, count // COPIES)
         for processes in (1, workers):
+            command = ["data", "import", str(text), "-o", str(part), "--overwrite"]
             with timed() as costs:
-                import_structures(
-                    ImportConfig(
-                        sources=[str(text)], output=str(part), processes=processes, overwrite=True
-                    )
-                )
+                train_potential(*command, "--processes", str(processes))
             add(sheet, f"import of extxyz, {processes} processes", count // COPIES, costs[0])
         text.unlink()
     if not path.exists():
@@ -299,11 +301,13 @@ def run(options: argparse.Namespace, terminal: Console) -> None:
     cells = path.with_suffix(".cells.h5")
     if not cells.exists():
         write_cells(cells, max(1000, options.read // 10))
-    measure_access(path, access)
-    measure_streams(path, cells, options.workers, options.read, rates)
     figure = options.figure or path.with_suffix(".png")
     highest = draw_memory([part, path], options.workers, options.read // 4, figure)
-    access.rows.append(("memory of all processes at most", f"{highest:,.0f} MB"))
+    measure_access(path, access)
+    access.rows.append(
+        (f"memory of training data, {options.workers} workers", f"{highest:,.0f} MB")
+    )
+    measure_streams(path, cells, options.workers, options.read, rates)
     facts = {**machine(), "load after": f"{os.getloadavg()[0]:.2f}"}
     command = ["python", "-m", "benchmarks.data_scale", *sys.argv[1:]]
     report([access, rates], facts, command, terminal, options.markdown)

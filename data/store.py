@@ -114,8 +114,7 @@ class Store:
             ValueError: the file is damaged there.
         """
         i = self._row(index)
-        number = int(self.segments[i])
-        if number not in self._kept:
+        if (number := int(self.segments[i])) not in self._kept:
             self._keep(number)
         self._kept.move_to_end(number)
         start, block = self._kept[number]
@@ -229,7 +228,8 @@ class Store:
 
     def _keep(self, number: int) -> None:
         """Read a segment, and forget those that were not asked for longest."""
-        start, stop = (int(row) for row in np.searchsorted(self.segments, [number, number + 1]))
+        ends = np.array([number, number + 1], dtype=np.int32)  # else all segments are converted
+        start, stop = np.searchsorted(self.segments, ends).tolist()
         block = self.block(start, stop)
         self._kept[number] = (start, block)
         self._kept_bytes += block_bytes(block)
