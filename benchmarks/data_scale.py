@@ -32,6 +32,7 @@ from tesseral.data.datamodule import DataConfig, PotentialDataModule
 from tesseral.data.merge import merge_stores
 from tesseral.data.sampler import EdgeBudgetSampler
 from tesseral.data.store import Store, open_store, write_store
+from tesseral.data.store_format import Block, make_block
 from tesseral.data.structures import Structure, make_structure
 from tesseral.data.verify import verify_store
 
@@ -67,11 +68,6 @@ class Raw(Dataset[Structure]):
 
     def __getitem__(self, row: int) -> Structure:
         return self.store[row]
-
-
-def as_they_are(structures: list[Structure]) -> list[Structure]:
-    """In place of a collation."""
-    return structures
 
 
 @contextmanager
@@ -150,7 +146,7 @@ def make_store(path: Path, count: int, workers: int, sheet: Sheet) -> Path:
             command = ["data", "import", str(text), "-o", str(part), "--overwrite"]
             with timed() as costs:
                 train_potential(*command, "--processes", str(processes))
-            add(sheet, f"import of extxyz, {processes} processes", count // COPIES, costs[0])
+            add(sheet, f"import of extxyz, processes: {processes}", count // COPIES, costs[0])
         text.unlink()
     if not path.exists():
         with timed() as costs:
@@ -166,16 +162,14 @@ def add(sheet: Sheet, name: str, count: int, cost: Cost) -> None:
 
 
 def raw_stream(store: Store, workers: int, segments: bool) -> DataLoader[Any]:
-    """Shuffled structures, without neighbour lists."""
+    """Shuffled structures as blocks of flat arrays, without neighbour lists."""
     sampler = EdgeBudgetSampler(
         np.ones(len(store)),
         max_structures=BATCH,
         max_edges=BATCH,
         segments=store.segments if segments else None,
     )
-    return DataLoader(
-        Raw(store), batch_sampler=sampler, collate_fn=as_they_are, num_workers=workers
-    )
+    return DataLoader(Raw(store), batch_sampler=sampler, collate_fn=make_block, num_workers=workers)
 
 
 def training_data(path: Path, workers: int) -> PotentialDataModule:
@@ -198,7 +192,7 @@ def stream(loader: Iterable[Any], limit: int, watch: Callable[[int], None] | Non
     """Number of structures taken, at least ``limit`` if there are so many."""
     taken = 0
     for batch in loader:
-        taken += len(batch) if isinstance(batch, list) else len(batch.index)
+        taken += len(batch.starts) - 1 if isinstance(batch, Block) else len(batch.index)
         if watch is not None:
             watch(taken)
         if taken >= limit:
@@ -213,13 +207,13 @@ def measure_streams(path: Path, cells: Path, workers: int, limit: int, sheet: Sh
             amount = limit if segments else limit // 20
             with timed() as costs:
                 taken = stream(raw_stream(open_store(path), number, segments), amount)
-            add(sheet, f"raw, shuffled {name}, {number} workers", taken, costs[0])
+            add(sheet, f"raw, shuffled {name}, workers: {number}", taken, costs[0])
     for name, store in (("molecules of 6–12 atoms", path), ("cells of 8 atoms", cells)):
         for number in (0, workers):
             data = training_data(store, number)
             with timed() as costs:
                 taken = stream(data.train_dataloader(), limit // 20)
-            add(sheet, f"batches with neighbours: {name}, {number} workers", taken, costs[0])
+            add(sheet, f"batches with neighbours: {name}, workers: {number}", taken, costs[0])
 
 
 def measure_access(path: Path, sheet: Sheet) -> None:

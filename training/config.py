@@ -143,6 +143,8 @@ class TrainerConfig:
         max_time: duration of the training with its validations, as 00:00:10:00 (days to seconds)
             or 90s, 10m, 1h30m. The learning rate reaches its end when the time does. 1h if no
             limit of any kind is given; the limit that is reached first ends the training.
+        clock: what max_time counts: wall, or cpu for the processor time of the first process, by
+            which trainings on a busy machine can be compared.
         max_epochs: passes over the training data.
         max_steps: updates of the weights.
         accelerator: cpu, gpu, or auto for a GPU where there is one.
@@ -159,6 +161,7 @@ class TrainerConfig:
     """
 
     max_time: str | None = None
+    clock: Literal["wall", "cpu"] = "wall"
     max_epochs: int | None = None
     max_steps: int | None = None
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"

@@ -22,6 +22,9 @@ from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 from torch.nn.parallel import DistributedDataParallel
 
+from tesseral.data.doctor.checkup import quick_check
+from tesseral.data.doctor.display import short_form
+from tesseral.data.store import open_store
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.training.checkpoints import check_checkpoint, prepare_folders
 from tesseral.training.config import FitConfig
@@ -30,7 +33,7 @@ from tesseral.training.exporter import Exporter
 from tesseral.training.module import DivergenceError, PotentialModule
 from tesseral.training.plots import plot_learning_curves
 from tesseral.training.run import BAD_BATCH, FitRun
-from tesseral.training.schedule import Budget, ValidationPlan
+from tesseral.training.schedule import Budget, Clock, ValidationPlan
 from tesseral.training.starting import known_elements, model_to_train, start
 from tesseral.training.stream import FitData
 
@@ -86,6 +89,7 @@ def fit(config: FitConfig, console: Console | None = None) -> FitResult:
     if console is not None:
         for text in (_opening(config, data, module), *lines):
             console.print(text, highlight=False, soft_wrap=True)
+        _show_findings(config, console)
     try:
         with _quiet_lightning():
             trainer = _make_trainer(config, run)
@@ -125,6 +129,8 @@ def _make_module(config: FitConfig, data: FitData, potential: MessagePassing) ->
         optimization=config.optimization,
         budget=Budget(steps=min(steps), seconds=config.trainer.seconds),
         force_rms=data.statistics.force_rms,
+        clock=Clock(config.trainer.clock),
+        seed=config.seed,
     )
 
 
@@ -174,6 +180,7 @@ def _identity(config: FitConfig, data: FitData) -> dict[str, Any]:
         "theories": list(data.theories),
         "training data": data.summary()["train"]["content_hash"],
         "training structures": data.statistics.n_structures,
+        "split": data.summary()["split"],
     }
 
 
@@ -213,6 +220,7 @@ def _opening(config: FitConfig, data: FitData, module: PotentialModule) -> str:
     lines = [
         f"{statistics.n_structures} structures with {statistics.n_atoms} atoms of "
         f"{' '.join(summary['elements'])} to train on, {validation} to validate",
+        f"validation structures {data.split_reason}",
         f"force RMS {statistics.force_rms:.3g} eV/Å, {statistics.mean_neighbors:.3g} neighbours "
         f"within {config.model.cutoff:g} Å",
         f"{weights:,} weights in {config.optimization.dtype}, "
@@ -221,6 +229,20 @@ def _opening(config: FitConfig, data: FitData, module: PotentialModule) -> str:
         f"logs and checkpoints in {config.run_directory}",
     ]
     return "\n".join(lines)
+
+
+def _show_findings(config: FitConfig, console: Console) -> None:
+    """The worst that a short look at the data finds."""
+    train, validation = config.data.train, config.data.validation
+    findings = quick_check(
+        open_store(train),
+        None if validation is None else open_store(validation),
+        config.model.cutoff,
+    )
+    if config.data.theory is not None:  # several theories are meant
+        findings = [finding for finding in findings if finding.check != "theory"]
+    for line in short_form(findings, train):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _closing(result: FitResult, step: int, elapsed: float, console: Console) -> None:

@@ -82,6 +82,8 @@ class PotentialModule(lightning.LightningModule):
         optimization: OptimizationConfig,
         budget: Budget,
         force_rms: float,
+        clock: Clock | None = None,
+        seed: int = 0,
     ) -> None:
         """Prepare.
 
@@ -91,6 +93,8 @@ class PotentialModule(lightning.LightningModule):
             optimization: how.
             budget: what ends the training.
             force_rms: eV/Å of the training set, the scale of the loss.
+            clock: of the budget; of wall-clock time if not given.
+            seed: of what the potential draws at random in a step.
         """
         super().__init__()
         self.potential = potential
@@ -98,8 +102,8 @@ class PotentialModule(lightning.LightningModule):
         self.groups = part_groups(self.potential, optimization.part_rates)
         self.average = WeightAverage(self.potential, self.averaged, optimization.ema_decay)
         self.loss_config, self.optimization = loss, optimization
-        self.budget, self.force_rms = budget, force_rms
-        self.clock = Clock()
+        self.budget, self.force_rms, self.seed = budget, force_rms, seed
+        self.clock = clock or Clock()
         self.stop_requested = False  # set by a signal, on any rank
         self.elapsed = 0.0  # seconds at the start of this step, the same on all ranks
         self.stopping = False  # all ranks have agreed to stop after this step
@@ -142,6 +146,9 @@ class PotentialModule(lightning.LightningModule):
         progress = self.progress
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
             group["lr"] = group.get("rate", 1.0) * learning_rate(self.optimization, progress)
+        # A resumed training draws the same numbers as one that was not interrupted.
+        number = self.global_step * self.trainer.world_size + self.global_rank
+        torch.default_generator.manual_seed(self.seed + number)
         prediction = predict(self.potential, batch.graph, create_graph=True)
         target = self.loss_config.stress_target
         differences = residuals(prediction, batch.graph, batch.labels, target)

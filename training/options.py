@@ -18,11 +18,12 @@ COMMANDS = {
     "info": "show what a model file holds",
     "export": "write a model as TorchScript, for LAMMPS and plain PyTorch",
     "lammps": "compile the LAMMPS pair style; compare LAMMPS with Python (lammps build, verify)",
-    "data": "make, join and verify datasets (data import, merge, append, verify)",
+    "data": "make, check and join datasets (data import, check, merge, append, verify)",
 }
 EPILOG = """\
 a first training:
   train-potential data import runs/ more.extxyz -o set.h5
+  train-potential data check set.h5
   train-potential fit --data.train set.h5 --output model.safetensors --trainer.max_time 10m
   train-potential evaluate model.safetensors test.h5 --plots plots
   train-potential report model.safetensors --data test.h5 -o report
@@ -194,7 +195,7 @@ def _export_options() -> Parser:
 
 
 def _data_options() -> Parser:
-    return Parser(usage="train-potential data import | merge | append | verify …")
+    return Parser(usage="train-potential data import | check | merge | append | verify …")
 
 
 def _lammps_options() -> Parser:
@@ -205,33 +206,9 @@ def _lammps_options() -> Parser:
 
 
 def _add_data(parser: Parser) -> dict[str, Parser]:
-    from tesseral.data.importer import ImportConfig
+    from tesseral.training.data_options import add_data
 
-    commands = parser.add_subcommands(metavar="COMMAND", title="commands", dest="command")
-    reader = Parser(usage="train-potential data import SOURCE… -o SET.h5 [options]")
-    reader.description = (
-        "Import DFT results into a dataset file. After an interruption the same command goes on."
-    )
-    add_fields(reader, ImportConfig, positional={"sources": "+"}, short={"output": "-o"})
-    commands.add_subcommand("import", reader, help="DFT results of many formats into one file")
-    merger = Parser(usage="train-potential data merge SET.h5 SET.h5… -o ALL.h5 [--overwrite]")
-    merger.description = "Join datasets, one after the other; they are compared with their hashes."
-    merger.add_argument("sources", type=str, nargs="+", help="dataset files")
-    merger.add_argument("-o", "--output", type=str, required=True, help="dataset file to write")
-    merger.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
-    commands.add_subcommand("merge", merger, help="several datasets into one file")
-    appender = Parser(usage="train-potential data append SET.h5 MORE.h5…")
-    appender.description = (
-        "Append datasets to one. The file is written anew and replaced when that is complete."
-    )
-    appender.add_argument("output", type=str, help="dataset file that grows")
-    appender.add_argument("sources", type=str, nargs="+", help="dataset files with what to append")
-    commands.add_subcommand("append", appender, help="more datasets to the end of a file")
-    verifier = Parser(usage="train-potential data verify SET.h5…")
-    verifier.description = "Compare datasets with their hashes; exit status 2 if they differ."
-    verifier.add_argument("sources", type=str, nargs="+", help="dataset files")
-    commands.add_subcommand("verify", verifier, help="are the data what was written?")
-    return {"import": reader, "merge": merger, "append": appender, "verify": verifier}
+    return add_data(parser)
 
 
 def _add_lammps(parser: Parser) -> dict[str, Parser]:
