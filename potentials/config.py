@@ -14,7 +14,7 @@ COMMON = ("architecture", "cutoff", "layers", "channels", "spline_intervals", "z
 OPTIONS: dict[str, tuple[str, ...]] = {
     "facet": (
         *("l_max", "mixings", "l_max_edge", "l_max_message"),
-        *("grid_channels", "grid_points", "activation"),
+        *("grid_channels", "grid_points", "activation", "relaxed"),
     ),
     "schnet": (),
 }
@@ -43,6 +43,8 @@ class PotentialConfig:
             for ``silu`` (rotation error below 0.5 meV/Å) if not given.
         spline_intervals: intervals of the radial splines between 0 and the cutoff.
         activation: ``product`` (exactly equivariant) or ``silu`` (to the accuracy of the grid).
+        relaxed: let training break the symmetry of rotations and reflections, as far as the data
+            do: under an external field, on a substrate, in a polar phase.
         zbl: add the screened repulsion of the nuclei at short distances.
     """
 
@@ -58,6 +60,7 @@ class PotentialConfig:
     grid_points: int | None = None
     spline_intervals: int = 8
     activation: str = "product"
+    relaxed: bool = False
     zbl: bool = False
 
     def __post_init__(self) -> None:
@@ -85,6 +88,8 @@ class PotentialConfig:
             raise ValueError(f"spline_intervals is {self.spline_intervals}; use 4 or more")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation {self.activation!r} is not one of {ACTIVATIONS}")
+        if self.relaxed and self.l_max < 1:
+            raise ValueError("relaxed needs directions; with l_max 0 there are none: use 1 or more")
 
     @property
     def edge_degree(self) -> int:

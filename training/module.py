@@ -15,6 +15,7 @@ from tesseral.data.graph import Batch
 from tesseral.potentials.derivatives import predict
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.wanted import gradients_of
+from tesseral.potentials.symmetry import broken_weights
 from tesseral.training.config import LossConfig, OptimizationConfig
 from tesseral.training.ema import WeightAverage
 from tesseral.training.loss import (
@@ -25,6 +26,7 @@ from tesseral.training.loss import (
     residuals,
     weighted_loss,
 )
+from tesseral.training.relaxed import Relaxation
 from tesseral.training.schedule import Budget, Clock, learning_rate
 from tesseral.training.soap import Soap
 from tesseral.training.validation import all_sum
@@ -95,6 +97,8 @@ class PotentialModule(lightning.LightningModule):
         self.potential = potential
         self.averaged = copy.deepcopy(potential).requires_grad_(False)
         self.average = WeightAverage(self.potential, self.averaged, optimization.ema_decay)
+        broken = broken_weights(potential)
+        self.relaxation = Relaxation(broken, optimization.relaxed_weight_decay) if broken else None
         self.loss_config, self.optimization = loss, optimization
         self.budget, self.force_rms = budget, force_rms
         self.clock = Clock()
@@ -114,16 +118,14 @@ class PotentialModule(lightning.LightningModule):
         return loss_weights(self.loss_config, 1.0)
 
     def configure_optimizers(self) -> Optimizer:
-        """SOAP or Adam, with decoupled weight decay."""
+        """SOAP or Adam, with decoupled weight decay; broken components have ``Relaxation``."""
         config = self.optimization
+        broken = {id(weight) for weight in broken_weights(self.potential)}
+        weights = [weight for weight in self.potential.parameters() if id(weight) not in broken]
         if config.optimizer == "soap":
-            return Soap(
-                self.potential.parameters(),
-                lr=config.learning_rate,
-                weight_decay=config.weight_decay,
-            )
+            return Soap(weights, lr=config.learning_rate, weight_decay=config.weight_decay)
         return AdamW(
-            self.potential.parameters(),
+            weights,
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
             fused=self.device.type in ("cpu", "cuda"),
@@ -137,7 +139,7 @@ class PotentialModule(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch, scaled so that the mean over ranks is the loss of the joined batch."""
         counts = self._agree(batch)
-        progress = self.progress
+        progress = self._progress = self.progress
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
             group["lr"] = learning_rate(self.optimization, progress)
         prediction = predict(self.potential, batch.graph, create_graph=True)
@@ -174,6 +176,9 @@ class PotentialModule(lightning.LightningModule):
         """Take the step, then move the average."""
         number = self.global_step
         super().optimizer_step(*args, **kwargs)
+        if self.relaxation is not None:
+            part = learning_rate(self.optimization, self._progress) / self.optimization.learning_rate
+            self.relaxation.step(part * self.optimization.relaxed_learning_rate)
         self.average.update(number)
 
     def snapshot(self) -> Seen:

@@ -50,7 +50,8 @@ def applies(potential: object) -> bool:
 
 def can_pack(potential: MessagePassing) -> bool:
     """Whether the compiled function, if there is one, can take the weights."""
-    if not all(isinstance(layer, FacetLayer) for layer in potential.layers):
+    layers = potential.layers
+    if not all(isinstance(layer, FacetLayer) and layer.broken is None for layer in layers):
         return False
     mixings = [mixing for layer in potential.layers for mixing in mixings_of(layer)]
     return potential.embedding.is_cpu and all(mixing.product for mixing in mixings)

@@ -46,6 +46,7 @@ CASES = [
     case("product-l4-message2", l_max=4, l_max_message=2),
     case("three-layers-zbl", layers=3, zbl=True),  # with binding energies too
     case("silu-86", activation="silu", grid_points=86, rotation=0.03),
+    case("relaxed", relaxed=True, mixings=2),  # nothing is broken before training
     other("schnet"),
 ]
 DTYPES = [torch.float32, torch.float64]
