@@ -114,7 +114,7 @@ class OptimizationConfig:
     optimizer: Literal["soap", "adam"] = "soap"
     weight_decay: float = 0.0
     relaxed_learning_rate: float = 1e-2
-    relaxed_weight_decay: float = 0.5
+    relaxed_weight_decay: float = 0.4
     gradient_clip: float = 0.3
     ema_decay: float = 0.999
     dtype: Literal["float32", "float64"] = "float32"

@@ -30,18 +30,18 @@ class Relaxation(nn.Module):
         self,
         weights: Sequence[nn.Parameter],
         decay: float,
-        betas: tuple[float, float] = (0.95, 0.95),
+        beta: float = 0.95,
     ) -> None:
         """Start with moments of zero.
 
         Args:
             weights: of each layer, (mixings, S, M - 1, C).
             decay: λ.
-            betas: decay of the mean gradient and of its mean square.
+            beta: decay of the mean gradient and of its mean square.
         """
         super().__init__()
         self.weights = list(weights)  # a list of the potential's own, not weights of this module
-        self.decay, self.betas = decay, betas
+        self.decay, self.beta = decay, beta
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.steps: Tensor
         for number, weight in enumerate(self.weights):
@@ -56,16 +56,17 @@ class Relaxation(nn.Module):
             learning_rate: η.
         """
         self.steps += 1
-        first, second = self.betas
+        new = 1.0 - self.beta
         for number, weight in enumerate(self.weights):
             assert weight.grad is not None
             mean, square = self.get_buffer(f"mean{number}"), self.get_buffer(f"square{number}")
-            mean.lerp_(weight.grad, 1.0 - first)
-            square.lerp_(degree_means(weight.grad.square()), 1.0 - second)
-            root = (square / (1.0 - second**self.steps)).sqrt().clamp(min=1e-30)
+            mean.lerp_(weight.grad, new)
+            square.lerp_(degree_means(weight.grad.square()), new)
+            root = (square / (1.0 - self.beta**self.steps)).sqrt().clamp(min=1e-30)
             weight.sub_(learning_rate * mean / root)
             size = degree_means(weight.square()).sqrt().clamp(min=1e-30)
             weight.mul_((1.0 - learning_rate * self.decay / size).clamp(min=0.0))
+            weight.grad = None  # the optimiser, which has the other weights, would leave it
 
 
 def degree_means(values: Tensor) -> Tensor:
