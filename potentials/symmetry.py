@@ -68,6 +68,12 @@ def gram_matrices(functions: Tensor) -> list[Tensor]:
     return [part @ part.T for part in parts]
 
 
+def leading_function(functions: Tensor) -> tuple[Tensor, float]:
+    """The shape (M - 1,) that functions (M - 1, K) have most in common; its share of their size²."""
+    left, sizes, _ = torch.linalg.svd(functions, full_matrices=False)
+    return left[:, 0] * sizes[0], float(sizes[0].square() / sizes.square().sum())
+
+
 class Axis(NamedTuple):
     """The direction in which functions of one degree are largest."""
 
