@@ -30,7 +30,7 @@ class Relaxation(nn.Module):
         self,
         weights: Sequence[nn.Parameter],
         decay: float,
-        beta: float = 0.95,
+        beta: float = 0.98,
     ) -> None:
         """Start with moments of zero.
 

@@ -151,12 +151,12 @@ def _draw(shape: torch.Tensor, share: float, group: PointGroup, path: Path) -> N
         x, y, values, cmap="RdBu_r", vmin=-largest, vmax=largest, shading="gouraud", rasterized=True
     )
     if group.axis is not None:
-        for sign, mark in ((1.0, "^"), (-1.0, "v")):
+        for sign in (1.0, -1.0):
             a, b, c = (sign * part for part in group.axis)
-            axes.plot(np.arctan2(b, a), np.arcsin(np.clip(c, -1, 1)), mark, color="black")
+            axes.plot(np.arctan2(b, a), np.arcsin(np.clip(c, -1.0, 1.0)), "o", color="black")
     for angle, name in ((0.0, "x"), (np.pi / 2, "y")):
         axes.text(angle, 0.0, name, ha="center", va="center")
-    axes.text(0.0, np.pi / 2, "z", ha="center", va="bottom")
+    axes.text(0.0, 0.49 * np.pi, "z", ha="center", va="top")
     axes.set_xticklabels([])
     axes.set_yticklabels([])
     axes.grid(color="#bbbbbb", linewidth=0.4)
