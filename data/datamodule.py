@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import lightning
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from tesseral.data.datasets import GraphDataset, check_elements, evaluation_loader
 from tesseral.data.graph import Batch, join_batches
 from tesseral.data.sampler import EdgeBudgetSampler
-from tesseral.data.splits import split_store
+from tesseral.data.splits import SPLITS, split_store
 from tesseral.data.statistics import Statistics, compute_statistics, symbols
 from tesseral.data.store import Store, open_store
+from tesseral.data.theories import (
+    joined_with_replay,
+    largest_level,
+    theory_levels,
+    theory_numbers,
+)
 
 __all__ = ["DataConfig", "GraphLoader", "PotentialDataModule", "evaluation_loader"]
 
-SPLITS = ("random", "group")
 VALIDATION_STRUCTURES = 16
 
 
@@ -31,7 +39,10 @@ class DataConfig:
         train: dataset file (made by ``train-potential data import``).
         validation: dataset file to validate on; a part of ``train`` is split off if not given.
         validation_fraction: of the structures of ``train``, if no validation file is given.
-        split: how to split: ``random``, or ``group`` to keep each group on one side.
+        split: how to split: ``group`` sets whole groups aside, ``blocks`` runs of consecutive
+            structures of each group or config type, ``random`` single structures, whose
+            neighbours in a trajectory are then trained on; ``auto`` takes ``group`` where there are
+            many groups, or many molecules, and ``blocks`` elsewhere.
         batch_structures: structures in a training batch of one process, at most.
         batch_edges: edges (neighbour pairs) in a batch of one process, at most; bounds the memory
             and is what fills batches of cells of some tens of atoms. Small batches learn most in
@@ -41,18 +52,26 @@ class DataConfig:
         cache_gigabytes: memory for neighbour lists that are kept from one epoch to the next.
         isolated_energies: chemical symbol → energy of the isolated atom in eV, for the reference
             energies; from isolated atoms in ``train`` or least squares if not given.
+        theory: train on all levels of theory in ``train``, of which the model file is for this
+            one; without it, no difference is made between them.
+        replay: dataset of an earlier training, structures of which are trained on as well, so that
+            a model that starts from that training does not forget it.
+        replay_ratio: structures of ``replay`` for each of ``train``.
     """
 
     train: str
     validation: str | None = None
     validation_fraction: float = 0.1
-    split: str = "random"
+    split: str = "auto"
     batch_structures: int = 16
     batch_edges: int = 4_000
     workers: int = 0
     seed: int = 0
     cache_gigabytes: float = 2.0
     isolated_energies: dict[str, float] | None = None
+    theory: str | None = None
+    replay: str | None = None
+    replay_ratio: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse values that cannot make batches."""
@@ -65,6 +84,8 @@ class DataConfig:
         for name, least in (("batch_structures", 1), ("batch_edges", 1), ("workers", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be {least} or more")
+        if not self.replay_ratio > 0:
+            raise ValueError(f"replay_ratio is {self.replay_ratio}; it must be positive")
         if self.cache_gigabytes < 0:
             raise ValueError(f"cache_gigabytes is {self.cache_gigabytes}; it must be 0 or more")
 
@@ -110,12 +131,22 @@ class PotentialDataModule(lightning.LightningDataModule):
     Args:
         config: files, split and batches.
         cutoff: Å.
+        known: atomic numbers that the model shall know besides those of the training data.
+
+    Attributes:
+        elements: atomic numbers, in the order of the species index.
+        theories: levels of theory, that of the model file first; empty where they are not told
+            apart.
     """
 
-    def __init__(self, config: DataConfig, cutoff: float) -> None:
+    def __init__(self, config: DataConfig, cutoff: float, known: tuple[int, ...] = ()) -> None:
         super().__init__()
-        self.config, self.cutoff = config, cutoff
+        self.config, self.cutoff, self.known = config, cutoff, known
+        self.elements: tuple[int, ...] = ()
+        self.theories: tuple[str, ...] = ()
         self._statistics: Statistics | None = None
+        self.split_reason = "in a file of their own"
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Open the files, split them, and compute the statistics of the training part.
@@ -130,7 +161,7 @@ class PotentialDataModule(lightning.LightningDataModule):
         train_store = open_store(config.train)
         if config.validation is None:
             validation_store = train_store
-            train_rows, validation_rows = split_store(
+            train_rows, validation_rows, self.split_reason = split_store(
                 train_store,
                 method=config.split,
                 fraction=config.validation_fraction,
@@ -138,21 +169,46 @@ class PotentialDataModule(lightning.LightningDataModule):
             )
         else:
             validation_store = open_store(config.validation)
-            check_elements(validation_store, train_store.elements)
+            check_elements(validation_store, (*train_store.elements, *self.known))
             train_rows = np.arange(len(train_store))
             validation_rows = np.arange(len(validation_store))
+        if config.replay is not None:
+            before = len(train_store)
+            self._scratch = tempfile.TemporaryDirectory(prefix="tesseral-replay-")
+            train_store = joined_with_replay(
+                train_store,
+                open_store(config.replay),
+                config.replay_ratio,
+                config.seed,
+                Path(self._scratch.name) / f"{train_store.path.stem}-with-replay.h5",
+            )
+            train_rows = np.append(train_rows, np.arange(before, len(train_store)))
+        main_rows = train_rows
+        if config.theory is not None:
+            self.theories = theory_levels(train_store, train_rows, config.theory)
+            levels = theory_numbers(train_store, self.theories)[train_rows]
+            main_rows = train_rows[levels == largest_level(levels)]
+            validation_rows = self._of_target(validation_store, validation_rows)
         statistics = compute_statistics(
-            train_store, train_rows, self.cutoff, isolated_energies=config.isolated_energies
+            train_store, main_rows, self.cutoff, isolated_energies=config.isolated_energies
         )
+        present = np.nonzero(train_store.compositions()[train_rows].sum(axis=0))[0]
+        trained = (train_store.elements[column] for column in present)
+        self.elements = tuple(sorted({*trained, *self.known}))
         cache = config.cache_gigabytes * 1e9 / max(1, config.workers)
         share = len(train_rows) / (len(train_rows) + len(validation_rows))
         self.train_dataset = GraphDataset(
-            train_store, train_rows, statistics.elements, self.cutoff, cache_bytes=share * cache
+            train_store,
+            train_rows,
+            self.elements,
+            self.cutoff,
+            cache_bytes=share * cache,
+            theories=self.theories,
         )
         self.validation_dataset = GraphDataset(
             validation_store,
             validation_rows,
-            statistics.elements,
+            self.elements,
             self.cutoff,
             cache_bytes=(1 - share) * cache,
             mask_repeats=True,
@@ -160,6 +216,16 @@ class PotentialDataModule(lightning.LightningDataModule):
         self.train_edges = self.train_dataset.edge_counts()
         self._validation_edges = self.validation_dataset.edge_counts()
         self._statistics = statistics
+
+    def _of_target(self, store: Store, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of the level of theory that the model file is for."""
+        kept: NDArray[np.int64] = rows[theory_numbers(store, self.theories)[rows] == 0]
+        if len(kept) == 0:
+            raise ValueError(
+                f"no structure of {store.path} to validate on has the theory "
+                f"{self.theories[0]!r}; give some with data.validation"
+            )
+        return kept
 
     @property
     def statistics(self) -> Statistics:
@@ -204,7 +270,9 @@ class PotentialDataModule(lightning.LightningDataModule):
             "validation": part(self.validation_dataset),
             "split": "file" if self.config.validation is not None else self.config.split,
             "seed": self.config.seed,
-            "elements": list(symbols(statistics.elements)),
+            "elements": list(symbols(self.elements)),
+            **({"theories": list(self.theories)} if self.theories else {}),
+            **({"replay": Path(self.config.replay).name} if self.config.replay else {}),
             "force_rms": statistics.force_rms,
         }
 

@@ -71,6 +71,8 @@ class GraphDataset(Dataset[Batch]):
         cache_bytes: memory for graphs that are kept.
         mask_repeats: whether a repeat (a negative number, see `sampler.deal`) has no labels, so
             that no label counts twice.
+        theories: levels of theory that the model tells apart, if any; the species of an atom is
+            then ``level × len(elements) + element``.
     """
 
     def __init__(
@@ -82,7 +84,9 @@ class GraphDataset(Dataset[Batch]):
         *,
         cache_bytes: float = 0.0,
         mask_repeats: bool = False,
+        theories: tuple[str, ...] = (),
     ) -> None:
+        self.theories = theories
         self.store, self.rows = store, rows
         self.elements, self.cutoff = elements, cutoff
         self.cache_bytes, self.mask_repeats = cache_bytes, mask_repeats
@@ -104,10 +108,16 @@ class GraphDataset(Dataset[Batch]):
         if cached is not None:
             return cached
         row = int(self.rows[number])
+        structure = self.store[row]
         try:
-            batch = labelled_graph(self.store[row], self.elements, self.cutoff, row)
+            batch = labelled_graph(structure, self.elements, self.cutoff, row)
         except ValueError as error:
             raise ValueError(f"structure {row} of {self.store.path}: {error}") from error
+        if self.theories:
+            level = self.theories.index(structure.theory)
+            graph = batch.graph
+            species = graph.species + level * len(self.elements)
+            batch = batch._replace(graph=graph._replace(species=species))
         size = memory_size(batch)
         if self._used + size <= self.cache_bytes:
             self._cache[number] = batch

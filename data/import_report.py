@@ -12,11 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from tesseral.data.neighbors import names
+from tesseral.data.sources.settings import settings_differences
 from tesseral.data.structures import Structure
 from tesseral.data.units import EV_PER_A3_IN_GPA
 
 FORCES_LIMIT = 300.0  # eV/Å; more is rarely meant
 STRESS_LIMIT = 1000.0  # GPa
+SETTINGS_LENGTH = 20_000  # characters in the store's attributes
 
 
 @dataclass(kw_only=True)
@@ -41,6 +43,10 @@ class ImportReport:
     dropped_stresses: int = 0
     free_energy_difference: float = 0.0  # eV/atom
     unread: Counter[str] = field(default_factory=Counter)
+    theories: Counter[str] = field(default_factory=Counter)
+    settings: Counter[str] = field(default_factory=Counter)  # of the calculations, in full
+    left_out: dict[str, Counter[str]] = field(default_factory=dict)  # what → source → number
+    skipped: list[str] = field(default_factory=list)  # why found files were not imported
     warnings: list[str] = field(default_factory=list)
     contents: str = ""
     _seen: set[bytes] = field(default_factory=set, repr=False)
@@ -53,6 +59,7 @@ class ImportReport:
         self.elements.update(structure.numbers.tolist())
         self.config_types[structure.config_type] += 1
         self.sources[structure.source] += 1
+        self.theories[structure.theory] += 1
         self.groups.add(structure.group)
         volume = bool(structure.pbc.all())
         self.periodic += volume
@@ -82,18 +89,49 @@ class ImportReport:
         *,
         dropped_stress: bool,
         unread: list[str],
+        settings: str,
         free_energy_difference: float,
         contents: str,
     ) -> None:
         """Remember what was in a file but not taken from it."""
         self.dropped_stresses += dropped_stress
         self.unread.update(unread)
+        if settings:
+            self.settings[settings] += 1
         if abs(free_energy_difference) > abs(self.free_energy_difference):
             self.free_energy_difference = free_energy_difference
         self.contents = contents
 
+    def add_left_out(self, counts: Counter[str], source: str) -> None:
+        """Remember what a reader has left out of a source."""
+        for what, count in counts.items():
+            if count:
+                self.left_out.setdefault(what, Counter())[source] += count
+
+    def attributes(self) -> dict[str, str]:
+        """What the store should say of all structures: a theory, if they share one; settings."""
+        found = {}
+        if len(self.theories) == 1 and any(self.theories):
+            (found["theory"],) = self.theories
+        if self.settings:
+            lines = [f"{count} structures: {text}" for text, count in self.settings.most_common()]
+            found["settings"] = "\n".join(lines)[:SETTINGS_LENGTH]
+        return found
+
     def finish(self) -> None:
         """Write the warnings."""
+        for what, files in self.left_out.items():
+            self.warnings.append(f"{files.total()} {what}: {_counts(files)}")
+        if self.skipped:
+            more = f" … and {len(self.skipped) - 3} more" if len(self.skipped) > 3 else ""
+            self.warnings.append(
+                f"{len(self.skipped)} files were passed over: {'; '.join(self.skipped[:3])}{more}"
+            )
+        if differences := settings_differences(self.settings):
+            self.warnings.append(
+                f"the structures were not computed alike ({'; '.join(differences)}); a model takes "
+                "the difference for noise"
+            )
         if self.missing.get("stress"):
             self.warnings.append(
                 f"{len(self.missing['stress'])} of {self.periodic} periodic structures have no "
@@ -164,6 +202,8 @@ class ImportReport:
             rows.append(("config types", _counts(self.config_types)))
         if self.groups - {""}:
             rows.append(("groups", f"{len(self.groups - {''})}"))
+        if any(self.theories):
+            rows.append(("theory", _counts(self.theories)))
         rows += [("sources", _counts(self.sources)), ("content hash", self.content_hash[:16])]
         return rows
 

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import ase.db
-import ase.io
 from ase import Atoms
-from ase.io.formats import UnknownFileTypeError, filetype
+from ase.io.formats import UnknownFileTypeError
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from tesseral.data.extxyz import properties_parser
 from tesseral.data.import_report import ImportReport
 from tesseral.data.label_keys import LabelKeys, check_label_names
 from tesseral.data.labels import (
     contents,
     dropped_stress,
+    find_text,
     free_energy_difference,
     unread_labels,
 )
+from tesseral.data.sources.opening import open_source
+from tesseral.data.sources.search import Source, find_sources
 from tesseral.data.store import open_store
 from tesseral.data.store_writer import StoreWriter
 from tesseral.data.structures import Structure, structure_from_atoms
 
 PLACES_SHOWN = 5
+SOURCES_KEPT = 100  # names in the store's attributes; each structure has its own besides
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,15 +36,16 @@ class ImportConfig:
     """Which files to import, and where their labels are.
 
     Units, sign and order are those of the file format if they are not given: ASE's (eV, eV/Å,
-    eV/Å³, positive under tension) for all that ASE reads, VASP's stress (kbar, -1, vasp) for
-    JSON and vasprun.xml read by pymatgen.
+    eV/Å³, positive under tension) after reading outputs of VASP, Quantum ESPRESSO and GPAW and all
+    that ASE reads, VASP's stress (kbar, -1, vasp) for JSON in pymatgen's form.
 
     Args:
-        sources: files that ASE reads (extxyz, db, traj, OUTCAR, vasprun.xml …), or JSON in the form
-            of mlearn or MPtrj.
+        sources: files, folders of calculations, or quoted patterns such as ``'runs/**/OUTCAR'``:
+            OUTCAR, vasprun.xml, output of pw.x or GPAW, extxyz, traj, db, aselmdb, whatever ASE
+            reads, or JSON in the form of mlearn or MPtrj.
         output: dataset file to write.
-        format: name of ASE's format, or ``pymatgen`` for JSON and vasprun.xml; guessed if not
-            given.
+        format: name of ASE's format, ``aselmdb``, or ``pymatgen`` for JSON; found in the files if
+            not given.
         index: which frames of each file, as in ASE: ``:``, ``0:1000``, ``::10``, ``-1``.
         energy_key: name of the energy; well-known names if not given.
         forces_key: name of the forces.
@@ -58,8 +59,9 @@ class ImportConfig:
             or vasp (xx yy zz xy yz zx).
         allow_missing: labels that structures may lack: energy, forces, stress.
         config_type_key: name of the configuration type; config_type or category if not given.
-        group_key: name of what a split must keep together; group if not given.
-        theory: how the labels were computed, for the record.
+        group_key: name of what a split must keep together; group if not given. A calculation or
+            trajectory that names none is a group.
+        theory: how the labels were computed, for the record; what the files say if not given.
         overwrite: replace the output if it exists.
     """
 
@@ -117,27 +119,34 @@ def import_structures(
             not allowed to be. Nothing is written then.
     """
     output = Path(config.output)
-    for source in config.sources:
-        if not Path(source).is_file():
-            raise FileNotFoundError(f"there is no file {source}")
-        if output.exists() and output.samefile(source):
-            raise ValueError(f"{source} is both a source and the output")
+    sources = find_sources(config.sources)
+    for source in sources:
+        if output.exists() and output.samefile(source.path):
+            raise ValueError(f"{source.path} is both a source and the output")
     if output.exists() and not config.overwrite:
         raise FileExistsError(f"{output} exists; pass --overwrite to replace it")
     report = ImportReport(output=config.output)
-    attributes = {"source": ", ".join(Path(source).name for source in config.sources)}
-    if config.theory:
-        attributes["theory"] = config.theory
+    attributes = {"source": _short_list([source.name for source in sources])}
     with StoreWriter(output, attributes=attributes) as writer:
-        for source in config.sources:
+        for source in sources:
             before = report.structures
-            for structure in _read(config, source, report):
-                writer.append(structure)
-                if progress is not None:
-                    progress(writer.count, source)
-            if report.structures == before:
-                raise ValueError(f"{source} holds no structures (index {config.index})")
-            _refuse_missing(config, report, source)
+            try:
+                for structure in _read(config, source, report):
+                    writer.append(structure)
+                    if progress is not None:
+                        progress(writer.count, source.path)
+                if report.structures == before:
+                    raise ValueError(_no_structures(config, source, report))
+            except ValueError as error:
+                # Among many calculations some have failed, which must not stop the others.
+                if not source.found or report.structures > before:
+                    raise
+                report.skipped.append(str(error))
+            _refuse_missing(config, report, source.path)
+        if not report.structures:
+            raise ValueError(f"no file could be imported: {'; '.join(report.skipped[:3])}")
+        for name, text in report.attributes().items():
+            writer.add_attribute(name, text)
     report.content_hash = open_store(output).content_hash
     report.finish()
     return report
@@ -159,85 +168,69 @@ def import_command(config: ImportConfig) -> ImportReport:
     return report
 
 
-def _read(config: ImportConfig, source: str, report: ImportReport) -> Iterator[Structure]:
+def _read(config: ImportConfig, source: Source, report: ImportReport) -> Iterator[Structure]:
     """Structures of one source, counted in the report."""
-    name = Path(source).name
-    for frame, (atoms, keys) in enumerate(_frames(config, source)):
-        place = f"{name} frame {frame}"
-        try:
-            structure = structure_from_atoms(atoms, keys)
-        except ValueError as error:
-            raise ValueError(f"{place}: {error}") from error
-        structure = structure._replace(
-            source=structure.source or name, theory=config.theory or structure.theory
-        )
-        report.add(structure, place)
-        report.note(
-            dropped_stress=dropped_stress(atoms, keys),
-            unread=unread_labels(atoms, keys),
-            free_energy_difference=free_energy_difference(atoms, keys),
-            contents=contents(atoms),
-        )
-        yield structure
+    left_out: Counter[str] = Counter()
+    try:
+        for frame, (atoms, keys) in enumerate(_frames(config, source, left_out)):
+            place = f"{source.name} frame {frame}"
+            try:
+                structure = structure_from_atoms(atoms, keys)
+            except ValueError as error:
+                raise ValueError(f"{place}: {error}") from error
+            structure = structure._replace(
+                source=structure.source or source.name, theory=config.theory or structure.theory
+            )
+            report.add(structure, place)
+            report.note(
+                dropped_stress=dropped_stress(atoms, keys),
+                unread=unread_labels(atoms, keys),
+                settings=find_text(atoms, ("settings",)),
+                free_energy_difference=free_energy_difference(atoms, keys),
+                contents=contents(atoms),
+            )
+            yield structure
+    finally:
+        report.add_left_out(left_out, source.name)
 
 
-def _frames(config: ImportConfig, source: str) -> Iterator[tuple[Atoms, LabelKeys]]:
+def _frames(
+    config: ImportConfig, source: Source, left_out: Counter[str]
+) -> Iterator[tuple[Atoms, LabelKeys]]:
     """Atoms of one source and where their labels are; errors of readers made readable."""
     count = 0
     try:
-        frames, keys = _open_source(config, source)
+        frames, keys = open_source(
+            source, config.format, index=config.index, keys=config.keys, left_out=left_out
+        )
         for atoms in frames:
             yield atoms, keys
             count += 1
     except UnknownFileTypeError as error:
         raise ValueError(
-            f"the format of {source} is not recognised; name it with --format (as in ase.io.read)"
+            f"the format of {source.path} is not recognised; name it with --format (as in "
+            "ase.io.read)"
         ) from error
     except Exception as error:  # readers raise anything
         raise ValueError(
-            f"{source} cannot be read after {count} frames: {error or type(error).__name__}"
+            f"{source.path} cannot be read after {count} frames: {error or type(error).__name__}"
         ) from error
 
 
-def _open_source(config: ImportConfig, source: str) -> tuple[Iterator[Atoms], LabelKeys]:
-    """The frames of a file, and its keys and units."""
-    name = Path(source).name.lower()
-    is_json = name.endswith((".json", ".json.gz"))
-    if config.format == "pymatgen" or (config.format is None and is_json):
-        # Imported here because it takes longer than most imports of data.
-        from tesseral.data.pymatgen_io import VASP_KEYS, atoms_from_json, atoms_from_vasprun
-
-        keys = config.keys(VASP_KEYS)
-        frames = atoms_from_json(source, keys) if is_json else atoms_from_vasprun(source)
-        if frames is not None:
-            return _choose(frames, config.index), keys
-        if config.format == "pymatgen":
-            raise ValueError("it is not JSON in the form of mlearn or MPtrj")
-    keys = config.keys(LabelKeys())
-    options: dict[str, Any] = {}
-    form = config.format or filetype(source)
-    if form in ("db", "json"):
-        # ase.io.read leaves out key-value pairs and data, where texts and labels may be.
-        rows = ase.db.connect(source).select()
-        frames = (row.toatoms(add_additional_information=True) for row in rows)
-        return _choose(frames, config.index), keys
-    if form == "extxyz":
-        options["properties_parser"] = properties_parser(keys.stress_order)
-    frames = ase.io.iread(
-        source, index=config.index, format=config.format, do_not_split_by_at_sign=True, **options
-    )
-    return frames, keys
+def _no_structures(config: ImportConfig, source: Source, report: ImportReport) -> str:
+    """That a source holds nothing, and what was left out of it."""
+    reasons = [f"index {config.index}"] if config.index != ":" else []
+    for what, files in report.left_out.items():
+        if source.name in files:
+            reasons.append(f"{files[source.name]} {what}")
+    why = f": {'; '.join(reasons)}" if reasons else ""
+    return f"{source.path} holds no structures to import{why}"
 
 
-def _choose(frames: Iterator[Atoms], index: str) -> Iterator[Atoms]:
-    """The frames of an index in ASE's notation."""
-    parts = [int(part) if part else None for part in index.split(":")]
-    if any(part is not None and part < 0 for part in parts):
-        every = list(frames)
-        return iter(every[slice(*parts)] if len(parts) > 1 else every[int(index) :][:1])
-    if len(parts) == 1 and parts[0] is not None:
-        return islice(frames, parts[0], parts[0] + 1)
-    return islice(frames, *parts)
+def _short_list(names: list[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f", and {len(names) - SOURCES_KEPT} more" if len(names) > SOURCES_KEPT else ""
+    return ", ".join(names[:SOURCES_KEPT]) + more
 
 
 def _refuse_missing(config: ImportConfig, report: ImportReport, source: str) -> None:

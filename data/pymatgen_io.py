@@ -1,4 +1,4 @@
-"""Structures and labels from pymatgen: its objects, `Vasprun`, and published JSON files.
+"""Structures and labels from pymatgen: its objects, and published JSON files.
 
 Two forms of JSON are read, plain or gzipped, a member at a time:
 
@@ -26,7 +26,6 @@ from numpy.typing import ArrayLike
 from pymatgen.core.lattice import Lattice
 from pymatgen.core.structure import Molecule
 from pymatgen.core.structure import Structure as Crystal
-from pymatgen.io.vasp.outputs import Vasprun
 
 from tesseral.data.json_stream import iterate_json
 from tesseral.data.label_keys import KNOWN_NAMES, LabelKeys
@@ -92,27 +91,6 @@ def atoms_from_pymatgen(structure: Crystal | Molecule) -> Atoms:
         cell=None if lattice is None else lattice.matrix,
         pbc=False if lattice is None else lattice.pbc,
     )
-
-
-def atoms_from_vasprun(vasprun: Vasprun | str | os.PathLike[str]) -> Iterator[Atoms]:
-    """The ionic steps of a VASP run, with VASP's own units (see `VASP_KEYS`).
-
-    ``energy`` is the energy extrapolated to zero smearing, ``free_energy`` the one whose
-    derivatives are the forces.
-    """
-    if not isinstance(vasprun, Vasprun):
-        vasprun = Vasprun(
-            os.fspath(vasprun), parse_dos=False, parse_eigen=False, parse_potcar_file=False
-        )
-    for step in vasprun.ionic_steps:
-        atoms = atoms_from_pymatgen(step["structure"])
-        atoms.info["energy"] = step["e_0_energy"]
-        atoms.info["free_energy"] = step["e_fr_energy"]
-        if step.get("forces") is not None:
-            atoms.arrays["forces"] = np.array(step["forces"])
-        if step.get("stress") is not None:
-            atoms.info["stress"] = np.array(step["stress"])
-        yield atoms
 
 
 def atoms_from_json(

@@ -130,6 +130,15 @@ class StoreWriter:
         if len(self._block) >= BLOCK_STRUCTURES or self._block_atoms >= BLOCK_ATOMS:
             self._flush()
 
+    def add_attribute(self, name: str, text: str) -> None:
+        """Say something about the whole dataset that is known only when all has been read.
+
+        Raises:
+            ValueError: the name is reserved, or the text too long.
+        """
+        _check_attributes({name: text})
+        self._attributes[name] = text
+
     def _create(self, name: str, dtype: str, shape: tuple[int, ...], chunk: int) -> None:
         """An empty, growing array, compressed and with checksums."""
         self._file.create_dataset(

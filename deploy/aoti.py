@@ -1,8 +1,8 @@
 """Models compiled for one machine by PyTorch's AOTInductor, ``….pt2``.
 
-For models that the compiled kernels cannot run (``activation: silu``), in Python: where they can,
-those are tens of times faster. The file holds machine code: it is refused where processor or
-PyTorch are others than those it was compiled with.
+For models that the compiled kernels cannot run (``activation: silu``, ``order: 3``), in Python:
+where they can, those are tens of times faster. The file holds machine code: it is refused where
+processor or PyTorch are others than those it was compiled with.
 """
 
 from __future__ import annotations

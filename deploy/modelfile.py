@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,11 +65,13 @@ def torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
     raise ValueError(f"dtype is {dtype!r}; use float32 or float64")
 
 
-def build_potential(card: ModelCard, ops: str = "auto") -> MessagePassing:
+def build_potential(
+    card: ModelCard, ops: str = "auto", other_levels: Sequence[Sequence[float]] = ()
+) -> MessagePassing:
     """The potential that a card describes, with random weights in the card's dtype, on the CPU.
 
     The weights come from torch's global generator (``torch.manual_seed``). Their dtype does not
-    follow torch's global default.
+    follow torch's global default. ``other_levels`` is as in `MessagePassing`.
     """
     potential = MessagePassing(
         card.config,
@@ -78,6 +80,7 @@ def build_potential(card: ModelCard, ops: str = "auto") -> MessagePassing:
         binding_energies=card.binding_energies or None,
         energy_scale=card.energy_scale,
         mean_neighbors=card.mean_neighbors,
+        other_levels=other_levels,
     )
     potential = potential.to(torch_dtype(card.dtype))
     select_ops(potential, ops)
@@ -167,7 +170,7 @@ def load_model(
         probe = probe_from_json(probe_text)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    potential = potential.to(place).eval()
+    potential = potential.to(place)
     select_ops(potential, ops)
     deviation = probe_deviation(potential, card, probe, place)
     exact = name == "float64" and card.dtype == "float64"
@@ -214,6 +217,8 @@ def _read(path: Path, weights: bool) -> tuple[str, str, str, dict[str, Tensor]]:
             "kind: copy it again"
         ) from None
     missing = [key for key in (CARD, PROBE, HASH) if key not in metadata]
+    if not missing and metadata.get("format") != "pt":  # the one entry without a checksum
+        raise ValueError(f"the header of {path} is damaged; copy it again or train again")
     if missing:
         raise ValueError(
             f"{path} is a safetensors file without a tesseral card ({', '.join(missing)} missing): "
@@ -231,7 +236,7 @@ def _card(path: Path, text: str) -> ModelCard:
 
 
 def _filled(card: ModelCard, tensors: Mapping[str, Tensor]) -> MessagePassing:
-    """A potential with the given weights, in the card's dtype, on the CPU, in plain PyTorch."""
+    """A potential with the given weights, in the card's dtype, for evaluation, on the CPU."""
     with torch.random.fork_rng(devices=[]):  # loading must not disturb the caller's random numbers
         potential = build_potential(card, "reference")
     own = potential.state_dict()
@@ -248,7 +253,7 @@ def _filled(card: ModelCard, tensors: Mapping[str, Tensor]) -> MessagePassing:
                 f"needs {tuple(own[key].shape)}"
             )
     potential.load_state_dict(dict(tensors))
-    return potential
+    return potential.eval()
 
 
 def _checked_probe(
@@ -271,7 +276,9 @@ def _checked_probe(
     probe = make_probe(mine, card, torch.device("cpu"))
     if not bool(torch.isfinite(probe.forces).all()):
         raise ValueError("the potential's forces are not finite; not saved")
-    deviation = probe_deviation(potential, card, probe, device)
+    mode = potential.training
+    deviation = probe_deviation(potential.eval(), card, probe, device)
+    potential.train(mode)
     if not deviation <= TOLERANCE[card.dtype]:
         raise ValueError(
             "the card does not describe this potential: rebuilt from it, the same weights give "

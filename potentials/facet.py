@@ -47,9 +47,10 @@ class FacetLayer(nn.Module):
                 config.l_max if i < config.mixings - 1 else l_out,
                 channels,
                 config.grid_channels,
-                config.points,
+                config.grid_points,
                 config.activation,
                 n_species,
+                config.order,
             )
             for i in range(config.mixings)
         )

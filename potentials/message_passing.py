@@ -16,7 +16,7 @@ layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,14 +24,19 @@ from torch import Tensor, nn
 from tesseral.potentials.binding import BindingEnergy
 from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.facet import facet_layers
+from tesseral.potentials.geometry import random_orthogonal
+from tesseral.potentials.ponita import ponita_layers
 from tesseral.potentials.readout import EnergyScale, Readout
 from tesseral.potentials.schnet import schnet_layers
+from tesseral.potentials.segnn import segnn_layers
 from tesseral.potentials.sphere import EdgeHarmonics
 from tesseral.potentials.zbl import ZBLRepulsion
 
 LAYERS: dict[str, Callable[[PotentialConfig, int, float], Sequence[nn.Module]]] = {
     "facet": facet_layers,
+    "ponita": ponita_layers,
     "schnet": schnet_layers,
+    "segnn": segnn_layers,
 }
 
 
@@ -47,6 +52,7 @@ class MessagePassing(nn.Module):
         binding_energies: Sequence[float] | None = None,
         energy_scale: float = 1.0,
         mean_neighbors: float = 20.0,
+        other_levels: Sequence[Sequence[float]] = (),
         dtype: torch.dtype = torch.float32,
     ) -> None:
         """Make a potential with random weights (seed with ``torch.manual_seed``).
@@ -59,23 +65,30 @@ class MessagePassing(nn.Module):
                 have; none if not given.
             energy_scale: eV for one unit of network output, usually the force RMS × 1 Å.
             mean_neighbors: mean number of neighbours within the cutoff, normalises the sums.
+            other_levels: E0 in eV of each element at each further level of theory that is trained
+                on together with this one. An atom's species is then ``level × n_elements +
+                element``, and each level has an embedding that is added to the element's; all
+                other weights are shared. ``one_level`` leaves the first level alone.
             dtype: of weights and features; geometry and energies are float64 always.
         """
         super().__init__()
         n_species = len(elements)
         if reference_energies is None:
             reference_energies = [0.0] * n_species
-        self.cutoff = config.cutoff
+        self.cutoff, self.n_species, self.levels = config.cutoff, n_species, 1 + len(other_levels)
+        self.random_orientations = config.random_orientations
         self.harmonics = EdgeHarmonics(config.edge_degree)
         self.embedding = nn.Parameter(torch.randn(n_species, 1, config.channels))
         make_layers = LAYERS[config.architecture]
         self.layers = nn.ModuleList(make_layers(config, n_species, mean_neighbors))
         self.readouts = nn.ModuleList(Readout(config.channels) for _ in range(config.layers))
-        self.scale = EnergyScale(
-            torch.tensor(reference_energies, dtype=torch.float64), energy_scale
-        )
+        references = torch.tensor([reference_energies, *other_levels], dtype=torch.float64)
+        self.scale = EnergyScale(references.flatten(), energy_scale)
         self.binding = (
             None if binding_energies is None else BindingEnergy(binding_energies, config.cutoff)
+        )
+        self.level_embedding = (
+            nn.Parameter(torch.zeros(self.levels, 1, config.channels)) if other_levels else None
         )
         self.zbl = ZBLRepulsion(elements) if config.zbl else None
         self.to(dtype)
@@ -123,13 +136,20 @@ class MessagePassing(nn.Module):
             features (N, 1, C) of all atoms, harmonics (E, M) and lengths (E,) Å of the edges,
             energies (n_local,) eV without the layers'.
         """
+        if self.random_orientations and self.training:
+            # To turn the grid of all layers is to turn the structure the other way.
+            vectors = vectors @ random_orthogonal().to(vectors.device)
         harmonics, radii = self.harmonics(vectors, self.embedding.dtype)
         energies = self.scale.reference_energies[species[:n_local]]
+        kinds, species = species, self.elements_of(species)
+        features = self.embedding[species]
+        if self.level_embedding is not None:
+            features = features + self.level_embedding[kinds // self.n_species]
         if self.binding is not None:
             energies = energies + self.binding(radii, species[:n_local], receivers)
         if self.zbl is not None:
             energies = energies + self.zbl(radii, species, senders, receivers)[:n_local]
-        return self.embedding[species], harmonics, radii, energies
+        return features, harmonics, radii, energies
 
     @torch.jit.export
     def layer(
@@ -159,6 +179,7 @@ class MessagePassing(nn.Module):
             features (n_local, R', C') and energies (n_local,) eV.
         """
         output, scalars = features, features[:, 0]
+        species = self.elements_of(species)
         for k, layer in enumerate(self.layers):  # TorchScript cannot index by a variable
             if k == number:
                 output = layer(features, species, harmonics, radii, senders, receivers, n_local)
@@ -169,3 +190,23 @@ class MessagePassing(nn.Module):
                 readings = readout(scalars)
         energies: Tensor = self.scale(readings, species[:n_local])
         return output, energies
+
+    def elements_of(self, species: Tensor) -> Tensor:
+        """The species without the level of theory."""
+        return species if self.levels == 1 else species % self.n_species
+
+
+def one_level(weights: Mapping[str, Tensor], n_species: int) -> dict[str, Tensor]:
+    """Weights of a potential for its first level of theory alone.
+
+    Args:
+        weights: ``state_dict`` of a potential with one or more levels.
+        n_species: number of its elements.
+    """
+    kept = dict(weights)
+    levels = kept.pop("level_embedding", None)
+    if levels is not None:
+        kept["embedding"] = kept["embedding"] + levels[0]
+        for name in ("scale.reference_energies", "scale.scale"):
+            kept[name] = kept[name][:n_species]
+    return kept

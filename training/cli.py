@@ -27,8 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line; those of the process if not given.
 
     Returns:
-        0; 1 where training diverged, a claim of a report fails or LAMMPS differs from Python; 2
-        where something given is wrong; 130 or 143 where training was stopped by a signal.
+        0; 1 where training diverged, a claim of a report fails, LAMMPS differs from Python or a
+        dataset has errors; 2 where something given is wrong; 130 or 143 where training was stopped
+        by a signal.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments:
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif command == "lammps":
             return _lammps(values["command"], values[values["command"]], console)
         else:
-            _import(values[values["command"]])
+            return _data(values["command"], values[values["command"]], console)
     except (ValueError, OSError) as error:
         return _complain(str(error))
     except KeyboardInterrupt as stop:
@@ -206,10 +207,20 @@ def _lammps(command: str, values: dict[str, Any], console: Console) -> int:
     return int(failed > 0)
 
 
-def _import(values: dict[str, Any]) -> None:
+def _data(command: str, values: dict[str, Any], console: Console) -> int:
+    from tesseral.data.doctor.command import CheckConfig, check_command
     from tesseral.data.importer import ImportConfig, import_command
 
-    import_command(build(ImportConfig, values))
+    if command == "import":
+        import_command(build(ImportConfig, values))
+        return 0
+    config = build(CheckConfig, values)
+    checkups = check_command(config, console)
+    if config.json is not None:
+        console.print(f"written: {config.json}", highlight=False, soft_wrap=True)
+    safe = all(checkup.safe for checkup in checkups)
+    console.print("safe to train on" if safe else "not safe to train on: there are errors")
+    return int(not safe)
 
 
 if __name__ == "__main__":

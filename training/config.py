@@ -103,6 +103,9 @@ class OptimizationConfig:
         gradient_clip: largest norm of the gradient; 0 does not clip.
         ema_decay: decay of the moving average of the weights that is validated and exported; 0
             takes the weights themselves.
+        part_rates: factors of the learning rate for parts of the potential, by the beginning of
+            their weights' names, as in {embedding: 0, layers.0: 0.1}; 0 freezes a part, and the
+            longest name that fits counts.
         dtype: of weights and features; energies and geometry are float64 always.
     """
 
@@ -117,6 +120,7 @@ class OptimizationConfig:
     relaxed_weight_decay: float = 0.4
     gradient_clip: float = 0.3
     ema_decay: float = 0.999
+    part_rates: dict[str, float] = field(default_factory=dict)
     dtype: Literal["float32", "float64"] = "float32"
 
     def __post_init__(self) -> None:
@@ -129,6 +133,9 @@ class OptimizationConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay is {self.ema_decay}; it must be from 0 to below 1")
+        for part, factor in self.part_rates.items():
+            if not (math.isfinite(factor) and factor >= 0):
+                raise ValueError(f"part_rates has {factor} for {part}; it must be 0 or more")
         for name in ("weight_decay", "gradient_clip"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
@@ -142,6 +149,8 @@ class TrainerConfig:
         max_time: duration of the training with its validations, as 00:00:10:00 (days to seconds)
             or 90s, 10m, 1h30m. The learning rate reaches its end when the time does. 1h if no
             limit of any kind is given; the limit that is reached first ends the training.
+        clock: what max_time counts: wall, or cpu for the processor time of the first process, by
+            which trainings on a busy machine can be compared.
         max_epochs: passes over the training data.
         max_steps: updates of the weights.
         accelerator: cpu, gpu, or auto for a GPU where there is one.
@@ -158,6 +167,7 @@ class TrainerConfig:
     """
 
     max_time: str | None = None
+    clock: Literal["wall", "cpu"] = "wall"
     max_epochs: int | None = None
     max_steps: int | None = None
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
@@ -210,6 +220,8 @@ class FitConfig:
         optimization: how the weights are found.
         trainer: how long, where, and what is written on the way.
         seed: of the initial weights; data.seed is that of the order of the data.
+        init_from: model file whose architecture and weights the training starts from; reference
+            energies are shifted to those of the data, and new elements are added.
         ckpt_path: checkpoint to resume from: last, best, or a file.
     """
 
@@ -220,6 +232,7 @@ class FitConfig:
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     seed: int = 0
+    init_from: str | None = None
     ckpt_path: str | None = None
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ import lightning
 from torch import Tensor
 
 from tesseral.deploy.modelfile import ModelCard, build_potential, save_model
+from tesseral.potentials.message_passing import one_level
 from tesseral.training.config import FitConfig
 from tesseral.training.module import PotentialModule
 from tesseral.training.stream import FitData
@@ -48,6 +49,7 @@ class Exporter:
             "data": self.data.summary(),
             "settings": settings,
             "seed": self.config.seed,
+            **({"started from": self.config.init_from} if self.config.init_from else {}),
             "steps": best["step"],
             "epochs": best["step"] / self.data.steps_per_epoch(self.config.trainer.ranks),
             "seconds": best["elapsed"],
@@ -57,5 +59,5 @@ class Exporter:
         }
         card = replace(self.card, training=training, errors={"validation": best["errors"]})
         potential = build_potential(card)
-        potential.load_state_dict(weights)
+        potential.load_state_dict(one_level(weights, potential.n_species))
         save_model(self.config.output, potential, card)

@@ -22,9 +22,10 @@ from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 from torch.nn.parallel import DistributedDataParallel
 
-from tesseral.data.graph import Batch, join_batches
-from tesseral.deploy.modelfile import ModelCard, build_potential
-from tesseral.potentials.calibrate import calibrate
+from tesseral.data.doctor.checkup import quick_check
+from tesseral.data.doctor.display import short_form
+from tesseral.data.store import open_store
+from tesseral.potentials.message_passing import MessagePassing
 from tesseral.training.checkpoints import check_checkpoint, prepare_folders
 from tesseral.training.config import FitConfig
 from tesseral.training.display import FitDisplay, duration, error_table
@@ -32,11 +33,9 @@ from tesseral.training.exporter import Exporter
 from tesseral.training.module import DivergenceError, PotentialModule
 from tesseral.training.plots import plot_learning_curves
 from tesseral.training.run import BAD_BATCH, FitRun
-from tesseral.training.schedule import Budget, ValidationPlan
+from tesseral.training.schedule import Budget, Clock, ValidationPlan
+from tesseral.training.starting import known_elements, model_to_train, start
 from tesseral.training.stream import FitData
-
-CALIBRATION_STRUCTURES = 32
-CALIBRATION_EDGES = 20_000  # bounds the memory
 
 
 class FitResult(NamedTuple):
@@ -65,12 +64,13 @@ def fit(config: FitConfig, console: Console | None = None) -> FitResult:
     first = rank_zero_only.rank in (0, None)  # type: ignore[attr-defined]
     console = console if first else None
     _seed(config.seed)
-    data = FitData(config.data, config.model.cutoff)
+    config = model_to_train(config)
+    data = FitData(config.data, config.model.cutoff, known_elements(config))
     data.setup("fit")
     if first:  # only now, since wrong data must not move an earlier training aside
         prepare_folders(config, console)
-    card = _initial_card(config, data)
-    module = _make_module(config, data, card)
+    card, potential, lines = start(config, data)
+    module = _make_module(config, data, potential)
     identity = _identity(config, data)
     check_checkpoint(config.checkpoint, identity, module.budget)
     run = FitRun(
@@ -87,7 +87,9 @@ def fit(config: FitConfig, console: Console | None = None) -> FitResult:
         log_every=config.trainer.log_every_n_steps,
     )
     if console is not None:
-        console.print(_opening(config, data, module), highlight=False, soft_wrap=True)
+        for text in (_opening(config, data, module), *lines):
+            console.print(text, highlight=False, soft_wrap=True)
+        _show_findings(config, console)
     try:
         with _quiet_lightning():
             trainer = _make_trainer(config, run)
@@ -116,29 +118,8 @@ def _seed(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _initial_card(config: FitConfig, data: FitData) -> ModelCard:
-    """The card of the potential before training."""
-    statistics = data.statistics
-    return ModelCard(
-        config=config.model,
-        elements=statistics.elements,
-        reference_energies=statistics.reference_energies,
-        binding_energies=statistics.binding_energies,
-        energy_scale=statistics.force_rms,
-        mean_neighbors=max(statistics.mean_neighbors, 1.0),
-        dtype=config.optimization.dtype,
-    )
-
-
-def _make_module(config: FitConfig, data: FitData, card: ModelCard) -> PotentialModule:
-    """A calibrated potential with its training."""
-    potential = build_potential(card, config.trainer.ops)
-    structures: list[Batch] = []
-    while len(structures) < min(CALIBRATION_STRUCTURES, len(data.train_dataset)):
-        structures.append(data.train_dataset[len(structures)])
-        if sum(len(batch.graph.senders) for batch in structures) > CALIBRATION_EDGES:
-            break
-    calibrate(potential, join_batches(structures).graph)
+def _make_module(config: FitConfig, data: FitData, potential: MessagePassing) -> PotentialModule:
+    """A potential with its training."""
     steps = [float(config.trainer.max_steps or math.inf)]
     if config.trainer.max_epochs is not None:
         steps.append(config.trainer.max_epochs * data.steps_per_epoch(config.trainer.ranks))
@@ -148,6 +129,8 @@ def _make_module(config: FitConfig, data: FitData, card: ModelCard) -> Potential
         optimization=config.optimization,
         budget=Budget(steps=min(steps), seconds=config.trainer.seconds),
         force_rms=data.statistics.force_rms,
+        clock=Clock(config.trainer.clock),
+        seed=config.seed,
     )
 
 
@@ -193,9 +176,11 @@ def _identity(config: FitConfig, data: FitData) -> dict[str, Any]:
     return {
         "model": asdict(config.model),
         "dtype": config.optimization.dtype,
-        "elements": list(data.statistics.elements),
+        "elements": list(data.elements),
+        "theories": list(data.theories),
         "training data": data.summary()["train"]["content_hash"],
         "training structures": data.statistics.n_structures,
+        "split": data.summary()["split"],
     }
 
 
@@ -235,6 +220,7 @@ def _opening(config: FitConfig, data: FitData, module: PotentialModule) -> str:
     lines = [
         f"{statistics.n_structures} structures with {statistics.n_atoms} atoms of "
         f"{' '.join(summary['elements'])} to train on, {validation} to validate",
+        f"validation structures {data.split_reason}",
         f"force RMS {statistics.force_rms:.3g} eV/Å, {statistics.mean_neighbors:.3g} neighbours "
         f"within {config.model.cutoff:g} Å",
         f"{weights:,} weights in {config.optimization.dtype}, "
@@ -243,6 +229,20 @@ def _opening(config: FitConfig, data: FitData, module: PotentialModule) -> str:
         f"logs and checkpoints in {config.run_directory}",
     ]
     return "\n".join(lines)
+
+
+def _show_findings(config: FitConfig, console: Console) -> None:
+    """The worst that a short look at the data finds."""
+    train, validation = config.data.train, config.data.validation
+    findings = quick_check(
+        open_store(train),
+        None if validation is None else open_store(validation),
+        config.model.cutoff,
+    )
+    if config.data.theory is not None:  # several theories are meant
+        findings = [finding for finding in findings if finding.check != "theory"]
+    for line in short_form(findings, train):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _closing(result: FitResult, step: int, elapsed: float, console: Console) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import lightning
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from tesseral.data.graph import Batch
@@ -83,6 +84,8 @@ class PotentialModule(lightning.LightningModule):
         optimization: OptimizationConfig,
         budget: Budget,
         force_rms: float,
+        clock: Clock | None = None,
+        seed: int = 0,
     ) -> None:
         """Prepare.
 
@@ -92,16 +95,19 @@ class PotentialModule(lightning.LightningModule):
             optimization: how.
             budget: what ends the training.
             force_rms: eV/Å of the training set, the scale of the loss.
+            clock: of the budget; of wall-clock time if not given.
+            seed: of what the potential draws at random in a step.
         """
         super().__init__()
         self.potential = potential
         self.averaged = copy.deepcopy(potential).requires_grad_(False)
+        self.groups = part_groups(self.potential, optimization.part_rates)
         self.average = WeightAverage(self.potential, self.averaged, optimization.ema_decay)
-        broken = broken_weights(potential)
+        broken = [weight for weight in broken_weights(potential) if weight.requires_grad]
         self.relaxation = Relaxation(broken, optimization.relaxed_weight_decay) if broken else None
         self.loss_config, self.optimization = loss, optimization
-        self.budget, self.force_rms = budget, force_rms
-        self.clock = Clock()
+        self.budget, self.force_rms, self.seed = budget, force_rms, seed
+        self.clock = clock or Clock()
         self.stop_requested = False  # set by a signal, on any rank
         self.elapsed = 0.0  # seconds at the start of this step, the same on all ranks
         self.stopping = False  # all ranks have agreed to stop after this step
@@ -120,12 +126,14 @@ class PotentialModule(lightning.LightningModule):
     def configure_optimizers(self) -> Optimizer:
         """SOAP or Adam, with decoupled weight decay; broken components have ``Relaxation``."""
         config = self.optimization
-        broken = {id(weight) for weight in broken_weights(self.potential)}
-        weights = [weight for weight in self.potential.parameters() if id(weight) not in broken]
         if config.optimizer == "soap":
-            return Soap(weights, lr=config.learning_rate, weight_decay=config.weight_decay)
+            return Soap(
+                self.groups,
+                lr=config.learning_rate,
+                weight_decay=config.weight_decay,
+            )
         return AdamW(
-            weights,
+            self.groups,
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
             fused=self.device.type in ("cpu", "cuda"),
@@ -141,7 +149,10 @@ class PotentialModule(lightning.LightningModule):
         counts = self._agree(batch)
         progress = self._progress = self.progress
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
-            group["lr"] = learning_rate(self.optimization, progress)
+            group["lr"] = group.get("rate", 1.0) * learning_rate(self.optimization, progress)
+        # A resumed training draws the same numbers as one that was not interrupted.
+        number = self.global_step * self.trainer.world_size + self.global_rank
+        torch.default_generator.manual_seed(self.seed + number)
         prediction = predict(self.potential, batch.graph, create_graph=True)
         target = self.loss_config.stress_target
         differences = residuals(prediction, batch.graph, batch.labels, target)
@@ -226,3 +237,39 @@ class PotentialModule(lightning.LightningModule):
             f"rows {', '.join(map(str, named))} of the training file",
             named,
         )
+
+
+def part_groups(potential: MessagePassing, part_rates: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Weights with the same factor of the learning rate, for an optimiser.
+
+    Weights whose factor is 0 are in no group and need no gradient from now on. Broken components,
+    whose steps are those of ``Relaxation``, are in none either.
+
+    Args:
+        potential: whose weights; changed where parts are frozen.
+        part_rates: see ``OptimizationConfig``.
+
+    Raises:
+        ValueError: no weights begin with a name, or all are frozen.
+    """
+    groups: dict[float, list[nn.Parameter]] = {}
+    broken = {id(weight) for weight in broken_weights(potential)}
+    unused = set(part_rates)
+    for name, parameter in potential.named_parameters():
+        fitting = [part for part in part_rates if f"{name}.".startswith(f"{part}.")]
+        unused.difference_update(fitting)
+        rate = part_rates[max(fitting, key=len)] if fitting else 1.0
+        if rate == 0:
+            parameter.requires_grad_(False)
+        elif id(parameter) not in broken:
+            groups.setdefault(rate, []).append(parameter)
+    if unused:
+        names = [name for name, _ in potential.named_parameters()]
+        parts = sorted({".".join(name.split(".")[:2]) for name in names})
+        raise ValueError(
+            f"part_rates names {', '.join(sorted(unused))}, which the potential has not; its parts "
+            f"are {', '.join(parts)}"
+        )
+    if not groups:
+        raise ValueError("part_rates freezes all weights; there is nothing to train")
+    return [{"params": weights, "rate": rate} for rate, weights in groups.items()]

@@ -19,17 +19,19 @@ COMMANDS = {
     "symmetry": "show what a relaxed model has broken, and the point group that is left",
     "export": "write a model as TorchScript, for LAMMPS and plain PyTorch",
     "lammps": "compile the LAMMPS pair style; compare LAMMPS with Python (lammps build, verify)",
-    "data": "make datasets (data import)",
+    "data": "make and check datasets (data import, data check)",
 }
 EPILOG = """\
 a first training:
-  train-potential data import vasprun.xml OUTCAR more.extxyz -o set.h5
+  train-potential data import runs/ more.extxyz -o set.h5
+  train-potential data check set.h5
   train-potential fit --data.train set.h5 --output model.safetensors --trainer.max_time 10m
   train-potential evaluate model.safetensors test.h5 --plots plots
   train-potential report model.safetensors --data test.h5 -o report
 
 train-potential COMMAND --help tells more about each command.
 """
+OPTION = re.compile(r"(?<=^--)[^=]+")
 UNKNOWN = (
     re.compile(r"unrecognized arguments: (\S+)", re.IGNORECASE),
     re.compile(r"does not accept option '([^']+)'"),
@@ -87,7 +89,10 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
     """The options of a command line as nested plain values.
 
     Those of a model have the defaults of its architecture, which is known only once it is parsed.
+    ``--init-from`` is understood as ``--init_from``, which is how the options of fit are named.
     """
+    if "fit" in arguments[:1]:
+        arguments = [OPTION.sub(lambda found: found[0].replace("-", "_"), w) for w in arguments]
     parser, own = make_parser(arguments)
     options = parser.parse_args(arguments)
     if options["command"] == "fit":
@@ -199,7 +204,7 @@ def _export_options() -> Parser:
 
 
 def _data_options() -> Parser:
-    return Parser(usage="train-potential data import SOURCE… -o SET.h5 [options]")
+    return Parser(usage="train-potential data import SOURCE… -o SET.h5 | check SET.h5… [options]")
 
 
 def _lammps_options() -> Parser:
@@ -209,7 +214,8 @@ def _lammps_options() -> Parser:
 # Commands below a command can be added only after it is. Each of these returns them by name.
 
 
-def _add_import(parser: Parser) -> dict[str, Parser]:
+def _add_data(parser: Parser) -> dict[str, Parser]:
+    from tesseral.data.doctor.command import CHECK_EPILOG, CheckConfig
     from tesseral.data.importer import ImportConfig
 
     commands = parser.add_subcommands(metavar="COMMAND", title="commands", dest="command")
@@ -217,7 +223,13 @@ def _add_import(parser: Parser) -> dict[str, Parser]:
     reader.description = "Import DFT results into a dataset file."
     add_fields(reader, ImportConfig, positional={"sources": "+"}, short={"output": "-o"})
     commands.add_subcommand("import", reader, help="DFT results of many formats into one file")
-    return {"import": reader}
+    checker = Parser(
+        usage="train-potential data check SET.h5 [TEST.h5 …] [options]", epilog=CHECK_EPILOG
+    )
+    checker.description = "Look for what makes training fail, before it is begun."
+    add_fields(checker, CheckConfig, positional={"files": "+"})
+    commands.add_subcommand("check", checker, help="lost labels, units, signs, copies, leaks")
+    return {"import": reader, "check": checker}
 
 
 def _add_lammps(parser: Parser) -> dict[str, Parser]:
@@ -237,7 +249,7 @@ def _add_lammps(parser: Parser) -> dict[str, Parser]:
 
 
 ADDERS: dict[str, Callable[[Parser], dict[str, Parser]]] = {
-    "data": _add_import,
+    "data": _add_data,
     "lammps": _add_lammps,
 }
 MAKERS: dict[str, Callable[[], Parser]] = {

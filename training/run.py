@@ -130,7 +130,7 @@ class FitRun(lightning.Callback):
         result = validate(
             module.averaged,
             self.data.val_dataloader(),
-            ErrorSums(self.data.statistics.elements),
+            ErrorSums(self.data.elements),
             device=module.device,
             loss=module.loss_config,
             weights=module.final_weights,

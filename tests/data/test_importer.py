@@ -152,14 +152,12 @@ FORMATS = [
     (write_ase_json, {}),
     (outcar, {}),
     (vasprun, {}),
-    (vasprun, {"format": "pymatgen"}),
     (write_mlearn, {}),
     (write_old_mlearn, {}),
     (write_mptrj, {}),
 ]
 
 
-@pytest.mark.filterwarnings("ignore:.*POTCAR:UserWarning")
 @pytest.mark.parametrize(
     "write, options", FORMATS, ids=[f"{w.__name__}{'-'.join(o.values())}" for w, o in FORMATS]
 )

@@ -61,9 +61,18 @@ def with_ghosts(graph: AtomicGraph) -> tuple[Tensor, Tensor]:
     return torch.tensor(senders), torch.tensor(owner)
 
 
-@pytest.mark.parametrize("activation", ["product", "silu"])
-def test_layer_by_layer_with_ghosts_is_the_whole(activation: str) -> None:
-    model, graph = potential("reference", activation=activation), crystal()
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"activation": "product"},
+        {"activation": "silu"},
+        {"architecture": "ponita", "grid_channels": 32},
+        {"architecture": "segnn", "grid_channels": 32},
+    ],
+    ids=["product", "silu", "ponita", "segnn"],
+)
+def test_layer_by_layer_with_ghosts_is_the_whole(options: dict[str, object]) -> None:
+    model, graph = potential("reference", **options), crystal()
     n = len(graph.species)
     senders, owner = with_ghosts(graph)
     species = graph.species[owner]

@@ -11,9 +11,11 @@ from tesseral.data.datasets import evaluation_loader
 from tesseral.data.store import open_store, write_store
 from tesseral.data.structures import atoms_from_structure, make_structure
 from tesseral.deploy.modelfile import load_model
+from tesseral.potentials.config import DEFAULTS, PotentialConfig
 from tesseral.potentials.derivatives import predict
 from tesseral.training.cli import build, main
 from tesseral.training.config import FitConfig
+from tesseral.training.options import parse
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 FIT = ["fit", "--data.train", "a.h5", "--output", "m.safetensors"]
@@ -215,3 +217,30 @@ def test_the_example_configurations_are_valid(run, path):
     config = build(FitConfig, yaml.safe_load(text))
     for part, values in given.items():
         assert {name: getattr(getattr(config, part), name) for name in values} == values
+
+
+def fit_options(*more):
+    """Of a command line for fit."""
+    return parse([*FIT, *more])["fit"]
+
+
+def test_an_architecture_brings_its_own_defaults(tmp_path):
+    facet, schnet = fit_options(), fit_options("--model.architecture", "schnet")
+    assert facet["model"]["channels"] == PotentialConfig().channels
+    assert schnet["model"]["channels"] == DEFAULTS["schnet"]["channels"]
+    chosen = fit_options("--model.architecture=schnet", "--model.channels", "5")
+    assert chosen["model"]["channels"] == 5
+    path = tmp_path / "schnet.yaml"
+    path.write_text("model:\n  architecture: schnet\n  layers: 4\n")
+    from_file = fit_options("--config", str(path))
+    assert from_file["model"]["layers"] == 4
+    assert from_file["model"]["channels"] == DEFAULTS["schnet"]["channels"]
+
+
+def test_an_option_of_another_architecture_is_refused():
+    with pytest.raises(ValueError, match="schnet has no l_max"):
+        PotentialConfig(architecture="schnet", l_max=1)
+
+
+def test_options_of_fit_may_have_dashes():
+    assert fit_options("--init-from", "old-one.st")["init_from"] == "old-one.st"

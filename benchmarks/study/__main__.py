@@ -1,0 +1,75 @@
+"""What the architectures can tell apart, what angular detail is worth, and how all of them learn.
+
+    python -m benchmarks.study [expressivity degree systems …] [--data FOLDER]
+        [--output runs/study] [--threads 1] [--parallel 1] [--minutes 5]
+
+See docs/systems.md. Trainings that are done already are not done again; tables and the figure go to
+the output folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.machine import machine
+from benchmarks.sheets import Sheet, console, report
+from benchmarks.study.degree import degree_sheets
+from benchmarks.study.expressivity import expressivity_sheets
+from benchmarks.study.systems import system_sheets
+
+Part = Callable[[argparse.Namespace, Console], list[Sheet]]
+PARTS: dict[str, Part] = {
+    "expressivity": expressivity_sheets,
+    "degree": degree_sheets,
+    "systems": system_sheets,
+}
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.study", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all")
+    parser.add_argument(
+        "--data", type=Path, default=Path(os.environ.get("TESSERAL_DATA", "../shared/data"))
+    )
+    parser.add_argument("--output", type=Path, default=Path("runs/study"))
+    parser.add_argument("--threads", type=int, default=1, help="of each training")
+    parser.add_argument("--parallel", type=int, default=1, help="trainings at the same time")
+    parser.add_argument("--minutes", type=float, default=5.0, help="of each system's training")
+    options = parser.parse_args(arguments)
+    options.parts = options.parts or list(PARTS)
+    for part in options.parts:
+        if part not in PARTS:
+            parser.error(f"there is no part {part}; there are {', '.join(PARTS)}")
+    for name in ("threads", "parallel", "minutes"):
+        if not getattr(options, name) > 0:
+            parser.error(f"--{name} is {getattr(options, name)}; it must be positive")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run; 0, or 2 where something given is wrong."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = parse(arguments)
+    terminal = console()
+    command = ["python", "-m", "benchmarks.study", *arguments]
+    try:
+        for part in options.parts:
+            sheets = PARTS[part](options, terminal)
+            report(sheets, machine(), command, terminal, options.output / f"{part}.md")
+    except (ValueError, FileNotFoundError) as error:
+        sys.stderr.write(f"benchmarks.study: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

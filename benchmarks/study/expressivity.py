@@ -1,0 +1,129 @@
+"""Which architecture can tell which pair of structures apart, found with random weights.
+
+If the energies of two structures agree to rounding for every choice of the weights, no training can
+separate them. Random weights give a difference of measure zero otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from benchmarks.sheets import Sheet
+from benchmarks.study.pairs import (
+    RADIUS,
+    Pair,
+    chain,
+    same_angles,
+    same_distances,
+    same_triples,
+    triangles_and_hexagon,
+    two_rings,
+)
+from tesseral.data.graph import edge_vectors, join_graphs
+from tesseral.potentials.calibrate import calibrate
+from tesseral.potentials.config import PotentialConfig
+from tesseral.potentials.message_passing import MessagePassing
+from tesseral.potentials.testing import random_rotations, transformed
+
+CHANNELS = 12
+SEEDS = 5
+SEEN = 1e-9  # of the energy that the neighbours make
+MOST_LAYERS = 5
+CHAIN = 4
+FOLDS = (2, 3, 4, 5, 6)
+ENVIRONMENTS: dict[str, Callable[[], Pair]] = {
+    "distances": same_distances,
+    "angles": same_angles,
+    "triples": same_triples,
+    "△△ / ⬡": triangles_and_hexagon,
+}
+SYSTEMS: dict[str, dict[str, Any]] = {
+    **{
+        f"facet, l_max {degree}": {"l_max": degree, "l_max_message": degree}
+        for degree in (1, 2, 3, 4)
+    },
+    "facet, l_max 4, two mixings": {"l_max": 4, "l_max_message": 4, "mixings": 2},
+    "schnet": {"architecture": "schnet"},
+}
+
+
+def difference(config: PotentialConfig, pair: Pair) -> tuple[float, float]:
+    """Largest difference between two energies over random weights, relative to binding.
+
+    Returns:
+        Difference of the two structures, and of the first one from itself after a rotation.
+    """
+    largest, rotated = 0.0, 0.0
+    for seed in range(SEEDS):
+        torch.manual_seed(seed)
+        potential = MessagePassing(config, [14], mean_neighbors=4.0, dtype=torch.float64)
+        calibrate(potential, join_graphs(list(pair)))
+        for readout in potential.readouts:  # silenced by calibrate
+            torch.nn.init.normal_(readout.linear.weight)
+            torch.nn.init.normal_(readout.output.weight)
+        turned = transformed(pair.first, random_rotations(1, seed)[0])
+        with torch.no_grad():
+            first, second, other = (
+                float(potential(g.species, edge_vectors(g), g.senders, g.receivers).sum())
+                for g in (pair.first, pair.second, turned)
+            )
+            g = pair.first
+            none = g.senders[:0]
+            alone = float(potential(g.species, edge_vectors(g)[:0], none, none).sum())
+        largest = max(largest, abs(first - second) / abs(first - alone))
+        rotated = max(rotated, abs(first - other) / abs(first - alone))
+    return largest, rotated
+
+
+def separates(config: PotentialConfig, pair: Pair) -> bool:
+    """Whether the two structures differ by more than the same one does after a rotation."""
+    apart, noise = difference(config, pair)
+    return apart > max(SEEN, 3 * noise)
+
+
+def mark(seen: bool) -> str:
+    """For a table."""
+    return "yes" if seen else "no"
+
+
+def layers_for_chain(config: PotentialConfig) -> str:
+    """The smallest number of layers that tells the two chains apart."""
+    pair = chain(CHAIN)
+    for layers in range(1, MOST_LAYERS + 1):
+        if separates(replace(config, layers=layers), pair):
+            return str(layers)
+    return f"> {MOST_LAYERS}"
+
+
+def highest_fold(config: PotentialConfig) -> str:
+    """Orders of the axis for which two rings are seen as eclipsed or staggered."""
+    seen = [str(fold) for fold in FOLDS if separates(config, two_rings(fold))]
+    return ", ".join(seen) or "none"
+
+
+def expressivity_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
+    """The table of all systems; takes some minutes."""
+    sheet = Sheet(
+        "What can be told apart",
+        ("potential", *ENVIRONMENTS, f"chain of {CHAIN}: layers", "two rings: orders of axis"),
+        "Energies of random weights in float64 differ by more than 1e-9 of themselves (three times "
+        "the change under rotation where that is more); one layer / two layers. distances, angles, "
+        "triples: environments of one atom that have these in common; △△ / ⬡: two triangles "
+        "against a hexagon; chain: the smallest number of layers that sees whether its ends are "
+        "bent to one side; two rings: eclipsed against staggered, for which orders of the axis.",
+    )
+    for name, model in SYSTEMS.items():
+        terminal.print(name, style="dim")
+        config = PotentialConfig(**{"channels": CHANNELS, **model}, cutoff=1.5 * RADIUS)
+        seen = []
+        for make in ENVIRONMENTS.values():
+            layers = [separates(replace(config, layers=n), make()) for n in (1, 2)]
+            seen.append(" / ".join(mark(one) for one in layers))
+        sheet.rows.append((name, *seen, layers_for_chain(config), highest_fold(config)))
+    return [sheet]

@@ -1,0 +1,172 @@
+"""All systems on the same data for the same time: errors, speed, rotation error, size."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from rich.console import Console
+
+from benchmarks.accuracy.results import folder_of
+from benchmarks.plots import MARKERS
+from benchmarks.sheets import Sheet
+from benchmarks.silicon import noise, supercell
+from benchmarks.study.trainings import Training, job_of, train
+from tesseral.data.graph import AtomicGraph
+from tesseral.data.neighbors import atomic_graph
+from tesseral.deploy.modelfile import load_model
+from tesseral.potentials.config import OPTIONS
+from tesseral.potentials.derivatives import predict
+from tesseral.potentials.message_passing import MessagePassing
+from tesseral.potentials.testing import rotation_errors
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+SETS = ("Si", "AcAc")
+ATOMS = 216  # of the timing
+BURST = 0.5  # s of calls in a row
+ROUNDS = 5
+FACET = {"Si": {}, "AcAc": {"channels": 32, "l_max": 3, "mixings": 2}}  # configs/molecules.yaml
+
+
+def settings(architecture: str, name: str) -> dict[str, Any]:
+    """Options of ``train-potential fit`` for an architecture on a set: those of its config file."""
+    if architecture == "facet":
+        return {"model": dict(FACET[name])}
+    content = yaml.safe_load((CONFIGS / f"{architecture}.yaml").read_text(encoding="utf-8"))
+    content.pop("trainer", None)
+    return dict(content)
+
+
+def system_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
+    """Train what is missing, time and rotate the models; two tables and a figure."""
+    trainings = {
+        (system, name): Training(name, system, settings(system, name), 0, options.minutes)
+        for system in OPTIONS
+        for name in SETS
+    }
+    results = dict(zip(trainings, train(list(trainings.values()), options, terminal), strict=True))
+    models = {
+        system: load_model(_folder(trainings[system, name], options) / "model.safetensors")[0]
+        for system, name in trainings
+        if name == "Si" and results[system, name] is not None
+    }
+    microseconds = speeds(models)
+    silicon = Sheet(
+        f"mlearn Si, {options.minutes:g} minutes of one core each",
+        (
+            *("system", "weights", "epochs", "energy", "forces", "stress"),
+            *("rotation", "µs/atom"),
+        ),
+        "Test MAE of energy (meV/atom), forces (meV/Å), stress (GPa); RMS change of the forces "
+        f"under rotations of the structure (meV/Å); time of energy and forces of {ATOMS} atoms of "
+        "silicon, smallest of interleaved bursts.",
+    )
+    molecule = Sheet(
+        f"Acetylacetone, {options.minutes:g} minutes of one core each",
+        ("system", "weights", "epochs", "300 K: energy", "forces", "600 K: energy", "forces"),
+        "Test RMSE of the molecule's energy (meV) and of the forces (meV/Å).",
+    )
+    for (system, name), result in results.items():
+        if result is None:
+            continue
+        errors = result["errors"]
+        row = [system, f"{result['parameters']:,}", f"{result['epochs']:,.0f}"]
+        if name == "Si":
+            test = errors["test"]
+            row += [f"{test[f'{what}_mae']:.3g}" for what in ("energy", "forces", "stress")]
+            row += [f"{rotation(models[system]):.2g}", f"{microseconds[system]:,.0f}"]
+            silicon.rows.append(tuple(row))
+        else:
+            for test in (errors["300K"], errors["600K"]):
+                row += [f"{test['molecule_energy_rmse']:.3g}", f"{test['forces_rmse']:.3g}"]
+            molecule.rows.append(tuple(row))
+    plot_systems(results, microseconds, options.output / "systems.png")
+    return [silicon, molecule]
+
+
+def _folder(training: Training, options: argparse.Namespace) -> Path:
+    """Where it was trained."""
+    recipe, _, program = job_of(training, options.threads)
+    return folder_of(options.output, recipe, program.name)
+
+
+def warm_silicon(n_atoms: int, cutoff: float, seed: int = 0) -> AtomicGraph:
+    """Silicon with displaced atoms."""
+    atoms = supercell(n_atoms)
+    atoms.positions += noise(n_atoms, np.random.default_rng(seed))
+    return atomic_graph(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, (14,), cutoff)
+
+
+def rotation(potential: MessagePassing) -> float:
+    """RMS change (meV/Å) of the forces on warm silicon under random rotations."""
+    return 1e3 * rotation_errors(potential, warm_silicon(8, potential.cutoff))[1]
+
+
+def speeds(models: Mapping[str, MessagePassing]) -> dict[str, float]:
+    """Time (µs an atom) of energy and forces; bursts of all models take turns."""
+    graphs = {name: warm_silicon(ATOMS, model.cutoff) for name, model in models.items()}
+    best = dict.fromkeys(models, float("inf"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(ROUNDS):
+            for name, model in models.items():
+                start = time.perf_counter()
+                while time.perf_counter() - start < BURST:
+                    before = time.perf_counter()
+                    predict(model, graphs[name])
+                    best[name] = min(best[name], time.perf_counter() - before)
+    finally:
+        torch.set_num_threads(threads)
+    return {name: 1e6 * seconds / ATOMS for name, seconds in best.items()}
+
+
+def plot_systems(
+    results: Mapping[tuple[str, str], Mapping[str, Any] | None],
+    microseconds: Mapping[str, float],
+    path: Path,
+) -> None:
+    """Validation error against time of training on both sets, and test error against speed."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, 3, figsize=(15, 4.6), layout="constrained")
+    systems = list(dict.fromkeys(system for system, _ in results))
+    for number, system in enumerate(systems):
+        style = {"color": f"C{number}", "marker": MARKERS[number], "label": system}
+        for axes, name in zip(panels[:2], SETS, strict=True):
+            result = results[system, name]
+            if result is not None:
+                curve = [(point["seconds"], point["forces"]) for point in result["curve"]]
+                axes.loglog(*zip(*curve, strict=True), markersize=3, **style)
+        result = results[system, "Si"]
+        if result is not None:
+            error = result["errors"]["test"]["forces_mae"]
+            panels[2].loglog([microseconds[system]], [error], linestyle="", **style)
+            panels[2].annotate(
+                system,
+                (microseconds[system], error),
+                xytext=(5, 4),
+                textcoords="offset points",
+                fontsize="small",
+            )
+    for axes, name in zip(panels[:2], SETS, strict=True):
+        axes.set(xlabel="CPU s of training", ylabel="validation MAE of forces (meV/Å)", title=name)
+    panels[2].set(
+        xlabel="µs an atom (energy and forces)", ylabel="test MAE of forces (meV/Å)", title="Si"
+    )
+    for axes in panels:
+        axes.grid(True, which="major", alpha=0.4)
+        axes.grid(True, which="minor", alpha=0.12)
+    panels[0].legend(fontsize="small")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=140)
+    pyplot.close(figure)

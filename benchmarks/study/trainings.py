@@ -1,0 +1,84 @@
+"""Trainings of our own with different options; done once, and kept with their test errors."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from benchmarks.accuracy.__main__ import train_all
+from benchmarks.accuracy.programs.ours import Ours
+from benchmarks.accuracy.recipes import all_recipes
+from benchmarks.accuracy.results import Job, find_results, folder_of, read_result
+from benchmarks.accuracy.structures import check_files, write_files
+from benchmarks.accuracy.train import Setting
+from benchmarks.machine import machine
+
+LONG = 600.0  # minutes after which a training is stopped that hangs
+
+
+class Variant(Ours):
+    """``train-potential fit`` with options of its own, under a name of its own."""
+
+    def __init__(self, name: str) -> None:
+        """Name it."""
+        self.name = name
+
+
+class Training(NamedTuple):
+    """What to train."""
+
+    set: str  # name of a recipe of benchmarks.accuracy
+    name: str  # unique on the set
+    options: Mapping[str, Any]  # of train-potential fit, nested as in its --config
+    seed: int
+    minutes: float | None = None  # of processor time; None where the steps are limited
+
+
+def job_of(training: Training, threads: int) -> Job:
+    """A training as the accuracy benchmark does it: the recipe's data, our options."""
+    recipe = all_recipes()[training.set]
+    settings = dict(training.options)
+    for part in ("data", "trainer"):
+        settings[part] = {**recipe.fit.get(part, {}), **settings.get(part, {})}
+    if not recipe.stress:
+        settings["loss"] = {"stress_weight": 0.0, **settings.get("loss", {})}
+    recipe = replace(recipe, fit={**settings, "seed": training.seed}, profiles={})
+    limit: list[str] = []
+    if training.minutes is not None:
+        limit = ["--trainer.max_time", f"{60 * training.minutes:.0f}s", "--trainer.clock", "cpu"]
+    setting = Setting(minutes=LONG, threads=threads, extra=limit)
+    return recipe, setting, Variant(training.name)
+
+
+def train(
+    trainings: Sequence[Training], options: argparse.Namespace, terminal: Console
+) -> list[dict[str, Any] | None]:
+    """Results of all trainings, None where one failed; those not there yet are done first.
+
+    Args:
+        trainings: what is wanted; each needs its own name.
+        options: of the command line: data, output, threads, parallel.
+        terminal: told what goes on.
+
+    Raises:
+        FileNotFoundError: the data are not there.
+        ValueError: an earlier result of that name has other settings.
+    """
+    jobs = [job_of(training, options.threads) for training in trainings]
+    missing: list[Job] = []
+    for recipe, setting, program in jobs:
+        check_files(recipe, options.data)
+        missing += find_results(options.output, [(recipe, setting)], [program], again=False)[1]
+    files = {
+        recipe.name: write_files(recipe, options.data, options.output / recipe.name / "data")
+        for recipe in {recipe.name: recipe for recipe, _, _ in missing}.values()
+    }
+    for failure in train_all(missing, files, machine(), options, terminal):
+        terminal.print(f"failed: {failure}", style="bold", markup=False, soft_wrap=True)
+    return [
+        read_result(folder_of(options.output, recipe, program.name)) for recipe, _, program in jobs
+    ]

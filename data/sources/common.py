@@ -1,0 +1,102 @@
+"""What the readers of calculations share: lines, tables of numbers, labelled atoms."""
+
+from __future__ import annotations
+
+import lzma
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.formats import open_with_compression
+from numpy.typing import ArrayLike, NDArray
+
+from tesseral.data.sources.settings import add_settings
+from tesseral.data.units import stress_voigt
+
+Reader = Callable[[str, Counter[str]], Iterator[Atoms]]
+Array = NDArray[np.float64]
+
+# What a reader may count; the number of steps or files stands before, the files after it.
+UNCONVERGED = "steps left out (electronic steps did not converge)"
+UNREADABLE = "steps left out (numbers missing or overflowed to ***)"
+LEARNED = "steps left out (from a learned force field, not from DFT)"
+CUT_OFF = "files end before their calculation did (killed or still running); whole steps kept"
+NO_STRESS = "stresses left out (ISIF 0 computes none, ISIF 1 the pressure only)"
+
+# Fortran may leave no space before a minus sign.
+NUMBER = re.compile(r"[-+]?\d+\.\d*(?:[Ee][-+]?\d+)?")
+
+
+def whole_lines(path: str) -> Iterator[str]:
+    """Lines of a text, plain or compressed (.gz, .bz2, .xz).
+
+    A last line that is cut off is left out; a compressed file that ends too early ends the lines.
+    """
+    with open_with_compression(path, "rb") as file:
+        try:
+            for line in file:
+                if line.endswith(b"\n"):
+                    yield line.decode("utf-8", "replace")
+        except (EOFError, zlib.error, lzma.LZMAError):
+            return
+
+
+def take(lines: Iterator[str], count: int, skip: int = 0) -> list[str]:
+    """The next lines.
+
+    Raises:
+        EOFError: there are too few.
+    """
+    found = list(islice(lines, skip, skip + count))
+    if len(found) < count:
+        raise EOFError("the file ends within a table")
+    return found
+
+
+def table(lines: Sequence[str], columns: int) -> Array:
+    """The first decimal numbers of each line, (len(lines), columns); whole numbers do not count.
+
+    Raises:
+        ValueError: a number is missing, or was too large for its field and printed as stars.
+    """
+    rows = [NUMBER.findall(line)[:columns] for line in lines]
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) < columns or "*" in line:
+            raise ValueError(f"{columns} numbers were expected in {line.strip()!r}")
+    return np.array([[float(number) for number in row] for row in rows])
+
+
+def labelled_atoms(
+    symbols: Sequence[str],
+    positions: ArrayLike,
+    cell: ArrayLike,
+    *,
+    pbc: ArrayLike = True,
+    settings: str = "",
+    stress: ArrayLike | None = None,
+    **results: Any,
+) -> Atoms:
+    """Atoms with the results of a calculation, those that are not None.
+
+    Args:
+        symbols: n chemical symbols.
+        positions: (n, 3) Å.
+        cell: (3, 3) Å.
+        pbc: periodic directions.
+        settings: how the results were computed, of `settings_text`.
+        stress: (3, 3) eV/Å³, positive under tension.
+        results: energy and free_energy in eV, forces in eV/Å.
+    """
+    atoms = Atoms(symbols=list(symbols), positions=positions, cell=cell, pbc=pbc)
+    known = {name: value for name, value in results.items() if value is not None}
+    if stress is not None:
+        known["stress"] = stress_voigt(stress)
+    atoms.calc = SinglePointCalculator(atoms, **known)
+    add_settings(atoms, settings)
+    return atoms

@@ -1,0 +1,79 @@
+"""The frames of any file that can be imported."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+import ase.io
+from ase import Atoms
+
+from tesseral.data.extxyz import properties_parser
+from tesseral.data.label_keys import LabelKeys
+from tesseral.data.sources.formats import CALCULATIONS, DATABASES, find_format
+from tesseral.data.sources.search import Source
+
+
+def open_source(
+    source: Source,
+    form: str | None,
+    *,
+    index: str,
+    keys: Callable[[LabelKeys], LabelKeys],
+    left_out: Counter[str],
+) -> tuple[Iterator[Atoms], LabelKeys]:
+    """The frames of a file, and where their labels are.
+
+    Args:
+        source: the file; its name becomes the group of a calculation's steps.
+        form: name of ASE's format, ``aselmdb``, or ``pymatgen`` for JSON; None to find it.
+        index: which frames, in ASE's notation.
+        keys: gives the user's keys and units, with those of the format where there are none.
+        left_out: counts what a reader leaves out, as the frames are taken.
+
+    Raises:
+        ValueError: the file has another form than was asked for.
+        ase.io.formats.UnknownFileTypeError: the form is not recognised.
+    """
+    path = source.path
+    if form in (None, "pymatgen") and path.lower().endswith((".json", ".json.gz")):
+        # Imported here because it takes longer than most imports of data.
+        from tesseral.data.pymatgen_io import VASP_KEYS, atoms_from_json
+
+        members = atoms_from_json(path, keys(VASP_KEYS))
+        if members is not None:
+            return _choose(members, index), keys(VASP_KEYS)
+    if form == "pymatgen":
+        raise ValueError("it is not JSON in the form of mlearn or MPtrj")
+    form = form or find_format(path)
+    chosen = keys(LabelKeys())
+    if form in DATABASES:
+        return _choose(DATABASES[form](path, left_out), index), chosen
+    if form in CALCULATIONS:
+        frames = _choose(CALCULATIONS[form](path, left_out), index)
+        key = chosen.group_key or "group"
+        return (_grouped(atoms, key, source.name) for atoms in frames), chosen
+    options: dict[str, Any] = {}
+    if form == "extxyz":
+        options["properties_parser"] = properties_parser(chosen.stress_order)
+    others = ase.io.iread(path, index=index, format=form, do_not_split_by_at_sign=True, **options)
+    return others, chosen
+
+
+def _grouped(atoms: Atoms, key: str, name: str) -> Atoms:
+    """The same atoms; a step of a calculation belongs to it, unless it says where it belongs."""
+    atoms.info.setdefault(key, name)
+    return atoms
+
+
+def _choose(frames: Iterator[Atoms], index: str) -> Iterator[Atoms]:
+    """The frames of an index in ASE's notation."""
+    parts = [int(part) if part else None for part in index.split(":")]
+    if any(part is not None and part < 0 for part in parts):
+        every = list(frames)
+        return iter(every[slice(*parts)] if len(parts) > 1 else every[int(index) :][:1])
+    if len(parts) == 1 and parts[0] is not None:
+        return islice(frames, parts[0], parts[0] + 1)
+    return islice(frames, *parts)

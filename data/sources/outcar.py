@@ -1,0 +1,212 @@
+"""Ionic steps of a VASP OUTCAR, read line by line.
+
+``energy`` is VASP's energy(sigma->0), ``free_energy`` its free energy TOTEN, whose derivatives the
+forces are. Positions have five decimals there; vasprun.xml has eight.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ase import Atoms
+
+from tesseral.data.sources.common import (
+    CUT_OFF,
+    LEARNED,
+    NO_STRESS,
+    UNCONVERGED,
+    UNREADABLE,
+    Array,
+    labelled_atoms,
+    table,
+    take,
+    whole_lines,
+)
+from tesseral.data.sources.vasp_settings import NOTHING, SETTINGS_TAGS, element_of, vasp_settings
+from tesseral.data.units import STRESS_UNITS, stress_tensor
+
+TAG = re.compile(rf"\b({'|'.join([*SETTINGS_TAGS, 'ISIF', 'NELM'])})\s*=\s*([^\s;]+)")
+GRID = re.compile(r"generate k-points for:\s+(\d+)\s+(\d+)\s+(\d+)")
+IRREDUCIBLE = re.compile(r"NKPTS =\s*(\d+)")
+BEGIN = ("Iteration", "FORCE on cell")  # of the first step; the latter with a learned force field
+END = "General timing and accounting"
+
+
+@dataclass
+class _Header:
+    """What stands before the first step."""
+
+    version: str = ""
+    titles: list[str] = field(default_factory=list)  # of POTCARs, TITEL = …
+    potcars: list[str] = field(default_factory=list)  # POTCAR: …, which VASP prints twice
+    counts: list[int] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+    k_points: str = ""
+
+    def kinds(self) -> list[str]:
+        """Title of the POTCAR of each kind of ions.
+
+        Raises:
+            ValueError: the titles do not fit the kinds of ions.
+        """
+        found = self.titles or self.potcars[: len(self.potcars) // 2]
+        if not self.counts or len(self.counts) != len(found):
+            raise ValueError(
+                f"it names {len(found)} POTCARs (TITEL) and {len(self.counts)} kinds of ions (ions "
+                "per type), which should be as many and at least one; is it a whole OUTCAR? The "
+                "vasprun.xml of the same calculation may help"
+            )
+        return found
+
+
+@dataclass
+class _Step:
+    """What is known of an ionic step, in VASP's units."""
+
+    iterations: int = 0
+    converged: bool | None = None  # None: VASP has not said
+    readable: bool = True
+    cell: Array | None = None
+    positions: Array | None = None
+    forces: Array | None = None
+    stress: Array | None = None
+    free_energy: float | None = None
+    energy: float | None = None
+
+
+def read_outcar(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
+    """Ionic steps of an OUTCAR whose electronic steps converged.
+
+    Args:
+        path: the file; .gz, .bz2 or .xz are read as they are.
+        left_out: counts what is not yielded.
+
+    Raises:
+        ValueError: the file does not say which atoms there are, or holds several runs.
+    """
+    lines = whole_lines(path)
+    header = _read_header(lines)
+    kinds = header.kinds()
+    pairs = zip(kinds, header.counts, strict=True)
+    symbols = [element_of(title) for title, count in pairs for _ in range(count)]
+    settings = vasp_settings(header.version, header.tags, kinds, header.k_points)
+    step, learned, ended = _Step(), False, False
+    limit = int(header.tags.get("NELM", "60"))
+    try:
+        for line in lines:
+            if line.lstrip()[:1].isdigit():  # most lines: bands, of which nothing is needed
+                continue
+            if "free  energy ML TOTEN" in line:  # a DFT step may follow, which counts alone
+                left_out[LEARNED] += learned
+                step, learned = _Step(), True
+            elif line.startswith(" vasp."):
+                raise ValueError("several runs stand in it one behind the other; separate them")
+            elif not _read_line(line, lines, step, len(symbols)):
+                ended = ended or END in line
+            elif step.energy is not None:
+                reason = _reason(step, limit)
+                if reason:
+                    left_out[reason] += 1
+                else:
+                    yield _atoms(step, symbols, settings, header.tags.get("ISIF"), left_out)
+                step, learned = _Step(), False
+    except EOFError:
+        ended = False
+    left_out[LEARNED] += learned
+    left_out[CUT_OFF] += not ended
+
+
+def _read_header(lines: Iterator[str]) -> _Header:
+    """Read up to the first step."""
+    header = _Header()
+    for line in lines:
+        if any(mark in line for mark in BEGIN):
+            break
+        if not header.version and line.startswith(" vasp."):
+            header.version = line.split()[0].removeprefix("vasp.")
+        elif "TITEL" in line:
+            header.titles.append(line.partition("=")[2].strip())
+        elif line.startswith(" POTCAR:"):
+            header.potcars.append(line.partition(":")[2].strip())
+        elif "ions per type" in line:
+            header.counts = [int(word) for word in line.partition("=")[2].split()]
+        elif found := GRID.search(line):
+            header.k_points = " x ".join(found.groups())
+        elif found := IRREDUCIBLE.search(line):
+            header.k_points = header.k_points or f"{found[1]} irreducible"
+        elif "LDAUU =" in line:
+            header.tags["LDAUU"] = line.partition("LDAUU =")[2].strip()
+            header.tags["LDAU"] = "T"
+        else:
+            for tag, value in TAG.findall(line):
+                # "METAGGA= F" is printed below the functional that the INCAR has asked for.
+                if not (tag == "METAGGA" and value in NOTHING):
+                    header.tags[tag] = value
+    return header
+
+
+def _read_line(line: str, lines: Iterator[str], step: _Step, n_atoms: int) -> bool:
+    """Put what begins at a line into the step; whether there was something.
+
+    Raises:
+        EOFError: the file ends within it.
+    """
+    try:
+        if line.startswith("  in kB"):
+            step.stress = stress_tensor(table([line], 6)[0], "vasp")
+        elif "direct lattice vectors" in line:
+            step.cell = table(take(lines, 3), 3)
+        elif "TOTAL-FORCE (eV/Angst)" in line:
+            *rows, rule = take(lines, n_atoms + 1, skip=1)
+            if "---" not in rule:
+                raise ValueError("there are other atoms than at the beginning")
+            numbers = table(rows, 6)
+            step.positions, step.forces = numbers[:, :3], numbers[:, 3:]
+        elif "aborting loop" in line:
+            step.converged = "EDIFF is reached" in line
+        elif "free  energy   TOTEN" in line:  # with two spaces; electronic steps have one
+            step.free_energy = float(table([line], 1)[0, 0])
+        elif step.free_energy is not None and "energy(sigma->0)" in line:
+            step.energy = float(table([line], 2)[0, 1])
+        elif "- Iteration" in line:
+            step.iterations = int(line.rpartition("(")[2].partition(")")[0])
+        else:
+            return False
+    except ValueError:
+        step.readable = False
+        if "energy" in line:  # the last of a step's numbers
+            step.free_energy = step.energy = float("nan")
+    return True
+
+
+def _reason(step: _Step, limit: int) -> str:
+    """Why a step cannot be used; empty if it can."""
+    if step.converged is False or (step.converged is None and step.iterations >= limit):
+        return UNCONVERGED
+    if not step.readable or step.cell is None or step.positions is None:
+        return UNREADABLE
+    return ""
+
+
+def _atoms(
+    step: _Step, symbols: list[str], settings: str, isif: str | None, left_out: Counter[str]
+) -> Atoms:
+    """The step as atoms, in ASE's units and signs."""
+    stress = None if step.stress is None else -STRESS_UNITS["kbar"] * step.stress
+    if isif in ("0", "1") and stress is not None:
+        left_out[NO_STRESS] += 1
+        stress = None
+    assert step.positions is not None and step.cell is not None  # else there is a reason
+    return labelled_atoms(
+        symbols,
+        step.positions,
+        step.cell,
+        settings=settings,
+        stress=stress,
+        energy=step.energy,
+        free_energy=step.free_energy,
+        forces=step.forces,
+    )

@@ -1,0 +1,108 @@
+"""The study of the architectures: its pairs are what they claim, and are seen as theory says."""
+
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.study import __main__ as study
+from benchmarks.study import degree, pairs, systems
+from benchmarks.study.expressivity import difference, highest_fold, layers_for_chain, separates
+from benchmarks.study.trainings import Training, job_of
+from tesseral.potentials.config import OPTIONS, PotentialConfig
+
+
+def config(**options):
+    sizes = {"channels": 8, "grid_channels": 8, "cutoff": 1.5 * pairs.RADIUS, "layers": 1}
+    return PotentialConfig(**{**sizes, **options})
+
+
+def fingerprint(graph, order):
+    """Distances within all sets of ``order`` neighbours and the central atom, sorted."""
+    positions = graph.positions.numpy()
+    sets = [
+        sorted(
+            np.linalg.norm(positions[a] - positions[b]) for a, b in combinations((0, *chosen), 2)
+        )
+        for chosen in combinations(range(1, len(positions)), order)
+    ]
+    return np.array(sorted(np.round(np.array(sets), 9).tolist()))
+
+
+@pytest.mark.parametrize(
+    ("pair", "order"), [(pairs.same_distances(), 1), (pairs.same_angles(), 2)], ids=str
+)
+def test_environments_differ_only_in_higher_orders(pair, order):
+    same = np.abs(fingerprint(pair.first, order) - fingerprint(pair.second, order)).max()
+    more = np.abs(fingerprint(pair.first, order + 1) - fingerprint(pair.second, order + 1)).max()
+    print(f"{order} neighbours: {same:.1e} Å, {order + 1}: {more:.2f} Å")
+    assert same < 1e-8
+    assert more > 0.1
+
+
+def test_triples_are_the_same_and_the_environments_are_not():
+    pair = pairs.same_triples()
+    same = np.abs(fingerprint(pair.first, 3) - fingerprint(pair.second, 3)).max()
+    assert same < 1e-8
+    four = np.abs(fingerprint(pair.first, 4) - fingerprint(pair.second, 4)).max()
+    assert four > 0.1
+
+
+def test_all_atoms_of_a_pair_have_edges_of_one_length():
+    made = [pairs.triangles_and_hexagon(), pairs.chain(4), *map(pairs.two_rings, (2, 5))]
+    for graph, pair in product((0, 1), made):
+        one = pair[graph]
+        lengths = (one.positions[one.receivers] - one.positions[one.senders]).norm(dim=1)
+        assert float((lengths - pairs.RADIUS).abs().max()) < 1e-9
+        assert torch.equal(one.receivers, one.receivers.sort()[0])
+
+
+def test_distances_alone_see_none_of_the_pairs():
+    schnet = PotentialConfig(architecture="schnet", channels=8, layers=3, cutoff=3.0)
+    for pair in (pairs.same_distances(), pairs.triangles_and_hexagon(), pairs.chain(4)):
+        apart, _ = difference(schnet, pair)
+        print(f"{apart:.1e}")
+        assert apart < 1e-12
+
+
+def test_one_product_sees_angles_but_not_which_ones_stand_together():
+    assert separates(config(l_max=2), pairs.same_distances())
+    assert not separates(config(l_max=4), pairs.same_angles())
+
+
+def test_rings_need_the_degree_of_their_axis():
+    assert highest_fold(config(l_max=3, l_max_message=3)) == "2, 3"
+
+
+def test_a_chain_needs_layers_that_reach_its_middle():
+    assert layers_for_chain(config(l_max=1)) == "3"
+
+
+def test_features_are_constant():
+    for l_max in degree.DEGREES:
+        features = degree.channels_of(l_max) * (l_max + 1) ** 2
+        assert abs(features - degree.FEATURES) <= 0.05 * degree.FEATURES
+
+
+def test_a_training_has_the_data_of_the_recipe_and_options_of_its_own():
+    options = {"model": {"channels": 6}, "trainer": {"max_steps": 7}}
+    recipe, setting, program = job_of(Training("AcAc", "six", options, 3), threads=1)
+    assert recipe.fit["model"] == {"channels": 6}
+    assert recipe.fit["data"] == {"batch_structures": 5}
+    assert recipe.fit["trainer"]["max_steps"] == 7
+    assert recipe.fit["loss"] == {"stress_weight": 0.0}
+    assert recipe.fit["seed"] == 3
+    assert (setting.threads, program.name) == (1, "six")
+
+
+@pytest.mark.parametrize("architecture", OPTIONS)
+def test_every_architecture_has_a_config_file_that_makes_it(architecture):
+    model = systems.settings(architecture, "AcAc")["model"]
+    assert PotentialConfig(**model).architecture == architecture
+
+
+def test_a_wrong_part_is_named(capsys):
+    with pytest.raises(SystemExit):
+        study.parse(["degre"])
+    assert "there are expressivity" in capsys.readouterr().err
