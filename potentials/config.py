@@ -14,7 +14,7 @@ COMMON = ("architecture", "cutoff", "layers", "channels", "spline_intervals", "z
 OPTIONS: dict[str, tuple[str, ...]] = {
     "facet": (
         *("l_max", "mixings", "l_max_edge", "l_max_message"),
-        *("grid_channels", "grid_points", "activation", "order"),
+        *("grid_channels", "grid_points", "activation", "order", "relaxed"),
     ),
     "egnn": ("move_atoms",),
     "nequip": ("l_max", "channels_by_degree"),
@@ -58,6 +58,8 @@ class PotentialConfig:
         activation: ``product`` (exactly equivariant) or ``silu`` (to the accuracy of the grid).
         order: number of factors of ``product``, 2 to 4. More than 2 are slower, since inference is
             not compiled then: MD takes three times as long with 3 (docs/systems.md).
+        relaxed: let training break the symmetry of rotations and reflections, as far as the data
+            do: under an external field, on a substrate, in a polar phase.
         channels_by_degree: channels of degree 0, 1, … l_max, the first as many as ``channels``; as
             many in all degrees if not given.
         move_atoms: let each layer displace the atoms that the next one sees.
@@ -79,6 +81,7 @@ class PotentialConfig:
     random_orientations: bool = False
     activation: str = "product"
     order: int = 2
+    relaxed: bool = False
     channels_by_degree: list[int] | None = None
     move_atoms: bool = True
     zbl: bool = False
@@ -120,6 +123,8 @@ class PotentialConfig:
                 f"order is {self.order}, but activation {self.activation!r} multiplies nothing; "
                 "leave order out, or use activation product"
             )
+        if self.relaxed and self.l_max < 1:
+            raise ValueError("relaxed needs directions; with l_max 0 there are none: use 1 or more")
 
     def _check_channels(self, channels: list[int]) -> None:
         if len(channels) != self.l_max + 1 or channels[0] != self.channels or min(channels) < 1:

@@ -47,6 +47,7 @@ CASES = [
     case("three-layers-zbl", layers=3, zbl=True),  # with binding energies too
     case("product-order3", order=3),
     case("silu-86", activation="silu", grid_points=86, rotation=0.03),
+    case("relaxed", relaxed=True, mixings=2),  # nothing is broken before training
     other("egnn"),
     other("nequip", l_max=2),
     other("nequip", "nequip-8-4-2", l_max=2, channels_by_degree=[8, 4, 2]),
