@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _report(values, console)
         elif command == "info":
             _info(values, console)
+        elif command == "symmetry":
+            _symmetry(values, console)
         elif command == "export":
             _export(values, console)
         elif command == "lammps":
@@ -149,6 +151,24 @@ def _info(values: dict[str, Any], console: Console) -> None:
     for name, value in describe(read_card(values["model"])):
         table.add_row(name, value)
     console.print(table)
+
+
+def _symmetry(values: dict[str, Any], console: Console) -> None:
+    from tesseral.training.symmetry import (
+        SymmetryConfig,
+        symmetry,
+        symmetry_sentence,
+        symmetry_table,
+    )
+
+    config = build(SymmetryConfig, values)
+    result = symmetry(config)
+    if result["components"]:
+        console.print(symmetry_table(result, f"broken components of {config.model}"))
+    console.print(symmetry_sentence(result), highlight=False, soft_wrap=True)
+    for name in (config.json, config.plot):
+        if name is not None:
+            console.print(f"written: {name}", highlight=False, soft_wrap=True)
 
 
 def _export(values: dict[str, Any], console: Console) -> None:

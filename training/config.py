@@ -97,6 +97,9 @@ class OptimizationConfig:
         optimizer: soap (Adam in the directions of steepest and flattest curvature) or adam; soap
             takes a third of the steps, each a little longer.
         weight_decay: decoupled from the gradient, as in AdamW.
+        relaxed_learning_rate: largest learning rate of the broken components of a relaxed potential.
+        relaxed_weight_decay: pull of these components to zero, as a part (0 to 1) of the pull of
+            their gradients; what batches do not agree on vanishes exactly.
         gradient_clip: largest norm of the gradient; 0 does not clip.
         ema_decay: decay of the moving average of the weights that is validated and exported; 0
             takes the weights themselves.
@@ -113,6 +116,8 @@ class OptimizationConfig:
     final_learning_rate: float = 0.0
     optimizer: Literal["soap", "adam"] = "soap"
     weight_decay: float = 0.0
+    relaxed_learning_rate: float = 1e-2
+    relaxed_weight_decay: float = 0.4
     gradient_clip: float = 0.3
     ema_decay: float = 0.999
     part_rates: dict[str, float] = field(default_factory=dict)
@@ -120,9 +125,10 @@ class OptimizationConfig:
 
     def __post_init__(self) -> None:
         """Refuse values outside their range."""
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must be positive")
-        for name in ("warmup", "decay_start", "final_learning_rate"):
+        for name in ("learning_rate", "relaxed_learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
+        for name in ("warmup", "decay_start", "final_learning_rate", "relaxed_weight_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
         if not 0 <= self.ema_decay < 1:

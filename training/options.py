@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "compare a model with a dataset: errors, tables, parity plots",
     "report": "test a model for use: one page of errors, properties, MD runs and verdicts",
     "info": "show what a model file holds",
+    "symmetry": "show what a relaxed model has broken, and the point group that is left",
     "export": "write a model as TorchScript, for LAMMPS and plain PyTorch",
     "lammps": "compile the LAMMPS pair style; compare LAMMPS with Python (lammps build, verify)",
     "data": "make, check and join datasets (data import, check, merge, append, verify)",
@@ -178,6 +179,14 @@ def _info_options() -> Parser:
     return parser
 
 
+def _symmetry_options() -> Parser:
+    from tesseral.training.symmetry import SymmetryConfig
+
+    parser = Parser(usage="train-potential symmetry MODEL.safetensors [options]")
+    add_fields(parser, SymmetryConfig, positional={"model": None})
+    return parser
+
+
 def _export_options() -> Parser:
     parser = Parser(usage="train-potential export MODEL.safetensors -o MODEL.pt [options]")
     parser.add_argument("model", type=str, help="model file")
@@ -236,6 +245,7 @@ MAKERS: dict[str, Callable[[], Parser]] = {
     "evaluate": _evaluate_options,
     "report": _report_options,
     "info": _info_options,
+    "symmetry": _symmetry_options,
     "export": _export_options,
     "lammps": _lammps_options,
     "data": _data_options,

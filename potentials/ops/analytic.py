@@ -50,7 +50,10 @@ def applies(potential: object) -> bool:
 
 def can_pack(potential: MessagePassing) -> bool:
     """Whether the compiled function, if there is one, can take the weights."""
-    if potential.levels > 1 or not all(isinstance(layer, FacetLayer) for layer in potential.layers):
+    if potential.levels > 1:
+        return False
+    layers = potential.layers
+    if not all(isinstance(layer, FacetLayer) and layer.broken is None for layer in layers):
         return False
     mixings = [mixing for layer in potential.layers for mixing in mixings_of(layer)]
     return potential.embedding.is_cpu and all(mixing.pair for mixing in mixings)

@@ -33,7 +33,8 @@ def uneven(fit_config, emt_files, tmp_path):
 @pytest.mark.slow
 def test_two_processes_equal_one_with_the_doubled_batch(uneven, start_fit):
     one, two = uneven("one"), uneven("two")
-    steps = ("--trainer.max_steps", "7", "--trainer.validate_every", "3")
+    relaxed = ("--model.relaxed", "true", "--optimization.relaxed_weight_decay", "0")
+    steps = ("--trainer.max_steps", "7", "--trainer.validate_every", "3", *relaxed)
     ddp = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
     for process in (
         start_fit(one, *steps, "--data.batch_structures", "4"),
