@@ -188,7 +188,9 @@ class PotentialModule(lightning.LightningModule):
         number = self.global_step
         super().optimizer_step(*args, **kwargs)
         if self.relaxation is not None:
-            part = learning_rate(self.optimization, self._progress) / self.optimization.learning_rate
+            part = (
+                learning_rate(self.optimization, self._progress) / self.optimization.learning_rate
+            )
             self.relaxation.step(part * self.optimization.relaxed_learning_rate)
         self.average.update(number)
 

@@ -1,9 +1,9 @@
 """Broken symmetry is learned from a field: its axis, its size; and none where there is no field.
 
 Energies are those of springs (Morse) plus charges q_i in a field E along a fixed direction,
--Σ q_i E·(r_i - r_0), r_0 the centre of mass. For neutral molecules r_0 does not matter. An ion would
-feel a net force, which no potential of relative positions can give; seen from its centre of mass,
-which the field accelerates, it is gone, and the forces q_i E - (m_i / M) Q E are left.
+-Σ q_i E·(r_i - r_0), r_0 the centre of mass, which does not matter for neutral molecules. An ion
+would feel a net force, which no potential of relative positions can give; seen from its centre of
+mass, which the field accelerates, it is gone, and the forces q_i E - (m_i / M) Q E are left.
 """
 
 import json
@@ -25,15 +25,13 @@ from tesseral.potentials.sphere import degree_slice
 from tesseral.potentials.symmetry import broken_weights
 from tesseral.potentials.testing import rotation_errors
 from tesseral.training.cli import main
-from tesseral.training.config import FitConfig, LossConfig, OptimizationConfig, TrainerConfig
+from tesseral.training.config import FitConfig, LossConfig, TrainerConfig
 from tesseral.training.fit import fit
 from tesseral.training.relaxed import Relaxation
 from tesseral.training.symmetry import SymmetryConfig, symmetry, symmetry_sentence
 
 DIRECTION = np.array([0.48, -0.64, 0.6])
-RELAXED = PotentialConfig(
-    cutoff=3.6, layers=1, channels=4, grid_channels=4, l_max=1, relaxed=True
-)
+RELAXED = PotentialConfig(cutoff=3.6, layers=1, channels=4, grid_channels=4, l_max=1, relaxed=True)
 MASSES = {1: 1.0, 8: 16.0}
 MOLECULES = [  # numbers, positions in Å, charges
     ([8, 1, 1], [[0, 0, 0], [0.757, 0.586, 0], [-0.757, 0.586, 0]], [-0.8, 0.4, 0.4]),
@@ -105,7 +103,9 @@ def sizes_of(model):
     """RMS of the coefficients of each degree against the RMS of the potential's other weights."""
     potential, _ = load_model(model)
     weights = torch.cat(broken_weights(potential)).detach()
-    others = [value.flatten() for name, value in potential.named_parameters() if "broken" not in name]
+    others = [
+        value.flatten() for name, value in potential.named_parameters() if "broken" not in name
+    ]
     scale = float(torch.cat(others).detach().square().mean().sqrt())
     padded = torch.nn.functional.pad(weights, (0, 0, 1, 0))
     parts = [padded[:, :, degree_slice(degree)] for degree in (1, 2)]
