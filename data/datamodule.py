@@ -236,10 +236,10 @@ class PotentialDataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> GraphLoader:
         """Shuffled batches; the order depends on the seed and the epoch only."""
-        return self._loader(
-            self.train_dataset,
-            self._sampler(self.train_edges, self.config.batch_structures, shuffle=True),
-        )
+        data, limit = self.train_dataset, self.config.batch_structures
+        segments = data.store.segments[data.rows]
+        sampler = self._sampler(self.train_edges, limit, shuffle=True, segments=segments)
+        return self._loader(data, sampler)
 
     def val_dataloader(self) -> GraphLoader:
         """Batches in the order of the dataset.
@@ -276,16 +276,16 @@ class PotentialDataModule(lightning.LightningDataModule):
             "force_rms": statistics.force_rms,
         }
 
-    def _sampler(self, edges: Any, structures: int, *, shuffle: bool) -> EdgeBudgetSampler:
+    def _sampler(self, edges: Any, structures: int, **options: Any) -> EdgeBudgetSampler:
         trainer = self.trainer
         return EdgeBudgetSampler(
             edges,
             max_structures=structures,
             max_edges=self.config.batch_edges,
-            shuffle=shuffle,
             seed=self.config.seed,
             rank=0 if trainer is None else trainer.global_rank,
             ranks=1 if trainer is None else trainer.world_size,
+            **options,
         )
 
     def _loader(self, dataset: GraphDataset, sampler: EdgeBudgetSampler) -> GraphLoader:

@@ -16,12 +16,18 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         *("l_max", "mixings", "l_max_edge", "l_max_message"),
         *("grid_channels", "grid_points", "activation", "order", "relaxed"),
     ),
+    "egnn": ("move_atoms",),
+    "nequip": ("l_max", "channels_by_degree"),
+    "painn": (),
     "ponita": ("l_max", "orientations", "random_orientations"),
     "schnet": (),
     "segnn": ("l_max", "l_max_edge"),
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "facet": {},
+    "egnn": {"channels": 64, "layers": 3},
+    "nequip": {"channels": 32, "layers": 3, "l_max": 2},
+    "painn": {"channels": 64, "layers": 3},
     "ponita": {"channels": 32, "l_max": 2, "random_orientations": True},
     "schnet": {"channels": 64, "layers": 3},
     "segnn": {"l_max": 2},
@@ -54,6 +60,9 @@ class PotentialConfig:
             not compiled then: MD takes three times as long with 3 (docs/systems.md).
         relaxed: let training break the symmetry of rotations and reflections, as far as the data
             do: under an external field, on a substrate, in a polar phase.
+        channels_by_degree: channels of degree 0, 1, … l_max, the first as many as ``channels``; as
+            many in all degrees if not given.
+        move_atoms: let each layer displace the atoms that the next one sees.
         zbl: add the screened repulsion of the nuclei at short distances.
     """
 
@@ -73,6 +82,8 @@ class PotentialConfig:
     activation: str = "product"
     order: int = 2
     relaxed: bool = False
+    channels_by_degree: list[int] | None = None
+    move_atoms: bool = True
     zbl: bool = False
 
     def __post_init__(self) -> None:
@@ -100,6 +111,8 @@ class PotentialConfig:
             raise ValueError(f"spline_intervals is {self.spline_intervals}; use 4 or more")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation {self.activation!r} is not one of {ACTIVATIONS}")
+        if self.channels_by_degree is not None:
+            self._check_channels(self.channels_by_degree)
         if self.order not in ORDERS:
             raise ValueError(
                 f"order is {self.order}; a product on the sphere can have {ORDERS[0]} to "
@@ -112,6 +125,14 @@ class PotentialConfig:
             )
         if self.relaxed and self.l_max < 1:
             raise ValueError("relaxed needs directions; with l_max 0 there are none: use 1 or more")
+
+    def _check_channels(self, channels: list[int]) -> None:
+        if len(channels) != self.l_max + 1 or channels[0] != self.channels or min(channels) < 1:
+            raise ValueError(
+                f"channels_by_degree is {channels}; with l_max {self.l_max} it has "
+                f"{self.l_max + 1} numbers of 1 or more, the first of them channels "
+                f"({self.channels})"
+            )
 
     @property
     def edge_degree(self) -> int:

@@ -23,8 +23,11 @@ from torch import Tensor, nn
 
 from tesseral.potentials.binding import BindingEnergy
 from tesseral.potentials.config import PotentialConfig
+from tesseral.potentials.egnn import egnn_layers
 from tesseral.potentials.facet import facet_layers
 from tesseral.potentials.geometry import random_orthogonal
+from tesseral.potentials.nequip import nequip_layers
+from tesseral.potentials.painn import painn_layers
 from tesseral.potentials.ponita import ponita_layers
 from tesseral.potentials.readout import EnergyScale, Readout
 from tesseral.potentials.schnet import schnet_layers
@@ -34,6 +37,9 @@ from tesseral.potentials.zbl import ZBLRepulsion
 
 LAYERS: dict[str, Callable[[PotentialConfig, int, float], Sequence[nn.Module]]] = {
     "facet": facet_layers,
+    "egnn": egnn_layers,
+    "nequip": nequip_layers,
+    "painn": painn_layers,
     "ponita": ponita_layers,
     "schnet": schnet_layers,
     "segnn": segnn_layers,

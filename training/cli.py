@@ -208,12 +208,20 @@ def _lammps(command: str, values: dict[str, Any], console: Console) -> int:
 
 
 def _data(command: str, values: dict[str, Any], console: Console) -> int:
-    from tesseral.data.doctor.command import CheckConfig, check_command
-    from tesseral.data.importer import ImportConfig, import_command
-
     if command == "import":
+        from tesseral.data.importer import ImportConfig, import_command
+
         import_command(build(ImportConfig, values))
         return 0
+    if command == "check":
+        return _check(values, console)
+    _join_or_verify(command, values, console)
+    return 0
+
+
+def _check(values: dict[str, Any], console: Console) -> int:
+    from tesseral.data.doctor.command import CheckConfig, check_command
+
     config = build(CheckConfig, values)
     checkups = check_command(config, console)
     if config.json is not None:
@@ -221,6 +229,33 @@ def _data(command: str, values: dict[str, Any], console: Console) -> int:
     safe = all(checkup.safe for checkup in checkups)
     console.print("safe to train on" if safe else "not safe to train on: there are errors")
     return int(not safe)
+
+
+def _join_or_verify(command: str, values: dict[str, Any], console: Console) -> None:
+    from rich.progress import Progress
+
+    from tesseral.data.merge import merge_stores
+    from tesseral.data.store import open_store
+    from tesseral.data.verify import verify_store
+
+    sources = values["sources"]
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("structures")
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        if command == "verify":
+            for source in sources:
+                store = open_store(source)
+                verify_store(store, show)
+                console.print(f"{source}: {len(store)} structures are what was written")
+            return
+        output, append = values["output"], command == "append"
+        files = [output, *sources] if append else sources
+        merge_stores(files, output, overwrite=append or values["overwrite"], progress=show)
+    store = open_store(output)
+    console.print(f"written: {output} ({len(store)} structures, hash {store.content_hash[:16]})")
 
 
 if __name__ == "__main__":

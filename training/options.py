@@ -19,7 +19,7 @@ COMMANDS = {
     "symmetry": "show what a relaxed model has broken, and the point group that is left",
     "export": "write a model as TorchScript, for LAMMPS and plain PyTorch",
     "lammps": "compile the LAMMPS pair style; compare LAMMPS with Python (lammps build, verify)",
-    "data": "make and check datasets (data import, data check)",
+    "data": "make, check and join datasets (data import, check, merge, append, verify)",
 }
 EPILOG = """\
 a first training:
@@ -204,7 +204,7 @@ def _export_options() -> Parser:
 
 
 def _data_options() -> Parser:
-    return Parser(usage="train-potential data import SOURCE… -o SET.h5 | check SET.h5… [options]")
+    return Parser(usage="train-potential data import | check | merge | append | verify …")
 
 
 def _lammps_options() -> Parser:
@@ -215,21 +215,9 @@ def _lammps_options() -> Parser:
 
 
 def _add_data(parser: Parser) -> dict[str, Parser]:
-    from tesseral.data.doctor.command import CHECK_EPILOG, CheckConfig
-    from tesseral.data.importer import ImportConfig
+    from tesseral.training.data_options import add_data
 
-    commands = parser.add_subcommands(metavar="COMMAND", title="commands", dest="command")
-    reader = Parser(usage="train-potential data import SOURCE… -o SET.h5 [options]")
-    reader.description = "Import DFT results into a dataset file."
-    add_fields(reader, ImportConfig, positional={"sources": "+"}, short={"output": "-o"})
-    commands.add_subcommand("import", reader, help="DFT results of many formats into one file")
-    checker = Parser(
-        usage="train-potential data check SET.h5 [TEST.h5 …] [options]", epilog=CHECK_EPILOG
-    )
-    checker.description = "Look for what makes training fail, before it is begun."
-    add_fields(checker, CheckConfig, positional={"files": "+"})
-    commands.add_subcommand("check", checker, help="lost labels, units, signs, copies, leaks")
-    return {"import": reader, "check": checker}
+    return add_data(parser)
 
 
 def _add_lammps(parser: Parser) -> dict[str, Parser]:

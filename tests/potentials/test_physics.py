@@ -33,10 +33,10 @@ def case(name, rotation=1e-11, l_max=2, **options):
     return Case(name, PotentialConfig(**sizes, **options), rotation)
 
 
-def other(architecture, rotation=1e-11, **options):
+def other(architecture, name=None, rotation=1e-11, **options):
     sizes = {"cutoff": CUTOFF, "channels": 8, "layers": 2}
     config = PotentialConfig(architecture=architecture, **sizes, **options)
-    return Case(architecture, config, rotation)
+    return Case(name or architecture, config, rotation)
 
 
 CASES = [
@@ -48,6 +48,10 @@ CASES = [
     case("product-order3", order=3),
     case("silu-86", activation="silu", grid_points=86, rotation=0.03),
     case("relaxed", relaxed=True, mixings=2),  # nothing is broken before training
+    other("egnn"),
+    other("nequip", l_max=2),
+    other("nequip", "nequip-8-4-2", l_max=2, channels_by_degree=[8, 4, 2]),
+    other("painn"),
     other("ponita", l_max=2, orientations=50, rotation=0.1),
     other("schnet"),
     other("segnn", l_max=2),
