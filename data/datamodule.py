@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +148,6 @@ class PotentialDataModule(lightning.LightningDataModule):
         self.theories: tuple[str, ...] = ()
         self._statistics: Statistics | None = None
         self.split_reason = "in a file of their own"
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Open the files, split them, and compute the statistics of the training part.
@@ -174,13 +175,14 @@ class PotentialDataModule(lightning.LightningDataModule):
             validation_rows = np.arange(len(validation_store))
         if config.replay is not None:
             before = len(train_store)
-            self._scratch = tempfile.TemporaryDirectory(prefix="tesseral-replay-")
+            scratch = tempfile.mkdtemp(prefix="tesseral-replay-")
+            weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
             train_store = joined_with_replay(
                 train_store,
                 open_store(config.replay),
                 config.replay_ratio,
                 config.seed,
-                Path(self._scratch.name) / f"{train_store.path.stem}-with-replay.h5",
+                Path(scratch) / f"{train_store.path.stem}-with-replay.h5",
             )
             train_rows = np.append(train_rows, np.arange(before, len(train_store)))
         main_rows = train_rows
