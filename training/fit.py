@@ -10,13 +10,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning
 import numpy as np
 import torch
-from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
@@ -24,11 +25,18 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.training.checkpoints import check_checkpoint, prepare_folders
-from tesseral.training.config import FitConfig
+from tesseral.training.config import FitConfig, parse_duration
 from tesseral.training.display import FitDisplay, duration, error_table
 from tesseral.training.exporter import Exporter
 from tesseral.training.module import DivergenceError, PotentialModule
 from tesseral.training.plots import plot_learning_curves
+from tesseral.training.processes import (
+    LostProcessError,
+    Watch,
+    cluster_environment,
+    is_lost_contact,
+    start_children,
+)
 from tesseral.training.run import BAD_BATCH, FitRun
 from tesseral.training.schedule import Budget, ValidationPlan
 from tesseral.training.starting import known_elements, model_to_train, start
@@ -57,8 +65,11 @@ def fit(config: FitConfig, console: Console | None = None) -> FitResult:
         ValueError: something in the configuration, the data or the checkpoint does not fit.
         DivergenceError: the loss or its gradient was not finite; the model file holds the last
             good weights.
+        LostProcessError: another process of the training has ended or does not answer; the last
+            checkpoint is as it was.
     """
-    first = rank_zero_only.rank in (0, None)  # type: ignore[attr-defined]
+    environment = cluster_environment(config.trainer)
+    first = environment.global_rank() == 0
     console = console if first else None
     _seed(config.seed)
     config = model_to_train(config)
@@ -86,10 +97,44 @@ def fit(config: FitConfig, console: Console | None = None) -> FitResult:
     if console is not None:
         for text in (_opening(config, data, module), *lines):
             console.print(text, highlight=False, soft_wrap=True)
+    lost = False
     try:
-        with _quiet_lightning():
-            trainer = _make_trainer(config, run)
-            trainer.fit(module, datamodule=data, ckpt_path=config.checkpoint, weights_only=True)
+        _train(config, run, module, environment)
+    except LostProcessError:
+        lost = True  # to be told at once: who started this process may be about to end it
+        raise
+    finally:
+        if first and run.history and not lost:
+            plot_learning_curves(run.history, config.run_directory / "learning_curves.png")
+    result = FitResult(Path(config.output), config.run_directory, run.best, run.history, run.signal)
+    if console is not None:
+        _closing(result, module, console)
+    return result
+
+
+def _train(
+    config: FitConfig, run: FitRun, module: PotentialModule, environment: ClusterEnvironment
+) -> None:
+    """Train on all processes, and say what ended it early."""
+    rank = environment.global_rank()
+    speaker = f"process {rank} of {config.trainer.ranks}: " if rank > 0 else ""
+
+    def lost(what: str) -> str:
+        return f"{speaker}{what} at step {module.global_step}; {run.how_to_resume()}"
+
+    children = start_children(environment, config.trainer)
+    try:
+        with run.signals(module), Watch(environment, children, lost) as watch, _quiet_lightning():
+            trainer = _make_trainer(config, run, environment)
+            try:
+                trainer.fit(
+                    module, datamodule=run.data, ckpt_path=config.checkpoint, weights_only=True
+                )
+            except RuntimeError as error:
+                if not is_lost_contact(error):
+                    raise
+                what = watch.explain(error, config.trainer.timeout)
+                raise LostProcessError(lost(what), watch.told) from None
     except DivergenceError as error:
         kept = f"{config.output} holds the weights of step {run.best['step']}" if run.best else ""
         raise DivergenceError(
@@ -98,13 +143,6 @@ def fit(config: FitConfig, console: Console | None = None) -> FitResult:
             "--optimization.learning_rate",
             error.rows,
         ) from None
-    finally:
-        if first and run.history:
-            plot_learning_curves(run.history, config.run_directory / "learning_curves.png")
-    result = FitResult(Path(config.output), config.run_directory, run.best, run.history, run.signal)
-    if console is not None:
-        _closing(result, trainer.global_step, module.clock.elapsed, console)
-    return result
 
 
 def _seed(seed: int) -> None:
@@ -128,7 +166,9 @@ def _make_module(config: FitConfig, data: FitData, potential: MessagePassing) ->
     )
 
 
-def _make_trainer(config: FitConfig, run: FitRun) -> lightning.Trainer:
+def _make_trainer(
+    config: FitConfig, run: FitRun, environment: ClusterEnvironment
+) -> lightning.Trainer:
     """Lightning's loop, with everything off that ``FitRun`` does."""
     settings, directory = config.trainer, config.run_directory
     accelerator = settings.accelerator
@@ -140,7 +180,9 @@ def _make_trainer(config: FitConfig, run: FitRun) -> lightning.Trainer:
         known = inspect.signature(DistributedDataParallel).parameters
         name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
         settings_of_ddp: dict[str, Any] = {name: False}
-        strategy = DDPStrategy(**settings_of_ddp)
+        strategy = DDPStrategy(
+            timeout=timedelta(seconds=parse_duration(settings.timeout)), **settings_of_ddp
+        )
     loggers: list[Logger] = [
         CSVLogger(directory, name="csv", flush_logs_every_n_steps=1),
         TensorBoardLogger(directory, name="tensorboard"),
@@ -159,6 +201,7 @@ def _make_trainer(config: FitConfig, run: FitRun) -> lightning.Trainer:
         enable_progress_bar=False,
         enable_model_summary=False,
         logger=loggers,
+        plugins=[environment],
         callbacks=[run],
         default_root_dir=directory,
         inference_mode=False,
@@ -223,14 +266,15 @@ def _opening(config: FitConfig, data: FitData, module: PotentialModule) -> str:
     return "\n".join(lines)
 
 
-def _closing(result: FitResult, step: int, elapsed: float, console: Console) -> None:
+def _closing(result: FitResult, module: PotentialModule, console: Console) -> None:
     """How it ended, and how to go on."""
     best = result.best
     console.print(
         error_table(best["errors"], f"validation errors at step {best['step']}, the best")
     )
+    elapsed = duration(module.clock.elapsed)
     console.print(
-        f"{step} steps in {duration(elapsed)}; the model is {result.model}",
+        f"{module.global_step} steps in {elapsed}; the model is {result.model}",
         highlight=False,
         soft_wrap=True,
     )
