@@ -23,8 +23,8 @@ from tesseral.training.config import TrainerConfig
 PARENT = "TESSERAL_PARENT"  # tells a process which one has started it
 LOST = 3  # exit status of a process that ends because another one did
 LOOK = 0.5  # seconds between looks at the other processes
-PATIENCE = 10.0  # seconds in which processes are expected to end when one has failed
-GRACE = 20.0  # seconds after which a process that still waits for a lost one is ended
+PATIENCE = 5.0  # seconds in which processes are expected to end when one has failed
+GRACE = 15.0  # seconds after which a process that still waits for a lost one is ended
 
 
 class LostProcessError(RuntimeError):
@@ -54,7 +54,12 @@ def cluster_environment(settings: TrainerConfig) -> ClusterEnvironment:
     if TorchElasticEnvironment.detect():
         environment, starter = TorchElasticEnvironment(), "torchrun"
     elif "SLURM_STEP_NODELIST" in os.environ and SLURMEnvironment.detect():
-        environment, starter = SLURMEnvironment(auto_requeue=False), "srun"
+        try:
+            environment, starter = SLURMEnvironment(auto_requeue=False), "srun"
+        except RuntimeError:  # Lightning cannot tell how the processes are spread
+            raise ValueError(
+                "the SLURM job was given --ntasks; give --ntasks-per-node and --nodes instead"
+            ) from None
     else:
         environment, starter = LightningEnvironment(), ""
         if settings.num_nodes > 1 and "NODE_RANK" not in os.environ:
