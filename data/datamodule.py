@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from tesseral.data.datasets import GraphDataset, check_elements, evaluation_loader
 from tesseral.data.graph import Batch, join_batches
 from tesseral.data.sampler import EdgeBudgetSampler
-from tesseral.data.splits import split_store
+from tesseral.data.splits import SPLITS, split_store
 from tesseral.data.statistics import Statistics, compute_statistics, symbols
 from tesseral.data.store import Store, open_store
 from tesseral.data.theories import (
@@ -28,7 +28,6 @@ from tesseral.data.theories import (
 
 __all__ = ["DataConfig", "GraphLoader", "PotentialDataModule", "evaluation_loader"]
 
-SPLITS = ("random", "group")
 VALIDATION_STRUCTURES = 16
 
 
@@ -40,7 +39,10 @@ class DataConfig:
         train: dataset file (made by ``train-potential data import``).
         validation: dataset file to validate on; a part of ``train`` is split off if not given.
         validation_fraction: of the structures of ``train``, if no validation file is given.
-        split: how to split: ``random``, or ``group`` to keep each group on one side.
+        split: how to split: ``group`` sets whole groups aside, ``blocks`` runs of consecutive
+            structures of each group or config type, ``random`` single structures, whose
+            neighbours in a trajectory are then trained on; ``auto`` takes ``group`` where there are
+            many groups, or many molecules, and ``blocks`` elsewhere.
         batch_structures: structures in a training batch of one process, at most.
         batch_edges: edges (neighbour pairs) in a batch of one process, at most; bounds the memory
             and is what fills batches of cells of some tens of atoms. Small batches learn most in
@@ -60,7 +62,7 @@ class DataConfig:
     train: str
     validation: str | None = None
     validation_fraction: float = 0.1
-    split: str = "random"
+    split: str = "auto"
     batch_structures: int = 16
     batch_edges: int = 4_000
     workers: int = 0
@@ -143,6 +145,7 @@ class PotentialDataModule(lightning.LightningDataModule):
         self.elements: tuple[int, ...] = ()
         self.theories: tuple[str, ...] = ()
         self._statistics: Statistics | None = None
+        self.split_reason = "in a file of their own"
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def setup(self, stage: str | None = None) -> None:
@@ -158,7 +161,7 @@ class PotentialDataModule(lightning.LightningDataModule):
         train_store = open_store(config.train)
         if config.validation is None:
             validation_store = train_store
-            train_rows, validation_rows = split_store(
+            train_rows, validation_rows, self.split_reason = split_store(
                 train_store,
                 method=config.split,
                 fraction=config.validation_fraction,
@@ -233,10 +236,10 @@ class PotentialDataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> GraphLoader:
         """Shuffled batches; the order depends on the seed and the epoch only."""
-        return self._loader(
-            self.train_dataset,
-            self._sampler(self.train_edges, self.config.batch_structures, shuffle=True),
-        )
+        data, limit = self.train_dataset, self.config.batch_structures
+        segments = data.store.segments[data.rows]
+        sampler = self._sampler(self.train_edges, limit, shuffle=True, segments=segments)
+        return self._loader(data, sampler)
 
     def val_dataloader(self) -> GraphLoader:
         """Batches in the order of the dataset.
@@ -273,16 +276,16 @@ class PotentialDataModule(lightning.LightningDataModule):
             "force_rms": statistics.force_rms,
         }
 
-    def _sampler(self, edges: Any, structures: int, *, shuffle: bool) -> EdgeBudgetSampler:
+    def _sampler(self, edges: Any, structures: int, **options: Any) -> EdgeBudgetSampler:
         trainer = self.trainer
         return EdgeBudgetSampler(
             edges,
             max_structures=structures,
             max_edges=self.config.batch_edges,
-            shuffle=shuffle,
             seed=self.config.seed,
             rank=0 if trainer is None else trainer.global_rank,
             ranks=1 if trainer is None else trainer.world_size,
+            **options,
         )
 
     def _loader(self, dataset: GraphDataset, sampler: EdgeBudgetSampler) -> GraphLoader:

@@ -20,6 +20,7 @@ Integers = NDArray[np.int64]
 
 MAX_COUNTED = 50_000  # structures whose edges are counted one by one
 COUNT_SAMPLE = 2_000
+TENSOR_BYTES = 640  # of a tensor without numbers, measured
 
 
 def labelled_graph(
@@ -53,9 +54,9 @@ def without_labels(batch: Batch) -> Batch:
 
 
 def memory_size(batch: Batch) -> int:
-    """Bytes of the tensors of a batch."""
+    """Bytes of the tensors of a batch, with those of the objects around their numbers."""
     tensors = [*batch.graph, *batch.labels, batch.index]
-    return sum(tensor.element_size() * tensor.numel() for tensor in tensors)
+    return sum(TENSOR_BYTES + tensor.element_size() * tensor.numel() for tensor in tensors)
 
 
 class GraphDataset(Dataset[Batch]):

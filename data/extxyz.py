@@ -1,16 +1,65 @@
-"""A repair for extended XYZ: stresses of six components, which ASE refuses to read."""
+"""Extended XYZ beside ASE: stresses of six components, which it refuses; parts of large files."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
-from typing import Any
+from io import StringIO
+from itertools import islice
+from typing import Any, NamedTuple
 
 from ase.io.extxyz import key_val_str_to_dict
 
 from tesseral.data.units import stress_tensor
 
 SIX_COMPONENTS = re.compile(r"""(?<!\S)(stress|virial)=(["'{\[])([^"'}\]]*)(["'}\]])""")
+
+
+class FrameRange(NamedTuple):
+    """Some frames of a file."""
+
+    first: int  # number of the first frame
+    start: int  # bytes
+    stop: int
+
+
+def split_frames(path: str | os.PathLike[str], size: int) -> list[FrameRange] | None:
+    """Divide a file at the beginnings of frames.
+
+    Only the numbers of atoms are looked at.
+
+    Args:
+        path: the file.
+        size: bytes of a piece, about.
+
+    Returns:
+        The pieces, or None where the file is not a plain sequence of frames; what is wrong with it
+        is for ASE to say.
+    """
+    pieces = []
+    with open(path, "rb") as file:
+        frame = first = start = place = 0
+        for line in file:
+            if not line.strip().isdigit():
+                if line.strip() or any(rest.strip() for rest in file):
+                    return None
+                break
+            place += len(line) + sum(map(len, islice(file, int(line) + 1)))
+            frame += 1
+            if place - start >= size:
+                pieces.append(FrameRange(first, start, place))
+                first, start = frame, place
+    if place > start:
+        pieces.append(FrameRange(first, start, place))
+    return pieces
+
+
+def open_frames(path: str | os.PathLike[str], frames: FrameRange) -> StringIO:
+    """Some frames as a file of their own."""
+    with open(path, "rb") as file:
+        file.seek(frames.start)
+        return StringIO(file.read(frames.stop - frames.start).decode())
 
 
 def properties_parser(order: str) -> Callable[[str], dict[str, Any]]:

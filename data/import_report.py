@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
+from ase.data import chemical_symbols
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from tesseral.data.neighbors import names
 from tesseral.data.sources.settings import settings_differences
 from tesseral.data.structures import Structure
 from tesseral.data.units import EV_PER_A3_IN_GPA
@@ -19,6 +21,27 @@ from tesseral.data.units import EV_PER_A3_IN_GPA
 FORCES_LIMIT = 300.0  # eV/Å; more is rarely meant
 STRESS_LIMIT = 1000.0  # GPa
 SETTINGS_LENGTH = 20_000  # characters in the store's attributes
+PLACES_SHOWN = 5
+COUNTERS = (
+    "config_types",
+    "elements",
+    "labels",
+    "missing",
+    "settings",
+    "sources",
+    "theories",
+    "unread",
+)
+
+
+class Notes(NamedTuple):
+    """What was in a file but not taken from it."""
+
+    dropped_stress: bool
+    unread: list[str]
+    settings: str
+    free_energy_difference: float  # eV/atom
+    contents: str  # of the file, where a label is missing
 
 
 @dataclass(kw_only=True)
@@ -38,7 +61,8 @@ class ImportReport:
     energy_range: tuple[float, float] = (np.inf, -np.inf)  # eV/atom
     largest_force: float = 0.0  # eV/Å
     stress_range: tuple[float, float] = (np.inf, -np.inf)  # GPa
-    missing: dict[str, list[str]] = field(default_factory=dict)
+    missing: Counter[str] = field(default_factory=Counter)
+    places: dict[str, list[str]] = field(default_factory=dict)  # of the first missing ones
     duplicates: int = 0
     dropped_stresses: int = 0
     free_energy_difference: float = 0.0  # eV/atom
@@ -49,9 +73,9 @@ class ImportReport:
     skipped: list[str] = field(default_factory=list)  # why found files were not imported
     warnings: list[str] = field(default_factory=list)
     contents: str = ""
-    _seen: set[bytes] = field(default_factory=set, repr=False)
+    seen: array[int] = field(default_factory=lambda: array("Q"), repr=False)  # hashes
 
-    def add(self, structure: Structure, place: str) -> None:
+    def add(self, structure: Structure, place: str, notes: Notes) -> None:
         """Count one structure, which stands at ``place``."""
         n = len(structure.numbers)
         self.structures += 1
@@ -73,7 +97,8 @@ class ImportReport:
             self.labels[label] += there
             needed = {"energy": True, "forces": not alone, "stress": volume}[label]
             if needed and not there:
-                self.missing.setdefault(label, []).append(place)
+                self.missing[label] += 1
+                self.places.setdefault(label, []).append(place)
         if present["energy"]:
             self.energy_range = _widen(self.energy_range, structure.energy / n)
         if present["forces"]:
@@ -82,31 +107,58 @@ class ImportReport:
         if present["stress"]:
             for value in (structure.stress * EV_PER_A3_IN_GPA).ravel():
                 self.stress_range = _widen(self.stress_range, float(value))
-        self._count_duplicate(structure)
+        self.seen.append(_fingerprint(structure))
+        self._note(*notes)
+        self._shorten()
 
-    def note(
-        self,
-        *,
-        dropped_stress: bool,
-        unread: list[str],
-        settings: str,
-        free_energy_difference: float,
-        contents: str,
-    ) -> None:
-        """Remember what was in a file but not taken from it."""
-        self.dropped_stresses += dropped_stress
-        self.unread.update(unread)
-        if settings:
-            self.settings[settings] += 1
-        if abs(free_energy_difference) > abs(self.free_energy_difference):
-            self.free_energy_difference = free_energy_difference
-        self.contents = contents
+    def merge(self, other: ImportReport) -> None:
+        """Add what was found in other structures, which follow."""
+        self.structures += other.structures
+        self.atoms += other.atoms
+        self.periodic += other.periodic
+        for name in COUNTERS:
+            getattr(self, name).update(getattr(other, name))
+        self.groups |= other.groups
+        for limits in ("energy_range", "stress_range"):
+            for value in getattr(other, limits):
+                if np.isfinite(value):
+                    setattr(self, limits, _widen(getattr(self, limits), value))
+        self.largest_force = max(self.largest_force, other.largest_force)
+        for label, places in other.places.items():
+            self.places.setdefault(label, []).extend(places)
+        self.seen.extend(other.seen)
+        for what, files in other.left_out.items():
+            self.left_out.setdefault(what, Counter()).update(files)
+        self.skipped += other.skipped
+        self._note(False, [], "", other.free_energy_difference, other.contents)
+        self.dropped_stresses += other.dropped_stresses
+        self._shorten()
 
     def add_left_out(self, counts: Counter[str], source: str) -> None:
         """Remember what a reader has left out of a source."""
         for what, count in counts.items():
             if count:
                 self.left_out.setdefault(what, Counter())[source] += count
+
+    def refuse_missing(self, allowed: list[str]) -> None:
+        """Refuse structures without the labels that they need.
+
+        Args:
+            allowed: labels that they may lack.
+
+        Raises:
+            ValueError: it says which frames lack which label, and what the file has.
+        """
+        for label in ("energy", "forces"):
+            number = self.missing[label]
+            if not number or label in allowed:
+                continue
+            shown = ", ".join(self.places[label]) + (" …" if number > PLACES_SHOWN else "")
+            raise ValueError(
+                f"{number} of {self.structures} structures of {', '.join(self.sources)} have no "
+                f"{label}: {shown}. The file has {self.contents}. Name the key with "
+                f"--{label}-key, or pass --allow-missing {label}"
+            )
 
     def attributes(self) -> dict[str, str]:
         """What the store should say of all structures: a theory, if they share one; settings."""
@@ -119,7 +171,8 @@ class ImportReport:
         return found
 
     def finish(self) -> None:
-        """Write the warnings."""
+        """Count duplicates and write the warnings."""
+        self.duplicates = self.structures - len(np.unique(np.array(self.seen)))
         for what, files in self.left_out.items():
             self.warnings.append(f"{files.total()} {what}: {_counts(files)}")
         if self.skipped:
@@ -134,14 +187,11 @@ class ImportReport:
             )
         if self.missing.get("stress"):
             self.warnings.append(
-                f"{len(self.missing['stress'])} of {self.periodic} periodic structures have no "
-                "stress"
+                f"{self.missing['stress']} of {self.periodic} periodic structures have no stress"
             )
         for label in ("energy", "forces"):
             if self.missing.get(label):
-                self.warnings.append(
-                    f"{len(self.missing[label])} structures have no {label} (allowed)"
-                )
+                self.warnings.append(f"{self.missing[label]} structures have no {label} (allowed)")
         if self.duplicates:
             self.warnings.append(f"{self.duplicates} structures occur more than once")
         if self.dropped_stresses:
@@ -182,7 +232,7 @@ class ImportReport:
 
     def rows(self) -> list[tuple[str, str]]:
         """Names and values of the table."""
-        elements = [f"{names([z])} {count}" for z, count in sorted(self.elements.items())]
+        elements = [f"{chemical_symbols[z]} {count}" for z, count in sorted(self.elements.items())]
         low, high = self.energy_range
         rows = [
             ("structures", f"{self.structures}"),
@@ -207,13 +257,35 @@ class ImportReport:
         rows += [("sources", _counts(self.sources)), ("content hash", self.content_hash[:16])]
         return rows
 
-    def _count_duplicate(self, structure: Structure) -> None:
-        """Notice a structure that has been seen before, exactly."""
-        digest = hashlib.blake2b(digest_size=12)
-        for part in structure[:4]:
-            digest.update(np.ascontiguousarray(part).tobytes())
-        self.duplicates += digest.digest() in self._seen
-        self._seen.add(digest.digest())
+    def _note(
+        self,
+        dropped_stress: bool,
+        unread: list[str],
+        settings: str,
+        free_energy_difference: float,
+        contents: str,
+    ) -> None:
+        """Remember what was in a file but not taken from it."""
+        self.dropped_stresses += dropped_stress
+        self.unread.update(unread)
+        if settings:
+            self.settings[settings] += 1
+        if abs(free_energy_difference) > abs(self.free_energy_difference):
+            self.free_energy_difference = free_energy_difference
+        self.contents = contents or self.contents
+
+    def _shorten(self) -> None:
+        """Keep only the places that are shown."""
+        for places in self.places.values():
+            del places[PLACES_SHOWN:]
+
+
+def _fingerprint(structure: Structure) -> int:
+    """A hash of what makes a structure, without its labels."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in structure[:4]:
+        digest.update(np.ascontiguousarray(part).data)
+    return int.from_bytes(digest.digest(), "little")
 
 
 def _widen(limits: tuple[float, float], value: float) -> tuple[float, float]:

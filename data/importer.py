@@ -4,15 +4,30 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from ase import Atoms
 from ase.io.formats import UnknownFileTypeError
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
-from tesseral.data.import_report import ImportReport
+from tesseral.data.extxyz import FrameRange, split_frames
+from tesseral.data.import_folder import PartFolder
+from tesseral.data.import_parts import (
+    Found,
+    Reader,
+    Span,
+    make_tasks,
+    merge_parts,
+    run_tasks,
+)
+from tesseral.data.import_report import ImportReport, Notes
 from tesseral.data.label_keys import LabelKeys, check_label_names
 from tesseral.data.labels import (
     contents,
@@ -21,13 +36,11 @@ from tesseral.data.labels import (
     free_energy_difference,
     unread_labels,
 )
+from tesseral.data.sources.formats import find_format
 from tesseral.data.sources.opening import open_source
 from tesseral.data.sources.search import Source, find_sources
-from tesseral.data.store import open_store
-from tesseral.data.store_writer import StoreWriter
 from tesseral.data.structures import Structure, structure_from_atoms
 
-PLACES_SHOWN = 5
 SOURCES_KEPT = 100  # names in the store's attributes; each structure has its own besides
 
 
@@ -63,6 +76,8 @@ class ImportConfig:
             trajectory that names none is a group.
         theory: how the labels were computed, for the record; what the files say if not given.
         overwrite: replace the output if it exists.
+        processes: how many read at once; as many as there are cores if not given. Extended XYZ is
+            read in pieces, any other file by one process.
     """
 
     sources: list[str]
@@ -83,6 +98,7 @@ class ImportConfig:
     group_key: str | None = None
     theory: str = ""
     overwrite: bool = False
+    processes: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be imported, before anything is read."""
@@ -90,6 +106,8 @@ class ImportConfig:
             raise ValueError("there are no sources to import; give one file or more")
         if Path(self.output).suffix not in (".h5", ".hdf5"):
             raise ValueError(f"the output {self.output} should end in .h5")
+        if self.processes is not None and self.processes < 1:
+            raise ValueError(f"processes is {self.processes}; it must be 1 or more")
         check_label_names(self.allow_missing)
         self.keys(LabelKeys())
 
@@ -104,19 +122,25 @@ class ImportConfig:
 
 
 def import_structures(
-    config: ImportConfig, progress: Callable[[int, str], None] | None = None
+    config: ImportConfig, progress: Callable[[str, int, float], None] | None = None
 ) -> ImportReport:
     """Read all sources into a dataset file.
 
+    An import that was interrupted or killed goes on where it stopped when it is called again with
+    the same options and files; see `import_parts`. A script that calls this for more than a few
+    megabytes needs ``if __name__ == "__main__":``, as other processes import it.
+
     Args:
         config: what to read, and how.
-        progress: called with the number of structures so far and the present source.
+        progress: called with what is being done, the number of structures so far, and the
+            fraction of the work.
 
     Raises:
         FileNotFoundError: a source does not exist.
         FileExistsError: the output exists and is not to be overwritten.
         ValueError: a source cannot be read, a label is ambiguous, or labels are missing that are
             not allowed to be. Nothing is written then.
+        ChildProcessError: a process was killed.
     """
     output = Path(config.output)
     sources = find_sources(config.sources)
@@ -125,54 +149,72 @@ def import_structures(
             raise ValueError(f"{source.path} is both a source and the output")
     if output.exists() and not config.overwrite:
         raise FileExistsError(f"{output} exists; pass --overwrite to replace it")
-    report = ImportReport(output=config.output)
+    if not output.parent.is_dir():
+        raise ValueError(f"the folder {output.parent} of {output.name} does not exist")
+    tell = progress or (lambda doing, structures, fraction: None)
+    folder = PartFolder(output, _identity(config, sources))
+    reader = Reader(partial(_read, config), config.allow_missing)
     attributes = {"source": _short_list([source.name for source in sources])}
-    with StoreWriter(output, attributes=attributes) as writer:
-        for source in sources:
-            before = report.structures
-            try:
-                for structure in _read(config, source, report):
-                    writer.append(structure)
-                    if progress is not None:
-                        progress(writer.count, source.path)
-                if report.structures == before:
-                    raise ValueError(_no_structures(config, source, report))
-            except ValueError as error:
-                # Among many calculations some have failed, which must not stop the others.
-                if not source.found or report.structures > before:
-                    raise
-                report.skipped.append(str(error))
-            _refuse_missing(config, report, source.path)
-        if not report.structures:
-            raise ValueError(f"no file could be imported: {'; '.join(report.skipped[:3])}")
-        for name, text in report.attributes().items():
-            writer.add_attribute(name, text)
-    report.content_hash = open_store(output).content_hash
-    report.finish()
+    try:
+        tell("looking for frames", folder.structures(), 0.0)
+        tasks = make_tasks(sources, partial(_split, config))
+        run_tasks(tasks, reader, folder, config.processes, partial(tell, "reading"))
+        report = merge_parts(folder, output, attributes, partial(tell, "writing"))
+    except ValueError:
+        folder.remove()
+        raise
+    folder.remove()
     return report
 
 
 def import_command(config: ImportConfig) -> ImportReport:
     """`import_structures` with a progress display and a printed report."""
     console = Console()
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("reading")
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("", total=1.0)
 
-        def show(count: int, source: str) -> None:
-            if count % 100 == 1:
-                bar.update(task, description=f"{Path(source).name}: {count} structures")
+        def show(doing: str, structures: int, fraction: float) -> None:
+            bar.update(task, completed=fraction, description=f"{doing}: {structures:,} structures")
 
-        report = import_structures(config, show)
+        try:
+            report = import_structures(config, show)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("interrupted; the same command goes on from here") from None
     console.print(report.table())
     return report
 
 
-def _read(config: ImportConfig, source: Source, report: ImportReport) -> Iterator[Structure]:
-    """Structures of one source, counted in the report."""
+def _identity(config: ImportConfig, sources: list[Source]) -> dict[str, Any]:
+    """What must not change for an interrupted import to go on."""
+    options = asdict(config)
+    del options["processes"], options["overwrite"]
+    files = [Path(source.path).stat() for source in sources]
+    found = [
+        [source.path, file.st_size, file.st_mtime_ns]
+        for source, file in zip(sources, files, strict=True)
+    ]
+    return {**options, "found": found, "version": version("tesseral")}
+
+
+def _split(config: ImportConfig, path: str, size: int) -> list[FrameRange] | None:
+    """Pieces of a large file, if it is of a format that can be entered anywhere."""
+    if config.index == ":" and config.format in (None, "extxyz"):
+        with suppress(Exception):  # reading will tell what is wrong
+            if (config.format or find_format(path)) == "extxyz":
+                return split_frames(path, size)
+    return None
+
+
+def _read(config: ImportConfig, span: Span, skip: int, aside: ImportReport) -> Iterator[Found]:
+    """Structures of one source, or of a piece of one, after the first few."""
+    source = span.source
     left_out: Counter[str] = Counter()
+    first = span.frames.first if span.frames else 0
+    taken = skip
     try:
-        for frame, (atoms, keys) in enumerate(_frames(config, source, left_out)):
+        for frame, (atoms, keys) in enumerate(_frames(config, span, left_out), first):
+            if frame - first < skip:
+                continue
             place = f"{source.name} frame {frame}"
             try:
                 structure = structure_from_atoms(atoms, keys)
@@ -181,27 +223,44 @@ def _read(config: ImportConfig, source: Source, report: ImportReport) -> Iterato
             structure = structure._replace(
                 source=structure.source or source.name, theory=config.theory or structure.theory
             )
-            report.add(structure, place)
-            report.note(
+            notes = Notes(
                 dropped_stress=dropped_stress(atoms, keys),
                 unread=unread_labels(atoms, keys),
                 settings=find_text(atoms, ("settings",)),
                 free_energy_difference=free_energy_difference(atoms, keys),
-                contents=contents(atoms),
+                contents=contents(atoms) if _lacks_labels(structure) else "",
             )
-            yield structure
+            taken += 1
+            yield Found(structure, place, notes)
+        if not taken:
+            raise ValueError(_no_structures(config, source, left_out))
+    except ValueError as error:
+        # Among many calculations some have failed, which must not stop the others.
+        if not source.found or taken:
+            raise
+        aside.skipped.append(str(error))
     finally:
-        report.add_left_out(left_out, source.name)
+        aside.add_left_out(left_out, source.name)
+
+
+def _lacks_labels(structure: Structure) -> bool:
+    return bool(np.isnan(structure.energy) or np.isnan(structure.forces).any())
 
 
 def _frames(
-    config: ImportConfig, source: Source, left_out: Counter[str]
+    config: ImportConfig, span: Span, left_out: Counter[str]
 ) -> Iterator[tuple[Atoms, LabelKeys]]:
     """Atoms of one source and where their labels are; errors of readers made readable."""
-    count = 0
+    source = span.source
+    count = span.frames.first if span.frames else 0
     try:
         frames, keys = open_source(
-            source, config.format, index=config.index, keys=config.keys, left_out=left_out
+            source,
+            config.format,
+            index=config.index,
+            keys=config.keys,
+            left_out=left_out,
+            part=span.frames,
         )
         for atoms in frames:
             yield atoms, keys
@@ -217,12 +276,10 @@ def _frames(
         ) from error
 
 
-def _no_structures(config: ImportConfig, source: Source, report: ImportReport) -> str:
+def _no_structures(config: ImportConfig, source: Source, left_out: Counter[str]) -> str:
     """That a source holds nothing, and what was left out of it."""
     reasons = [f"index {config.index}"] if config.index != ":" else []
-    for what, files in report.left_out.items():
-        if source.name in files:
-            reasons.append(f"{files[source.name]} {what}")
+    reasons += [f"{count} {what}" for what, count in left_out.items() if count]
     why = f": {'; '.join(reasons)}" if reasons else ""
     return f"{source.path} holds no structures to import{why}"
 
@@ -231,21 +288,3 @@ def _short_list(names: list[str]) -> str:
     """The first names, and how many more there are."""
     more = f", and {len(names) - SOURCES_KEPT} more" if len(names) > SOURCES_KEPT else ""
     return ", ".join(names[:SOURCES_KEPT]) + more
-
-
-def _refuse_missing(config: ImportConfig, report: ImportReport, source: str) -> None:
-    """Refuse structures without the labels that they need.
-
-    Raises:
-        ValueError: it says which frames lack which label, and what the file has.
-    """
-    for label in ("energy", "forces"):
-        places = report.missing.get(label, [])
-        if not places or label in config.allow_missing:
-            continue
-        shown = ", ".join(places[:PLACES_SHOWN]) + (" …" if len(places) > PLACES_SHOWN else "")
-        raise ValueError(
-            f"{len(places)} of {report.structures} structures up to the end of {source} have no "
-            f"{label}: {shown}. The file has {report.contents}. Name the key with --{label}-key, "
-            f"or pass --allow-missing {label}"
-        )

@@ -20,6 +20,7 @@ from tesseral.data.graph import AtomicGraph
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+FEW = 100  # atoms of a molecule; up to so many, all pairs take less time than a search grid
 MAX_BINS = 100_000  # of the search grid; beyond it, a molecule's box is mostly empty space
 
 
@@ -55,6 +56,8 @@ def neighbor_list(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff:
     _check(points, lattice, periodic, cutoff)
     if len(points) == 0:
         return Edges(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3)))
+    if len(points) <= FEW and not periodic.any():
+        return _all_pairs(points, cutoff)
     box = complete_cell(lattice, periodic)
     fractions = np.linalg.solve(box.T, points.T).T
     # Whole translations bring the atoms into the cell; in the other directions the box is fitted.
@@ -158,6 +161,15 @@ def _check(points: Array, cell: Array, pbc: NDArray[np.bool_], cutoff: float) ->
             f"the periodic cell vectors {vectors.tolist()} are zero or linearly dependent; "
             "give the cell, or switch pbc off in directions without one"
         )
+
+
+def _all_pairs(points: Array, cutoff: float) -> Edges:
+    """Edges of a small molecule."""
+    vectors = points[:, None] - points
+    near = np.einsum("ijk,ijk->ij", vectors, vectors) < cutoff**2
+    np.fill_diagonal(near, False)
+    receivers, senders = np.nonzero(near)
+    return Edges(senders, receivers, np.zeros((len(senders), 3)))
 
 
 def _search(

@@ -3,11 +3,17 @@
 Structures are packed into global batches of at most ``ranks × max_structures`` structures and
 ``ranks × max_edges`` edges, which are then dealt to the ranks. Two ranks thus see at each step
 what one process with both limits doubled would see, and all ranks make the same number of steps.
-The order depends on (seed, epoch) alone, and all epochs have the same number of batches.
+The order of a dataset depends on (seed, epoch) alone, and all epochs have the same number of
+batches.
+
+Random access to a file costs far more than reading on. Structures that are read together (the
+segments of a `Store`) are therefore kept near each other in the order of a large set, see
+`shuffle`.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,50 +23,83 @@ from torch.utils.data import Sampler
 Integers = NDArray[np.int64]
 
 
-def pack(
-    order: Integers, edges: Integers, *, max_structures: int, max_edges: int, at_least: int = 1
-) -> list[Integers]:
-    """Consecutive pieces of an order, each within both limits.
+WINDOW = 256  # segments that are shuffled together; a store keeps about twice as many
+
+
+def shuffle(segments: Integers, seed: int, epoch: int) -> Integers:
+    """A random order of structures that is fast to read.
+
+    The segments are shuffled, and then the structures of `WINDOW` segments at a time. Of a set
+    with fewer segments (some 500,000 atoms), any order is as likely as any other.
+
+    Args:
+        segments: (n,) segment of each structure, not falling.
+        seed: of the shuffling.
+        epoch: each has its own order.
+
+    Returns:
+        The numbers 0 … n - 1, shuffled.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    starts = np.flatnonzero(np.diff(segments, prepend=-1))
+    if len(starts) <= WINDOW:
+        everything: Integers = rng.permutation(len(segments))
+        return everything
+    lengths = np.diff(starts, append=len(segments))
+    chosen = rng.permutation(len(starts))
+    ends = np.cumsum(lengths[chosen])
+    # Rows of the chosen segments one after the other: a range, moved segment by segment.
+    moved = starts[chosen] - (ends - lengths[chosen])
+    order: Integers = np.arange(len(segments)) + np.repeat(moved, lengths[chosen])
+    first = 0
+    for last in [*ends[WINDOW - 1 : -1 : WINDOW], len(order)]:
+        rng.shuffle(order[first:last])
+        first = last
+    return order
+
+
+def pack(edges: Integers, *, max_structures: int, max_edges: int, at_least: int = 1) -> Integers:
+    """Where consecutive structures are cut into pieces that keep within both limits.
 
     A piece holds ``at_least`` structures even where they pass the limit of edges.
 
     Args:
-        order: structures, in the order in which they are packed.
-        edges: number of edges of every structure.
+        edges: number of edges of each structure, in the order in which they are packed.
         max_structures: in a piece.
         max_edges: in a piece.
         at_least: structures in a piece, but for the last one.
+
+    Returns:
+        (pieces + 1,) bounds: piece i is ``bounds[i]:bounds[i + 1]``.
     """
-    pieces = []
-    start, total = 0, 0
-    for place, structure in enumerate(order):
-        number = place - start
-        full = number == max_structures or total + edges[structure] > max_edges
-        if full and number >= at_least:
-            pieces.append(order[start:place])
-            start, total = place, 0
-        total += int(edges[structure])
-    if start < len(order):
-        pieces.append(order[start:])
-    return pieces
+    total = np.concatenate([[0], np.cumsum(edges)])
+    # As far as the edges allow from each structure on.
+    reach = np.searchsorted(total, total[:-1] + max_edges, side="right") - 1
+    bounds = [0]
+    while bounds[-1] < len(edges):
+        start = bounds[-1]
+        size = min(max(int(reach[start]) - start, at_least), max_structures)
+        bounds.append(min(start + size, len(edges)))
+    return np.array(bounds)
 
 
-def resize(pieces: list[Integers], number: int, at_least: int) -> list[Integers]:
-    """The pieces, divided or left out at the end until there are ``number`` of them.
+def resize(bounds: Integers, number: int, at_least: int) -> Integers:
+    """The bounds, divided or left out at the end until there are ``number`` pieces.
 
     Schedules and progress bars count on epochs of equal length. When the edges bound the batches,
     an epoch may come out longer than the first, and its last few structures wait for another
     epoch. No piece is made smaller than ``at_least`` structures, so too few may stay too few.
     """
-    pieces = pieces[:number]
-    while len(pieces) < number:
-        largest = max(range(len(pieces)), key=lambda place: len(pieces[place]))
-        piece = pieces[largest]
-        if len(piece) < 2 * at_least:
-            break
-        middle = len(piece) // 2
-        pieces[largest : largest + 1] = [piece[:middle], piece[middle:]]
-    return pieces
+    bounds = bounds[: number + 1]
+    pieces = [
+        (-int(size), int(start)) for start, size in zip(bounds, np.diff(bounds), strict=False)
+    ]
+    heapq.heapify(pieces)
+    while len(pieces) < number and -pieces[0][0] >= 2 * at_least:
+        size, start = -pieces[0][0], pieces[0][1]
+        heapq.heapreplace(pieces, (-(size // 2), start))
+        heapq.heappush(pieces, (-(size - size // 2), start + size // 2))
+    return np.array([*sorted(start for _, start in pieces), bounds[-1]])
 
 
 def deal(batch: Integers, edges: Integers, ranks: int) -> list[list[int]]:
@@ -101,6 +140,7 @@ class EdgeBudgetSampler(Sampler[list[int]]):
         seed: of the shuffling.
         rank: of this process.
         ranks: number of processes.
+        segments: which structures are read together, see `shuffle`; all of them if not given.
     """
 
     def __init__(
@@ -113,8 +153,10 @@ class EdgeBudgetSampler(Sampler[list[int]]):
         seed: int = 0,
         rank: int = 0,
         ranks: int = 1,
+        segments: ArrayLike | None = None,
     ) -> None:
         self.edges = np.asarray(edges, dtype=np.int64)
+        self.segments = np.zeros_like(self.edges) if segments is None else np.asarray(segments)
         if not 0 <= rank < ranks:
             raise ValueError(f"rank {rank} is not one of {ranks} ranks")
         self.max_structures, self.max_edges = max_structures, max_edges
@@ -122,7 +164,7 @@ class EdgeBudgetSampler(Sampler[list[int]]):
         self.rank, self.ranks = rank, ranks
         self.epoch = 0
         self.start = 0
-        self._packed: tuple[int, list[Integers]] | None = None
+        self._packed: tuple[int, Integers, Integers] | None = None
         self._length: int | None = None
 
     @property
@@ -134,33 +176,36 @@ class EdgeBudgetSampler(Sampler[list[int]]):
         """Choose the order of an epoch."""
         self.epoch = epoch
 
-    def global_batches(self) -> list[Integers]:
-        """The batches of this epoch before they are dealt to the ranks."""
+    def _pack(self) -> tuple[Integers, Integers]:
+        """Order of this epoch, and the bounds of its batches before they are dealt to the ranks."""
         epoch = self.epoch if self.shuffle else 0
-        if self._length is None:
-            self._length = len(self._pack(0))
         if self._packed is None or self._packed[0] != epoch:
-            self._packed = (epoch, resize(self._pack(epoch), self._length, self.ranks))
-        return self._packed[1]
+            order, bounds = self._natural(epoch)
+            # Every epoch gets as many batches as the first has by itself.
+            if self._length is None:
+                self._length = len(bounds if epoch == 0 else self._natural(0)[1]) - 1
+            self._packed = (epoch, order, resize(bounds, self._length, self.ranks))
+        return self._packed[1:]
 
-    def _pack(self, epoch: int) -> list[Integers]:
-        """The batches of an epoch, as many as the limit of edges makes them."""
+    def _natural(self, epoch: int) -> tuple[Integers, Integers]:
+        """Order of an epoch, and as many batches as the limit of edges makes them."""
         order = np.arange(len(self.edges))
         if self.shuffle:
-            order = np.random.default_rng([self.seed, epoch]).permutation(order)
-        return pack(
-            order,
-            self.edges,
+            order = shuffle(self.segments, self.seed, epoch)
+        bounds = pack(
+            self.edges[order],
             max_structures=self.max_structures * self.ranks,
             max_edges=self.max_edges * self.ranks,
             at_least=self.ranks,
         )
+        return order, bounds
 
     def __len__(self) -> int:
-        return len(self.global_batches())
+        return len(self._pack()[1]) - 1
 
     def __iter__(self) -> Iterator[list[int]]:
         """This rank's batches, after the first ``start`` ones, which are skipped once."""
         start, self.start = self.start, 0
-        for batch in self.global_batches()[start:]:
-            yield deal(batch, self.edges, self.ranks)[self.rank]
+        order, bounds = self._pack()
+        for first, last in zip(bounds[start:-1], bounds[start + 1 :], strict=True):
+            yield deal(order[first:last], self.edges, self.ranks)[self.rank]

@@ -3,6 +3,10 @@
 A `Store` opens its file at the first access in each process, and closes it before a process forks
 (an HDF5 handle must not cross a fork), so that it may be given to data-loader workers of any kind.
 It pickles as its path. To write one, see `write_store`.
+
+HDF5 reads and decompresses whole chunks, and each call of it costs as much as a small structure
+does. So a structure is read together with its neighbours, a segment of some 2000 atoms, and the
+last segments are kept: structures that are asked for near each other cost microseconds.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import weakref
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, SupportsIndex, cast
@@ -25,15 +30,22 @@ from tesseral.data.store_format import (
     RESERVED,
     STRUCTURE_ARRAYS,
     TEXTS,
-    ContentHash,
-    canonical,
+    Block,
+    block_bytes,
+    structure_at,
 )
 from tesseral.data.store_writer import StoreWriter, write_store
 from tesseral.data.structures import Structure
 
 __all__ = ["Store", "StoreWriter", "open_store", "write_store"]
 
-BLOCK_ROWS = 65536
+READ_ROWS = 2048  # structures that are read together where all are
+SEGMENT = 2048  # atoms read together; a structure counts as four more for its cell and stress
+KEPT_BYTES = 64e6  # of the last segments
+
+DAMAGE = (OSError, KeyError, RuntimeError, IndexError, UnicodeDecodeError)  # of h5py
+
+REMEDY = "restore the file from a copy or import it again"
 
 # A fork concerns the whole process, and so does this guard of it.
 _open_stores: weakref.WeakSet[Store] = weakref.WeakSet()
@@ -69,10 +81,16 @@ class Store:
         self._datasets: dict[str, h5py.Dataset] = {}
         self._arrays: dict[str, NDArray[Any]] = {}
         self._tables: dict[str, list[str]] = {}
-        attributes = dict(self._handle().attrs)
-        self.content_hash = str(attributes["content_hash"])
-        self.elements = tuple(int(z) for z in attributes["elements"])
-        self.units = cast(dict[str, str], json.loads(attributes["units"]))
+        self._kept: OrderedDict[int, tuple[int, Block]] = OrderedDict()
+        self._kept_bytes = 0
+        handle = self._handle()
+        try:
+            attributes = dict(handle.attrs)
+            self.content_hash = str(attributes["content_hash"])
+            self.elements = tuple(int(z) for z in attributes["elements"])
+            self.units = cast(dict[str, str], json.loads(attributes["units"]))
+        except DAMAGE as error:
+            raise self._damaged(error) from error
         self.attributes = {k: str(v) for k, v in attributes.items() if k not in RESERVED}
         self._length = int(self._dataset("n_atoms").shape[0])
         if expected_hash not in (None, self.content_hash):
@@ -96,23 +114,16 @@ class Store:
             ValueError: the file is damaged there.
         """
         i = self._row(index)
-        start, stop = (int(offset) for offset in self._array("offsets")[i : i + 2])
-        try:
-            return Structure(
-                numbers=self._dataset("numbers")[start:stop].astype(np.int64),
-                positions=self._dataset("positions")[start:stop],
-                cell=self._dataset("cell")[i],
-                pbc=self._array("pbc")[i].astype(bool),
-                energy=float(self._array("energy")[i]),
-                forces=self._dataset("forces")[start:stop],
-                stress=self._dataset("stress")[i],
-                **{name: self._text(name, i) for name in TEXTS},
-            )
-        except OSError as error:
-            raise self._damaged(error) from error
+        if (number := int(self.segments[i])) not in self._kept:
+            self._keep(number)
+        self._kept.move_to_end(number)
+        start, block = self._kept[number]
+        return structure_at(block, i - start)
 
     def __iter__(self) -> Iterator[Structure]:
-        return (self[i] for i in range(len(self)))
+        for start in range(0, len(self), READ_ROWS):
+            block = self.block(start, min(start + READ_ROWS, len(self)))
+            yield from (structure_at(block, i) for i in range(len(block.starts) - 1))
 
     @property
     def n_atoms(self) -> NDArray[np.int64]:
@@ -129,40 +140,55 @@ class Store:
         """Periodic directions of each structure, (G, 3)."""
         return self._array("pbc").astype(bool)
 
+    @property
+    def segments(self) -> NDArray[np.int32]:
+        """Number of the segment of each structure, (G,): what is read together, in order."""
+        if "segments" not in self._arrays:
+            places = self._array("offsets")[:-1] + 4 * np.arange(len(self))
+            self._arrays["segments"] = (places // SEGMENT).astype(np.int32)
+        return self._arrays["segments"]
+
+    @property
+    def block_hashes(self) -> NDArray[np.uint8] | None:
+        """Hash of every HASH_ROWS structures; None in files of before there were such hashes."""
+        return self._array("block_hashes") if "block_hashes" in self._handle() else None
+
+    def block(self, start: int, stop: int) -> Block:
+        """Structures ``start:stop`` as flat arrays, in one read of each array.
+
+        Raises:
+            ValueError: the file is damaged there.
+        """
+        offsets = self._array("offsets")[start : stop + 1]
+        atoms, rows = slice(int(offsets[0]), int(offsets[-1])), slice(start, stop)
+        try:
+            arrays = {
+                name: self._dataset(name)[atoms if name in ATOM_ARRAYS else rows]
+                for name in (*ATOM_ARRAYS, *STRUCTURE_ARRAYS)
+            }
+            texts = {name: self._texts(name, rows) for name in TEXTS}
+        except DAMAGE as error:
+            raise self._damaged(error, f"structures {start} to {stop - 1}") from error
+        return Block(arrays, texts, offsets - offsets[0])
+
     def texts(self, name: str) -> list[str]:
         """``config_type``, ``group``, ``theory`` or ``source`` of each structure."""
-        table = self._table(name)
-        return [table[i] for i in self._array(f"texts/{name}_index")]
+        return self._texts(name, slice(None))
 
     def compositions(self) -> NDArray[np.int64]:
         """Number of atoms of each of ``elements`` in each structure, (G, n_elements)."""
-        offsets = self._array("offsets")
         columns = np.zeros(256, dtype=np.int64)
         columns[list(self.elements)] = np.arange(len(self.elements))
-        counts = np.zeros((len(self), len(self.elements)), dtype=np.int64)
-        for start, numbers in self._blocks("numbers"):
-            owner = np.searchsorted(offsets, np.arange(start, start + len(numbers)), "right") - 1
-            np.add.at(counts, (owner, columns[numbers]), 1)
+        n_atoms, width = self.n_atoms, len(self.elements)
+        counts = np.zeros((len(self), width), dtype=np.int64)
+        offsets = self._array("offsets")
+        for start in range(0, len(self), READ_ROWS):
+            stop = min(start + READ_ROWS, len(self))
+            numbers = self._dataset("numbers")[offsets[start] : offsets[stop]]
+            owner = np.repeat(np.arange(stop - start), n_atoms[start:stop])
+            flat = np.bincount(owner * width + columns[numbers], minlength=(stop - start) * width)
+            counts[start:stop] = flat.reshape(-1, width)
         return counts
-
-    def verify(self) -> None:
-        """Read everything and compare it with the content hash.
-
-        Raises:
-            ValueError: the data are not those that were written.
-        """
-        content = ContentHash()
-        for name, (dtype, _) in {**ATOM_ARRAYS, **STRUCTURE_ARRAYS}.items():
-            for _, rows in self._blocks(name):
-                content.update(name, canonical(rows, dtype))
-        for name in TEXTS:
-            content.update_texts(name, self.texts(name))
-        counts = np.diff(self._array("offsets"))
-        if content.digest() != self.content_hash or not np.array_equal(counts, self.n_atoms):
-            raise ValueError(
-                f"the data of {self.path} do not match their content hash: the file has been "
-                "changed or damaged since it was written; import it again"
-            )
 
     def close(self) -> None:
         """Close the file; the next access opens it again."""
@@ -185,9 +211,10 @@ class Store:
         """An array in the file."""
         handle = self._handle()
         if name not in self._datasets:
-            if name not in handle:
-                raise ValueError(f"{self.path} is damaged: it has no array {name!r}")
-            self._datasets[name] = handle[name]
+            try:
+                self._datasets[name] = handle[name]
+            except DAMAGE as error:
+                raise self._damaged(error) from error
         return self._datasets[name]
 
     def _array(self, name: str) -> NDArray[Any]:
@@ -195,29 +222,38 @@ class Store:
         if name not in self._arrays:
             try:
                 self._arrays[name] = self._dataset(name)[:]
-            except OSError as error:
+            except DAMAGE as error:
                 raise self._damaged(error) from error
         return self._arrays[name]
+
+    def _keep(self, number: int) -> None:
+        """Read a segment, and forget those that were not asked for longest."""
+        ends = np.array([number, number + 1], dtype=np.int32)  # else all segments are converted
+        start, stop = np.searchsorted(self.segments, ends).tolist()
+        block = self.block(start, stop)
+        self._kept[number] = (start, block)
+        self._kept_bytes += block_bytes(block)
+        while self._kept_bytes > KEPT_BYTES and len(self._kept) > 1:
+            _, (_, oldest) = self._kept.popitem(last=False)
+            self._kept_bytes -= block_bytes(oldest)
 
     def _table(self, name: str) -> list[str]:
         """The different texts of one kind."""
         if name not in TEXTS:
             raise ValueError(f"{name!r} is not a text of a store; use {', '.join(TEXTS)}")
         if name not in self._tables:
-            self._tables[name] = [text.decode() for text in self._dataset(f"texts/{name}")[:]]
+            try:
+                self._tables[name] = [text.decode() for text in self._dataset(f"texts/{name}")[:]]
+            except DAMAGE as error:
+                raise self._damaged(error) from error
         return self._tables[name]
 
-    def _text(self, name: str, i: int) -> str:
-        return self._table(name)[int(self._array(f"texts/{name}_index")[i])]
-
-    def _blocks(self, name: str) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Start and rows of consecutive blocks of an array."""
-        dataset = self._dataset(name)
-        for start in range(0, dataset.shape[0], BLOCK_ROWS):
-            try:
-                yield start, dataset[start : start + BLOCK_ROWS]
-            except OSError as error:
-                raise self._damaged(error) from error
+    def _texts(self, name: str, rows: slice) -> list[str]:
+        """The texts of some structures."""
+        table, index = self._table(name), self._dataset(f"texts/{name}_index")
+        if len(table) == 1:
+            return table * len(range(*rows.indices(len(self))))
+        return [table[i] for i in index[rows].tolist()]
 
     def _row(self, index: SupportsIndex) -> int:
         """An index counted from the start."""
@@ -226,8 +262,8 @@ class Store:
             raise IndexError(f"index {i} is outside of {self.path} with {len(self)} structures")
         return i % len(self)
 
-    def _damaged(self, error: OSError) -> ValueError:
-        return ValueError(f"{self.path} is damaged and cannot be read ({error}); import it again")
+    def _damaged(self, error: Exception, part: str = "it") -> ValueError:
+        return ValueError(f"{self.path} is damaged: {part} cannot be read ({error}); {REMEDY}")
 
 
 def _reopen(path: str, content_hash: str) -> Store:
@@ -239,6 +275,8 @@ def _open_file(path: Path) -> h5py.File:
     if not path.is_file():
         raise FileNotFoundError(f"there is no dataset {path}")
     if not h5py.is_hdf5(path):
+        if path.suffix in (".h5", ".hdf5"):
+            raise ValueError(f"{path} is not an HDF5 file, or its beginning is damaged; {REMEDY}")
         raise ValueError(
             f"{path} is not an HDF5 file; make a dataset of it with: "
             f"train-potential data import {path} -o {path.stem}.h5"
@@ -247,7 +285,7 @@ def _open_file(path: Path) -> h5py.File:
         # Files are complete when they get their name: no locks, which some network disks refuse.
         file = h5py.File(path, "r", locking=False)
     except OSError as error:
-        raise ValueError(f"{path} is truncated or damaged ({error}); import it again") from error
+        raise ValueError(f"{path} is truncated or damaged ({error}); {REMEDY}") from error
     found = file.attrs.get("format")
     number = file.attrs.get("format_version")
     if found != FORMAT:

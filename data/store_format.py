@@ -1,17 +1,20 @@
 """The layout of a dataset file, shared by its writer and its reader.
 
 Atoms of all structures follow each other in flat arrays; ``offsets[i]:offsets[i + 1]`` are those
-of structure i. Texts are kept once, in a table, with an index a structure.
+of structure i. Texts are kept once, in a table, with an index a structure. ``block_hashes`` holds a
+hash of every `HASH_ROWS` structures; files written before there were such hashes lack it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tesseral.data.structures import Structure
 
 FORMAT = "tesseral dataset"
 FORMAT_VERSION = 1
@@ -38,6 +41,81 @@ STRUCTURE_ARRAYS: dict[str, tuple[str, tuple[int, ...]]] = {
 }
 TEXTS = ("config_type", "group", "theory", "source")
 RESERVED = {"format", "format_version", "units", "elements", "content_hash", "tesseral_version"}
+HASH_ROWS = 256  # structures of one block hash; a part of the format
+HASH_BYTES = 16
+
+
+class Block(NamedTuple):
+    """Consecutive structures as flat arrays, in the dtypes of the file.
+
+    Args:
+        arrays: rows of each of ATOM_ARRAYS and STRUCTURE_ARRAYS.
+        texts: one text a structure for each of TEXTS.
+        starts: (structures + 1,) where the atoms of each structure begin in the block.
+    """
+
+    arrays: dict[str, NDArray[Any]]
+    texts: dict[str, list[str]]
+    starts: NDArray[np.int64]
+
+
+def make_block(structures: Sequence[Structure]) -> Block:
+    """Structures as a block."""
+    counts = np.array([len(structure.numbers) for structure in structures])
+    arrays = {}
+    for name, (dtype, _) in {**ATOM_ARRAYS, **STRUCTURE_ARRAYS}.items():
+        if name == "n_atoms":
+            arrays[name] = canonical(counts, dtype)
+            continue
+        join = np.concatenate if name in ATOM_ARRAYS else np.stack
+        arrays[name] = canonical(join([getattr(part, name) for part in structures]), dtype)
+    texts = {name: [getattr(structure, name) for structure in structures] for name in TEXTS}
+    return Block(arrays, texts, np.concatenate([[0], np.cumsum(counts)]))
+
+
+def join_blocks(blocks: Sequence[Block]) -> Block:
+    """Blocks one after the other as one."""
+    if len(blocks) == 1:
+        return blocks[0]
+    arrays = {name: np.concatenate([b.arrays[name] for b in blocks]) for name in blocks[0].arrays}
+    texts = {name: [text for b in blocks for text in b.texts[name]] for name in TEXTS}
+    return Block(arrays, texts, np.concatenate([[0], np.cumsum(arrays["n_atoms"], dtype=np.int64)]))
+
+
+def cut_block(block: Block, start: int, stop: int) -> Block:
+    """Structures ``start:stop`` of a block, as views."""
+    atoms = slice(int(block.starts[start]), int(block.starts[stop]))
+    rows = slice(start, stop)
+    arrays = {
+        name: values[atoms if name in ATOM_ARRAYS else rows]
+        for name, values in block.arrays.items()
+    }
+    texts = {name: values[rows] for name, values in block.texts.items()}
+    return Block(arrays, texts, block.starts[start : stop + 1] - block.starts[start])
+
+
+def block_bytes(block: Block) -> int:
+    """Memory of the arrays of a block."""
+    return sum(values.nbytes for values in block.arrays.values())
+
+
+def structure_at(block: Block, i: int) -> Structure:
+    """Structure ``i`` of a block, a copy."""
+    arrays, texts = block.arrays, block.texts
+    atoms = slice(block.starts[i], block.starts[i + 1])
+    return Structure(
+        numbers=arrays["numbers"][atoms].astype(np.int64),
+        positions=arrays["positions"][atoms].copy(),
+        cell=arrays["cell"][i].copy(),
+        pbc=arrays["pbc"][i].astype(bool),
+        energy=float(arrays["energy"][i]),
+        forces=arrays["forces"][atoms].copy(),
+        stress=arrays["stress"][i].copy(),
+        config_type=texts["config_type"][i],
+        group=texts["group"][i],
+        theory=texts["theory"][i],
+        source=texts["source"][i],
+    )
 
 
 class ContentHash:
@@ -47,14 +125,12 @@ class ContentHash:
         names = [*ATOM_ARRAYS, *STRUCTURE_ARRAYS, *TEXTS]
         self._hashes = {name: hashlib.sha256() for name in names}
 
-    def update(self, name: str, values: NDArray[Any]) -> None:
-        """Add rows of an array."""
-        self._hashes[name].update(np.ascontiguousarray(values).tobytes())
-
-    def update_texts(self, name: str, texts: Iterable[str]) -> None:
-        """Add texts, one a structure."""
-        joined = "".join(f"{len(text)}:{text}" for text in texts)
-        self._hashes[name].update(joined.encode())
+    def update(self, block: Block) -> None:
+        """Add structures."""
+        for name, values in block.arrays.items():
+            self._hashes[name].update(np.ascontiguousarray(values).data)
+        for name, texts in block.texts.items():
+            self._hashes[name].update(_joined(texts))
 
     def digest(self) -> str:
         """Hexadecimal hash of everything added so far."""
@@ -64,9 +140,24 @@ class ContentHash:
         return total.hexdigest()
 
 
+def block_hash(block: Block) -> NDArray[np.uint8]:
+    """Hash of one block, (HASH_BYTES,)."""
+    total = hashlib.blake2b(digest_size=HASH_BYTES)
+    for name in (*ATOM_ARRAYS, *STRUCTURE_ARRAYS):
+        total.update(np.ascontiguousarray(block.arrays[name]).data)
+    for name in TEXTS:
+        total.update(_joined(block.texts[name]))
+    return np.frombuffer(total.digest(), dtype=np.uint8)
+
+
 def canonical(values: Any, dtype: str) -> NDArray[Any]:
     """Values in the dtype of the file, with one bit pattern for NaN."""
     array = np.asarray(values, dtype=dtype)
     if array.dtype.kind == "f":
         array = np.where(np.isnan(array), np.nan, array).astype(dtype)
     return array
+
+
+def _joined(texts: Iterable[str]) -> bytes:
+    """Texts as bytes that tell where each of them ends."""
+    return "".join(f"{len(text)}:{text}" for text in texts).encode()

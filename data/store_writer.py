@@ -18,17 +18,21 @@ from tesseral.data.store_format import (
     ATOM_ARRAYS,
     FORMAT,
     FORMAT_VERSION,
+    HASH_BYTES,
+    HASH_ROWS,
     RESERVED,
     STRUCTURE_ARRAYS,
     TEXTS,
     UNITS,
+    Block,
     ContentHash,
-    canonical,
+    block_hash,
+    cut_block,
+    join_blocks,
+    make_block,
 )
 from tesseral.data.structures import Structure, check_structure
 
-BLOCK_STRUCTURES = 1024
-BLOCK_ATOMS = 65536
 ATOM_CHUNK = 1024  # rows read and decompressed together
 STRUCTURE_CHUNK = 256
 MAX_ATTRIBUTE = 60_000  # bytes; HDF5 keeps up to 64 kB in an attribute
@@ -70,22 +74,35 @@ class StoreWriter:
     """A context in which structures are appended to a new dataset file.
 
     Leaving it without an error completes the file and gives it its name; leaving it with one
-    removes everything.
+    removes everything. The same structures give the same bytes, however they are handed over.
+
+    Args:
+        path: the file to write.
+        attributes: texts about the whole dataset.
+        temporary: the file is read once and deleted soon: written fast, not compressed, and not
+            safe from a power failure.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, attributes: Mapping[str, str] | None = None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        attributes: Mapping[str, str] | None = None,
+        temporary: bool = False,
     ) -> None:
         self.path = Path(path)
         self.count = 0
-        self._attributes = dict(attributes or {})
+        self._attributes = dict(sorted((attributes or {}).items()))
         _check_attributes(self._attributes)
+        self._temporary = temporary
         self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
         self._hash = ContentHash()
         self._tables: dict[str, dict[str, int]] = {name: {} for name in TEXTS}
         self._elements: set[int] = set()
-        self._block: list[Structure] = []
-        self._block_atoms = self._total_atoms = 0
+        self._datasets: dict[str, h5py.Dataset] = {}
+        self._waiting: list[Structure] = []
+        self._blocks: list[Block] = []
+        self._blocks_rows = self._total_atoms = 0
 
     def __enter__(self) -> StoreWriter:
         """Create the temporary file."""
@@ -98,7 +115,8 @@ class StoreWriter:
         self._create("offsets", "<i8", (), ATOM_CHUNK)
         for name in TEXTS:
             self._create(f"texts/{name}_index", "<i4", (), ATOM_CHUNK)
-        _append(self._file["offsets"], np.zeros(1, dtype=np.int64))
+        self._create("block_hashes", "u1", (HASH_BYTES,), ATOM_CHUNK)
+        _append(self._datasets["offsets"], np.zeros(1, dtype=np.int64))
         return self
 
     def __exit__(
@@ -124,68 +142,70 @@ class StoreWriter:
             ValueError: the structure is not valid.
         """
         check_structure(structure)
-        self._block.append(structure)
-        self._block_atoms += len(structure.numbers)
+        self._waiting.append(structure)
         self.count += 1
-        if len(self._block) >= BLOCK_STRUCTURES or self._block_atoms >= BLOCK_ATOMS:
-            self._flush()
+        if len(self._waiting) == HASH_ROWS:
+            self._gather()
 
-    def add_attribute(self, name: str, text: str) -> None:
-        """Say something about the whole dataset that is known only when all has been read.
-
-        Raises:
-            ValueError: the name is reserved, or the text too long.
-        """
-        _check_attributes({name: text})
-        self._attributes[name] = text
+    def extend(self, block: Block) -> None:
+        """Add the structures of a block of another dataset, which are valid."""
+        self._gather()
+        self.count += len(block.starts) - 1
+        self._take(block)
 
     def _create(self, name: str, dtype: str, shape: tuple[int, ...], chunk: int) -> None:
         """An empty, growing array, compressed and with checksums."""
-        self._file.create_dataset(
+        self._datasets[name] = self._file.create_dataset(
             name,
             shape=(0, *shape),
             maxshape=(None, *shape),
             chunks=(chunk, *shape),
             dtype=dtype,
-            compression="gzip",
-            compression_opts=4,
-            shuffle=True,
+            compression=None if self._temporary else "gzip",
+            compression_opts=None if self._temporary else 4,
+            shuffle=not self._temporary,
             fletcher32=True,
         )
 
-    def _flush(self) -> None:
-        """Write the structures that wait."""
-        if not self._block:
-            return
-        block, self._block, self._block_atoms = self._block, [], 0
-        counts = np.array([len(structure.numbers) for structure in block])
-        for name, (dtype, _) in ATOM_ARRAYS.items():
-            self._add(name, dtype, np.concatenate([getattr(part, name) for part in block]))
-        self._add("n_atoms", STRUCTURE_ARRAYS["n_atoms"][0], counts)
-        for name, (dtype, _) in STRUCTURE_ARRAYS.items():
-            if name != "n_atoms":
-                self._add(name, dtype, np.stack([getattr(part, name) for part in block]))
-        _append(self._file["offsets"], self._total_atoms + np.cumsum(counts))
-        self._total_atoms += int(counts.sum())
-        for structure in block:
-            self._elements.update(np.unique(structure.numbers).tolist())
-        for name, table in self._tables.items():
-            texts = [getattr(structure, name) for structure in block]
-            self._hash.update_texts(name, texts)
-            index = [table.setdefault(text, len(table)) for text in texts]
-            _append(self._file[f"texts/{name}_index"], np.array(index))
+    def _gather(self) -> None:
+        """Make a block of the structures that wait."""
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            self._take(make_block(waiting))
 
-    def _add(self, name: str, dtype: str, values: Any) -> None:
-        """Append rows to an array and to the hash."""
-        rows = canonical(values, dtype)
-        self._hash.update(name, rows)
-        _append(self._file[name], rows)
+    def _take(self, block: Block) -> None:
+        """Write whole blocks of HASH_ROWS structures, and keep the rest."""
+        self._blocks.append(block)
+        self._blocks_rows += len(block.starts) - 1
+        if self._blocks_rows < HASH_ROWS:
+            return
+        joined = join_blocks(self._blocks)
+        full = self._blocks_rows - self._blocks_rows % HASH_ROWS
+        for start in range(0, full, HASH_ROWS):
+            self._write(cut_block(joined, start, start + HASH_ROWS))
+        rest = cut_block(joined, full, self._blocks_rows)
+        self._blocks, self._blocks_rows = [rest], self._blocks_rows - full
+
+    def _write(self, block: Block) -> None:
+        """Append a block to all arrays and hashes."""
+        self._hash.update(block)
+        _append(self._datasets["block_hashes"], block_hash(block)[None])
+        for name, rows in block.arrays.items():
+            _append(self._datasets[name], rows)
+        _append(self._datasets["offsets"], self._total_atoms + block.starts[1:])
+        self._total_atoms += int(block.starts[-1])
+        self._elements.update(np.unique(block.arrays["numbers"]).tolist())
+        for name, table in self._tables.items():
+            index = [table.setdefault(text, len(table)) for text in block.texts[name]]
+            _append(self._datasets[f"texts/{name}_index"], np.array(index))
 
     def _finish(self) -> None:
         """Write what is known only at the end."""
-        self._flush()
+        self._gather()
         if self.count == 0:
             raise ValueError(f"there are no structures to write to {self.path}")
+        if self._blocks_rows:
+            self._write(join_blocks(self._blocks))
         for name, table in self._tables.items():
             self._file.create_dataset(
                 f"texts/{name}", data=list(table), dtype=h5py.string_dtype("utf-8")
@@ -198,6 +218,8 @@ class StoreWriter:
         self._file.attrs["content_hash"] = self._hash.digest()
         self._file.attrs["tesseral_version"] = version("tesseral")
         self._file.close()
+        if self._temporary:
+            return
         with open(self._partial, "rb+") as file:
             os.fsync(file.fileno())
 

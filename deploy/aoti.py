@@ -1,8 +1,8 @@
 """Models compiled for one machine by PyTorch's AOTInductor, ``….pt2``.
 
-For models that the compiled kernels cannot run (``activation: silu``), in Python: where they can,
-those are tens of times faster. The file holds machine code: it is refused where processor or
-PyTorch are others than those it was compiled with.
+For models that the compiled kernels cannot run (``activation: silu``, ``order: 3``), in Python:
+where they can, those are tens of times faster. The file holds machine code: it is refused where
+processor or PyTorch are others than those it was compiled with.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from tesseral.deploy.probe import (
 from tesseral.potentials.derivatives import Prediction, from_gradient, sum_by_structure
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.convolution import SplineConvolution
+from tesseral.potentials.ops.path_convolution import PathConvolution
 
 CARD, PROBE, MACHINE = "tesseral_card.json", "tesseral_probe.json", "tesseral_machine.json"
 Compiled = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -96,7 +97,7 @@ def _compile(potential: MessagePassing, example: tuple[Tensor, ...], path: Path)
 
     potential.requires_grad_(False)
     for module in potential.modules():
-        if isinstance(module, SplineConvolution):
+        if isinstance(module, (SplineConvolution, PathConvolution)):
             module.padded = False
 
     def energies_and_gradient(

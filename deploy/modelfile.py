@@ -170,7 +170,7 @@ def load_model(
         probe = probe_from_json(probe_text)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    potential = potential.to(place).eval()
+    potential = potential.to(place)
     select_ops(potential, ops)
     deviation = probe_deviation(potential, card, probe, place)
     exact = name == "float64" and card.dtype == "float64"
@@ -217,6 +217,8 @@ def _read(path: Path, weights: bool) -> tuple[str, str, str, dict[str, Tensor]]:
             "kind: copy it again"
         ) from None
     missing = [key for key in (CARD, PROBE, HASH) if key not in metadata]
+    if not missing and metadata.get("format") != "pt":  # the one entry without a checksum
+        raise ValueError(f"the header of {path} is damaged; copy it again or train again")
     if missing:
         raise ValueError(
             f"{path} is a safetensors file without a tesseral card ({', '.join(missing)} missing): "
@@ -234,7 +236,7 @@ def _card(path: Path, text: str) -> ModelCard:
 
 
 def _filled(card: ModelCard, tensors: Mapping[str, Tensor]) -> MessagePassing:
-    """A potential with the given weights, in the card's dtype, on the CPU, in plain PyTorch."""
+    """A potential with the given weights, in the card's dtype, for evaluation, on the CPU."""
     with torch.random.fork_rng(devices=[]):  # loading must not disturb the caller's random numbers
         potential = build_potential(card, "reference")
     own = potential.state_dict()
@@ -251,7 +253,7 @@ def _filled(card: ModelCard, tensors: Mapping[str, Tensor]) -> MessagePassing:
                 f"needs {tuple(own[key].shape)}"
             )
     potential.load_state_dict(dict(tensors))
-    return potential
+    return potential.eval()
 
 
 def _checked_probe(
@@ -274,7 +276,9 @@ def _checked_probe(
     probe = make_probe(mine, card, torch.device("cpu"))
     if not bool(torch.isfinite(probe.forces).all()):
         raise ValueError("the potential's forces are not finite; not saved")
-    deviation = probe_deviation(potential, card, probe, device)
+    mode = potential.training
+    deviation = probe_deviation(potential.eval(), card, probe, device)
+    potential.train(mode)
     if not deviation <= TOLERANCE[card.dtype]:
         raise ValueError(
             "the card does not describe this potential: rebuilt from it, the same weights give "

@@ -86,7 +86,9 @@ def run_all(
     references = json.loads((examples / "sic_references.json").read_text())
     test = examples / "sic_pbe_test.h5"
 
-    train = ["--data.train", str(examples / "sic_pbe.h5"), "--output", str(model)]
+    # The set is in a shuffled order; the published numbers were measured with a random split.
+    train = ["--data.train", str(examples / "sic_pbe.h5"), "--data.split", "random"]
+    train += ["--output", str(model)]
     _command(console, "fit", *train, "--trainer.max_time", f"{60 * minutes:.0f}s")
     _command(
         console, "evaluate", str(model), str(test), "--json", str(errors), "--plots", str(output)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tesseral.data.graph import AtomicGraph, edge_vectors
+from tesseral.potentials.flat import FlatLinear
 from tesseral.potentials.mixing import DegreeLinear
 from tesseral.potentials.readout import Readout
 
@@ -18,10 +19,10 @@ DAMPING = 0.75
 def calibrate(potential: nn.Module, graph: AtomicGraph) -> None:
     """Fit the constants of a potential with random weights to a sample of its training data.
 
-    Every ``DegreeLinear`` is scaled so that its input has an RMS of ``DAMPING**l`` in degree l:
-    sums over neighbours are large for scalars, which add up, and small for higher degrees, which
-    cancel, and by how much depends on the data. The readouts are silenced, since large random
-    energies would hold up the first part of training.
+    Every ``DegreeLinear`` and ``FlatLinear`` is scaled so that its input has an RMS of
+    ``DAMPING**l`` in degree l: sums over neighbours are large for scalars, which add up, and small
+    for higher degrees, which cancel, and by how much depends on the data. The readouts are
+    silenced, since large random energies would hold up the first part of training.
 
     Args:
         potential: an architecture of this package; changed in place.
@@ -29,15 +30,16 @@ def calibrate(potential: nn.Module, graph: AtomicGraph) -> None:
     """
 
     @torch.no_grad()
-    def set_scale(module: nn.Module, inputs: tuple[Tensor]) -> None:
-        assert isinstance(module, DegreeLinear)
+    def set_scale(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(module, (DegreeLinear, FlatLinear))
         parts = torch.split(inputs[0], module.sizes, dim=1)
         sizes = torch.stack([part.square().mean().sqrt() for part in parts])
         floor = 0.03 * sizes.max() + 1e-12  # a degree absent by symmetry must not be blown up
         wanted = DAMPING ** torch.arange(len(sizes), dtype=sizes.dtype, device=sizes.device)
         module.scale.copy_((wanted / sizes.clamp(min=floor)).view(-1, 1, 1))
 
-    linear = [module for module in potential.modules() if isinstance(module, DegreeLinear)]
+    kinds = (DegreeLinear, FlatLinear)
+    linear = [module for module in potential.modules() if isinstance(module, kinds)]
     # A module's input depends on the scales of those before it: set each as the pass reaches it.
     handles = [module.register_forward_pre_hook(set_scale) for module in linear]
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from tesseral.potentials.mixing import ACTIVATIONS, exact_grid_points
+from tesseral.potentials.mixing import ACTIVATIONS, ORDERS
 
 COMMON = ("architecture", "cutoff", "layers", "channels", "spline_intervals", "zbl")
 
@@ -14,13 +14,23 @@ COMMON = ("architecture", "cutoff", "layers", "channels", "spline_intervals", "z
 OPTIONS: dict[str, tuple[str, ...]] = {
     "facet": (
         *("l_max", "mixings", "l_max_edge", "l_max_message"),
-        *("grid_channels", "grid_points", "activation"),
+        *("grid_channels", "grid_points", "activation", "order", "relaxed"),
     ),
+    "egnn": ("move_atoms",),
+    "nequip": ("l_max", "channels_by_degree"),
+    "painn": (),
+    "ponita": ("l_max", "orientations", "random_orientations"),
     "schnet": (),
+    "segnn": ("l_max", "l_max_edge"),
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "facet": {},
+    "egnn": {"channels": 64, "layers": 3},
+    "nequip": {"channels": 32, "layers": 3, "l_max": 2},
+    "painn": {"channels": 64, "layers": 3},
+    "ponita": {"channels": 32, "l_max": 2, "random_orientations": True},
     "schnet": {"channels": 64, "layers": 3},
+    "segnn": {"l_max": 2},
 }
 
 
@@ -33,16 +43,26 @@ class PotentialConfig:
         cutoff: distance in Å up to which atoms see each other in one layer.
         layers: message-passing layers; the range of the model is layers × cutoff.
         channels: feature channels of each harmonic component.
-        l_max: highest degree of the atoms' spherical-harmonic features.
+        l_max: highest degree of the atoms' spherical-harmonic features, or of ponita's kernels.
         mixings: rounds of mixing on the sphere in each layer; each raises the body order.
         l_max_edge: highest degree of the edges' harmonics; l_max if not given.
         l_max_message: highest degree of the features that a layer hands to the next one, l_max at
             most; a low one makes the convolutions after the first cheaper.
         grid_channels: channels of the mixing on the sphere.
-        grid_points: points of the Lebedev grid; the smallest exact one for ``product`` and 194
-            for ``silu`` (rotation error below 0.5 meV/Å) if not given.
+        grid_points: points of the Lebedev grid; if not given, the smallest exact one of each
+            mixing for ``product`` and 194 for ``silu`` (rotation error below 0.5 meV/Å).
         spline_intervals: intervals of the radial splines between 0 and the cutoff.
+        orientations: points of the Lebedev grid of orientations; the rotation error falls with it.
+        random_orientations: turn that grid at random in each training step, so that no orientation
+            is preferred.
         activation: ``product`` (exactly equivariant) or ``silu`` (to the accuracy of the grid).
+        order: number of factors of ``product``, 2 to 4. More than 2 are slower, since inference is
+            not compiled then: MD takes three times as long with 3 (docs/systems.md).
+        relaxed: let training break the symmetry of rotations and reflections, as far as the data
+            do: under an external field, on a substrate, in a polar phase.
+        channels_by_degree: channels of degree 0, 1, … l_max, the first as many as ``channels``; as
+            many in all degrees if not given.
+        move_atoms: let each layer displace the atoms that the next one sees.
         zbl: add the screened repulsion of the nuclei at short distances.
     """
 
@@ -57,7 +77,13 @@ class PotentialConfig:
     grid_channels: int = 32
     grid_points: int | None = None
     spline_intervals: int = 8
+    orientations: int = 26
+    random_orientations: bool = False
     activation: str = "product"
+    order: int = 2
+    relaxed: bool = False
+    channels_by_degree: list[int] | None = None
+    move_atoms: bool = True
     zbl: bool = False
 
     def __post_init__(self) -> None:
@@ -85,6 +111,28 @@ class PotentialConfig:
             raise ValueError(f"spline_intervals is {self.spline_intervals}; use 4 or more")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation {self.activation!r} is not one of {ACTIVATIONS}")
+        if self.channels_by_degree is not None:
+            self._check_channels(self.channels_by_degree)
+        if self.order not in ORDERS:
+            raise ValueError(
+                f"order is {self.order}; a product on the sphere can have {ORDERS[0]} to "
+                f"{ORDERS[-1]} factors"
+            )
+        if self.activation != "product" and self.order != 2:
+            raise ValueError(
+                f"order is {self.order}, but activation {self.activation!r} multiplies nothing; "
+                "leave order out, or use activation product"
+            )
+        if self.relaxed and self.l_max < 1:
+            raise ValueError("relaxed needs directions; with l_max 0 there are none: use 1 or more")
+
+    def _check_channels(self, channels: list[int]) -> None:
+        if len(channels) != self.l_max + 1 or channels[0] != self.channels or min(channels) < 1:
+            raise ValueError(
+                f"channels_by_degree is {channels}; with l_max {self.l_max} it has "
+                f"{self.l_max + 1} numbers of 1 or more, the first of them channels "
+                f"({self.channels})"
+            )
 
     @property
     def edge_degree(self) -> int:
@@ -97,10 +145,3 @@ class PotentialConfig:
     def message_degree(self) -> int:
         """``l_max_message``, or ``l_max`` where that is lower."""
         return min(self.l_max_message, self.l_max)
-
-    @property
-    def points(self) -> int:
-        """``grid_points``, or the default of the activation where it is not given."""
-        if self.grid_points is not None:
-            return self.grid_points
-        return exact_grid_points(self.l_max) if self.activation == "product" else 194

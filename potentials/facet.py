@@ -7,6 +7,7 @@ sphere.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from tesseral.potentials.config import PotentialConfig
@@ -46,12 +47,17 @@ class FacetLayer(nn.Module):
                 config.l_max if i < config.mixings - 1 else l_out,
                 channels,
                 config.grid_channels,
-                config.points,
+                config.grid_points,
                 config.activation,
                 n_species,
+                config.order,
             )
             for i in range(config.mixings)
         )
+        self.broken: nn.Parameter | None = None
+        if config.relaxed:  # functions on the sphere without their mean, which `bias` stands for
+            shape = (config.mixings, n_species, (config.l_max + 1) ** 2 - 1, channels)
+            self.broken = nn.Parameter(torch.zeros(shape))
 
     def forward(
         self,
@@ -75,7 +81,10 @@ class FacetLayer(nn.Module):
         if kept.shape[1] < field.shape[1]:  # the first layer's features are scalars
             kept = nn.functional.pad(kept, (0, 0, 0, field.shape[1] - kept.shape[1]))
         field = field + kept
-        for mixing in self.mixings:
+        broken = self.broken
+        for k, mixing in enumerate(self.mixings):
+            if broken is not None:
+                field = field + nn.functional.pad(broken[k], (0, 0, 1, 0))[species]  # (7)
             mixed = mixing(field, species)  # (5)
             field = field[:, : mixed.shape[1]] + mixed
         return field

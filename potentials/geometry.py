@@ -25,6 +25,14 @@ def lengths_and_directions(vectors: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(zero, torch.zeros_like(lengths), lengths), directions
 
 
+def random_orthogonal() -> Tensor:
+    """A uniformly random rotation or mirror image, (3, 3) float64, from torch's generator."""
+    q, r = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64))
+    # Without the signs it would depend on how the algorithm chooses them.
+    matrix: Tensor = q * torch.diagonal(r).sign()
+    return matrix
+
+
 class NearEdges(NamedTuple):
     """The edges of a graph that are shorter than a cutoff, in order."""
 

@@ -23,15 +23,26 @@ from torch import Tensor, nn
 
 from tesseral.potentials.binding import BindingEnergy
 from tesseral.potentials.config import PotentialConfig
+from tesseral.potentials.egnn import egnn_layers
 from tesseral.potentials.facet import facet_layers
+from tesseral.potentials.geometry import random_orthogonal
+from tesseral.potentials.nequip import nequip_layers
+from tesseral.potentials.painn import painn_layers
+from tesseral.potentials.ponita import ponita_layers
 from tesseral.potentials.readout import EnergyScale, Readout
 from tesseral.potentials.schnet import schnet_layers
+from tesseral.potentials.segnn import segnn_layers
 from tesseral.potentials.sphere import EdgeHarmonics
 from tesseral.potentials.zbl import ZBLRepulsion
 
 LAYERS: dict[str, Callable[[PotentialConfig, int, float], Sequence[nn.Module]]] = {
     "facet": facet_layers,
+    "egnn": egnn_layers,
+    "nequip": nequip_layers,
+    "painn": painn_layers,
+    "ponita": ponita_layers,
     "schnet": schnet_layers,
+    "segnn": segnn_layers,
 }
 
 
@@ -71,6 +82,7 @@ class MessagePassing(nn.Module):
         if reference_energies is None:
             reference_energies = [0.0] * n_species
         self.cutoff, self.n_species, self.levels = config.cutoff, n_species, 1 + len(other_levels)
+        self.random_orientations = config.random_orientations
         self.harmonics = EdgeHarmonics(config.edge_degree)
         self.embedding = nn.Parameter(torch.randn(n_species, 1, config.channels))
         make_layers = LAYERS[config.architecture]
@@ -130,6 +142,9 @@ class MessagePassing(nn.Module):
             features (N, 1, C) of all atoms, harmonics (E, M) and lengths (E,) Å of the edges,
             energies (n_local,) eV without the layers'.
         """
+        if self.random_orientations and self.training:
+            # To turn the grid of all layers is to turn the structure the other way.
+            vectors = vectors @ random_orthogonal().to(vectors.device)
         harmonics, radii = self.harmonics(vectors, self.embedding.dtype)
         energies = self.scale.reference_energies[species[:n_local]]
         kinds, species = species, self.elements_of(species)

@@ -27,9 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line; those of the process if not given.
 
     Returns:
-        0; 1 where training diverged, a claim of a report fails or LAMMPS differs from Python; 2
-        where something given is wrong; 3 where another process of the training was lost; 128 + n
-        where training was stopped by signal n (130 for Ctrl-C, 138 for USR1, 143 for TERM).
+        0; 1 where training diverged, a claim of a report fails, LAMMPS differs from Python or a
+        dataset has errors; 2 where something given is wrong; 3 where another process of the
+        training was lost; 128 + n where training was stopped by signal n (130 for Ctrl-C, 138 for
+        USR1, 143 for TERM).
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments:
@@ -48,12 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _report(values, console)
         elif command == "info":
             _info(values, console)
+        elif command == "symmetry":
+            _symmetry(values, console)
         elif command == "export":
             _export(values, console)
         elif command == "lammps":
             return _lammps(values["command"], values[values["command"]], console)
         else:
-            _import(values[values["command"]])
+            return _data(values["command"], values[values["command"]], console)
     except (ValueError, OSError) as error:
         return _complain(str(error))
     except KeyboardInterrupt as stop:
@@ -158,6 +161,24 @@ def _info(values: dict[str, Any], console: Console) -> None:
     console.print(table)
 
 
+def _symmetry(values: dict[str, Any], console: Console) -> None:
+    from tesseral.training.symmetry import (
+        SymmetryConfig,
+        symmetry,
+        symmetry_sentence,
+        symmetry_table,
+    )
+
+    config = build(SymmetryConfig, values)
+    result = symmetry(config)
+    if result["components"]:
+        console.print(symmetry_table(result, f"broken components of {config.model}"))
+    console.print(symmetry_sentence(result), highlight=False, soft_wrap=True)
+    for name in (config.json, config.plot):
+        if name is not None:
+            console.print(f"written: {name}", highlight=False, soft_wrap=True)
+
+
 def _export(values: dict[str, Any], console: Console) -> None:
     from tesseral.deploy.aoti import export_compiled
     from tesseral.deploy.export import export_model
@@ -194,10 +215,55 @@ def _lammps(command: str, values: dict[str, Any], console: Console) -> int:
     return int(failed > 0)
 
 
-def _import(values: dict[str, Any]) -> None:
-    from tesseral.data.importer import ImportConfig, import_command
+def _data(command: str, values: dict[str, Any], console: Console) -> int:
+    if command == "import":
+        from tesseral.data.importer import ImportConfig, import_command
 
-    import_command(build(ImportConfig, values))
+        import_command(build(ImportConfig, values))
+        return 0
+    if command == "check":
+        return _check(values, console)
+    _join_or_verify(command, values, console)
+    return 0
+
+
+def _check(values: dict[str, Any], console: Console) -> int:
+    from tesseral.data.doctor.command import CheckConfig, check_command
+
+    config = build(CheckConfig, values)
+    checkups = check_command(config, console)
+    if config.json is not None:
+        console.print(f"written: {config.json}", highlight=False, soft_wrap=True)
+    safe = all(checkup.safe for checkup in checkups)
+    console.print("safe to train on" if safe else "not safe to train on: there are errors")
+    return int(not safe)
+
+
+def _join_or_verify(command: str, values: dict[str, Any], console: Console) -> None:
+    from rich.progress import Progress
+
+    from tesseral.data.merge import merge_stores
+    from tesseral.data.store import open_store
+    from tesseral.data.verify import verify_store
+
+    sources = values["sources"]
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("structures")
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        if command == "verify":
+            for source in sources:
+                store = open_store(source)
+                verify_store(store, show)
+                console.print(f"{source}: {len(store)} structures are what was written")
+            return
+        output, append = values["output"], command == "append"
+        files = [output, *sources] if append else sources
+        merge_stores(files, output, overwrite=append or values["overwrite"], progress=show)
+    store = open_store(output)
+    console.print(f"written: {output} ({len(store)} structures, hash {store.content_hash[:16]})")
 
 
 if __name__ == "__main__":

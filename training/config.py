@@ -97,6 +97,9 @@ class OptimizationConfig:
         optimizer: soap (Adam in the directions of steepest and flattest curvature) or adam; soap
             takes a third of the steps, each a little longer.
         weight_decay: decoupled from the gradient, as in AdamW.
+        relaxed_learning_rate: largest learning rate of the broken components of a relaxed potential.
+        relaxed_weight_decay: pull of these components to zero, as a part (0 to 1) of the pull of
+            their gradients; what batches do not agree on vanishes exactly.
         gradient_clip: largest norm of the gradient; 0 does not clip.
         ema_decay: decay of the moving average of the weights that is validated and exported; 0
             takes the weights themselves.
@@ -113,6 +116,8 @@ class OptimizationConfig:
     final_learning_rate: float = 0.0
     optimizer: Literal["soap", "adam"] = "soap"
     weight_decay: float = 0.0
+    relaxed_learning_rate: float = 1e-2
+    relaxed_weight_decay: float = 0.4
     gradient_clip: float = 0.3
     ema_decay: float = 0.999
     part_rates: dict[str, float] = field(default_factory=dict)
@@ -120,9 +125,10 @@ class OptimizationConfig:
 
     def __post_init__(self) -> None:
         """Refuse values outside their range."""
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must be positive")
-        for name in ("warmup", "decay_start", "final_learning_rate"):
+        for name in ("learning_rate", "relaxed_learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
+        for name in ("warmup", "decay_start", "final_learning_rate", "relaxed_weight_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
         if not 0 <= self.ema_decay < 1:
@@ -143,6 +149,8 @@ class TrainerConfig:
         max_time: duration of the training with its validations, as 00:00:10:00 (days to seconds)
             or 90s, 10m, 1h30m. The learning rate reaches its end when the time does. 1h if no
             limit of any kind is given; the limit that is reached first ends the training.
+        clock: what max_time counts: wall, or cpu for the processor time of the first process, by
+            which trainings on a busy machine can be compared.
         max_epochs: passes over the training data.
         max_steps: updates of the weights.
         accelerator: cpu, gpu, or auto for a GPU where there is one.
@@ -161,6 +169,7 @@ class TrainerConfig:
     """
 
     max_time: str | None = None
+    clock: Literal["wall", "cpu"] = "wall"
     max_epochs: int | None = None
     max_steps: int | None = None
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"

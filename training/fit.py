@@ -2,45 +2,32 @@
 
 from __future__ import annotations
 
-import inspect
-import logging
 import math
 import random
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import lightning
 import numpy as np
 import torch
-from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
-from torch.nn.parallel import DistributedDataParallel
 
+from tesseral.data.doctor.checkup import quick_check
+from tesseral.data.doctor.display import short_form
+from tesseral.data.store import open_store
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.training.checkpoints import check_checkpoint, prepare_folders
-from tesseral.training.config import FitConfig, parse_duration
+from tesseral.training.config import FitConfig
 from tesseral.training.display import FitDisplay, duration, error_table
 from tesseral.training.exporter import Exporter
-from tesseral.training.module import DivergenceError, PotentialModule
+from tesseral.training.module import PotentialModule
 from tesseral.training.plots import plot_learning_curves
-from tesseral.training.processes import (
-    LostProcessError,
-    Watch,
-    cluster_environment,
-    is_lost_contact,
-    start_children,
-)
-from tesseral.training.run import BAD_BATCH, FitRun
-from tesseral.training.schedule import Budget, ValidationPlan
+from tesseral.training.processes import LostProcessError, cluster_environment
+from tesseral.training.run import FitRun
+from tesseral.training.schedule import Budget, Clock, ValidationPlan
 from tesseral.training.starting import known_elements, model_to_train, start
 from tesseral.training.stream import FitData
+from tesseral.training.trainer import train
 
 
 class FitResult(NamedTuple):
@@ -97,9 +84,10 @@ def fit(config: FitConfig, console: Console | None = None) -> FitResult:
     if console is not None:
         for text in (_opening(config, data, module), *lines):
             console.print(text, highlight=False, soft_wrap=True)
+        _show_findings(config, console)
     lost = False
     try:
-        _train(config, run, module, environment)
+        train(config, run, module, environment)
     except LostProcessError:
         lost = True  # to be told at once: who started this process may be about to end it
         raise
@@ -110,39 +98,6 @@ def fit(config: FitConfig, console: Console | None = None) -> FitResult:
     if console is not None:
         _closing(result, module, console)
     return result
-
-
-def _train(
-    config: FitConfig, run: FitRun, module: PotentialModule, environment: ClusterEnvironment
-) -> None:
-    """Train on all processes, and say what ended it early."""
-    rank = environment.global_rank()
-    speaker = f"process {rank} of {config.trainer.ranks}: " if rank > 0 else ""
-
-    def lost(what: str) -> str:
-        return f"{speaker}{what} at step {module.global_step}; {run.how_to_resume()}"
-
-    children = start_children(environment, config.trainer)
-    try:
-        with run.signals(module), Watch(environment, children, lost) as watch, _quiet_lightning():
-            trainer = _make_trainer(config, run, environment)
-            try:
-                trainer.fit(
-                    module, datamodule=run.data, ckpt_path=config.checkpoint, weights_only=True
-                )
-            except RuntimeError as error:
-                if not is_lost_contact(error):
-                    raise
-                what = watch.explain(error, config.trainer.timeout)
-                raise LostProcessError(lost(what), watch.told) from None
-    except DivergenceError as error:
-        kept = f"{config.output} holds the weights of step {run.best['step']}" if run.best else ""
-        raise DivergenceError(
-            f"{error}; they are in {config.run_directory / BAD_BATCH}. "
-            f"{kept or 'There is no good model yet'}. Look at these structures, or lower "
-            "--optimization.learning_rate",
-            error.rows,
-        ) from None
 
 
 def _seed(seed: int) -> None:
@@ -163,48 +118,8 @@ def _make_module(config: FitConfig, data: FitData, potential: MessagePassing) ->
         optimization=config.optimization,
         budget=Budget(steps=min(steps), seconds=config.trainer.seconds),
         force_rms=data.statistics.force_rms,
-    )
-
-
-def _make_trainer(
-    config: FitConfig, run: FitRun, environment: ClusterEnvironment
-) -> lightning.Trainer:
-    """Lightning's loop, with everything off that ``FitRun`` does."""
-    settings, directory = config.trainer, config.run_directory
-    accelerator = settings.accelerator
-    if accelerator == "auto":  # Lightning would take Apple's GPUs, which have no float64
-        accelerator = "gpu" if torch.cuda.is_available() else "cpu"
-    strategy: Any = "auto"
-    if settings.strategy == "ddp" or settings.ranks > 1:
-        # The buffers are constants; newer PyTorch has another name for not sending them around.
-        known = inspect.signature(DistributedDataParallel).parameters
-        name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-        settings_of_ddp: dict[str, Any] = {name: False}
-        strategy = DDPStrategy(
-            timeout=timedelta(seconds=parse_duration(settings.timeout)), **settings_of_ddp
-        )
-    loggers: list[Logger] = [
-        CSVLogger(directory, name="csv", flush_logs_every_n_steps=1),
-        TensorBoardLogger(directory, name="tensorboard"),
-    ]
-    return lightning.Trainer(
-        accelerator=accelerator,
-        devices=settings.devices,
-        num_nodes=settings.num_nodes,
-        strategy=strategy,
-        deterministic=settings.deterministic,
-        max_epochs=-1,  # the stream of batches has no end; FitRun stops it
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        logger=loggers,
-        plugins=[environment],
-        callbacks=[run],
-        default_root_dir=directory,
-        inference_mode=False,
+        clock=Clock(config.trainer.clock),
+        seed=config.seed,
     )
 
 
@@ -217,29 +132,8 @@ def _identity(config: FitConfig, data: FitData) -> dict[str, Any]:
         "theories": list(data.theories),
         "training data": data.summary()["train"]["content_hash"],
         "training structures": data.statistics.n_structures,
+        "split": data.summary()["split"],
     }
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Leave out advice of Lightning's that does not apply here, and deprecations inside it."""
-    loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        for message in (
-            ".*does not have many workers",
-            ".*validation_step",
-            ".*LeafSpec",
-            "Grad strides do not match bucket view strides",
-        ):
-            warnings.filterwarnings("ignore", message=message)
-        for logger in loggers:
-            logger.setLevel(logging.WARNING)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
 
 
 def _opening(config: FitConfig, data: FitData, module: PotentialModule) -> str:
@@ -256,6 +150,7 @@ def _opening(config: FitConfig, data: FitData, module: PotentialModule) -> str:
     lines = [
         f"{statistics.n_structures} structures with {statistics.n_atoms} atoms of "
         f"{' '.join(summary['elements'])} to train on, {validation} to validate",
+        f"validation structures {data.split_reason}",
         f"force RMS {statistics.force_rms:.3g} eV/Å, {statistics.mean_neighbors:.3g} neighbours "
         f"within {config.model.cutoff:g} Å",
         f"{weights:,} weights in {config.optimization.dtype}, "
@@ -264,6 +159,20 @@ def _opening(config: FitConfig, data: FitData, module: PotentialModule) -> str:
         f"logs and checkpoints in {config.run_directory}",
     ]
     return "\n".join(lines)
+
+
+def _show_findings(config: FitConfig, console: Console) -> None:
+    """The worst that a short look at the data finds."""
+    train, validation = config.data.train, config.data.validation
+    findings = quick_check(
+        open_store(train),
+        None if validation is None else open_store(validation),
+        config.model.cutoff,
+    )
+    if config.data.theory is not None:  # several theories are meant
+        findings = [finding for finding in findings if finding.check != "theory"]
+    for line in short_form(findings, train):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _closing(result: FitResult, module: PotentialModule, console: Console) -> None:

@@ -16,6 +16,7 @@ from tesseral.data.graph import Batch
 from tesseral.potentials.derivatives import predict
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.wanted import gradients_of
+from tesseral.potentials.symmetry import broken_weights
 from tesseral.training.config import LossConfig, OptimizationConfig
 from tesseral.training.ema import WeightAverage
 from tesseral.training.loss import (
@@ -26,6 +27,7 @@ from tesseral.training.loss import (
     residuals,
     weighted_loss,
 )
+from tesseral.training.relaxed import Relaxation
 from tesseral.training.schedule import Budget, Clock, learning_rate
 from tesseral.training.soap import Soap
 from tesseral.training.validation import all_sum
@@ -82,6 +84,8 @@ class PotentialModule(lightning.LightningModule):
         optimization: OptimizationConfig,
         budget: Budget,
         force_rms: float,
+        clock: Clock | None = None,
+        seed: int = 0,
     ) -> None:
         """Prepare.
 
@@ -91,15 +95,19 @@ class PotentialModule(lightning.LightningModule):
             optimization: how.
             budget: what ends the training.
             force_rms: eV/Å of the training set, the scale of the loss.
+            clock: of the budget; of wall-clock time if not given.
+            seed: of what the potential draws at random in a step.
         """
         super().__init__()
         self.potential = potential
         self.averaged = copy.deepcopy(potential).requires_grad_(False)
         self.groups = part_groups(self.potential, optimization.part_rates)
         self.average = WeightAverage(self.potential, self.averaged, optimization.ema_decay)
+        broken = [weight for weight in broken_weights(potential) if weight.requires_grad]
+        self.relaxation = Relaxation(broken, optimization.relaxed_weight_decay) if broken else None
         self.loss_config, self.optimization = loss, optimization
-        self.budget, self.force_rms = budget, force_rms
-        self.clock = Clock()
+        self.budget, self.force_rms, self.seed = budget, force_rms, seed
+        self.clock = clock or Clock()
         self.stop_requested = False  # set by a signal, on any rank
         self.elapsed = 0.0  # seconds at the start of this step, the same on all ranks
         self.stopping = False  # all ranks have agreed to stop after this step
@@ -116,7 +124,7 @@ class PotentialModule(lightning.LightningModule):
         return loss_weights(self.loss_config, 1.0)
 
     def configure_optimizers(self) -> Optimizer:
-        """SOAP or Adam, with decoupled weight decay."""
+        """SOAP or Adam, with decoupled weight decay; broken components have ``Relaxation``."""
         config = self.optimization
         if config.optimizer == "soap":
             return Soap(
@@ -139,9 +147,12 @@ class PotentialModule(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch, scaled so that the mean over ranks is the loss of the joined batch."""
         counts = self._agree(batch)
-        progress = self.progress
+        progress = self._progress = self.progress
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
             group["lr"] = group.get("rate", 1.0) * learning_rate(self.optimization, progress)
+        # A resumed training draws the same numbers as one that was not interrupted.
+        number = self.global_step * self.trainer.world_size + self.global_rank
+        torch.default_generator.manual_seed(self.seed + number)
         prediction = predict(self.potential, batch.graph, create_graph=True)
         target = self.loss_config.stress_target
         differences = residuals(prediction, batch.graph, batch.labels, target)
@@ -176,6 +187,11 @@ class PotentialModule(lightning.LightningModule):
         """Take the step, then move the average."""
         number = self.global_step
         super().optimizer_step(*args, **kwargs)
+        if self.relaxation is not None:
+            part = (
+                learning_rate(self.optimization, self._progress) / self.optimization.learning_rate
+            )
+            self.relaxation.step(part * self.optimization.relaxed_learning_rate)
         self.average.update(number)
 
     def snapshot(self) -> Seen:
@@ -225,10 +241,11 @@ class PotentialModule(lightning.LightningModule):
         )
 
 
-def part_groups(potential: nn.Module, part_rates: Mapping[str, float]) -> list[dict[str, Any]]:
+def part_groups(potential: MessagePassing, part_rates: Mapping[str, float]) -> list[dict[str, Any]]:
     """Weights with the same factor of the learning rate, for an optimiser.
 
-    Weights whose factor is 0 are in no group and need no gradient from now on.
+    Weights whose factor is 0 are in no group and need no gradient from now on. Broken components,
+    whose steps are those of ``Relaxation``, are in none either.
 
     Args:
         potential: whose weights; changed where parts are frozen.
@@ -238,6 +255,7 @@ def part_groups(potential: nn.Module, part_rates: Mapping[str, float]) -> list[d
         ValueError: no weights begin with a name, or all are frozen.
     """
     groups: dict[float, list[nn.Parameter]] = {}
+    broken = {id(weight) for weight in broken_weights(potential)}
     unused = set(part_rates)
     for name, parameter in potential.named_parameters():
         fitting = [part for part in part_rates if f"{name}.".startswith(f"{part}.")]
@@ -245,7 +263,7 @@ def part_groups(potential: nn.Module, part_rates: Mapping[str, float]) -> list[d
         rate = part_rates[max(fitting, key=len)] if fitting else 1.0
         if rate == 0:
             parameter.requires_grad_(False)
-        else:
+        elif id(parameter) not in broken:
             groups.setdefault(rate, []).append(parameter)
     if unused:
         names = [name for name, _ in potential.named_parameters()]

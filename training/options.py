@@ -16,13 +16,15 @@ COMMANDS = {
     "evaluate": "compare a model with a dataset: errors, tables, parity plots",
     "report": "test a model for use: one page of errors, properties, MD runs and verdicts",
     "info": "show what a model file holds",
+    "symmetry": "show what a relaxed model has broken, and the point group that is left",
     "export": "write a model as TorchScript, for LAMMPS and plain PyTorch",
     "lammps": "compile the LAMMPS pair style; compare LAMMPS with Python (lammps build, verify)",
-    "data": "make datasets (data import)",
+    "data": "make, check and join datasets (data import, check, merge, append, verify)",
 }
 EPILOG = """\
 a first training:
   train-potential data import runs/ more.extxyz -o set.h5
+  train-potential data check set.h5
   train-potential fit --data.train set.h5 --output model.safetensors --trainer.max_time 10m
   train-potential evaluate model.safetensors test.h5 --plots plots
   train-potential report model.safetensors --data test.h5 -o report
@@ -177,6 +179,14 @@ def _info_options() -> Parser:
     return parser
 
 
+def _symmetry_options() -> Parser:
+    from tesseral.training.symmetry import SymmetryConfig
+
+    parser = Parser(usage="train-potential symmetry MODEL.safetensors [options]")
+    add_fields(parser, SymmetryConfig, positional={"model": None})
+    return parser
+
+
 def _export_options() -> Parser:
     parser = Parser(usage="train-potential export MODEL.safetensors -o MODEL.pt [options]")
     parser.add_argument("model", type=str, help="model file")
@@ -194,7 +204,7 @@ def _export_options() -> Parser:
 
 
 def _data_options() -> Parser:
-    return Parser(usage="train-potential data import SOURCE… -o SET.h5 [options]")
+    return Parser(usage="train-potential data import | check | merge | append | verify …")
 
 
 def _lammps_options() -> Parser:
@@ -204,15 +214,10 @@ def _lammps_options() -> Parser:
 # Commands below a command can be added only after it is. Each of these returns them by name.
 
 
-def _add_import(parser: Parser) -> dict[str, Parser]:
-    from tesseral.data.importer import ImportConfig
+def _add_data(parser: Parser) -> dict[str, Parser]:
+    from tesseral.training.data_options import add_data
 
-    commands = parser.add_subcommands(metavar="COMMAND", title="commands", dest="command")
-    reader = Parser(usage="train-potential data import SOURCE… -o SET.h5 [options]")
-    reader.description = "Import DFT results into a dataset file."
-    add_fields(reader, ImportConfig, positional={"sources": "+"}, short={"output": "-o"})
-    commands.add_subcommand("import", reader, help="DFT results of many formats into one file")
-    return {"import": reader}
+    return add_data(parser)
 
 
 def _add_lammps(parser: Parser) -> dict[str, Parser]:
@@ -232,7 +237,7 @@ def _add_lammps(parser: Parser) -> dict[str, Parser]:
 
 
 ADDERS: dict[str, Callable[[Parser], dict[str, Parser]]] = {
-    "data": _add_import,
+    "data": _add_data,
     "lammps": _add_lammps,
 }
 MAKERS: dict[str, Callable[[], Parser]] = {
@@ -240,6 +245,7 @@ MAKERS: dict[str, Callable[[], Parser]] = {
     "evaluate": _evaluate_options,
     "report": _report_options,
     "info": _info_options,
+    "symmetry": _symmetry_options,
     "export": _export_options,
     "lammps": _lammps_options,
     "data": _data_options,

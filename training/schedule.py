@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from typing import Literal
 
 from tesseral.training.config import OptimizationConfig
 
@@ -34,8 +35,9 @@ class Budget:
 class Clock:
     """Seconds of training, going on from an earlier run where there was one."""
 
-    def __init__(self) -> None:
-        """Stopped at 0."""
+    def __init__(self, kind: Literal["wall", "cpu"] = "wall") -> None:
+        """Stopped at 0; counts the time of this process alone where ``kind`` is cpu."""
+        self._now = time.monotonic if kind == "wall" else time.process_time
         self._before = 0.0
         self._started: float | None = None
 
@@ -45,12 +47,12 @@ class Clock:
 
     def start(self) -> None:
         """Let it run."""
-        self._started = time.monotonic()
+        self._started = self._now()
 
     @property
     def elapsed(self) -> float:
         """Seconds until now."""
-        running = 0.0 if self._started is None else time.monotonic() - self._started
+        running = 0.0 if self._started is None else self._now() - self._started
         return self._before + running
 
 

@@ -32,8 +32,10 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 def predict_frozen(potential: Potential, batch: Batch) -> Prediction:
-    """Prediction without gradients of the weights, which saves time and memory."""
+    """Prediction in evaluation mode, without gradients of the weights: saves time and memory."""
     assert isinstance(potential, nn.Module)
+    mode = potential.training
+    potential.eval()
     frozen = [parameter for parameter in potential.parameters() if parameter.requires_grad]
     for parameter in frozen:
         parameter.requires_grad_(False)
@@ -42,6 +44,7 @@ def predict_frozen(potential: Potential, batch: Batch) -> Prediction:
     finally:
         for parameter in frozen:
             parameter.requires_grad_(True)
+        potential.train(mode)
 
 
 def validate(

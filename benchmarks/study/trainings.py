@@ -17,7 +17,7 @@ from benchmarks.accuracy.structures import check_files, write_files
 from benchmarks.accuracy.train import Setting
 from benchmarks.machine import machine
 
-LONG = 600.0  # minutes, where the steps are limited
+LONG = 600.0  # minutes after which a training is stopped that hangs
 
 
 class Variant(Ours):
@@ -35,7 +35,7 @@ class Training(NamedTuple):
     name: str  # unique on the set
     options: Mapping[str, Any]  # of train-potential fit, nested as in its --config
     seed: int
-    minutes: float = LONG
+    minutes: float | None = None  # of processor time; None where the steps are limited
 
 
 def job_of(training: Training, threads: int) -> Job:
@@ -47,7 +47,11 @@ def job_of(training: Training, threads: int) -> Job:
     if not recipe.stress:
         settings["loss"] = {"stress_weight": 0.0, **settings.get("loss", {})}
     recipe = replace(recipe, fit={**settings, "seed": training.seed}, profiles={})
-    return recipe, Setting(minutes=training.minutes, threads=threads), Variant(training.name)
+    limit: list[str] = []
+    if training.minutes is not None:
+        limit = ["--trainer.max_time", f"{60 * training.minutes:.0f}s", "--trainer.clock", "cpu"]
+    setting = Setting(minutes=LONG, threads=threads, extra=limit)
+    return recipe, setting, Variant(training.name)
 
 
 def train(

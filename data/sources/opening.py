@@ -10,7 +10,7 @@ from typing import Any
 import ase.io
 from ase import Atoms
 
-from tesseral.data.extxyz import properties_parser
+from tesseral.data.extxyz import FrameRange, open_frames, properties_parser
 from tesseral.data.label_keys import LabelKeys
 from tesseral.data.sources.formats import CALCULATIONS, DATABASES, find_format
 from tesseral.data.sources.search import Source
@@ -23,6 +23,7 @@ def open_source(
     index: str,
     keys: Callable[[LabelKeys], LabelKeys],
     left_out: Counter[str],
+    part: FrameRange | None = None,
 ) -> tuple[Iterator[Atoms], LabelKeys]:
     """The frames of a file, and where their labels are.
 
@@ -32,6 +33,7 @@ def open_source(
         index: which frames, in ASE's notation.
         keys: gives the user's keys and units, with those of the format where there are none.
         left_out: counts what a reader leaves out, as the frames are taken.
+        part: of an extxyz file; all of it if not given.
 
     Raises:
         ValueError: the file has another form than was asked for.
@@ -47,7 +49,7 @@ def open_source(
             return _choose(members, index), keys(VASP_KEYS)
     if form == "pymatgen":
         raise ValueError("it is not JSON in the form of mlearn or MPtrj")
-    form = form or find_format(path)
+    form = "extxyz" if part else form or find_format(path)
     chosen = keys(LabelKeys())
     if form in DATABASES:
         return _choose(DATABASES[form](path, left_out), index), chosen
@@ -58,7 +60,8 @@ def open_source(
     options: dict[str, Any] = {}
     if form == "extxyz":
         options["properties_parser"] = properties_parser(chosen.stress_order)
-    others = ase.io.iread(path, index=index, format=form, do_not_split_by_at_sign=True, **options)
+    file = open_frames(path, part) if part else path
+    others = ase.io.iread(file, index=index, format=form, do_not_split_by_at_sign=True, **options)
     return others, chosen
 
 

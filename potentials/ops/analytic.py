@@ -1,6 +1,6 @@
 """Inference by one compiled function: energies, forces and virials, without an autograd graph.
 
-The same potential as ``facet.py`` with the product mixing, its gradient written out in
+The same potential as ``facet.py`` with products of two fields, its gradient written out in
 ``csrc/facet.h``. It does not differentiate by the weights; training uses the operators.
 """
 
@@ -42,7 +42,7 @@ def mixings_of(layer: nn.Module) -> list[SphereMixing]:
 
 
 def applies(potential: object) -> bool:
-    """Whether a potential can be evaluated this way: Facet, product mixing, compiled kernels."""
+    """Whether a potential can be evaluated this way: Facet, products of two, compiled kernels."""
     return (
         isinstance(potential, MessagePassing) and potential.harmonics.fused and can_pack(potential)
     )
@@ -50,10 +50,13 @@ def applies(potential: object) -> bool:
 
 def can_pack(potential: MessagePassing) -> bool:
     """Whether the compiled function, if there is one, can take the weights."""
-    if potential.levels > 1 or not all(isinstance(layer, FacetLayer) for layer in potential.layers):
+    if potential.levels > 1:
+        return False
+    layers = potential.layers
+    if not all(isinstance(layer, FacetLayer) and layer.broken is None for layer in layers):
         return False
     mixings = [mixing for layer in potential.layers for mixing in mixings_of(layer)]
-    return potential.embedding.is_cpu and all(mixing.product for mixing in mixings)
+    return potential.embedding.is_cpu and all(mixing.pair for mixing in mixings)
 
 
 def evaluate(
@@ -151,7 +154,7 @@ def packed_weights(potential: MessagePassing) -> tuple[FacetWeights, list[Any]]:
         return pointer(weight, *sizes), pointer(weight.transpose(1, 2), sizes[1], sizes[0])
 
     def mixing(module: SphereMixing) -> MixingWeights:
-        assert isinstance(module.second, DegreeLinear)  # product mixing
+        assert module.pair and isinstance(module.second, DegreeLinear)
         (enter, enter_t), (second, second_t) = matrix(module.enter), matrix(module.second)
         leave, leave_t = matrix(module.leave)
         bias = pointer(module.bias, grid_channels)

@@ -143,10 +143,10 @@ def test_graphs_are_built_once(small_store, monkeypatch):
 
 def test_the_cache_keeps_its_limit(small_store):
     store = open_store(small_store)
-    dataset = GraphDataset(store, np.arange(40), store.elements, CUTOFF, cache_bytes=50_000)
+    dataset = GraphDataset(store, np.arange(40), store.elements, CUTOFF, cache_bytes=150_000)
     dataset.edge_counts()
     assert 0 < len(dataset._cache) < 40
-    assert dataset._used <= 50_000
+    assert dataset._used <= 150_000
     assert_same(dataset[39], labelled_graph(store[39], store.elements, CUTOFF, 39))
 
 

@@ -13,6 +13,7 @@ from tesseral.data.examples.build import build
 from tesseral.data.statistics import compute_statistics
 from tesseral.data.store import open_store
 from tesseral.data.units import EV_PER_A3_IN_GPA
+from tesseral.data.verify import verify_store
 
 FOLDER = files("tesseral.data.examples")
 
@@ -26,7 +27,7 @@ def example(request):
 
 
 def test_is_undamaged(example):
-    example.verify()
+    verify_store(example)
 
 
 def test_says_where_it_comes_from(example):

@@ -418,8 +418,10 @@ def test_progress_is_told(tmp_path):
     seen = []
     path = raw_extxyz(tmp_path, 3)
     config = ImportConfig(sources=[str(path)], output=str(tmp_path / "out.h5"))
-    import_structures(config, lambda count, source: seen.append((count, source)))
-    assert seen == [(1, str(path)), (2, str(path)), (3, str(path))]
+    import_structures(config, lambda *state: seen.append(state))
+    assert seen[0] == ("looking for frames", 0, 0.0)
+    assert ("reading", 3, 1.0) in seen
+    assert seen[-1] == ("writing", 3, 1.0)
 
 
 def test_third_party_silicon(third_party_data, tmp_path):

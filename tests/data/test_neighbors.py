@@ -141,3 +141,13 @@ def test_species_are_positions_in_the_element_list():
 def test_names_an_element_the_model_does_not_know():
     with pytest.raises(ValueError, match="O is not one of .* C, Si"):
         atomic_graph([8, 6], np.eye(3)[:2] * 3, np.zeros((3, 3)), NONE, (6, 14), 2.0)
+
+
+@pytest.mark.parametrize("few", [0, 100])
+def test_small_and_large_molecules_have_the_same_edges(monkeypatch, few):
+    monkeypatch.setattr("tesseral.data.neighbors.FEW", few)
+    positions = 6 * np.random.default_rng(4).random((40, 3))
+    edges = neighbor_list(positions, np.zeros((3, 3)), NONE, 2.5)
+    assert as_set(edges) == brute_force(positions, np.zeros((3, 3)), NONE, 2.5)
+    order = edges.receivers * 40 + edges.senders
+    assert (np.diff(order) > 0).all() and edges.senders.dtype == np.int64

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tesseral.data.sampler import EdgeBudgetSampler, deal, pack, resize
+from tesseral.data.sampler import EdgeBudgetSampler, deal, pack, resize, shuffle
 
 RNG = np.random.default_rng(0)
 EDGES = RNG.integers(1, 100, size=101)
@@ -31,8 +31,8 @@ def test_batches_are_not_smaller_than_they_must_be():
 
 
 def test_a_structure_beyond_the_limit_is_alone():
-    pieces = pack(np.arange(4), np.array([5, 1000, 5, 5]), max_structures=4, max_edges=100)
-    assert [piece.tolist() for piece in pieces] == [[0], [1], [2, 3]]
+    bounds = pack(np.array([5, 1000, 5, 5]), max_structures=4, max_edges=100)
+    assert bounds.tolist() == [0, 1, 2, 4]
 
 
 def test_order_depends_on_seed_and_epoch_only():
@@ -103,10 +103,55 @@ def test_all_epochs_have_the_same_length():
 
 
 def test_resize_divides_the_largest_and_drops_the_last():
-    pieces = [np.arange(5), np.arange(5, 7)]
-    assert [len(piece) for piece in resize(pieces, 3, 1)] == [2, 3, 2]
-    assert [len(piece) for piece in resize(pieces, 1, 1)] == [5]
-    assert [len(piece) for piece in resize(pieces, 9, 4)] == [5, 2]
+    bounds = np.array([0, 5, 7])
+    assert resize(bounds, 3, 1).tolist() == [0, 2, 5, 7]
+    assert resize(bounds, 1, 1).tolist() == [0, 5]
+    assert resize(bounds, 9, 4).tolist() == [0, 5, 7]
+
+
+SEGMENTS = np.repeat(np.arange(2000), RNG.integers(1, 9, size=2000))
+
+
+def test_few_segments_are_shuffled_as_one():
+    order = shuffle(SEGMENTS[SEGMENTS < 200], 3, 1)
+    expected = np.random.default_rng([3, 1]).permutation(len(order))
+    assert order.tolist() == expected.tolist()
+
+
+def test_many_segments_are_shuffled_a_window_at_a_time():
+    order = shuffle(SEGMENTS, 3, 1)
+    assert sorted(order) == list(range(len(SEGMENTS)))
+    opened = [len(set(SEGMENTS[order[i : i + 500]])) for i in range(0, len(order), 500)]
+    print("segments in 500 structures:", opened)
+    assert max(opened) <= 2 * 256  # they are read once while they are kept
+    assert min(opened[:-1]) > 100  # and structures of many of them meet
+    last = {segment: place for place, segment in enumerate(SEGMENTS[order])}
+    first = {}
+    for place, segment in enumerate(SEGMENTS[order]):
+        first.setdefault(segment, place)
+    window = 256 * 8
+    assert max(last[segment] - first[segment] for segment in first) <= window
+
+
+def test_segments_come_in_another_order_every_epoch():
+    orders = [SEGMENTS[shuffle(SEGMENTS, 3, epoch)] for epoch in range(2)]
+    assert len(set(orders[0][:500]) & set(orders[1][:500])) < 100
+
+
+def test_a_million_structures_are_packed_into_little_memory():
+    import tracemalloc
+
+    edges = np.full(1_000_000, 90)
+    tracemalloc.start()
+    each = EdgeBudgetSampler(
+        edges, max_structures=16, max_edges=1600, segments=np.arange(1_000_000) // 200
+    )
+    batch = next(iter(each))
+    held, peak = (number / 1e6 for number in tracemalloc.get_traced_memory())
+    tracemalloc.stop()
+    print(f"{len(each)} batches, {held:.0f} MB held, {peak:.0f} MB at most")
+    assert len(batch) == 16 and len(each) == 62_500
+    assert held < 40 and peak < 150
 
 
 def test_start_skips_batches_once():

@@ -27,6 +27,15 @@ def test_card_survives_json() -> None:
     assert card_from_json(card_to_json(CARD)) == CARD
 
 
+def test_lists_in_the_configuration_survive_json() -> None:
+    config = PotentialConfig(
+        architecture="nequip", channels=8, l_max=2, channels_by_degree=[8, 4, 2]
+    )
+    card = replace(CARD, config=config)
+    assert card_from_json(card_to_json(card)) == card
+    assert "channels_by_degree [8, 4, 2]" in dict(describe(card))["size"]
+
+
 def test_card_json_is_strict_and_holds_units() -> None:
     def refuse(name: str) -> None:
         raise AssertionError(name)

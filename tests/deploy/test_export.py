@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,8 @@ from torch import Tensor
 from tesseral.data.graph import AtomicGraph, edge_vectors, join_graphs
 from tesseral.data.neighbors import atomic_graph
 from tesseral.deploy.contract import CONTRACT_FILE
-from tesseral.deploy.export import export_model, load_exported
-from tesseral.deploy.modelfile import load_model, read_card
+from tesseral.deploy.export import WEIGHTS_FILE, export_model, load_exported
+from tesseral.deploy.modelfile import build_potential, load_model, read_card, save_model
 from tesseral.potentials.derivatives import predict, stress_from_virial
 
 TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
@@ -136,6 +137,21 @@ def test_energy_core_is_differentiable(exported: tuple[Path, str], small_model: 
         forces = forces.index_add(0, one.receivers, -slope)
         ours = {"forces": forces, "atomic_energies": energies.detach()}
         assert_same(ours, {name: expected[name] for name in ours}, TOLERANCE[dtype])
+
+
+def test_products_of_three_have_no_compiled_weights(small_model: Path, tmp_path: Path) -> None:
+    """Their export runs in PyTorch, and gives the same numbers."""
+    card = read_card(small_model)
+    card = replace(card, config=replace(card.config, order=3, l_max=2))
+    torch.manual_seed(0)
+    save_model(tmp_path / "model.safetensors", build_potential(card), card)
+    export_model(tmp_path / "model.safetensors", tmp_path / "model.pt", dtype="float64")
+    module, exported_card = load_exported(tmp_path / "model.pt")
+    assert exported_card.config.order == 3
+    expected = eager(tmp_path / "model.safetensors", GRAPHS["crystal"], "float64")
+    assert_same(module.predict(*inputs(GRAPHS["crystal"])), expected, TOLERANCE["float64"])
+    with zipfile.ZipFile(tmp_path / "model.pt") as archive:
+        assert not any(name.endswith(WEIGHTS_FILE) for name in archive.namelist())
 
 
 def test_card_travels_along(exported: tuple[Path, str], small_model: Path) -> None:

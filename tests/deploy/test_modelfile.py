@@ -132,7 +132,7 @@ def test_loading_is_fast(small_model: Path) -> None:
 
 
 def test_file_holds_no_pickle(small_model: Path) -> None:
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises((pickle.UnpicklingError, ValueError)):  # by chance a protocol's number
         pickle.loads(small_model.read_bytes())
     header = small_model.read_bytes()[8:]
     assert header.startswith(b"{")

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from ase.build import bulk
 
@@ -5,6 +6,7 @@ from tesseral.data.neighbors import atomic_graph
 from tesseral.potentials.calibrate import DAMPING, calibrate
 from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.derivatives import predict
+from tesseral.potentials.flat import FlatLinear
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.mixing import DegreeLinear
 
@@ -15,15 +17,17 @@ def rattled_graph():
     return atomic_graph(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, (14,), 5.0)
 
 
-def calibrated():
+def calibrated(**options):
     torch.manual_seed(0)
-    potential = MessagePassing(PotentialConfig(channels=8), (14,), reference_energies=[-100.0])
+    config = PotentialConfig(channels=8, **options)
+    potential = MessagePassing(config, (14,), reference_energies=[-100.0])
     calibrate(potential, rattled_graph())
     return potential
 
 
-def test_features_have_the_size_of_their_degree():
-    potential = calibrated()
+@pytest.mark.parametrize("options", [{}, {"architecture": "nequip", "layers": 3}])
+def test_features_have_the_size_of_their_degree(options):
+    potential = calibrated(**options)
     sizes = []
 
     def record(module, inputs):
@@ -33,7 +37,7 @@ def test_features_have_the_size_of_their_degree():
             sizes.append(size / DAMPING**degree)
 
     for module in potential.modules():
-        if isinstance(module, DegreeLinear):
+        if isinstance(module, (DegreeLinear, FlatLinear)):
             module.register_forward_pre_hook(record)
     predict(potential, rattled_graph())
     print("RMS of scaled inputs, without the damping:", [f"{size:.3f}" for size in sizes])

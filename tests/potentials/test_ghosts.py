@@ -27,7 +27,9 @@ needs_kernels = pytest.mark.skipif(not library.available(), reason="no compiled 
 
 def potential(ops: str, dtype: torch.dtype = torch.float64, **options: object) -> MessagePassing:
     """Three layers, so that gradients pass through an exchange twice; all extras on."""
-    settings = {"cutoff": 4.0, "layers": 3, "channels": 6, "l_max": 2, "grid_channels": 8}
+    settings = {"cutoff": 4.0, "layers": 3, "channels": 6}
+    if "architecture" not in options:
+        settings |= {"l_max": 2, "grid_channels": 8}
     torch.manual_seed(3)
     model = MessagePassing(
         PotentialConfig(**{**settings, "zbl": True, **options}),
@@ -61,9 +63,22 @@ def with_ghosts(graph: AtomicGraph) -> tuple[Tensor, Tensor]:
     return torch.tensor(senders), torch.tensor(owner)
 
 
-@pytest.mark.parametrize("activation", ["product", "silu"])
-def test_layer_by_layer_with_ghosts_is_the_whole(activation: str) -> None:
-    model, graph = potential("reference", activation=activation), crystal()
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"activation": "product"},
+        {"activation": "silu"},
+        {"architecture": "egnn"},
+        {"architecture": "nequip", "l_max": 2, "channels_by_degree": [6, 4, 2]},
+        {"architecture": "painn"},
+        {"architecture": "ponita", "l_max": 2},
+        {"architecture": "schnet"},
+        {"architecture": "segnn", "l_max": 2},
+    ],
+    ids=lambda options: next(iter(options.values())),
+)
+def test_layer_by_layer_with_ghosts_is_the_whole(options: dict[str, object]) -> None:
+    model, graph = potential("reference", **options), crystal()
     n = len(graph.species)
     senders, owner = with_ghosts(graph)
     species = graph.species[owner]

@@ -33,10 +33,10 @@ def case(name, rotation=1e-11, l_max=2, **options):
     return Case(name, PotentialConfig(**sizes, **options), rotation)
 
 
-def other(architecture, rotation=1e-11, **options):
+def other(architecture, name=None, rotation=1e-11, **options):
     sizes = {"cutoff": CUTOFF, "channels": 8, "layers": 2}
     config = PotentialConfig(architecture=architecture, **sizes, **options)
-    return Case(architecture, config, rotation)
+    return Case(name or architecture, config, rotation)
 
 
 CASES = [
@@ -45,8 +45,17 @@ CASES = [
     case("product-l1-edge2", l_max=1, l_max_edge=2),
     case("product-l4-message2", l_max=4, l_max_message=2),
     case("three-layers-zbl", layers=3, zbl=True),  # with binding energies too
+    case("product-order3", order=3),
     case("silu-86", activation="silu", grid_points=86, rotation=0.03),
+    case("relaxed", relaxed=True, mixings=2),  # nothing is broken before training
+    other("egnn"),
+    other("nequip", l_max=2),
+    other("nequip", "nequip-8-4-2", l_max=2, channels_by_degree=[8, 4, 2]),
+    other("painn"),
+    other("ponita", l_max=2, orientations=50, rotation=0.1),
     other("schnet"),
+    other("segnn", l_max=2),
+    other("segnn", l_max=2, l_max_edge=1),
 ]
 DTYPES = [torch.float32, torch.float64]
 
@@ -111,7 +120,7 @@ def test_physics_report(potentials):
     for dtype, potential in potentials[1].items():
         single = dtype == torch.float32
         graph = graph_of(silicon_carbide())
-        report = testing.physics_report(potential, graph, step=1e-2 if single else 1e-4)
+        report = testing.physics_report(potential, graph, step=5e-3 if single else 1e-4)
         scale = float(predict(potential, graph).forces.square().mean().sqrt())
         print(f"\n{potentials[0].name}, {dtype}; RMS of the forces {scale:.2f} eV/Å")
         for law, error in report.items():

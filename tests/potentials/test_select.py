@@ -7,7 +7,7 @@ import torch
 
 from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.message_passing import MessagePassing
-from tesseral.potentials.ops import library
+from tesseral.potentials.ops import analytic, library
 from tesseral.potentials.ops.flops import inference_flops
 from tesseral.potentials.ops.select import select_ops
 
@@ -76,6 +76,14 @@ def test_degrees_that_were_not_compiled_run_in_plain_pytorch():
     assert forms(select_ops(model)) == {False}
     with pytest.raises(ValueError, match="up to degree 5; the compiled kernels stop at 4"):
         select_ops(model, "fused")
+
+
+@pytest.mark.skipif(not library.available(), reason="no compiled kernels")
+def test_products_of_three_are_not_for_the_compiled_function():
+    assert analytic.applies(select_ops(potential()))
+    model = select_ops(potential(order=3))
+    assert forms(model) == {True}  # its operators are compiled
+    assert not analytic.applies(model)
 
 
 def test_operations_grow_as_they_should():

@@ -53,14 +53,22 @@ def emt_files(tmp_path_factory) -> tuple[Path, Path]:
 def fit_config(emt_files, tmp_path):
     """Makes configurations of short trainings in float64; arguments are those of the trainer."""
 
-    def make(name="model", *, optimization=None, batch_structures=4, ckpt_path=None, **trainer):
+    def make(
+        name="model",
+        *,
+        model=None,
+        optimization=None,
+        batch_structures=4,
+        ckpt_path=None,
+        **trainer,
+    ):
         return FitConfig(
             data=DataConfig(
                 train=str(emt_files[0]),
                 validation=str(emt_files[1]),
                 batch_structures=batch_structures,
             ),
-            model=MODEL,
+            model=model or MODEL,
             optimization=OptimizationConfig(**{"dtype": "float64", **(optimization or {})}),
             trainer=TrainerConfig(
                 **{"accelerator": "cpu", "enable_progress_bar": False, "max_steps": 6, **trainer}

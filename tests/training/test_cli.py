@@ -76,7 +76,7 @@ def test_without_arguments_it_shows_the_commands(run):
         (("report",), ("--quick", "exit status is 1 if a claim fails", "report.json")),
         (("info",), ("model file",)),
         (("export",), ("TorchScript",)),
-        (("data",), ("import",)),
+        (("data",), ("import", "merge", "append", "verify")),
         (("data", "import"), ("--energy-key", "--stress-sign", "well-known names")),
     ],
 )
@@ -95,6 +95,7 @@ def test_each_command_has_help_with_words(run, command, words):
         (["evaluate", "a", "b", "--jason", "x"], "did you mean --json?"),
         (["data", "import", "a", "-o", "b.h5", "--engery-key", "e"], "mean --energy-key?"),
         (["data", "imprt"], "did you mean import?"),
+        (["data", "merge", "a.h5", "-o", "b.h5", "--overwite"], "did you mean --overwrite?"),
     ],
 )
 def test_a_wrong_option_is_refused_with_the_nearest_one(run, arguments, hint):
@@ -117,6 +118,10 @@ def test_a_wrong_key_in_a_file_is_refused_with_the_nearest_one(run, tmp_path):
         (FIT, "there is no dataset a.h5"),
         (["info", "nowhere.safetensors"], "there is no model file nowhere.safetensors"),
         (["data", "import", "nowhere.xyz", "-o", "b.h5"], "there is no file nowhere.xyz"),
+        (["data", "import", "a", "-o", "b.h5", "--processes", "0"], "processes is 0"),
+        (["data", "merge", "nowhere.h5", "-o", "b.h5"], "there is no dataset nowhere.h5"),
+        (["data", "append", "nowhere.h5", "b.h5"], "there is no dataset nowhere.h5"),
+        (["data", "verify", "nowhere.h5"], "there is no dataset nowhere.h5"),
     ],
 )
 def test_wrong_values_are_one_sentence(run, monkeypatch, tmp_path, arguments, message):
@@ -207,6 +212,22 @@ def test_import_makes_a_dataset(run, silicon, tmp_path):
     assert status == 0
     first, second = open_store(silicon)[1], open_store(tmp_path / "b.h5")[1]
     torch.testing.assert_close(torch.tensor(second.forces), torch.tensor(first.forces))
+
+
+def test_datasets_are_merged_appended_and_verified(run, silicon, tmp_path):
+    whole = tmp_path / "all.h5"
+    assert run("data", "merge", silicon, silicon, "-o", whole)[0] == 0
+    assert "all.h5 exists" in sentence(run("data", "merge", silicon, "-o", whole))
+    status, text, _ = run("data", "append", whole, silicon)
+    assert status == 0 and "6 structures" in text
+    status, text, _ = run("data", "verify", silicon, whole)
+    assert status == 0 and "6 structures are what was written" in " ".join(text.split())
+    data = bytearray(whole.read_bytes())
+    data[data.index(b"type 1") + 5] = ord("2")
+    whole.write_bytes(data)
+    assert "structures 0 to 5 have been changed or damaged" in sentence(
+        run("data", "verify", whole)
+    )
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)

@@ -35,10 +35,18 @@ def uneven(fit_config, emt_files, tmp_path):
 @pytest.mark.parametrize("processes", [2, 4])
 def test_several_processes_equal_one_with_the_joined_batch(uneven, start_fit, processes):
     """Eleven structures in batches of four: in the last step of an epoch one of four has none."""
-    one = uneven("one", batch_structures=4, max_steps=7, validate_every=3)
+    one = uneven(
+        "one",
+        optimization={"relaxed_weight_decay": 0.0},
+        batch_structures=4,
+        max_steps=7,
+        validate_every=3,
+    )
+    one = replace(one, model=replace(one.model, relaxed=True))
     two = uneven("several")
     process = start_fit(
         two,
+        *("--model.relaxed", "true", "--optimization.relaxed_weight_decay", "0"),
         *("--trainer.max_steps", "7", "--trainer.validate_every", "3"),
         *("--trainer.devices", str(processes), "--trainer.strategy", "ddp"),
         *("--data.batch_structures", str(4 // processes)),

@@ -12,8 +12,20 @@ from rich.console import Console
 from tesseral.data.datasets import evaluation_loader
 from tesseral.data.store import open_store, write_store
 from tesseral.deploy.modelfile import load_model, read_card
+from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.derivatives import predict
 from tesseral.training.fit import fit
+
+RANDOM = PotentialConfig(
+    architecture="ponita",
+    cutoff=3.6,
+    layers=1,
+    channels=4,
+    l_max=1,
+    orientations=6,
+    random_orientations=True,
+)
+RELAXED = replace(MODEL, relaxed=True)
 
 
 def weights(path):
@@ -32,8 +44,9 @@ def test_the_loss_falls(fit_config):
     assert history[-1]["loss"] < 0.5 * history[0]["loss"]
 
 
-def test_the_model_file_is_the_best_average_with_its_errors(fit_config, emt_files):
-    config = fit_config(max_steps=12, validate_every=6)
+@pytest.mark.parametrize("model", [None, RANDOM], ids=["facet", "random"])
+def test_the_model_file_is_the_best_average_with_its_errors(fit_config, emt_files, model):
+    config = fit_config(max_steps=12, validate_every=6, model=model)
     result = fit(config)
     potential, card = load_model(config.output)
     store = open_store(emt_files[1])
@@ -53,11 +66,19 @@ def test_the_same_seed_gives_the_same_weights(fit_config):
     assert_same(weights(first.output), weights(second.output), tolerance=0)
 
 
-@pytest.mark.parametrize("stop", [3, 5, 6])  # at the end of an epoch of three steps and within
-def test_a_resumed_training_ends_with_the_same_weights(fit_config, monkeypatch, stop):
-    whole = fit_config("whole", max_steps=8, validate_every=100)
+# At the end of an epoch of three steps and within; and where steps draw random orientations or
+# broken components have moments of their own, and move even by noise.
+@pytest.mark.parametrize(
+    "stop, model", [(3, None), (5, None), (6, None), (5, RANDOM), (5, RELAXED)]
+)
+def test_a_resumed_training_ends_with_the_same_weights(fit_config, monkeypatch, stop, model):
+    settings = {
+        **{"max_steps": 8, "validate_every": 100, "model": model},
+        "optimization": {"relaxed_weight_decay": 0.0},
+    }
+    whole = fit_config("whole", **settings)
     fit(whole)
-    parts = fit_config("parts", max_steps=8, validate_every=100)
+    parts = fit_config("parts", **settings)
     from tesseral.training.run import FitRun
 
     step = FitRun.on_train_batch_end
@@ -69,7 +90,7 @@ def test_a_resumed_training_ends_with_the_same_weights(fit_config, monkeypatch, 
     monkeypatch.setattr(FitRun, "on_train_batch_end", interrupted)
     assert fit(parts).history[-1]["step"] == stop
     monkeypatch.undo()
-    again = fit_config("parts", max_steps=8, validate_every=100, ckpt_path="last")
+    again = fit_config("parts", **settings, ckpt_path="last")
     assert fit(again).history[-1]["step"] == 8
     both = [torch.load(c.run_directory / "last.ckpt", weights_only=True) for c in (whole, again)]
     assert_same(both[0]["state_dict"], both[1]["state_dict"], tolerance=0)  # weights and average

@@ -1,6 +1,7 @@
 """Progress, learning rate, and when to validate."""
 
 import math
+import time
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 from tesseral.training.config import OptimizationConfig
 from tesseral.training.ema import WeightAverage
-from tesseral.training.schedule import Budget, ValidationPlan, learning_rate
+from tesseral.training.schedule import Budget, Clock, ValidationPlan, learning_rate
 
 CONFIG = OptimizationConfig(learning_rate=2.0, warmup=0.1, final_learning_rate=0.1)
 
@@ -102,3 +103,12 @@ def test_no_decay_copies_the_weights():
     source, average = linear(math.pi), linear(0.0)
     WeightAverage(source, average, 0.0).update(5)
     torch.testing.assert_close(source.weight, average.weight)
+
+
+def test_a_clock_of_processor_time_stands_still_while_the_process_sleeps():
+    wall, cpu = Clock("wall"), Clock("cpu")
+    for clock in (wall, cpu):
+        clock.start()
+    time.sleep(0.2)
+    assert wall.elapsed >= 0.2
+    assert cpu.elapsed < 0.2

@@ -1,0 +1,184 @@
+"""All checks of one dataset, and of several that are trained and tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tesseral.data.doctor.consistency import check_consistency
+from tesseral.data.doctor.duplicates import check_duplicates, check_leakage
+from tesseral.data.doctor.findings import SEVERITIES, Finding, make_finding
+from tesseral.data.doctor.fingerprints import make_fingerprints
+from tesseral.data.doctor.geometry import check_geometry, measure_distances
+from tesseral.data.doctor.labels import check_labels
+from tesseral.data.doctor.model import composition_energies, make_design, read_labels
+from tesseral.data.doctor.outliers import check_outliers
+from tesseral.data.doctor.subject import Integers, Subject, read_subject
+from tesseral.data.doctor.units import check_units
+from tesseral.data.splits import split_store
+from tesseral.data.store import Store
+
+MAX_ATOMS = 100_000  # of a full check
+QUICK_ATOMS = 4_000  # of the one before a training
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkup:
+    """What was found in one dataset.
+
+    Args:
+        file: its name.
+        structures: number of all structures.
+        checked: number of those that were looked at.
+        findings: errors first.
+        measured: ratios of labels to what they should be, and other numbers, in words.
+    """
+
+    file: str
+    structures: int
+    checked: int
+    findings: list[Finding] = field(default_factory=list)
+    measured: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def safe(self) -> bool:
+        """Whether there are no errors."""
+        return all(finding.severity != "error" for finding in self.findings)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "file": self.file,
+            "structures": self.structures,
+            "checked": self.checked,
+            "safe": self.safe,
+            "measured": self.measured,
+            "findings": [
+                {
+                    "severity": finding.severity,
+                    "check": finding.check,
+                    "rows": list(finding.rows),
+                    "found": finding.found,
+                    "advice": finding.advice,
+                }
+                for finding in self.findings
+            ],
+        }
+
+
+def check_set(subject: Subject, *, cutoff: float) -> Checkup:
+    """Look at one dataset.
+
+    Args:
+        subject: its structures.
+        cutoff: Å, of the potential that is going to be trained.
+    """
+    design = make_design(subject)
+    references = composition_energies(subject)
+    units = check_units(subject, design, read_labels(subject, references), references)
+    outliers, residuals = check_outliers(
+        subject, design, units.labels, units.references, stress=units.stress
+    )
+    distances = measure_distances(subject, cutoff)
+    findings = [
+        *check_labels(subject),
+        *units.findings,
+        *outliers,
+        *check_geometry(subject, distances, cutoff),
+        *check_consistency(subject, residuals),
+        *check_duplicates(subject, make_fingerprints(subject.structures, subject.elements)),
+    ]
+    measured = {
+        **units.measured,
+        f"neighbours within {cutoff:g} Å": f"{distances.neighbors:.3g} an atom",
+    }
+    return _checkup(subject, findings, measured)
+
+
+def check_split(subject: Subject, *, method: str, fraction: float, seed: int) -> Checkup:
+    """Look for leakage in the division that a training would make of a dataset."""
+    try:
+        split = split_store(subject.store, method=method, fraction=fraction, seed=seed)
+    except ValueError as error:
+        finding = make_finding("note", "split", [], str(error), "needed for a training only")
+        return _checkup(subject, [finding], {})
+    inside = np.isin(subject.rows, split.validation)
+    measured = {
+        "validation structures that fit would take": f"{len(split.validation)}, {split.reason}"
+    }
+    if inside.all() or not inside.any():
+        return _checkup(subject, [], measured)
+    findings = check_leakage(
+        take(subject, np.nonzero(~inside)[0]),
+        take(subject, np.nonzero(inside)[0]),
+        parts=("training", f"validation (split {method})"),
+        chosen=False,
+    )
+    return _checkup(subject, findings, measured)
+
+
+def check_between(first: Subject, second: Subject) -> Checkup:
+    """Look for leakage between two datasets; rows are those of the second."""
+    findings = check_leakage(
+        first,
+        second,
+        parts=(first.store.path.name, second.store.path.name),
+        chosen=True,
+    )
+    return _checkup(second, findings, {})
+
+
+def quick_check(store: Store, validation: Store | None, cutoff: float) -> list[Finding]:
+    """The errors and warnings that a part of a dataset shows in a second or two.
+
+    Args:
+        store: to train on.
+        validation: to validate on, if it is another.
+        cutoff: Å.
+    """
+    subject = read_subject(store, QUICK_ATOMS)
+    findings = check_set(subject, cutoff=cutoff).findings
+    if validation is not None:
+        findings += check_between(subject, read_subject(validation, QUICK_ATOMS)).findings
+    return [finding for finding in findings if finding.severity != "note"]
+
+
+def merge(checkups: Sequence[Checkup]) -> Checkup:
+    """One check-up of several of the same file."""
+    first = checkups[0]
+    return Checkup(
+        file=first.file,
+        structures=first.structures,
+        checked=first.checked,
+        findings=_sorted([finding for one in checkups for finding in one.findings]),
+        measured={name: value for one in checkups for name, value in one.measured.items()},
+    )
+
+
+def take(subject: Subject, chosen: Integers) -> Subject:
+    """Some structures of a subject."""
+    return subject._replace(
+        structures=[subject.structures[i] for i in chosen],
+        **{
+            name: getattr(subject, name)[chosen]
+            for name in ("rows", "counts", "n_atoms", "energies", "volumes", "alone")
+        },
+    )
+
+
+def _checkup(subject: Subject, findings: list[Finding], measured: dict[str, str]) -> Checkup:
+    file = subject.store.path.name
+    return Checkup(
+        file=file,
+        structures=len(subject.store),
+        checked=len(subject.rows),
+        findings=_sorted([finding._replace(file=file) for finding in findings]),
+        measured=measured,
+    )
+
+
+def _sorted(findings: list[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))

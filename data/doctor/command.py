@@ -1,0 +1,159 @@
+"""``train-potential data check SET.h5 [MORE.h5 …]``."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from tesseral.data.doctor.checkup import (
+    MAX_ATOMS,
+    Checkup,
+    check_between,
+    check_set,
+    check_split,
+    merge,
+)
+from tesseral.data.doctor.display import checkup_table
+from tesseral.data.doctor.repair import write_cleaned
+from tesseral.data.doctor.subject import Subject, read_subject
+from tesseral.data.importer import ImportConfig, import_structures
+from tesseral.data.label_keys import LABELS
+from tesseral.data.splits import SPLITS
+from tesseral.data.store import Store, open_store
+
+STORES = (".h5", ".hdf5")
+CHECK_EPILOG = """\
+Labels, units and signs (all labels are held against a small model of them, stresses against finite
+differences of the energy where there are strained cells), copies, distances, neighbours, reference
+energies, and structures that training and validation share. The exit status is 1 if there is an
+error, which would make training wrong, 0 if there are warnings and notes at most.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckConfig:
+    """Which datasets to check, and for which training.
+
+    Args:
+        files: datasets (or files that ASE reads, with the usual names and units of labels). Of
+            several, the first is what is trained on, and the others must not share structures with
+            it.
+        cutoff: Å, of the potential.
+        split: how fit would split the first dataset if it were the only one: auto, group, blocks
+            or random.
+        validation_fraction: as in fit.
+        seed: as data.seed in fit.
+        json: file for the findings with the indices of all structures, counted from 0.
+        fix: dataset to write, a copy of the first without what can be mended for sure: signs and
+            units of labels, labels of zero (they become missing), copies and structures with
+            labels of another one (they are left out).
+        max_atoms: larger sets are checked in a random part of so many atoms, unless fix is given.
+    """
+
+    files: list[str]
+    cutoff: float = 5.0
+    split: str = "auto"
+    validation_fraction: float = 0.1
+    seed: int = 0
+    json: str | None = None
+    fix: str | None = None
+    max_atoms: int = MAX_ATOMS
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be checked, before anything is read."""
+        if not 0 < self.cutoff < 50:
+            raise ValueError(f"cutoff is {self.cutoff} Å; use a positive distance, usually 4 to 6")
+        if self.split not in SPLITS:
+            raise ValueError(f"split {self.split!r} is not one of {', '.join(SPLITS)}")
+        if not 0 < self.validation_fraction < 1:
+            raise ValueError(
+                f"validation_fraction is {self.validation_fraction}; it must be between 0 and 1"
+            )
+        if self.max_atoms < 1:
+            raise ValueError(f"max_atoms is {self.max_atoms}; it must be 1 or more")
+        if self.fix is not None:
+            if Path(self.fix).suffix not in STORES:
+                raise ValueError(f"the cleaned copy {self.fix} should end in .h5")
+            if Path(self.fix).exists():
+                raise FileExistsError(f"{self.fix} exists; choose another name for the copy")
+
+
+def check_command(config: CheckConfig, console: Console | None = None) -> list[Checkup]:
+    """Check the datasets and report.
+
+    Args:
+        config: what to check.
+        console: where to report; silent if None.
+
+    Returns:
+        What was found, file by file; of the cleaned copy in place of the first if there is one.
+
+    Raises:
+        FileNotFoundError: a file does not exist.
+        ValueError: a file cannot be read.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        limit = 2**62 if config.fix is not None else config.max_atoms
+        subjects = [
+            read_subject(_open(name, Path(folder) / f"{number}"), limit)
+            for number, name in enumerate(config.files)
+        ]
+        checkups = _check(config, subjects, console)
+        if config.json is not None:
+            Path(config.json).write_text(
+                json.dumps([one.as_dict() for one in checkups], indent=1, ensure_ascii=False),
+                encoding="utf-8",
+            )
+        if config.fix is not None:
+            checkups[0] = _fix(config, subjects[0].store, checkups[0], Path(config.fix), console)
+    return checkups
+
+
+def _open(name: str, folder: Path) -> Store:
+    """A dataset; another file is imported into the folder first."""
+    path = Path(name)
+    if path.suffix in STORES:
+        return open_store(path)
+    folder.mkdir()
+    output = folder / f"{path.stem}.h5"
+    import_structures(ImportConfig(sources=[name], output=str(output), allow_missing=list(LABELS)))
+    return open_store(output)
+
+
+def _check(config: CheckConfig, subjects: list[Subject], console: Console | None) -> list[Checkup]:
+    """All files, each with what it has in common with the first."""
+    checkups = []
+    for number, subject in enumerate(subjects):
+        parts = [check_set(subject, cutoff=config.cutoff)]
+        if number > 0:
+            parts.append(check_between(subjects[0], subject))
+        elif len(subjects) == 1:
+            parts.append(
+                check_split(
+                    subject,
+                    method=config.split,
+                    fraction=config.validation_fraction,
+                    seed=config.seed,
+                )
+            )
+        checkups.append(merge(parts))
+        if console is not None:
+            console.print(checkup_table(checkups[-1]))
+    return checkups
+
+
+def _fix(
+    config: CheckConfig, store: Store, checkup: Checkup, path: Path, console: Console | None
+) -> Checkup:
+    """Write the cleaned copy and check it again."""
+    done = write_cleaned(store, checkup.findings, path)
+    again = check_set(read_subject(open_store(path), config.max_atoms), cutoff=config.cutoff)
+    if console is not None:
+        for line in [f"written: {path}", *(f"  {words}" for words in done or ["nothing to mend"])]:
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
+        console.print(checkup_table(again))
+    return again

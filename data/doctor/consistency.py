@@ -1,0 +1,115 @@
+"""Checks of what was mixed: theories, sources with other zeros of energy, rare elements, E0."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesseral.data.doctor.findings import Finding, make_finding
+from tesseral.data.doctor.subject import Array, Subject, scale
+from tesseral.data.neighbors import names
+
+SHIFT = 0.02  # eV/atom between sources
+SHIFT_SHARE = 4.0  # typical residuals
+FEW = 3  # structures with an element
+
+
+def check_consistency(subject: Subject, residuals: Array) -> list[Finding]:
+    """Theories, sources and compositions.
+
+    Args:
+        subject: the structures.
+        residuals: (S,) eV/atom, energy labels minus what a model of them says; NaN if unknown.
+    """
+    return [*_theories(subject), *_shifts(subject, residuals), *_elements(subject)]
+
+
+def _texts(subject: Subject, name: str) -> NDArray[np.str_]:
+    texts = subject.store.texts(name)
+    return np.array([texts[row] for row in subject.rows])
+
+
+def _theories(subject: Subject) -> list[Finding]:
+    """More than one theory."""
+    theories = _texts(subject, "theory")
+    found = Counter(theories.tolist()).most_common()
+    if len(found) < 2:
+        return []
+    shown = ", ".join(f"{name or 'none given'} ({number})" for name, number in found[:4])
+    return [
+        make_finding(
+            "warning",
+            "theory",
+            subject.rows[theories != found[0][0]],
+            f"{len(found)} theories: {shown}",
+            "energies of different functionals or settings do not fit together; train on one",
+        )
+    ]
+
+
+def _shifts(subject: Subject, residuals: Array) -> list[Finding]:
+    """Sources whose energies have another zero."""
+    findings = []
+    usual = scale(residuals)
+    sources = _texts(subject, "source")
+    for source in np.unique(sources):
+        inside = sources == source
+        known = inside & np.isfinite(residuals)
+        if not 5 <= known.sum() < np.isfinite(residuals).sum() / 2:
+            continue
+        shift = float(np.median(residuals[known]))
+        spread = scale(residuals[known])
+        if abs(shift) > max(SHIFT, SHIFT_SHARE * max(spread, usual)):
+            findings.append(
+                make_finding(
+                    "warning",
+                    "theory",
+                    subject.rows[inside],
+                    f"the energies of {source or 'structures without a source'} lie "
+                    f"{shift:+.3g} eV/atom off the others, with a spread of {spread:.2g}",
+                    "another pseudopotential, functional or zero of energy; do not mix them",
+                )
+            )
+    return findings
+
+
+def _elements(subject: Subject) -> list[Finding]:
+    """Rare elements, and compositions that leave reference energies open."""
+    findings = []
+    number = (subject.counts > 0).sum(axis=0)
+    rare = [z for z, k in zip(subject.elements, number, strict=True) if 0 < k < FEW]
+    if rare and len(subject.rows) > 10 * FEW and subject.complete:
+        columns = [subject.elements.index(z) for z in rare]
+        findings.append(
+            make_finding(
+                "warning",
+                "elements",
+                subject.rows[(subject.counts[:, columns] > 0).any(axis=1)],
+                f"{names(rare)} in fewer than {FEW} structures",
+                "a potential cannot learn an element from them; add more or take them out",
+            )
+        )
+    known = np.isfinite(subject.energies)
+    present = number > 0
+    bound = subject.counts[known & ~subject.alone][:, present]
+    fixed = (subject.counts[known & subject.alone][:, present] > 0).any(axis=0)
+    unknown = bound[:, ~fixed]
+    if len(bound) and unknown.shape[1]:
+        fractions = unknown / np.maximum(bound.sum(axis=1, keepdims=True), 1)
+        rank = int(np.linalg.matrix_rank(fractions / np.sqrt(len(fractions)), tol=1e-3))
+        if rank < unknown.shape[1]:
+            elements = np.array(subject.elements)[present][~fixed]
+            findings.append(
+                make_finding(
+                    "note",
+                    "reference energies",
+                    [],
+                    f"the compositions determine {rank} of {len(elements)} reference energies, of "
+                    f"{names(elements)}",
+                    "enough for these compositions; add isolated atoms, or give "
+                    "--data.isolated_energies, for others",
+                )
+            )
+    return findings

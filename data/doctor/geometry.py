@@ -1,0 +1,117 @@
+"""Checks of the geometry: distances, unit of length, neighbours within the cutoff."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from ase.data import covalent_radii
+
+from tesseral.data.doctor.findings import Finding, count, make_finding
+from tesseral.data.doctor.subject import Array, Subject
+from tesseral.data.neighbors import neighbor_list
+from tesseral.data.units import BOHR_IN_A
+
+OVERLAP = 0.3  # of the sum of the covalent radii: atoms on top of each other
+SHORT = 0.55  # below what compressed and hot materials have
+COMMON = (0.65, 1.6)  # nearest distances of nearly all materials, as medians
+
+
+class Distances(NamedTuple):
+    """Of each structure, and of all atoms."""
+
+    closest: Array  # (S,) smallest distance over the sum of covalent radii; inf without neighbours
+    lonely: Array  # (S,) number of atoms without a neighbour
+    typical: float  # median over all atoms of the nearest distance over the sum of radii
+    neighbors: float  # mean number
+
+
+def measure_distances(subject: Subject, cutoff: float) -> Distances:
+    """Neighbours of all atoms.
+
+    Args:
+        subject: the structures.
+        cutoff: Å.
+    """
+    closest, lonely, nearest, edges = [], [], [], 0
+    for structure in subject.structures:
+        near = neighbor_list(structure.positions, structure.cell, structure.pbc, cutoff)
+        points = structure.positions
+        vectors = points[near.receivers] - points[near.senders] + near.shifts @ structure.cell
+        radii = covalent_radii[structure.numbers]
+        ratio = np.linalg.norm(vectors, axis=1) / (radii[near.senders] + radii[near.receivers])
+        each = np.full(len(points), np.inf)
+        np.minimum.at(each, near.receivers, ratio)
+        closest.append(each.min())
+        lonely.append(np.isinf(each).sum())
+        nearest.append(each[np.isfinite(each)])
+        edges += len(near.senders)
+    known = np.concatenate(nearest)
+    return Distances(
+        closest=np.array(closest),
+        lonely=np.array(lonely),
+        typical=float(np.median(known)) if len(known) else float("nan"),
+        neighbors=edges / int(subject.n_atoms.sum()),
+    )
+
+
+def check_geometry(subject: Subject, distances: Distances, cutoff: float) -> list[Finding]:
+    """Atoms too close, too far, or in another unit of length."""
+    findings = _unit(distances)
+    overlap = distances.closest < OVERLAP
+    short = (distances.closest < SHORT) & ~overlap
+    if overlap.any():
+        findings.append(
+            make_finding(
+                "error",
+                "distances",
+                subject.rows[overlap],
+                f"atoms on top of each other in {count(int(overlap.sum()))}: "
+                f"{distances.closest.min():.2f} of the sum of their covalent radii",
+                "look for atoms that are there twice, and for a wrong cell",
+            )
+        )
+    if short.any():
+        findings.append(
+            make_finding(
+                "note",
+                "distances",
+                subject.rows[short],
+                f"very short distances in {count(int(short.sum()))}: from "
+                f"{distances.closest[short].min():.2f} of the sum of the covalent radii",
+                "good for the repulsion if they are meant; look at them if not",
+            )
+        )
+    lonely = (distances.lonely > 0) & ~subject.alone
+    if lonely.any():
+        findings.append(
+            make_finding(
+                "warning",
+                "cutoff",
+                subject.rows[lonely],
+                f"{count(int(distances.lonely[lonely].sum()), 'atom')} of "
+                f"{count(int(lonely.sum()))} without a neighbour within {cutoff:g} Å",
+                "the potential cannot give them a force; take a larger cutoff, or take evaporated "
+                "atoms out",
+            )
+        )
+    return findings
+
+
+def _unit(distances: Distances) -> list[Finding]:
+    """Nearest distances that no material has."""
+    low, high = COMMON
+    if np.isnan(distances.typical) or low < distances.typical < high:
+        return []
+    long = distances.typical >= high
+    factor = BOHR_IN_A if long else 1 / BOHR_IN_A
+    return [
+        make_finding(
+            "warning",
+            "length unit",
+            [],
+            f"the nearest neighbours are {distances.typical:.2f} times the sum of the covalent "
+            f"radii away; times {factor:.3f} (Å and Bohr) it is {factor * distances.typical:.2f}",
+            "positions and cell must be in Å; about 1 is usual, a noble gas has 1.8",
+        )
+    ]

@@ -1,0 +1,110 @@
+"""Checks of the labels themselves: are they there, complete, and each structure's own?"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from tesseral.data.doctor.findings import Finding, Fix, count, make_finding
+from tesseral.data.doctor.subject import Subject, has_forces, has_stress
+
+NET_FORCE = 0.05  # eV/Å an atom
+NET_FORCE_SHARE = 0.1  # of the RMS force
+
+
+def check_labels(subject: Subject) -> list[Finding]:
+    """Missing labels, forces with a sum, labels of another structure."""
+    return [*_missing(subject), *_net_forces(subject), *_stale(subject)]
+
+
+def _missing(subject: Subject) -> list[Finding]:
+    """Structures without a label that they need."""
+    findings = []
+    needed = {
+        "energy": (np.isfinite(subject.energies), np.ones(len(subject.rows), dtype=bool)),
+        "forces": (has_forces(subject), ~subject.alone),
+        "stress": (has_stress(subject), np.isfinite(subject.volumes)),
+    }
+    for label, (there, wanted) in needed.items():
+        lacking = wanted & ~there
+        if not lacking.any():
+            continue
+        if lacking.sum() == wanted.sum():
+            findings.append(
+                make_finding(
+                    "note" if label == "stress" else "error",
+                    "missing labels",
+                    [],
+                    f"no structure has {label}",
+                    "a potential for fixed cells does not need stress; others do"
+                    if label == "stress"
+                    else f"import the files again and name the label with --{label}-key",
+                )
+            )
+            continue
+        findings.append(
+            make_finding(
+                "warning",
+                "missing labels",
+                subject.rows[lacking],
+                f"{count(int(lacking.sum()))} of {wanted.sum()} without {label}",
+                "training leaves missing labels out; look whether they were lost in a conversion",
+            )
+        )
+    return findings
+
+
+def _net_forces(subject: Subject) -> list[Finding]:
+    """Structures whose forces have a sum, which no potential can have."""
+    rows, largest = [], 0.0
+    for row, structure in zip(subject.rows, subject.structures, strict=True):
+        n = len(structure.numbers)
+        if n < 2 or not np.isfinite(structure.forces).all():
+            continue
+        net = float(np.linalg.norm(structure.forces.sum(axis=0))) / n
+        if net > max(NET_FORCE, NET_FORCE_SHARE * float(np.sqrt(np.mean(structure.forces**2)))):
+            rows.append(row)
+            largest = max(largest, net)
+    if not rows:
+        return []
+    return [
+        make_finding(
+            "warning",
+            "net force",
+            rows,
+            f"the forces of {count(len(rows))} have a sum, up to {largest:.2g} eV/Å an atom",
+            "look for lost or fixed atoms (constraints set forces to zero) or an external field; "
+            "no potential can have such a sum",
+        )
+    ]
+
+
+def _stale(subject: Subject) -> list[Finding]:
+    """Different geometries with bitwise the same forces: labels of an earlier calculation."""
+    seen: dict[bytes, list[int]] = {}
+    for index, structure in enumerate(subject.structures):
+        if np.isfinite(structure.forces).all() and np.abs(structure.forces).max() > 1e-3:
+            digest = hashlib.blake2b(structure.forces.tobytes(), digest_size=16).digest()
+            seen.setdefault(digest, []).append(index)
+    rows = []
+    for members in seen.values():
+        first = subject.structures[members[0]]
+        rows += [
+            subject.rows[index]
+            for index in members[1:]
+            if not np.array_equal(first.positions, subject.structures[index].positions)
+            or not np.array_equal(first.cell, subject.structures[index].cell)
+        ]
+    if not rows:
+        return []
+    return [
+        make_finding(
+            "error",
+            "stale labels",
+            rows,
+            f"{count(len(rows))} with exactly the forces of an earlier, different structure",
+            "the calculation was not done again after the atoms had moved; label them again",
+            Fix("structure"),
+        )
+    ]

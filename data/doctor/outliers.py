@@ -1,0 +1,235 @@
+"""Checks of single structures: labels that the rest of the set contradicts.
+
+A robust linear model of all labels (`model`) predicts each of them. A label that a sign or the
+factor of a unit brings to its prediction has that fault; one that nothing brings there is an
+outlier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesseral.data.doctor.alike import local_center, local_scale
+from tesseral.data.doctor.findings import Finding, Fix, count, make_finding
+from tesseral.data.doctor.model import (
+    Design,
+    Labels,
+    fit_labels,
+    force_norms,
+    without_gross,
+)
+from tesseral.data.doctor.recognise import OPTIONS
+from tesseral.data.doctor.subject import Array, Subject, has_forces
+
+Label = Literal["energy", "forces", "stress"]
+
+EVIDENCE = 4.0  # how much smaller the square of the residual must become, in usual ones
+SUSPECT = 2.5  # usual residuals from which on a label is looked at
+OUTLIER = 20.0  # usual residuals that are more than an unusual structure
+BEYOND = 10.0  # how the square of a residual grows with the leverage; by trial on surfaces
+CLEARLY = 0.03  # of a residual may be left by the right unit, where the model is poor
+LARGE = 50.0  # eV/Å
+LEAST = 40  # structures for a model to judge by
+ROUNDS = 4  # of mending what is found and fitting again: each sees more than the one before
+
+
+class _Compared(NamedTuple):
+    """A label beside its prediction."""
+
+    label: Label
+    size: Array  # (S,) norm of the label; NaN where it is missing
+    should: Array  # (S,) norm of the prediction
+    usual: Array  # (S,) residual of structures like it
+    margin: Array  # (S,) the same, wider where the model reaches beyond what it was fitted to
+    residual: Callable[[float], Array]  # (S,) of the label times a factor
+
+
+def check_outliers(
+    subject: Subject, design: Design, labels: Labels, references: Array, *, stress: bool
+) -> tuple[list[Finding], Array]:
+    """Single labels with a wrong sign, a wrong unit, or no relation to the others.
+
+    Args:
+        subject: the structures.
+        design: of the model.
+        labels: with what is wrong in the whole set mended.
+        references: (S,) eV/atom that the energies of ``labels`` are relative to.
+        stress: whether the stresses can be judged.
+
+    Returns:
+        The findings, and energies minus predictions, (S,) eV/atom.
+    """
+    n = len(subject.rows)
+    if np.isfinite(labels.energy).sum() < LEAST and has_forces(subject).sum() < LEAST:
+        return _large_forces(subject), np.full(n, np.nan)
+    factors: dict[Label, Array] = {"energy": np.ones(n), "forces": np.ones(n)}
+    if stress:
+        factors["stress"] = np.ones(n)
+    for _ in range(ROUNDS):
+        mended = _times(design, labels, references, factors)
+        compared = _compare(design, mended, references, stress)
+        found = [_mending_factors(one) for one in compared]
+        for one, factor in zip(compared, found, strict=True):
+            factors[one.label] = factors[one.label] * factor
+        if all((factor == 1).all() for factor in found):
+            break
+    findings = []
+    for one in compared:
+        findings += _wrong_factors(subject, one.label, factors[one.label])
+        findings += _unexplained(subject, design, one, factors[one.label] == 1)
+    residuals = compared[0].residual(1.0)
+    return [*findings, *_large_forces(subject)], residuals
+
+
+def _times(
+    design: Design, labels: Labels, references: Array, factors: dict[Label, Array]
+) -> Labels:
+    """Labels times a factor for each structure."""
+    stress = factors.get("stress", np.ones(len(references)))
+    return Labels(
+        energy=factors["energy"] * (labels.energy + references) - references,
+        forces=labels.forces * factors["forces"][design.owner],
+        stress=labels.stress * stress[:, None],
+    )
+
+
+def _compare(design: Design, labels: Labels, references: Array, stress: bool) -> list[_Compared]:
+    """Labels beside the predictions of a model fitted to all of them."""
+    found = fit_labels(design, without_gross(design, labels), stress=stress)
+    total, expected = labels.energy + references, found.energy + references
+    residuals: dict[Label, Callable[[float], Array]] = {
+        "energy": lambda factor: np.abs(factor * total - expected),
+        "forces": lambda factor: force_norms(design, factor * labels.forces - found.forces),
+        "stress": lambda factor: np.linalg.norm(factor * labels.stress - found.stress, axis=1),
+    }
+    sizes: dict[Label, tuple[Array, Array]] = {
+        "energy": (np.abs(total), np.abs(expected)),
+        "forces": (force_norms(design, labels.forces), force_norms(design, found.forces)),
+        "stress": (
+            np.linalg.norm(labels.stress, axis=1),
+            np.linalg.norm(found.stress, axis=1),
+        ),
+    }
+    if not stress:
+        del residuals["stress"]
+    compared = []
+    for label, residual in residuals.items():
+        usual = local_scale(design, residual(1.0))
+        wider = np.sqrt(1 + BEYOND * found.reach) if label == "energy" else 1.0
+        compared.append(_Compared(label, *sizes[label], usual, usual * wider, residual))
+    return compared
+
+
+def _mending_factors(one: _Compared) -> Array:
+    """What each label must be multiplied with, (S,); 1 where nothing is wrong or known."""
+    units = [sign * factor for factor in OPTIONS[one.label].values() for sign in (1.0, -1.0)]
+    factors = np.array([factor for factor in dict.fromkeys(units) if factor != 1])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        off = one.residual(1.0)
+        after = np.stack([one.residual(factor) for factor in factors])
+        fits = np.stack([_explains(one, factor, off) for factor in factors])
+        after = np.where(fits, after, np.inf)
+        best, least = after.argmin(axis=0), after.min(axis=0)
+        evidence = (off**2 - least**2) / one.usual**2
+        mended = (off > SUSPECT * one.usual) & (least < off / 2) & (evidence > EVIDENCE)
+    return np.where(mended, factors[best], 1.0)
+
+
+def _explains(one: _Compared, factor: float, off: Array) -> NDArray[np.bool_]:
+    """Whether a factor brings a label to its prediction, and does not just shrink it."""
+    if factor == -1 and one.label != "energy":
+        return np.ones(len(off), dtype=bool)
+    left = one.residual(factor)
+    close = (left < 4 * one.usual) | (left < CLEARLY * off)
+    size = abs(factor) * one.size
+    return (
+        close & (one.should > 3 * one.usual) & (size > 0.5 * one.should) & (size < 2 * one.should)
+    )
+
+
+def _wrong_factors(subject: Subject, label: Label, factors: Array) -> list[Finding]:
+    """Signs and units of single structures."""
+    findings = []
+    for factor in np.unique(factors[factors != 1]):
+        rows = subject.rows[factors == factor]
+        turned = "the opposite sign" if factor < 0 else ""
+        unit = next(
+            (name for name, size in OPTIONS[label].items() if np.isclose(size, abs(factor))), ""
+        )
+        kind = "sign" if factor == -1 else "unit"
+        said = "" if kind == "sign" else f"in {unit}" if unit else f"{1 / abs(factor):.4g} times it"
+        findings.append(
+            make_finding(
+                "error",
+                f"{label} {kind}",
+                rows,
+                f"{count(len(rows))} with {label} {' and of '.join(filter(None, (said, turned)))}"
+                if said
+                else f"{count(len(rows))} with {turned} of {label}",
+                "convert them; files of two conventions were probably mixed",
+                Fix(label, float(factor)),
+            )
+        )
+    return findings
+
+
+def _unexplained(
+    subject: Subject, design: Design, one: _Compared, plain: NDArray[np.bool_]
+) -> list[Finding]:
+    """Labels of zero that are not zero, and outliers that no unit or sign explains."""
+    off = one.residual(1.0)
+    findings = []
+    with np.errstate(invalid="ignore"):
+        lost = plain & (one.size == 0) & (off > 2 * SUSPECT * one.usual)
+        far = off - local_center(design, off) > OUTLIER * one.margin
+        if one.label != "energy":
+            far &= off > 0.7 * np.maximum(one.size, one.should)
+    if lost.any():
+        findings.append(
+            make_finding(
+                "error",
+                "zero labels",
+                subject.rows[lost],
+                f"{count(int(lost.sum()))} with {one.label} of zero where the others ask for more",
+                "the labels were lost; a missing label is no harm, one of zero is",
+                Fix(one.label),
+            )
+        )
+    strange = plain & far & ~lost
+    if strange.any():
+        unit = {"energy": "eV/atom", "forces": "eV/Å", "stress": "eV/Å³"}[one.label]
+        findings.append(
+            make_finding(
+                "warning",
+                f"{one.label} outlier",
+                subject.rows[strange],
+                f"{one.label} of {count(int(strange.sum()))} far from what the others ask for, by "
+                f"up to {off[strange].max():.2g} {unit}",
+                "look at the calculations: not converged, another spin state or another setting",
+            )
+        )
+    return findings
+
+
+def _large_forces(subject: Subject) -> list[Finding]:
+    """Forces so large that they rule the loss."""
+    largest = np.array(
+        [np.linalg.norm(structure.forces, axis=1).max() for structure in subject.structures]
+    )
+    large = largest > LARGE  # NaN is not
+    if not large.any():
+        return []
+    return [
+        make_finding(
+            "warning",
+            "large forces",
+            subject.rows[large],
+            f"{count(int(large.sum()))} with forces above {LARGE:g} eV/Å, up to "
+            f"{largest[large].max():.0f}",
+            "a few of them rule a squared loss: take them out, or use --loss.forces huber",
+        )
+    ]

@@ -1,0 +1,84 @@
+"""Writing a cleaned copy of a dataset."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tesseral.data.doctor.findings import Finding, count
+from tesseral.data.store import Store, write_store
+from tesseral.data.structures import Structure
+
+
+def write_cleaned(store: Store, findings: Sequence[Finding], path: Path) -> list[str]:
+    """Write a copy without what can be mended for sure; the rest is as it was.
+
+    Wrong signs and units are changed, labels that are zero but should not be become missing, copies
+    and structures with labels of another one are left out.
+
+    Args:
+        store: to copy.
+        findings: about all structures of it, from `checkup.check_set`.
+        path: of the copy.
+
+    Returns:
+        What was done, in sentences.
+
+    Raises:
+        ValueError: nothing would be left.
+    """
+    mending = [finding for finding in findings if finding.fix is not None]
+    left_out = {
+        row
+        for finding in mending
+        if finding.fix is not None and finding.fix.label == "structure"
+        for row in finding.rows
+    }
+    if len(left_out) == len(store):
+        raise ValueError(f"every structure of {store.path} would be left out")
+    factors = [_factors(finding, len(store)) for finding in mending]
+
+    def structures() -> Iterator[Structure]:
+        for row, structure in enumerate(store):
+            if row in left_out:
+                continue
+            for finding, rows in zip(mending, factors, strict=True):
+                if rows[row]:
+                    structure = _mended(structure, finding)
+            yield structure
+
+    write_store(path, structures(), attributes=store.attributes)
+    done = Counter[str]()
+    for finding, rows in zip(mending, factors, strict=True):
+        done[_words(finding)] += int(rows.sum())
+    return [f"{count(number)}: {words}" for words, number in done.items()]
+
+
+def _factors(finding: Finding, n: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Which rows a finding is about, (n,)."""
+    rows = np.full(n, not finding.rows)
+    rows[list(finding.rows)] = True
+    return rows
+
+
+def _mended(structure: Structure, finding: Finding) -> Structure:
+    """A structure with one label changed."""
+    assert finding.fix is not None
+    label, factor = finding.fix
+    if label == "structure":
+        return structure
+    return structure._replace(**{label: getattr(structure, label) * factor})
+
+
+def _words(finding: Finding) -> str:
+    """What a fix does."""
+    assert finding.fix is not None
+    label, factor = finding.fix
+    if label == "structure":
+        return f"left out ({finding.check})"
+    if np.isnan(factor):
+        return f"{label} made missing"
+    return f"{label} multiplied by {factor:.6g}"

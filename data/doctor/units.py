@@ -1,0 +1,174 @@
+"""Checks of units and signs that are wrong in the whole set: do the labels fit together?"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tesseral.data.doctor.differences import stress_ratio
+from tesseral.data.doctor.findings import Finding, Fix, make_finding
+from tesseral.data.doctor.model import (
+    Design,
+    Labels,
+    energy_scale,
+    fit_labels,
+    force_norms,
+    weighted_median,
+    without_gross,
+)
+from tesseral.data.doctor.recognise import Guess, recognise
+from tesseral.data.doctor.subject import Array, Subject, median, scale
+
+ALIKE = 1.35  # factors between energies and forces that are closer to 1 are not told from 1
+EXPLAINED = 0.5  # of the labels that a model may leave over for its judgement to count
+LEAST = 40  # structures for a model to judge by
+GROSS = 10.0  # times the usual size: labels that are no help here
+PAIRS = 12  # finite differences that are enough
+ODD = 2.0  # factor from which on a ratio is wrong even if no unit explains it
+
+
+class Units(NamedTuple):
+    """What is known after the check."""
+
+    findings: list[Finding]
+    labels: Labels  # with wrong units and signs of the whole set mended
+    references: Array  # (S,) eV/atom that the energies are relative to, likewise
+    measured: dict[str, str]  # ratios, for the reader
+    stress: bool  # whether the stress was understood
+    forces_factor: float = 1.0  # of the forces in ``labels`` over those of the structures
+
+
+def check_units(subject: Subject, design: Design, labels: Labels, references: Array) -> Units:
+    """Energies against forces, stresses against both.
+
+    Args:
+        subject: the structures.
+        design: of the model.
+        labels: to check.
+        references: (S,) eV/atom that their energies are relative to.
+    """
+    plain = Units([], labels, references, {}, False)
+    return _stresses(subject, design, _energies_and_forces(subject, design, plain))
+
+
+def _energies_and_forces(subject: Subject, design: Design, units: Units) -> Units:
+    """One factor between all energies and the forces, which are their gradient."""
+    labels = units.labels
+    factor = energy_scale(design, without_gross(design, labels, GROSS))
+    enough = np.isfinite(labels.energy).sum() >= LEAST and np.isfinite(labels.forces).any()
+    if not enough or not np.isfinite(factor) or factor == 0:
+        return units
+    if not _fits(design, labels._replace(energy=labels.energy * factor)):
+        return units
+    units.measured["forces over energy gradients (model)"] = f"{1 / factor:.3g}"
+    if 1 / ALIKE < factor < ALIKE:
+        return units
+    energy, forces = recognise("energy", 1 / factor, ALIKE), recognise("forces", factor, ALIKE)
+    # The stress knows which of the two is right, if it is right itself.
+    witness, pairs = stress_ratio(subject, without_gross(design, labels, GROSS), 1 / factor)
+    if pairs >= PAIRS and 1 / ALIKE < witness < ALIKE:
+        energy = None
+    elif pairs >= PAIRS and 1 / ALIKE < witness / factor < ALIKE:
+        forces = None
+    words = " or ".join(_describe(guess) for guess in (energy, forces) if guess is not None)
+    if not words and 1 / ODD < factor < ODD:
+        return units
+    finding = make_finding(
+        "error",
+        "energy and forces",
+        [],
+        f"the forces are {1 / factor:.3g} times the gradients of the energies"
+        + (f": {words}" if words else ""),
+        "import again with --energy-unit or --forces-unit, or change the sign of gradients",
+    )
+    units.findings.append(finding)
+    if energy is None and forces is not None:
+        return units._replace(
+            labels=labels._replace(forces=labels.forces * forces.factor),
+            forces_factor=forces.factor,
+        )
+    change = factor if energy is None else energy.factor
+    return units._replace(
+        labels=labels._replace(energy=labels.energy * change),
+        references=units.references * change,
+    )
+
+
+def _fits(design: Design, labels: Labels) -> bool:
+    """Whether the model explains energies and forces well enough to judge."""
+    found = fit_labels(design, without_gross(design, labels, GROSS), stress=False)
+    rest = scale(labels.energy - found.energy) / max(scale(labels.energy), 1e-12)
+    felt = median(force_norms(design, labels.forces - found.forces))
+    size = median(force_norms(design, labels.forces))
+    return bool(rest < EXPLAINED and felt < EXPLAINED * size)
+
+
+def _stresses(subject: Subject, design: Design, units: Units) -> Units:
+    """The factor between the stresses and what energies and forces make of them."""
+    labels = units.labels
+    used = np.isfinite(labels.stress).all(axis=1) & np.isfinite(labels.energy)
+    fitted = without_gross(design, labels, GROSS)
+    exact, pairs = stress_ratio(subject, fitted, units.forces_factor)
+    should = np.full_like(labels.stress, np.nan)
+    ratio, trusted = float("nan"), False
+    if used.sum() >= LEAST:
+        should = fit_labels(design, fitted, stress=False).stress
+        ratio, rest = _ratio(labels.stress[used], should[used])
+        trusted = rest < 2 * EXPLAINED
+    if trusted:
+        units.measured["stress over the virial of a model of energies and forces"] = f"{ratio:.2f}"
+    # Where a part of the strained cells is wrong, the model still sees that most are not.
+    right = trusted and 1 / ALIKE < ratio < ALIKE
+    if pairs >= PAIRS:
+        name = "stress over finite differences of the energy"
+        units.measured[name] = f"{exact:.2f} ({pairs} pairs)"
+        ratio, trusted = (ratio if right else exact), True
+    if not trusted or 1 / ALIKE < ratio < ALIKE:
+        return units._replace(stress=trusted)
+    virial = _virial_ratio(subject, labels, should)
+    guess = recognise("stress", ratio, ALIKE)
+    if recognise("stress", ratio, 1.1) is None and 1 / ALIKE < virial < ALIKE:
+        said, fix = "the stresses are virials (-V · stress, in eV)", None
+        advice = "import again with --virial-key instead of --stress-key"
+        change = -1 / _cells(subject)[:, None]
+    elif guess is None and 1 / ODD < ratio < ODD:
+        return units
+    else:
+        said = f"all stresses are {ratio:.4g} times what the energies ask for"
+        said += f": {_describe(guess)}" if guess else ""
+        advice = "import again with --stress-unit and --stress-sign"
+        fix = Fix("stress", guess.factor) if guess else None
+        change = np.array(guess.factor if guess else 1 / ratio)
+    check = "stress sign" if fix is not None and fix.factor == -1 else "stress unit"
+    units.findings.append(make_finding("error", check, [], said, advice, fix))
+    return units._replace(labels=labels._replace(stress=labels.stress * change), stress=True)
+
+
+def _virial_ratio(subject: Subject, labels: Labels, should: Array) -> float:
+    """As the ratio of stresses, if the labels were virials; NaN without a model."""
+    known = np.isfinite(labels.stress * should).all(axis=1)
+    if not known.any():
+        return float("nan")
+    return _ratio((labels.stress / -_cells(subject)[:, None])[known], should[known])[0]
+
+
+def _cells(subject: Subject) -> Array:
+    """Volume of each structure's cell, (S,) Å³."""
+    return subject.volumes * subject.n_atoms
+
+
+def _ratio(labels: Array, should: Array) -> tuple[float, float]:
+    """Label over prediction, a median, and what that leaves over of the labels."""
+    square = np.einsum("sk,sk->s", should, should)
+    ratio = weighted_median(np.einsum("sk,sk->s", labels, should) / square, square)
+    left = np.linalg.norm(labels - ratio * should, axis=1)
+    return ratio, float(np.median(left) / np.median(np.linalg.norm(labels, axis=1)))
+
+
+def _describe(guess: Guess) -> str:
+    """A guess in words."""
+    if abs(guess.factor) == 1:
+        return f"{guess.label} of the opposite sign"
+    sign = " and of the opposite sign" if guess.sign < 0 else ""
+    return f"{guess.label} in {guess.unit}{sign}"

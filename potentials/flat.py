@@ -1,0 +1,67 @@
+"""Features with a number of channels of its own in each degree: a flat row for each atom.
+
+A row holds degree after degree, l = 0 … l_max, each as (2l + 1, C_l) with the channels last: degree
+l of N atoms is a view (N, 2l + 1, C_l). With equal channels this is (N, M, C), flattened.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def degree_widths(channels: list[int]) -> list[int]:
+    """Columns of each degree, (2l + 1) C_l, of flat rows with ``channels`` C_0 … C_l_max."""
+    return [(2 * degree + 1) * number for degree, number in enumerate(channels)]
+
+
+class FlatLinear(nn.Module):
+    """``DegreeLinear`` for flat rows; on request with matrices of its own for every element."""
+
+    def __init__(
+        self,
+        channels_in: list[int],
+        channels_out: list[int],
+        *,
+        n_species: int = 1,
+        scale: float = 1.0,
+    ) -> None:
+        """Make weights (n_species, C_in, C_out) a degree that keep the variance of scaled input.
+
+        Args:
+            channels_in: C_l of the degrees that come in.
+            channels_out: C_l of the result, for no fewer degrees; those beyond ``channels_in`` are
+                zero.
+            n_species: number of elements that have matrices of their own; 1 for the same for all.
+            scale: of the input, until it is calibrated.
+        """
+        super().__init__()
+        self.sizes = degree_widths(channels_in)
+        self.width = sum(degree_widths(channels_out))
+        self.register_buffer("scale", torch.full((len(channels_in), 1, 1), scale))
+        self.scale: Tensor
+        self.weights = nn.ParameterList(
+            torch.randn(n_species, c_in, c_out) * c_in**-0.5
+            for c_in, c_out in zip(channels_in, channels_out, strict=False)
+        )
+
+    def forward(self, features: Tensor, species: Tensor | None = None) -> Tensor:
+        """Rows (N, D_in) to (N, D_out); species (N,) where elements have matrices of their own."""
+        n_atoms = features.shape[0]
+        parts = torch.split(features, self.sizes, dim=1)
+        results: list[Tensor] = []
+        for degree, weight in enumerate(self.weights):
+            matrices = self.scale[degree] * weight
+            part = parts[degree].reshape(n_atoms, 2 * degree + 1, weight.shape[1])
+            if species is None or matrices.shape[0] == 1:
+                result = part @ matrices[0]
+            else:
+                result = part @ matrices[species]
+            results.append(result.flatten(1))
+        rows = torch.cat(results, dim=1)
+        return nn.functional.pad(rows, (0, self.width - rows.shape[1]))
+
+
+def perceptron(enter: int, hidden: int, leave: int) -> nn.Sequential:
+    """A network of one hidden layer for scalars (N, enter); its input is calibrated."""
+    return nn.Sequential(FlatLinear([enter], [hidden]), nn.SiLU(), nn.Linear(hidden, leave))

@@ -1,0 +1,78 @@
+"""Datasets with planted faults for the tests of tesseral.data.doctor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tesseral.data.doctor.findings import Finding
+from tesseral.data.doctor.model import Design, composition_energies, make_design, read_labels
+from tesseral.data.doctor.outliers import check_outliers
+from tesseral.data.doctor.subject import Subject, read_subject
+from tesseral.data.doctor.units import check_units
+from tesseral.data.store import open_store, write_store
+from tesseral.data.structures import Structure
+
+EXAMPLE = Path(__file__).resolve().parents[3] / "data" / "examples" / "sic_pbe.h5"
+
+
+@pytest.fixture(scope="session")
+def sic() -> list[Structure]:
+    """160 structures of the shipped Si–C set."""
+    store = open_store(EXAMPLE)
+    return [store[row] for row in range(160)]
+
+
+@pytest.fixture(scope="session")
+def sic_subject(sic: list[Structure], tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    path = tmp_path_factory.mktemp("sic") / "sic.h5"
+    write_store(path, sic)
+    return read_subject(open_store(path), 10**9)
+
+
+@pytest.fixture(scope="session")
+def sic_design(sic_subject: Subject) -> Design:
+    return make_design(sic_subject)
+
+
+@pytest.fixture(scope="session")
+def examine(
+    sic_subject: Subject, sic_design: Design
+) -> Callable[[Sequence[Structure]], tuple[dict[str, Finding], dict[str, str]]]:
+    """``examine(structures)``: what is wrong with labels of the Si–C structures, by check."""
+
+    def check(structures: Sequence[Structure]) -> tuple[dict[str, Finding], dict[str, str]]:
+        energies = np.array([s.energy for s in structures]) / sic_subject.n_atoms
+        subject = sic_subject._replace(structures=list(structures), energies=energies)
+        references = composition_energies(subject)
+        labels = read_labels(subject, references)
+        units = check_units(subject, sic_design, labels, references)
+        outliers, _ = check_outliers(
+            subject, sic_design, units.labels, units.references, stress=units.stress
+        )
+        found = [f for f in (*units.findings, *outliers) if f.check != "large forces"]
+        return {finding.check: finding for finding in found}, units.measured
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def turned() -> Callable[..., Structure]:
+    """``turned(structure, seed)``: rotated or reflected, moved, its atoms in another order."""
+
+    def turn(structure: Structure, seed: int = 0) -> Structure:
+        rng = np.random.default_rng(seed)
+        rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        order = rng.permutation(len(structure.numbers))
+        return structure._replace(
+            numbers=structure.numbers[order],
+            positions=(structure.positions @ rotation + 1.3)[order],
+            cell=structure.cell @ rotation,
+            forces=(structure.forces @ rotation)[order],
+            stress=rotation.T @ structure.stress @ rotation,
+        )
+
+    return turn

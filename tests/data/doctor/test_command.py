@@ -1,0 +1,101 @@
+"""``train-potential data check``: files in, table, JSON and a cleaned copy out, exit status."""
+
+import json
+
+import ase.io
+import numpy as np
+import pytest
+
+from tesseral.data.doctor.command import CheckConfig, check_command
+from tesseral.data.doctor.subject import read_subject
+from tesseral.data.store import open_store, write_store
+from tesseral.data.structures import atoms_from_structure
+from tesseral.training.cli import main
+
+
+@pytest.fixture
+def wrong(sic, turned, tmp_path):
+    """60 structures with two flipped stresses, one set of lost forces and a copy."""
+    structures = list(sic[:60])
+    hot = [row for row, s in enumerate(structures) if abs(s.stress).max() > 0.05][:2]
+    for row in hot:
+        structures[row] = structures[row]._replace(stress=-structures[row].stress)
+    structures.append(turned(sic[9]))
+    write_store(tmp_path / "wrong.h5", structures, attributes={"license": "none"})
+    return tmp_path / "wrong.h5", hot
+
+
+def test_a_cleaned_copy(wrong, sic, tmp_path, capsys):
+    path, hot = wrong
+    before = path.read_bytes()
+    assert main(["data", "check", str(path)]) == 1
+    assert "opposite sign" in capsys.readouterr().out
+    report, copy = tmp_path / "found.json", tmp_path / "clean.h5"
+    assert main(["data", "check", str(path), "--json", str(report), "--fix", str(copy)]) == 0
+    print(capsys.readouterr().out)
+    found = {f["check"]: f for f in json.loads(report.read_text())[0]["findings"]}
+    assert found["stress sign"]["rows"] == hot
+    assert found["duplicates"]["rows"] == [60]
+    assert path.read_bytes() == before
+    cleaned = open_store(copy)
+    assert len(cleaned) == 60
+    assert cleaned.attributes["license"] == "none"
+    for row in (*hot, 5):
+        np.testing.assert_allclose(cleaned[row].stress, sic[row].stress)
+        assert cleaned[row].energy == sic[row].energy
+
+
+def test_extended_xyz(sic, tmp_path, capsys):
+    atoms = [atoms_from_structure(s) for s in sic[:30]]
+    ase.io.write(tmp_path / "set.extxyz", atoms)
+    assert main(["data", "check", str(tmp_path / "set.extxyz")]) == 0
+    assert "30 structures" in capsys.readouterr().out
+
+
+def test_two_files(sic, tmp_path, capsys):
+    write_store(tmp_path / "a.h5", sic[:30])
+    write_store(tmp_path / "b.h5", sic[28:34])
+    checkups = check_command(CheckConfig(files=[str(tmp_path / f"{x}.h5") for x in "ab"]))
+    leaks = [f.rows for f in checkups[1].findings if f.check == "leakage"]
+    print(checkups[1].findings)
+    assert leaks == [(0, 1)]
+
+
+def test_a_sample_of_a_large_set(sic, tmp_path):
+    write_store(tmp_path / "a.h5", sic)
+    subject = read_subject(open_store(tmp_path / "a.h5"), 400)
+    print(len(subject.rows), subject.n_atoms.sum())
+    assert 40 < len(subject.rows) < 60
+    assert not subject.complete
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--fix", "clean.txt"], "should end in .h5"),
+        (["--split", "magic"], "not one of auto"),
+        (["--cutoff", "-1"], "positive distance"),
+        (["--jason", "a"], "did you mean --json"),
+    ],
+)
+def test_wrong_options(small_store, arguments, words, capsys):
+    with pytest.raises(SystemExit) if "--jason" in arguments else _nothing():
+        assert main(["data", "check", str(small_store), *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def _nothing():
+    from contextlib import nullcontext
+
+    return nullcontext()
+
+
+def test_no_such_file(tmp_path, capsys):
+    assert main(["data", "check", str(tmp_path / "no.h5")]) == 2
+    assert main(["data", "check", str(tmp_path / "no.extxyz")]) == 2
+    assert "no.extxyz" in capsys.readouterr().err
+
+
+def test_an_existing_copy_is_not_replaced(small_store, capsys):
+    assert main(["data", "check", str(small_store), "--fix", str(small_store)]) == 2
+    assert "exists" in capsys.readouterr().err

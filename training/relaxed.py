@@ -1,0 +1,84 @@
+"""How a relaxed potential learns how much symmetry to break, and to break none without a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tesseral.potentials.sphere import degree_sizes
+
+
+class Relaxation(nn.Module):
+    """Adam and a soft threshold for the broken components of all mixings, degree by degree.
+
+    The components of one degree in one mixing form a group with one second moment, so that steps
+    turn with the data. After each step the group is pulled to zero by a constant amount,
+
+        b ← b - η m / v^(1/2),      b ← b · max(0, 1 - η λ / rms(b)),
+
+    the proximal step of a group lasso (Yuan and Lin 2006) in the metric of Adam. A group that is
+    zero stays exactly zero while rms(m) < λ v^(1/2), that is, unless the gradients of different
+    batches agree on a direction. Shrinking in proportion, as in AdamW, would leave noise of the
+    size of the learning rate.
+
+    The moments are buffers, to be saved with the training.
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[nn.Parameter],
+        decay: float,
+        beta: float = 0.98,
+    ) -> None:
+        """Start with moments of zero.
+
+        Args:
+            weights: of each layer, (mixings, S, M - 1, C).
+            decay: λ.
+            beta: decay of the mean gradient and of its mean square.
+        """
+        super().__init__()
+        self.weights = list(weights)  # a list of the potential's own, not weights of this module
+        self.decay, self.beta = decay, beta
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.steps: Tensor
+        for number, weight in enumerate(self.weights):
+            self.register_buffer(f"mean{number}", torch.zeros_like(weight))
+            self.register_buffer(f"square{number}", torch.zeros_like(weight))
+
+    @torch.no_grad()
+    def step(self, learning_rate: float) -> None:
+        """Move the weights, whose gradients are there.
+
+        Args:
+            learning_rate: η.
+        """
+        self.steps += 1
+        new = 1.0 - self.beta
+        for number, weight in enumerate(self.weights):
+            assert weight.grad is not None
+            mean, square = self.get_buffer(f"mean{number}"), self.get_buffer(f"square{number}")
+            mean.lerp_(weight.grad, new)
+            square.lerp_(degree_means(weight.grad.square()), new)
+            root = (square / (1.0 - self.beta**self.steps)).sqrt().clamp(min=1e-30)
+            weight.sub_(learning_rate * mean / root)
+            size = degree_means(weight.square()).sqrt().clamp(min=1e-30)
+            weight.mul_((1.0 - learning_rate * self.decay / size).clamp(min=0.0))
+            weight.grad = None  # the optimiser, which has the other weights, would leave it
+
+
+def degree_means(values: Tensor) -> Tensor:
+    """Means over species, components and channels of each degree from 1 on, spread over all.
+
+    Args:
+        values: (mixings, S, M - 1, C).
+
+    Returns:
+        of the same shape.
+    """
+    sizes = degree_sizes(round((values.shape[2] + 1) ** 0.5) - 1)[1:]
+    parts = torch.split(values, sizes, dim=2)
+    means = [part.mean(dim=(1, 2, 3), keepdim=True).expand_as(part) for part in parts]
+    return torch.cat(means, dim=2)
