@@ -23,7 +23,8 @@ from tesseral.training.config import TrainerConfig
 PARENT = "TESSERAL_PARENT"  # tells a process which one has started it
 LOST = 3  # exit status of a process that ends because another one did
 LOOK = 0.5  # seconds between looks at the other processes
-PATIENCE = 5.0  # seconds in which processes are expected to end when one has failed
+PATIENCE = 8.0  # seconds in which the children of a process are expected to end when one has failed
+MOMENT = 2.0  # seconds in which a process that was killed is gone
 GRACE = 15.0  # seconds after which a process that still waits for a lost one is ended
 
 
@@ -205,7 +206,7 @@ class Watch(threading.Thread):
             error: of the communication.
             timeout: its time limit.
         """
-        until = time.monotonic() + (PATIENCE if self.children else LOOK)
+        until = time.monotonic() + (PATIENCE if self.children else MOMENT)
         while time.monotonic() < until and (self.children or self.parent):
             lost = self.failed()
             if lost is not None:

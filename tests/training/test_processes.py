@@ -71,7 +71,7 @@ def test_the_others_end_when_the_first_process_is_killed(fit_config, start_fit):
         config,
         *(
             "--trainer.devices",
-            "3",
+            "2",
             "--data.batch_structures",
             "2",
             "--trainer.validate_every",
