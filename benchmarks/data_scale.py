@@ -21,12 +21,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
-from rich.console import Console
+from ase.build import bulk
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.machine import machine
+from benchmarks.plots import pyplot
 from benchmarks.sheets import Sheet, cell, console, report
 from tesseral.data.datamodule import DataConfig, PotentialDataModule
 from tesseral.data.merge import merge_stores
@@ -35,8 +35,6 @@ from tesseral.data.store import Store, open_store, write_store
 from tesseral.data.store_format import Block, make_block
 from tesseral.data.structures import Structure, make_structure
 from tesseral.data.verify import verify_store
-
-matplotlib.use("Agg")
 
 COPIES = 50
 CUTOFF = 5.0  # Å
@@ -114,15 +112,14 @@ def write_molecules(path: Path, count: int) -> None:
 def write_cells(path: Path, count: int) -> None:
     """Perturbed diamond cells of 8 atoms."""
     rng = np.random.default_rng(0)
-    corners = np.array([[0, 0, 0], [0, 2, 2], [2, 0, 2], [2, 2, 0]]) / 4
-    sites = 5.43 * np.concatenate([corners, corners + 0.25])
+    perfect = bulk("Si", cubic=True)
     write_store(
         path,
         (
             make_structure(
                 [14] * 8,
-                sites + 0.1 * rng.normal(size=(8, 3)),
-                cell=5.43 * np.eye(3),
+                perfect.positions + 0.1 * rng.normal(size=(8, 3)),
+                cell=perfect.cell.array,
                 energy=-43.0,
                 forces=rng.normal(size=(8, 3)),
             )
@@ -244,8 +241,6 @@ def measure_access(path: Path, sheet: Sheet) -> None:
 
 def draw_memory(stores: list[Path], workers: int, limit: int, figure: Path) -> float:
     """Memory of all processes while batches with neighbours are read; the highest in MB."""
-    from matplotlib import pyplot
-
     image, axes = pyplot.subplots(figsize=(6.4, 4.0), layout="constrained")
     highest = 0.0
     for path in stores:
@@ -281,11 +276,6 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, help="file for the tables")
     parser.add_argument("--figure", type=Path, help="beside the store if not given")
     options = parser.parse_args()
-    run(options, console())
-
-
-def run(options: argparse.Namespace, terminal: Console) -> None:
-    """Make the store and measure."""
     path, count = options.store, options.structures
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = ("", "structures", "wall s", "CPU s", "per s", "per CPU s")
@@ -302,9 +292,8 @@ def run(options: argparse.Namespace, terminal: Console) -> None:
         (f"memory of training data, {options.workers} workers", f"{highest:,.0f} MB")
     )
     measure_streams(path, cells, options.workers, options.read, rates)
-    facts = {**machine(), "load after": f"{os.getloadavg()[0]:.2f}"}
     command = ["python", "-m", "benchmarks.data_scale", *sys.argv[1:]]
-    report([access, rates], facts, command, terminal, options.markdown)
+    report([access, rates], machine(), command, console(), options.markdown)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,6 @@ def joined_with_replay(store: Store, replay: Store, ratio: float, seed: int, pat
     """
     number = min(len(replay), max(1, round(ratio * len(store))))
     chosen = np.random.default_rng(seed).choice(len(replay), number, replace=False)
-    structures = [*store, *(replay[int(row)] for row in np.sort(chosen))]
+    structures = chain(store, (replay[int(row)] for row in np.sort(chosen)))
     write_store(path, structures, attributes=store.attributes)
     return open_store(path)

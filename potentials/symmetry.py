@@ -75,7 +75,7 @@ def gram_matrices(functions: Tensor) -> list[Tensor]:
 
 
 def leading_function(functions: Tensor) -> tuple[Tensor, float]:
-    """The shape (M - 1,) that functions (M - 1, K) have most in common; its share of their size²."""
+    """The shape (M - 1,) that functions (M - 1, K) have most in common, and its share of them."""
     left, sizes, _ = torch.linalg.svd(functions, full_matrices=False)
     return left[:, 0] * sizes[0], float(sizes[0].square() / sizes.square().sum())
 
@@ -97,7 +97,8 @@ def leading_axis(gram: Tensor) -> Axis:
 
     def share(directions: Tensor) -> Tensor:
         values = harmonics(directions)[:, degree**2 :]
-        return (values @ gram * values).sum(1) / (gram.shape[0] * gram.trace())
+        shares: Tensor = (values @ gram * values).sum(1) / (gram.shape[0] * gram.trace())
+        return shares
 
     nodes = sphere_grid(590, 1)[0][:, 1:] / 3**0.5
     start = nodes[share(nodes).argmax()]
@@ -191,7 +192,7 @@ def _axial(grams: Sequence[Tensor]) -> tuple[Tensor, float]:
 def _symmetries(grams: Sequence[Tensor], tolerance: float) -> tuple[Tensor, Tensor]:
     """All matrices (n, 3, 3) that change functions by less than the tolerance, and by how much.
 
-    Rotations on a grid of 12° climb to the nearest maxima of ``similarity``.
+    Rotations on a grid of 12° climb to the nearest maxima of ``_overlap``.
     """
     circle = torch.arange(30, dtype=torch.float64) * (2.0 * torch.pi / 30)
     polar = (torch.arange(15, dtype=torch.float64) + 0.5) * (torch.pi / 15)
@@ -292,5 +293,5 @@ def schoenflies(elements: Tensor) -> tuple[str, list[float] | None]:
 
 def _rotation_axis(rotation: Tensor) -> Tensor:
     """Unit vector (3,) that a rotation leaves as it is; of a half turn too."""
-    fixed = torch.linalg.svd(rotation - torch.eye(3, dtype=torch.float64)).Vh[2]
-    return fixed * fixed[fixed.abs().argmax()].sign()
+    fixed: Tensor = torch.linalg.svd(rotation - torch.eye(3, dtype=torch.float64)).Vh[2]
+    return fixed

@@ -97,7 +97,7 @@ class OptimizationConfig:
         optimizer: soap (Adam in the directions of steepest and flattest curvature) or adam; soap
             takes a third of the steps, each a little longer.
         weight_decay: decoupled from the gradient, as in AdamW.
-        relaxed_learning_rate: largest learning rate of the broken components of a relaxed potential.
+        relaxed_learning_rate: the same of the broken components of a relaxed potential.
         relaxed_weight_decay: pull of these components to zero, as a part (0 to 1) of the pull of
             their gradients; what batches do not agree on vanishes exactly.
         gradient_clip: largest norm of the gradient; 0 does not clip.

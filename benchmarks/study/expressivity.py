@@ -48,7 +48,13 @@ SYSTEMS: dict[str, dict[str, Any]] = {
         f"facet, l_max {degree}": {"l_max": degree, "l_max_message": degree}
         for degree in (1, 2, 3, 4)
     },
+    "facet, l_max 4, order 3": {"l_max": 4, "l_max_message": 4, "order": 3},
     "facet, l_max 4, two mixings": {"l_max": 4, "l_max_message": 4, "mixings": 2},
+    "nequip, l_max 2": {"architecture": "nequip", "l_max": 2},
+    "segnn, l_max 2": {"architecture": "segnn", "l_max": 2},
+    "ponita, 26 orientations": {"architecture": "ponita", "l_max": 2, "orientations": 26},
+    "painn": {"architecture": "painn"},
+    "egnn": {"architecture": "egnn"},
     "schnet": {"architecture": "schnet"},
 }
 

@@ -1,29 +1,15 @@
 """Streaming from large stores: memory, and the same order whoever reads."""
 
-import subprocess
-import sys
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from tesseral.data.datamodule import DataConfig, PotentialDataModule
 from tesseral.data.datasets import labelled_graph, memory_size
+from tesseral.data.sampler import shuffle
 from tesseral.data.store import open_store, write_store
 from tesseral.data.structures import make_structure
-
-MEMORY = """
-import sys, tracemalloc
-import numpy as np
-import tesseral.data.store as module
-from tesseral.data.sampler import shuffle
-module.KEPT_BYTES = 2e6
-store = module.open_store(sys.argv[1])
-order = shuffle(store.segments, 0, 0)
-tracemalloc.start()
-for row in order[: int(sys.argv[2])]:
-    store[row]
-print(tracemalloc.get_traced_memory()[1] / 1e6)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -42,16 +28,17 @@ def many(tmp_path_factory):
     return path
 
 
-def test_the_memory_of_a_stream_does_not_grow(many):
+def test_the_memory_of_a_stream_does_not_grow(many, monkeypatch):
+    monkeypatch.setattr("tesseral.data.store.KEPT_BYTES", 2e6)
+    store = open_store(many)
+    order = shuffle(store.segments, 0, 0)
+    tracemalloc.start()
     peaks = []
-    for amount in (1500, 6000):
-        done = subprocess.run(
-            [sys.executable, "-c", MEMORY, str(many), str(amount)],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        peaks.append(float(done.stdout))
+    for rows in (order[:1500], order[1500:]):
+        for row in rows:
+            store[row]
+        peaks.append(tracemalloc.get_traced_memory()[1] / 1e6)
+    tracemalloc.stop()
     print("MB at most:", peaks)
     assert peaks[1] < 1.3 * peaks[0]
     assert peaks[1] < 6  # of 12
@@ -76,8 +63,6 @@ def test_windows_of_segments_give_the_same_batches_to_any_number_of_workers(many
 
 def test_the_cache_counts_all_of_its_memory(many):
     """Of small structures the objects around the numbers take more than the numbers."""
-    import tracemalloc
-
     store = open_store(many)
     structure = store[0]._replace(numbers=np.array([14]), positions=np.zeros((1, 3)))
     structure = structure._replace(forces=np.zeros((1, 3)))

@@ -1,4 +1,4 @@
-"""Broken symmetry: what the learned functions do to a potential, their axes, and their point group."""
+"""Broken symmetry: what learned functions do to a potential, their axes, their point group."""
 
 import itertools
 import math

@@ -25,7 +25,7 @@ RANDOM = PotentialConfig(
     orientations=6,
     random_orientations=True,
 )
-RELAXED = replace(MODEL, relaxed=True)
+RELAXED = PotentialConfig(cutoff=3.6, layers=1, channels=4, grid_channels=4, l_max=1, relaxed=True)
 
 
 def weights(path):

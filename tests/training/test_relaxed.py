@@ -1,9 +1,9 @@
 """Broken symmetry is learned from a field: its axis, its size; and none where there is no field.
 
 Energies are those of springs (Morse) plus charges q_i in a field E along a fixed direction,
--Σ q_i E·(r_i - r_0), r_0 the centre of mass. For neutral molecules r_0 does not matter. An ion would
-feel a net force, which no potential of relative positions can give; seen from its centre of mass,
-which the field accelerates, it is gone, and the forces q_i E - (m_i / M) Q E are left.
+-Σ q_i E·(r_i - r_0), r_0 the centre of mass, which does not matter for neutral molecules. An ion
+would feel a net force, which no potential of relative positions can give; seen from its centre of
+mass, which the field accelerates, it is gone, and the forces q_i E - (m_i / M) Q E are left.
 """
 
 import json
@@ -25,7 +25,7 @@ from tesseral.potentials.sphere import degree_slice
 from tesseral.potentials.symmetry import broken_weights
 from tesseral.potentials.testing import rotation_errors
 from tesseral.training.cli import main
-from tesseral.training.config import FitConfig, LossConfig, OptimizationConfig, TrainerConfig
+from tesseral.training.config import FitConfig, LossConfig, TrainerConfig
 from tesseral.training.fit import fit
 from tesseral.training.relaxed import Relaxation
 from tesseral.training.symmetry import SymmetryConfig, symmetry, symmetry_sentence
