@@ -28,8 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0; 1 where training diverged, a claim of a report fails, LAMMPS differs from Python or a
-        dataset has errors; 2 where something given is wrong; 130 or 143 where training was stopped
-        by a signal.
+        dataset has errors; 2 where something given is wrong; 3 where another process of the
+        training was lost; 128 + n where training was stopped by signal n (130 for Ctrl-C, 138 for
+        USR1, 143 for TERM).
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments:
@@ -97,17 +98,24 @@ def _fit(values: dict[str, Any], console: Console) -> int:
     from tesseral.training.config import FitConfig
     from tesseral.training.fit import fit
     from tesseral.training.module import DivergenceError
+    from tesseral.training.processes import LOST, LostProcessError, own_rank
 
     config = build(FitConfig, values)
     keep_freed_memory()
-    # Only the first process may tell that something went wrong: Lightning kills it if another ends
-    # with a status, and it may still be writing the model.
-    first = int(os.environ.get("LOCAL_RANK", 0)) == 0
     try:
         result = fit(config, console)
+        status = 0 if result.signal is None else 128 + result.signal
+    except LostProcessError as error:
+        return LOST if error.told else _complain(str(error), LOST)
+    except (ValueError, OSError) as error:
+        return _complain(f"process {own_rank()}: {error}" if own_rank() else str(error))
     except DivergenceError as error:
-        return _complain(str(error), 1) if first else 0
-    return 0 if result.signal is None or not first else 128 + result.signal
+        status = 1
+        if own_rank() == 0:
+            _complain(str(error))
+    # All processes end this way together. Only the first may end with a status, since it may still
+    # be writing, and launchers kill all processes when any ends with one.
+    return status if own_rank() == 0 else 0
 
 
 def _evaluate(values: dict[str, Any], console: Console) -> None:

@@ -157,6 +157,8 @@ class TrainerConfig:
         devices: number of processes (CPU) or of GPUs on each node.
         num_nodes: number of machines.
         strategy: ddp for several devices; auto chooses it where it is needed.
+        timeout: longest that a process waits for the others before the training ends with an
+            error, as in max_time; longer than preparing the data takes.
         ops: fused (compiled kernels, CPU only) or reference (plain PyTorch); auto takes the faster.
         deterministic: refuse operations whose result changes from run to run.
         validate_every: steps between validations; about 20 in the whole training if not given.
@@ -174,6 +176,7 @@ class TrainerConfig:
     devices: int = 1
     num_nodes: int = 1
     strategy: Literal["auto", "ddp"] = "auto"
+    timeout: str = "30m"
     ops: Literal["auto", "fused", "reference"] = "auto"
     deterministic: bool = False
     validate_every: int | None = None
@@ -185,6 +188,7 @@ class TrainerConfig:
         """Refuse durations that cannot be read and numbers below 1."""
         if self.max_time is not None:
             parse_duration(self.max_time)
+        parse_duration(self.timeout)
         for name in (
             *("max_epochs", "max_steps", "devices", "num_nodes"),
             *("validate_every", "log_every_n_steps"),

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
-import logging
 import math
 import random
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import lightning
 import numpy as np
 import torch
-from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
-from torch.nn.parallel import DistributedDataParallel
 
 from tesseral.data.doctor.checkup import quick_check
 from tesseral.data.doctor.display import short_form
@@ -30,12 +20,14 @@ from tesseral.training.checkpoints import check_checkpoint, prepare_folders
 from tesseral.training.config import FitConfig
 from tesseral.training.display import FitDisplay, duration, error_table
 from tesseral.training.exporter import Exporter
-from tesseral.training.module import DivergenceError, PotentialModule
+from tesseral.training.module import PotentialModule
 from tesseral.training.plots import plot_learning_curves
-from tesseral.training.run import BAD_BATCH, FitRun
+from tesseral.training.processes import LostProcessError, cluster_environment
+from tesseral.training.run import FitRun
 from tesseral.training.schedule import Budget, Clock, ValidationPlan
 from tesseral.training.starting import known_elements, model_to_train, start
 from tesseral.training.stream import FitData
+from tesseral.training.trainer import train
 
 
 class FitResult(NamedTuple):
@@ -60,8 +52,11 @@ def fit(config: FitConfig, console: Console | None = None) -> FitResult:
         ValueError: something in the configuration, the data or the checkpoint does not fit.
         DivergenceError: the loss or its gradient was not finite; the model file holds the last
             good weights.
+        LostProcessError: another process of the training has ended or does not answer; the last
+            checkpoint is as it was.
     """
-    first = rank_zero_only.rank in (0, None)  # type: ignore[attr-defined]
+    environment = cluster_environment(config.trainer)
+    first = environment.global_rank() == 0
     console = console if first else None
     _seed(config.seed)
     config = model_to_train(config)
@@ -90,24 +85,18 @@ def fit(config: FitConfig, console: Console | None = None) -> FitResult:
         for text in (_opening(config, data, module), *lines):
             console.print(text, highlight=False, soft_wrap=True)
         _show_findings(config, console)
+    lost = False
     try:
-        with _quiet_lightning():
-            trainer = _make_trainer(config, run)
-            trainer.fit(module, datamodule=data, ckpt_path=config.checkpoint, weights_only=True)
-    except DivergenceError as error:
-        kept = f"{config.output} holds the weights of step {run.best['step']}" if run.best else ""
-        raise DivergenceError(
-            f"{error}; they are in {config.run_directory / BAD_BATCH}. "
-            f"{kept or 'There is no good model yet'}. Look at these structures, or lower "
-            "--optimization.learning_rate",
-            error.rows,
-        ) from None
+        train(config, run, module, environment)
+    except LostProcessError:
+        lost = True  # to be told at once: who started this process may be about to end it
+        raise
     finally:
-        if first and run.history:
+        if first and run.history and not lost:
             plot_learning_curves(run.history, config.run_directory / "learning_curves.png")
     result = FitResult(Path(config.output), config.run_directory, run.best, run.history, run.signal)
     if console is not None:
-        _closing(result, trainer.global_step, module.clock.elapsed, console)
+        _closing(result, module, console)
     return result
 
 
@@ -134,43 +123,6 @@ def _make_module(config: FitConfig, data: FitData, potential: MessagePassing) ->
     )
 
 
-def _make_trainer(config: FitConfig, run: FitRun) -> lightning.Trainer:
-    """Lightning's loop, with everything off that ``FitRun`` does."""
-    settings, directory = config.trainer, config.run_directory
-    accelerator = settings.accelerator
-    if accelerator == "auto":  # Lightning would take Apple's GPUs, which have no float64
-        accelerator = "gpu" if torch.cuda.is_available() else "cpu"
-    strategy: Any = "auto"
-    if settings.strategy == "ddp" or settings.ranks > 1:
-        # The buffers are constants; newer PyTorch has another name for not sending them around.
-        known = inspect.signature(DistributedDataParallel).parameters
-        name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-        settings_of_ddp: dict[str, Any] = {name: False}
-        strategy = DDPStrategy(**settings_of_ddp)
-    loggers: list[Logger] = [
-        CSVLogger(directory, name="csv", flush_logs_every_n_steps=1),
-        TensorBoardLogger(directory, name="tensorboard"),
-    ]
-    return lightning.Trainer(
-        accelerator=accelerator,
-        devices=settings.devices,
-        num_nodes=settings.num_nodes,
-        strategy=strategy,
-        deterministic=settings.deterministic,
-        max_epochs=-1,  # the stream of batches has no end; FitRun stops it
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        logger=loggers,
-        callbacks=[run],
-        default_root_dir=directory,
-        inference_mode=False,
-    )
-
-
 def _identity(config: FitConfig, data: FitData) -> dict[str, Any]:
     """What a checkpoint must have in common with the training that resumes from it."""
     return {
@@ -182,28 +134,6 @@ def _identity(config: FitConfig, data: FitData) -> dict[str, Any]:
         "training structures": data.statistics.n_structures,
         "split": data.summary()["split"],
     }
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Leave out advice of Lightning's that does not apply here, and deprecations inside it."""
-    loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        for message in (
-            ".*does not have many workers",
-            ".*validation_step",
-            ".*LeafSpec",
-            "Grad strides do not match bucket view strides",
-        ):
-            warnings.filterwarnings("ignore", message=message)
-        for logger in loggers:
-            logger.setLevel(logging.WARNING)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
 
 
 def _opening(config: FitConfig, data: FitData, module: PotentialModule) -> str:
@@ -245,14 +175,15 @@ def _show_findings(config: FitConfig, console: Console) -> None:
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _closing(result: FitResult, step: int, elapsed: float, console: Console) -> None:
+def _closing(result: FitResult, module: PotentialModule, console: Console) -> None:
     """How it ended, and how to go on."""
     best = result.best
     console.print(
         error_table(best["errors"], f"validation errors at step {best['step']}, the best")
     )
+    elapsed = duration(module.clock.elapsed)
     console.print(
-        f"{step} steps in {duration(elapsed)}; the model is {result.model}",
+        f"{module.global_step} steps in {elapsed}; the model is {result.model}",
         highlight=False,
         soft_wrap=True,
     )

@@ -6,7 +6,8 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,7 +28,10 @@ from tesseral.training.validation import Validation, all_sum, validate
 
 CHECKPOINT_SECONDS = 600.0  # between checkpoints, where validations are rarer
 BAD_BATCH = "diverged_batch.extxyz"
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (  # of a user, of a launcher or a preempted job, and before the end of a SLURM job
+    *(signal.SIGINT, signal.SIGTERM),
+    *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []),  # Windows has none
+)
 
 
 class FitRun(lightning.Callback):
@@ -64,7 +68,7 @@ class FitRun(lightning.Callback):
         self._elapsed = 0.0
         self._saved = 0.0
         self._at_log = self._at_validation = Seen(*(0.0,) * len(Seen._fields))
-        self._handlers: dict[int, Any] = {}
+        self._saved_step: int | None = None  # of last.ckpt
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed training needs to know; goes into the checkpoints."""
@@ -87,7 +91,7 @@ class FitRun(lightning.Callback):
         module.clock.set(self._elapsed)
         module.elapsed = self._elapsed
         self.plan.done(trainer.global_step, self._elapsed, 0.0)
-        self._catch_signals(module)
+        self._catch_signals(module)  # again: Lightning has put its own handlers there
         self.display.start(module.budget, trainer.global_step, self._elapsed)
 
     def on_train_batch_end(
@@ -108,13 +112,11 @@ class FitRun(lightning.Callback):
         trainer.should_stop = end
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Give the signals back."""
-        self._release_signals()
+        """Finish what the user sees."""
         self.display.close()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Where training diverged, keep the structures, and a model if there is none yet."""
-        self._release_signals()
         self.display.close()
         if isinstance(exception, DivergenceError):
             if not self.best:
@@ -200,9 +202,31 @@ class FitRun(lightning.Callback):
         trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
             temporary.replace(path)
+        if name == "last":
+            self._saved_step = trainer.global_step
+
+    def how_to_resume(self) -> str:
+        """What to do after an end that left no new checkpoint."""
+        path = self.directory / "last.ckpt"
+        if not path.exists():
+            return "there is no checkpoint yet, so give the same command again"
+        step = "" if self._saved_step is None else f" of step {self._saved_step}"
+        return f"to go on from {path}{step}, give the same command with --ckpt_path last"
+
+    @contextmanager
+    def signals(self, module: PotentialModule) -> Iterator[None]:
+        """Within it, the first signal ends the training in good order."""
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+        self._catch_signals(module)
+        try:
+            yield
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                for number, handler in before.items():
+                    signal.signal(number, handler)
 
     def _catch_signals(self, module: PotentialModule) -> None:
-        """The first Ctrl-C (or SIGTERM) ends the training in good order, the second at once."""
+        """After the second Ctrl-C end at once."""
         if threading.current_thread() is not threading.main_thread():
             return
 
@@ -212,10 +236,5 @@ class FitRun(lightning.Callback):
             self.signal = number
             module.stop_requested = True
 
-        self._handlers = {number: signal.signal(number, handle) for number in SIGNALS}
-
-    def _release_signals(self) -> None:
-        """Put the handlers back that were there before."""
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers = {}
+        for number in SIGNALS:
+            signal.signal(number, handle)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -80,19 +82,43 @@ def fit_config(emt_files, tmp_path):
 
 @pytest.fixture
 def start_fit():
-    """Starts `train-potential fit` in a process of its own, on one thread."""
+    """Starts `train-potential fit` in a process of its own, on one thread.
 
-    def start(config, *more):
+    What is left of it when the test ends is killed. Children hold its output open: it has come to
+    its end only when none of them is left.
+    """
+    started = []
+
+    def start(config, *more, accident=None, torchrun=None):
+        program = ["-m", "tesseral.training.cli"]
+        if accident is not None:
+            program = [str(Path(__file__).with_name("accident.py"))]
+        if torchrun is not None:
+            program = ["-m", "torch.distributed.run", "--nproc-per-node", str(torchrun), *program]
         command = [
-            *(sys.executable, "-m", "tesseral.training.cli", "fit"),
+            *(sys.executable, *program, "fit"),
             *("--data.train", config.data.train, "--data.validation", config.data.validation),
             *("--model.cutoff", "3.6", "--model.layers", "1", "--model.channels", "4"),
             *("--model.grid_channels", "4", "--model.l_max", "1", "--trainer.accelerator", "cpu"),
             *("--output", config.output, "--optimization.dtype", "float64", *more),
         ]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "ACCIDENT": accident or ""},
+            start_new_session=True,
         )
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:
+        process.terminate()  # torchrun ends its processes, which are in sessions of their own
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.stdout.close()
+        process.wait()

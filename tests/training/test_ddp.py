@@ -1,4 +1,4 @@
-"""Two processes do what one process does with batches twice as large."""
+"""Several processes do what one process does with batches as large as theirs together."""
 
 from dataclasses import replace
 
@@ -7,6 +7,7 @@ import torch
 
 from tesseral.data.store import open_store, write_store
 from tesseral.deploy.modelfile import load_model, read_card
+from tesseral.training.fit import fit
 
 
 @pytest.fixture
@@ -23,27 +24,38 @@ def uneven(fit_config, emt_files, tmp_path):
     )
     write_store(tmp_path / "uneven.h5", structures)
 
-    def make(name):
-        config = fit_config(name)
+    def make(name, **settings):
+        config = fit_config(name, **settings)
         return replace(config, data=replace(config.data, train=str(tmp_path / "uneven.h5")))
 
     return make
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one_with_the_doubled_batch(uneven, start_fit):
-    one, two = uneven("one"), uneven("two")
-    relaxed = ("--model.relaxed", "true", "--optimization.relaxed_weight_decay", "0")
-    steps = ("--trainer.max_steps", "7", "--trainer.validate_every", "3", *relaxed)
-    ddp = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
-    for process in (
-        start_fit(one, *steps, "--data.batch_structures", "4"),
-        start_fit(two, *steps, *ddp, "--data.batch_structures", "2"),
-    ):
-        text, _ = process.communicate(timeout=120)
-        assert process.returncode == 0, text
+@pytest.mark.parametrize("processes", [2, 4])
+def test_several_processes_equal_one_with_the_joined_batch(uneven, start_fit, processes):
+    """Eleven structures in batches of four: in the last step of an epoch one of four has none."""
+    one = uneven(
+        "one",
+        optimization={"relaxed_weight_decay": 0.0},
+        batch_structures=4,
+        max_steps=7,
+        validate_every=3,
+    )
+    one = replace(one, model=replace(one.model, relaxed=True))
+    two = uneven("several")
+    process = start_fit(
+        two,
+        *("--model.relaxed", "true", "--optimization.relaxed_weight_decay", "0"),
+        *("--trainer.max_steps", "7", "--trainer.validate_every", "3"),
+        *("--trainer.devices", str(processes), "--trainer.strategy", "ddp"),
+        *("--data.batch_structures", str(4 // processes)),
+    )
+    text, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, text
+    fit(one)
     (first, card), (second, other) = load_model(one.output), load_model(two.output)
-    assert other.training["processes"] == 2
+    assert other.training["processes"] == processes
     for name, value in first.state_dict().items():
         torch.testing.assert_close(value, second.state_dict()[name], rtol=1e-5, atol=1e-12)
     assert card.errors["validation"]["forces"]["mae"] == pytest.approx(

@@ -1,0 +1,136 @@
+"""The Lightning Trainer of `fit`, and how it ends early."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import lightning
+import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
+from torch.nn.parallel import DistributedDataParallel
+
+from tesseral.training.config import FitConfig, parse_duration
+from tesseral.training.module import DivergenceError, PotentialModule
+from tesseral.training.processes import (
+    LostProcessError,
+    Watch,
+    is_lost_contact,
+    start_children,
+)
+from tesseral.training.run import BAD_BATCH, FitRun
+
+
+def train(
+    config: FitConfig, run: FitRun, module: PotentialModule, environment: ClusterEnvironment
+) -> None:
+    """Train on all processes.
+
+    Args:
+        config: everything.
+        run: with the data.
+        module: what is trained.
+        environment: of this process.
+
+    Raises:
+        DivergenceError: the loss or its gradient was not finite; says what is left.
+        LostProcessError: another process has ended or does not answer; says how to resume.
+    """
+    rank = environment.global_rank()
+    speaker = f"process {rank} of {config.trainer.ranks}: " if rank > 0 else ""
+
+    def lost(what: str) -> str:
+        return f"{speaker}{what} at step {module.global_step}; {run.how_to_resume()}"
+
+    children = start_children(environment, config.trainer)
+    try:
+        with run.signals(module), Watch(environment, children, lost) as watch, _quiet_lightning():
+            trainer = _make_trainer(config, run, environment)
+            try:
+                trainer.fit(
+                    module, datamodule=run.data, ckpt_path=config.checkpoint, weights_only=True
+                )
+            except RuntimeError as error:
+                if not is_lost_contact(error):
+                    raise
+                what = watch.explain(error, config.trainer.timeout)
+                raise LostProcessError(lost(what), watch.told) from None
+    except DivergenceError as error:
+        kept = f"{config.output} holds the weights of step {run.best['step']}" if run.best else ""
+        raise DivergenceError(
+            f"{error}; they are in {config.run_directory / BAD_BATCH}. "
+            f"{kept or 'There is no good model yet'}. Look at these structures, or lower "
+            "--optimization.learning_rate",
+            error.rows,
+        ) from None
+
+
+def _make_trainer(
+    config: FitConfig, run: FitRun, environment: ClusterEnvironment
+) -> lightning.Trainer:
+    """Lightning's loop, with everything off that ``FitRun`` does."""
+    settings, directory = config.trainer, config.run_directory
+    accelerator = settings.accelerator
+    if accelerator == "auto":  # Lightning would take Apple's GPUs, which have no float64
+        accelerator = "gpu" if torch.cuda.is_available() else "cpu"
+    strategy: Any = "auto"
+    if settings.strategy == "ddp" or settings.ranks > 1:
+        # The buffers are constants; newer PyTorch has another name for not sending them around.
+        known = inspect.signature(DistributedDataParallel).parameters
+        name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        settings_of_ddp: dict[str, Any] = {name: False}
+        strategy = DDPStrategy(
+            timeout=timedelta(seconds=parse_duration(settings.timeout)), **settings_of_ddp
+        )
+    loggers: list[Logger] = [
+        CSVLogger(directory, name="csv", flush_logs_every_n_steps=1),
+        TensorBoardLogger(directory, name="tensorboard"),
+    ]
+    return lightning.Trainer(
+        accelerator=accelerator,
+        devices=settings.devices,
+        num_nodes=settings.num_nodes,
+        strategy=strategy,
+        deterministic=settings.deterministic,
+        max_epochs=-1,  # the stream of batches has no end; FitRun stops it
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        logger=loggers,
+        plugins=[environment],
+        callbacks=[run],
+        default_root_dir=directory,
+        inference_mode=False,
+    )
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Leave out advice of Lightning's that does not apply here, and deprecations inside it."""
+    loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for message in (
+            ".*does not have many workers",
+            ".*validation_step",
+            ".*LeafSpec",
+            "Grad strides do not match bucket view strides",
+        ):
+            warnings.filterwarnings("ignore", message=message)
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
