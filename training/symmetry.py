@@ -50,9 +50,10 @@ def symmetry(config: SymmetryConfig) -> dict[str, Any]:
     """The components and the point group of a model; written as JSON and drawn where asked for.
 
     Returns:
-        ``relaxed`` (bool), ``components`` (for each layer, mixing and degree the ``size``, relative
-        to that of the field, the ``axis`` and its ``share``, None where nothing is broken) and
-        ``point_group`` (``name``, ``axis``, ``order``, ``deviation``, ``tolerance``).
+        ``relaxed`` (bool), ``exact`` (bool: there is no grid that makes errors), ``components``
+        (for each layer, mixing and degree the ``size``, relative to that of the field, the ``axis``
+        and its ``share``, None where nothing is broken) and ``point_group`` (``name``, ``axis``,
+        ``order``, ``deviation``, ``tolerance``).
 
     Raises:
         FileNotFoundError: no such model.
@@ -82,6 +83,7 @@ def symmetry(config: SymmetryConfig) -> dict[str, Any]:
     )
     result = {
         "relaxed": card.config.relaxed,
+        "exact": card.config.architecture != "ponita" and card.config.activation == "product",
         "components": components,
         "point_group": {
             "name": group.name,
@@ -123,7 +125,12 @@ def symmetry_table(result: dict[str, Any], title: str) -> Table:
 def symmetry_sentence(result: dict[str, Any]) -> str:
     """What is left of the symmetry, in a line."""
     if not result["relaxed"]:
-        return "the model is not relaxed: it has all rotations and reflections, O(3), exactly"
+        accuracy = (
+            "exactly"
+            if result["exact"]
+            else ("to the accuracy of its grid on the sphere (the report measures it)")
+        )
+        return f"the model is not relaxed: it has all rotations and reflections, O(3), {accuracy}"
     group = result["point_group"]
     if group["name"] == "O(3)":
         return f"nothing is broken (all below {UNBROKEN:g} of the field): O(3)"

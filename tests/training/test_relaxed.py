@@ -245,6 +245,8 @@ def test_the_command_writes_json_and_a_picture(arrows, tmp_path, capsys):
 
 def test_a_strict_model_has_nothing_to_show(small_model, tmp_path, capsys):
     assert main(["symmetry", str(small_model)]) == 0
-    assert "not relaxed" in capsys.readouterr().out
+    assert "O(3), exactly" in capsys.readouterr().out
+    on_a_grid = {"relaxed": False, "exact": False}
+    assert "to the accuracy of its grid" in symmetry_sentence(on_a_grid)
     assert main(["symmetry", str(small_model), "--plot", str(tmp_path / "s.png")]) == 2
     assert "there is nothing to draw" in capsys.readouterr().err
