@@ -194,8 +194,10 @@ class PotentialDataModule(lightning.LightningDataModule):
         statistics = compute_statistics(
             train_store, main_rows, self.cutoff, isolated_energies=config.isolated_energies
         )
-        present = np.nonzero(train_store.compositions()[train_rows].sum(axis=0))[0]
-        trained = (train_store.elements[column] for column in present)
+        trained = statistics.elements
+        if self.theories:  # other levels may have more; all atoms are read once again
+            present = np.nonzero(train_store.compositions()[train_rows].sum(axis=0))[0]
+            trained = tuple(train_store.elements[column] for column in present)
         self.elements = tuple(sorted({*trained, *self.known}))
         cache = config.cache_gigabytes * 1e9 / max(1, config.workers)
         share = len(train_rows) / (len(train_rows) + len(validation_rows))

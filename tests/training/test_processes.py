@@ -23,6 +23,7 @@ from tesseral.training.processes import (
 )
 
 SECONDS = 240  # in which anything ends, on a busy machine too
+TWO = ("--trainer.devices", "2", "--data.batch_structures", "2")
 
 
 def ended(process):
@@ -49,16 +50,15 @@ def test_a_killed_process_is_named_and_a_resume_gives_the_uninterrupted_result(
     fit_config, start_fit
 ):
     config, whole = fit_config("two"), fit_config("one", batch_structures=4, validate_every=2)
-    two = ("--trainer.devices", "2", "--data.batch_structures", "2")
-    two += ("--trainer.max_steps", "6", "--trainer.validate_every", "2")
-    process = start_fit(config, *two, accident="1 3 kill")
+    options = (*TWO, "--trainer.max_steps", "6", "--trainer.validate_every", "2")
+    process = start_fit(config, *options, accident="1 3 kill")
     text = ended(process)
     assert process.returncode == LOST
     assert text.count("process 1 was killed by SIGKILL at step 3") == 1
     assert "last.ckpt of step 2, give the same command with --ckpt_path last" in text
     assert "Traceback" not in text
     assert last_step(config) == 2
-    process = start_fit(config, *two, "--ckpt_path", "last")
+    process = start_fit(config, *options, "--ckpt_path", "last")
     assert ended(process) and process.returncode == 0
     fit(whole)
     assert_same_weights(whole.output, config.output)
@@ -69,14 +69,7 @@ def test_the_others_end_when_the_first_process_is_killed(fit_config, start_fit):
     config = fit_config()
     process = start_fit(
         config,
-        *(
-            "--trainer.devices",
-            "2",
-            "--data.batch_structures",
-            "2",
-            "--trainer.validate_every",
-            "1",
-        ),
+        *(*TWO, "--trainer.validate_every", "1"),
         accident="0 2 kill",
     )
     text = ended(process)
@@ -127,14 +120,7 @@ def test_under_torchrun_a_survivor_tells_how_to_resume(fit_config, start_fit):
     config = fit_config()
     process = start_fit(
         config,
-        *(
-            "--trainer.devices",
-            "2",
-            "--data.batch_structures",
-            "2",
-            "--trainer.validate_every",
-            "1",
-        ),
+        *(*TWO, "--trainer.validate_every", "1"),
         accident="0 2 kill",
         torchrun=2,
     )
