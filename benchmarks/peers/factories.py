@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.silicon import SiliconSteps
@@ -21,6 +22,26 @@ def count(model: Any) -> int:
 
 def mace(hidden: str) -> SiliconSteps:
     """MACE with the defaults of mace_run_train: correlation 3, l_max 3, 2 interactions, 5 Å."""
+    calculator, weights = random_mace(hidden)
+    return SiliconSteps(calculator, parameters=weights)
+
+
+def random_mace(
+    hidden: str,
+    cutoff: float = 5.0,
+    bessel: int = 8,
+    numbers: Sequence[int] = (14,),
+    neighbors: float = 28.0,
+) -> tuple[Any, int]:
+    """Calculator and number of weights of a MACE with random weights.
+
+    Args:
+        hidden: irreps of the features.
+        cutoff: Å.
+        bessel: radial functions.
+        numbers: of the elements it knows.
+        neighbors: mean number of neighbours.
+    """
     os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"
     import numpy as np
     import torch
@@ -32,19 +53,19 @@ def mace(hidden: str) -> SiliconSteps:
     torch.manual_seed(0)
     blocks = modules.interaction_classes
     model = modules.ScaleShiftMACE(
-        r_max=5.0,
-        num_bessel=8,
+        r_max=cutoff,
+        num_bessel=bessel,
         num_polynomial_cutoff=5,
         max_ell=3,
         interaction_cls=blocks["RealAgnosticResidualInteractionBlock"],
         interaction_cls_first=blocks["RealAgnosticInteractionBlock"],
         num_interactions=2,
-        num_elements=1,
+        num_elements=len(numbers),
         hidden_irreps=o3.Irreps(hidden),
         MLP_irreps=o3.Irreps("16x0e"),
-        atomic_energies=np.zeros(1),
-        avg_num_neighbors=28.0,
-        atomic_numbers=[14],
+        atomic_energies=np.zeros(len(numbers)),
+        avg_num_neighbors=neighbors,
+        atomic_numbers=list(numbers),
         correlation=3,
         gate=torch.nn.functional.silu,
         radial_MLP=[64, 64, 64],
@@ -53,8 +74,7 @@ def mace(hidden: str) -> SiliconSteps:
         atomic_inter_shift=0.0,
     )
     weights = count(model)
-    calculator = MACECalculator(models=model, device="cpu", default_dtype="float32")
-    return SiliconSteps(calculator, parameters=weights)
+    return MACECalculator(models=model, device="cpu", default_dtype="float32"), weights
 
 
 def nequip_eager(path: str) -> SiliconSteps:

@@ -1,0 +1,68 @@
+"""SevenNet-0 in our form (train-potential convert) held against SevenNet: docs/universal.md.
+
+    python -m benchmarks.universal agreement|zero-shot [--model FILE] [--output runs/universal]
+        [--envs runs/peers] [--data FOLDER] [--markdown FILE]
+
+What a program predicts is kept in the output folder and not computed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.machine import machine
+from benchmarks.sheets import Sheet, console, report
+from benchmarks.universal.agreement import agreement_sheets
+from benchmarks.universal.zero_shot import zero_shot_sheets
+
+Part = Callable[[argparse.Namespace, Console], list[Sheet]]
+PARTS: dict[str, tuple[Part, str]] = {
+    "agreement": (agreement_sheets, "differences from the original on 200 structures"),
+    "zero-shot": (zero_shot_sheets, "errors of both against DFT, mlearn test sets"),
+}
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.universal", description=(__doc__ or "").splitlines()[0]
+    )
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--model", type=Path, help="converted model (OUTPUT/sevennet-0.safetensors)")
+    shared.add_argument("--output", type=Path, default=Path("runs/universal"))
+    shared.add_argument("--envs", type=Path, default=Path("runs/peers"))
+    shared.add_argument(
+        "--data", type=Path, default=Path(os.environ.get("TESSERAL_DATA", "../shared/data"))
+    )
+    shared.add_argument("--markdown", type=Path, help="file to write the tables to")
+    commands = parser.add_subparsers(dest="part", required=True)
+    for name, (_, what) in PARTS.items():
+        commands.add_parser(name, parents=[shared], help=what)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run; 0, or 2 where something given is wrong."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = parse(arguments)
+    terminal = console()
+    command = ["python", "-m", "benchmarks.universal", *arguments]
+    facts = machine()
+    try:
+        sheets = PARTS[options.part][0](options, terminal)
+    except (ValueError, FileNotFoundError, RuntimeError) as error:
+        sys.stderr.write(f"benchmarks.universal: {error}\n")
+        return 2
+    markdown = options.markdown or options.output / f"{options.part}.md"
+    report(sheets, facts, command, terminal, markdown)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""What is asked of a universal potential, in the environment of its own program.
+
+Each factory returns a ``Subject``, whose methods benchmarks/serve.py times. Needs NumPy and ASE
+beside the program.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.build import bulk
+from ase.filters import FrechetCellFilter
+from ase.io import read
+from ase.optimize import BFGS, FIRE
+
+from benchmarks.accuracy.calculators import count
+from benchmarks.serve import Task
+from benchmarks.silicon import SiliconSteps, supercell
+
+warnings.filterwarnings("ignore")
+
+OPTIMIZERS = {"BFGS": BFGS, "FIRE": FIRE}
+MATERIALS = {"Si": ("Si", "diamond", 5.43), "MgO": ("MgO", "rocksalt", 4.21)}  # 8 atoms a cell
+
+
+class Subject(SiliconSteps):
+    """Predictions, steps of dynamics and relaxations with one calculator."""
+
+    material = "Si"
+
+    def predict(self, structures: str, output: str) -> Task:
+        """Energies (S,) eV, forces (N, 3) eV/Å, stresses (S, 6) eV/Å³ of a file, as .npz.
+
+        Stresses are in ASE's order, and NaN for atoms that are not in a periodic cell.
+        """
+        frames = read(structures, ":")
+
+        def run() -> dict[str, Any]:
+            start = time.perf_counter()
+            parts = [self._predicted(frame) for frame in frames]
+            seconds = time.perf_counter() - start
+            energy, forces, stress = zip(*parts, strict=True)
+            Path(output).parent.mkdir(parents=True, exist_ok=True)
+            np.savez(
+                output,
+                energy=np.array(energy),
+                forces=np.concatenate(forces),
+                stress=np.array(stress),
+            )
+            return {"seconds": seconds, "parameters": self.info.get("parameters")}
+
+        return (lambda: None), run
+
+    def material_step(self, material: str, n_atoms: int) -> Task:
+        """Energy, forces and stress of a warm crystal at new positions."""
+        if material != self.material:
+            self.material, self.atoms = material, Atoms()
+        return self.step(n_atoms)
+
+    def set_up(self, n_atoms: int) -> None:
+        """Make atoms if there are not as many of the material yet."""
+        if len(self.atoms) != n_atoms:
+            formula, structure, a = MATERIALS[self.material]
+            repeats = round((len(supercell(n_atoms)) / 8) ** (1 / 3))
+            self.atoms = bulk(formula, structure, a=a, cubic=True).repeat(repeats)
+            self.lattice = self.atoms.positions.copy()
+            self.atoms.calc = self.calculator
+
+    def moved(self, structures: str, number: int) -> Task:
+        """A step of one structure of a file at slightly other positions, energy to stress."""
+        atoms = read(structures, number)
+        places = atoms.positions.copy()
+        atoms.calc = self.calculator
+
+        def prepare() -> None:
+            atoms.positions = places + self.generator.normal(scale=0.01, size=places.shape)
+
+        def run() -> None:
+            self.atoms = atoms
+            self.compute()
+
+        return prepare, run
+
+    def relax(self, structures: str, number: int, optimizer: str, fmax: float, steps: int) -> Task:
+        """Atoms and cell of one structure of a file, to forces below fmax, eV/Å."""
+        source = read(structures, number)
+        relaxed: list[Atoms] = []
+
+        def prepare() -> None:
+            atoms = source.copy()
+            atoms.calc = self.calculator
+            relaxed[:] = [atoms]
+
+        def run() -> dict[str, Any]:
+            atoms = relaxed[0]
+            method = OPTIMIZERS[optimizer](FrechetCellFilter(atoms), logfile=None)
+            converged = bool(method.run(fmax=fmax, steps=steps))
+            return {
+                "converged": converged,
+                "relaxation_steps": int(method.nsteps),
+                "volume": float(atoms.get_volume() / len(atoms)),
+                "energy": float(atoms.get_potential_energy() / len(atoms)),
+            }
+
+        return prepare, run
+
+    def _predicted(self, frame: Atoms) -> tuple[float, np.ndarray, np.ndarray]:
+        atoms = frame.copy()
+        atoms.calc = self.calculator
+        periodic = atoms.pbc.any() and atoms.cell.rank == 3
+        stress = atoms.get_stress() if periodic else np.full(6, np.nan)
+        return atoms.get_potential_energy(), atoms.get_forces(), stress
+
+
+def tesseral(path: str, dtype: str | None = None) -> Subject:
+    """Ours, from a model file."""
+    from tesseral.calculators.ase import TesseralCalculator
+
+    calculator = TesseralCalculator(path, device="cpu", dtype=dtype)
+    return Subject(calculator, parameters=calculator.card.parameters)
+
+
+def sevennet(name: str = "7net-0", dtype: str = "float32") -> Subject:
+    """SevenNet with published weights; in float64 the same weights and all arithmetic."""
+    import torch
+    from sevenn import util
+    from sevenn.calculator import SevenNetCalculator
+
+    calculator = SevenNetCalculator(name, device="cpu")
+    if dtype == "float64":
+        calculator.model.double()
+        calculator.model.onehot_idx_to_onehot.register_forward_hook(_widen)  # it calls .float()
+        util.dtype_correct = functools.partial(util.dtype_correct, float_dtype=torch.float64)
+    return Subject(calculator, parameters=count(calculator.model))
+
+
+def _widen(module: Any, arguments: Any, data: Any) -> Any:
+    """Numbers of a SevenNet graph in float64."""
+    for name, value in data.items():
+        if hasattr(value, "is_floating_point") and value.is_floating_point():
+            data[name] = value.double()
+    return data
+
+
+def chgnet() -> Subject:
+    """CHGNet with the weights that its package holds."""
+    from chgnet.model.dynamics import CHGNetCalculator
+
+    calculator = CHGNetCalculator(use_device="cpu")
+    return Subject(calculator, parameters=count(calculator.model))
+
+
+def mace(hidden: str) -> Subject:
+    """MACE of the size of MACE-MP-0 (6 Å, 89 elements), with random weights.
+
+    128x0e is the small one, 128x0e+128x1o the medium one. The package holds no trained weights, so
+    that what it predicts means nothing; the time of a step is that of the trained model.
+    """
+    from benchmarks.peers.factories import random_mace
+
+    numbers = [z for z in range(1, 95) if z not in (84, 85, 86, 87, 88)]
+    calculator, weights = random_mace(hidden, 6.0, 10, numbers, 60.0)
+    return Subject(calculator, parameters=weights)

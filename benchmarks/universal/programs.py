@@ -1,0 +1,53 @@
+"""The programs that are compared, as workers with the measurements' options."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers.environments import Peers
+from benchmarks.universal.predictions import FACTORIES
+from benchmarks.workers import Specification
+
+NAME = "sevennet-0.safetensors"
+
+
+def ours(options: argparse.Namespace, path: Path | None = None, **arguments: Any) -> Specification:
+    """The converted model, or another model file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    path = path or options.model or options.output / NAME
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no {path}; make it with train-potential convert sevennet-0 -o {path}, or "
+            "give another with --model"
+        )
+    arguments |= {"path": str(path.resolve())}
+    return Specification(
+        name="tesseral", factory=FACTORIES + "tesseral", arguments=arguments, threads=1
+    )
+
+
+def peer(options: argparse.Namespace, name: str, **arguments: Any) -> Specification:
+    """A program in an environment of its own.
+
+    Raises:
+        FileNotFoundError: the environment is not there.
+    """
+    environment, title = {
+        "sevennet": ("sevenn", "SevenNet-0"),
+        "chgnet": ("chgnet", "CHGNet"),
+        "mace": ("mace", "MACE"),
+    }[name]
+    python = Peers(options.envs, options.data).program(environment, "python")
+    if not Path(python).exists():
+        raise FileNotFoundError(
+            f"there is no {python}; run python -m benchmarks.peers install --only {environment}"
+        )
+    words = " ".join([title, *map(str, arguments.values())])
+    return Specification(
+        name=words, factory=FACTORIES + name, arguments=arguments, python=python, threads=1
+    )
