@@ -32,6 +32,7 @@ def random_mace(
     bessel: int = 8,
     numbers: Sequence[int] = (14,),
     neighbors: float = 28.0,
+    first: str = "RealAgnosticInteractionBlock",
 ) -> tuple[Any, int]:
     """Calculator and number of weights of a MACE with random weights.
 
@@ -41,6 +42,7 @@ def random_mace(
         bessel: radial functions.
         numbers: of the elements it knows.
         neighbors: mean number of neighbours.
+        first: kind of the first interaction.
     """
     os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"
     import numpy as np
@@ -58,7 +60,7 @@ def random_mace(
         num_polynomial_cutoff=5,
         max_ell=3,
         interaction_cls=blocks["RealAgnosticResidualInteractionBlock"],
-        interaction_cls_first=blocks["RealAgnosticInteractionBlock"],
+        interaction_cls_first=blocks[first],
         num_interactions=2,
         num_elements=len(numbers),
         hidden_irreps=o3.Irreps(hidden),

@@ -1,7 +1,8 @@
 """SevenNet-0 in our form (train-potential convert) held against SevenNet: docs/universal.md.
 
-    python -m benchmarks.universal agreement|zero-shot [--model FILE] [--output runs/universal]
-        [--envs runs/peers] [--data FOLDER] [--markdown FILE]
+    python -m benchmarks.universal agreement|zero-shot|intervals|speed|relax|finetune
+        [--model FILE] [--output runs/universal] [--envs runs/peers] [--data FOLDER]
+        [--markdown FILE]
 
 What a program predicts is kept in the output folder and not computed again.
 """
@@ -18,13 +19,19 @@ from rich.console import Console
 
 from benchmarks.machine import machine
 from benchmarks.sheets import Sheet, console, report
+from benchmarks.silicon import supercell
 from benchmarks.universal.agreement import agreement_sheets
+from benchmarks.universal.calculators import OPTIMIZERS
+from benchmarks.universal.relax import relax_sheets
+from benchmarks.universal.speed import SIZES, speed_sheets
 from benchmarks.universal.zero_shot import zero_shot_sheets
 
 Part = Callable[[argparse.Namespace, Console], list[Sheet]]
 PARTS: dict[str, tuple[Part, str]] = {
     "agreement": (agreement_sheets, "differences from the original on 200 structures"),
     "zero-shot": (zero_shot_sheets, "errors of both against DFT, mlearn test sets"),
+    "speed": (speed_sheets, "time and memory of a step beside the original"),
+    "relax": (relax_sheets, "50 perturbed crystals relaxed by several potentials"),
 }
 
 
@@ -34,7 +41,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="python -m benchmarks.universal", description=(__doc__ or "").splitlines()[0]
     )
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--model", type=Path, help="converted model (OUTPUT/sevennet-0.safetensors)")
+    shared.add_argument(
+        "--model", type=Path, help="converted model (OUTPUT/sevennet-0.safetensors)"
+    )
     shared.add_argument("--output", type=Path, default=Path("runs/universal"))
     shared.add_argument("--envs", type=Path, default=Path("runs/peers"))
     shared.add_argument(
@@ -42,9 +51,35 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     shared.add_argument("--markdown", type=Path, help="file to write the tables to")
     commands = parser.add_subparsers(dest="part", required=True)
-    for name, (_, what) in PARTS.items():
-        commands.add_parser(name, parents=[shared], help=what)
+    made = {
+        name: commands.add_parser(name, parents=[shared], help=what, description=what)
+        for name, (_, what) in PARTS.items()
+    }
+    speed, relax = made["speed"], made["relax"]
+    speed.add_argument("--sizes", type=_sizes, default=list(SIZES), help="64,216,…: atoms")
+    speed.add_argument("--rounds", type=int, default=3)
+    for one in (speed, relax):
+        one.add_argument("--seconds", type=float, default=0.5, help="of each burst of steps")
+    relax.add_argument("--number", type=int, default=50, help="of crystals, from the first")
+    relax.add_argument("--optimizer", choices=tuple(OPTIMIZERS), default="BFGS")
+    relax.add_argument("--fmax", type=float, default=0.02, help="eV/Å")
+    relax.add_argument("--steps", type=int, default=300, help="at most")
     return parser.parse_args(arguments)
+
+
+def _sizes(text: str) -> list[int]:
+    """Numbers of atoms that fill a cube.
+
+    Raises:
+        ArgumentTypeError: one of them does not.
+    """
+    try:
+        sizes = [int(word) for word in text.split(",")]
+        for size in sizes:
+            supercell(size)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return sizes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -165,5 +165,6 @@ def mace(hidden: str) -> Subject:
     from benchmarks.peers.factories import random_mace
 
     numbers = [z for z in range(1, 95) if z not in (84, 85, 86, 87, 88)]
-    calculator, weights = random_mace(hidden, 6.0, 10, numbers, 60.0)
+    first = "RealAgnosticResidualInteractionBlock"
+    calculator, weights = random_mace(hidden, 6.0, 10, numbers, 60.0, first)
     return Subject(calculator, parameters=weights)

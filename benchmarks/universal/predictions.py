@@ -53,8 +53,7 @@ def predict(specification: Specification, structures: Path, folder: Path) -> Pre
             answer = worker.call(job, 0.0)
         if "error" in answer:
             raise RuntimeError(
-                f"{specification.name} failed on {structures}: {answer['error']}; "
-                f"see {worker.log}"
+                f"{specification.name} failed on {structures}: {answer['error']}; see {worker.log}"
             )
     with np.load(kept) as found:
         return Predictions(found["energy"], found["forces"], found["stress"])

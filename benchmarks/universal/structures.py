@@ -73,13 +73,13 @@ def _named(atoms: Atoms, sort: str, label: str) -> Atoms:
     return atoms
 
 
-def _rattled(atoms: Atoms, width: float, generator: np.random.Generator) -> Atoms:
+def rattled(atoms: Atoms, width: float, generator: np.random.Generator) -> Atoms:
     """Moved by Gaussian noise of this width, Å."""
     atoms.positions += generator.normal(scale=width, size=atoms.positions.shape)
     return atoms
 
 
-def _deformed(atoms: Atoms, width: float, generator: np.random.Generator) -> Atoms:
+def deformed(atoms: Atoms, width: float, generator: np.random.Generator) -> Atoms:
     """Strained by a random matrix without rotation."""
     strain = generator.uniform(-width, width, size=(3, 3))
     atoms.set_cell(atoms.cell.array @ (np.eye(3) + (strain + strain.T) / 2), scale_atoms=True)
@@ -89,11 +89,11 @@ def _deformed(atoms: Atoms, width: float, generator: np.random.Generator) -> Ato
 def _bulk(generator: np.random.Generator) -> Iterator[Atoms]:
     """A crystal of each simple element, every third one perfect."""
     for number, symbol in enumerate(simple_elements()):
-        atoms = _cell_of(symbol)
-        yield _named(_rattled(atoms, 0.05 * (number % 3), generator), "bulk", symbol)
+        atoms = cell_of(symbol)
+        yield _named(rattled(atoms, 0.05 * (number % 3), generator), "bulk", symbol)
 
 
-def _cell_of(symbol: str) -> Atoms:
+def cell_of(symbol: str) -> Atoms:
     """The conventional cell of an element; of hexagonal ones twice the primitive."""
     if reference_states[atomic_numbers[symbol]]["symmetry"] == "hcp":
         return bulk(symbol).repeat((2, 1, 1))
@@ -141,12 +141,12 @@ def rutile(metal: str, a: float, c: float) -> Atoms:
 def _compounds(generator: np.random.Generator) -> Iterator[Atoms]:
     """Each of them, moved by little or more."""
     for number, (label, atoms) in enumerate(compounds()):
-        yield _named(_rattled(atoms, (0.03, 0.12)[number % 2], generator), "compound", label)
+        yield _named(rattled(atoms, (0.03, 0.12)[number % 2], generator), "compound", label)
 
 
 def _strained(generator: np.random.Generator) -> Iterator[Atoms]:
     """Random strain of 3, 8 and 15% and, in every fourth, a volume far from equilibrium."""
-    sources = [(symbol, _cell_of(symbol)) for symbol in ("Si", "Cu", "Fe", "Mg", "W", "Pb")]
+    sources = [(symbol, cell_of(symbol)) for symbol in ("Si", "Cu", "Fe", "Mg", "W", "Pb")]
     sources += list(compounds())[::3]
     for number in range(24):
         label, source = sources[number % len(sources)]
@@ -155,7 +155,7 @@ def _strained(generator: np.random.Generator) -> Iterator[Atoms]:
             scale = (0.85, 1.2)[number // 4 % 2]
             atoms.set_cell(scale * atoms.cell.array, scale_atoms=True)
         width = (0.03, 0.08, 0.15)[number % 3]
-        atoms = _rattled(_deformed(atoms, width, generator), 0.03, generator)
+        atoms = rattled(deformed(atoms, width, generator), 0.03, generator)
         yield _named(atoms, "strained", f"{label} {atoms.get_volume() / source.get_volume():.2f} V")
 
 
@@ -167,7 +167,7 @@ def _small_cells(generator: np.random.Generator) -> Iterator[Atoms]:
     cells += [("graphene", graphene(vacuum=6.0)), ("Sb", bulk("Sb", "sc", a=3.1))]
     for label, atoms in cells:
         yield _named(
-            _rattled(_deformed(atoms, 0.04, generator), 0.05, generator), "small cell", label
+            rattled(deformed(atoms, 0.04, generator), 0.05, generator), "small cell", label
         )
 
 
@@ -177,42 +177,42 @@ def _slabs(generator: np.random.Generator) -> Iterator[Atoms]:
         atoms = fcc111(symbol, (2, 2, 3), vacuum=6.0)
         if number % 2:
             add_adsorbate(atoms, ("O", "H", "S")[number // 2], 1.7, "fcc")
-        yield _named(_rattled(atoms, 0.05, generator), "slab", f"{atoms.symbols}")
+        yield _named(rattled(atoms, 0.05, generator), "slab", f"{atoms.symbols}")
     for symbol in ("Mg", "Ru", "Zr"):
         atoms = hcp0001(symbol, (2, 2, 3), vacuum=6.0)
-        yield _named(_rattled(atoms, 0.05, generator), "slab", f"{atoms.symbols}")
+        yield _named(rattled(atoms, 0.05, generator), "slab", f"{atoms.symbols}")
     for label, source in list(compounds())[:9:4]:
         atoms = source.repeat((1, 1, 2))
         atoms.center(vacuum=6.0, axis=2)
-        yield _named(_rattled(atoms, 0.05, generator), "slab", label)
+        yield _named(rattled(atoms, 0.05, generator), "slab", label)
 
 
 def _molecules(generator: np.random.Generator) -> Iterator[Atoms]:
     """In vacuum without a cell."""
     for name in MOLECULES:
-        yield _named(_rattled(molecule(name), 0.05, generator), "molecule", name)
+        yield _named(rattled(molecule(name), 0.05, generator), "molecule", name)
 
 
 def _alloys(generator: np.random.Generator) -> Iterator[Atoms]:
     """Elements at random on the sites of the crystal of the first, at a mean lattice constant."""
     for label in ALLOYS:
         symbols = label.split()
-        atoms = _cell_of(symbols[0])
+        atoms = cell_of(symbols[0])
         atoms = atoms.repeat(2 if len(atoms) < 8 else 1)
         drawn = [symbols[i] for i in generator.integers(len(symbols), size=len(atoms))]
-        volume = np.mean([_cell_of(one).get_volume() / len(_cell_of(one)) for one in symbols])
+        volume = np.mean([cell_of(one).get_volume() / len(cell_of(one)) for one in symbols])
         scale = (volume * len(atoms) / atoms.get_volume()) ** (1 / 3)
         atoms.set_cell(scale * atoms.cell.array, scale_atoms=True)
         atoms.symbols[:] = drawn
-        yield _named(_rattled(atoms, 0.08, generator), "alloy", label)
+        yield _named(rattled(atoms, 0.08, generator), "alloy", label)
 
 
 def _hot(generator: np.random.Generator) -> Iterator[Atoms]:
     """Crystals whose atoms are moved as far as in a melt."""
     for symbol in ("Si", "Al", "Mo", "Ti"):
-        yield _named(_rattled(_cell_of(symbol).repeat((2, 1, 1)), 0.3, generator), "hot", symbol)
+        yield _named(rattled(cell_of(symbol).repeat((2, 1, 1)), 0.3, generator), "hot", symbol)
     for label, atoms in list(compounds())[1:10:8]:
-        yield _named(_rattled(atoms, 0.3, generator), "hot", label)
+        yield _named(rattled(atoms, 0.3, generator), "hot", label)
 
 
 def _dimers(generator: np.random.Generator) -> Iterator[Atoms]:

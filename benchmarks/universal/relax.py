@@ -1,0 +1,123 @@
+"""Relaxation of 50 perturbed crystals with their cells, by each potential in turn."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.io import write
+from rich.console import Console
+
+from benchmarks.sheets import Sheet, cell, save
+from benchmarks.universal.programs import ours, peer
+from benchmarks.universal.structures import SEED, cell_of, compounds, deformed, rattled
+from benchmarks.workers import Job, Worker, workers
+
+ELEMENTS = ("Al", "Cu", "Si", "Ge", "Fe", "W", "Mg", "Ti", "Na", "Pt", "Nb", "Zn", "C", "Zr")
+STRAIN, NOISE = 0.04, 0.1  # of the cell; Å
+MACE_SIZES = {"128x0e": "small", "128x0e+128x1o": "medium"}
+
+
+def crystals() -> list[Atoms]:
+    """50 compounds and elements, strained by up to 4% and moved by 0.1 Å."""
+    generator = np.random.default_rng(SEED)
+    listed = [*compounds(), *((symbol, cell_of(symbol)) for symbol in ELEMENTS)]
+    made = []
+    for label, source in listed:
+        moved = rattled(deformed(source, STRAIN, generator), NOISE, generator)
+        made.append(
+            Atoms(moved.numbers, moved.positions, cell=moved.cell, pbc=True, info={"label": label})
+        )
+    return made
+
+
+def relax_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
+    """Relax with the potentials in turn; time steps of MACE, which has no weights here."""
+    path = options.output / "crystals.xyz"
+    options.output.mkdir(parents=True, exist_ok=True)
+    frames = crystals()[: options.number]
+    write(path, frames, format="extxyz")
+    relaxing = [ours(options), peer(options, "sevennet"), peer(options, "chgnet")]
+    stepping = [peer(options, "mace", hidden=hidden) for hidden in MACE_SIZES]
+    labels = [atoms.info["label"] for atoms in frames]
+    where = str(path.resolve())
+    settings = {"optimizer": options.optimizer, "fmax": options.fmax, "steps": options.steps}
+    results: dict[str, list[dict[str, Any]]] = {}
+    with workers([*relaxing, *stepping], options.output / "logs") as started:
+        for worker in started:  # what a program does once is not timed
+            worker.call(Job("warm", "moved", {"structures": where, "number": 0}), 0.0)
+        for number, label in enumerate(labels):
+            terminal.print(f"{number + 1}/{len(labels)} {label}")
+            for worker in started:
+                at = {"structures": where, "number": number}
+                if worker.specification in relaxing:
+                    answer = worker.call(Job("relax", "relax", {**at, **settings}), 0.0)
+                else:
+                    answer = worker.call(Job("step", "moved", at), options.seconds)
+                results.setdefault(worker.name, []).append(_entry(worker, answer))
+    save(options.output / "relax.json", {"crystals": labels, "results": results})
+    return [_relaxed(results, labels, options), _stepped(results)]
+
+
+def _entry(worker: Worker, answer: dict[str, Any]) -> dict[str, Any]:
+    """Seconds in all of a relaxation, of the median step without one."""
+    if "error" in answer:
+        return {"error": answer["error"]}
+    cpu = statistics.median(answer["cpu"])
+    return {"cpu": cpu, "wall": statistics.median(answer["wall"]), **answer["result"]}
+
+
+def _relaxed(
+    results: dict[str, list[dict[str, Any]]], labels: Sequence[str], options: argparse.Namespace
+) -> Sheet:
+    """Total time, steps, and volumes beside those of the first peer, SevenNet."""
+    sheet = Sheet(
+        f"{len(labels)} crystals and their cells to {options.fmax:g} eV/Å, {options.optimizer}, "
+        "1 thread",
+        ("potential", "converged", "CPU s", "steps", "ms a step", "largest ΔV", "at", "median ΔV"),
+        "ΔV: of the final volume from that of SevenNet-0, where both converged.",
+    )
+    original = results["SevenNet-0"]
+    for name, entries in results.items():
+        done = [entry for entry in entries if "relaxation_steps" in entry]
+        if not done:
+            continue
+        steps = sum(entry["relaxation_steps"] for entry in done)
+        cpu = sum(entry["cpu"] for entry in done)
+        apart = [
+            (abs(one["volume"] / other["volume"] - 1), label)
+            for one, other, label in zip(entries, original, labels, strict=True)
+            if one.get("converged") and other.get("converged")
+        ]
+        most, where = max(apart, default=(float("nan"), "–"))
+        median = statistics.median(value for value, _ in apart) if apart else float("nan")
+        converged = sum(entry["converged"] for entry in done)
+        sheet.rows.append(
+            (name, f"{converged}/{len(entries)}", cell(cpu), str(steps), cell(1e3 * cpu / steps))
+            + ((f"{100 * most:.2g}%", where, f"{100 * median:.2g}%"))
+        )
+    return sheet
+
+
+def _stepped(results: dict[str, list[dict[str, Any]]]) -> Sheet:
+    """Mean time of a step on the same crystals, each at its start."""
+    sheet = Sheet(
+        "MACE of the size of MACE-MP-0, random weights: a step on the same crystals",
+        ("potential", "ms a step", "over ours"),
+        "Energy, forces and stress. Ours: mean over the steps of its relaxations.",
+    )
+    means = {}
+    for name, entries in results.items():
+        found = [entry for entry in entries if "error" not in entry]
+        steps = sum(entry.get("relaxation_steps", 1) for entry in found)
+        if steps:
+            means[name] = 1e3 * sum(entry["cpu"] for entry in found) / steps
+    for name, mean in means.items():
+        size = MACE_SIZES.get(name.removeprefix("MACE "), "")
+        ratio = cell(mean / means["tesseral"]) if "tesseral" in means else "–"
+        sheet.rows.append((f"{name} {size}".strip(), cell(mean), ratio))
+    return sheet
