@@ -35,6 +35,7 @@ from tesseral.deploy.probe import (
     probe_from_json,
     probe_to_json,
 )
+from tesseral.deploy.universal import model_path
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.select import select_ops
 
@@ -140,7 +141,7 @@ def load_model(
     """Read a model onto any device and dtype, wherever it was trained.
 
     Args:
-        path: file that ``save_model`` wrote.
+        path: file that ``save_model`` wrote, or ``universal`` (see `universal.model_path`).
         device: ``cpu``, ``cuda``, ``cuda:1`` …
         dtype: ``float32`` or ``float64``; that of the file if not given.
         ops: ``fused`` (compiled kernels), ``reference`` (plain PyTorch) or ``auto`` (the first
@@ -155,7 +156,7 @@ def load_model(
             where it was saved.
     """
     place = _checked_device(device)
-    path = Path(path)
+    path = model_path(path)
     text, probe_text, digest, tensors = _read(path, weights=True)
     card = _card(path, text)
     if digest != _digest(text, probe_text, tensors):
@@ -184,13 +185,13 @@ def load_model(
 
 
 def read_card(path: str | Path) -> ModelCard:
-    """The card of a model file, without reading its weights.
+    """The card of a model file (or of ``universal``), without reading its weights.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: not a model file of this version.
     """
-    path = Path(path)
+    path = model_path(path)
     return _card(path, _read(path, weights=False)[0])
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tesseral.data.graph import AtomicGraph, edge_vectors
 from tesseral.potentials.flat import FlatLinear
 from tesseral.potentials.mixing import DegreeLinear
-from tesseral.potentials.readout import Readout
+from tesseral.potentials.readout import LinearReadout, Readout
 
 # Size of the features of degree l + 1 against those of degree l, as the linear maps see them. Fine
 # angular detail starts small and is learned slowly: on small sets, where a potential would learn
@@ -49,5 +49,5 @@ def calibrate(potential: nn.Module, graph: AtomicGraph) -> None:
         for handle in handles:
             handle.remove()
     for module in potential.modules():
-        if isinstance(module, Readout):
+        if isinstance(module, (LinearReadout, Readout)):
             module.silence()

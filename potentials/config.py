@@ -17,7 +17,10 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         *("grid_channels", "grid_points", "activation", "order", "relaxed"),
     ),
     "egnn": ("move_atoms",),
-    "nequip": ("l_max", "channels_by_degree"),
+    "nequip": (
+        *("l_max", "channels_by_degree"),
+        *("kinks", "gates", "odd_paths", "element_self_connection", "biases", "linear_readout"),
+    ),
     "painn": (),
     "ponita": ("l_max", "orientations", "random_orientations"),
     "schnet": (),
@@ -32,6 +35,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "schnet": {"channels": 64, "layers": 3},
     "segnn": {"l_max": 2},
 }
+GATES = ("sigmoid", "silu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +66,15 @@ class PotentialConfig:
             do: under an external field, on a substrate, in a polar phase.
         channels_by_degree: channels of degree 0, 1, … l_max, the first as many as ``channels``; as
             many in all degrees if not given.
+        kinks: distances in Å at which the radial functions may have a kink in their slope; each a
+            multiple of cutoff / spline_intervals. At the cutoff it makes forces end in a kink.
+        gates: what the gates of steerable features apply to their scalar, ``sigmoid`` or ``silu``.
+        odd_paths: couple degrees with an odd sum too. Features then have no parity, and the
+            energies of mirror images may differ.
+        element_self_connection: give each element matrices of its own for what an atom keeps of its
+            features.
+        biases: add a learned constant to the scalars that linear maps give.
+        linear_readout: read the energy from the last layer's scalars only, by a linear map.
         move_atoms: let each layer displace the atoms that the next one sees.
         zbl: add the screened repulsion of the nuclei at short distances.
     """
@@ -83,6 +96,12 @@ class PotentialConfig:
     order: int = 2
     relaxed: bool = False
     channels_by_degree: list[int] | None = None
+    kinks: list[float] | None = None
+    gates: str = "sigmoid"
+    odd_paths: bool = False
+    element_self_connection: bool = True
+    biases: bool = False
+    linear_readout: bool = False
     move_atoms: bool = True
     zbl: bool = False
 
@@ -111,6 +130,8 @@ class PotentialConfig:
             raise ValueError(f"spline_intervals is {self.spline_intervals}; use 4 or more")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation {self.activation!r} is not one of {ACTIVATIONS}")
+        if self.gates not in GATES:
+            raise ValueError(f"gates are {self.gates!r}; use one of {', '.join(GATES)}")
         if self.channels_by_degree is not None:
             self._check_channels(self.channels_by_degree)
         if self.order not in ORDERS:

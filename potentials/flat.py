@@ -25,6 +25,7 @@ class FlatLinear(nn.Module):
         *,
         n_species: int = 1,
         scale: float = 1.0,
+        bias: bool = False,
     ) -> None:
         """Make weights (n_species, C_in, C_out) a degree that keep the variance of scaled input.
 
@@ -34,6 +35,7 @@ class FlatLinear(nn.Module):
                 zero.
             n_species: number of elements that have matrices of their own; 1 for the same for all.
             scale: of the input, until it is calibrated.
+            bias: add a constant (C_0,) to the scalars of the result, zero at first.
         """
         super().__init__()
         self.sizes = degree_widths(channels_in)
@@ -44,6 +46,7 @@ class FlatLinear(nn.Module):
             torch.randn(n_species, c_in, c_out) * c_in**-0.5
             for c_in, c_out in zip(channels_in, channels_out, strict=False)
         )
+        self.bias = nn.Parameter(torch.zeros(channels_out[0])) if bias else None
 
     def forward(self, features: Tensor, species: Tensor | None = None) -> Tensor:
         """Rows (N, D_in) to (N, D_out); species (N,) where elements have matrices of their own."""
@@ -57,6 +60,8 @@ class FlatLinear(nn.Module):
                 result = part @ matrices[0]
             else:
                 result = part @ matrices[species]
+            if degree == 0 and self.bias is not None:
+                result = result + self.bias
             results.append(result.flatten(1))
         rows = torch.cat(results, dim=1)
         return nn.functional.pad(rows, (0, self.width - rows.shape[1]))

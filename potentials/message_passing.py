@@ -1,8 +1,8 @@
 """A potential of any architecture: what all of them share, around layers of their own.
 
-Elements are embedded, layers pass messages, and after each layer an energy is read from what is
-invariant in the features. An architecture is a file with a module for one such layer and a function
-that makes all of them. A layer offers
+Elements are embedded, layers pass messages, and after each layer (or the last one alone) an energy
+is read from what is invariant in the features. An architecture is a file with a module for one such
+layer and a function that makes all of them. A layer offers
 
     forward(features, species, harmonics, radii, senders, receivers, n_local)
         -> features (n_local, R', C') of the first n_local atoms
@@ -29,7 +29,7 @@ from tesseral.potentials.geometry import random_orthogonal
 from tesseral.potentials.nequip import nequip_layers
 from tesseral.potentials.painn import painn_layers
 from tesseral.potentials.ponita import ponita_layers
-from tesseral.potentials.readout import EnergyScale, Readout
+from tesseral.potentials.readout import EnergyScale, LinearReadout, Readout
 from tesseral.potentials.schnet import schnet_layers
 from tesseral.potentials.segnn import segnn_layers
 from tesseral.potentials.sphere import EdgeHarmonics
@@ -87,7 +87,11 @@ class MessagePassing(nn.Module):
         self.embedding = nn.Parameter(torch.randn(n_species, 1, config.channels))
         make_layers = LAYERS[config.architecture]
         self.layers = nn.ModuleList(make_layers(config, n_species, mean_neighbors))
-        self.readouts = nn.ModuleList(Readout(config.channels) for _ in range(config.layers))
+        self.first_readout = config.layers - 1 if config.linear_readout else 0
+        readout = LinearReadout if config.linear_readout else Readout
+        self.readouts = nn.ModuleList(
+            readout(config.channels) for _ in range(self.first_readout, config.layers)
+        )
         references = torch.tensor([reference_energies, *other_levels], dtype=torch.float64)
         self.scale = EnergyScale(references.flatten(), energy_scale)
         self.binding = (
@@ -190,9 +194,9 @@ class MessagePassing(nn.Module):
             if k == number:
                 output = layer(features, species, harmonics, radii, senders, receivers, n_local)
                 scalars = layer.invariants(output)  # type: ignore[operator]
-        readings = scalars[:, 0]
+        readings = torch.zeros_like(scalars[:, 0])
         for k, readout in enumerate(self.readouts):
-            if k == number:
+            if k + self.first_readout == number:
                 readings = readout(scalars)
         energies: Tensor = self.scale(readings, species[:n_local])
         return output, energies

@@ -33,13 +33,19 @@ class NequIPLayer(nn.Module):
         channels_in = channels[:1] if first else channels
         self.channels = list(channels[:1] if last else channels)
         gated = [sum(self.channels), *self.channels[1:]]  # with a gate for each steerable channel
-        paths = convolution_paths(len(channels_in) - 1, config.edge_degree, len(gated) - 1)
-        self.enter = FlatLinear(channels_in, channels_in)
-        self.convolution = PathConvolution(
-            paths, channels_in, config.spline_intervals, config.cutoff
+        paths = convolution_paths(
+            len(channels_in) - 1, config.edge_degree, len(gated) - 1, odd=config.odd_paths
         )
-        self.leave = FlatLinear(self.convolution.channels_out, gated, scale=mean_neighbors**-0.5)
-        self.keep = FlatLinear(channels_in, gated, n_species=n_species)
+        self.enter = FlatLinear(channels_in, channels_in, bias=config.biases)
+        self.convolution = PathConvolution(
+            paths, channels_in, config.spline_intervals, config.cutoff, config.kinks or ()
+        )
+        self.leave = FlatLinear(
+            self.convolution.channels_out, gated, scale=mean_neighbors**-0.5, bias=config.biases
+        )
+        own = n_species if config.element_self_connection else 1
+        self.keep = FlatLinear(channels_in, gated, n_species=own)
+        self.silu_gates = config.gates == "silu"
 
     def forward(
         self,
@@ -56,19 +62,20 @@ class NequIPLayer(nn.Module):
         sent = self.enter(x)  # (1)
         messages = self.convolution(sent, harmonics, radii, senders, receivers, n_local)  # (2)
         field = self.leave(messages) + self.keep(x[:n_local], species[:n_local])  # (3)
-        return gate(field, self.channels).unsqueeze(1)  # (4)
+        return gate(field, self.channels, self.silu_gates).unsqueeze(1)  # (4)
 
     def invariants(self, features: Tensor) -> Tensor:
         """What the energy is read from: (N, 1, D) to (N, C_0)."""
         return features[:, 0, : self.channels[0]]
 
 
-def gate(rows: Tensor, channels: list[int]) -> Tensor:
+def gate(rows: Tensor, channels: list[int], silu: bool = False) -> Tensor:
     """SiLU of scalars; other degrees times a sigmoid of a scalar of their own, channel by channel.
 
     Args:
         rows: flat, the scalars followed by the gates in degree 0.
         channels: C_l of the result.
+        silu: gate with a SiLU instead of a sigmoid.
 
     Returns:
         (N, D), flat.
@@ -79,7 +86,8 @@ def gate(rows: Tensor, channels: list[int]) -> Tensor:
     for degree in range(1, len(channels)):
         steerable = parts[len(channels) + degree - 1]
         steerable = steerable.reshape(rows.shape[0], 2 * degree + 1, channels[degree])
-        results.append((steerable * parts[degree].sigmoid().unsqueeze(1)).flatten(1))
+        opening = nn.functional.silu(parts[degree]) if silu else parts[degree].sigmoid()
+        results.append((steerable * opening.unsqueeze(1)).flatten(1))
     return torch.cat(results, dim=1)
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+import numpy as np
 import torch
+from scipy.interpolate import BSpline
 from torch import Tensor, nn
 
 
@@ -39,6 +43,74 @@ def spline_basis(radii: Tensor, cutoff: float, intervals: int) -> Tensor:
     return full.scatter(1, columns, four)[:, :intervals]
 
 
+def spline_pieces(intervals: int, cutoff: float, kinks: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """The functions of ``spline_basis`` as polynomials, with more of them where kinks are allowed.
+
+    At a kink a knot stands twice: the second derivative may jump there; at the cutoff, it need not
+    vanish. Each kink adds a function.
+
+    Args:
+        intervals: K.
+        cutoff: Å.
+        kinks: distances in Å, each on a border of two intervals or at the cutoff.
+
+    Returns:
+        Coefficients (K, 4, 4) float64, by interval, by which of the four functions that are not
+        zero there, by power of the position in the interval, 0 … 1; and the number (K,) of the
+        first of the four. Functions beyond the last one, K + len(kinks) - 1, are zero.
+
+    Raises:
+        ValueError: a kink between the borders.
+    """
+    places = [kink * intervals / cutoff for kink in kinks]
+    if any(abs(place - round(place)) > 1e-6 or not 0 < place < intervals + 0.5 for place in places):
+        raise ValueError(
+            f"the radial functions may have kinks at {', '.join(f'{kink:g}' for kink in kinks)} Å, "
+            f"but {intervals} intervals up to {cutoff:g} Å have no border there; use another number"
+        )
+    knots = np.sort([*range(-3, intervals + 1), *(round(place) for place in places)])
+    at = np.array([0.2, 0.4, 0.6, 0.8])
+    powers = np.linalg.inv(np.vander(at, increasing=True))
+    pieces = np.zeros((intervals, 4, 4))
+    first = np.arange(intervals) + [
+        sum(place < k + 0.5 for place in places) for k in range(intervals)
+    ]
+    for interval in range(intervals):
+        for k, start in enumerate(first[interval] + np.arange(4)):
+            if start + 4 < len(knots):
+                spline = BSpline.basis_element(knots[start : start + 5], extrapolate=False)
+                pieces[interval, k] = powers @ np.nan_to_num(spline(interval + at))
+    return torch.from_numpy(pieces), torch.from_numpy(first)
+
+
+def piecewise_basis(
+    radii: Tensor, cutoff: float, pieces: Tensor, first: Tensor, functions: int
+) -> Tensor:
+    """Values of the functions of ``spline_pieces``.
+
+    Args:
+        radii: (E,) Å.
+        cutoff: Å.
+        pieces: (K, 4, 4).
+        first: (K,).
+        functions: their number.
+
+    Returns:
+        (E, functions), dtype of ``radii``; zero beyond the cutoff.
+    """
+    intervals = pieces.shape[0]
+    t = radii * (float(intervals) / cutoff)
+    left = t.detach().floor().clamp(0, intervals - 1)
+    f = t - left
+    powers = torch.stack([torch.ones_like(f), f, f * f, f * f * f], dim=1)
+    index = left.to(torch.int64)
+    four = (pieces[index] @ powers.unsqueeze(2)).squeeze(2)
+    four = four * (radii < cutoff).to(radii.dtype).unsqueeze(1)
+    columns = first[index].unsqueeze(1) + torch.arange(4, device=radii.device)
+    full = torch.zeros(radii.shape[0], functions + 4, dtype=radii.dtype, device=radii.device)
+    return full.scatter(1, columns, four)[:, :functions]
+
+
 def smooth_splines(intervals: int, functions: int, waves: int = 4) -> Tensor:
     """Random radial functions (K, functions) without wiggles: sums of a few long sine waves.
 
@@ -49,6 +121,40 @@ def smooth_splines(intervals: int, functions: int, waves: int = 4) -> Tensor:
     modes = torch.sin(torch.pi * centres.outer(torch.arange(1.0, waves + 1.0)))
     splines: Tensor = modes @ torch.randn(waves, functions) * (2.0 / waves) ** 0.5
     return splines
+
+
+def fit_splines(
+    function: Callable[[Tensor], Tensor],
+    basis: Callable[[Tensor], Tensor],
+    intervals: int,
+    cutoff: float,
+    samples: int = 16,
+) -> Tensor:
+    """Coefficients of the splines that come nearest to given radial functions.
+
+    Least squares over values and, in units of an interval, slopes: forces are made of both.
+
+    Args:
+        function: distances (n,) Å float64 to values (n, F).
+        basis: distances to values (n, S) of the splines.
+        intervals: K.
+        cutoff: Å.
+        samples: distances an interval.
+
+    Returns:
+        (S, F) float64.
+    """
+    width = cutoff / intervals
+    radii = (torch.arange(intervals * samples, dtype=torch.float64) + 0.5) * (width / samples)
+    step = 1e-4 * width
+
+    def rows(of: Callable[[Tensor], Tensor]) -> Tensor:
+        with torch.no_grad():
+            slopes = (of(radii + step) - of(radii - step)) * (width / (2.0 * step))
+            return torch.cat([of(radii), slopes])
+
+    coefficients: Tensor = torch.linalg.lstsq(rows(basis), rows(function)).solution
+    return coefficients
 
 
 class SplineRadial(nn.Module):

@@ -35,6 +35,29 @@ class Readout(nn.Module):
         return energy.squeeze(-1)
 
 
+class LinearReadout(nn.Module):
+    """Energy per atom as a linear function of its invariant features."""
+
+    def __init__(self, channels: int) -> None:
+        """Make the weights.
+
+        Args:
+            channels: C.
+        """
+        super().__init__()
+        self.linear = nn.Linear(channels, 1)
+
+    def silence(self) -> None:
+        """Set the weights to zero, so that the energy is zero until training moves them."""
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, scalars: Tensor) -> Tensor:
+        """(N, C) to (N,), in units of the energy scale."""
+        energy: Tensor = self.linear(scalars)
+        return energy.squeeze(-1)
+
+
 class EnergyScale(ExactBuffers):
     """Network output to eV in float64; and the reference energies, to which it is added."""
 

@@ -53,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _symmetry(values, console)
         elif command == "export":
             _export(values, console)
+        elif command == "convert":
+            _convert(values, console)
         elif command == "lammps":
             return _lammps(values["command"], values[values["command"]], console)
         else:
@@ -186,6 +188,29 @@ def _export(values: dict[str, Any], console: Console) -> None:
     export = export_compiled if values["format"] == "aoti" else export_model
     export(values["model"], values["output"], dtype=values["dtype"])
     console.print(f"written: {values['output']}", highlight=False, soft_wrap=True)
+
+
+def _convert(values: dict[str, Any], console: Console) -> None:
+    from rich.progress import Progress
+
+    from tesseral.deploy.sevennet.command import convert_command
+    from tesseral.deploy.universal import universal_path
+
+    output = Path(values["output"]) if values["output"] else universal_path()
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("comparing with the original")
+        deviation = convert_command(
+            values["source"],
+            output,
+            intervals=values["intervals"],
+            modality=values["modality"],
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    console.print(
+        f"on crystals of all its elements it differs from the original by at most "
+        f"{deviation.energy:.3f} meV/atom, {deviation.forces:.2f} meV/Å, {deviation.stress:.4f} GPa"
+    )
+    console.print(f"written: {output}", highlight=False, soft_wrap=True)
 
 
 def _lammps(command: str, values: dict[str, Any], console: Console) -> int:

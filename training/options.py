@@ -18,6 +18,7 @@ COMMANDS = {
     "info": "show what a model file holds",
     "symmetry": "show what a relaxed model has broken, and the point group that is left",
     "export": "write a model as TorchScript, for LAMMPS and plain PyTorch",
+    "convert": "make a universal model from a SevenNet checkpoint, with nothing downloaded",
     "lammps": "compile the LAMMPS pair style; compare LAMMPS with Python (lammps build, verify)",
     "data": "make, check and join datasets (data import, check, merge, append, verify)",
 }
@@ -203,6 +204,29 @@ def _export_options() -> Parser:
     return parser
 
 
+def _convert_options() -> Parser:
+    from tesseral.deploy.sevennet.convert import INTERVALS
+    from tesseral.deploy.sevennet.original import RELEASES
+
+    parser = Parser(usage="train-potential convert sevennet-0 [-o MODEL.safetensors] [options]")
+    parser.add_argument(
+        "source", type=str, help=f"checkpoint file, or one of {', '.join(RELEASES)}"
+    )
+    parser.add_argument(
+        "-o", "--output", type=str | None, help="where `--model universal` finds it if not given"
+    )
+    parser.add_argument(
+        "--intervals",
+        type=int,
+        default=INTERVALS,
+        help="of the splines that take the place of the radial networks",
+    )
+    parser.add_argument(
+        "--modality", type=str | None, help="level of theory to keep, where there are several"
+    )
+    return parser
+
+
 def _data_options() -> Parser:
     return Parser(usage="train-potential data import | check | merge | append | verify …")
 
@@ -247,6 +271,7 @@ MAKERS: dict[str, Callable[[], Parser]] = {
     "info": _info_options,
     "symmetry": _symmetry_options,
     "export": _export_options,
+    "convert": _convert_options,
     "lammps": _lammps_options,
     "data": _data_options,
 }

@@ -18,14 +18,19 @@ from tesseral.potentials.radial import smooth_splines, spline_basis
 from tesseral.potentials.sphere import coupling, degree_slice
 
 
-def convolution_paths(l_max_in: int, l_max_edge: int, l_max_out: int) -> list[tuple[int, int, int]]:
-    """Paths (l1, l2, l3) of feature, edge and output degree, ordered by l2, then l1, then l3."""
+def convolution_paths(
+    l_max_in: int, l_max_edge: int, l_max_out: int, *, odd: bool = False
+) -> list[tuple[int, int, int]]:
+    """Paths (l1, l2, l3) of feature, edge and output degree, ordered by l2, then l1, then l3.
+
+    Those of natural parity, l1 + l2 + l3 even; with ``odd`` the others too.
+    """
     return [
         (l1, l2, l3)
         for l2 in range(l_max_edge + 1)
         for l1 in range(l_max_in + 1)
         for l3 in range(abs(l1 - l2), min(l1 + l2, l_max_out) + 1)
-        if (l1 + l2 + l3) % 2 == 0
+        if odd or (l1 + l2 + l3) % 2 == 0
     ]
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tesseral.potentials.exact import ExactBuffers
 from tesseral.potentials.flat import degree_widths
 from tesseral.potentials.ops.convolution import neighbor_table
-from tesseral.potentials.radial import smooth_splines, spline_basis
+from tesseral.potentials.radial import piecewise_basis, smooth_splines, spline_pieces
 from tesseral.potentials.sphere import coupling
 
 
@@ -34,8 +34,9 @@ class PathConvolution(ExactBuffers):
         channels_in: list[int],
         intervals: int,
         cutoff: float,
+        kinks: Sequence[float] = (),
     ) -> None:
-        """Make the coupling tables and the spline coefficients, (K, C_l1) for each path.
+        """Make the coupling tables and the spline coefficients, (S, C_l1) for each path.
 
         Args:
             paths: degrees (l1, l2, l3) of feature, harmonic and result, of any parity, in the order
@@ -43,6 +44,7 @@ class PathConvolution(ExactBuffers):
             channels_in: C_l of the features, l = 0, 1, …
             intervals: K, number of spline intervals.
             cutoff: Å.
+            kinks: see ``spline_pieces``; S = K + len(kinks).
         """
         super().__init__()
         self.padded = True  # False for compilers, for which no size may depend on the data
@@ -56,8 +58,13 @@ class PathConvolution(ExactBuffers):
         assert min(self.channels_out) > 0
         assert self.paths == sorted(paths, key=lambda path: path[1])
         self.coefficients = nn.ParameterList(
-            smooth_splines(intervals, number) for number in self.channels
+            smooth_splines(intervals + len(kinks), number) for number in self.channels
         )
+        pieces, first = spline_pieces(intervals, cutoff, kinks)
+        self.register_buffer("pieces", pieces, persistent=False)
+        self.register_buffer("first", first, persistent=False)
+        self.pieces: Tensor
+        self.first: Tensor
         # Columns: for each path all (m1, channel) of its features, beside its radial functions.
         # Their products with the harmonics of its degree are summed over neighbours, and then
         # coupled to the result.
@@ -101,7 +108,7 @@ class PathConvolution(ExactBuffers):
         Returns:
             (n_out, D_out), flat rows of ``channels_out``.
         """
-        basis = spline_basis(radii, self.cutoff, self.coefficients[0].shape[0]).to(features.dtype)
+        basis = self.basis(radii).to(features.dtype)
         groups, width = senders.shape[0], 1  # edges that are summed by one matrix product
         if self.padded:
             table = neighbor_table(receivers, n_out)
@@ -130,6 +137,11 @@ class PathConvolution(ExactBuffers):
             return rows
         empty = torch.zeros(n_out, rows.shape[1], dtype=rows.dtype, device=rows.device)
         return empty.index_add(0, receivers, rows)
+
+    def basis(self, radii: Tensor) -> Tensor:
+        """The radial splines, (E, S), at distances (E,) Å."""
+        splines = self.coefficients[0].shape[0]
+        return piecewise_basis(radii, self.cutoff, self.pieces, self.first, splines)
 
     def coupled(self, outer: list[Tensor]) -> Tensor:
         """Flat rows from the products of each path, (n, 2 l2 + 1, (2 l1 + 1) C_l1)."""

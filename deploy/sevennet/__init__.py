@@ -1,0 +1,7 @@
+"""SevenNet checkpoints as models of ours: ``train-potential convert``.
+
+SevenNet (Park et al., J. Chem. Theory Comput. 2024, 20, 4857; MIT licence) is a NequIP-type network
+whose radial functions are small networks of the distance. Splines take their place here; everything
+else is carried over number by number. ``sevenn`` itself builds the network from the checkpoint, and
+its modules are read; nothing is downloaded. A checkpoint is a pickle: it is opened only here.
+"""

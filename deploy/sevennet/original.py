@@ -1,0 +1,116 @@
+"""A SevenNet checkpoint, opened by SevenNet's own package."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+RELEASES = {  # name to place in the package's pretrained_potentials
+    "sevennet-0": "SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth",
+    "sevennet-0-22may2024": "SevenNet_0__22May2024/checkpoint_sevennet_0.pth",
+    "sevennet-l3i5": "SevenNet_l3i5/checkpoint_l3i5.pth",
+    "sevennet-mf-0": "SevenNet_MF_0/checkpoint_sevennet_mf_0.pth",
+}
+
+
+def checkpoint_path(source: str | Path) -> Path:
+    """The file of a release in the installed ``sevenn``, or the file that was given.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    path = Path(source)
+    if str(source) in RELEASES:
+        package = importlib.import_module("sevenn")
+        path = Path(str(package.__file__)).parent / "pretrained_potentials" / RELEASES[str(source)]
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is not a checkpoint file; give one, or one of {', '.join(RELEASES)}"
+        )
+    return path
+
+
+class Original(NamedTuple):
+    """A SevenNet network and where it comes from."""
+
+    modules: dict[str, Any]
+    settings: dict[str, Any]
+    elements: dict[int, int]  # atomic number to index
+    path: Path
+
+
+def load_original(source: str | Path) -> Original:
+    """Build the network of a release in the installed ``sevenn``, or of a checkpoint file.
+
+    Raises:
+        FileNotFoundError: neither a release nor a file.
+        ValueError: ``sevenn`` is not installed, or the file is not a checkpoint that it can read.
+    """
+    try:
+        util = importlib.import_module("sevenn.util")
+    except ImportError as error:
+        raise ValueError(
+            f"converting reads the checkpoint through SevenNet's own package ({error}); "
+            "run pip install 'tesseral[sevennet]'"
+        ) from None
+    path = checkpoint_path(source)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            network, settings = util.model_from_checkpoint(str(path))
+    except Exception as error:  # whatever a foreign pickle may cause
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        raise ValueError(f"sevenn cannot read {path} as a checkpoint ({reason})") from None
+    modules = {name: module.double() for name, module in network.named_children()}
+    numbers = {int(z): int(index) for z, index in settings["_type_map"].items()}
+    return Original(modules, settings, numbers, path)
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse what ``architecture: nequip`` cannot be."""
+    wanted = {
+        "is_parity": ((False,), "features of both parities"),
+        "interaction_type": (("nequip",), "this kind of interaction"),
+        "readout_as_fcn": ((False,), "a network as readout"),
+        "use_bias_in_linear": ((False,), "biases in all linear maps"),
+    }
+    for name, (values, what) in wanted.items():
+        if settings.get(name, values[0]) not in values:
+            raise ValueError(
+                f"this checkpoint has {what} ({name}: {settings[name]}), which tesseral cannot "
+                f"convert; it converts {', '.join(RELEASES)} and networks made like them"
+            )
+    for name in ("act_scalar", "act_gate"):
+        if settings[name]["e"] != "silu":
+            raise ValueError(
+                f"this checkpoint applies {settings[name]['e']} ({name}); tesseral's has silu"
+            )
+    for name in ("lmax_edge", "lmax_node"):
+        if settings.get(name, -1) not in (-1, settings["lmax"]):
+            raise ValueError(
+                f"this checkpoint has {name} {settings[name]} and lmax {settings['lmax']}; "
+                "tesseral converts networks in which they are equal"
+            )
+
+
+def level_of(settings: Mapping[str, Any], modality: str | None) -> int | None:
+    """Index of the modality to keep, None for a model that has none.
+
+    Raises:
+        ValueError: the modality is missing or not known.
+    """
+    known: dict[str, int] = settings.get("_modal_map") or {}
+    if not settings.get("use_modality") or not known:
+        if modality is not None:
+            raise ValueError(f"--modality is {modality}, but this checkpoint has one level only")
+        return None
+    if modality not in known:
+        given = "none was chosen" if modality is None else f"{modality} is none of them"
+        raise ValueError(
+            f"this checkpoint holds the levels of theory {', '.join(known)}, and {given}; "
+            f"choose one with --modality, for example --modality {next(iter(known))}"
+        )
+    return int(known[modality])
