@@ -22,6 +22,8 @@ from benchmarks.sheets import Sheet, console, report
 from benchmarks.silicon import supercell
 from benchmarks.universal.agreement import agreement_sheets
 from benchmarks.universal.calculators import OPTIMIZERS
+from benchmarks.universal.finetune import finetune_sheets
+from benchmarks.universal.intervals import interval_sheets
 from benchmarks.universal.relax import relax_sheets
 from benchmarks.universal.speed import SIZES, speed_sheets
 from benchmarks.universal.zero_shot import zero_shot_sheets
@@ -30,8 +32,10 @@ Part = Callable[[argparse.Namespace, Console], list[Sheet]]
 PARTS: dict[str, tuple[Part, str]] = {
     "agreement": (agreement_sheets, "differences from the original on 200 structures"),
     "zero-shot": (zero_shot_sheets, "errors of both against DFT, mlearn test sets"),
+    "intervals": (interval_sheets, "errors and weights against the number of spline intervals"),
     "speed": (speed_sheets, "time and memory of a step beside the original"),
     "relax": (relax_sheets, "50 perturbed crystals relaxed by several potentials"),
+    "finetune": (finetune_sheets, "20 silicon structures, fine-tuned and from scratch"),
 }
 
 
@@ -55,6 +59,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         name: commands.add_parser(name, parents=[shared], help=what, description=what)
         for name, (_, what) in PARTS.items()
     }
+    made["intervals"].add_argument("--fine", type=Path, help="model converted with 600 intervals")
+    tuning = made["finetune"]
+    tuning.add_argument("--minutes", type=float, default=5.0, help="of each training")
+    tuning.add_argument("--rates", type=_rates, default=[0.002, 0.0005], help="0.002,…: learning")
     speed, relax = made["speed"], made["relax"]
     speed.add_argument("--sizes", type=_sizes, default=list(SIZES), help="64,216,…: atoms")
     speed.add_argument("--rounds", type=int, default=3)
@@ -65,6 +73,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     relax.add_argument("--fmax", type=float, default=0.02, help="eV/Å")
     relax.add_argument("--steps", type=int, default=300, help="at most")
     return parser.parse_args(arguments)
+
+
+def _rates(text: str) -> list[float]:
+    """Learning rates."""
+    return [float(word) for word in text.split(",")]
 
 
 def _sizes(text: str) -> list[int]:

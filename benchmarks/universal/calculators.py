@@ -7,7 +7,6 @@ beside the program.
 from __future__ import annotations
 
 import functools
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -42,18 +41,10 @@ class Subject(SiliconSteps):
         frames = read(structures, ":")
 
         def run() -> dict[str, Any]:
-            start = time.perf_counter()
-            parts = [self._predicted(frame) for frame in frames]
-            seconds = time.perf_counter() - start
-            energy, forces, stress = zip(*parts, strict=True)
+            energy, forces, stress = predict_frames(self.calculator, frames)
             Path(output).parent.mkdir(parents=True, exist_ok=True)
-            np.savez(
-                output,
-                energy=np.array(energy),
-                forces=np.concatenate(forces),
-                stress=np.array(stress),
-            )
-            return {"seconds": seconds, "parameters": self.info.get("parameters")}
+            np.savez(output, energy=energy, forces=forces, stress=stress)
+            return {}
 
         return (lambda: None), run
 
@@ -110,12 +101,20 @@ class Subject(SiliconSteps):
 
         return prepare, run
 
-    def _predicted(self, frame: Atoms) -> tuple[float, np.ndarray, np.ndarray]:
+
+def predict_frames(
+    calculator: Any, frames: list[Atoms]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Energies (S,), forces (N, 3), stresses (S, 6); see ``Subject.predict``."""
+    energy, forces, stress = [], [], []
+    for frame in frames:
         atoms = frame.copy()
-        atoms.calc = self.calculator
+        atoms.calc = calculator
         periodic = atoms.pbc.any() and atoms.cell.rank == 3
-        stress = atoms.get_stress() if periodic else np.full(6, np.nan)
-        return atoms.get_potential_energy(), atoms.get_forces(), stress
+        energy.append(atoms.get_potential_energy())
+        forces.append(atoms.get_forces())
+        stress.append(atoms.get_stress() if periodic else np.full(6, np.nan))
+    return np.array(energy), np.concatenate(forces), np.array(stress)
 
 
 def tesseral(path: str, dtype: str | None = None) -> Subject:

@@ -10,21 +10,21 @@ from __future__ import annotations
 import argparse
 from copy import deepcopy
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
-from ase.io import read
+from ase.io import read, write
 from rich.console import Console
 from torch import Tensor
 
 from benchmarks.accuracy.structures import read_frames
 from benchmarks.sheets import Sheet, save
-from benchmarks.universal.agreement import structure_file
+from benchmarks.universal.agreement import UNITS, structure_file
 from benchmarks.universal.calculators import predict_frames
 from benchmarks.universal.interval_sheets import (
+    Sizes,
     Study,
     error_sheet,
     layer_sheet,
@@ -32,8 +32,8 @@ from benchmarks.universal.interval_sheets import (
     plot_study,
 )
 from benchmarks.universal.predictions import Predictions, difference, predict
-from benchmarks.universal.programs import ours, peer
-from benchmarks.universal.zero_shot import errors, test_set
+from benchmarks.universal.programs import peer
+from benchmarks.universal.zero_shot import errors, mlearn
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.deploy.modelfile import ModelCard, build_potential, load_model
 from tesseral.potentials.message_passing import MessagePassing
@@ -42,7 +42,9 @@ from tesseral.potentials.radial import fit_splines
 FINE = 600  # intervals of the model to start from; a multiple of all below
 INTERVALS = (10, 20, 30, 40, 50, 60, 100, 120, 150, 200, 300)
 IN_ONE_LAYER = (10, 20, 30, 60, 100, 150)
-EVERY = 5  # which structures of the set are taken
+EVERY = 5
+ORIGINAL = 842_623  # weights of SevenNet-0, as its own program counts them
+RANK = 64  # functions that the last matrix of each of its radial networks mixes
 
 Model = tuple[MessagePassing, ModelCard]
 
@@ -97,68 +99,87 @@ def predicted(model: Model, frames: list[Atoms]) -> Predictions:
 def errors_of(model: Model, frames: list[Atoms], exact: Predictions) -> dict[str, float]:
     """Largest and mean differences from the original."""
     apart = difference(frames, predicted(model, frames), exact)
-    found = {}
-    for name, values in apart._asdict().items():
-        found[name] = float(np.nanmax(values))
-        found[f"{name}_mean"] = float(np.nanmean(values))
-    return found
+    largest = {name: float(np.nanmax(values)) for name, values in apart._asdict().items()}
+    means = {f"{name}_mean": float(np.nanmean(v)) for name, v in apart._asdict().items()}
+    return largest | means
 
 
-def subset(found: Predictions, frames: list[Atoms], every: int) -> Predictions:
-    """Of every so many structures."""
-    starts = np.cumsum([0, *map(len, frames)])
-    chosen = range(0, len(frames), every)
-    forces = [found.forces[starts[i] : starts[i + 1]] for i in chosen]
-    return Predictions(found.energy[::every], np.concatenate(forces), found.stress[::every])
+def chosen(frames: list[Atoms]) -> list[Atoms]:
+    """Of the set, every fifth, and all in which atoms are so close that errors are largest."""
+    return [
+        atoms
+        for number, atoms in enumerate(frames)
+        if number % EVERY == 0 or atoms.info["sort"] in ("dimer", "hot", "molecule")
+    ]
+
+
+def sizes_of(model: Model, original: int) -> Sizes:
+    """Numbers of weights."""
+    layers: list[Any] = list(model[0].layers)
+    radial = sum(part.numel() for layer in layers for part in layer.convolution.coefficients)
+    return Sizes(
+        original=original,
+        other=model[1].parameters - radial,
+        functions=[sum(layer.convolution.channels) for layer in layers],
+        kinks=len(model[1].config.kinks or ()),
+        rank=RANK,
+    )
+
+
+def load_fine(options: argparse.Namespace) -> Model:
+    """The finely converted model in float64.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: its intervals are no multiple of those to compare.
+    """
+    path = options.fine or options.output / f"sevennet-0-{FINE}.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no {path}; make it with train-potential convert sevennet-0 "
+            f"--intervals {FINE} -o {path}, or give another with --fine"
+        )
+    model = load_model(path, device="cpu", dtype="float64", ops="reference")
+    have = model[1].config.spline_intervals
+    for intervals in (*INTERVALS, *IN_ONE_LAYER):
+        if have % intervals:
+            raise ValueError(
+                f"{path} has {have} intervals, no multiple of {intervals}; convert it with "
+                f"--intervals {FINE}"
+            )
+    return model
 
 
 def interval_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
-    """All layers at once, each alone, and against DFT; a figure.
-
-    Raises:
-        FileNotFoundError: there is no finely converted model.
-        ValueError: its intervals are no multiple of those to compare.
-    """
-    fine_path = options.fine or options.output / f"sevennet-0-{FINE}.safetensors"
-    if not fine_path.is_file():
-        raise FileNotFoundError(
-            f"there is no {fine_path}; make it with train-potential convert sevennet-0 "
-            f"--intervals {FINE} -o {fine_path}, or give another with --fine"
-        )
-    fine = load_model(fine_path, device="cpu", dtype="float64", ops="reference")
-    have = fine[1].config.spline_intervals
-    wrong = [one for one in (*INTERVALS, *IN_ONE_LAYER) if have % one]
-    if wrong:
-        raise ValueError(
-            f"{fine_path} has {have} intervals, no multiple of {wrong[0]}; convert it with "
-            f"--intervals {FINE}"
-        )
-    path = structure_file(options.output)
-    every = read(path, ":")
-    original = peer(options, "sevennet", dtype="float64")
-    exact = subset(predict(original, path, options.output), every, EVERY)
-    single = subset(predict(peer(options, "sevennet"), path, options.output), every, EVERY)
-    frames = every[::EVERY]
-    silicon = read_frames(test_set(options, "Si"))
+    """All layers at once, each alone, and against DFT; a figure."""
+    fine = load_fine(options)
+    silicon = read_frames(mlearn(options, "Si_test"))
+    frames = chosen(read(structure_file(options.output), ":"))
+    path = options.output / "interval_structures.xyz"
+    write(path, frames, format="extxyz")
+    exact = predict(peer(options, "sevennet", dtype="float64"), path, options.output)
+    single = predict(peer(options, "sevennet"), path, options.output)
+    noise = difference(frames, single, exact)
     study = Study(
         structures=len(frames),
-        noise={k: float(np.nanmax(v)) for k, v in difference(frames, single, exact)._asdict().items()},
-        original=options_parameters(original, options),
-        radial=radial_sizes(fine[0]),
+        noise={name: float(np.nanmax(values)) for name, values in noise._asdict().items()},
+        sizes=sizes_of(fine, ORIGINAL),
+        errors=[],
+        dft=[],
+        layers=[],
     )
-    for intervals in (*INTERVALS, have):
-        for kinks in (True, False):
-            model = fine if intervals == have and kinks else with_intervals(fine, intervals, kinks)
-            terminal.print(f"{intervals} intervals, {'with' if kinks else 'without'} kinks")
+    for intervals in INTERVALS:
+        terminal.print(f"{intervals} intervals in all layers")
+        kinked, smooth = (with_intervals(fine, intervals, kinks) for kinks in (True, False))
+        for kinks, model in ((True, kinked), (False, smooth)):
             found = errors_of(model, frames, exact)
             study.errors.append({"intervals": intervals, "kinks": kinks, **found})
-            if kinks and intervals != have:
-                study.dft.append((intervals, *errors(silicon, predicted(model, silicon))))
-    for intervals in IN_ONE_LAYER:
-        coarse = with_intervals(fine, intervals)
+        values = errors(silicon, predicted(kinked, silicon))
+        study.dft.append({"intervals": intervals, **dict(zip(UNITS, values, strict=True))})
+        if intervals not in IN_ONE_LAYER:
+            continue
         for number in range(len(fine[0].layers)):
-            terminal.print(f"{intervals} intervals in layer {number + 1}")
-            found = errors_of(with_coarse_layer(fine, coarse, number), frames, exact)
+            found = errors_of(with_coarse_layer(fine, kinked, number), frames, exact)
             study.layers.append({"intervals": intervals, "layer": number + 1, **found})
     save(options.output / "intervals.json", study._asdict())
     plot_study(study, options.output / "intervals.png")

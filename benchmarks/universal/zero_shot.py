@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import numpy as np
 from ase import Atoms, units
@@ -14,6 +15,20 @@ from benchmarks.universal.predictions import Predictions, predict
 from benchmarks.universal.programs import ours, peer
 
 SETS = ("Si", "Mo", "Li")
+
+
+def mlearn(options: argparse.Namespace, name: str) -> Path:
+    """A file of the mlearn data.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    path: Path = options.data / "mlearn" / f"{name}.extxyz"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no {path}; give the folder of the data with --data or TESSERAL_DATA"
+        )
+    return path
 
 
 def errors(frames: list[Atoms], found: Predictions) -> tuple[float, float, float]:
@@ -44,11 +59,7 @@ def zero_shot_sheets(options: argparse.Namespace, terminal: Console) -> list[She
     )
     numbers = {}
     for name in SETS:
-        path = options.data / "mlearn" / f"{name}_test.extxyz"
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"there is no {path}; give the folder of the data with --data or TESSERAL_DATA"
-            )
+        path = mlearn(options, f"{name}_test")
         frames = read_frames(path)
         for program in (peer(options, "sevennet"), ours(options)):
             found = errors(frames, predict(program, path, options.output))
