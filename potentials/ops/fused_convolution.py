@@ -46,6 +46,7 @@ def _convolution(
         coefficients.shape[0],
         threads_for(senders.shape[0] * coefficients[0].numel()),
         cutoff,
+        features.shape[0],
     ), keep
 
 

@@ -35,6 +35,10 @@ class Convolution(ctypes.Structure):
         ("intervals", ctypes.c_int32),
         ("threads", ctypes.c_int32),
         ("cutoff", ctypes.c_double),
+        ("owned", ctypes.c_int64),
+        ("paths", ctypes.c_void_p),
+        ("channels_in", ctypes.c_void_p),
+        ("n_paths", ctypes.c_int32),
     ]
 
 

@@ -15,7 +15,8 @@ import torch
 from tesseral.potentials.ops.convolution import convolution_paths
 from tesseral.potentials.sphere import coupling, degree_slice, smallest_rule, sphere_grid
 
-L_MAX = 4
+L_MAX = 4  # of paths of natural parity, l1 + l2 + l3 even
+L_MAX_ODD = 3  # of the others
 HEADER = Path(__file__).with_name("csrc") / "couplings.h"
 
 
@@ -61,10 +62,11 @@ def table(l1: int, l2: int, l3: int) -> str:
     def row(kind: str, name: str, items: list[int] | list[str]) -> str:
         return f"  static constexpr {kind} {name}[] = {{{', '.join(map(str, items))}}};"
 
+    natural = (l1 + l2 + l3) % 2 == 0  # else the mean of the three is zero
     lines = [
         f"template <> struct Coupling<{l1}, {l2}, {l3}> {{",
         f"  static constexpr int pairs = {len(left)}, terms = {len(middle)};",
-        f"  static constexpr double gaunt = {gaunt_factor(l1, l2, l3)!r};",
+        *([f"  static constexpr double gaunt = {gaunt_factor(l1, l2, l3)!r};"] if natural else []),
         row("int", "m1", left),
         row("int", "m3", right),
         row("int", "pair", pair),
@@ -76,9 +78,27 @@ def table(l1: int, l2: int, l3: int) -> str:
     return "\n".join(lines)
 
 
+def odd_paths() -> list[tuple[int, int, int]]:
+    """Paths with l1 + l2 + l3 odd, which parity-natural features never take."""
+    degrees = range(L_MAX_ODD + 1)
+    return [
+        (l1, l2, l3)
+        for l1 in degrees
+        for l2 in degrees
+        for l3 in range(abs(l1 - l2), min(l1 + l2, L_MAX_ODD) + 1)
+        if (l1 + l2 + l3) % 2 == 1
+    ]
+
+
+def listed(name: str, paths: list[tuple[int, int, int]]) -> list[str]:
+    """Lines of a macro that calls X(l1, l2, l3) for each path."""
+    calls = [f"  X({l1}, {l2}, {l3})" for l1, l2, l3 in paths]
+    return [f"#define {name}(X) \\", *(f"{call} \\" for call in calls[:-1]), calls[-1]]
+
+
 def header() -> str:
     """The whole file."""
-    paths = sorted(convolution_paths(L_MAX, L_MAX, L_MAX))
+    natural, odd = sorted(convolution_paths(L_MAX, L_MAX, L_MAX)), odd_paths()
     gradients = ", ".join(repr(gradient_factor(degree)) for degree in range(1, L_MAX + 1))
     lines = [
         "// Written by tables.py from e3nn's Wigner 3j tensors; do not edit.",
@@ -86,14 +106,13 @@ def header() -> str:
         "// pair, whether it is its first term, the component m2 and the coupling tensor's value.",
         "#pragma once",
         f"#define TESSERAL_L_MAX {L_MAX}",
-        "#define TESSERAL_PATHS(X) \\",
-        *(f"  X({l1}, {l2}, {l3}) \\" for l1, l2, l3 in paths[:-1]),
-        "  X({}, {}, {})".format(*paths[-1]),
+        *listed("TESSERAL_PATHS", natural),
+        *listed("TESSERAL_ODD_PATHS", odd),
         "namespace tesseral {",
         "// Gradient of solid harmonics of degree l from those of degree l - 1, l = 1, 2, …",
         f"constexpr double gradient_factor[] = {{0, {gradients}}};",
         "template <int L1, int L2, int L3> struct Coupling;",
-        *(table(*path) for path in paths),
+        *(table(*path) for path in (*natural, *odd)),
         "}",
         "",
     ]

@@ -3,115 +3,147 @@
 //   out[i, m3] = Σ_edges Σ_paths R_p(r) Σ_m1 t_p[m1, m3] x[j, m1],  t_p[m1, m3] = Σ_m2 CG Y[m2]
 //
 // for vectors of channels: R_p, x and out have a channel index, t_p has not. Edges are taken in
-// chunks of one vector's length: first the couplings t_p and the spline weights of the chunk, with
-// one lane an edge; then edge by edge the sums over paths, with one lane a channel. Sums over the
-// edges of an atom stay in that atom's row of the result, in the nearest cache, and each row has
-// one thread: receivers' sums go over edges as they come, senders' sums over edges sorted by sender.
+// chunks: first the couplings t_p and the spline weights of the chunk, with one lane an edge; then
+// path by path, and one or two vectors of channels after another, the sums over the chunk's edges,
+// with one lane a channel. So a receiver's sums stay in registers, and in the nearest cache the part
+// of the coefficients and of the features that is in use.
 #pragma once
 #include <cmath>
 #include <cstring>
 #include <vector>
 
 #include "kernels.h"
-#include "parallel.h"
 #include "paths.h"
 
 namespace tesseral {
 namespace TESSERAL_ISA {
 
-// One path in a given convolution: its factor, and where its couplings and coefficients stand.
-template <class T> struct Path {
-  const PathFunctions<T>* run;
-  T scale;
-  long coupling, table, in, out;
-};
-
 // One convolution's paths and sizes.
 template <class T> struct Plan {
   static constexpr int W = width<T>;
   const tesseral_convolution& c;
-  std::vector<Path<T>> paths;  // by l2, then l1, then l3, as the coefficients are
-  long couplings = 0, m_in, m_edge, m_out, channels;
+  std::vector<Path<T>> paths;  // by l2, as the coefficients are
+  std::vector<Path<T>> steps;  // blocks of their channels; those that read the same features follow each other
+  long couplings = 0, in_row = 0, m_edge, out_row = 0, table_row = 0;  // lengths of rows
 
-  explicit Plan(const tesseral_convolution& convolution) : c(convolution) {
-    m_in = (c.l_in + 1) * (c.l_in + 1);
-    m_edge = (c.l_edge + 1) * (c.l_edge + 1);
-    m_out = (c.l_out + 1) * (c.l_out + 1);
-    channels = c.channels;
-    std::vector<int> ways(c.l_out + 1, 0);
-    for (int l2 = 0; l2 <= c.l_edge; l2++)
-      for (int l1 = 0; l1 <= c.l_in; l1++)
-        for (int l3 = std::abs(l1 - l2); l3 <= l1 + l2 && l3 <= c.l_out; l3 += 2) {
-          const auto* run = path_functions<T>(l1, l2, l3);
-          paths.push_back({run, 0, couplings, long(paths.size()) * channels, l1 * l1 * channels, l3 * l3 * channels});
-          couplings += run->pairs * W;
-          ways[l3]++;
+  explicit Plan(const tesseral_convolution& convolution) : c(convolution), m_edge((c.l_edge + 1) * (c.l_edge + 1)) {
+    if (c.paths)
+      for (int p = 0; p < c.n_paths; p++) add(c.paths[3 * p], c.paths[3 * p + 1], c.paths[3 * p + 2]);
+    else
+      for (int l2 = 0; l2 <= c.l_edge; l2++)
+        for (int l1 = 0; l1 <= c.l_in; l1++)
+          for (int l3 = std::abs(l1 - l2); l3 <= l1 + l2 && l3 <= c.l_out; l3 += 2) add(l1, l2, l3);
+    place();
+    for (int l1 = 0; l1 <= c.l_in; l1++)
+      for (long channel = 0; channel < channels_in(l1); channel += 2 * W)
+        for (Path<T> step : paths) {
+          if (step.run->l1 != l1) continue;
+          step.table += channel, step.in += channel, step.out += channel;
+          step.channels = std::min<long>(2 * W, step.channels - channel);
+          steps.push_back(step);
         }
-    for (auto& path : paths) path.scale = T(1 / std::sqrt(double(ways[path.run->l3])));
   }
 
-  long table_row() const { return long(paths.size()) * channels; }
-  long table_size() const { return c.intervals * table_row(); }
-};
-
-// Scratch of one thread: couplings and splines of a chunk of edges.
-template <class T> struct Chunk {
-  static constexpr int W = width<T>;
-  const Plan<T>& plan;
-  Lines<T> harmonics, couplings, by_couplings;
-  Splines<T> splines[W];
-  const long row = plan.table_row();
-
-  Chunk(const Plan<T>& p, bool second)
-      : plan(p), harmonics(p.m_edge * W), couplings(p.couplings), by_couplings(second ? p.couplings : 0) {}
-
-  // `edge[lane]` names the edges; `count` of the lanes are in use, the others become zero.
-  void fill(const int64_t* edge, int count, const T* by_harmonics) {
-    couple(static_cast<const T*>(plan.c.harmonics), edge, count, couplings.data());
-    if (by_harmonics) couple(by_harmonics, edge, count, by_couplings.data());
-    for (int lane = 0; lane < count; lane++) spline(plan.c.radii[edge[lane]], splines[lane]);
-  }
+  long table_size() const { return c.intervals * table_row; }
 
  private:
-  void couple(const T* y, const int64_t* edge, int count, T* t) {
-    T* lanes = harmonics.data();
-    if (count < W) std::memset(lanes, 0, plan.m_edge * W * sizeof(T));
-    for (int lane = 0; lane < count; lane++)
-      for (long m = 0; m < plan.m_edge; m++) lanes[m * W + lane] = y[edge[lane] * plan.m_edge + m];
+  long channels_in(int l) const { return c.paths ? c.channels_in[l] : c.channels; }
+
+  void add(int l1, int l2, int l3) {
+    const auto* run = path_functions<T>(l1, l2, l3);
+    paths.push_back({run, 1, couplings, table_row, 0, 0, channels_in(l1), 0, channels_in(l1)});
+    couplings += run->pairs * W;
+    table_row += channels_in(l1);
+  }
+
+  // Where degrees stand in rows; paths to a degree side by side, or, without a list, summed.
+  void place() {
+    std::vector<long> start(c.l_in + 1), width_of(c.l_out + 1, c.paths ? 0 : c.channels), ways(c.l_out + 1, 0);
+    for (int l = 0; l <= c.l_in; l++) start[l] = in_row, in_row += (2 * l + 1) * channels_in(l);
+    for (auto& path : paths) {
+      const int l3 = path.run->l3;
+      path.in = start[path.run->l1];
+      if (c.paths) path.out = width_of[l3], width_of[l3] += path.channels;
+      ways[l3]++;
+    }
+    std::vector<long> end(c.l_out + 1);
+    for (int l = 0; l <= c.l_out; l++) end[l] = out_row, out_row += (2 * l + 1) * width_of[l];
+    for (auto& path : paths) {
+      const int l3 = path.run->l3;
+      path.out += end[l3], path.out_stride = width_of[l3];
+      if (!c.paths) path.scale = T(1 / std::sqrt(double(ways[l3])));
+    }
+  }
+};
+
+template <class T>
+Chunk<T>::Chunk(const Plan<T>& p, bool second)
+    : plan(p),
+      coupling_size(p.couplings),
+      gradient_size((1 + p.m_edge) * W),
+      couplings(vectors * coupling_size),
+      by_couplings(second ? vectors * coupling_size : 0),
+      gradient(capacity * gradient_size) {}
+
+// The four splines of an edge. The last three of the K + 3 functions are dropped, so that all
+// vanishes smoothly at the cutoff.
+template <class T> void set_splines(const Plan<T>& plan, double radius, Splines<T>& s) {
+  const int last = plan.c.intervals - 1;
+  const double per_width = plan.c.intervals / plan.c.cutoff, t = radius * per_width;
+  const bool inside = radius < plan.c.cutoff;
+  const int left = inside ? int(t) : last;
+  const double f = inside ? t - left : 1.0, g = 1.0 - f;
+  const double one = inside ? 1.0 / 6 : 0.0, per = one * per_width, per2 = per * per_width;
+  const double value[4] = {g * g * g, (3 * f - 6) * f * f + 4, (3 * g - 6) * g * g + 4, f * f * f};
+  const double slope[4] = {-3 * g * g, (9 * f - 12) * f, (12 - 9 * g) * g, 3 * f * f};
+  const double bend[4] = {6 * g, 18 * f - 12, 18 * g - 12, 6 * f};
+  for (int k = 0; k < 4; k++) {
+    s.row[k] = std::min(left + k, last) * plan.table_row;
+    s.value[k] = T(value[k] * one);
+    s.slope[k] = T(slope[k] * per);
+    s.bend[k] = T(bend[k] * per2);
+  }
+  for (int k = last - left + 1; k < 4; k++) s.value[k] = s.slope[k] = s.bend[k] = 0;
+}
+
+// The couplings of edges begin … begin + count - 1 from harmonics y.
+template <class T> void couple(const Plan<T>& plan, const T* y, int64_t begin, int count, T* t) {
+  constexpr int W = width<T>;
+  T lanes[(TESSERAL_L_MAX + 1) * (TESSERAL_L_MAX + 1) * W];
+  for (int first = 0; first < count; first += W, t += plan.couplings) {
+    const int n = std::min(W, count - first);
+    if (n < W) std::memset(lanes, 0, plan.m_edge * W * sizeof(T));
+    for (int lane = 0; lane < n; lane++)
+      for (long m = 0; m < plan.m_edge; m++) lanes[m * W + lane] = y[(begin + first + lane) * plan.m_edge + m];
     for (const auto& path : plan.paths)
       path.run->couple(lanes + path.run->l2 * path.run->l2 * W, path.scale, t + path.coupling);
   }
+}
 
-  // The last three of the K + 3 functions are dropped, so that all vanishes smoothly at the cutoff.
-  void spline(double radius, Splines<T>& s) const {
-    const int last = plan.c.intervals - 1;
-    const double per_width = plan.c.intervals / plan.c.cutoff, t = radius * per_width;
-    const bool inside = radius < plan.c.cutoff;
-    const int left = inside ? int(t) : last;
-    const double f = inside ? t - left : 1.0, g = 1.0 - f;
-    const double one = inside ? 1.0 / 6 : 0.0, per = one * per_width, per2 = per * per_width;
-    const double value[4] = {g * g * g, (3 * f - 6) * f * f + 4, (3 * g - 6) * g * g + 4, f * f * f};
-    const double slope[4] = {-3 * g * g, (9 * f - 12) * f, (12 - 9 * g) * g, 3 * f * f};
-    const double bend[4] = {6 * g, 18 * f - 12, 18 * g - 12, 6 * f};
-    for (int k = 0; k < 4; k++) {
-      s.row[k] = std::min(left + k, last) * row;
-      s.value[k] = T(value[k] * one);
-      s.slope[k] = T(slope[k] * per);
-      s.bend[k] = T(bend[k] * per2);
-    }
-    for (int k = last - left + 1; k < 4; k++) s.value[k] = s.slope[k] = s.bend[k] = 0;
-  }
-};
-
-// Calls body(chunk, edges, count) for a thread's edges, chunk by chunk; `order` renumbers them.
+// Calls body() for edges begin … end - 1, one chunk after another. Rows of receivers count from the
+// first one. If harmonics are given, adds the gradients by them and the radii that the body leaves.
 template <class T, class Body>
-void for_chunks(Chunk<T>& chunk, const int64_t* order, int64_t begin, int64_t end, const T* by_harmonics, Body body) {
-  int64_t edges[width<T>];
-  for (int64_t e = begin; e < end; e += width<T>) {
-    const int count = int(std::min<int64_t>(width<T>, end - e));
-    for (int lane = 0; lane < count; lane++) edges[lane] = order ? order[e + lane] : e + lane;
-    chunk.fill(edges, count, by_harmonics);
-    body(edges, count);
+void for_chunks(const Plan<T>& plan, Chunk<T>& chunk, int64_t begin, int64_t end, int64_t first_receiver, T* harmonics,
+                double* radii, Body body) {
+  const tesseral_convolution& c = plan.c;
+  chunk.wanted = harmonics != nullptr;
+  for (; begin < end; begin += chunk.count) {
+    chunk.count = int(std::min<int64_t>(chunk.capacity, end - begin));
+    for (int e = 0; e < chunk.count; e++) {
+      chunk.from[e] = c.senders[begin + e] * plan.in_row;
+      chunk.to[e] = (c.receivers[begin + e] - first_receiver) * plan.out_row;
+      set_splines(plan, c.radii[begin + e], chunk.splines[e]);
+    }
+    couple(plan, static_cast<const T*>(c.harmonics), begin, chunk.count, chunk.couplings.data());
+    if (harmonics) std::memset(chunk.gradient.data(), 0, chunk.count * chunk.gradient_size * sizeof(T));
+    body(begin);
+    if (!harmonics) continue;
+    for (int e = 0; e < chunk.count; e++) {
+      const T* sums = chunk.gradient_of(e);
+      radii[begin + e] += sum<T>(load(sums));
+      for (long m = 0; m < plan.m_edge; m++)
+        harmonics[(begin + e) * plan.m_edge + m] += sum<T>(load(sums + (1 + m) * width<T>));
+    }
   }
 }
 
@@ -142,91 +174,56 @@ struct Groups {
 // Adds the convolution of edges [begin, end) to rows of receivers, the first of which is at `out`.
 template <class T>
 void convolve_edges(const Plan<T>& plan, Chunk<T>& chunk, int64_t begin, int64_t end, int64_t first_receiver, T* out) {
-  const tesseral_convolution& c = plan.c;
-  const long channels = plan.channels, in = plan.m_in * channels, size = plan.m_out * channels;
-  const T *x = static_cast<const T*>(c.features), *table = static_cast<const T*>(c.coefficients);
-  for_chunks<T>(chunk, nullptr, begin, end, nullptr, [&](const int64_t* edge, int count) {
-    for (int lane = 0; lane < count; lane++) {
-      const T* own = x + c.senders[edge[lane]] * in;
-      T* row = out + (c.receivers[edge[lane]] - first_receiver) * size;
-      for (const auto& p : plan.paths)
-        p.run->forward(chunk.couplings.data() + p.coupling + lane, chunk.splines[lane], table + p.table, own + p.in,
-                       row + p.out, channels);
-    }
+  const T *x = static_cast<const T*>(plan.c.features), *table = static_cast<const T*>(plan.c.coefficients);
+  for_chunks<T>(plan, chunk, begin, end, first_receiver, nullptr, nullptr, [&](int64_t) {
+    for (const auto& step : plan.steps) step.run->forward(chunk, step, table, x, out);
+  });
+}
+
+// Adds the gradients of edges [begin, end): those of features, of harmonics and radii, and of
+// coefficients, where they are not null. `grad` starts with the row of `first_receiver`. Edges may
+// have any order; several threads must not share rows of `features`.
+template <class T>
+void pull_edges(const Plan<T>& plan, Chunk<T>& chunk, int64_t begin, int64_t end, int64_t first_receiver,
+                const T* grad, T* features, T* harmonics, double* radii, T* coefficients) {
+  const T *x = static_cast<const T*>(plan.c.features), *table = static_cast<const T*>(plan.c.coefficients);
+  for_chunks<T>(plan, chunk, begin, end, first_receiver, harmonics, radii, [&](int64_t) {
+    for (const auto& step : plan.steps) step.run->backward(chunk, step, table, x, grad, features, coefficients);
   });
 }
 
 template <class T> void convolve(const tesseral_convolution* convolution, void* out) {
   const Plan<T> plan(*convolution);
-  const long size = plan.m_out * plan.channels;
-  const Groups receivers(convolution->receivers, convolution->edges, convolution->atoms, true);
+  const Groups receivers(convolution->receivers, convolution->edges, convolution->owned, true);
   parallel(convolution->threads, [&](int thread, int threads) {
     const auto [begin, end] = receivers.share(thread, threads);
-    T* rows = static_cast<T*>(out) + begin * size;
-    std::memset(rows, 0, (end - begin) * size * sizeof(T));
+    T* rows = static_cast<T*>(out) + begin * plan.out_row;
+    std::memset(rows, 0, (end - begin) * plan.out_row * sizeof(T));
     Chunk<T> chunk(plan, false);
     convolve_edges(plan, chunk, receivers.first[begin], receivers.first[end], begin, rows);
   });
 }
 
-// Tables of coefficients that each thread sums for itself, and their sum.
-template <class T> struct TableSums {
+// Arrays that each thread sums for itself, and their sum.
+template <class T> struct ThreadSums {
   std::vector<Lines<T>> parts;
-  TableSums(const Plan<T>& plan, bool wanted) {
-    for (int t = 0; wanted && t < plan.c.threads; t++) {
-      parts.emplace_back(plan.table_size());
-      std::memset(parts.back().data(), 0, plan.table_size() * sizeof(T));
+  T* out;
+  const int64_t size;
+
+  // Nothing if `out` is null.
+  ThreadSums(T* sum, int64_t n, int threads) : out(sum), size(n) {
+    if (out) std::memset(out, 0, size * sizeof(T));
+    for (int t = 1; out && t < threads; t++) {
+      parts.emplace_back(size);
+      std::memset(parts.back().data(), 0, size * sizeof(T));
     }
   }
-  T* of(int thread) { return parts.empty() ? nullptr : parts[thread].data(); }
-  void add_up(const Plan<T>& plan, T* out) {
-    for (long i = 0; !parts.empty() && i < plan.table_size(); i++) {
-      T total = 0;
-      for (auto& part : parts) total += part.data()[i];
-      out[i] = total;
-    }
+  T* of(int thread) { return !out || thread == 0 ? out : parts[thread - 1].data(); }
+  void add_up() {
+    for (auto& part : parts)
+      for (int64_t i = 0; i < size; i++) out[i] += part.data()[i];
   }
 };
-
-// Runs path_body for each path of an edge and, unless they are null, adds the gradients of its
-// harmonics and radius.
-template <class T, class Body>
-TESSERAL_INLINE void collect(const Plan<T>& plan, int64_t edge, T* harmonics, double* radii, Body path_body) {
-  if (!harmonics) {
-    for (const auto& path : plan.paths) path_body(path, nullptr);
-    return;
-  }
-  EdgeGradient<T> sums;
-  sums.radius = Vector<T>{};
-  T* row = harmonics + edge * plan.m_edge;
-  auto path = plan.paths.begin();
-  for (int l2 = 0; l2 <= plan.c.l_edge; l2++) {
-    for (int m = 0; m <= 2 * l2; m++) sums.harmonics[m] = Vector<T>{};
-    for (; path != plan.paths.end() && path->run->l2 == l2; ++path) path_body(*path, &sums);
-    for (int m = 0; m <= 2 * l2; m++) row[l2 * l2 + m] += sum<T>(sums.harmonics[m]);
-  }
-  radii[edge] += sum<T>(sums.radius);
-}
-
-// Adds the gradients of edges order[begin] … order[end - 1], or begin … end - 1 without an order;
-// those of features, of harmonics and radii, and of coefficients where they are not null.
-template <class T>
-void pull_edges(const Plan<T>& plan, Chunk<T>& chunk, const int64_t* order, int64_t begin, int64_t end, const T* grad,
-                T* features, T* harmonics, double* radii, T* coefficients) {
-  const tesseral_convolution& c = plan.c;
-  const long channels = plan.channels, in = plan.m_in * channels, out = plan.m_out * channels;
-  const T *x = static_cast<const T*>(c.features), *table = static_cast<const T*>(c.coefficients);
-  for_chunks<T>(chunk, order, begin, end, nullptr, [&](const int64_t* edge, int count) {
-    for (int lane = 0; lane < count; lane++) {
-      const int64_t e = edge[lane], j = c.senders[e], i = c.receivers[e];
-      collect<T>(plan, e, harmonics, radii, [&](const Path<T>& p, EdgeGradient<T>* sums) {
-        p.run->backward(chunk.couplings.data() + p.coupling + lane, p.scale, chunk.splines[lane], table + p.table,
-                        x + j * in + p.in, grad + i * out + p.out, features ? features + j * in + p.in : nullptr,
-                        coefficients ? coefficients + p.table : nullptr, sums, channels);
-      });
-    }
-  });
-}
 
 template <class T> void clear(const Plan<T>& plan, T* harmonics, double* radii) {
   if (!harmonics) return;
@@ -235,75 +232,53 @@ template <class T> void clear(const Plan<T>& plan, T* harmonics, double* radii) 
 }
 
 template <class T>
-void convolve_backward(const tesseral_convolution* convolution, const void* grad, void* features_, void* harmonics_,
+void convolve_backward(const tesseral_convolution* convolution, const void* grad, void* features, void* harmonics_,
                        double* radii, void* coefficients) {
   const Plan<T> plan(*convolution);
   const tesseral_convolution& c = plan.c;
-  const long in = plan.m_in * plan.channels;
-  T *features = static_cast<T*>(features_), *harmonics = static_cast<T*>(harmonics_);
-  TableSums<T> tables(plan, coefficients != nullptr);
+  T* harmonics = static_cast<T*>(harmonics_);
+  ThreadSums<T> rows(static_cast<T*>(features), c.atoms * plan.in_row, c.threads);
+  ThreadSums<T> tables(static_cast<T*>(coefficients), plan.table_size(), c.threads);
   clear(plan, harmonics, radii);
-  const Groups senders(c.senders, c.edges, c.atoms, false);
   parallel(c.threads, [&](int thread, int threads) {
-    const auto [begin, end] = senders.share(thread, threads);
-    std::memset(features + begin * in, 0, (end - begin) * in * sizeof(T));
+    const auto [begin, end] = share(c.edges, thread, threads);
     Chunk<T> chunk(plan, false);
-    pull_edges(plan, chunk, senders.order.data(), senders.first[begin], senders.first[end], static_cast<const T*>(grad), features,
-               harmonics, radii, tables.of(thread));
+    pull_edges(plan, chunk, begin, end, 0, static_cast<const T*>(grad), rows.of(thread), harmonics, radii,
+               tables.of(thread));
   });
-  tables.add_up(plan, static_cast<T*>(coefficients));
+  rows.add_up();
+  tables.add_up();
 }
 
 template <class T>
-void convolve_twice(const tesseral_convolution* convolution, const void* grad_, const void* by_features,
+void convolve_twice(const tesseral_convolution* convolution, const void* grad, const void* by_features,
                     const void* by_harmonics, const double* by_radii, const void* by_coefficients, void* out_,
-                    void* features_, void* harmonics_, double* radii, void* coefficients) {
+                    void* features, void* harmonics_, double* radii, void* coefficients) {
   const Plan<T> plan(*convolution);
   const tesseral_convolution& c = plan.c;
-  const long channels = plan.channels, in = plan.m_in * channels, out = plan.m_out * channels;
-  const T *x = static_cast<const T*>(c.features), *table = static_cast<const T*>(c.coefficients);
-  const T *grad = static_cast<const T*>(grad_), *by_x = static_cast<const T*>(by_features);
-  const T *by_y = static_cast<const T*>(by_harmonics), *by_table_in = static_cast<const T*>(by_coefficients);
-  T *result = static_cast<T*>(out_), *features = static_cast<T*>(features_), *harmonics = static_cast<T*>(harmonics_);
-  auto path_input = [&](const Path<T>& p, int64_t e) {
-    const long sender = c.senders[e] * in + p.in;
-    return Twice<T>{x + sender, by_x + sender, table + p.table,
-                    by_table_in ? by_table_in + p.table : nullptr, T(by_radii[e])};
-  };
-  const Groups receivers(c.receivers, c.edges, c.atoms, true), senders(c.senders, c.edges, c.atoms, false);
-  TableSums<T> tables(plan, coefficients != nullptr);
+  const Twice<T> in = {static_cast<const T*>(c.features), static_cast<const T*>(by_features),
+                       static_cast<const T*>(c.coefficients), static_cast<const T*>(by_coefficients)};
+  const T* g = static_cast<const T*>(grad);
+  T *out = static_cast<T*>(out_), *harmonics = static_cast<T*>(harmonics_);
+  const Groups receivers(c.receivers, c.edges, c.owned, true);
+  ThreadSums<T> rows(static_cast<T*>(features), c.atoms * plan.in_row, c.threads);
+  ThreadSums<T> tables(static_cast<T*>(coefficients), plan.table_size(), c.threads);
   clear(plan, harmonics, radii);
   parallel(c.threads, [&](int thread, int threads) {
     const auto [begin, end] = receivers.share(thread, threads);
-    std::memset(result + begin * out, 0, (end - begin) * out * sizeof(T));
+    std::memset(out + begin * plan.out_row, 0, (end - begin) * plan.out_row * sizeof(T));
     Chunk<T> chunk(plan, true);
-    for_chunks<T>(chunk, nullptr, receivers.first[begin], receivers.first[end], by_y,
-                  [&](const int64_t* edge, int count) {
-      for (int lane = 0; lane < count; lane++)
-        for (const auto& p : plan.paths)
-          p.run->tangent(chunk.couplings.data() + p.coupling + lane, chunk.by_couplings.data() + p.coupling + lane,
-                         chunk.splines[lane], path_input(p, edge[lane]),
-                         result + c.receivers[edge[lane]] * out + p.out, channels);
-    });
-  });
-  parallel(c.threads, [&](int thread, int threads) {
-    const auto [begin, end] = senders.share(thread, threads);
-    std::memset(features + begin * in, 0, (end - begin) * in * sizeof(T));
-    Chunk<T> chunk(plan, true);
-    T* by_table = tables.of(thread);
-    for_chunks<T>(chunk, senders.order.data(), senders.first[begin], senders.first[end], by_y,
-                  [&](const int64_t* edge, int count) {
-      for (int lane = 0; lane < count; lane++) {
-        const int64_t e = edge[lane];
-        collect<T>(plan, e, harmonics, radii, [&](const Path<T>& p, EdgeGradient<T>* sums) {
-          p.run->twice(chunk.couplings.data() + p.coupling + lane, chunk.by_couplings.data() + p.coupling + lane,
-                       p.scale, chunk.splines[lane], path_input(p, e), grad + c.receivers[e] * out + p.out,
-                       features + c.senders[e] * in + p.in, by_table ? by_table + p.table : nullptr, sums, channels);
-        });
+    for_chunks<T>(plan, chunk, receivers.first[begin], receivers.first[end], 0, harmonics, radii, [&](int64_t first) {
+      couple(plan, static_cast<const T*>(by_harmonics), first, chunk.count, chunk.by_couplings.data());
+      for (int e = 0; e < chunk.count; e++) chunk.by_radius[e] = T(by_radii[first + e]);
+      for (const auto& step : plan.steps) {
+        step.run->tangent(chunk, step, in, out);
+        step.run->twice(chunk, step, in, g, rows.of(thread), tables.of(thread));
       }
     });
   });
-  tables.add_up(plan, static_cast<T*>(coefficients));
+  rows.add_up();
+  tables.add_up();
 }
 
 }  // namespace TESSERAL_ISA

@@ -102,7 +102,8 @@ template <class T> struct FacetRun {
 
   tesseral_convolution convolution(int n) const {
     return {kept.layers[n].features, kept.harmonics, kept.radii, f.layer[n].coefficients, g.senders, g.receivers,
-            g.atoms, g.edges, f.layer[n].l_in, f.l_edge, f.l_max, f.channels, f.intervals, g.threads, f.cutoff};
+            g.atoms, g.edges, f.layer[n].l_in, f.l_edge, f.l_max, f.channels, f.intervals, g.threads, f.cutoff,
+            g.owned, nullptr, nullptr, 0};
   }
 
   template <class Body> void each_block(int64_t begin, int64_t end, Body body) const {
@@ -229,7 +230,7 @@ template <class T> struct FacetRun {
     parallel(g.threads, [&](int thread, int threads) {
       const auto [begin, end] = senders.share(thread, threads);
       Chunk<T> chunk(plan, false);
-      pull_edges<T>(plan, chunk, nullptr, senders.first[begin], senders.first[end], kept.by_messages, by_features,
+      pull_edges<T>(plan, chunk, senders.first[begin], senders.first[end], 0, kept.by_messages, by_features,
                     kept.by_harmonics, kept.by_radii, nullptr);
     });
   }

@@ -7,18 +7,25 @@
 extern "C" {
 #endif
 
-// A convolution's inputs. T is float or double, as the kernel says. Channels are a multiple of
-// the vector width.
+// A convolution's inputs. T is float or double, as the kernel says. Numbers of channels are
+// multiples of the vector width. Without a list of paths there are all those of natural parity, by
+// l2, l1, l3; their sum to degree l3 is divided by the square root of their number. With a list, they
+// are kept apart: rows of atoms go degree after degree, (2 l + 1, C_l), and in those of the result
+// C_l3 is the sum of C_l1 over the paths to l3, side by side in the order of the list.
 typedef struct {
-  const void* features;      // T (atoms, (l_in + 1)^2, channels)
+  const void* features;      // T (atoms, (l_in + 1)^2, channels), or (atoms, sum of (2 l + 1) C_l)
   const void* harmonics;     // T (edges, (l_edge + 1)^2)
   const double* radii;       // (edges) in Å
-  const void* coefficients;  // T (intervals, paths, channels)
+  const void* coefficients;  // T (intervals, paths, channels), or (intervals, sum of C_l1 over paths)
   const int64_t* senders;    // (edges)
-  const int64_t* receivers;  // (edges), sorted
+  const int64_t* receivers;  // (edges), sorted, below `owned`
   int64_t atoms, edges;
-  int32_t l_in, l_edge, l_out, channels, intervals, threads;
-  double cutoff;  // Å
+  int32_t l_in, l_edge, l_out, channels, intervals, threads;  // `channels` without a list only
+  double cutoff;               // Å
+  int64_t owned;               // atoms that receive, the first ones
+  const int32_t* paths;        // (n_paths, 3): l1, l2, l3; or null
+  const int32_t* channels_in;  // (l_in + 1): C_l; or null
+  int32_t n_paths;
 } tesseral_convolution;
 
 // A Facet potential. All weights are T, contiguous, with channel numbers padded by zeros to a
@@ -83,7 +90,7 @@ typedef struct {
 
 // Kernels for one instruction set and one T. Outputs need not be set before.
 typedef struct {
-  // out: T (atoms, (l_out + 1)^2, channels)
+  // out: T (owned, (l_out + 1)^2, channels), or (owned, sum of (2 l3 + 1) C_l3)
   void (*convolve)(const tesseral_convolution*, void* out);
   // From the gradient of `out` those of features, of harmonics and radii (double) unless both are
   // null, and of coefficients unless null.

@@ -1,7 +1,9 @@
-// The sums over components of one path (l1, l2, l3) of the spline convolution, for one edge and all
-// channels: forwards, backwards, and the gradient of backwards. Unrolled from the coupling tables.
+// The sums over components of one path (l1, l2, l3) of the spline convolution, for a chunk of edges
+// and a block of channels: forwards, backwards, and the gradient of backwards. Unrolled from the
+// coupling tables.
 #pragma once
 #include "couplings.h"
+#include "parallel.h"
 #include "simd.h"
 
 namespace tesseral {
@@ -13,28 +15,65 @@ template <class T> struct Splines {
   T value[4], slope[4], bend[4];
 };
 
-template <class T> struct EdgeGradient {
-  Vector<T> harmonics[2 * TESSERAL_L_MAX + 1];  // of one degree
-  Vector<T> radius;
-};
+template <class T> struct Plan;
+template <class T> struct Chunk;
+template <class T> struct Path;
 
-// What a path's second gradient needs of its edge besides the coupling and the splines.
+// Arrays that a path's second gradient reads besides the chunk.
 template <class T> struct Twice {
-  const T* x;             // of the sender
-  const T* by_x;          // gradient of the features' gradient, of the sender
-  const T* coefficients;  // of this path
-  const T* by_coefficients;
-  T by_radius;
+  const T* x;             // features
+  const T* by_x;          // gradient of the features' gradient
+  const T* coefficients;
+  const T* by_coefficients;  // or null
 };
 
-// The sums of one path (l1, l2, l3) over its components; `t` points to this edge's lane.
+// The functions of one path as a row of a table. They take the rows of atoms and the table of
+// coefficients from their start, and add to the last arguments; null ones are left out.
+template <class T> struct PathFunctions {
+  int l1, l2, l3, pairs;
+  void (*couple)(const T* harmonics, T scale, T* couplings);
+  void (*forward)(const Chunk<T>&, const Path<T>&, const T* table, const T* x, T* out);
+  void (*backward)(const Chunk<T>&, const Path<T>&, const T* table, const T* x, const T* g, T* gx, T* by_table);
+  void (*tangent)(const Chunk<T>&, const Path<T>&, const Twice<T>&, T* out);
+  void (*twice)(const Chunk<T>&, const Path<T>&, const Twice<T>&, const T* g, T* gx, T* by_table);
+};
+
+// One path in a given convolution, or one or two vectors of its channels: its factor, where its
+// couplings, coefficients and components stand, and from component to component how far it is.
+template <class T> struct Path {
+  const PathFunctions<T>* run;
+  T scale;
+  long coupling, table, in, out, in_stride, out_stride, channels;
+};
+
+// Some edges: what the paths read of them, and the sums for their gradients.
+template <class T> struct Chunk {
+  static constexpr int W = width<T>, vectors = 2, capacity = vectors * W;
+  const Plan<T>& plan;
+  int count = 0;
+  long from[capacity], to[capacity];  // where the rows of senders and receivers start
+  T by_radius[capacity];
+  Splines<T> splines[capacity];
+  // For each vector of edges all couplings, and those of moved harmonics, with one lane an edge.
+  const long coupling_size, gradient_size;
+  Lines<T> couplings, by_couplings;
+  // For each edge the vectors of channels that sum up to its gradient: by radius, then by harmonics.
+  mutable Lines<T> gradient;
+  bool wanted = false;  // whether anybody reads the gradient
+
+  Chunk(const Plan<T>& plan, bool second);
+  TESSERAL_INLINE long lane(int e, long coupling) const { return (e / W) * coupling_size + coupling + e % W; }
+  TESSERAL_INLINE T* gradient_of(int e) const { return gradient.data() + e * gradient_size; }
+};
+
+// The sums of one path (l1, l2, l3) over its components; `t` points to an edge's lane.
 template <class T, int L1, int L2, int L3> struct PathSums {
   using C = Coupling<L1, L2, L3>;
   using V = Vector<T>;
   static constexpr int W = width<T>;
   static constexpr int n1 = 2 * L1 + 1, n2 = 2 * L2 + 1, n3 = 2 * L3 + 1;
 
-  // t of the chunk's edges from their harmonics of degree l2.
+  // t of a vector of edges from their harmonics of degree l2.
   static void couple(const T* y, T scale, T* t) {
     V sums[C::pairs];
     unroll<C::terms>(TESSERAL_UNROLLED(e) {
@@ -54,195 +93,205 @@ template <class T, int L1, int L2, int L3> struct PathSums {
     return out;
   }
 
-  // Adds Σ_m1 t x to sums[m3].
+  // Adds Σ_m1 t u to sums[m3].
   template <int N>
-  static TESSERAL_INLINE void contract(const T* t, const T* x, long channels, Block<T, N>* sums) {
-    unroll<C::pairs>(TESSERAL_UNROLLED(q) {
-      sums[C::m3[q]].add(t[q * W], Block<T, N>::at(x + C::m1[q] * channels));
-    });
+  static TESSERAL_INLINE void contract(const T* t, const Block<T, N>* u, Block<T, N>* sums) {
+    unroll<C::pairs>(TESSERAL_UNROLLED(q) { sums[C::m3[q]].add(t[q * W], u[C::m1[q]]); });
   }
 
   // Adds the gradient by the harmonics of degree l2: u (of m1) and g (of m3) are what t stands between.
   template <int N>
-  static TESSERAL_INLINE void by_harmonics(T scale, const Block<T, N>* u, const T* g, long channels,
-                                           EdgeGradient<T>& edge) {
+  static TESSERAL_INLINE void by_harmonics(T scale, const Block<T, N>* u, const T* g, long stride, T* gradient) {
+    T* place = gradient + (1 + L2 * L2) * W;
     V sums[n2];
-    for (int m = 0; m < n2; m++) sums[m] = edge.harmonics[m];
+    for (int m = 0; m < n2; m++) sums[m] = load(place + m * W);
     V both;
     unroll<C::terms>(TESSERAL_UNROLLED(e) {
       constexpr int q = C::pair[e];
-      if constexpr (C::starts[e]) both = u[C::m1[q]].dot(Block<T, N>::at(g + C::m3[q] * channels));
+      if constexpr (C::starts[e]) both = u[C::m1[q]].dot(Block<T, N>::at(g + C::m3[q] * stride));
       sums[C::m2[e]] += (scale * T(C::value[e])) * both;
     });
-    for (int m = 0; m < n2; m++) edge.harmonics[m] = sums[m];
+    for (int m = 0; m < n2; m++) store(place + m * W, sums[m]);
   }
 
-  template <int N>
-  static TESSERAL_INLINE void forward_block(const T* t, const Splines<T>& s, const T* table, const T* x, T* out,
-                                            long channels) {
-    using B = Block<T, N>;
-    const B r = radial<N>(table, s, s.value);
-    B sums[n3];
-    for (int m = 0; m < n3; m++) sums[m] = B::zero();
-    contract<N>(t, x, channels, sums);
-    for (int m = 0; m < n3; m++) {
-      B row = B::at(out + m * channels);
-      row.add(r, sums[m]);
-      row.put(out + m * channels);
+  static TESSERAL_INLINE void by_radius(V slope, T* gradient) { store(gradient, load(gradient) + slope); }
+
+  template <int N> static TESSERAL_INLINE void add_to_table(T* table, const Splines<T>& s, const T* weight, T scale,
+                                                            const Block<T, N>& by_r) {
+    for (int k = 0; k < 4; k++) {
+      Block<T, N> row = Block<T, N>::at(table + s.row[k]);
+      row.add(scale * weight[k], by_r);
+      row.put(table + s.row[k]);
     }
   }
 
-  static void forward(const T* t, const Splines<T>& s, const T* table, const T* x, T* out, long channels) {
+  // Calls f(constant N, first channel) for the path's channels, N vectors at a time.
+  template <bool PAIRS, class F> static TESSERAL_INLINE void blocks(const Path<T>& p, F&& f) {
     long c = 0;
-    for (; c + 2 * W <= channels; c += 2 * W) forward_block<2>(t, s, table + c, x + c, out + c, channels);
-    for (; c < channels; c += W) forward_block<1>(t, s, table + c, x + c, out + c, channels);
+    if constexpr (PAIRS)
+      for (; c + 2 * W <= p.channels; c += 2 * W) f(std::integral_constant<int, 2>{}, c);
+    for (; c < p.channels; c += W) f(std::integral_constant<int, 1>{}, c);
   }
 
+  // The sums of a receiver's edges stay in registers.
   template <int N>
-  static TESSERAL_INLINE void backward_block(const T* t, T scale, const Splines<T>& s, const T* table, const T* x,
-                                             const T* g, T* gx, T* by_table, EdgeGradient<T>* edge, long channels) {
+  static TESSERAL_INLINE void forward_block(const Chunk<T>& chunk, const Path<T>& p, const T* table, const T* x,
+                                            T* out) {
     using B = Block<T, N>;
-    const B r = radial<N>(table, s, s.value);
-    B pulled[n1], by_r = B::zero();
-    for (int m = 0; m < n1; m++) pulled[m] = B::zero();
-    unroll<C::pairs>(TESSERAL_UNROLLED(q) {
-      pulled[C::m1[q]].add(t[q * W], B::at(g + C::m3[q] * channels));
+    for (int e = 0; e < chunk.count;) {
+      T* row = out + chunk.to[e];
+      B sums[n3];
+      for (int m = 0; m < n3; m++) sums[m] = B::at(row + m * p.out_stride);
+      do {
+        const B r = radial<N>(table, chunk.splines[e], chunk.splines[e].value);
+        const T* own = x + chunk.from[e];
+        B u[n1];
+        for (int m = 0; m < n1; m++) u[m] = B::at(own + m * p.in_stride).times(r);
+        contract<N>(chunk.couplings.data() + chunk.lane(e, p.coupling), u, sums);
+      } while (++e < chunk.count && chunk.to[e] == chunk.to[e - 1]);
+      for (int m = 0; m < n3; m++) sums[m].put(row + m * p.out_stride);
+    }
+  }
+
+  static void forward(const Chunk<T>& chunk, const Path<T>& p, const T* table, const T* x, T* out) {
+    blocks<true>(p, [&](auto n, long c) __attribute__((always_inline)) {
+      forward_block<n>(chunk, p, table + p.table + c, x + p.in + c, out + p.out + c);
     });
-    B u[n1];
-    if (gx)
+  }
+
+  template <int N>
+  static TESSERAL_INLINE void backward_block(const Chunk<T>& chunk, const Path<T>& p, const T* table, const T* x,
+                                             const T* g, T* gx, T* by_table) {
+    using B = Block<T, N>;
+    for (int e = 0; e < chunk.count; e++) {
+      const Splines<T>& s = chunk.splines[e];
+      const T* t = chunk.couplings.data() + chunk.lane(e, p.coupling);
+      const T *own = x + chunk.from[e], *at = g + chunk.to[e];
+      const B r = radial<N>(table, s, s.value);
+      B pulled[n1], u[n1], by_r = B::zero();
+      for (int m = 0; m < n1; m++) pulled[m] = B::zero();
+      unroll<C::pairs>(TESSERAL_UNROLLED(q) {
+        pulled[C::m1[q]].add(t[q * W], B::at(at + C::m3[q] * p.out_stride));
+      });
+      if (gx)
+        for (int m = 0; m < n1; m++) {
+          T* to = gx + chunk.from[e] + m * p.in_stride;
+          B row = B::at(to);
+          row.add(r, pulled[m]);
+          row.put(to);
+        }
       for (int m = 0; m < n1; m++) {
-        B row = B::at(gx + m * channels);
-        row.add(r, pulled[m]);
-        row.put(gx + m * channels);
+        u[m] = B::at(own + m * p.in_stride);
+        by_r.add(u[m], pulled[m]);
+        u[m] = u[m].times(r);
       }
-    for (int m = 0; m < n1; m++) {
-      u[m] = B::at(x + m * channels);
-      by_r.add(u[m], pulled[m]);
-      u[m] = u[m].times(r);
-    }
-    if (by_table)
-      for (int k = 0; k < 4; k++) {
-        B row = B::at(by_table + s.row[k]);
-        row.add(s.value[k], by_r);
-        row.put(by_table + s.row[k]);
+      if (by_table) add_to_table<N>(by_table, s, s.value, T(1), by_r);
+      if (chunk.wanted) {
+        T* gradient = chunk.gradient_of(e);
+        by_radius(radial<N>(table, s, s.slope).dot(by_r), gradient);
+        by_harmonics<N>(p.scale, u, at, p.out_stride, gradient);
       }
-    if (edge) {
-      edge->radius += radial<N>(table, s, s.slope).dot(by_r);
-      by_harmonics<N>(scale, u, g, channels, *edge);
     }
   }
 
-  static void backward(const T* t, T scale, const Splines<T>& s, const T* table, const T* x, const T* g, T* gx,
-                       T* by_table, EdgeGradient<T>* edge, long channels) {
-    long c = 0;
-    for (; c + 2 * W <= channels; c += 2 * W)
-      backward_block<2>(t, scale, s, table + c, x + c, g + c, gx ? gx + c : nullptr, by_table ? by_table + c : nullptr, edge,
-                        channels);
-    for (; c < channels; c += W)
-      backward_block<1>(t, scale, s, table + c, x + c, g + c, gx ? gx + c : nullptr, by_table ? by_table + c : nullptr, edge,
-                        channels);
+  static void backward(const Chunk<T>& chunk, const Path<T>& p, const T* table, const T* x, const T* g, T* gx,
+                       T* by_table) {
+    blocks<true>(p, [&](auto n, long c) __attribute__((always_inline)) {
+      backward_block<n>(chunk, p, table + p.table + c, x + p.in + c, g + p.out + c, gx ? gx + p.in + c : nullptr,
+                        by_table ? by_table + p.table + c : nullptr);
+    });
   }
 
   // What the radial functions become when the radius and the coefficients move.
-  template <int N>
-  static TESSERAL_INLINE Block<T, N> moved_radial(const Splines<T>& s, const Twice<T>& in, long c) {
-    Block<T, N> out = radial<N>(in.coefficients + c, s, s.slope).times(in.by_radius);
-    if (in.by_coefficients)
-      for (int k = 0; k < 4; k++) out.add(s.value[k], Block<T, N>::at(in.by_coefficients + c + s.row[k]));
+  static TESSERAL_INLINE Block<T, 1> moved_radial(const Splines<T>& s, const T* weight, const T* bend, T by_radius,
+                                                  const T* table, const T* by_table) {
+    Block<T, 1> out = radial<1>(table, s, bend).times(by_radius);
+    if (by_table)
+      for (int k = 0; k < 4; k++) out.add(weight[k], Block<T, 1>::at(by_table + s.row[k]));
     return out;
   }
 
   // Gradient of the gradient's scalar product with its own gradients, by `grad` (receiver's sum).
-  template <int N>
-  static TESSERAL_INLINE void tangent_block(const T* t, const T* by_t, const Splines<T>& s, const Twice<T>& in, T* out,
-                                            long c, long channels) {
-    using B = Block<T, N>;
-    const B r = radial<N>(in.coefficients + c, s, s.value), moved = moved_radial<N>(s, in, c);
-    B sums[n3];
-    for (int m = 0; m < n3; m++) sums[m] = B::zero();
-    contract<N>(t, in.by_x + c, channels, sums);
-    contract<N>(by_t, in.x + c, channels, sums);
-    B plain[n3];
-    for (int m = 0; m < n3; m++) plain[m] = B::zero();
-    contract<N>(t, in.x + c, channels, plain);
-    for (int m = 0; m < n3; m++) {
-      B row = B::at(out + c + m * channels);
-      row.add(moved, plain[m]);
-      row.add(r, sums[m]);
-      row.put(out + c + m * channels);
-    }
-  }
-
-  static void tangent(const T* t, const T* by_t, const Splines<T>& s, const Twice<T>& in, T* out, long channels) {
-    long c = 0;
-    for (; c + 2 * W <= channels; c += 2 * W) tangent_block<2>(t, by_t, s, in, out, c, channels);
-    for (; c < channels; c += W) tangent_block<1>(t, by_t, s, in, out, c, channels);
+  static void tangent(const Chunk<T>& chunk, const Path<T>& p, const Twice<T>& in, T* out) {
+    using B = Block<T, 1>;
+    for (long c = 0; c < p.channels; c += W)
+      for (int e = 0; e < chunk.count; e++) {
+        const Splines<T>& s = chunk.splines[e];
+        const long lane = chunk.lane(e, p.coupling), sender = chunk.from[e] + p.in + c;
+        const T *table = in.coefficients + p.table + c;
+        const T *by_table = in.by_coefficients ? in.by_coefficients + p.table + c : nullptr;
+        const B r = radial<1>(table, s, s.value);
+        const B moved = moved_radial(s, s.value, s.slope, chunk.by_radius[e], table, by_table);
+        B sums[n3], plain[n1], u[n1];
+        for (int m = 0; m < n3; m++) sums[m] = B::at(out + chunk.to[e] + p.out + c + m * p.out_stride);
+        for (int m = 0; m < n1; m++) {
+          const B own = B::at(in.x + sender + m * p.in_stride);
+          plain[m] = own.times(r);
+          u[m] = own.times(moved);
+          u[m].add(r, B::at(in.by_x + sender + m * p.in_stride));
+        }
+        contract<1>(chunk.couplings.data() + lane, u, sums);
+        contract<1>(chunk.by_couplings.data() + lane, plain, sums);
+        for (int m = 0; m < n3; m++) sums[m].put(out + chunk.to[e] + p.out + c + m * p.out_stride);
+      }
   }
 
   // The same by the features, harmonics, radii and coefficients (sender's sum).
-  static TESSERAL_INLINE void twice_block(const T* t, const T* by_t, T scale, const Splines<T>& s, const Twice<T>& in,
-                                          const T* g, T* gx, T* by_table, EdgeGradient<T>* edge, long c,
-                                          long channels) {
+  static void twice(const Chunk<T>& chunk, const Path<T>& p, const Twice<T>& in, const T* g, T* gx, T* by_table) {
+    for (long c = 0; c < p.channels; c += W)
+      for (int e = 0; e < chunk.count; e++) twice_edge(chunk, p, in, g, gx, by_table, c, e);
+  }
+
+  static TESSERAL_INLINE void twice_edge(const Chunk<T>& chunk, const Path<T>& p, const Twice<T>& in, const T* g,
+                                         T* gx, T* by_table, long c, int e) {
     using B = Block<T, 1>;
-    const B r = radial<1>(in.coefficients + c, s, s.value), moved = moved_radial<1>(s, in, c);
+    const Splines<T>& s = chunk.splines[e];
+    const T by_radius_in = chunk.by_radius[e];
+    const T *t = chunk.couplings.data() + chunk.lane(e, p.coupling);
+    const T *by_t = chunk.by_couplings.data() + chunk.lane(e, p.coupling);
+    const T *table = in.coefficients + p.table + c, *at = g + chunk.to[e] + p.out + c;
+    const T *by_table_in = in.by_coefficients ? in.by_coefficients + p.table + c : nullptr;
+    const long sender = chunk.from[e] + p.in + c;
+    const B r = radial<1>(table, s, s.value);
+    const B moved = moved_radial(s, s.value, s.slope, by_radius_in, table, by_table_in);
     B pulled[n1], by_pulled[n1], u[n1], by_r = B::zero(), by_moved = B::zero();
     for (int m = 0; m < n1; m++) pulled[m] = by_pulled[m] = B::zero();
     unroll<C::pairs>(TESSERAL_UNROLLED(q) {
-      const B at = B::at(g + C::m3[q] * channels);
-      pulled[C::m1[q]].add(t[q * W], at);
-      by_pulled[C::m1[q]].add(by_t[q * W], at);
+      const B row = B::at(at + C::m3[q] * p.out_stride);
+      pulled[C::m1[q]].add(t[q * W], row);
+      by_pulled[C::m1[q]].add(by_t[q * W], row);
     });
     for (int m = 0; m < n1; m++) {
-      const B own = B::at(in.x + c + m * channels), by_own = B::at(in.by_x + c + m * channels);
-      B row = B::at(gx + m * channels);
+      const B own = B::at(in.x + sender + m * p.in_stride), by_own = B::at(in.by_x + sender + m * p.in_stride);
+      B row = B::at(gx + sender + m * p.in_stride);
       row.add(r, by_pulled[m]);
       row.add(moved, pulled[m]);
-      row.put(gx + m * channels);
+      row.put(gx + sender + m * p.in_stride);
       by_r.add(by_own, pulled[m]);
       by_r.add(own, by_pulled[m]);
       by_moved.add(own, pulled[m]);
       u[m] = by_own.times(r);
       u[m].add(moved, own);
     }
-    if (by_table)
-      for (int k = 0; k < 4; k++) {
-        B row = B::at(by_table + s.row[k]);
-        row.add(s.value[k], by_r);
-        row.add(in.by_radius * s.slope[k], by_moved);
-        row.put(by_table + s.row[k]);
-      }
-    if (edge) {
-      B bent = radial<1>(in.coefficients + c, s, s.bend).times(in.by_radius);
-      if (in.by_coefficients)
-        for (int k = 0; k < 4; k++) bent.add(s.slope[k], B::at(in.by_coefficients + c + s.row[k]));
-      edge->radius += radial<1>(in.coefficients + c, s, s.slope).dot(by_r) + bent.dot(by_moved);
-      by_harmonics<1>(scale, u, g, channels, *edge);
+    if (by_table) {
+      add_to_table<1>(by_table + p.table + c, s, s.value, T(1), by_r);
+      add_to_table<1>(by_table + p.table + c, s, s.slope, by_radius_in, by_moved);
+    }
+    if (chunk.wanted) {
+      T* gradient = chunk.gradient_of(e);
+      const B bent = moved_radial(s, s.slope, s.bend, by_radius_in, table, by_table_in);
+      by_radius(radial<1>(table, s, s.slope).dot(by_r) + bent.dot(by_moved), gradient);
+      by_harmonics<1>(p.scale, u, at, p.out_stride, gradient);
     }
   }
-
-  static void twice(const T* t, const T* by_t, T scale, const Splines<T>& s, const Twice<T>& in, const T* g, T* gx,
-                    T* by_table, EdgeGradient<T>* edge, long channels) {
-    for (long c = 0; c < channels; c += W)
-      twice_block(t, by_t, scale, s, in, g + c, gx + c, by_table ? by_table + c : nullptr, edge, c, channels);
-  }
 };
 
-// The functions of one path as a row of a table.
-template <class T> struct PathFunctions {
-  int l1, l2, l3, pairs;
-  void (*couple)(const T*, T, T*);
-  void (*forward)(const T*, const Splines<T>&, const T*, const T*, T*, long);
-  void (*backward)(const T*, T, const Splines<T>&, const T*, const T*, const T*, T*, T*, EdgeGradient<T>*, long);
-  void (*tangent)(const T*, const T*, const Splines<T>&, const Twice<T>&, T*, long);
-  void (*twice)(const T*, const T*, T, const Splines<T>&, const Twice<T>&, const T*, T*, T*, EdgeGradient<T>*, long);
-};
-
+// Null where a path has not been compiled.
 template <class T> const PathFunctions<T>* path_functions(int l1, int l2, int l3) {
-#define TESSERAL_PATH(a, b, c)                                                                            \
+#define TESSERAL_PATH(a, b, c)                                                                     \
   {a, b, c, Coupling<a, b, c>::pairs, PathSums<T, a, b, c>::couple, PathSums<T, a, b, c>::forward, \
    PathSums<T, a, b, c>::backward, PathSums<T, a, b, c>::tangent, PathSums<T, a, b, c>::twice},
-#define TESSERAL_COMMA_PATH(a, b, c) TESSERAL_PATH(a, b, c)
-  static const PathFunctions<T> table[] = {TESSERAL_PATHS(TESSERAL_COMMA_PATH)};
+  static const PathFunctions<T> table[] = {TESSERAL_PATHS(TESSERAL_PATH) TESSERAL_ODD_PATHS(TESSERAL_PATH)};
   for (const auto& row : table)
     if (row.l1 == l1 && row.l2 == l2 && row.l3 == l3) return &row;
   return nullptr;
