@@ -49,6 +49,7 @@ class PathConvolution(ExactBuffers):
         super().__init__()
         self.padded = True  # False for compilers, for which no size may depend on the data
         self.cutoff = cutoff
+        self.kinks = [float(kink) for kink in kinks]
         self.paths = list(paths)
         self.channels = [channels_in[l1] for l1, _, _ in paths]
         self.channels_out = [

@@ -44,7 +44,7 @@ template <class T> struct Plan {
         }
   }
 
-  long table_size() const { return c.intervals * table_row; }
+  long table_size() const { return (c.pieces ? c.splines : c.intervals) * table_row; }
 
  private:
   long channels_in(int l) const { return c.paths ? c.channels_in[l] : c.channels; }
@@ -85,9 +85,25 @@ Chunk<T>::Chunk(const Plan<T>& p, bool second)
       by_couplings(second ? vectors * coupling_size : 0),
       gradient(capacity * gradient_size) {}
 
+// The four splines of an edge where they are given as polynomials.
+template <class T> void set_pieces(const Plan<T>& plan, double radius, Splines<T>& s) {
+  const double per_width = plan.c.intervals / plan.c.cutoff, t = radius * per_width;
+  const bool inside = radius < plan.c.cutoff;
+  const int left = inside ? int(t) : plan.c.intervals - 1;
+  const double f = t - left, one = inside ? 1 : 0, per = one * per_width, per2 = per * per_width;
+  for (int k = 0; k < 4; k++) {
+    const double* a = plan.c.pieces + (left * 4 + k) * 4;
+    s.row[k] = std::min<long>(plan.c.first[left] + k, plan.c.splines - 1) * plan.table_row;
+    s.value[k] = T((((a[3] * f + a[2]) * f + a[1]) * f + a[0]) * one);
+    s.slope[k] = T(((3 * a[3] * f + 2 * a[2]) * f + a[1]) * per);
+    s.bend[k] = T((6 * a[3] * f + 2 * a[2]) * per2);
+  }
+}
+
 // The four splines of an edge. The last three of the K + 3 functions are dropped, so that all
 // vanishes smoothly at the cutoff.
 template <class T> void set_splines(const Plan<T>& plan, double radius, Splines<T>& s) {
+  if (plan.c.pieces) return set_pieces(plan, radius, s);
   const int last = plan.c.intervals - 1;
   const double per_width = plan.c.intervals / plan.c.cutoff, t = radius * per_width;
   const bool inside = radius < plan.c.cutoff;
