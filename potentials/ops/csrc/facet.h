@@ -103,7 +103,7 @@ template <class T> struct FacetRun {
   tesseral_convolution convolution(int n) const {
     return {kept.layers[n].features, kept.harmonics, kept.radii, f.layer[n].coefficients, g.senders, g.receivers,
             g.atoms, g.edges, f.layer[n].l_in, f.l_edge, f.l_max, f.channels, f.intervals, g.threads, f.cutoff,
-            g.owned, nullptr, nullptr, 0};
+            g.owned};
   }
 
   template <class Body> void each_block(int64_t begin, int64_t end, Body body) const {
