@@ -40,9 +40,9 @@ class Convolution(ctypes.Structure):
         ("paths", ctypes.c_void_p),
         ("channels_in", ctypes.c_void_p),
         ("n_paths", ctypes.c_int32),
+        ("splines", ctypes.c_int32),
         ("pieces", ctypes.c_void_p),
         ("first", ctypes.c_void_p),
-        ("splines", ctypes.c_int32),
     ]
 
 

@@ -87,7 +87,7 @@ template <class T> struct FacetRun {
   tesseral_convolution convolution(int n) const {
     return {kept.layers[n].features, kept.harmonics, kept.radii, f.layer[n].coefficients, g.senders, g.receivers,
             g.atoms, g.edges, f.layer[n].l_in, p.l_edge, f.l_max, f.channels, p.intervals, g.threads, p.cutoff,
-            g.owned, nullptr, nullptr, 0, nullptr, nullptr, 0};
+            g.owned};
   }
 
   // Layer n of all atoms; `next` are the features that come out, (atoms, m_out, channels).

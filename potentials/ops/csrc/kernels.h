@@ -18,7 +18,7 @@ typedef struct {
   const void* features;      // T (atoms, (l_in + 1)^2, channels), or (atoms, sum of (2 l + 1) C_l)
   const void* harmonics;     // T (edges, (l_edge + 1)^2)
   const double* radii;       // (edges) in Å
-  const void* coefficients;  // T (intervals, paths, channels), or (intervals, sum of C_l1 over paths)
+  const void* coefficients;  // T (splines, paths, channels), or (splines, sum of C_l1 over paths)
   const int64_t* senders;    // (edges)
   const int64_t* receivers;  // (edges), sorted, below `owned`
   int64_t atoms, edges;
@@ -28,11 +28,12 @@ typedef struct {
   const int32_t* paths;        // (n_paths, 3): l1, l2, l3; or null
   const int32_t* channels_in;  // (l_in + 1): C_l; or null
   int32_t n_paths;
-  // Where radial functions may have kinks, the splines as polynomials, see spline_pieces in
-  // potentials/radial.py; null for uniform splines, of which there are as many as intervals.
-  const double* pieces;  // (intervals, 4, 4)
-  const int64_t* first;  // (intervals)
-  int32_t splines;
+  // The four splines that are not zero in an interval as polynomials of the place in it, 0 to 1, and
+  // the first one's row of coefficients (potentials/radial.py, spline_pieces). Or null: uniform cubic
+  // B-splines, as many as intervals.
+  int32_t splines;         // rows of coefficients, with `pieces` only
+  const double* pieces;    // (intervals, 4, 4): interval, spline, power
+  const int64_t* first;    // (intervals)
 } tesseral_convolution;
 
 // Weights of a potential. All are T unless said otherwise, contiguous, with channel numbers padded by

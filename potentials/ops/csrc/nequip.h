@@ -175,7 +175,7 @@ template <class T> struct NequipRun {
     const tesseral_nequip_layer& layer = f.layer[n];
     return {kept.layers[n].sent, kept.harmonics, kept.radii, layer.coefficients, g.senders, g.receivers, g.atoms,
             g.edges, layer.l_in, p.l_edge, layer.l_out, 0, p.intervals, g.threads, p.cutoff, g.owned, layer.paths,
-            layer.channels_in, layer.n_paths, f.pieces, f.first, f.splines};
+            layer.channels_in, layer.n_paths, f.splines, f.pieces, f.first};
   }
 
   const int64_t* own_species(const tesseral_nequip_layer& layer, int64_t i) const {
