@@ -1,13 +1,21 @@
-"""The spline convolution as operators: forwards, its gradient, and the gradient of that."""
+"""The spline convolutions as operators: forwards, the gradient, and the gradient of that.
+
+Two kinds share all code here. ``spline_convolution`` sums its paths (``SplineConvolution``),
+``path_convolution`` keeps them apart (``PathConvolution``). What differs is a ``Kind``: the inputs
+beyond the common ones, the shape of the result, and the rows that the compiled kernels see.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from tesseral.potentials.ops.layout import degree_of, padded, padded_channels, threads_for
+from tesseral.potentials.ops.convolution import convolution_paths
+from tesseral.potentials.ops.layout import Columns, columns, degree_of, threads_for
 from tesseral.potentials.ops.library import Convolution, kernels
 from tesseral.potentials.ops.register import CALLS
 from tesseral.potentials.ops.wanted import wants
@@ -15,125 +23,176 @@ from tesseral.potentials.ops.wanted import wants
 Tensors = tuple[Tensor, ...]
 
 
-def _convolution(
-    features: Tensor,
-    harmonics: Tensor,
-    radii: Tensor,
-    coefficients: Tensor,
-    senders: Tensor,
-    receivers: Tensor,
-    cutoff: float,
-    l_out: int,
-) -> tuple[Convolution, Tensors]:
-    """The C struct, and the tensors it points to, which must outlive it."""
-    channels = padded_channels(features.shape[2], features.dtype)
-    keep = (
-        padded(features, channels),
-        harmonics.contiguous(),
-        radii.contiguous(),
-        padded(coefficients, channels),
-        senders.contiguous(),
-        receivers.contiguous(),
-    )
-    return Convolution(
-        *(tensor.data_ptr() for tensor in keep),
-        features.shape[0],
-        senders.shape[0],
-        degree_of(features.shape[1]),
-        degree_of(harmonics.shape[1]),
+class Layout(NamedTuple):
+    """Degrees and channels of a convolution, and where its numbers stand for the kernels."""
+
+    l_in: int
+    l_out: int
+    channels: int  # of paths that are summed
+    paths: Tensor | None  # (P, 3) int32, if they are kept apart,
+    channels_in: Tensor | None  # (l_in + 1,) int32: with those channels of the features
+    features: Columns
+    coefficients: Columns
+    results: Columns
+
+
+class Kind(NamedTuple):
+    """What is special in one of the convolutions."""
+
+    name: str
+    tensors: str  # schema of the tensors behind `receivers`
+    n_tensors: int  # all of them
+    options: str  # schema of what stands behind `cutoff`
+    shape: Callable[..., tuple[int, ...]]  # of the result, from the features and the options
+    layout: Callable[..., Layout]  # from features, harmonics and the options
+
+    def split(self, inputs: tuple[Any, ...]) -> tuple[Tensors, float, tuple[Any, ...]]:
+        """Tensors, cutoff and options of an operator's inputs."""
+        return inputs[: self.n_tensors], inputs[self.n_tensors], inputs[self.n_tensors + 1 :]
+
+
+@lru_cache
+def _summed(l_in: int, l_edge: int, l_out: int, channels: int, dtype: torch.dtype) -> Layout:
+    n_paths = len(convolution_paths(l_in, l_edge, l_out))
+    numbers = [((degree + 1) ** 2, [channels]) for degree in (l_in, l_out)]
+    table = columns([(1, [channels] * n_paths)], dtype)
+    features, results = (columns([number], dtype) for number in numbers)
+    return Layout(l_in, l_out, table.width // n_paths, None, None, features, table, results)
+
+
+@lru_cache
+def _apart(paths: tuple[int, ...], channels: tuple[int, ...], dtype: torch.dtype) -> Layout:
+    triples = [paths[i : i + 3] for i in range(0, len(paths), 3)]
+    l_out = max(l3 for _, _, l3 in triples)
+    beside = [[channels[l1] for l1, _, l3 in triples if l3 == l] for l in range(l_out + 1)]  # noqa: E741
+    features = [(2 * degree + 1, [number]) for degree, number in enumerate(channels)]
+    results = [(2 * degree + 1, numbers) for degree, numbers in enumerate(beside)]
+    padded = [columns([(1, [number])], dtype).width for number in channels]
+    return Layout(
+        len(channels) - 1,
         l_out,
-        channels,
-        coefficients.shape[0],
-        threads_for(senders.shape[0] * coefficients[0].numel()),
-        cutoff,
-        features.shape[0],
-    ), keep
+        0,
+        torch.tensor(triples, dtype=torch.int32, device="cpu"),
+        torch.tensor(padded, dtype=torch.int32, device="cpu"),
+        columns(features, dtype),
+        columns([(1, [channels[l1] for l1, _, _ in triples])], dtype),
+        columns(results, dtype),
+    )
 
 
-def _convolve(features: Tensor, *rest: Any) -> Tensor:
-    inputs, keep = _convolution(features, *rest)
-    size = (inputs.l_out + 1) ** 2
-    out = features.new_empty(features.shape[0], size, inputs.channels)
-    kernels(features.dtype).convolve(inputs, out.data_ptr())
-    return out[:, :, : features.shape[2]].contiguous()
+def _apart_width(paths: list[int], channels: list[int]) -> int:
+    triples = zip(paths[::3], paths[2::3], strict=True)
+    return sum((2 * l3 + 1) * channels[l1] for l1, l3 in triples)
+
+
+SUMMED = Kind(
+    "spline_convolution",
+    "",
+    6,
+    "int l_out",
+    lambda x, l_out: (x.shape[0], (l_out + 1) ** 2, x.shape[2]),
+    lambda x, y, l_out: _summed(
+        degree_of(x.shape[1]), degree_of(y.shape[1]), l_out, x.shape[2], x.dtype
+    ),
+)
+APART = Kind(
+    "path_convolution",
+    ", Tensor pieces, Tensor first",
+    8,
+    "int[] paths, int[] channels, SymInt n_out",
+    lambda x, paths, channels, n_out: (n_out, _apart_width(paths, channels)),
+    lambda x, y, paths, channels, n_out: _apart(tuple(paths), tuple(channels), x.dtype),
+)
+
+
+class Call(NamedTuple):
+    """One call of the kernels: the C struct, and the arrays it points to, which must outlive it."""
+
+    inputs: Convolution
+    arrays: Tensors
+    layout: Layout
+
+
+def _call(kind: Kind, tensors: Tensors, cutoff: float, options: tuple[Any, ...]) -> Call:
+    features, harmonics, _, coefficients = tensors[:4]
+    layout = kind.layout(features, harmonics, *options)
+    arrays = tuple(tensor.contiguous() for tensor in tensors)
+    arrays = (
+        layout.features.pad(features),
+        *arrays[1:3],
+        layout.coefficients.pad(coefficients),
+        *arrays[4:],
+    )
+    inputs = Convolution(
+        *(tensor.data_ptr() for tensor in arrays[:6]),
+        atoms=features.shape[0],
+        edges=harmonics.shape[0],
+        l_in=layout.l_in,
+        l_edge=degree_of(harmonics.shape[1]),
+        l_out=layout.l_out,
+        channels=layout.channels,
+        intervals=coefficients.shape[0],
+        threads=threads_for(harmonics.shape[0] * coefficients[0].numel()),
+        cutoff=cutoff,
+        owned=kind.shape(features, *options)[0],
+    )
+    if layout.paths is not None and layout.channels_in is not None:
+        pieces, first = arrays[6:]
+        inputs.paths, inputs.channels_in = layout.paths.data_ptr(), layout.channels_in.data_ptr()
+        inputs.n_paths, inputs.splines = len(layout.paths), coefficients.shape[0]
+        inputs.intervals = pieces.shape[0]
+        inputs.pieces, inputs.first = pieces.data_ptr(), first.data_ptr()
+    return Call(inputs, arrays, layout)
+
+
+def _convolve(kind: Kind, *inputs: Any) -> Tensor:
+    tensors, cutoff, options = kind.split(inputs)
+    call = _call(kind, tensors, cutoff, options)
+    out = tensors[0].new_empty(call.inputs.owned, call.layout.results.width)
+    kernels(out.dtype).convolve(call.inputs, out.data_ptr())
+    return call.layout.results.cut(out).view(kind.shape(tensors[0], *options))
 
 
 def _convolve_backward(
-    grad: Tensor,
-    features: Tensor,
-    harmonics: Tensor,
-    radii: Tensor,
-    coefficients: Tensor,
-    senders: Tensor,
-    receivers: Tensor,
-    cutoff: float,
-    geometry: bool,
-    weights: bool,
+    kind: Kind, grad: Tensor, *inputs: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    inputs, keep = _convolution(
-        features,
-        harmonics,
-        radii,
-        coefficients,
-        senders,
-        receivers,
-        cutoff,
-        degree_of(grad.shape[1]),
-    )
-    grad = padded(grad, inputs.channels)
-    by_features, by_coefficients = torch.empty_like(keep[0]), torch.empty_like(keep[3])
-    by_harmonics, by_radii = torch.empty_like(keep[1]), torch.empty_like(keep[2])
-    kernels(features.dtype).convolve_backward(
-        inputs,
+    *rest, geometry, weights = inputs
+    tensors, cutoff, options = kind.split(tuple(rest))
+    call = _call(kind, tensors, cutoff, options)
+    layout, grad = call.layout, call.layout.results.pad(grad)
+    by_features, by_harmonics, by_radii, by_coefficients = map(torch.empty_like, call.arrays[:4])
+    kernels(grad.dtype).convolve_backward(
+        call.inputs,
         grad.data_ptr(),
         by_features.data_ptr(),
         by_harmonics.data_ptr() if geometry else None,
         by_radii.data_ptr() if geometry else None,
         by_coefficients.data_ptr() if weights else None,
     )
-    channels = features.shape[2]
     return (
-        by_features[:, :, :channels].contiguous(),
-        by_harmonics if geometry else harmonics.new_empty(0),
-        by_radii if geometry else radii.new_empty(0),
-        by_coefficients[:, :, :channels].contiguous() if weights else features.new_empty(0),
+        layout.features.cut(by_features).view(tensors[0].shape),
+        by_harmonics if geometry else by_harmonics.new_empty(0),
+        by_radii if geometry else by_radii.new_empty(0),
+        layout.coefficients.cut(by_coefficients).view(tensors[3].shape)
+        if weights
+        else by_coefficients.new_empty(0),
     )
 
 
 def _convolve_twice(
-    grad: Tensor,
-    features: Tensor,
-    harmonics: Tensor,
-    radii: Tensor,
-    coefficients: Tensor,
-    senders: Tensor,
-    receivers: Tensor,
-    cutoff: float,
-    by_features: Tensor,
-    by_harmonics: Tensor,
-    by_radii: Tensor,
-    by_coefficients: Tensor | None,
-    geometry: bool,
-    weights: bool,
+    kind: Kind, grad: Tensor, *inputs: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    inputs, keep = _convolution(
-        features,
-        harmonics,
-        radii,
-        coefficients,
-        senders,
-        receivers,
-        cutoff,
-        degree_of(grad.shape[1]),
-    )
-    grad = padded(grad, inputs.channels)
-    by_features = padded(by_features, inputs.channels)
+    *rest, by_features, by_harmonics, by_radii, by_coefficients, geometry, weights = inputs
+    tensors, cutoff, options = kind.split(tuple(rest))
+    call = _call(kind, tensors, cutoff, options)
+    layout, shape = call.layout, grad.shape
+    grad, by_features = layout.results.pad(grad), layout.features.pad(by_features)
     by_harmonics, by_radii = by_harmonics.contiguous(), by_radii.contiguous()
     if by_coefficients is not None:
-        by_coefficients = padded(by_coefficients, inputs.channels)
-    out = [torch.empty_like(tensor) for tensor in (grad, *keep[:4])]
-    kernels(features.dtype).convolve_twice(
-        inputs,
+        by_coefficients = layout.coefficients.pad(by_coefficients)
+    out = [torch.empty_like(tensor) for tensor in (grad, *call.arrays[:4])]
+    kernels(grad.dtype).convolve_twice(
+        call.inputs,
         grad.data_ptr(),
         by_features.data_ptr(),
         by_harmonics.data_ptr(),
@@ -145,50 +204,52 @@ def _convolve_twice(
         out[3].data_ptr() if geometry else None,
         out[4].data_ptr() if weights else None,
     )
-    channels = features.shape[2]
     return (
-        out[0][:, :, :channels].contiguous(),
-        out[1][:, :, :channels].contiguous(),
-        out[2] if geometry else harmonics.new_empty(0),
-        out[3] if geometry else radii.new_empty(0),
-        out[4][:, :, :channels].contiguous() if weights else features.new_empty(0),
+        layout.results.cut(out[0]).view(shape),
+        layout.features.cut(out[1]).view(tensors[0].shape),
+        out[2] if geometry else out[2].new_empty(0),
+        out[3] if geometry else out[3].new_empty(0),
+        layout.coefficients.cut(out[4]).view(tensors[3].shape) if weights else grad.new_empty(0),
     )
 
 
-def _setup_convolve(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *tensors, ctx.cutoff, _ = inputs
+def _setup_convolve(kind: Kind, ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    tensors, *ctx.rest = inputs[: kind.n_tensors], *inputs[kind.n_tensors :]
     ctx.save_for_backward(*tensors)
 
 
-def _derive_convolve(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+def _derive_convolve(kind: Kind, ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     geometry = wants("geometry") and any(ctx.needs_input_grad[1:3])
     weights = wants("weights") and ctx.needs_input_grad[3]
-    by_features, by_harmonics, by_radii, by_coefficients = CALLS["spline_convolution_backward"](
-        grad, *ctx.saved_tensors, ctx.cutoff, geometry, weights
+    by_features, by_harmonics, by_radii, by_coefficients = CALLS[f"{kind.name}_backward"](
+        grad, *ctx.saved_tensors, *ctx.rest, geometry, weights
     )
     return (
         by_features,
         by_harmonics if geometry else None,
         by_radii if geometry else None,
         by_coefficients if weights else None,
-        *[None] * 4,
+        *[None] * (len(ctx.needs_input_grad) - 4),
     )
 
 
-def _setup_convolve_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
-    *tensors, ctx.cutoff, ctx.geometry, ctx.weights = inputs
-    ctx.save_for_backward(*tensors)
+def _setup_convolve_backward(
+    kind: Kind, ctx: Any, inputs: tuple[Any, ...], output: Tensors
+) -> None:
+    *ctx.rest, _, ctx.weights = inputs[1 + kind.n_tensors :]
+    ctx.save_for_backward(*inputs[: 1 + kind.n_tensors])
     ctx.set_materialize_grads(False)
 
 
 def _derive_convolve_backward(
+    kind: Kind,
     ctx: Any,
     by_features: Tensor | None,
     by_harmonics: Tensor | None,
     by_radii: Tensor | None,
     by_coefficients: Tensor | None,
 ) -> tuple[Tensor | None, ...]:
-    grad, features, harmonics, radii, *_ = ctx.saved_tensors
+    _, features, harmonics, radii, *_ = ctx.saved_tensors
     geometry = wants("geometry") and any(ctx.needs_input_grad[2:4])
     weights = wants("weights") and ctx.needs_input_grad[4]
     # A gradient by an output that was left out, of size 0, is nothing.
@@ -196,9 +257,9 @@ def _derive_convolve_backward(
         torch.zeros_like(like) if by is None or by.numel() == 0 else by
         for by, like in zip((by_features, by_harmonics, by_radii), (features, harmonics, radii))
     ]
-    out = CALLS["spline_convolution_twice"](
+    out = CALLS[f"{kind.name}_twice"](
         *ctx.saved_tensors,
-        ctx.cutoff,
+        *ctx.rest,
         *given,
         by_coefficients if ctx.weights else None,
         geometry,
@@ -210,47 +271,58 @@ def _derive_convolve_backward(
         out[2] if geometry else None,
         out[3] if geometry else None,
         out[4] if weights else None,
-        *[None] * 5,
+        *[None] * (len(ctx.needs_input_grad) - 5),
     )
 
 
-_EDGES = "Tensor features, Tensor harmonics, Tensor radii, Tensor coefficients, Tensor senders, Tensor receivers, float cutoff"  # noqa: E501
-OPERATORS: dict[str, tuple[Any, ...]] = {
-    # name: schema, kernel, shapes, setup, derivative
-    "spline_convolution": (
-        f"({_EDGES}, int l_out) -> Tensor",
-        _convolve,
-        lambda x, y, r, w, s, t, cutoff, l_out: x.new_empty(
-            x.shape[0], (l_out + 1) ** 2, x.shape[2]
+def _operators(kind: Kind) -> dict[str, tuple[Any, ...]]:
+    """By name: schema, kernel, shapes, setup and derivative of the three operators."""
+    inputs = (
+        "Tensor features, Tensor harmonics, Tensor radii, Tensor coefficients, Tensor senders, "
+        f"Tensor receivers{kind.tensors}, float cutoff, {kind.options}"
+    )
+
+    def shapes_forwards(*inputs: Any) -> Tensor:
+        tensors, _, options = kind.split(inputs)
+        return tensors[0].new_empty(kind.shape(tensors[0], *options))
+
+    def shapes_backwards(grad: Tensor, *inputs: Any) -> Tensors:
+        *_, geometry, weights = inputs
+        kept = (True, geometry, geometry, weights)
+        return tuple(
+            torch.empty_like(like) if keep else like.new_empty(0)
+            for like, keep in zip(inputs, kept)
+        )
+
+    def shapes_twice(grad: Tensor, *inputs: Any) -> Tensors:
+        return torch.empty_like(grad), *shapes_backwards(grad, *inputs)
+
+    return {
+        kind.name: (
+            f"({inputs}) -> Tensor",
+            partial(_convolve, kind),
+            shapes_forwards,
+            partial(_setup_convolve, kind),
+            partial(_derive_convolve, kind),
         ),
-        _setup_convolve,
-        _derive_convolve,
-    ),
-    "spline_convolution_backward": (
-        f"(Tensor grad, {_EDGES}, bool geometry, bool weights) -> (Tensor, Tensor, Tensor, Tensor)",
-        _convolve_backward,
-        lambda g, x, y, r, w, s, t, cutoff, geometry, weights: (
-            torch.empty_like(x),
-            torch.empty_like(y) if geometry else y.new_empty(0),
-            torch.empty_like(r) if geometry else r.new_empty(0),
-            torch.empty_like(w) if weights else x.new_empty(0),
+        f"{kind.name}_backward": (
+            f"(Tensor grad, {inputs}, bool geometry, bool weights) "
+            "-> (Tensor, Tensor, Tensor, Tensor)",
+            partial(_convolve_backward, kind),
+            shapes_backwards,
+            partial(_setup_convolve_backward, kind),
+            partial(_derive_convolve_backward, kind),
         ),
-        _setup_convolve_backward,
-        _derive_convolve_backward,
-    ),
-    "spline_convolution_twice": (
-        f"(Tensor grad, {_EDGES}, Tensor by_features, Tensor by_harmonics, Tensor by_radii, "
-        "Tensor? by_coefficients, bool geometry, bool weights) "
-        "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
-        _convolve_twice,
-        lambda g, x, y, r, w, s, t, cutoff, bx, by, br, bw, geometry, weights: (
-            torch.empty_like(g),
-            torch.empty_like(x),
-            torch.empty_like(y) if geometry else y.new_empty(0),
-            torch.empty_like(r) if geometry else r.new_empty(0),
-            torch.empty_like(w) if weights else x.new_empty(0),
+        f"{kind.name}_twice": (
+            f"(Tensor grad, {inputs}, Tensor by_features, Tensor by_harmonics, Tensor by_radii, "
+            "Tensor? by_coefficients, bool geometry, bool weights) "
+            "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+            partial(_convolve_twice, kind),
+            shapes_twice,
+            None,
+            None,
         ),
-        None,
-        None,
-    ),
-}
+    }
+
+
+OPERATORS = {**_operators(SUMMED), **_operators(APART)}

@@ -26,7 +26,7 @@ from tesseral.potentials.sphere import coupling
 class PathConvolution(ExactBuffers):
     """Sum over neighbours of radial function × (harmonics ⊗ features), path by path."""
 
-    __constants__ = ["padded"]
+    __constants__ = ["fused", "padded"]
 
     def __init__(
         self,
@@ -47,9 +47,13 @@ class PathConvolution(ExactBuffers):
             kinks: see ``spline_pieces``; S = K + len(kinks).
         """
         super().__init__()
+        self.fused = False  # set by ops.select
         self.padded = True  # False for compilers, for which no size may depend on the data
         self.cutoff = cutoff
+        self.kinks = [float(kink) for kink in kinks]
         self.paths = list(paths)
+        self.path_degrees = [degree for path in paths for degree in path]
+        self.channels_in = list(channels_in)
         self.channels = [channels_in[l1] for l1, _, _ in paths]
         self.channels_out = [
             sum(channels_in[l1] for l1, _, l3 in paths if l3 == degree)
@@ -108,6 +112,23 @@ class PathConvolution(ExactBuffers):
         Returns:
             (n_out, D_out), flat rows of ``channels_out``.
         """
+        splines = torch.cat([each for each in self.coefficients], dim=1)  # noqa: C416, TorchScript
+        if self.fused and features.is_cpu:
+            fused: Tensor = torch.ops.tesseral.path_convolution(
+                features,
+                harmonics,
+                radii,
+                splines,
+                senders,
+                receivers,
+                self.pieces,
+                self.first,
+                self.cutoff,
+                self.path_degrees,
+                self.channels_in,
+                n_out,
+            )
+            return fused
         basis = self.basis(radii).to(features.dtype)
         groups, width = senders.shape[0], 1  # edges that are summed by one matrix product
         if self.padded:
@@ -118,7 +139,6 @@ class PathConvolution(ExactBuffers):
             basis = torch.cat([basis, torch.zeros_like(basis[:1])]).index_select(0, places)
             harmonics = torch.cat([harmonics, torch.zeros_like(harmonics[:1])])[places]
             senders = torch.cat([senders, torch.zeros_like(senders[:1])])[places]
-        splines = torch.cat([each for each in self.coefficients], dim=1)  # noqa: C416, TorchScript
         sent = features.index_select(1, self.column).index_select(0, senders)
         product = basis @ splines.index_select(1, self.function) * sent
         product = product.view(groups, width, self.column.shape[0])

@@ -183,7 +183,7 @@ def operator_inputs(dtype=torch.float64):
     a, b = torch.randn(4, 9, 3, dtype=dtype), torch.randn(4, 4, 3, dtype=dtype)
     return {
         "spline_convolution": (*edges, 1),
-        "spline_convolution_backward": (grad, *edges, True, True),
+        "spline_convolution_backward": (grad, *edges, 1, True, True),
         "edge_harmonics": (vectors, 3, dtype),
         "edge_harmonics_backward": (by_harmonics, by_radii, vectors),
         "degree_linear": (a, torch.randn(3, 3, 5, dtype=dtype)),

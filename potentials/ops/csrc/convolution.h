@@ -44,7 +44,8 @@ template <class T> struct Plan {
         }
   }
 
-  long table_size() const { return c.intervals * table_row; }
+  int splines() const { return c.pieces ? c.splines : c.intervals; }  // rows of coefficients
+  long table_size() const { return splines() * table_row; }
 
  private:
   long channels_in(int l) const { return c.paths ? c.channels_in[l] : c.channels; }
@@ -85,25 +86,39 @@ Chunk<T>::Chunk(const Plan<T>& p, bool second)
       by_couplings(second ? vectors * coupling_size : 0),
       gradient(capacity * gradient_size) {}
 
-// The four splines of an edge. The last three of the K + 3 functions are dropped, so that all
-// vanishes smoothly at the cutoff.
+// The four splines of an edge; beyond the cutoff all is zero.
 template <class T> void set_splines(const Plan<T>& plan, double radius, Splines<T>& s) {
-  const int last = plan.c.intervals - 1;
-  const double per_width = plan.c.intervals / plan.c.cutoff, t = radius * per_width;
-  const bool inside = radius < plan.c.cutoff;
-  const int left = inside ? int(t) : last;
+  const tesseral_convolution& c = plan.c;
+  const int last = c.intervals - 1;
+  const double per_width = c.intervals / c.cutoff, t = radius * per_width;
+  const bool inside = radius < c.cutoff;
+  const int left = inside ? std::min(int(t), last) : last;
   const double f = inside ? t - left : 1.0, g = 1.0 - f;
-  const double one = inside ? 1.0 / 6 : 0.0, per = one * per_width, per2 = per * per_width;
-  const double value[4] = {g * g * g, (3 * f - 6) * f * f + 4, (3 * g - 6) * g * g + 4, f * f * f};
-  const double slope[4] = {-3 * g * g, (9 * f - 12) * f, (12 - 9 * g) * g, 3 * f * f};
-  const double bend[4] = {6 * g, 18 * f - 12, 18 * g - 12, 6 * f};
-  for (int k = 0; k < 4; k++) {
-    s.row[k] = std::min(left + k, last) * plan.table_row;
-    s.value[k] = T(value[k] * one);
-    s.slope[k] = T(slope[k] * per);
-    s.bend[k] = T(bend[k] * per2);
+  const double one = inside ? 1.0 : 0.0, per = one * per_width, per2 = per * per_width;
+  double value[4], slope[4], bend[4];
+  if (c.pieces)
+    for (int k = 0; k < 4; k++) {
+      const double* a = c.pieces + (left * 4 + k) * 4;
+      value[k] = a[0] + f * (a[1] + f * (a[2] + f * a[3]));
+      slope[k] = a[1] + f * (2 * a[2] + f * 3 * a[3]);
+      bend[k] = 2 * a[2] + 6 * f * a[3];
+    }
+  else {
+    constexpr double sixth = 1.0 / 6;
+    const double v[4] = {g * g * g, (3 * f - 6) * f * f + 4, (3 * g - 6) * g * g + 4, f * f * f};
+    const double d[4] = {-3 * g * g, (9 * f - 12) * f, (12 - 9 * g) * g, 3 * f * f};
+    const double dd[4] = {6 * g, 18 * f - 12, 18 * g - 12, 6 * f};
+    for (int k = 0; k < 4; k++) value[k] = sixth * v[k], slope[k] = sixth * d[k], bend[k] = sixth * dd[k];
   }
-  for (int k = last - left + 1; k < 4; k++) s.value[k] = s.slope[k] = s.bend[k] = 0;
+  // The last three functions are dropped, so that all vanishes at the cutoff.
+  const int first = c.pieces ? int(c.first[left]) : left, end = plan.splines();
+  for (int k = 0; k < 4; k++) {
+    const bool kept = first + k < end;
+    s.row[k] = std::min(first + k, end - 1) * plan.table_row;
+    s.value[k] = kept ? T(value[k] * one) : T(0);
+    s.slope[k] = kept ? T(slope[k] * per) : T(0);
+    s.bend[k] = kept ? T(bend[k] * per2) : T(0);
+  }
 }
 
 // The couplings of edges begin … begin + count - 1 from harmonics y.
