@@ -4,7 +4,7 @@
         [--model FILE] [--output runs/universal] [--envs runs/peers] [--data FOLDER]
         [--markdown FILE]
 
-What a program predicts is kept in the output folder and not computed again.
+What the peers predict is kept in the output folder and not computed again.
 """
 
 from __future__ import annotations

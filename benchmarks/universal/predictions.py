@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -35,7 +36,10 @@ class Difference(NamedTuple):
 
 
 def predict(specification: Specification, structures: Path, folder: Path) -> Predictions:
-    """What a program predicts; kept in ``folder`` under a hash of all it depends on.
+    """What a program predicts.
+
+    That of the peers is kept in ``folder`` under a hash of all it depends on; ours, which depends
+    on the code too, is computed again.
 
     Args:
         specification: a factory of ``calculators`` and its arguments, where ``path`` is a model.
@@ -47,7 +51,7 @@ def predict(specification: Specification, structures: Path, folder: Path) -> Pre
         RuntimeError: it failed.
     """
     kept = folder / "predictions" / f"{_key(specification, structures)}.npz"
-    if not kept.exists():
+    if not kept.exists() or specification.python == sys.executable:
         job = Job("predict", "predict", {"structures": _text(structures), "output": _text(kept)})
         with workers([specification], folder / "logs") as (worker,):
             answer = worker.call(job, 0.0)
@@ -72,11 +76,9 @@ def difference(structures: Sequence[Atoms], one: Predictions, other: Predictions
 
 
 def _key(specification: Specification, structures: Path) -> str:
-    """Of the structures' bytes, the program and its arguments, and a model's bytes."""
+    """Of the structures' bytes, the program and its arguments."""
     words = [specification.factory, specification.python, specification.arguments]
     content = json.dumps(words, sort_keys=True).encode() + structures.read_bytes()
-    if "path" in specification.arguments:
-        content += Path(specification.arguments["path"]).read_bytes()
     return hashlib.sha256(content).hexdigest()[:16]
 
 
