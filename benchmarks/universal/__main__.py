@@ -62,13 +62,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     made["intervals"].add_argument("--fine", type=Path, help="model converted with 600 intervals")
     tuning = made["finetune"]
     tuning.add_argument("--minutes", type=float, default=5.0, help="of each training")
-    tuning.add_argument("--rates", type=_rates, default=[0.002, 0.0005], help="0.002,…: learning")
+    tuning.add_argument(
+        "--rates", type=_rates, default=[0.001, 0.0003], help="0.001,…: learning rates"
+    )
     speed, relax = made["speed"], made["relax"]
     speed.add_argument("--sizes", type=_sizes, default=list(SIZES), help="64,216,…: atoms")
     speed.add_argument("--rounds", type=int, default=3)
     for one in (speed, relax):
         one.add_argument("--seconds", type=float, default=0.5, help="of each burst of steps")
-    relax.add_argument("--number", type=int, default=50, help="of crystals, from the first")
+    relax.add_argument("--number", type=int, default=50, help="of the 50 crystals, spread evenly")
     relax.add_argument("--optimizer", choices=tuple(OPTIMIZERS), default="BFGS")
     relax.add_argument("--fmax", type=float, default=0.02, help="eV/Å")
     relax.add_argument("--steps", type=int, default=300, help="at most")

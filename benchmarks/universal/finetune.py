@@ -29,6 +29,7 @@ from benchmarks.universal.programs import ours
 from benchmarks.universal.structures import SEED
 from benchmarks.universal.zero_shot import errors, mlearn
 from benchmarks.workers import ROOT
+from tesseral.deploy.modelfile import read_card
 
 CONFIGS = ROOT / "configs"
 STRUCTURES, VALIDATION = 20, 20
@@ -44,12 +45,18 @@ class Trial(NamedTuple):
 
 
 def trials(options: argparse.Namespace) -> list[Trial]:
-    """The universal model at each rate, then both architectures from nothing."""
+    """The universal model at each rate, then both architectures from nothing.
+
+    Its splines stay as they are: with so many intervals each learns from a few distances alone, and
+    they become rough.
+    """
     tuned = _config("finetune")
     model = Path(ours(options).arguments["path"])
+    frozen = {f"layers.{n}.convolution": 0.0 for n in range(read_card(model).config.layers)}
     found = []
     for rate in options.rates:
-        settings = {**tuned, "optimization": {**tuned["optimization"], "learning_rate": rate}}
+        chosen = {"learning_rate": rate, "part_rates": frozen}
+        settings = {**tuned, "optimization": {**tuned["optimization"], **chosen}}
         found.append(Trial(f"fine-tuned, rate {rate:g}", settings, model))
     return [
         *found,

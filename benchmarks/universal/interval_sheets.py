@@ -15,9 +15,10 @@ from matplotlib import pyplot  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.ticker import FuncFormatter, NullLocator  # noqa: E402
 
-from benchmarks.sheets import Sheet  # noqa: E402
+from benchmarks.sheets import Sheet, cell  # noqa: E402
 from benchmarks.universal.agreement import BARS, UNITS  # noqa: E402
 
+TICKS = (10, 20, 30, 60, 100, 150, 300, 600)
 FACET = (842_748, 624_380)  # arXiv 2509.08418, its authors' notebook: before and after
 
 
@@ -67,9 +68,9 @@ def error_sheet(study: Study) -> Sheet:
         if not row["kinks"]:
             continue
         intervals = row["intervals"]
-        cells = [_short(row[name]) for name in UNITS]
-        cells += [_short(row[f"{name}_mean"]) for name in UNITS]
-        cells.append(_short(smooth[intervals]["forces"]))
+        cells = [cell(row[name], 2) for name in UNITS]
+        cells += [cell(row[f"{name}_mean"], 2) for name in UNITS]
+        cells.append(cell(smooth[intervals]["forces"], 2))
         found = dft[intervals]
         cells += [f"{found[name]:.4g}" for name in UNITS]
         sheet.rows.append((str(intervals), *cells))
@@ -86,7 +87,7 @@ def layer_sheet(study: Study) -> Sheet:
     )
     for intervals in sorted({row["intervals"] for row in study.layers}):
         found = {row["layer"]: row for row in study.layers if row["intervals"] == intervals}
-        sheet.rows.append((str(intervals), *(_short(found[n]["forces"]) for n in numbers)))
+        sheet.rows.append((str(intervals), *(cell(found[n]["forces"], 2) for n in numbers)))
     return sheet
 
 
@@ -138,7 +139,7 @@ def plot_study(study: Study, path: Path) -> None:
     for axes in (left, middle, right):
         axes.set_xlabel("spline intervals")
         axes.set_xscale("log")
-        axes.set_xticks(intervals, labels=[str(one) for one in intervals], rotation=45)
+        axes.set_xticks(TICKS, labels=[str(one) for one in TICKS])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.grid(True, which="major", alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,7 +157,3 @@ def _plot_weights(axes: Axes, sizes: Sizes, intervals: Sequence[int]) -> None:
     axes.set(title="weights")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.legend(fontsize="small")
-
-
-def _short(value: float) -> str:
-    return f"{value:.2g}"

@@ -37,10 +37,11 @@ from benchmarks.universal.zero_shot import errors, mlearn
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.deploy.modelfile import ModelCard, build_potential, load_model
 from tesseral.potentials.message_passing import MessagePassing
+from tesseral.potentials.ops.select import select_ops
 from tesseral.potentials.radial import fit_splines
 
 FINE = 600  # intervals of the model to start from; a multiple of all below
-INTERVALS = (10, 20, 30, 40, 50, 60, 100, 120, 150, 200, 300)
+INTERVALS = (10, 20, 30, 40, 50, 60, 100, 120, 150, 200, 300, 600)
 IN_ONE_LAYER = (10, 20, 30, 60, 100, 150)
 EVERY = 5
 ORIGINAL = 842_623  # weights of SevenNet-0, as its own program counts them
@@ -92,7 +93,8 @@ def with_coarse_layer(model: Model, coarse: Model, number: int) -> Model:
 
 
 def predicted(model: Model, frames: list[Atoms]) -> Predictions:
-    """What the model says."""
+    """What the model says, by the compiled kernels where they can be used."""
+    select_ops(model[0])
     return Predictions(*predict_frames(TesseralCalculator.from_model(*model), frames))
 
 

@@ -39,7 +39,8 @@ def relax_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
     """Relax with the potentials in turn; time steps of MACE, which has no weights here."""
     path = options.output / "crystals.xyz"
     options.output.mkdir(parents=True, exist_ok=True)
-    frames = crystals()[: options.number]
+    made = crystals()
+    frames = [made[i] for i in np.linspace(0, len(made) - 1, options.number).round().astype(int)]
     write(path, frames, format="extxyz")
     relaxing = [ours(options), peer(options, "sevennet"), peer(options, "chgnet")]
     stepping = [peer(options, "mace", hidden=hidden) for hidden in MACE_SIZES]
@@ -59,7 +60,7 @@ def relax_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
                 else:
                     answer = worker.call(Job("step", "moved", at), options.seconds)
                 results.setdefault(worker.name, []).append(_entry(worker, answer))
-    save(options.output / "relax.json", {"crystals": labels, "results": results})
+            save(options.output / "relax.json", {"crystals": labels, "results": results})
     return [_relaxed(results, labels, options), _stepped(results)]
 
 
