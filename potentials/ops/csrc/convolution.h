@@ -84,7 +84,9 @@ Chunk<T>::Chunk(const Plan<T>& p, bool second)
       gradient_size((1 + p.m_edge) * W),
       couplings(vectors * coupling_size),
       by_couplings(second ? vectors * coupling_size : 0),
-      gradient(capacity * gradient_size) {}
+      gradient(capacity * gradient_size) {
+  for (int e = 0; e < capacity; e++) lane[e] = (e / W) * coupling_size + e % W;
+}
 
 // The four splines of an edge; beyond the cutoff all is zero.
 template <class T> void set_splines(const Plan<T>& plan, double radius, Splines<T>& s) {

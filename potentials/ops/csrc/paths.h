@@ -52,6 +52,7 @@ template <class T> struct Chunk {
   const Plan<T>& plan;
   int count = 0;
   long from[capacity], to[capacity];  // where the rows of senders and receivers start
+  long lane[capacity];                // where the couplings do
   T by_radius[capacity];
   Splines<T> splines[capacity];
   // For each vector of edges all couplings, and those of moved harmonics, with one lane an edge.
@@ -62,7 +63,6 @@ template <class T> struct Chunk {
   bool wanted = false;  // whether anybody reads the gradient
 
   Chunk(const Plan<T>& plan, bool second);
-  TESSERAL_INLINE long lane(int e, long coupling) const { return (e / W) * coupling_size + coupling + e % W; }
   TESSERAL_INLINE T* gradient_of(int e) const { return gradient.data() + e * gradient_size; }
 };
 
@@ -125,10 +125,11 @@ template <class T, int L1, int L2, int L3> struct PathSums {
     }
   }
 
-  // Calls f(constant N, first channel) for the path's channels, N vectors at a time.
-  template <bool PAIRS, class F> static TESSERAL_INLINE void blocks(const Path<T>& p, F&& f) {
+  // Calls f(constant N, first channel) for the path's channels, N vectors at a time: two, unless
+  // there are so many components that they would not stay in registers.
+  template <class F> static TESSERAL_INLINE void blocks(const Path<T>& p, F&& f) {
     long c = 0;
-    if constexpr (PAIRS)
+    if constexpr (n1 + n3 <= 12)
       for (; c + 2 * W <= p.channels; c += 2 * W) f(std::integral_constant<int, 2>{}, c);
     for (; c < p.channels; c += W) f(std::integral_constant<int, 1>{}, c);
   }
@@ -147,14 +148,14 @@ template <class T, int L1, int L2, int L3> struct PathSums {
         const T* own = x + chunk.from[e];
         B u[n1];
         for (int m = 0; m < n1; m++) u[m] = B::at(own + m * p.in_stride).times(r);
-        contract<N>(chunk.couplings.data() + chunk.lane(e, p.coupling), u, sums);
+        contract<N>(chunk.couplings.data() + chunk.lane[e] + p.coupling, u, sums);
       } while (++e < chunk.count && chunk.to[e] == chunk.to[e - 1]);
       for (int m = 0; m < n3; m++) sums[m].put(row + m * p.out_stride);
     }
   }
 
   static void forward(const Chunk<T>& chunk, const Path<T>& p, const T* table, const T* x, T* out) {
-    blocks<true>(p, [&](auto n, long c) __attribute__((always_inline)) {
+    blocks(p, [&](auto n, long c) __attribute__((always_inline)) {
       forward_block<n>(chunk, p, table + p.table + c, x + p.in + c, out + p.out + c);
     });
   }
@@ -165,7 +166,7 @@ template <class T, int L1, int L2, int L3> struct PathSums {
     using B = Block<T, N>;
     for (int e = 0; e < chunk.count; e++) {
       const Splines<T>& s = chunk.splines[e];
-      const T* t = chunk.couplings.data() + chunk.lane(e, p.coupling);
+      const T* t = chunk.couplings.data() + chunk.lane[e] + p.coupling;
       const T *own = x + chunk.from[e], *at = g + chunk.to[e];
       const B r = radial<N>(table, s, s.value);
       B pulled[n1], u[n1], by_r = B::zero();
@@ -196,7 +197,7 @@ template <class T, int L1, int L2, int L3> struct PathSums {
 
   static void backward(const Chunk<T>& chunk, const Path<T>& p, const T* table, const T* x, const T* g, T* gx,
                        T* by_table) {
-    blocks<true>(p, [&](auto n, long c) __attribute__((always_inline)) {
+    blocks(p, [&](auto n, long c) __attribute__((always_inline)) {
       backward_block<n>(chunk, p, table + p.table + c, x + p.in + c, g + p.out + c, gx ? gx + p.in + c : nullptr,
                         by_table ? by_table + p.table + c : nullptr);
     });
@@ -217,7 +218,7 @@ template <class T, int L1, int L2, int L3> struct PathSums {
     for (long c = 0; c < p.channels; c += W)
       for (int e = 0; e < chunk.count; e++) {
         const Splines<T>& s = chunk.splines[e];
-        const long lane = chunk.lane(e, p.coupling), sender = chunk.from[e] + p.in + c;
+        const long lane = chunk.lane[e] + p.coupling, sender = chunk.from[e] + p.in + c;
         const T *table = in.coefficients + p.table + c;
         const T *by_table = in.by_coefficients ? in.by_coefficients + p.table + c : nullptr;
         const B r = radial<1>(table, s, s.value);
@@ -247,8 +248,8 @@ template <class T, int L1, int L2, int L3> struct PathSums {
     using B = Block<T, 1>;
     const Splines<T>& s = chunk.splines[e];
     const T by_radius_in = chunk.by_radius[e];
-    const T *t = chunk.couplings.data() + chunk.lane(e, p.coupling);
-    const T *by_t = chunk.by_couplings.data() + chunk.lane(e, p.coupling);
+    const T *t = chunk.couplings.data() + chunk.lane[e] + p.coupling;
+    const T *by_t = chunk.by_couplings.data() + chunk.lane[e] + p.coupling;
     const T *table = in.coefficients + p.table + c, *at = g + chunk.to[e] + p.out + c;
     const T *by_table_in = in.by_coefficients ? in.by_coefficients + p.table + c : nullptr;
     const long sender = chunk.from[e] + p.in + c;
