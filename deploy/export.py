@@ -42,8 +42,8 @@ from tesseral.potentials.derivatives import (
     sum_by_structure,
 )
 from tesseral.potentials.message_passing import MessagePassing
-from tesseral.potentials.ops.analytic import can_pack
 from tesseral.potentials.ops.image import weights_image
+from tesseral.potentials.ops.packing import can_pack
 
 CARD_FILE = "tesseral_card.json"
 WEIGHTS_FILE = "tesseral_weights.bin"

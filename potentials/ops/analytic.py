@@ -1,31 +1,22 @@
 """Inference by one compiled function: energies, forces and virials, without an autograd graph.
 
-The same potential as ``facet.py`` with products of two fields, its gradient written out in
-``csrc/facet.h``. It does not differentiate by the weights; training uses the operators.
+The same potentials as ``facet.py`` with products of two fields and ``nequip.py``, their gradients
+written out in ``csrc/facet.h`` and ``csrc/nequip.h``. It does not differentiate by the weights;
+training uses the operators.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tesseral.potentials.facet import FacetLayer
 from tesseral.potentials.message_passing import MessagePassing
-from tesseral.potentials.mixing import DegreeLinear, SphereMixing
-from tesseral.potentials.ops.layout import padded_channels
-from tesseral.potentials.ops.library import (
-    FacetWeights,
-    Graph,
-    LayerWeights,
-    MixingWeights,
-    kernels,
-)
-from tesseral.potentials.readout import Readout
+from tesseral.potentials.ops.library import Graph, kernels
+from tesseral.potentials.ops.packing import Packed, can_pack, packed_weights
 
 
 class AtomicResults(NamedTuple):
@@ -36,27 +27,11 @@ class AtomicResults(NamedTuple):
     virials: Tensor  # (N, 3, 3)  eV, of the edges that an atom receives
 
 
-def mixings_of(layer: nn.Module) -> list[SphereMixing]:
-    """A layer's mixings, as what they are."""
-    return cast("list[SphereMixing]", list(cast("FacetLayer", layer).mixings))
-
-
 def applies(potential: object) -> bool:
-    """Whether a potential can be evaluated this way: Facet, products of two, compiled kernels."""
+    """Whether a potential can be evaluated this way: one that ``can_pack``, compiled kernels."""
     return (
         isinstance(potential, MessagePassing) and potential.harmonics.fused and can_pack(potential)
     )
-
-
-def can_pack(potential: MessagePassing) -> bool:
-    """Whether the compiled function, if there is one, can take the weights."""
-    if potential.levels > 1:
-        return False
-    layers = potential.layers
-    if not all(isinstance(layer, FacetLayer) and layer.broken is None for layer in layers):
-        return False
-    mixings = [mixing for layer in potential.layers for mixing in mixings_of(layer)]
-    return potential.embedding.is_cpu and all(mixing.pair for mixing in mixings)
 
 
 def evaluate(
@@ -71,7 +46,7 @@ def evaluate(
         senders: (E,).
         receivers: (E,) sorted.
     """
-    weights = _packed(potential)
+    weights = _packed(potential).struct
     atoms, edges = species.shape[0], senders.shape[0]
     results = AtomicResults(
         vectors.new_empty(atoms), vectors.new_empty(atoms, 3), vectors.new_empty(atoms, 3, 3)
@@ -87,8 +62,8 @@ def evaluate(
         None,
     )
     functions = kernels(potential.embedding.dtype)
-    size = functions.facet_workspace(weights.struct, atoms, edges)
-    functions.facet(weights.struct, graph, _workspace(size).data_ptr())
+    size = functions.workspace(weights, atoms, edges)
+    functions.evaluate(weights, graph, _workspace(size).data_ptr())
     return results
 
 
@@ -105,111 +80,27 @@ def _workspace(size: int) -> Tensor:
     return memory
 
 
-class _Packed(NamedTuple):
-    """A C struct of the weights, what it points to, and the state of the weights it was made of."""
+class _Cached(NamedTuple):
+    """Weights as the compiled function takes them, and the state of what they were made of."""
 
-    struct: FacetWeights
-    keep: list[Any]
+    packed: Packed
     tensors: list[Tensor]
     state: list[tuple[int, int]]
 
 
-_cache: WeakKeyDictionary[MessagePassing, _Packed] = WeakKeyDictionary()
+_cache: WeakKeyDictionary[MessagePassing, _Cached] = WeakKeyDictionary()
 
 
-def _packed(potential: MessagePassing) -> _Packed:
+def _packed(potential: MessagePassing) -> Packed:
     """The weights as the compiled function takes them; made again when they have changed."""
-    packed = _cache.get(potential)
-    if packed is None or packed.state != _state(packed.tensors):
-        struct, keep = packed_weights(potential)
+    cached = _cache.get(potential)
+    if cached is None or cached.state != _state(cached.tensors):
         tensors = [*potential.parameters(), *potential.buffers()]
-        packed = _cache[potential] = _Packed(struct, keep, tensors, _state(tensors))
-    return packed
+        cached = _Cached(packed_weights(potential), tensors, _state(tensors))
+        _cache[potential] = cached
+    return cached.packed
 
 
 def _state(tensors: list[Tensor]) -> list[tuple[int, int]]:
     """What changes when one of them is replaced or written to."""
     return [(tensor.data_ptr(), tensor._version) for tensor in tensors]
-
-
-@torch.no_grad()
-def packed_weights(potential: MessagePassing) -> tuple[FacetWeights, list[Any]]:
-    """The C struct of the weights, and what it points to, which must outlive it."""
-    keep: list[Any] = []
-    dtype = potential.embedding.dtype
-
-    def pointer(tensor: Tensor, *padding: int) -> int:
-        """Address of a contiguous copy, its last dimensions padded with zeros to these sizes."""
-        room = []
-        for have, want in zip(reversed(tensor.shape), reversed(padding)):
-            room += [0, want - have]
-        copy = torch.nn.functional.pad(tensor, room).clone(memory_format=torch.contiguous_format)
-        keep.append(copy)
-        return copy.data_ptr()
-
-    def matrix(linear: DegreeLinear) -> tuple[int, int]:
-        """A map by degree and its transpose."""
-        weight = linear.scale * linear.weight
-        sizes = [padded_channels(size, dtype) for size in weight.shape[1:]]
-        return pointer(weight, *sizes), pointer(weight.transpose(1, 2), sizes[1], sizes[0])
-
-    def mixing(module: SphereMixing) -> MixingWeights:
-        assert module.pair and isinstance(module.second, DegreeLinear)
-        (enter, enter_t), (second, second_t) = matrix(module.enter), matrix(module.second)
-        leave, leave_t = matrix(module.leave)
-        bias = pointer(module.bias, grid_channels)
-        l_in = len(module.enter.sizes) - 1
-        return MixingWeights(
-            enter, second, enter_t, second_t, leave, leave_t, bias, l_in, module.l_max_out
-        )
-
-    def layer(module: FacetLayer, readout: Readout) -> LayerWeights:
-        (message, message_t), (skip, skip_t) = matrix(module.message), matrix(module.skip)
-        own = mixings_of(module)
-        mixings = (MixingWeights * len(own))(*(mixing(each) for each in own))
-        keep.append(mixings)
-        hidden = readout.hidden.weight
-        return LayerWeights(
-            pointer(module.convolution.coefficients, channels),
-            *(message, message_t, skip, skip_t),
-            pointer(readout.linear.weight[0], channels),
-            pointer(readout.output.weight[0], channels),
-            pointer(readout.hidden.bias, channels),
-            pointer(hidden.T, channels, channels),
-            pointer(hidden, channels, channels),
-            float(readout.linear.bias),
-            mixings,
-            len(mixings),
-            len(module.skip.sizes) - 1,
-        )
-
-    own_layers = cast("list[FacetLayer]", list(potential.layers))
-    readouts = cast("list[Readout]", list(potential.readouts))
-    first = own_layers[0]
-    channels = padded_channels(potential.embedding.shape[2], dtype)
-    grid_channels = padded_channels(mixings_of(first)[0].bias.shape[1], dtype)
-    repulsion = potential.zbl
-    zbl: Sequence[Tensor | None] = (None, None, None)
-    if repulsion is not None:
-        zbl = repulsion.charge, repulsion.outer, repulsion.inverse_length
-    layers = (LayerWeights * len(potential.layers))(
-        *(layer(module, readout) for module, readout in zip(own_layers, readouts))
-    )
-    keep.append(layers)
-    struct = FacetWeights(
-        layers,
-        pointer(potential.embedding[:, 0], channels),
-        pointer(potential.scale.reference_energies),
-        pointer(potential.scale.scale),
-        None if potential.binding is None else pointer(potential.binding.energies),
-        *(None if table is None else pointer(table) for table in zbl),
-        len(layers),
-        first.convolution.l_max_out,
-        potential.harmonics.l_max,
-        channels,
-        grid_channels,
-        first.convolution.coefficients.shape[0],
-        len(potential.embedding),
-        potential.cutoff,
-    )
-    return struct, keep

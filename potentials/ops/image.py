@@ -2,10 +2,10 @@
 
 The block holds the C structs of ``csrc/kernels.h`` and the arrays they point to; a pointer is
 stored as the distance from the start of the block. Whoever loads it, on 64-byte boundaries, adds
-the address of the start to the pointers listed at its end, and has a ``tesseral_facet``:
+the address of the start to the pointers listed at its end, and has a ``tesseral_potential``:
 
     bytes 0 … 7     "tesseral"
-    bytes 8 … 47    int64: version, size of a number (4 or 8), place of the ``tesseral_facet``,
+    bytes 8 … 47    int64: version, size of a number (4 or 8), place of the ``tesseral_potential``,
                     place of the list of pointers, their number
 """
 
@@ -18,16 +18,16 @@ from typing import Any
 import torch
 
 from tesseral.potentials.message_passing import MessagePassing
-from tesseral.potentials.ops.analytic import packed_weights
+from tesseral.potentials.ops.library import VERSION
+from tesseral.potentials.ops.packing import packed_weights
 
-VERSION = 1  # of the structs of csrc/kernels.h
 ALIGNMENT = 64
 
 
 def weights_image(potential: MessagePassing) -> bytes:
-    """The block of a potential that ``analytic.can_pack``."""
-    facet, keep = packed_weights(potential)
-    parts = [part for part in (*keep, facet)]
+    """The block of a potential that ``packing.can_pack``."""
+    packed = packed_weights(potential)
+    parts = packed.parts
     data = bytearray(ALIGNMENT)
     places: dict[int, int] = {}  # address in this process -> place in the block
     for part in parts:
@@ -42,7 +42,7 @@ def weights_image(potential: MessagePassing) -> bytes:
     listed = len(data)
     data += struct.pack(f"<{len(pointers)}q", *pointers)
     number = potential.embedding.element_size()
-    numbers = VERSION, number, places[ctypes.addressof(facet)], listed, len(pointers)
+    numbers = VERSION, number, places[ctypes.addressof(packed.struct)], listed, len(pointers)
     struct.pack_into("<8s5q", data, 0, b"tesseral", *numbers)
     return bytes(data)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+VERSION = 2  # of the structs of csrc/kernels.h
 ISA_NAMES = ("baseline", "avx2", "avx512")
 MODES = ("auto", "fused", "reference")
 
@@ -58,14 +59,21 @@ class MixingWeights(ctypes.Structure):
     ]
 
 
+class ReadoutWeights(ctypes.Structure):
+    """``tesseral_readout`` of csrc/kernels.h."""
+
+    _fields_ = [
+        *((name, POINTER) for name in ("linear", "output", "shift", "hidden", "hidden_t")),
+        ("constant", ctypes.c_double),
+    ]
+
+
 class LayerWeights(ctypes.Structure):
     """``tesseral_layer`` of csrc/kernels.h."""
 
     _fields_ = [
         *((name, POINTER) for name in ("coefficients", "message", "message_t", "skip", "skip_t")),
-        *((name, POINTER) for name in ("readout_linear", "readout_output", "readout_shift")),
-        *((name, POINTER) for name in ("readout_hidden", "readout_hidden_t")),
-        ("readout_constant", ctypes.c_double),
+        ("readout", ctypes.POINTER(ReadoutWeights)),
         ("mixing", ctypes.POINTER(MixingWeights)),
         *((name, INT32) for name in ("mixings", "l_in")),
     ]
@@ -76,13 +84,43 @@ class FacetWeights(ctypes.Structure):
 
     _fields_ = [
         ("layer", ctypes.POINTER(LayerWeights)),
-        *(
-            (name, POINTER)
-            for name in ("embedding", "reference_energies", "energy_scale", "binding_energies")
-        ),
+        ("embedding", POINTER),
+        *((name, INT32) for name in ("l_max", "channels", "grid_channels")),
+    ]
+
+
+class NequIPLayerWeights(ctypes.Structure):
+    """``tesseral_nequip_layer`` of csrc/kernels.h."""
+
+    _fields_ = [
+        *((name, POINTER) for name in ("coefficients", "paths")),
+        *((name, POINTER) for name in ("channels_in", "channels_message", "channels_field")),
+        *((name, POINTER) for name in ("enter", "enter_t", "keep", "keep_t", "leave", "leave_t")),
+        *((name, POINTER) for name in ("enter_bias", "leave_bias")),
+        ("readout", ctypes.POINTER(ReadoutWeights)),
+        *((name, INT32) for name in ("n_paths", "l_in", "l_out", "keep_species")),
+    ]
+
+
+class NequIPWeights(ctypes.Structure):
+    """``tesseral_nequip`` of csrc/kernels.h."""
+
+    _fields_ = [
+        ("layer", ctypes.POINTER(NequIPLayerWeights)),
+        *((name, POINTER) for name in ("first_sent", "first_field", "pieces", "first")),
+        *((name, INT32) for name in ("splines", "silu_gates")),
+    ]
+
+
+class PotentialWeights(ctypes.Structure):
+    """``tesseral_potential`` of csrc/kernels.h."""
+
+    _fields_ = [
+        ("facet", ctypes.POINTER(FacetWeights)),
+        ("nequip", ctypes.POINTER(NequIPWeights)),
+        *((name, POINTER) for name in ("reference_energies", "energy_scale", "binding_energies")),
         *((name, POINTER) for name in ("zbl_charge", "zbl_reach", "zbl_screening")),
-        *((name, INT32) for name in ("layers", "l_max", "l_edge")),
-        *((name, INT32) for name in ("channels", "grid_channels", "intervals", "species")),
+        *((name, INT32) for name in ("layers", "l_edge", "intervals", "species")),
         ("cutoff", ctypes.c_double),
     ]
 
@@ -110,11 +148,11 @@ ARGUMENTS: dict[str, list[Any]] = {  # in the order of the struct
     "degree_linear": [POINTER] * 2 + [INT64] + [INT32] * 4 + [POINTER],
     "degree_outer": [POINTER] * 2 + [INT64] + [INT32] * 4 + [POINTER],
     "sphere_product": [POINTER] * 2 + [INT64] + [INT32] * 5 + [POINTER],
-    "facet_workspace": [ctypes.POINTER(FacetWeights), INT64, INT64],
-    "facet": [ctypes.POINTER(FacetWeights), ctypes.POINTER(Graph), POINTER],
+    "workspace": [ctypes.POINTER(PotentialWeights), INT64, INT64],
+    "evaluate": [ctypes.POINTER(PotentialWeights), ctypes.POINTER(Graph), POINTER],
     "near_edges": [POINTER] * 6 + [INT64, ctypes.c_double] + [POINTER] * 4,
 }
-RESULTS = {"facet_workspace": INT64, "near_edges": INT64}  # the others return nothing
+RESULTS = {"workspace": INT64, "near_edges": INT64}  # the others return nothing
 
 
 class Kernels(ctypes.Structure):
@@ -134,14 +172,24 @@ def library_path() -> Path:
 
 @lru_cache
 def _library() -> ctypes.CDLL | None:
-    """The shared library, or None where it was not built or cannot be loaded here."""
+    """The shared library, or None where it was not built, is older, or cannot be loaded here."""
     path = library_path()
     if not path.exists():
         return None
     try:
-        return _open(path)
+        library = _open(path)
     except OSError:
         return None
+    made_for = getattr(library, "tesseral_version", lambda: 1)()
+    if made_for != VERSION:
+        warnings.warn(
+            f"{path} was compiled from version {made_for} of the kernels and this is version "
+            f"{VERSION}; plain PyTorch, ten times slower, is used until you compile it again: "
+            "make, or pip install -e .",
+            stacklevel=2,
+        )
+        return None
+    return library
 
 
 def _open(path: Path) -> ctypes.CDLL:

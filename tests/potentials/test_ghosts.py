@@ -158,9 +158,9 @@ def run_compiled(
         ctypes.addressof(exchange),
     )
     functions = library.kernels(dtype)
-    size = functions.facet_workspace(weights, all_atoms, len(senders))
+    size = functions.workspace(weights, all_atoms, len(senders))
     scratch = torch.zeros(size, dtype=torch.uint8)
-    functions.facet(weights, struct_, scratch.data_ptr())
+    functions.evaluate(weights, struct_, scratch.data_ptr())
     return energies, torch.zeros(n, 3).double().index_add(0, owner, forces), calls
 
 
@@ -192,16 +192,16 @@ def test_compiled_repulsion_is_that_of_pytorch() -> None:
     assert float((found.forces - predict(without, graph).forces).abs().max()) > 0.1
 
 
-def loaded(image: bytes) -> tuple[library.FacetWeights, ctypes.Array[ctypes.c_char]]:
+def loaded(image: bytes) -> tuple[library.PotentialWeights, ctypes.Array[ctypes.c_char]]:
     """The struct in a block, as a program in C makes it; and the block, which must outlive it."""
     block = ctypes.create_string_buffer(image, len(image))
     start = ctypes.addressof(block)
     version, number, facet, pointers, count = struct.unpack_from("<5q", image, 8)
-    assert image[:8] == b"tesseral" and version == 1 and number in (4, 8)
+    assert image[:8] == b"tesseral" and version == library.VERSION and number in (4, 8)
     for place in struct.unpack_from(f"<{count}q", image, pointers):
         slot = ctypes.c_int64.from_address(start + place)
         slot.value += start
-    return library.FacetWeights.from_address(start + facet), block
+    return library.PotentialWeights.from_address(start + facet), block
 
 
 @needs_kernels

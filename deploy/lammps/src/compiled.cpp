@@ -24,10 +24,10 @@ class Block {
 class Compiled : public Engine {
  public:
   explicit Compiled(const std::string& image) {
-    int64_t head[5];  // version, size of a number, place of the facet, of the pointers, their number
+    int64_t head[5];  // version, size of a number, place of the potential, of the pointers, their number
     if (image.size() < 48 || image.compare(0, 8, "tesseral") != 0) throw std::runtime_error("its weights cannot be read");
     std::memcpy(head, image.data() + 8, sizeof head);
-    if (head[0] != 1) throw std::runtime_error("its weights are of another version: export it again, or build again");
+    if (head[0] != TESSERAL_VERSION) throw std::runtime_error("its weights are of another version: export it again, or build again");
     weights_.resize(image.size());
     char* start = weights_.start();
     std::memcpy(start, image.data(), image.size());
@@ -36,22 +36,22 @@ class Compiled : public Engine {
       char*& pointer = *reinterpret_cast<char**>(start + pointers[n]);
       pointer = start + reinterpret_cast<intptr_t>(pointer);
     }
-    facet_ = reinterpret_cast<const tesseral_facet*>(start + head[2]);
+    potential_ = reinterpret_cast<const tesseral_potential*>(start + head[2]);
     for (int isa = TESSERAL_AVX512; isa >= TESSERAL_BASELINE && !kernels_; isa--)
       kernels_ = head[1] == 4 ? tesseral_kernels_float(isa) : tesseral_kernels_double(isa);
     if (!kernels_) throw std::runtime_error("there are no kernels for this processor");
   }
 
   void compute(const tesseral_graph& graph) override {
-    scratch_.resize(kernels_->facet_workspace(facet_, graph.atoms, graph.edges));
-    kernels_->facet(facet_, &graph, scratch_.start());
+    scratch_.resize(kernels_->workspace(potential_, graph.atoms, graph.edges));
+    kernels_->evaluate(potential_, &graph, scratch_.start());
   }
 
   double bytes() const override { return double(weights_.size() + scratch_.size()); }
 
  private:
   Block weights_, scratch_;
-  const tesseral_facet* facet_ = nullptr;
+  const tesseral_potential* potential_ = nullptr;
   const tesseral_kernels* kernels_ = nullptr;
 };
 

@@ -26,6 +26,8 @@ static bool runs(int isa) {
 #define TESSERAL_CHOICE(type) {&tesseral_baseline_##type, nullptr, nullptr}
 #endif
 
+__attribute__((visibility("default"))) int tesseral_version(void) { return TESSERAL_VERSION; }
+
 __attribute__((visibility("default"))) const tesseral_kernels* tesseral_kernels_float(int isa) {
   static const tesseral_kernels* const table[] = TESSERAL_CHOICE(float);
   return isa >= 0 && isa <= TESSERAL_AVX512 && runs(isa) ? table[isa] : nullptr;

@@ -3,6 +3,8 @@
 #pragma once
 #include <stdint.h>
 
+#define TESSERAL_VERSION 2  // of the structs below; potentials/ops/library.py has the same number
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -34,8 +36,17 @@ typedef struct {
   const int64_t* first;    // (intervals)
 } tesseral_convolution;
 
-// A Facet potential. All weights are T, contiguous, with channel numbers padded by zeros to a
-// multiple of the vector width; `_t` are the same matrices transposed, for the way back.
+// Weights of a potential. All are T unless said otherwise, contiguous, with channel numbers padded by
+// zeros to a multiple of the vector width; `_t` are the same matrices transposed, for the way back.
+
+// An energy from the scalars of one layer: a linear map, and a network of one hidden layer unless
+// `hidden` is null.
+typedef struct {
+  const void *linear, *output, *shift;  // (channels)
+  const void *hidden, *hidden_t;        // (channels, channels)
+  double constant;
+} tesseral_readout;
+
 typedef struct {
   const void *enter, *second;      // (l_in + 1, channels, grid_channels)
   const void *enter_t, *second_t;
@@ -48,25 +59,54 @@ typedef struct {
   const void* coefficients;            // (intervals, paths, channels)
   const void *message, *message_t;     // (l_max + 1, channels, channels)
   const void *skip, *skip_t;           // (l_in + 1, channels, channels)
-  const void *readout_linear, *readout_output, *readout_shift;  // (channels)
-  const void *readout_hidden, *readout_hidden_t;                // (channels, channels)
-  double readout_constant;
+  const tesseral_readout* readout;
   const tesseral_mixing* mixing;
   int32_t mixings, l_in;
 } tesseral_layer;
 
+// Layers as in potentials/facet.py.
 typedef struct {
   const tesseral_layer* layer;
-  const void* embedding;             // (species, channels)
+  const void* embedding;  // (species, channels)
+  int32_t l_max, channels, grid_channels;
+} tesseral_facet;
+
+// Matrices of flat rows stand one behind another, by degree, (C_l, C'_l).
+typedef struct {
+  const void* coefficients;               // (splines, sum of C_l1 over paths)
+  const int32_t* paths;                   // (n_paths, 3): l1, l2, l3
+  const int32_t *channels_in, *channels_message, *channels_field;  // by degree
+  const void *enter, *enter_t, *keep, *keep_t;  // null in the first layer
+  const void *leave, *leave_t;
+  const void *enter_bias, *leave_bias;  // for scalars, or null
+  const tesseral_readout* readout;      // or null
+  int32_t n_paths, l_in, l_out;
+  int32_t keep_species;  // 1 if `keep` has matrices for each element, one set behind another
+} tesseral_nequip_layer;
+
+// Layers as in potentials/nequip.py.
+typedef struct {
+  const tesseral_nequip_layer* layer;
+  const void* first_sent;   // (species, C_0): what atoms send in the first layer
+  const void* first_field;  // (species, scalars of the field): what they keep in it
+  const double* pieces;     // of the convolutions, or null
+  const int64_t* first;
+  int32_t splines, silu_gates;
+} tesseral_nequip;
+
+// What all potentials have, and the layers: one of the two, the other is null.
+typedef struct {
+  const tesseral_facet* facet;
+  const tesseral_nequip* nequip;
   const double* reference_energies;  // (species) eV
   const double* energy_scale;        // (species) eV
   const double* binding_energies;    // (species) eV, or null
   // Of pairs of elements, (species, species), or null: Z Z' e² in eV Å, the sum of the covalent
   // radii in Å, the inverse screening length in 1/Å (potentials/zbl.py).
   const double *zbl_charge, *zbl_reach, *zbl_screening;
-  int32_t layers, l_max, l_edge, channels, grid_channels, intervals, species;
+  int32_t layers, l_edge, intervals, species;
   double cutoff;  // Å
-} tesseral_facet;
+} tesseral_potential;
 
 // Where other processes own a part of the atoms: how rows of their values get here and back.
 // Called once a layer but the first, also where there are no atoms.
@@ -127,9 +167,9 @@ typedef struct {
   // sphere, to degree l_out; channels padded.
   void (*sphere_product)(const void* a, const void* b, int64_t atoms, int32_t l_a, int32_t l_b,
                          int32_t l_out, int32_t channels, int32_t threads, void* out);
-  // Bytes of scratch memory that `facet` needs.
-  int64_t (*facet_workspace)(const tesseral_facet*, int64_t atoms, int64_t edges);
-  void (*facet)(const tesseral_facet*, const tesseral_graph*, void* workspace);
+  // Bytes of scratch memory that `evaluate` needs.
+  int64_t (*workspace)(const tesseral_potential*, int64_t atoms, int64_t edges);
+  void (*evaluate)(const tesseral_potential*, const tesseral_graph*, void* workspace);
   // Vectors of the edges that are shorter than the cutoff, and those edges, in order. Shifts are
   // whole translations of the receiver by the rows of its structure's cell. Returns their number
   // and, in `closest`, the index of the shortest edge of all (-1 if there is none).
@@ -142,6 +182,7 @@ typedef struct {
 // Instruction sets from the least to the most; the table is null where the library or the
 // processor lacks one.
 enum { TESSERAL_BASELINE = 0, TESSERAL_AVX2 = 1, TESSERAL_AVX512 = 2 };
+int tesseral_version(void);
 const tesseral_kernels* tesseral_kernels_float(int isa);
 const tesseral_kernels* tesseral_kernels_double(int isa);
 

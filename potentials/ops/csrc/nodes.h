@@ -38,6 +38,25 @@ void linear_rows(const T* const* x, T* const* out, const T* weight, long c_in, l
   for (; c < c_out; c += W) linear_block<T, ROWS, 1, ADD>(x, out, weight, c_in, c_out, c);
 }
 
+// Rows of x times one matrix. The columns of the matrix that are in use stay in the nearest cache
+// from row to row.
+template <class T, bool ADD>
+void times_matrix(const T* const* x, T* const* out, long rows, const T* weight, long c_in, long c_out) {
+  constexpr int W = width<T>, most = vector_bytes == 64 ? 8 : 4;  // registers allow no more
+  long c = 0;
+  for (; c + 2 * W <= c_out; c += 2 * W) {
+    long r = 0;
+    for (; r + most <= rows; r += most) linear_block<T, most, 2, ADD>(x + r, out + r, weight, c_in, c_out, c);
+    for (; r + 2 <= rows; r += 2) linear_block<T, 2, 2, ADD>(x + r, out + r, weight, c_in, c_out, c);
+    for (; r < rows; r++) linear_block<T, 1, 2, ADD>(x + r, out + r, weight, c_in, c_out, c);
+  }
+  for (; c < c_out; c += W) {
+    long r = 0;
+    for (; r + most <= rows; r += most) linear_block<T, most, 1, ADD>(x + r, out + r, weight, c_in, c_out, c);
+    for (; r < rows; r++) linear_block<T, 1, 1, ADD>(x + r, out + r, weight, c_in, c_out, c);
+  }
+}
+
 // A matrix for each degree up to l_max, for some atoms with m_in and m_out components in the arrays.
 template <class T, bool ADD>
 void linear(const T* x, long m_in, long c_in, const T* weight, int l_max, int64_t atoms, T* out, long m_out,

@@ -1,0 +1,93 @@
+// What potentials have besides their layers: energies of pairs of atoms, and forces from the
+// gradients of edges.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "kernels.h"
+
+namespace tesseral {
+namespace TESSERAL_ISA {
+
+struct Pairs {
+  const tesseral_potential& p;
+  const tesseral_graph& g;
+
+  // Screened repulsion of the nuclei of an edge, in eV, and its slope (potentials/zbl.py).
+  struct Repulsion {
+    double energy, slope;
+  };
+  Repulsion nuclei(double radius, int64_t sender, int64_t receiver) const {
+    constexpr double weights[] = {0.1818, 0.5099, 0.2802, 0.02817}, decays[] = {3.2, 0.9423, 0.4029, 0.2016};
+    const int64_t pair = g.species[sender] * p.species + g.species[receiver];
+    const double reach = p.zbl_reach[pair], y = radius / reach;
+    if (y >= 1 || radius <= 0) return {0, 0};
+    double screen = 0, by_radius = 0;
+    for (int n = 0; n < 4; n++) {
+      const double rate = decays[n] * p.zbl_screening[pair], term = weights[n] * std::exp(-rate * radius);
+      screen += term;
+      by_radius -= rate * term;
+    }
+    const double on = 1 - y * y * y * (10 - 15 * y + 6 * y * y), by_y = -30 * y * y * (1 - y) * (1 - y);
+    const double strength = 0.5 * p.zbl_charge[pair] / radius;
+    return {strength * screen * on, strength * (by_radius * on + screen * (by_y / reach - on / radius))};
+  }
+
+  // Sets the energies of atoms to what they are without the layers: E0, the repulsion, and the mean
+  // binding energy, switched on by the density of neighbours (potentials/binding.py). Leaves in
+  // `density` (owned) the derivative of the latter by the density.
+  void energies(const double* radii, double* density) const {
+    for (int64_t i = 0; i < g.owned; i++) g.energies[i] = p.reference_energies[g.species[i]];
+    if (p.binding_energies) bind(radii, density);
+    if (p.zbl_charge)
+      for (int64_t e = 0; e < g.edges; e++)
+        g.energies[g.receivers[e]] += nuclei(radii[e], g.senders[e], g.receivers[e]).energy;
+  }
+
+  // Sets the derivatives of these energies by the lengths of edges, which may have any order.
+  void slopes(const int64_t* senders, const int64_t* receivers, const double* radii, const double* density,
+              double* by_radii) const {
+    std::memset(by_radii, 0, g.edges * sizeof(double));
+    if (p.binding_energies)
+      for (int64_t k = 0; k < g.edges; k++) {
+        const double x = radii[k] / p.cutoff, left = std::max(0.0, 1 - x * x);
+        by_radii[k] = density[receivers[k]] * -6 * x / p.cutoff * left * left;
+      }
+    if (p.zbl_charge)
+      for (int64_t k = 0; k < g.edges; k++) by_radii[k] += nuclei(radii[k], senders[k], receivers[k]).slope;
+  }
+
+  // An edge pulls its sender by its gradient and its receiver by the opposite.
+  void forces(const int64_t* senders, const int64_t* receivers, const double* vectors, const double* gradient) const {
+    std::memset(g.forces, 0, g.atoms * 3 * sizeof(double));
+    std::memset(g.virials, 0, g.owned * 9 * sizeof(double));
+    for (int64_t k = 0; k < g.edges; k++) {
+      const int64_t j = senders[k], i = receivers[k];
+      const double *v = vectors + k * 3, *d = gradient + k * 3;
+      for (int a = 0; a < 3; a++) {
+        g.forces[j * 3 + a] += d[a];
+        g.forces[i * 3 + a] -= d[a];
+        for (int b = 0; b < 3; b++) g.virials[i * 9 + a * 3 + b] -= v[a] * d[b];
+      }
+    }
+  }
+
+ private:
+  void bind(const double* radii, double* density) const {
+    constexpr double steepness = 8;
+    std::memset(density, 0, g.owned * sizeof(double));
+    for (int64_t e = 0; e < g.edges; e++) {
+      const double x = radii[e] / p.cutoff, left = std::max(0.0, 1 - x * x);
+      density[g.receivers[e]] += left * left * left;
+    }
+    for (int64_t i = 0; i < g.owned; i++) {
+      const double off = std::exp(-steepness * density[i] * density[i]), energy = p.binding_energies[g.species[i]];
+      g.energies[i] += energy * (1 - off);
+      density[i] = energy * 2 * steepness * density[i] * off;
+    }
+  }
+};
+
+}  // namespace TESSERAL_ISA
+}  // namespace tesseral
