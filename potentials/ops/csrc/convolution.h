@@ -78,14 +78,12 @@ template <class T> struct Plan {
 };
 
 template <class T>
-Chunk<T>::Chunk(const Plan<T>& p, bool second)
-    : plan(p),
-      coupling_size(p.couplings),
-      gradient_size((1 + p.m_edge) * W),
-      couplings(vectors * coupling_size),
-      by_couplings(second ? vectors * coupling_size : 0),
+Chunk<T>::Chunk(const Plan<T>& plan, bool second)
+    : couplings(vectors * plan.couplings),
+      by_couplings(second ? vectors * plan.couplings : 0),
+      gradient_size((1 + plan.m_edge) * W),
       gradient(capacity * gradient_size) {
-  for (int e = 0; e < capacity; e++) lane[e] = (e / W) * coupling_size + e % W;
+  for (int e = 0; e < capacity; e++) lane[e] = (e / W) * plan.couplings + e % W;
 }
 
 // The four splines of an edge; beyond the cutoff all is zero.

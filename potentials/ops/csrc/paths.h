@@ -49,16 +49,15 @@ template <class T> struct Path {
 // Some edges: what the paths read of them, and the sums for their gradients.
 template <class T> struct Chunk {
   static constexpr int W = width<T>, vectors = 2, capacity = vectors * W;
-  const Plan<T>& plan;
   int count = 0;
   long from[capacity], to[capacity];  // where the rows of senders and receivers start
   long lane[capacity];                // where the couplings do
   T by_radius[capacity];
   Splines<T> splines[capacity];
   // For each vector of edges all couplings, and those of moved harmonics, with one lane an edge.
-  const long coupling_size, gradient_size;
   Lines<T> couplings, by_couplings;
   // For each edge the vectors of channels that sum up to its gradient: by radius, then by harmonics.
+  const long gradient_size;
   mutable Lines<T> gradient;
   bool wanted = false;  // whether anybody reads the gradient
 
