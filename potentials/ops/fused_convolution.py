@@ -27,34 +27,35 @@ class Call(NamedTuple):
 
 
 def _call(kind: Kind, tensors: Tensors, cutoff: float, options: tuple[Any, ...]) -> Call:
-    features, harmonics, _, coefficients = tensors[:4]
+    features, harmonics, radii, coefficients, *rest = tensors
     layout = kind.layout(features, harmonics, *options)
-    arrays = tuple(tensor.contiguous() for tensor in tensors)
     arrays = (
         layout.features.pad(features),
-        *arrays[1:3],
+        harmonics.contiguous(),
+        radii.contiguous(),
         layout.coefficients.pad(coefficients),
-        *arrays[4:],
+        *(tensor.contiguous() for tensor in rest),
     )
+    pointers = [tensor.data_ptr() for tensor in arrays]
+    edges = harmonics.shape[0]
     inputs = Convolution(
-        *(tensor.data_ptr() for tensor in arrays[:6]),
-        atoms=features.shape[0],
-        edges=harmonics.shape[0],
-        l_in=layout.l_in,
-        l_edge=degree_of(harmonics.shape[1]),
-        l_out=layout.l_out,
-        channels=layout.channels,
-        intervals=coefficients.shape[0],
-        threads=threads_for(harmonics.shape[0] * coefficients[0].numel()),
-        cutoff=cutoff,
-        owned=kind.shape(features, *options)[0],
+        *pointers[:6],
+        features.shape[0],
+        edges,
+        layout.l_in,
+        degree_of(harmonics.shape[1]),
+        layout.l_out,
+        layout.channels,
+        coefficients.shape[0],
+        threads_for(edges * layout.coefficients.width),
+        cutoff,
+        kind.shape(features, *options)[0],
     )
     if layout.paths is not None and layout.channels_in is not None:
-        pieces, first = arrays[6:]
         inputs.paths, inputs.channels_in = layout.paths.data_ptr(), layout.channels_in.data_ptr()
         inputs.n_paths, inputs.splines = len(layout.paths), coefficients.shape[0]
-        inputs.intervals = pieces.shape[0]
-        inputs.pieces, inputs.first = pieces.data_ptr(), first.data_ptr()
+        inputs.intervals = arrays[6].shape[0]
+        inputs.pieces, inputs.first = pointers[6:]
     return Call(inputs, arrays, layout)
 
 

@@ -219,24 +219,33 @@ template <class T> void convolve(const tesseral_convolution* convolution, void* 
   });
 }
 
-// Arrays that each thread sums for itself, and their sum.
+// Arrays that each thread sums for itself, and their sum. Nothing if `out` is null.
 template <class T> struct ThreadSums {
-  std::vector<Lines<T>> parts;
   T* out;
   const int64_t size;
+  std::vector<Lines<T>> parts;  // of all threads but the first
 
-  // Nothing if `out` is null.
   ThreadSums(T* sum, int64_t n, int threads) : out(sum), size(n) {
-    if (out) std::memset(out, 0, size * sizeof(T));
-    for (int t = 1; out && t < threads; t++) {
-      parts.emplace_back(size);
-      std::memset(parts.back().data(), 0, size * sizeof(T));
-    }
+    for (int t = 1; out && t < threads; t++) parts.emplace_back(size);
+    slices([&](int64_t begin, int64_t end) {
+      for (int t = 0; t <= int(parts.size()); t++) std::memset(of(t) + begin, 0, (end - begin) * sizeof(T));
+    });
   }
   T* of(int thread) { return !out || thread == 0 ? out : parts[thread - 1].data(); }
   void add_up() {
-    for (auto& part : parts)
-      for (int64_t i = 0; i < size; i++) out[i] += part.data()[i];
+    slices([&](int64_t begin, int64_t end) {
+      for (auto& part : parts)
+        for (int64_t i = begin; i < end; i++) out[i] += part.data()[i];
+    });
+  }
+
+ private:
+  template <class Body> void slices(Body body) {
+    if (!out) return;
+    parallel(int(parts.size()) + 1, [&](int thread, int threads) {
+      const auto [begin, end] = share(size, thread, threads);
+      body(begin, end);
+    });
   }
 };
 

@@ -15,7 +15,7 @@ template <class T> struct Splines {
   T value[4], slope[4], bend[4];
 };
 
-template <class T> struct Plan;
+template <class T> struct Plan;  // of a convolution, see convolution.h
 template <class T> struct Chunk;
 template <class T> struct Path;
 
@@ -115,15 +115,6 @@ template <class T, int L1, int L2, int L3> struct PathSums {
 
   static TESSERAL_INLINE void by_radius(V slope, T* gradient) { store(gradient, load(gradient) + slope); }
 
-  template <int N> static TESSERAL_INLINE void add_to_table(T* table, const Splines<T>& s, const T* weight, T scale,
-                                                            const Block<T, N>& by_r) {
-    for (int k = 0; k < 4; k++) {
-      Block<T, N> row = Block<T, N>::at(table + s.row[k]);
-      row.add(scale * weight[k], by_r);
-      row.put(table + s.row[k]);
-    }
-  }
-
   // Calls f(constant N, first channel) for the path's channels, N vectors at a time: two, unless
   // there are so many components that they would not stay in registers.
   template <class F> static TESSERAL_INLINE void blocks(const Path<T>& p, F&& f) {
@@ -185,7 +176,12 @@ template <class T, int L1, int L2, int L3> struct PathSums {
         by_r.add(u[m], pulled[m]);
         u[m] = u[m].times(r);
       }
-      if (by_table) add_to_table<N>(by_table, s, s.value, T(1), by_r);
+      if (by_table)
+        for (int k = 0; k < 4; k++) {
+          B row = B::at(by_table + s.row[k]);
+          row.add(s.value[k], by_r);
+          row.put(by_table + s.row[k]);
+        }
       if (chunk.wanted) {
         T* gradient = chunk.gradient_of(e);
         by_radius(radial<N>(table, s, s.slope).dot(by_r), gradient);
@@ -273,10 +269,14 @@ template <class T, int L1, int L2, int L3> struct PathSums {
       u[m] = by_own.times(r);
       u[m].add(moved, own);
     }
-    if (by_table) {
-      add_to_table<1>(by_table + p.table + c, s, s.value, T(1), by_r);
-      add_to_table<1>(by_table + p.table + c, s, s.slope, by_radius_in, by_moved);
-    }
+    if (by_table)
+      for (int k = 0; k < 4; k++) {
+        T* to = by_table + p.table + c + s.row[k];
+        B row = B::at(to);
+        row.add(s.value[k], by_r);
+        row.add(by_radius_in * s.slope[k], by_moved);
+        row.put(to);
+      }
     if (chunk.wanted) {
       T* gradient = chunk.gradient_of(e);
       const B bent = moved_radial(s, s.slope, s.bend, by_radius_in, table, by_table_in);
