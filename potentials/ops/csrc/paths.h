@@ -15,7 +15,7 @@ template <class T> struct Splines {
   T value[4], slope[4], bend[4];
 };
 
-template <class T> struct Plan;  // of a convolution, see convolution.h
+template <class T> struct Plan;  // of a convolution, see plan.h
 template <class T> struct Chunk;
 template <class T> struct Path;
 
