@@ -194,7 +194,7 @@ class MessagePassing(nn.Module):
             if k == number:
                 output = layer(features, species, harmonics, radii, senders, receivers, n_local)
                 scalars = layer.invariants(output)  # type: ignore[operator]
-        readings = torch.zeros_like(scalars[:, 0])
+        readings = 0.0 * scalars[:, 0]  # where nothing is read; with a derivative all the same
         for k, readout in enumerate(self.readouts):
             if k + self.first_readout == number:
                 readings = readout(scalars)

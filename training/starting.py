@@ -141,10 +141,10 @@ def _from_model(config: FitConfig, data: FitData) -> Start:
 def _take_weights(potential: MessagePassing, weights: dict[str, Tensor], place: list[int]) -> None:
     """Copy weights; rows of elements go to their places, and those of new elements stay random.
 
-    E0 and the energy scale are on the card.
+    E0 is on the card.
     """
     for name, target in potential.state_dict().items():
-        if name not in weights or name.startswith("scale."):
+        if name not in weights or name == "scale.reference_energies":
             continue
         value = weights[name]
         other = [k for k in range(value.ndim) if value.shape[k] != target.shape[k]]

@@ -29,7 +29,7 @@ from tesseral.deploy.lammps.systems import System, systems
 Array = NDArray[np.float64]
 BAR = 1.6021765e6  # for 1 eV/Å³, as LAMMPS has it in metal units; 8e-8 off CODATA's of today
 FORCES = {"float32": 1e-5, "float64": 1e-10}  # eV/Å; of forces of some eV/Å
-PRESSURE = {"float32": 1e-6, "float64": 1e-10}  # of the largest component, or 1 GPa if less
+PRESSURE = {"float32": 5e-6, "float64": 1e-10}  # of the largest component, or 1 GPa if less
 ENGINES = {"compiled": "", "portable": "portable"}  # and the word of pair_style
 
 

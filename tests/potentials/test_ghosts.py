@@ -164,10 +164,57 @@ def run_compiled(
     return energies, torch.zeros(n, 3).double().index_add(0, owner, forces), calls
 
 
+NEQUIP = {"architecture": "nequip", "l_max": 2, "channels_by_degree": [6, 4, 2]}
+LIKE_SEVENNET = {
+    **NEQUIP,
+    **{"gates": "silu", "odd_paths": True, "element_self_connection": False},
+    **{"biases": True, "linear_readout": True, "kinks": [3.5, 4.0]},
+}
+COMPILED = pytest.mark.parametrize(
+    "options", [{}, NEQUIP, LIKE_SEVENNET], ids=["facet", "nequip", "like sevennet"]
+)
+
+
 @needs_kernels
+@COMPILED
+@pytest.mark.parametrize("threads", [1, 3])
+def test_compiled_function_is_the_reference(options: dict[str, object], threads: int) -> None:
+    """Energies, forces and virials, with an element that is not in the structure."""
+    plain, fused, graph = (
+        potential("reference", **options),
+        potential("fused", **options),
+        crystal(),
+    )
+    randomise(plain), randomise(fused)
+    expected = predict(plain, graph)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = evaluate(fused, graph.species, edge_vectors(graph), graph.senders, graph.receivers)
+    finally:
+        torch.set_num_threads(before)
+    for one, other in (
+        (found.energies, expected.atomic_energies),
+        (found.forces, expected.forces),
+        (found.virials.sum(dim=0), expected.virial[0]),
+    ):
+        print(float((one - other).abs().max()), "of", float(other.abs().max()))
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+def randomise(model: MessagePassing) -> None:
+    """Biases, which start as zeros, and no gate that is shut."""
+    generator = torch.Generator().manual_seed(5)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator).double())
+
+
+@needs_kernels
+@COMPILED
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_compiled_function_exchanges(dtype: torch.dtype) -> None:
-    model, graph = potential("fused", dtype), crystal()
+def test_compiled_function_exchanges(dtype: torch.dtype, options: dict[str, object]) -> None:
+    model, graph = potential("fused", dtype, **options), crystal()
     expected = evaluate(model, graph.species, edge_vectors(graph), graph.senders, graph.receivers)
     image = weights_image(model)
     weights, keep = loaded(image)
