@@ -60,7 +60,7 @@ class TesseralCalculator(Calculator):
         """Load a model.
 
         Args:
-            path: model file that ``train-potential fit`` wrote.
+            path: model file that ``train-potential fit`` wrote, or ``universal``.
             device: ``cpu``, ``cuda`` …; a GPU if there is one when not given.
             dtype: ``float32`` or ``float64`` of the features; that of the model if not given.
                 Geometry and energies are always float64.

@@ -9,15 +9,9 @@ result does not depend on the processes or on interruptions.
 from __future__ import annotations
 
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from itertools import chain, islice
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,13 +19,13 @@ from tesseral.data.extxyz import FrameRange
 from tesseral.data.import_folder import PartFolder, load_report, save_report
 from tesseral.data.import_report import ImportReport, Notes
 from tesseral.data.merge import merge_stores
+from tesseral.data.processes import finished, worker_pool
 from tesseral.data.sources.search import Source
 from tesseral.data.store_writer import StoreWriter
 from tesseral.data.structures import Structure
 
 TASK_BYTES = 8_000_000  # of the sources
 PART_STRUCTURES = 2_000
-POLL_SECONDS = 0.5
 
 
 class Span(NamedTuple):
@@ -127,42 +121,32 @@ def run_tasks(
         ChildProcessError: a process was killed.
     """
     size = max(1, sum(task.size for task in tasks))
-    finished = 0
+    read = 0
 
     def tell() -> None:
-        progress(folder.structures(), finished / size)
+        progress(folder.structures(), read / size)
 
     tell()
     processes = min(processes or _cores(), len(tasks))
     if processes == 1:
         for task in tasks:
             run_task(task, reader, folder, tell)
-            finished += task.size
+            read += task.size
             tell()
         return
-    # Started anew, not forked: the parent has threads (of the progress bar, of libraries).
-    context = get_context("spawn")
-    alive, here = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(processes, context, initializer=_start_process, initargs=(alive,))
-    sizes: dict[Future[None], int] = {}
     try:
-        sizes.update({pool.submit(run_task, task, reader, folder): task.size for task in tasks})
-        while sizes:
-            done, _ = wait(sizes, POLL_SECONDS, FIRST_COMPLETED)
-            for future in done:
-                future.result()
-                finished += sizes.pop(future)
-            tell()
+        with worker_pool(processes) as pool:
+            sizes = {pool.submit(run_task, task, reader, folder): task.size for task in tasks}
+            for futures in finished(sizes):
+                for future in futures:
+                    future.result()
+                    read += sizes[future]
+                tell()
     except BrokenProcessPool as error:
         raise ChildProcessError(
             "a process of the import was killed, perhaps because memory ran out; the same command "
             "goes on from here, with --processes 1 in less memory"
         ) from error
-    finally:
-        if sizes:
-            here.close()  # ends the processes at once
-        pool.shutdown(cancel_futures=True)
-        here.close()
 
 
 def run_task(
@@ -242,18 +226,3 @@ def merge_parts(
 def _cores() -> int:
     """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _start_process(alive: Connection) -> None:
-    """Let a process end at once when the other end of a pipe closes, as it does if the parent dies.
-
-    Ctrl-C is for the parent alone.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        with suppress(EOFError):
-            alive.recv()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

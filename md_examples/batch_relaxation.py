@@ -19,15 +19,11 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from rich.console import Console
 
+from tesseral.calculators.simulations.display import print_table, progress_bar
 from tesseral.data.neighbors import species_index
 from tesseral.data.units import stress_voigt
-from tesseral.md_examples.common import (
-    add_model_options,
-    ctrl_c,
-    print_table,
-    progress_bar,
-    run_example,
-)
+from tesseral.deploy.process import ctrl_c
+from tesseral.md_examples.common import add_model_options, run_example
 
 try:
     from torch_sim.autobatching import BinningAutoBatcher, InFlightAutoBatcher
@@ -303,7 +299,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("structures", type=Path, help="file with structures, anything that ASE reads")
-    add("model", type=Path, help="model file that train-potential fit wrote")
+    add("model", type=Path, help="model file, or universal")
     output = "relaxed structures, extended XYZ; the table goes beside it as .csv"
     add(
         "-o",

@@ -1,13 +1,10 @@
-"""What the examples share: arguments, loading, progress, tables, plots, one-sentence errors."""
+"""What the examples share: arguments, loading, plots, one-sentence errors."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +13,6 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
 from numpy.typing import ArrayLike
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties.dynamics import Unstable
@@ -37,7 +32,7 @@ def make_parser(description: str, name: str) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("structure", type=Path, help="structure file, anything that ASE reads")
-    add("model", type=Path, help="model file that train-potential fit wrote")
+    add("model", type=Path, help="model file, or universal")
     add(
         "-o",
         "--output",
@@ -121,54 +116,6 @@ def _complain(text: str, status: int) -> int:
     return status
 
 
-@contextmanager
-def ctrl_c() -> Iterator[Callable[[], None]]:
-    """Let Ctrl-C wait for the end of a step, so that no step is cut in two and no signal is lost.
-
-    Also works in programs that a shell has started in the background, where Python itself leaves
-    the signal alone.
-
-    Yields:
-        A function that raises KeyboardInterrupt if there was a signal; call it after each step.
-    """
-    caught = threading.Event()
-
-    def check() -> None:
-        if caught.is_set():
-            raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield check
-        return
-    previous = signal.signal(signal.SIGINT, lambda *_: caught.set())
-    try:
-        yield check
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-def progress_bar(console: Console | None) -> Progress:
-    """A bar with the time left; without a console it shows nothing."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=console is None,
-    )
-
-
-def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A small table, names left and values right."""
-    table = Table(box=None, pad_edge=False)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-
-
 def plot_panels(path: Path, x: ArrayLike, xlabel: str, panels: Mapping[str, Lines]) -> None:
     """Curves over a common axis as a PNG, one panel below the other.
 
@@ -210,8 +157,3 @@ def save_figure(figure: Any, path: Path) -> None:
     with temporary.open("wb") as file:
         figure.savefig(file, format="png", dpi=130)  # by Agg, whatever backend the caller uses
     os.replace(temporary, path)
-
-
-def with_suffix(prefix: Path, ending: str) -> Path:
-    """``run`` and ``.png`` to ``run.png``, also where the prefix itself holds a dot."""
-    return prefix.with_name(prefix.name + ending)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from ase.io.trajectory import Trajectory
 from rich.console import Console
 
-from tesseral.calculators.properties.atoms import copy_atoms, thermalize
 from tesseral.calculators.properties.dynamics import Record, record_of, simulate
-from tesseral.md_examples.common import ctrl_c, plot_panels, progress_bar, with_suffix
+from tesseral.calculators.simulations.display import progress_bar
+from tesseral.calculators.simulations.dynamics import HEADER
+from tesseral.calculators.simulations.frames import with_suffix
+from tesseral.deploy.process import ctrl_c
+from tesseral.md_examples.common import plot_panels
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,32 +34,6 @@ def settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """What `add_arguments` has read, as keyword arguments of the examples' functions."""
     names = ("temperature", "time", "timestep", "every", "seed")
     return {name: getattr(arguments, name) for name in names}
-
-
-def start(atoms: Atoms, temperature: float, seed: int) -> tuple[Atoms, np.random.Generator]:
-    """A copy of the atoms with random velocities, and the generator they came from.
-
-    Raises:
-        ValueError: a temperature that is not positive.
-    """
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"--temperature is {temperature} K; it must be a positive number")
-    rng = np.random.default_rng(seed)
-    atoms = copy_atoms(atoms)
-    thermalize(atoms, temperature, rng)
-    return atoms, rng
-
-
-def steps_of(time_ps: float, timestep_fs: float) -> int:
-    """Number of steps of a run.
-
-    Raises:
-        ValueError: a time or a time step that is not positive.
-    """
-    for name, value in (("--time", time_ps), ("--timestep", timestep_fs)):
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} is {value}; it must be a positive number")
-    return max(1, round(1000 * time_ps / timestep_fs))
 
 
 def run_dynamics(
@@ -137,10 +113,4 @@ def plot_record(record: Record, path: Path) -> None:
 
 
 def _write_csv(path: Path, record: Record) -> None:
-    header = "time_ps,potential_eV,kinetic_eV,temperature_K,volume_A3,pressure_GPa"
-    np.savetxt(path, np.array(record).T, "%.9g", ",", header=header, comments="")
-
-
-def femtoseconds(value: float) -> float:
-    """A time in fs in ASE's unit."""
-    return float(value * units.fs)
+    np.savetxt(path, np.array(record).T, "%.9g", ",", header=",".join(HEADER), comments="")

@@ -22,6 +22,8 @@ from tesseral.calculators.properties.eos import (
     fit_birch_murnaghan,
     reference_atoms,
 )
+from tesseral.calculators.simulations.display import print_table, progress_bar
+from tesseral.calculators.simulations.frames import with_suffix
 from tesseral.md_examples.common import (
     COLORS,
     finish_axes,
@@ -29,11 +31,8 @@ from tesseral.md_examples.common import (
     make_figure,
     make_parser,
     output_prefix,
-    print_table,
-    progress_bar,
     run_example,
     save_figure,
-    with_suffix,
 )
 
 

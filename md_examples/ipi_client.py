@@ -18,7 +18,8 @@ from ase import Atoms
 from ase.calculators.socketio import SocketClient
 from rich.console import Console
 
-from tesseral.md_examples.common import add_model_options, ctrl_c, load_atoms, run_example
+from tesseral.deploy.process import ctrl_c
+from tesseral.md_examples.common import add_model_options, load_atoms, run_example
 
 PORT = 31415
 
@@ -95,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("structure", type=Path, help="the structure of the simulation, anything that ASE reads")
-    add("model", type=Path, help="model file that train-potential fit wrote")
+    add("model", type=Path, help="model file, or universal")
     add("-u", "--unix", metavar="NAME", help="address of i-PI's UNIX socket (mode='unix')")
     add("--host", default="localhost", help="where i-PI listens (mode='inet'; %(default)s)")
     add("--port", type=int, default=PORT, help="on which port (%(default)s)")

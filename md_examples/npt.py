@@ -10,26 +10,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ase import Atoms, units
-from ase.md.nose_hoover_chain import IsotropicMTKNPT
+from ase import Atoms
 from rich.console import Console
 
 from tesseral.calculators.properties.dynamics import Record
-from tesseral.md_examples.common import (
-    load_atoms,
-    make_parser,
-    output_prefix,
-    print_table,
-    run_example,
-)
+from tesseral.calculators.properties.ensembles import isobaric, start, steps_of
+from tesseral.calculators.simulations.display import print_table
+from tesseral.md_examples.common import load_atoms, make_parser, output_prefix, run_example
 from tesseral.md_examples.dynamics import (
     add_arguments,
-    femtoseconds,
     plot_record,
     run_dynamics,
     settings,
-    start,
-    steps_of,
 )
 
 
@@ -75,30 +67,21 @@ def npt(
         console: shows a progress bar if given.
 
     Raises:
-        ValueError: atoms that are not periodic in three directions, values that are not positive.
+        ValueError: atoms that are not periodic in three directions or have constraints, values
+            that are not positive.
         Unstable: the run explodes.
     """
-    if not (atoms.pbc.all() and atoms.cell.rank == 3):
-        raise ValueError(
-            f"constant pressure needs a crystal or liquid periodic in three directions; this "
-            f"structure has pbc={atoms.pbc.tolist()} and {atoms.cell.rank} cell vectors"
-        )
-    if not (damping > 0 and pressure_damping > 0):
-        raise ValueError(
-            f"--damping is {damping} fs and --pressure-damping {pressure_damping} fs; both must be "
-            "positive"
-        )
     steps = steps_of(time, timestep)
     atoms, _ = start(atoms, temperature, seed)
-    first_volume = atoms.get_volume() / len(atoms)
-    dynamics = IsotropicMTKNPT(
+    dynamics = isobaric(
         atoms,
-        femtoseconds(timestep),
-        temperature_K=temperature,
-        pressure_au=pressure * units.GPa,
-        tdamp=femtoseconds(damping),
-        pdamp=femtoseconds(pressure_damping),
+        timestep,
+        temperature,
+        pressure=pressure,
+        damping=damping,
+        pressure_damping=pressure_damping,
     )
+    first_volume = atoms.get_volume() / len(atoms)
     record = run_dynamics(
         atoms,
         dynamics,

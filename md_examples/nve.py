@@ -11,26 +11,28 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.md.langevin import Langevin
-from ase.md.verlet import VelocityVerlet
 from rich.console import Console
 
 from tesseral.calculators.properties.dynamics import Drift, Record, drift_of
+from tesseral.calculators.properties.ensembles import (
+    SOON,
+    langevin,
+    microcanonical,
+    start,
+    steps_of,
+)
+from tesseral.calculators.simulations.display import print_table
 from tesseral.md_examples.common import (
     load_atoms,
     make_parser,
     output_prefix,
     plot_panels,
-    print_table,
     run_example,
 )
 from tesseral.md_examples.dynamics import (
     add_arguments,
-    femtoseconds,
     run_dynamics,
     settings,
-    start,
-    steps_of,
 )
 
 
@@ -67,15 +69,10 @@ def nve(
         raise ValueError(f"--equilibrate is {equilibrate} ps; it must be 0 or more")
     steps = steps_of(time, timestep)
     atoms, rng = start(atoms, temperature, seed)
-    step = femtoseconds(timestep)
     if equilibrate > 0:
-        friction = 1 / femtoseconds(50)
-        langevin = Langevin(
-            atoms, step, temperature_K=temperature, friction=friction, rng=rng, fixcm=False
-        )
         run_dynamics(
             atoms,
-            langevin,
+            langevin(atoms, timestep, temperature, SOON, rng),
             steps=steps_of(equilibrate, timestep),
             timestep=timestep,
             temperature=temperature,
@@ -85,7 +82,7 @@ def nve(
         )
     record = run_dynamics(
         atoms,
-        VelocityVerlet(atoms, step),
+        microcanonical(atoms, timestep),
         steps=steps,
         timestep=timestep,
         temperature=temperature,

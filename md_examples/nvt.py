@@ -8,29 +8,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ase import Atoms
-from ase.md.bussi import Bussi
-from ase.md.langevin import Langevin
 from rich.console import Console
 
 from tesseral.calculators.properties.dynamics import Record
-from tesseral.md_examples.common import (
-    load_atoms,
-    make_parser,
-    output_prefix,
-    print_table,
-    run_example,
-)
+from tesseral.calculators.properties.ensembles import canonical, start, steps_of
+from tesseral.calculators.simulations.display import print_table
+from tesseral.md_examples.common import load_atoms, make_parser, output_prefix, run_example
 from tesseral.md_examples.dynamics import (
     add_arguments,
-    femtoseconds,
     plot_record,
     run_dynamics,
     settings,
-    start,
-    steps_of,
 )
 
 
@@ -75,25 +66,11 @@ def nvt(
         ValueError: an unknown thermostat, or values that are not positive.
         Unstable: the run explodes.
     """
-    if thermostat not in ("bussi", "langevin") or not damping > 0:
-        raise ValueError(
-            f"--thermostat is {thermostat!r} with --damping {damping} fs; use bussi or langevin "
-            "and a positive time"
-        )
     steps = steps_of(time, timestep)
     atoms, rng = start(atoms, temperature, seed)
-    step = femtoseconds(timestep)
-    dynamics: Any
-    if thermostat == "bussi":
-        dynamics = Bussi(atoms, step, temperature, femtoseconds(damping), rng=rng)
-    else:
-        friction = 1 / femtoseconds(damping)
-        dynamics = Langevin(
-            atoms, step, temperature_K=temperature, friction=friction, rng=rng, fixcm=False
-        )
     record = run_dynamics(
         atoms,
-        dynamics,
+        canonical(atoms, timestep, temperature, rng, thermostat=thermostat, damping=damping),
         steps=steps,
         timestep=timestep,
         temperature=temperature,

@@ -8,30 +8,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ase.io
 import numpy as np
 from ase import Atoms
 from ase.io.trajectory import Trajectory
-from ase.optimize import BFGS, FIRE
 from rich.console import Console
 
 from tesseral.calculators.properties.atoms import copy_atoms, largest_force, pressure_gpa
-from tesseral.calculators.properties.relaxation import movable
+from tesseral.calculators.properties.relaxation import OPTIMIZERS, relaxing
+from tesseral.calculators.simulations.display import print_table, progress_bar
+from tesseral.calculators.simulations.frames import with_suffix
+from tesseral.deploy.process import ctrl_c
 from tesseral.md_examples.common import (
-    ctrl_c,
     load_atoms,
     make_parser,
     output_prefix,
     plot_panels,
-    print_table,
-    progress_bar,
     run_example,
-    with_suffix,
 )
-
-OPTIMIZERS: dict[str, Any] = {"bfgs": BFGS, "fire": FIRE}
 
 
 class State(NamedTuple):
@@ -70,36 +66,29 @@ def relax(
         fmax: eV/Å, largest force (and cell force) of a relaxed structure.
         steps: at most so many.
         fixed_cell: positions only; the cell moves in periodic directions only in any case.
-        optimizer: ``bfgs``, or ``fire`` for many atoms and rough starts.
+        optimizer: ``bfgs``, ``lbfgs`` for many atoms, or ``fire`` for rough starts.
         prefix: start of the ``.traj``, ``.extxyz`` and ``.png`` files; none if not given.
         console: shows a progress bar if given.
 
     Raises:
         ValueError: fmax or steps that are not positive, or an unknown optimizer.
     """
-    if not fmax > 0 or steps < 1 or optimizer not in OPTIMIZERS:
-        raise ValueError(
-            f"fmax is {fmax}, steps {steps}, optimizer {optimizer!r}; use positive numbers and "
-            f"one of {', '.join(OPTIMIZERS)}"
-        )
     atoms = copy_atoms(atoms)
-    moving = movable(atoms, fixed_cell=fixed_cell)
+    run = relaxing(atoms, fmax=fmax, steps=steps, fixed_cell=fixed_cell, optimizer=optimizer)
     start = describe_state(atoms)
     trajectory = None if prefix is None else Trajectory(with_suffix(prefix, ".traj"), "w", atoms)
     history: list[tuple[float, float]] = []
-    method = OPTIMIZERS[optimizer](moving, logfile=None)
     converged = False
     try:
         with progress_bar(console) as progress, ctrl_c() as check:
             task = progress.add_task("relax", total=steps)
-            for done in method.irun(fmax=fmax, steps=steps):
-                converged = bool(done)
-                force = float(np.sqrt((np.asarray(moving.get_forces()) ** 2).sum(axis=1).max()))
-                history.append((atoms.get_potential_energy() / len(atoms), force))
+            for step in run:
+                converged = step.converged
+                history.append((step.energy, step.max_force))
                 if trajectory is not None:
                     trajectory.write()
-                text = f"relax, largest force {force:.4f} eV/Å"
-                progress.update(task, completed=len(history) - 1, description=text)
+                text = f"relax, largest force {step.max_force:.4f} eV/Å"
+                progress.update(task, completed=step.number, description=text)
                 check()
             if converged:
                 progress.update(task, total=len(history) - 1)

@@ -27,10 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line; those of the process if not given.
 
     Returns:
-        0; 1 where training diverged, a claim of a report fails, LAMMPS differs from Python or a
-        dataset has errors; 2 where something given is wrong; 3 where another process of the
-        training was lost; 128 + n where training was stopped by signal n (130 for Ctrl-C, 138 for
-        USR1, 143 for TERM).
+        0; 1 where training diverged, a claim of a report fails, LAMMPS differs from Python, a
+        dataset has errors or a structure could not be relaxed or run; 2 where something given is
+        wrong; 3 where another process of the training was lost; 128 + n where training was stopped
+        by signal n (130 for Ctrl-C, 138 for USR1, 143 for TERM).
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments:
@@ -53,10 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _symmetry(values, console)
         elif command == "export":
             _export(values, console)
+        elif command in ("relax", "md"):
+            return _structures(command, values, console)
         elif command == "convert":
             _convert(values, console)
         elif command == "lammps":
-            return _lammps(values["command"], values[values["command"]], console)
+            from tesseral.deploy.lammps.command import lammps_command
+
+            return lammps_command(values["command"], values[values["command"]], console)
         else:
             return _data(values["command"], values[values["command"]], console)
     except (ValueError, OSError) as error:
@@ -190,6 +194,18 @@ def _export(values: dict[str, Any], console: Console) -> None:
     console.print(f"written: {values['output']}", highlight=False, soft_wrap=True)
 
 
+def _structures(command: str, values: dict[str, Any], console: Console) -> int:
+    from tesseral.calculators.simulations.command import md_command, relax_command
+    from tesseral.calculators.simulations.dynamics import MdConfig
+    from tesseral.calculators.simulations.relaxation import RelaxConfig
+    from tesseral.deploy.process import keep_freed_memory
+
+    keep_freed_memory()
+    if command == "relax":
+        return relax_command(build(RelaxConfig, values), console)
+    return md_command(build(MdConfig, values), console)
+
+
 def _convert(values: dict[str, Any], console: Console) -> None:
     from rich.progress import Progress
 
@@ -211,33 +227,6 @@ def _convert(values: dict[str, Any], console: Console) -> None:
         f"{deviation.energy:.3f} meV/atom, {deviation.forces:.2f} meV/Å, {deviation.stress:.4f} GPa"
     )
     console.print(f"written: {output}", highlight=False, soft_wrap=True)
-
-
-def _lammps(command: str, values: dict[str, Any], console: Console) -> int:
-    from tesseral.deploy.lammps import plugin_folder
-    from tesseral.deploy.lammps.build import PLUGIN, build_plugin
-    from tesseral.deploy.lammps.verify import table, verify
-
-    def say(text: str) -> None:
-        console.print(text, style="dim", highlight=False, soft_wrap=True)
-
-    if command == "build":
-        path = build_plugin(values["output"], say)
-        console.print(f"written: {path}", highlight=False, soft_wrap=True)
-        if values["output"]:
-            say(f"lmp finds it with LAMMPS_PLUGIN_PATH={path.parent}")
-        return 0
-    numbers = values["ranks"].split(",")
-    if not all(number.isdigit() and int(number) > 0 for number in numbers):
-        raise ValueError(f"--ranks is {values['ranks']!r}; give numbers, like 1,2,4")
-    if not Path(plugin_folder(), PLUGIN).exists():
-        say("the plugin is not built yet")
-        build_plugin(None, say)
-    differences = verify(values["model"], ranks=[int(number) for number in numbers], say=say)
-    console.print(table(differences))
-    failed = sum(not one.passed for one in differences)
-    console.print(f"{len(differences) - failed} of {len(differences)} agree")
-    return int(failed > 0)
 
 
 def _data(command: str, values: dict[str, Any], console: Console) -> int:

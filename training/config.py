@@ -224,8 +224,8 @@ class FitConfig:
         optimization: how the weights are found.
         trainer: how long, where, and what is written on the way.
         seed: of the initial weights; data.seed is that of the order of the data.
-        init_from: model file whose architecture and weights the training starts from; reference
-            energies are shifted to those of the data, and new elements are added.
+        init_from: model file, or universal, whose architecture and weights the training starts
+            from; reference energies are shifted to those of the data, and new elements are added.
         ckpt_path: checkpoint to resume from: last, best, or a file.
     """
 

@@ -31,7 +31,7 @@ class EvaluateConfig:
     """Compare a model with a dataset.
 
     Args:
-        model: model file, ….safetensors.
+        model: model file, ….safetensors, or universal.
         data: dataset file, ….h5.
         json: file to write the errors to.
         plots: folder to write parity plots to.

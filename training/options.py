@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
-from typing import Any, Literal, NoReturn, get_type_hints
+from typing import Any, NoReturn, get_type_hints
 
 from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
@@ -17,6 +17,8 @@ COMMANDS = {
     "report": "test a model for use: one page of errors, properties, MD runs and verdicts",
     "info": "show what a model file holds",
     "symmetry": "show what a relaxed model has broken, and the point group that is left",
+    "relax": "relax structures with a model; goes on after an interruption",
+    "md": "molecular dynamics of structures (nve, nvt, npt); goes on after an interruption",
     "export": "write a model as TorchScript, for LAMMPS and plain PyTorch",
     "convert": "make a universal model from a SevenNet checkpoint, with nothing downloaded",
     "lammps": "compile the LAMMPS pair style; compare LAMMPS with Python (lammps build, verify)",
@@ -70,6 +72,8 @@ def explain(message: str, known: Sequence[str]) -> str:
         found = pattern.search(message)
         if found:
             name = found.group(1).split("=")[0]
+            if pattern is UNKNOWN[0] and not name.startswith("-"):
+                return f"{name} is not expected there; give all files together, before the options"
             near = get_close_matches(name.lstrip("-"), [k.lstrip("-") for k in known], n=1)
             choices = near or [k.lstrip("-") for k in known if "." not in k]
             dashes = "--" if name.startswith("--") else ""
@@ -176,7 +180,7 @@ def _report_options() -> Parser:
 
 def _info_options() -> Parser:
     parser = Parser(usage="train-potential info MODEL.safetensors")
-    parser.add_argument("model", type=str, help="model file")
+    parser.add_argument("model", type=str, help="model file, or universal")
     return parser
 
 
@@ -189,50 +193,27 @@ def _symmetry_options() -> Parser:
 
 
 def _export_options() -> Parser:
-    parser = Parser(usage="train-potential export MODEL.safetensors -o MODEL.pt [options]")
-    parser.add_argument("model", type=str, help="model file")
-    parser.add_argument("-o", "--output", type=str, required=True, help="file to write")
-    parser.add_argument(
-        "--dtype", type=str | None, help="float32 or float64; the model's if not given"
-    )
-    parser.add_argument(
-        "--format",
-        type=Literal["torchscript", "aoti"],
-        default="torchscript",
-        help="aoti: .pt2 for this machine alone, for models that the compiled kernels cannot run",
-    )
-    return parser
+    from tesseral.training.deploy_options import export_parser
+
+    return export_parser()
 
 
 def _convert_options() -> Parser:
-    from tesseral.deploy.sevennet.convert import INTERVALS
-    from tesseral.deploy.sevennet.original import RELEASES
+    from tesseral.training.deploy_options import convert_parser
 
-    parser = Parser(usage="train-potential convert sevennet-0 [-o MODEL.safetensors] [options]")
-    parser.add_argument(
-        "source", type=str, help=f"checkpoint file, or one of {', '.join(RELEASES)}"
-    )
-    parser.add_argument(
-        "-o", "--output", type=str | None, help="where `--model universal` finds it if not given"
-    )
-    parser.add_argument(
-        "--intervals",
-        type=int,
-        default=INTERVALS,
-        help="of the splines that take the place of the radial networks",
-    )
-    parser.add_argument(
-        "--modality", type=str | None, help="level of theory to keep, where there are several"
-    )
-    return parser
+    return convert_parser()
 
 
-def _data_options() -> Parser:
-    return Parser(usage="train-potential data import | check | merge | append | verify …")
+def _relax_options() -> Parser:
+    from tesseral.training.run_options import relax_parser
+
+    return relax_parser()
 
 
-def _lammps_options() -> Parser:
-    return Parser(usage="train-potential lammps build | verify MODEL.pt")
+def _md_options() -> Parser:
+    from tesseral.training.run_options import md_parser
+
+    return md_parser()
 
 
 # Commands below a command can be added only after it is. Each of these returns them by name.
@@ -245,19 +226,9 @@ def _add_data(parser: Parser) -> dict[str, Parser]:
 
 
 def _add_lammps(parser: Parser) -> dict[str, Parser]:
-    commands = parser.add_subcommands(metavar="COMMAND", title="commands", dest="command")
-    builder = Parser(usage="train-potential lammps build [-o FOLDER]")
-    builder.description = "Compile the pair style for the installed LAMMPS; takes a minute."
-    builder.add_argument(
-        "-o", "--output", type=str | None, help="folder; where lmp looks for it if not given"
-    )
-    commands.add_subcommand("build", builder, help=builder.description)
-    verifier = Parser(usage="train-potential lammps verify MODEL.pt [--ranks 1,2,4]")
-    verifier.description = "Compare LAMMPS with Python; the exit status is 1 if they differ."
-    verifier.add_argument("model", type=str, help="model that train-potential export wrote")
-    verifier.add_argument("--ranks", type=str, default="1,2,4", help="numbers of MPI processes")
-    commands.add_subcommand("verify", verifier, help=verifier.description)
-    return {"build": builder, "verify": verifier}
+    from tesseral.training.deploy_options import add_lammps
+
+    return add_lammps(parser)
 
 
 ADDERS: dict[str, Callable[[Parser], dict[str, Parser]]] = {
@@ -272,8 +243,10 @@ MAKERS: dict[str, Callable[[], Parser]] = {
     "symmetry": _symmetry_options,
     "export": _export_options,
     "convert": _convert_options,
-    "lammps": _lammps_options,
-    "data": _data_options,
+    "relax": _relax_options,
+    "md": _md_options,
+    "lammps": lambda: Parser(usage="train-potential lammps build | verify MODEL.pt"),
+    "data": lambda: Parser(usage="train-potential data import | check | merge | append | verify …"),
 }
 
 
@@ -311,6 +284,9 @@ def add_fields(
             settings["default"] = item.default
         if hints[item.name] is bool:
             parser.add_argument(*names, action="store_true", help=settings["help"])
+        elif hints[item.name] == tuple[int, int, int]:
+            settings["default"] = list(settings["default"])  # jsonargparse writes into it
+            parser.add_argument(*names, type=int, nargs=3, metavar=("A", "B", "C"), **settings)
         elif hints[item.name] == list[str]:
             settings["default"] = []
             parser.add_argument(*names, type=str, action="append", **settings)

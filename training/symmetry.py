@@ -33,7 +33,7 @@ class SymmetryConfig:
     """Show the broken components of a relaxed model, and the point group that is left.
 
     Args:
-        model: model file, ….safetensors.
+        model: model file, ….safetensors, or universal.
         json: file to write the numbers to.
         plot: PNG file to draw the broken function on the sphere to.
         tolerance: largest change of the functions, as a part of their size, by what is still called

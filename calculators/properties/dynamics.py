@@ -7,18 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
-from ase.md.langevin import Langevin
-from ase.md.verlet import VelocityVerlet
 from numpy.typing import NDArray
 
-from tesseral.calculators.properties.atoms import (
-    closest_approach,
-    copy_atoms,
-    pressure_gpa,
-    thermalize,
-)
+from tesseral.calculators.properties.atoms import closest_approach, copy_atoms, pressure_gpa
+from tesseral.calculators.properties.ensembles import SOON, langevin, microcanonical, start
 
 Floats = NDArray[np.float64]
 
@@ -85,6 +79,7 @@ def simulate(
     timestep: float,
     temperature: float,
     every: int = 10,
+    done: int = 0,
 ) -> Iterator[Step]:
     """Run ``dynamics`` step by step, and stop where it has become meaningless.
 
@@ -95,6 +90,7 @@ def simulate(
         timestep: fs.
         temperature: K, expected; ten times as hot (and at least 3000 K) stops the run.
         every: steps between records.
+        done: steps that lie behind, of a run that goes on; the first one told is this.
 
     Raises:
         ValueError: ``every`` is less than 1.
@@ -103,9 +99,9 @@ def simulate(
     if every < 1:
         raise ValueError(f"--every is {every}; it must be 1 or more")
     limit = 10 * max(temperature, 300.0)
-    step = 0
+    step = done
     try:
-        for step, _ in enumerate(dynamics.irun(steps)):
+        for step, _ in enumerate(dynamics.irun(steps - done), done):
             hot = float(atoms.get_temperature())
             if not hot < limit:
                 raise Unstable(f"the temperature is {hot:.0f} K, expected about {temperature}")
@@ -171,9 +167,9 @@ def equilibrated(
     Raises:
         Unstable: the run explodes.
     """
-    atoms, langevin = _thermostatted(atoms, temperature, timestep, seed)
+    atoms, thermostat = _thermostatted(atoms, temperature, timestep, seed)
     steps = max(1, round(1000 * time / timestep))
-    for _ in simulate(atoms, langevin, steps=steps, timestep=timestep, temperature=temperature):
+    for _ in simulate(atoms, thermostat, steps=steps, timestep=timestep, temperature=temperature):
         pass
     return atoms
 
@@ -194,10 +190,9 @@ def conserved_energy(
         Unstable: the run explodes.
     """
     atoms = copy_atoms(atoms)
-    verlet = VelocityVerlet(atoms, timestep * units.fs)
     run = simulate(
         atoms,
-        verlet,
+        microcanonical(atoms, timestep),
         steps=max(1, round(1000 * time / timestep)),
         timestep=timestep,
         temperature=temperature,
@@ -230,11 +225,11 @@ def hot_run(
     Raises:
         Unstable: the run explodes.
     """
-    atoms, langevin = _thermostatted(atoms, temperature, timestep, seed)
+    atoms, thermostat = _thermostatted(atoms, temperature, timestep, seed)
     rows, closest = [], []
     steps = max(1, round(1000 * time / timestep))
     for step in simulate(
-        atoms, langevin, steps=steps, timestep=timestep, temperature=temperature, every=every
+        atoms, thermostat, steps=steps, timestep=timestep, temperature=temperature, every=every
     ):
         if step.row is not None:
             rows.append(step.row)
@@ -246,17 +241,7 @@ def hot_run(
 
 def _thermostatted(
     atoms: Atoms, temperature: float, timestep: float, seed: int
-) -> tuple[Atoms, Langevin]:
-    """A copy of the atoms with random velocities, and a thermostat with a friction of 1/50 fs."""
-    rng = np.random.default_rng(seed)
-    atoms = copy_atoms(atoms)
-    thermalize(atoms, temperature, rng)
-    langevin = Langevin(
-        atoms,
-        timestep * units.fs,
-        temperature_K=temperature,
-        friction=1 / (50 * units.fs),
-        rng=rng,
-        fixcm=False,
-    )
-    return atoms, langevin
+) -> tuple[Atoms, Any]:
+    """A copy of the atoms with random velocities, and a thermostat."""
+    atoms, rng = start(atoms, temperature, seed)
+    return atoms, langevin(atoms, timestep, temperature, SOON, rng)

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from ase import Atoms
+import numpy as np
+from ase import Atoms, units
 from ase.filters import FrechetCellFilter
-from ase.optimize import BFGS
+from ase.optimize import BFGS, FIRE, LBFGS
 
 from tesseral.calculators.properties.atoms import copy_atoms, has_stress, largest_force
+
+OPTIMIZERS: dict[str, Any] = {"bfgs": BFGS, "lbfgs": LBFGS, "fire": FIRE}
+
+
+class RelaxStep(NamedTuple):
+    """What a relaxation tells of the structure it has come to."""
+
+    number: int
+    energy: float  # eV/atom
+    max_force: float  # eV/Å, of atoms and, where it moves, of the cell
+    converged: bool
 
 
 class Relaxed(NamedTuple):
@@ -20,12 +34,92 @@ class Relaxed(NamedTuple):
     max_force: float  # eV/Å, of the atoms, at the end
 
 
-def movable(atoms: Atoms, *, fixed_cell: bool) -> Any:
-    """What an optimizer is to move: the atoms, with their cell where it is periodic."""
+class CellFilter(FrechetCellFilter):  # type: ignore[misc, unused-ignore]
+    """ASE's, with the forces on the cell computed once for each structure.
+
+    An optimizer asks for them three or four times a step, and their matrix logarithms and
+    exponentials take longer than the potential of a small crystal. SciPy's warning that a logarithm
+    is off by 1e-12, as it says of many a cell that has hardly moved, is left out.
+    """
+
+    _known: tuple[bytes, Any] = (b"", None)
+
+    def get_positions(self) -> Any:
+        """Positions in the undeformed cell and the logarithm of its deformation, (N + 3, 3)."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "logm result may be inaccurate", RuntimeWarning)
+            return super().get_positions()  # type: ignore[no-untyped-call]
+
+    def get_forces(self, **options: Any) -> Any:
+        """Forces on atoms and cell, (N + 3, 3)."""
+        atoms = self.atoms
+        key = atoms.positions.tobytes() + atoms.cell.array.tobytes() + repr(options).encode()
+        if self._known[0] != key:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "logm result may be inaccurate", RuntimeWarning)
+                forces = super().get_forces(**options)  # type: ignore[no-untyped-call]
+            self._known = key, forces
+        return self._known[1].copy()
+
+
+def movable(atoms: Atoms, *, fixed_cell: bool, pressure: float = 0.0) -> Any:
+    """What an optimizer is to move: the atoms, with their cell where it is periodic.
+
+    Args:
+        atoms: with a calculator.
+        fixed_cell: leave the cell alone.
+        pressure: GPa, on the cell.
+    """
     if not has_stress(atoms) or fixed_cell:
         return atoms
     pairs = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))  # Voigt
-    return FrechetCellFilter(atoms, mask=[atoms.pbc[i] and atoms.pbc[j] for i, j in pairs])
+    mask = [atoms.pbc[i] and atoms.pbc[j] for i, j in pairs]
+    return CellFilter(  # type: ignore[no-untyped-call]
+        atoms, mask=mask, scalar_pressure=pressure * units.GPa
+    )
+
+
+def relaxing(
+    atoms: Atoms,
+    *,
+    fmax: float,
+    steps: int,
+    fixed_cell: bool = False,
+    optimizer: str = "bfgs",
+    pressure: float = 0.0,
+) -> Iterator[RelaxStep]:
+    """Relax ``atoms`` themselves, step by step.
+
+    Args:
+        atoms: with a calculator; moved.
+        fmax: eV/Å, largest force (and cell force) of a relaxed structure.
+        steps: at most so many; 0 only looks.
+        fixed_cell: positions only; the cell moves in periodic directions only in any case.
+        optimizer: ``bfgs``, ``lbfgs`` for many atoms, or ``fire`` for rough starts.
+        pressure: GPa, on the cell.
+
+    Returns:
+        The structure as it is, then after each step.
+
+    Raises:
+        ValueError: fmax that is not positive, a negative number of steps, or an unknown
+            optimizer; what the calculator raises comes while it runs.
+    """
+    if not fmax > 0 or steps < 0 or optimizer not in OPTIMIZERS:
+        raise ValueError(
+            f"fmax is {fmax}, steps {steps}, optimizer {optimizer!r}; use positive numbers and "
+            f"one of {', '.join(OPTIMIZERS)}"
+        )
+    moving = movable(atoms, fixed_cell=fixed_cell, pressure=pressure)
+
+    def run() -> Iterator[RelaxStep]:
+        method = OPTIMIZERS[optimizer](moving, logfile=None)
+        for number, converged in enumerate(method.irun(fmax=fmax, steps=steps)):
+            force = float(np.sqrt((np.asarray(moving.get_forces()) ** 2).sum(axis=1).max()))
+            energy = float(atoms.get_potential_energy()) / len(atoms)
+            yield RelaxStep(number, energy, force, bool(converged))
+
+    return run()
 
 
 def relaxed(
@@ -40,6 +134,6 @@ def relaxed(
         fixed_cell: positions only.
     """
     atoms = copy_atoms(atoms)
-    method = BFGS(movable(atoms, fixed_cell=fixed_cell), logfile=None)
-    converged = bool(method.run(fmax=fmax, steps=steps))
-    return Relaxed(atoms, converged, int(method.nsteps), largest_force(atoms))
+    for step in relaxing(atoms, fmax=fmax, steps=steps, fixed_cell=fixed_cell):  # noqa: B007
+        pass
+    return Relaxed(atoms, step.converged, step.number, largest_force(atoms))

@@ -25,16 +25,12 @@ from ase.io.lammpsdata import write_lammps_data
 from numpy.typing import NDArray
 from rich.console import Console
 
+from tesseral.calculators.properties.ensembles import steps_of
+from tesseral.calculators.simulations.frames import with_suffix
 from tesseral.data.units import stress_tensor, stress_voigt
-from tesseral.md_examples.common import (
-    ctrl_c,
-    load_atoms,
-    make_parser,
-    output_prefix,
-    run_example,
-    with_suffix,
-)
-from tesseral.md_examples.dynamics import add_arguments, steps_of
+from tesseral.deploy.process import ctrl_c
+from tesseral.md_examples.common import load_atoms, make_parser, output_prefix, run_example
+from tesseral.md_examples.dynamics import add_arguments
 
 Array = NDArray[np.float64]
 FIX = "python_forces"

@@ -13,13 +13,8 @@ import numpy as np
 from rich.console import Console
 
 from tesseral.calculators.properties.elastic import cubic_constants
-from tesseral.md_examples.common import (
-    COLORS,
-    finish_axes,
-    make_figure,
-    print_table,
-    save_figure,
-)
+from tesseral.calculators.simulations.display import print_table
+from tesseral.md_examples.common import COLORS, finish_axes, make_figure, save_figure
 from tesseral.md_examples.lammps.tables import Array, Table, plot_command, read_table
 
 VOIGT = ("xx", "yy", "zz", "yz", "xz", "xy")

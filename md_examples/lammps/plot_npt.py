@@ -11,7 +11,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tesseral.md_examples.common import plot_panels, print_table
+from tesseral.calculators.simulations.display import print_table
+from tesseral.md_examples.common import plot_panels
 from tesseral.md_examples.lammps.tables import plot_command, read_table
 
 

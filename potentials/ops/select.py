@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from tesseral.potentials.ops.library import use_fused
-
-L_MAX = 4  # of csrc/couplings.h
+from tesseral.potentials.ops.tables import L_MAX, L_MAX_ODD
+from tesseral.potentials.sphere import EdgeHarmonics
 
 
 def select_ops(potential: nn.Module, mode: str = "auto") -> nn.Module:
@@ -46,7 +46,16 @@ def _obstacle(potential: nn.Module) -> str | None:
         if parameter.dtype not in (torch.float32, torch.float64):
             return f"the model is in {parameter.dtype}"
     for module in potential.modules():
-        degree = max((max(path) for path in getattr(module, "paths", [])), default=0)
+        paths = getattr(module, "paths", [])
+        degree = max((max(path) for path in paths), default=0)
+        if isinstance(module, EdgeHarmonics):
+            degree = module.l_max
         if degree > L_MAX:
             return f"its harmonics go up to degree {degree}; the compiled kernels stop at {L_MAX}"
+        degree = max((max(path) for path in paths if sum(path) % 2), default=0)
+        if degree > L_MAX_ODD:
+            return (
+                f"its paths of degrees with an odd sum go up to degree {degree}; the compiled "
+                f"kernels stop at {L_MAX_ODD}"
+            )
     return None

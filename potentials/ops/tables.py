@@ -79,7 +79,7 @@ def table(l1: int, l2: int, l3: int) -> str:
 
 
 def odd_paths() -> list[tuple[int, int, int]]:
-    """Paths with l1 + l2 + l3 odd, which parity-natural features never take."""
+    """Paths with l1 + l2 + l3 odd, in the order of ``sorted``."""
     degrees = range(L_MAX_ODD + 1)
     return [
         (l1, l2, l3)

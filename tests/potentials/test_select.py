@@ -15,7 +15,9 @@ CACHED = (library._library, library.instruction_sets, library._warn_once)
 
 
 def potential(**options):
-    return MessagePassing(PotentialConfig(channels=4, grid_channels=4, **options), (14,))
+    if "architecture" not in options:
+        options["grid_channels"] = 4
+    return MessagePassing(PotentialConfig(channels=4, **options), (14,))
 
 
 def forms(model):
@@ -76,6 +78,24 @@ def test_degrees_that_were_not_compiled_run_in_plain_pytorch():
     assert forms(select_ops(model)) == {False}
     with pytest.raises(ValueError, match="up to degree 5; the compiled kernels stop at 4"):
         select_ops(model, "fused")
+
+
+@pytest.mark.skipif(not library.available(), reason="no compiled kernels")
+def test_harmonics_beyond_all_paths_run_in_plain_pytorch():
+    model = potential(l_max=2, l_max_edge=5)
+    assert max(max(path) for path in model.layers[-1].convolution.paths) == 4
+    assert forms(select_ops(model)) == {False}
+
+
+@pytest.mark.skipif(not library.available(), reason="no compiled kernels")
+def test_odd_paths_are_compiled_up_to_a_lower_degree():
+    def nequip(l_max):
+        return potential(architecture="nequip", l_max=l_max, odd_paths=True, layers=3)
+
+    assert forms(select_ops(nequip(3))) == {True}
+    assert forms(select_ops(nequip(4))) == {False}
+    with pytest.raises(ValueError, match="an odd sum go up to degree 4; .* stop at 3"):
+        select_ops(nequip(4), "fused")
 
 
 @pytest.mark.skipif(not library.available(), reason="no compiled kernels")

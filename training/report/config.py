@@ -10,7 +10,7 @@ class ReportConfig:
     """What to test, against what, and how thoroughly.
 
     Args:
-        model: model file, ….safetensors.
+        model: model file, ….safetensors, or universal.
         data: dataset file (….h5) with structures that training has not seen.
         output: folder for report.html and report.json.
         train: dataset file that the model was trained on; looked for by the name and hash in the

@@ -136,7 +136,7 @@ def doubled(graph: AtomicGraph, cell: torch.Tensor) -> AtomicGraph:
 
 def cutoff_section(context: Context) -> Section:
     """An atom moved through a neighbour's cutoff, alone and in the material."""
-    symbols = context.card.symbols
+    symbols = context.symbols
     pair = (symbols[0], symbols[-1])
     atoms = Atoms(list(pair), positions=[(0, 0, 0), (0, 0, context.cutoff)])
     atoms.calc = context.exact

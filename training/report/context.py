@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase import Atoms
+from ase.data import atomic_numbers
 
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties.atoms import copy_atoms, repeated
@@ -39,6 +40,9 @@ class TrainingSet:
         self.store, self.why = store, why
 
 
+MANY_ELEMENTS = 10  # of a model, from which on only those of the data are looked at
+
+
 class Context:
     """Everything that more than one section needs, made when it is first asked for.
 
@@ -63,6 +67,14 @@ class Context:
             config.references, self.test, self.card.symbols
         )
         self.extra = read_candidates(config.structures)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Elements to look at: the model's, or of a universal model those of the test set."""
+        own = self.card.symbols
+        if len(own) <= MANY_ELEMENTS:
+            return own
+        return tuple(symbol for symbol in own if atomic_numbers[symbol] in self.test.elements)
 
     @property
     def cutoff(self) -> float:

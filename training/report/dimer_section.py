@@ -26,7 +26,7 @@ MOST_PAIRS = 15  # that are drawn
 
 def dimers(context: Context) -> Section:
     """Energy and force of every pair, holes at short distance."""
-    pairs = list(combinations_with_replacement(context.card.symbols, 2))
+    pairs = list(combinations_with_replacement(context.symbols, 2))
     seen = closest_pairs(context)
     curves = [_curve(context, pair) for pair in pairs]
     holes = {curve.symbols: _hole(curve) for curve in curves}
@@ -43,12 +43,16 @@ def dimers(context: Context) -> Section:
                 "none" if hole is None else _describe(hole),
             )
         )
+    of_data = (
+        "" if context.symbols == context.card.symbols else " The elements are those of the data."
+    )
     where = "training and test data" if context.train.store is not None else "test data"
     header = ("pair", "at 0.5 Å (eV)", "lowest", f"closest in {where}", "hole")
     return Section(
         lead="Two atoms alone in vacuum, from far apart to half an Ångström. At short distance the "
         "curve must rise all the way in: where it falls again, atoms of a hot or dense system drop "
-        "into the hole. What lies left of the closest distance in the data is extrapolated.",
+        "into the hole. What lies left of the closest distance in the data is extrapolated."
+        + of_data,
         blocks=(_curves_picture(curves, seen, holes), table(header, rows)),
         verdicts=(_verdict(holes), _wall(curves)),
         numbers={

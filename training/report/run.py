@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tesseral.deploy.card import library_versions
+from tesseral.deploy.universal import model_path
 from tesseral.training.report import (
     accuracy_section,
     card_section,
@@ -108,6 +110,7 @@ def report(
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     parts = PARTS if parts is None else parts
+    config = replace(config, model=str(model_path(config.model)))
     context = Context(config, effort)
     chapters, times = [], {}
     with _progress(console) as progress:

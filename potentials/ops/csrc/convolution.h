@@ -8,132 +8,14 @@
 // with one lane a channel. So a receiver's sums stay in registers, and in the nearest cache the part
 // of the coefficients and of the features that is in use.
 #pragma once
-#include <cmath>
 #include <cstring>
 #include <vector>
 
 #include "kernels.h"
-#include "paths.h"
+#include "plan.h"
 
 namespace tesseral {
 namespace TESSERAL_ISA {
-
-// One convolution's paths and sizes.
-template <class T> struct Plan {
-  static constexpr int W = width<T>;
-  const tesseral_convolution& c;
-  std::vector<Path<T>> paths;  // by l2, as the coefficients are
-  std::vector<Path<T>> steps;  // blocks of their channels; those that read the same features follow each other
-  long couplings = 0, in_row = 0, m_edge, out_row = 0, table_row = 0;  // lengths of rows
-
-  explicit Plan(const tesseral_convolution& convolution) : c(convolution), m_edge((c.l_edge + 1) * (c.l_edge + 1)) {
-    if (c.paths)
-      for (int p = 0; p < c.n_paths; p++) add(c.paths[3 * p], c.paths[3 * p + 1], c.paths[3 * p + 2]);
-    else
-      for (int l2 = 0; l2 <= c.l_edge; l2++)
-        for (int l1 = 0; l1 <= c.l_in; l1++)
-          for (int l3 = std::abs(l1 - l2); l3 <= l1 + l2 && l3 <= c.l_out; l3 += 2) add(l1, l2, l3);
-    place();
-    for (int l1 = 0; l1 <= c.l_in; l1++)
-      for (long channel = 0; channel < channels_in(l1); channel += 2 * W)
-        for (Path<T> step : paths) {
-          if (step.run->l1 != l1) continue;
-          step.table += channel, step.in += channel, step.out += channel;
-          step.channels = std::min<long>(2 * W, step.channels - channel);
-          steps.push_back(step);
-        }
-  }
-
-  int splines() const { return c.pieces ? c.splines : c.intervals; }  // rows of coefficients
-  long table_size() const { return splines() * table_row; }
-
- private:
-  long channels_in(int l) const { return c.paths ? c.channels_in[l] : c.channels; }
-
-  void add(int l1, int l2, int l3) {
-    const auto* run = path_functions<T>(l1, l2, l3);
-    paths.push_back({run, 1, couplings, table_row, 0, 0, channels_in(l1), 0, channels_in(l1)});
-    couplings += run->pairs * W;
-    table_row += channels_in(l1);
-  }
-
-  // Where degrees stand in rows; paths to a degree side by side, or, without a list, summed.
-  void place() {
-    std::vector<long> start(c.l_in + 1), width_of(c.l_out + 1, c.paths ? 0 : c.channels), ways(c.l_out + 1, 0);
-    for (int l = 0; l <= c.l_in; l++) start[l] = in_row, in_row += (2 * l + 1) * channels_in(l);
-    for (auto& path : paths) {
-      const int l3 = path.run->l3;
-      path.in = start[path.run->l1];
-      if (c.paths) path.out = width_of[l3], width_of[l3] += path.channels;
-      ways[l3]++;
-    }
-    std::vector<long> end(c.l_out + 1);
-    for (int l = 0; l <= c.l_out; l++) end[l] = out_row, out_row += (2 * l + 1) * width_of[l];
-    for (auto& path : paths) {
-      const int l3 = path.run->l3;
-      path.out += end[l3], path.out_stride = width_of[l3];
-      if (!c.paths) path.scale = T(1 / std::sqrt(double(ways[l3])));
-    }
-  }
-};
-
-template <class T>
-Chunk<T>::Chunk(const Plan<T>& p, bool second)
-    : plan(p),
-      coupling_size(p.couplings),
-      gradient_size((1 + p.m_edge) * W),
-      couplings(vectors * coupling_size),
-      by_couplings(second ? vectors * coupling_size : 0),
-      gradient(capacity * gradient_size) {}
-
-// The four splines of an edge; beyond the cutoff all is zero.
-template <class T> void set_splines(const Plan<T>& plan, double radius, Splines<T>& s) {
-  const tesseral_convolution& c = plan.c;
-  const int last = c.intervals - 1;
-  const double per_width = c.intervals / c.cutoff, t = radius * per_width;
-  const bool inside = radius < c.cutoff;
-  const int left = inside ? std::min(int(t), last) : last;
-  const double f = inside ? t - left : 1.0, g = 1.0 - f;
-  const double one = inside ? 1.0 : 0.0, per = one * per_width, per2 = per * per_width;
-  double value[4], slope[4], bend[4];
-  if (c.pieces)
-    for (int k = 0; k < 4; k++) {
-      const double* a = c.pieces + (left * 4 + k) * 4;
-      value[k] = a[0] + f * (a[1] + f * (a[2] + f * a[3]));
-      slope[k] = a[1] + f * (2 * a[2] + f * 3 * a[3]);
-      bend[k] = 2 * a[2] + 6 * f * a[3];
-    }
-  else {
-    constexpr double sixth = 1.0 / 6;
-    const double v[4] = {g * g * g, (3 * f - 6) * f * f + 4, (3 * g - 6) * g * g + 4, f * f * f};
-    const double d[4] = {-3 * g * g, (9 * f - 12) * f, (12 - 9 * g) * g, 3 * f * f};
-    const double dd[4] = {6 * g, 18 * f - 12, 18 * g - 12, 6 * f};
-    for (int k = 0; k < 4; k++) value[k] = sixth * v[k], slope[k] = sixth * d[k], bend[k] = sixth * dd[k];
-  }
-  // The last three functions are dropped, so that all vanishes at the cutoff.
-  const int first = c.pieces ? int(c.first[left]) : left, end = plan.splines();
-  for (int k = 0; k < 4; k++) {
-    const bool kept = first + k < end;
-    s.row[k] = std::min(first + k, end - 1) * plan.table_row;
-    s.value[k] = kept ? T(value[k] * one) : T(0);
-    s.slope[k] = kept ? T(slope[k] * per) : T(0);
-    s.bend[k] = kept ? T(bend[k] * per2) : T(0);
-  }
-}
-
-// The couplings of edges begin … begin + count - 1 from harmonics y.
-template <class T> void couple(const Plan<T>& plan, const T* y, int64_t begin, int count, T* t) {
-  constexpr int W = width<T>;
-  T lanes[(TESSERAL_L_MAX + 1) * (TESSERAL_L_MAX + 1) * W];
-  for (int first = 0; first < count; first += W, t += plan.couplings) {
-    const int n = std::min(W, count - first);
-    if (n < W) std::memset(lanes, 0, plan.m_edge * W * sizeof(T));
-    for (int lane = 0; lane < n; lane++)
-      for (long m = 0; m < plan.m_edge; m++) lanes[m * W + lane] = y[(begin + first + lane) * plan.m_edge + m];
-    for (const auto& path : plan.paths)
-      path.run->couple(lanes + path.run->l2 * path.run->l2 * W, path.scale, t + path.coupling);
-  }
-}
 
 // Calls body() for edges begin … end - 1, one chunk after another. Rows of receivers count from the
 // first one. If harmonics are given, adds the gradients by them and the radii that the body leaves.
@@ -219,24 +101,33 @@ template <class T> void convolve(const tesseral_convolution* convolution, void* 
   });
 }
 
-// Arrays that each thread sums for itself, and their sum.
+// Arrays that each thread sums for itself, and their sum. Nothing if `out` is null.
 template <class T> struct ThreadSums {
-  std::vector<Lines<T>> parts;
   T* out;
   const int64_t size;
+  std::vector<Lines<T>> parts;  // of all threads but the first
 
-  // Nothing if `out` is null.
   ThreadSums(T* sum, int64_t n, int threads) : out(sum), size(n) {
-    if (out) std::memset(out, 0, size * sizeof(T));
-    for (int t = 1; out && t < threads; t++) {
-      parts.emplace_back(size);
-      std::memset(parts.back().data(), 0, size * sizeof(T));
-    }
+    for (int t = 1; out && t < threads; t++) parts.emplace_back(size);
+    slices([&](int64_t begin, int64_t end) {
+      for (int t = 0; t <= int(parts.size()); t++) std::memset(of(t) + begin, 0, (end - begin) * sizeof(T));
+    });
   }
   T* of(int thread) { return !out || thread == 0 ? out : parts[thread - 1].data(); }
   void add_up() {
-    for (auto& part : parts)
-      for (int64_t i = 0; i < size; i++) out[i] += part.data()[i];
+    slices([&](int64_t begin, int64_t end) {
+      for (auto& part : parts)
+        for (int64_t i = begin; i < end; i++) out[i] += part.data()[i];
+    });
+  }
+
+ private:
+  template <class Body> void slices(Body body) {
+    if (!out) return;
+    parallel(int(parts.size()) + 1, [&](int thread, int threads) {
+      const auto [begin, end] = share(size, thread, threads);
+      body(begin, end);
+    });
   }
 };
 

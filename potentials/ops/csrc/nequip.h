@@ -75,26 +75,28 @@ struct NequipSizes {
 
 // The function that opens a gate, and its slope.
 template <class T> struct Gate {
-  T value, slope;
-  Gate(T x, bool silu) {
-    const T s = 1 / (1 + std::exp(-x));
+  Vector<T> value, slope;
+  Gate(Vector<T> x, bool silu) {
+    const Vector<T> s = sigmoid<T>(x);
     value = silu ? x * s : s;
-    slope = silu ? s * (1 + x * (1 - s)) : s * (1 - s);
+    slope = silu ? s * (T(1) + x * (T(1) - s)) : s * (T(1) - s);
   }
 };
 
 // (4): rows of a field to rows of features.
 template <class T>
 void open_gates(const NequipSizes& sizes, bool silu, const T* field, T* out, int64_t atoms) {
+  constexpr int W = width<T>;
   const long scalars = sizes.channels_out[0];
   for (int64_t a = 0; a < atoms; a++, field += sizes.field, out += sizes.out) {
-    for (long c = 0; c < scalars; c++) out[c] = Gate<T>(field[c], true).value;
+    for (long c = 0; c < scalars; c += W) store(out + c, Gate<T>(load(field + c), true).value);
     long gate = scalars, from = scalars + sizes.gates, to = scalars;
     for (int l = 1; l <= sizes.layer.l_out; l++) {
       const long channels = sizes.channels_out[l];
-      for (long c = 0; c < channels; c++) {
-        const T opening = Gate<T>(field[gate + c], silu).value;
-        for (int m = 0; m <= 2 * l; m++) out[to + m * channels + c] = opening * field[from + m * channels + c];
+      for (long c = 0; c < channels; c += W) {
+        const Vector<T> opening = Gate<T>(load(field + gate + c), silu).value;
+        for (long m = c; m < (2 * l + 1) * channels; m += channels)
+          store(out + to + m, opening * load(field + from + m));
       }
       gate += channels, from += (2 * l + 1) * channels, to += (2 * l + 1) * channels;
     }
@@ -104,21 +106,23 @@ void open_gates(const NequipSizes& sizes, bool silu, const T* field, T* out, int
 // The gradient by the field from that by the features.
 template <class T>
 void pull_gates(const NequipSizes& sizes, bool silu, const T* field, const T* by_out, T* by_field, int64_t atoms) {
+  constexpr int W = width<T>;
   const long scalars = sizes.channels_out[0];
   for (int64_t a = 0; a < atoms; a++, field += sizes.field, by_field += sizes.field, by_out += sizes.out) {
-    for (long c = 0; c < scalars; c++) by_field[c] = by_out[c] * Gate<T>(field[c], true).slope;
+    for (long c = 0; c < scalars; c += W)
+      store(by_field + c, load(by_out + c) * Gate<T>(load(field + c), true).slope);
     long gate = scalars, from = scalars + sizes.gates, to = scalars;
     for (int l = 1; l <= sizes.layer.l_out; l++) {
       const long channels = sizes.channels_out[l];
-      for (long c = 0; c < channels; c++) {
-        const Gate<T> opening(field[gate + c], silu);
-        T along = 0;
-        for (int m = 0; m <= 2 * l; m++) {
-          const T by = by_out[to + m * channels + c];
-          along += by * field[from + m * channels + c];
-          by_field[from + m * channels + c] = by * opening.value;
+      for (long c = 0; c < channels; c += W) {
+        const Gate<T> opening(load(field + gate + c), silu);
+        Vector<T> along = {};
+        for (long m = c; m < (2 * l + 1) * channels; m += channels) {
+          const Vector<T> by = load(by_out + to + m);
+          along += by * load(field + from + m);
+          store(by_field + from + m, by * opening.value);
         }
-        by_field[gate + c] = along * opening.slope;
+        store(by_field + gate + c, along * opening.slope);
       }
       gate += channels, from += (2 * l + 1) * channels, to += (2 * l + 1) * channels;
     }

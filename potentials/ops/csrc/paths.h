@@ -15,7 +15,7 @@ template <class T> struct Splines {
   T value[4], slope[4], bend[4];
 };
 
-template <class T> struct Plan;
+template <class T> struct Plan;  // of a convolution, see plan.h
 template <class T> struct Chunk;
 template <class T> struct Path;
 
@@ -49,20 +49,19 @@ template <class T> struct Path {
 // Some edges: what the paths read of them, and the sums for their gradients.
 template <class T> struct Chunk {
   static constexpr int W = width<T>, vectors = 2, capacity = vectors * W;
-  const Plan<T>& plan;
   int count = 0;
   long from[capacity], to[capacity];  // where the rows of senders and receivers start
+  long lane[capacity];                // where the couplings do
   T by_radius[capacity];
   Splines<T> splines[capacity];
   // For each vector of edges all couplings, and those of moved harmonics, with one lane an edge.
-  const long coupling_size, gradient_size;
   Lines<T> couplings, by_couplings;
   // For each edge the vectors of channels that sum up to its gradient: by radius, then by harmonics.
+  const long gradient_size;
   mutable Lines<T> gradient;
   bool wanted = false;  // whether anybody reads the gradient
 
   Chunk(const Plan<T>& plan, bool second);
-  TESSERAL_INLINE long lane(int e, long coupling) const { return (e / W) * coupling_size + coupling + e % W; }
   TESSERAL_INLINE T* gradient_of(int e) const { return gradient.data() + e * gradient_size; }
 };
 
@@ -116,19 +115,11 @@ template <class T, int L1, int L2, int L3> struct PathSums {
 
   static TESSERAL_INLINE void by_radius(V slope, T* gradient) { store(gradient, load(gradient) + slope); }
 
-  template <int N> static TESSERAL_INLINE void add_to_table(T* table, const Splines<T>& s, const T* weight, T scale,
-                                                            const Block<T, N>& by_r) {
-    for (int k = 0; k < 4; k++) {
-      Block<T, N> row = Block<T, N>::at(table + s.row[k]);
-      row.add(scale * weight[k], by_r);
-      row.put(table + s.row[k]);
-    }
-  }
-
-  // Calls f(constant N, first channel) for the path's channels, N vectors at a time.
-  template <bool PAIRS, class F> static TESSERAL_INLINE void blocks(const Path<T>& p, F&& f) {
+  // Calls f(constant N, first channel) for the path's channels, N vectors at a time: two, unless
+  // there are so many components that they would not stay in registers.
+  template <class F> static TESSERAL_INLINE void blocks(const Path<T>& p, F&& f) {
     long c = 0;
-    if constexpr (PAIRS)
+    if constexpr (n1 + n3 <= 12)
       for (; c + 2 * W <= p.channels; c += 2 * W) f(std::integral_constant<int, 2>{}, c);
     for (; c < p.channels; c += W) f(std::integral_constant<int, 1>{}, c);
   }
@@ -147,14 +138,14 @@ template <class T, int L1, int L2, int L3> struct PathSums {
         const T* own = x + chunk.from[e];
         B u[n1];
         for (int m = 0; m < n1; m++) u[m] = B::at(own + m * p.in_stride).times(r);
-        contract<N>(chunk.couplings.data() + chunk.lane(e, p.coupling), u, sums);
+        contract<N>(chunk.couplings.data() + chunk.lane[e] + p.coupling, u, sums);
       } while (++e < chunk.count && chunk.to[e] == chunk.to[e - 1]);
       for (int m = 0; m < n3; m++) sums[m].put(row + m * p.out_stride);
     }
   }
 
   static void forward(const Chunk<T>& chunk, const Path<T>& p, const T* table, const T* x, T* out) {
-    blocks<true>(p, [&](auto n, long c) __attribute__((always_inline)) {
+    blocks(p, [&](auto n, long c) __attribute__((always_inline)) {
       forward_block<n>(chunk, p, table + p.table + c, x + p.in + c, out + p.out + c);
     });
   }
@@ -165,7 +156,7 @@ template <class T, int L1, int L2, int L3> struct PathSums {
     using B = Block<T, N>;
     for (int e = 0; e < chunk.count; e++) {
       const Splines<T>& s = chunk.splines[e];
-      const T* t = chunk.couplings.data() + chunk.lane(e, p.coupling);
+      const T* t = chunk.couplings.data() + chunk.lane[e] + p.coupling;
       const T *own = x + chunk.from[e], *at = g + chunk.to[e];
       const B r = radial<N>(table, s, s.value);
       B pulled[n1], u[n1], by_r = B::zero();
@@ -185,7 +176,12 @@ template <class T, int L1, int L2, int L3> struct PathSums {
         by_r.add(u[m], pulled[m]);
         u[m] = u[m].times(r);
       }
-      if (by_table) add_to_table<N>(by_table, s, s.value, T(1), by_r);
+      if (by_table)
+        for (int k = 0; k < 4; k++) {
+          B row = B::at(by_table + s.row[k]);
+          row.add(s.value[k], by_r);
+          row.put(by_table + s.row[k]);
+        }
       if (chunk.wanted) {
         T* gradient = chunk.gradient_of(e);
         by_radius(radial<N>(table, s, s.slope).dot(by_r), gradient);
@@ -196,7 +192,7 @@ template <class T, int L1, int L2, int L3> struct PathSums {
 
   static void backward(const Chunk<T>& chunk, const Path<T>& p, const T* table, const T* x, const T* g, T* gx,
                        T* by_table) {
-    blocks<true>(p, [&](auto n, long c) __attribute__((always_inline)) {
+    blocks(p, [&](auto n, long c) __attribute__((always_inline)) {
       backward_block<n>(chunk, p, table + p.table + c, x + p.in + c, g + p.out + c, gx ? gx + p.in + c : nullptr,
                         by_table ? by_table + p.table + c : nullptr);
     });
@@ -217,7 +213,7 @@ template <class T, int L1, int L2, int L3> struct PathSums {
     for (long c = 0; c < p.channels; c += W)
       for (int e = 0; e < chunk.count; e++) {
         const Splines<T>& s = chunk.splines[e];
-        const long lane = chunk.lane(e, p.coupling), sender = chunk.from[e] + p.in + c;
+        const long lane = chunk.lane[e] + p.coupling, sender = chunk.from[e] + p.in + c;
         const T *table = in.coefficients + p.table + c;
         const T *by_table = in.by_coefficients ? in.by_coefficients + p.table + c : nullptr;
         const B r = radial<1>(table, s, s.value);
@@ -247,8 +243,8 @@ template <class T, int L1, int L2, int L3> struct PathSums {
     using B = Block<T, 1>;
     const Splines<T>& s = chunk.splines[e];
     const T by_radius_in = chunk.by_radius[e];
-    const T *t = chunk.couplings.data() + chunk.lane(e, p.coupling);
-    const T *by_t = chunk.by_couplings.data() + chunk.lane(e, p.coupling);
+    const T *t = chunk.couplings.data() + chunk.lane[e] + p.coupling;
+    const T *by_t = chunk.by_couplings.data() + chunk.lane[e] + p.coupling;
     const T *table = in.coefficients + p.table + c, *at = g + chunk.to[e] + p.out + c;
     const T *by_table_in = in.by_coefficients ? in.by_coefficients + p.table + c : nullptr;
     const long sender = chunk.from[e] + p.in + c;
@@ -273,10 +269,14 @@ template <class T, int L1, int L2, int L3> struct PathSums {
       u[m] = by_own.times(r);
       u[m].add(moved, own);
     }
-    if (by_table) {
-      add_to_table<1>(by_table + p.table + c, s, s.value, T(1), by_r);
-      add_to_table<1>(by_table + p.table + c, s, s.slope, by_radius_in, by_moved);
-    }
+    if (by_table)
+      for (int k = 0; k < 4; k++) {
+        T* to = by_table + p.table + c + s.row[k];
+        B row = B::at(to);
+        row.add(s.value[k], by_r);
+        row.add(by_radius_in * s.slope[k], by_moved);
+        row.put(to);
+      }
     if (chunk.wanted) {
       T* gradient = chunk.gradient_of(e);
       const B bent = moved_radial(s, s.slope, s.bend, by_radius_in, table, by_table_in);

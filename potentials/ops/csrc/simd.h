@@ -2,6 +2,7 @@
 // extensions (GCC, Clang): plain arithmetic operators, any processor.
 #pragma once
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 #define TESSERAL_INLINE inline __attribute__((always_inline))
@@ -16,6 +17,16 @@ constexpr int vector_bytes = 32;
 #else
 constexpr int vector_bytes = 16;
 #endif
+
+// unroll<N>(f) calls f with the constants 0 … N - 1.
+template <class F, int... I>
+TESSERAL_INLINE void unroll_constants(F&& f, std::integer_sequence<int, I...>) {
+  (f(std::integral_constant<int, I>{}), ...);
+}
+template <int N, class F> TESSERAL_INLINE void unroll(F&& f) {
+  unroll_constants(f, std::make_integer_sequence<int, N>{});
+}
+#define TESSERAL_UNROLLED(i) [&](auto i) __attribute__((always_inline))
 
 template <class T> constexpr int width = vector_bytes / int(sizeof(T));
 
@@ -35,6 +46,29 @@ template <class T> TESSERAL_INLINE Vector<T> load(const T* p) {
 }
 template <class T> TESSERAL_INLINE void store(T* p, Vector<T> v) {
   *reinterpret_cast<typename VectorOf<T>::loose*>(p) = v;
+}
+
+// 1 / (1 + exp(-x)), to a few units of the last digit.
+template <class T> TESSERAL_INLINE Vector<T> sigmoid(Vector<T> x) {
+  using Whole = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+  typedef Whole Wholes __attribute__((vector_size(vector_bytes)));
+  constexpr bool single = sizeof(T) == 4;
+  // exp(-x) = 2^n exp(r), |r| < 0.35: n by adding a number whose last digit is 1, exp(r) by its series.
+  constexpr T most = single ? T(80) : T(700), shift = single ? T(12582912) : T(6755399441055744);
+  constexpr T high = single ? T(0.693145751953125) : T(0.693147180369123816490);
+  constexpr T low = single ? T(1.42860682030941723212e-6) : T(1.90821492927058770002e-10);
+  Vector<T> y = -x;
+  y = y > most ? Vector<T>{} + most : y;
+  y = y < -most ? Vector<T>{} - most : y;
+  const Vector<T> n = (y * T(1.44269504088896340736) + shift) - shift;
+  const Vector<T> r = (y - n * high) - n * low;
+  constexpr int terms = single ? 7 : 13;
+  Vector<T> power = Vector<T>{} + T(1);
+  unroll<terms>(TESSERAL_UNROLLED(k) { power = T(1) + power * r * (T(1) / T(terms - k)); });
+  const Wholes bits = (__builtin_convertvector(n, Wholes) + (single ? 127 : 1023)) << (single ? 23 : 52);
+  Vector<T> scale;
+  __builtin_memcpy(&scale, &bits, vector_bytes);
+  return T(1) / (T(1) + scale * power);
 }
 
 // Sum of a vector's lanes: halves are added until one lane is left.
@@ -81,16 +115,6 @@ template <class T> struct Block<T, 2> {
   TESSERAL_INLINE Block times(const Block& x) const { return {a * x.a, b * x.b}; }
   TESSERAL_INLINE Vector<T> dot(const Block& x) const { return a * x.a + b * x.b; }
 };
-
-// unroll<N>(f) calls f with the constants 0 … N - 1.
-template <class F, int... I>
-TESSERAL_INLINE void unroll_constants(F&& f, std::integer_sequence<int, I...>) {
-  (f(std::integral_constant<int, I>{}), ...);
-}
-template <int N, class F> TESSERAL_INLINE void unroll(F&& f) {
-  unroll_constants(f, std::make_integer_sequence<int, N>{});
-}
-#define TESSERAL_UNROLLED(i) [&](auto i) __attribute__((always_inline))
 
 }  // namespace TESSERAL_ISA
 }  // namespace tesseral

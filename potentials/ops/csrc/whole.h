@@ -51,17 +51,17 @@ void read_out(const tesseral_readout& weights, const tesseral_potential& p, cons
   for (int64_t a = 0; a < n; a++) {
     const double unit = p.energy_scale[g.species[i + a]];
     const T scale = T(unit);
-    T energy = 0;
-    for (long c = 0; c < channels; c++) {
-      energy += direct[c] * scalars[a][c];
-      results[a][c] = scale * direct[c];
+    Vector<T> energy = {};
+    for (long c = 0; c < channels; c += width<T>) {
+      energy += load(direct + c) * load(scalars[a] + c);
+      store(results[a] + c, scale * load(direct + c));
     }
-    for (long c = 0; weights.hidden && c < channels; c++) {
-      const T h = inner[a][c] + shift[c], gate = 1 / (1 + std::exp(-h));
-      energy += last[c] * h * gate;
-      inner[a][c] = scale * last[c] * gate * (1 + h * (1 - gate));
+    for (long c = 0; weights.hidden && c < channels; c += width<T>) {
+      const Vector<T> h = load(inner[a] + c) + load(shift + c), gate = sigmoid<T>(h), out = load(last + c);
+      energy += out * h * gate;
+      store(inner[a] + c, scale * out * gate * (T(1) + h * (T(1) - gate)));
     }
-    g.energies[i + a] += unit * (double(energy) + weights.constant);
+    g.energies[i + a] += unit * (double(sum<T>(energy)) + weights.constant);
   }
   if (weights.hidden)
     times_matrix<T, true>(inner, results, n, static_cast<const T*>(weights.hidden_t), channels, channels);

@@ -1,0 +1,187 @@
+"""Integrators of molecular dynamics, and the part of their state that the atoms do not hold."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+from ase.md.bussi import Bussi
+from ase.md.langevin import Langevin
+from ase.md.nose_hoover_chain import IsotropicMTKNPT
+from ase.md.verlet import VelocityVerlet
+
+from tesseral.calculators.properties.atoms import copy_atoms, thermalize
+
+SOON = 50.0  # fs, damping time of a Langevin thermostat that is to reach equilibrium fast
+
+
+def femtoseconds(value: float) -> float:
+    """A time in fs in ASE's unit."""
+    return float(value * units.fs)
+
+
+def steps_of(time_ps: float, timestep_fs: float) -> int:
+    """Number of steps of a run.
+
+    Raises:
+        ValueError: a time or a time step that is not positive.
+    """
+    for name, value in (("--time", time_ps), ("--timestep", timestep_fs)):
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name} is {value}; it must be a positive number")
+    return max(1, round(1000 * time_ps / timestep_fs))
+
+
+def start(atoms: Atoms, temperature: float, seed: int) -> tuple[Atoms, np.random.Generator]:
+    """A copy of the atoms with random velocities, and the generator they came from.
+
+    Raises:
+        ValueError: a temperature that is not positive, or no atom that is free to move.
+    """
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"--temperature is {temperature} K; it must be a positive number")
+    if atoms.get_number_of_degrees_of_freedom() < 1:
+        raise ValueError("no atom of this structure is free to move; MD needs one")
+    rng = np.random.default_rng(seed)
+    atoms = copy_atoms(atoms)
+    thermalize(atoms, temperature, rng)
+    return atoms, rng
+
+
+def langevin(
+    atoms: Atoms, timestep: float, temperature: float, damping: float, rng: np.random.Generator
+) -> Langevin:
+    """A Langevin thermostat; time step and damping time in fs, the temperature in K."""
+    return Langevin(
+        atoms,
+        femtoseconds(timestep),
+        temperature_K=temperature,
+        friction=1 / femtoseconds(damping),
+        rng=rng,
+        fixcm=False,
+    )
+
+
+def canonical(
+    atoms: Atoms,
+    timestep: float,
+    temperature: float,
+    rng: np.random.Generator,
+    *,
+    thermostat: str = "bussi",
+    damping: float = 100.0,
+) -> Any:
+    """An integrator at constant temperature.
+
+    Args:
+        atoms: with velocities; moved by the integrator.
+        timestep: fs.
+        temperature: K.
+        rng: of the thermostat.
+        thermostat: ``bussi`` (velocity rescaling, keeps the dynamics) or ``langevin`` (couples
+            every atom, reaches equilibrium faster).
+        damping: fs, time in which the temperature is brought back.
+
+    Raises:
+        ValueError: an unknown thermostat, or a damping time that is not positive.
+    """
+    if thermostat not in ("bussi", "langevin") or not damping > 0:
+        raise ValueError(
+            f"--thermostat is {thermostat!r} with --damping {damping} fs; use bussi or langevin "
+            "and a positive time"
+        )
+    if thermostat == "langevin":
+        return langevin(atoms, timestep, temperature, damping, rng)
+    return Bussi(atoms, femtoseconds(timestep), temperature, femtoseconds(damping), rng=rng)
+
+
+def isobaric(
+    atoms: Atoms,
+    timestep: float,
+    temperature: float,
+    *,
+    pressure: float = 0.0,
+    damping: float = 100.0,
+    pressure_damping: float = 1000.0,
+) -> IsotropicMTKNPT:
+    """An integrator at constant temperature and pressure; the cell keeps its shape.
+
+    Martyna–Tobias–Klein equations with Nosé–Hoover chains, as ASE has them.
+
+    Args:
+        atoms: periodic in three directions, with velocities; moved by the integrator.
+        timestep: fs.
+        temperature: K.
+        pressure: GPa.
+        damping: fs, of the temperature.
+        pressure_damping: fs, of the pressure.
+
+    Raises:
+        ValueError: atoms that are not periodic in three directions or have constraints, damping
+            times that are not positive.
+    """
+    if not (atoms.pbc.all() and atoms.cell.rank == 3):
+        raise ValueError(
+            f"constant pressure needs a crystal or liquid periodic in three directions; this "
+            f"structure has pbc={atoms.pbc.tolist()} and {atoms.cell.rank} cell vectors"
+        )
+    if atoms.constraints:
+        raise ValueError(
+            "constant pressure does not go with the constraints of this structure; remove them, or "
+            "run it at constant volume"
+        )
+    if not (damping > 0 and pressure_damping > 0):
+        raise ValueError(
+            f"--damping is {damping} fs and --pressure-damping {pressure_damping} fs; both must be "
+            "positive"
+        )
+    return IsotropicMTKNPT(
+        atoms,
+        femtoseconds(timestep),
+        temperature_K=temperature,
+        pressure_au=pressure * units.GPa,
+        tdamp=femtoseconds(damping),
+        pdamp=femtoseconds(pressure_damping),
+    )
+
+
+def microcanonical(atoms: Atoms, timestep: float) -> VelocityVerlet:
+    """An integrator at constant energy, time step in fs."""
+    return VelocityVerlet(atoms, femtoseconds(timestep))
+
+
+def state_of(dynamics: Any) -> dict[str, Any]:
+    """What an integrator of this module remembers beside its atoms, in JSON's types."""
+    if isinstance(dynamics, IsotropicMTKNPT):
+        return {
+            "p_eps": float(dynamics._p_eps),
+            **{f"{part}{name}": values.tolist() for part, name, values in _chains(dynamics)},
+        }
+    rng = getattr(dynamics, "rng", None)
+    return {} if rng is None else {"random": rng.bit_generator.state}
+
+
+def set_state(dynamics: Any, state: dict[str, Any]) -> None:
+    """Give an integrator the state that `state_of` read from one of its kind.
+
+    Its atoms must have the positions, velocities and cell of that moment already when it is made.
+    """
+    if isinstance(dynamics, IsotropicMTKNPT):
+        dynamics._p_eps = state["p_eps"]
+        for part, name, values in _chains(dynamics):
+            values[:] = state[f"{part}{name}"]
+    elif "random" in state:
+        dynamics.rng.bit_generator.state = state["random"]
+
+
+def _chains(dynamics: IsotropicMTKNPT) -> list[tuple[str, str, Any]]:
+    """The arrays of the Nosé–Hoover chains by name; ASE has no public way to them."""
+    heat, pressure = dynamics._thermostat, dynamics._barostat
+    return [
+        ("heat", "_eta", heat._eta),
+        ("heat", "_p_eta", heat._p_eta),
+        ("pressure", "_xi", pressure._xi),
+        ("pressure", "_p_xi", pressure._p_xi),
+    ]

@@ -1,0 +1,125 @@
+"""Trajectories as the memory of a run: frames with their results, also after a cut-off write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.trajectory import Trajectory
+
+from tesseral.calculators.properties.atoms import has_stress
+
+
+def with_suffix(prefix: Path, ending: str) -> Path:
+    """``run`` and ``.png`` to ``run.png``, also where the prefix itself holds a dot."""
+    return prefix.with_name(prefix.name + ending)
+
+
+def frame_of(atoms: Atoms, constraints: Sequence[Any]) -> Atoms:
+    """A copy with the results of its calculator, as the model gave them, and these constraints.
+
+    Args:
+        atoms: with a calculator that has computed them.
+        constraints: of the copy.
+    """
+    results = {
+        "energy": float(atoms.get_potential_energy()),
+        "forces": atoms.get_forces(apply_constraint=False),
+    }
+    if has_stress(atoms):
+        results["stress"] = atoms.get_stress(apply_constraint=False)
+    frame: Atoms = atoms.copy()
+    frame.set_constraint(list(constraints))
+    frame.calc = SinglePointCalculator(frame, **results)
+    return frame
+
+
+def write_frames(path: Path, frames: Iterable[Atoms]) -> None:
+    """Write a trajectory or extended XYZ (by its ending), whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    if path.suffix == ".traj":
+        with Trajectory(temporary, "w") as trajectory:
+            for frame in frames:
+                trajectory.write(frame)
+    else:
+        ase.io.write(temporary, list(frames), format="extxyz")
+    os.replace(temporary, path)
+
+
+def readable_frames(path: Path) -> Iterator[Atoms]:
+    """The frames of a trajectory up to the first that is cut off or damaged."""
+    with open_frames(path) as frames:
+        for number in range(len(frames)):
+            frame = intact_frame(frames, number)
+            if frame is None:
+                return
+            yield frame
+
+
+@contextmanager
+def open_frames(path: Path) -> Iterator[Any]:
+    """The frames of a trajectory, read as they are asked for; none where there is no such file."""
+    try:
+        frames = Trajectory(path)
+    except Exception:  # no file, an empty one, a header cut off: ASE has an error for each
+        yield ()
+        return
+    with frames:
+        yield frames
+
+
+def intact_frame(frames: Any, number: int) -> Atoms | None:
+    """A frame of `open_frames` if it is whole: finite positions with an energy."""
+    try:
+        frame: Atoms = frames[number]
+        finite = np.isfinite(frame.positions).all() and np.isfinite(frame.get_potential_energy())
+    except Exception:  # anything may stand in a damaged file
+        return None
+    return frame if finite else None
+
+
+class Table:
+    """Rows of numbers in a CSV file, each of which is in the file once it has been added."""
+
+    def __init__(self, path: Path, columns: Sequence[str], rows: Iterable[Sequence[float]]) -> None:
+        """Start the file anew with these rows."""
+        self._file: IO[str] = path.open("w", encoding="utf-8")
+        self._file.write(",".join(columns) + "\n")
+        for row in rows:
+            self._write(row)
+        self._file.flush()
+
+    def add(self, row: Sequence[float]) -> None:
+        """Write a row."""
+        self._write(row)
+        self._file.flush()
+
+    def _write(self, row: Sequence[float]) -> None:
+        self._file.write(",".join(f"{value:.9g}" for value in row) + "\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_rows(path: Path, columns: int) -> list[tuple[float, ...]]:
+    """Rows that `Table` wrote, up to the first that is cut off; none where there is no file."""
+    rows: list[tuple[float, ...]] = []
+    if not path.is_file():
+        return rows
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)[1:]:
+        try:
+            row = tuple(float(value) for value in line.split(","))
+        except ValueError:
+            break
+        if len(row) != columns or not line.endswith("\n"):
+            break
+        rows.append(row)
+    return rows

@@ -1,0 +1,239 @@
+"""One relaxation of `train-potential relax`; on from where it stopped by repeating it from memory.
+
+The trajectory is all that is kept. Started again, the optimizer walks the same way again, with the
+energies and forces of the trajectory instead of the model's, and so comes to the last frame with
+all that it had learned until then (a Hessian, say), whatever the optimizer is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from ase.constraints import FixSymmetry
+from ase.io.trajectory import Trajectory
+
+from tesseral.calculators.properties.atoms import has_stress, largest_force, pressure_gpa
+from tesseral.calculators.properties.relaxation import OPTIMIZERS, RelaxStep, relaxing
+from tesseral.calculators.simulations.display import Column
+from tesseral.calculators.simulations.frames import (
+    Table,
+    frame_of,
+    readable_frames,
+    with_suffix,
+    write_frames,
+)
+
+COLUMNS = (
+    Column("energy_eV_atom", "E eV/atom", 4),
+    Column("change_meV_atom", "", 0),
+    Column("max_force_eV_A", "F eV/Å", 4),
+    Column("volume_change_percent", "ΔV %", 2),
+    Column("pressure_GPa", "P GPa", 3),
+)
+STEP_COLUMNS = ("step", "energy_eV_atom", "max_force_eV_A", "volume_A3_atom", "pressure_GPa")
+SAME = 1e-8  # Å; structures that differ by less are the same
+
+Show = Callable[[int, int, str], None]  # steps done, steps at most, what to say
+
+
+class Outcome(NamedTuple):
+    """What came of a structure."""
+
+    word: str  # converged, not converged, done
+    steps: int
+    values: Sequence[float]  # in the order of the columns of its command
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelaxConfig:
+    """Relax positions, and cells where they are periodic.
+
+    Args:
+        structures: structure files, anything that ASE reads; all frames of each, or those named by
+            FILE@INDEX (OUTCAR@-1 is the last).
+        model: model file, or universal.
+        output: folder for the results; STRUCTURE-relax (relax for several files) if not given. The
+            same command again goes on from where it stopped.
+        fmax: eV/Å, largest force (and cell force) of a relaxed structure.
+        steps: at most so many for each structure; more may be asked for later.
+        fixed_cell: relax the positions only.
+        optimizer: bfgs; lbfgs for more than some 100 atoms, fire for rough starts.
+        pressure: GPa, to which crystals are relaxed.
+        symmetry: keep the symmetry that the structure has within 0.01 Å.
+        repeat: supercell of so many cells.
+        processes: structures at once, each on one thread; as many as there are cores for many small
+            structures.
+        device: cpu, cuda, …; a GPU if there is one when not given.
+        dtype: float32 or float64; that of the model if not given.
+
+    Raises:
+        ValueError: numbers that are not positive, or a pressure that cannot act.
+    """
+
+    structures: list[str]
+    model: str = "universal"
+    output: str | None = None
+    fmax: float = 0.02
+    steps: int = 500
+    fixed_cell: bool = False
+    optimizer: Literal["bfgs", "lbfgs", "fire"] = "bfgs"
+    pressure: float = 0.0
+    symmetry: bool = False
+    repeat: tuple[int, int, int] = (1, 1, 1)
+    processes: int = 1
+    device: str | None = None
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be done."""
+        if not 0 < self.fmax < np.inf:
+            raise ValueError(f"--fmax is {self.fmax} eV/Å; it must be a positive number")
+        for name in ("steps", "processes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"--optimizer is {self.optimizer!r}; use {', '.join(OPTIMIZERS)}")
+        if not np.isfinite(self.pressure) or (self.pressure and self.fixed_cell):
+            raise ValueError(
+                f"--pressure is {self.pressure} GPa; it must be a number, and 0 with --fixed-cell"
+            )
+
+
+def relax_one(
+    atoms: Atoms, calculator: Calculator, config: RelaxConfig, prefix: Path, show: Show
+) -> Outcome:
+    """Relax a structure, or go on with its relaxation.
+
+    Args:
+        atoms: not changed; their constraints hold.
+        calculator: of the model.
+        config: how.
+        prefix: start of the ``.traj``, ``.csv`` and ``.extxyz`` files. Frames that the first holds
+            must come from the same atoms, model and options.
+        show: called with each step.
+
+    Raises:
+        ValueError: a structure that the model has no answer for, or that cannot be relaxed so.
+        CalculationFailed: energies or forces are not finite.
+    """
+    known = list(readable_frames(with_suffix(prefix, ".traj")))
+    constraints = atoms.constraints
+    atoms = atoms.copy()
+    if config.symmetry:
+        _keep_symmetry(atoms)
+    if config.pressure and not (atoms.pbc.all() and has_stress(atoms)):
+        raise ValueError(
+            f"--pressure {config.pressure} GPa needs a structure that is periodic in three "
+            f"directions; this one has pbc={atoms.pbc.tolist()}"
+        )
+    memory = Remembered(calculator, known)
+    atoms.calc = memory
+    run = relaxing(
+        atoms,
+        fmax=config.fmax,
+        steps=config.steps,
+        fixed_cell=config.fixed_cell,
+        optimizer=config.optimizer,
+        pressure=config.pressure,
+    )
+    first: tuple[float, float] | None = None
+    trajectory = None
+    table = Table(with_suffix(prefix, ".csv"), STEP_COLUMNS, ())
+    try:
+        for step in run:
+            if step.number >= memory.used and trajectory is None:
+                trajectory = _open_after(with_suffix(prefix, ".traj"), known, memory.used)
+            if trajectory is not None:
+                trajectory.write(frame_of(atoms, constraints))
+            table.add(_row(step, atoms))
+            first = first or (step.energy, _volume(atoms))
+            show(step.number, config.steps, f"largest force {step.max_force:.4f} eV/Å")
+    finally:
+        table.close()
+        if trajectory is not None:
+            trajectory.close()
+    assert first is not None
+    word = "converged" if step.converged else "not converged"
+    relaxed = frame_of(atoms, constraints)
+    relaxed.info["relaxation"] = word
+    write_frames(with_suffix(prefix, ".extxyz"), [relaxed])
+    change = 1000 * (step.energy - first[0])
+    grown = 100 * (_volume(atoms) / first[1] - 1)
+    force = largest_force(atoms)
+    return Outcome(word, step.number, (step.energy, change, force, grown, pressure_gpa(atoms)))
+
+
+class Remembered(Calculator):
+    """A calculator that repeats the results of known frames, in order, and then asks another.
+
+    Attributes:
+        used: number of frames that have been repeated; the first structure that is not the next
+            frame ends the memory.
+    """
+
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]
+
+    def __init__(self, calculator: Calculator, frames: Sequence[Atoms]) -> None:
+        """Begin with the first frame."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calculator = calculator
+        self.frames = list(frames)
+        self.used = 0
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """From memory while it lasts."""
+        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
+        assert self.atoms is not None
+        if self.used < len(self.frames) and _same(self.frames[self.used], self.atoms):
+            self.results = dict(self.frames[self.used].calc.results)
+            self.results["free_energy"] = self.results["energy"]
+            self.used += 1
+            return
+        self.frames = self.frames[: self.used]
+        self.calculator.calculate(self.atoms, properties, system_changes)
+        self.results = dict(self.calculator.results)
+
+
+def _same(one: Atoms, other: Atoms) -> bool:
+    """Whether two structures of the same atoms are the same to rounding."""
+    if not np.array_equal(one.numbers, other.numbers):
+        return False
+    moved = np.abs(one.positions - other.positions).max()
+    strained = np.abs(one.cell.array - other.cell.array).max()
+    return bool(max(moved, strained) < SAME)
+
+
+def _open_after(path: Path, known: Sequence[Atoms], used: int) -> Any:
+    """The trajectory, to be continued after so many of its frames; what follows them goes."""
+    write_frames(path, known[:used])
+    return Trajectory(path, "a")
+
+
+def _keep_symmetry(atoms: Atoms) -> None:
+    """Constrain atoms and cell to the symmetry that they have."""
+    if atoms.constraints:
+        raise ValueError("--symmetry does not go with the constraints of this structure")
+    if not (atoms.pbc.all() and has_stress(atoms)):
+        raise ValueError("--symmetry needs a structure that is periodic in three directions")
+    atoms.set_constraint(FixSymmetry(atoms))
+
+
+def _volume(atoms: Atoms) -> float:
+    """Å³/atom; NaN without a cell."""
+    return float(atoms.get_volume()) / len(atoms) if atoms.cell.rank == 3 else float("nan")
+
+
+def _row(step: RelaxStep, atoms: Atoms) -> tuple[float, ...]:
+    """A line of the structure's table."""
+    return step.number, step.energy, step.max_force, _volume(atoms), pressure_gpa(atoms)

@@ -1,0 +1,109 @@
+"""All structures of many files, each with a name of its own; what cannot be read is told too."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import ase.io
+from ase import Atoms
+from ase.io.jsonio import encode
+
+LABELS: tuple[Callable[[Path], str], ...] = (  # of a file; the first that tells all files apart
+    lambda path: path.stem,
+    lambda path: path.name,
+    lambda path: "-".join(part for part in path.parts if part not in ("..", path.anchor)),
+)
+
+
+class Job(NamedTuple):
+    """A structure to work on."""
+
+    name: str  # of its files; unlike all others, also without regard to case
+    file: str
+    frame: int  # in the file, from 0
+    atoms: Atoms | None  # None where it cannot be read
+    problem: str  # why not
+
+
+def read_jobs(files: Sequence[str], repeat: Sequence[int] = (1, 1, 1)) -> list[Job]:
+    """Every structure of all files.
+
+    Args:
+        files: anything that ASE reads; all frames, or those that ``file@INDEX`` names as ASE does
+            (``OUTCAR@-1`` is the last, ``run.traj@::10`` every tenth).
+        repeat: supercell of so many cells.
+
+    Returns:
+        In the order of the files. A file that cannot be read is a job without atoms, as is the rest
+        of a file from the frame on that cannot be read.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a supercell of no cells, or a file that is given twice.
+    """
+    if len(repeat) != 3 or min(repeat) < 1:
+        raise ValueError(f"--repeat is {' '.join(map(str, repeat))}; give three numbers from 1 up")
+    parts = [_split(file) for file in files]
+    found = [_read(path, index) for path, index in parts]
+    for label in LABELS:
+        jobs = [
+            Job(name, file, number, atoms.repeat(tuple(repeat)) if atoms else None, problem)
+            for file, (path, _), frames in zip(files, parts, found, strict=True)
+            for number, (name, (atoms, problem)) in enumerate(
+                zip(_numbered(label(path), len(frames)), frames, strict=True)
+            )
+        ]
+        if len({job.name.casefold() for job in jobs}) == len(jobs):
+            return jobs
+    raise ValueError(
+        "a file is given twice, or two have names that cannot be told apart; give each file once"
+    )
+
+
+def fingerprint(job: Job) -> str:
+    """A hash of what decides the result: elements, positions, cell, periodicity, constraints."""
+    digest = hashlib.sha256()
+    if job.atoms is not None:
+        atoms = job.atoms
+        for array in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc):
+            digest.update(array.tobytes())
+        digest.update(atoms.get_masses().tobytes())
+        digest.update(encode(atoms.constraints).encode())
+    return digest.hexdigest()[:32]
+
+
+def _split(file: str) -> tuple[Path, str]:
+    """A file and the frames of it."""
+    path = Path(file)
+    if path.exists():
+        return path, ":"
+    name, _, index = file.rpartition("@")
+    if not name or not Path(name).exists():
+        raise FileNotFoundError(f"there is no structure file {file}")
+    return Path(name), index
+
+
+def _read(path: Path, index: str) -> list[tuple[Atoms | None, str]]:
+    """The frames of a file, and at the end what is wrong with it."""
+    frames: list[tuple[Atoms | None, str]] = []
+    if path.is_dir():
+        return [(None, "it is a folder")]
+    try:
+        for atoms in ase.io.iread(path, index=index):
+            frames.append((atoms, "") if len(atoms) else (None, "it has no atoms"))
+    except Exception as error:  # every format of ASE has its own
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        rest = f"from frame {len(frames)} on, the file" if frames else "the file"
+        frames.append((None, f"{rest} cannot be read as a structure ({reason})"))
+    return frames or [(None, "the file holds no structures")]
+
+
+def _numbered(name: str, count: int) -> list[str]:
+    """Names of the frames of a file."""
+    if count == 1:
+        return [name]
+    width = len(str(count - 1))
+    return [f"{name}-{number:0{width}d}" for number in range(count)]
