@@ -1,6 +1,6 @@
 """Other potentials measured beside ours: each in its own environment, all timed in turn.
 
-    python -m benchmarks.peers install [--only mace,nequip,sevenn,lammps]
+    python -m benchmarks.peers install [--only mace,nequip,sevenn,chgnet,lammps]
     python -m benchmarks.peers speed [--sizes 64,216,512,1000] [--only NAME,...]
     python -m benchmarks.peers training [--only NAME,...]
 

@@ -75,6 +75,7 @@ class Subject(SiliconSteps):
         def run() -> None:
             self.atoms = atoms
             self.compute()
+            self.atoms = Atoms()  # not to be taken for those of ``step``
 
         return prepare, run
 
