@@ -74,12 +74,26 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     relax.add_argument("--optimizer", choices=tuple(OPTIMIZERS), default="BFGS")
     relax.add_argument("--fmax", type=float, default=0.02, help="eV/Å")
     relax.add_argument("--steps", type=int, default=300, help="at most")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    for name in ("rounds", "number", "fmax", "steps", "minutes"):
+        if not getattr(options, name, 1) > 0:
+            parser.error(f"--{name} is {getattr(options, name)}; it must be positive")
+    return options
 
 
 def _rates(text: str) -> list[float]:
-    """Learning rates."""
-    return [float(word) for word in text.split(",")]
+    """Learning rates.
+
+    Raises:
+        ArgumentTypeError: one of them is no positive number.
+    """
+    try:
+        rates = [float(word) for word in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if min(rates) <= 0:
+        raise argparse.ArgumentTypeError(f"{text}: rates must be positive")
+    return rates
 
 
 def _sizes(text: str) -> list[int]:

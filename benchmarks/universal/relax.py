@@ -40,7 +40,8 @@ def relax_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
     path = options.output / "crystals.xyz"
     options.output.mkdir(parents=True, exist_ok=True)
     made = crystals()
-    frames = [made[i] for i in np.linspace(0, len(made) - 1, options.number).round().astype(int)]
+    number = min(options.number, len(made))
+    frames = [made[i] for i in np.linspace(0, len(made) - 1, number).round().astype(int)]
     write(path, frames, format="extxyz")
     relaxing = [ours(options), peer(options, "sevennet"), peer(options, "chgnet")]
     stepping = [peer(options, "mace", hidden=hidden) for hidden in MACE_SIZES]

@@ -163,7 +163,15 @@ def test_a_missing_model_is_answered_with_the_command_that_makes_it(tmp_path, ca
         ours(options)
 
 
-def test_sizes_that_fill_no_cube_are_refused(capsys):
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["speed", "--sizes", "65"], "such as 64"),
+        (["relax", "--number", "0"], "--number is 0; it must be positive"),
+        (["finetune", "--rates", "0.001,-1"], "rates must be positive"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(words, hint, capsys):
     with pytest.raises(SystemExit):
-        universal.parse(["speed", "--sizes", "65"])
-    assert "such as 64" in capsys.readouterr().err
+        universal.parse(words)
+    assert hint in capsys.readouterr().err
