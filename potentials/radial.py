@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.interpolate import BSpline
 from torch import Tensor, nn
 
@@ -69,18 +71,26 @@ def spline_pieces(intervals: int, cutoff: float, kinks: Sequence[float]) -> tupl
             f"but {intervals} intervals up to {cutoff:g} Å have no border there; use another number"
         )
     knots = np.sort([*range(-3, intervals + 1), *(round(place) for place in places)])
-    at = np.array([0.2, 0.4, 0.6, 0.8])
-    powers = np.linalg.inv(np.vander(at, increasing=True))
+    first = np.arange(intervals) + np.searchsorted(np.sort(places), np.arange(intervals) + 0.5)
     pieces = np.zeros((intervals, 4, 4))
-    first = np.arange(intervals) + [
-        sum(place < k + 0.5 for place in places) for k in range(intervals)
-    ]
     for interval in range(intervals):
-        for k, start in enumerate(first[interval] + np.arange(4)):
-            if start + 4 < len(knots):
-                spline = BSpline.basis_element(knots[start : start + 5], extrapolate=False)
-                pieces[interval, k] = powers @ np.nan_to_num(spline(interval + at))
+        around = knots[first[interval] : first[interval] + 8] - interval
+        pieces[interval, : len(around) - 4] = _polynomials(tuple(around.tolist()))
     return torch.from_numpy(pieces), torch.from_numpy(first)
+
+
+@lru_cache
+def _polynomials(knots: tuple[int, ...]) -> NDArray[np.float64]:
+    """B-splines of each five knots in a row as polynomials between 0 and 1, (splines, 4)."""
+    at = np.array([0.2, 0.4, 0.6, 0.8])
+    values = [
+        np.nan_to_num(BSpline.basis_element(knots[k : k + 5], extrapolate=False)(at))
+        for k in range(len(knots) - 4)
+    ]
+    polynomials: NDArray[np.float64] = (
+        np.stack(values) @ np.linalg.inv(np.vander(at, increasing=True)).T
+    )
+    return polynomials
 
 
 def piecewise_basis(
