@@ -63,7 +63,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     tuning = made["finetune"]
     tuning.add_argument("--minutes", type=float, default=5.0, help="of each training")
     tuning.add_argument(
-        "--rates", type=_rates, default=[0.001, 0.0003], help="0.001,…: learning rates"
+        "--rates", type=_rates, default=[0.004, 0.002], help="0.001,…: learning rates"
     )
     speed, relax = made["speed"], made["relax"]
     speed.add_argument("--sizes", type=_sizes, default=list(SIZES), help="64,216,…: atoms")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from benchmarks.universal.structures import SEED
 from benchmarks.universal.zero_shot import errors, mlearn
 from benchmarks.workers import ROOT
 from tesseral.deploy.modelfile import read_card
+from tesseral.potentials.config import OPTIONS
 
 CONFIGS = ROOT / "configs"
 STRUCTURES, VALIDATION = 20, 20
@@ -45,23 +47,22 @@ class Trial(NamedTuple):
 
 
 def trials(options: argparse.Namespace) -> list[Trial]:
-    """The universal model at each rate, then both architectures from nothing.
-
-    Its splines stay as they are: with so many intervals each learns from a few distances alone, and
-    they become rough.
-    """
-    tuned = _config("finetune")
+    """The universal model at each rate, then from nothing: our architectures, and its own."""
+    tuned = _config("finetune_universal")
     model = Path(ours(options).arguments["path"])
-    frozen = {f"layers.{n}.convolution": 0.0 for n in range(read_card(model).config.layers)}
     found = []
     for rate in options.rates:
-        chosen = {"learning_rate": rate, "part_rates": frozen}
-        settings = {**tuned, "optimization": {**tuned["optimization"], **chosen}}
+        optimization = {**tuned["optimization"], "learning_rate": rate}
+        settings = {**tuned, "optimization": optimization}
         found.append(Trial(f"fine-tuned, rate {rate:g}", settings, model))
+    network = asdict(read_card(model).config)
+    names = ("architecture", "cutoff", "layers", "channels", *OPTIONS["nequip"])
+    own = {name: network[name] for name in names if name != "kinks"}
     return [
         *found,
         Trial("Facet from scratch", {}),
         Trial("NequIP from scratch", _config("nequip")),
+        Trial("SevenNet-0's network from scratch", {"model": own}),
     ]
 
 
