@@ -31,7 +31,6 @@ class NequIPLayer(nn.Module):
         super().__init__()
         channels = config.channels_by_degree or [config.channels] * (config.l_max + 1)
         channels_in = channels[:1] if first else channels
-        self.enter_channels = list(channels_in)
         self.channels = list(channels[:1] if last else channels)
         gated = [sum(self.channels), *self.channels[1:]]  # with a gate for each steerable channel
         paths = convolution_paths(

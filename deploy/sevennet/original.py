@@ -72,13 +72,13 @@ def load_original(source: str | Path) -> Original:
 def check_settings(settings: Mapping[str, Any]) -> None:
     """Refuse what ``architecture: nequip`` cannot be."""
     wanted = {
-        "is_parity": ((False,), "features of both parities"),
-        "interaction_type": (("nequip",), "this kind of interaction"),
-        "readout_as_fcn": ((False,), "a network as readout"),
-        "use_bias_in_linear": ((False,), "biases in all linear maps"),
+        "is_parity": (False, "features of both parities"),
+        "interaction_type": ("nequip", "this kind of interaction"),
+        "readout_as_fcn": (False, "a network as readout"),
+        "use_bias_in_linear": (False, "biases in all linear maps"),
     }
-    for name, (values, what) in wanted.items():
-        if settings.get(name, values[0]) not in values:
+    for name, (value, what) in wanted.items():
+        if settings.get(name, value) != value:
             raise ValueError(
                 f"this checkpoint has {what} ({name}: {settings[name]}), which tesseral cannot "
                 f"convert; it converts {', '.join(RELEASES)} and networks made like them"

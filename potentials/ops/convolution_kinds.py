@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tesseral.potentials.ops.convolution import convolution_paths
 from tesseral.potentials.ops.layout import Columns, columns, degree_of
-from tesseral.potentials.ops.tables import L_MAX, L_MAX_ODD
+from tesseral.potentials.ops.tables import is_compiled
 
 Tensors = tuple[Tensor, ...]
 
@@ -61,7 +61,7 @@ def _summed(l_in: int, l_edge: int, l_out: int, channels: int, dtype: torch.dtyp
 @lru_cache
 def _apart(paths: tuple[int, ...], channels: tuple[int, ...], dtype: torch.dtype) -> Layout:
     triples = [paths[i : i + 3] for i in range(0, len(paths), 3)]
-    assert all(max(each) <= (L_MAX_ODD if sum(each) % 2 else L_MAX) for each in triples)
+    assert all(is_compiled(each) for each in triples)
     l_out = max(l3 for _, _, l3 in triples)
     beside = [[channels[l1] for l1, _, l3 in triples if l3 == l] for l in range(l_out + 1)]  # noqa: E741
     features = [(2 * degree + 1, [number]) for degree, number in enumerate(channels)]

@@ -11,7 +11,7 @@ from tesseral.potentials.facet import FacetLayer
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.mixing import DegreeLinear, SphereMixing
 from tesseral.potentials.ops.library import FacetWeights, LayerWeights, MixingWeights
-from tesseral.potentials.ops.packing import Memory, readout_of
+from tesseral.potentials.ops.memory import Memory, readout_of
 
 
 def mixings_of(layer: nn.Module) -> list[SphereMixing]:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from tesseral.potentials.flat import FlatLinear
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.nequip import NequIPLayer
+from tesseral.potentials.ops.layout import columns
 from tesseral.potentials.ops.library import NequIPLayerWeights, NequIPWeights
-from tesseral.potentials.ops.packing import Memory, readout_of
-
-L_MAX, ODD_L_MAX = 4, 3  # of csrc/couplings.h
+from tesseral.potentials.ops.memory import Memory, readout_of
+from tesseral.potentials.ops.tables import is_compiled
 
 Groups = list[list[int]]  # of each degree, numbers of channels that are padded one by one
 
@@ -22,7 +22,7 @@ Groups = list[list[int]]  # of each degree, numbers of channels that are padded 
 def can_pack(layers: Sequence[nn.Module]) -> bool:
     """Whether all paths were compiled."""
     paths = [path for layer in layers for path in cast("NequIPLayer", layer).convolution.paths]
-    return all(max(path) <= (ODD_L_MAX if sum(path) % 2 else L_MAX) for path in paths)
+    return all(is_compiled(path) for path in paths)
 
 
 def nequip_weights(potential: MessagePassing, memory: Memory) -> NequIPWeights:
@@ -39,10 +39,10 @@ def nequip_weights(potential: MessagePassing, memory: Memory) -> NequIPWeights:
     convolution = first.convolution
     return NequIPWeights(
         memory.keep((NequIPLayerWeights * len(layers))(*layers)),
-        memory.address(_place(sent, 1, [first.enter_channels[0]], memory)),
+        memory.address(_place(sent, 1, [convolution.channels_in[0]], memory)),
         memory.address(_place(field, 1, first.channels, memory)),
-        memory.address(convolution.pieces) if convolution.kinks else None,
-        memory.address(convolution.first) if convolution.kinks else None,
+        memory.address(convolution.pieces),
+        memory.address(convolution.first),
         convolution.coefficients[0].shape[0],
         first.silu_gates,
     )
@@ -51,7 +51,7 @@ def nequip_weights(potential: MessagePassing, memory: Memory) -> NequIPWeights:
 def _layer(module: NequIPLayer, memory: Memory, first: bool) -> NequIPLayerWeights:
     convolution = module.convolution
     paths, l_out = convolution.paths, len(convolution.channels_out) - 1
-    incoming: Groups = [[number] for number in module.enter_channels]
+    incoming: Groups = [[number] for number in convolution.channels_in]
     message: Groups = [
         [number for path, number in zip(paths, convolution.channels) if path[2] == degree]
         for degree in range(l_out + 1)
@@ -66,7 +66,7 @@ def _layer(module: NequIPLayer, memory: Memory, first: bool) -> NequIPLayerWeigh
         ),
         memory.integers([degree for path in paths for degree in path]),
         *(
-            memory.integers([sum(memory.padded(n) for n in group) for group in groups])
+            memory.integers([columns([(1, group)], memory.dtype).width for group in groups])
             for groups in (incoming, message, field)
         ),
     )
@@ -101,9 +101,9 @@ def _bias(linear: FlatLinear, groups: list[int], memory: Memory) -> int | None:
 
 def _place(tensor: Tensor, dim: int, groups: list[int], memory: Memory) -> Tensor:
     """Each group of channels along a dimension padded with zeros to whole vectors."""
-    parts = []
-    for part in torch.split(tensor, groups, dim=dim):
-        room = list(part.shape)
-        room[dim] = memory.padded(part.shape[dim]) - part.shape[dim]
-        parts += [part, part.new_zeros(room)]
-    return torch.cat(parts, dim=dim)
+    where = columns([(1, groups)], memory.dtype)
+    if where.kept is None:
+        return tensor
+    room = list(tensor.shape)
+    room[dim] = where.width
+    return tensor.new_zeros(room).index_copy_(dim, where.kept, tensor)

@@ -50,7 +50,6 @@ class PathConvolution(ExactBuffers):
         self.fused = False  # set by ops.select
         self.padded = True  # False for compilers, for which no size may depend on the data
         self.cutoff = cutoff
-        self.kinks = [float(kink) for kink in kinks]
         self.paths = list(paths)
         self.path_degrees = [degree for path in paths for degree in path]
         self.channels_in = list(channels_in)

@@ -20,6 +20,11 @@ L_MAX_ODD = 3  # of the others
 HEADER = Path(__file__).with_name("csrc") / "couplings.h"
 
 
+def is_compiled(path: tuple[int, ...]) -> bool:
+    """Whether the kernels have a path (l1, l2, l3)."""
+    return max(path) <= (L_MAX_ODD if sum(path) % 2 else L_MAX)
+
+
 def gaunt_factor(l1: int, l2: int, l3: int) -> float:
     """What turns ``coupling`` into the mean over the sphere of three harmonics' product."""
     to_grid, from_grid = sphere_grid(smallest_rule(l1 + l2 + l3), max(l1, l2, l3))

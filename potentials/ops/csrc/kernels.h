@@ -89,7 +89,7 @@ typedef struct {
   const tesseral_nequip_layer* layer;
   const void* first_sent;   // (species, C_0): what atoms send in the first layer
   const void* first_field;  // (species, scalars of the field): what they keep in it
-  const double* pieces;     // of the convolutions, or null
+  const double* pieces;     // of the convolutions, like `first` and `splines`
   const int64_t* first;
   int32_t splines, silu_gates;
 } tesseral_nequip;
