@@ -5,7 +5,7 @@
 #
 # writes NAME.safetensors. Five minutes before the time of the job is over the training stops after a
 # step, saves, and the job is queued again and goes on from there; max_time is that of all jobs
-# together. See docs/clusters.md. On one node: --nodes=1. On CPUs: --ntasks-per-node=NUMBER without
+# together. See docs/howto/clusters.md. On one node: --nodes=1. On CPUs: --ntasks-per-node=NUMBER without
 # --gpus-per-node, and --trainer.accelerator cpu.
 #SBATCH --job-name=train-potential
 #SBATCH --nodes=2

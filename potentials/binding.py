@@ -2,7 +2,7 @@
 
 Where the reference energies are those of isolated atoms, every atom of a crystal or molecule lies
 some eV below. Were this left to the weights, the noise of so large an output would disturb the
-whole training: it doubles the force errors of acetylacetone (docs/experiments.md). A constant would
+whole training: it doubles the force errors of acetylacetone (docs/measurements/experiments.md). A constant would
 be wrong for isolated atoms. So the constant is switched on with the density of neighbours.
 """
 

@@ -12,7 +12,7 @@ from tesseral.potentials.readout import LinearReadout, Readout
 
 # Size of the features of degree l + 1 against those of degree l, as the linear maps see them. Fine
 # angular detail starts small and is learned slowly: on small sets, where a potential would learn
-# it by heart, forces of Mo get 3% better (docs/experiments.md).
+# it by heart, forces of Mo get 3% better (docs/measurements/experiments.md).
 DAMPING = 0.75
 
 

@@ -43,7 +43,7 @@ class PotentialConfig:
     """Architecture and size of a potential.
 
     Args:
-        architecture: facet, or one of those to compare it with, in docs/systems.md.
+        architecture: facet, or one of those to compare it with, in docs/understand/systems.md.
         cutoff: distance in Å up to which atoms see each other in one layer.
         layers: message-passing layers; the range of the model is layers × cutoff.
         channels: feature channels of each harmonic component.
@@ -61,7 +61,7 @@ class PotentialConfig:
             is preferred.
         activation: ``product`` (exactly equivariant) or ``silu`` (to the accuracy of the grid).
         order: number of factors of ``product``, 2 to 4. More than 2 are slower, since inference is
-            not compiled then: MD takes three times as long with 3 (docs/systems.md).
+            not compiled then: MD takes three times as long with 3 (docs/understand/systems.md).
         relaxed: let training break the symmetry of rotations and reflections, as far as the data
             do: under an external field, on a substrate, in a polar phase.
         channels_by_degree: channels of degree 0, 1, … l_max, the first as many as ``channels``; as

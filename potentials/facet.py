@@ -1,7 +1,7 @@
 """Facet: spline convolutions and node mixing on the sphere (arXiv 2509.08418, with changes).
 
 Each layer sums the neighbours' features with radial splines and harmonics (equation numbers as in
-docs/theory.md), mixes channels, and lets every atom's field interact with itself on a grid of the
+docs/understand/theory.md), mixes channels, and lets every atom's field interact with itself on a grid of the
 sphere.
 """
 

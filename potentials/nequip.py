@@ -1,7 +1,7 @@
 """NequIP: steerable linear convolutions with gates (Batzner et al., arXiv 2101.03164).
 
 The line of tensor field networks (Thomas et al., arXiv 1802.08219): all that is not linear in the
-steerable features is a gate. Numbers in brackets are those of docs/systems.md. Features are flat
+steerable features is a gate. Numbers in brackets are those of docs/understand/systems.md. Features are flat
 rows, (N, 1, Σ_l (2l + 1) C_l), so that each degree has channels of its own.
 """
 

@@ -2,7 +2,7 @@
 
 Equation numbers are the paper's. Rows of the features are a scalar and the three components of a
 vector, (N, 4, C). Radial filters are splines, so that both sums over neighbours are spline
-convolutions of degree 0 and 1 (docs/systems.md); they are divided by the root of the mean number.
+convolutions of degree 0 and 1 (docs/understand/systems.md); they are divided by the root of the mean number.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Every atom has a function f(n) of the orientation n, held on a Lebedev grid of t
 kernel is a product of one of the edge vector and n, one of two orientations of the same atom, and
 a matrix over channels. What depends on angles does so through dot products with orientations, so
 the potential turns with the structure to the accuracy of the grid. Equation numbers are those of
-docs/systems.md.
+docs/understand/systems.md.
 """
 
 from __future__ import annotations

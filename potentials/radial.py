@@ -125,7 +125,7 @@ def smooth_splines(intervals: int, functions: int, waves: int = 4) -> Tensor:
     """Random radial functions (K, functions) without wiggles: sums of a few long sine waves.
 
     Independent random coefficients would make functions as rough as the knots allow. On mlearn Si
-    the gain is within noise (docs/experiments.md).
+    the gain is within noise (docs/measurements/experiments.md).
     """
     centres = (torch.arange(intervals) + 1.0) / (intervals + 1.0)
     modes = torch.sin(torch.pi * centres.outer(torch.arange(1.0, waves + 1.0)))

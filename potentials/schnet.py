@@ -1,7 +1,7 @@
 """SchNet: continuous-filter convolutions of invariant features (Schütt et al., arXiv 1706.08566).
 
 Atoms see the distances of their neighbours only: no angles, no directions. Equation numbers are the
-paper's. The filter-generating network is a spline (docs/theory.md), and sums over neighbours are
+paper's. The filter-generating network is a spline (docs/understand/theory.md), and sums over neighbours are
 divided by the root of their mean number.
 """
 

@@ -2,7 +2,7 @@
 
 Messages and updates are steerable MLPs: their linear maps are Clebsch-Gordan products of features
 with attributes (harmonics of an edge's direction, or of an atom's surroundings), with gates behind
-them. Equation numbers are those of docs/systems.md, which also says what differs from the paper.
+them. Equation numbers are those of docs/understand/systems.md, which also says what differs from the paper.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What is left of the symmetry of a relaxed potential: broken components, their axes, point group.
 
-A relaxed Facet adds learned functions on the sphere to the atoms' fields, (7) in docs/theory.md. An
+A relaxed Facet adds learned functions on the sphere to the atoms' fields, (7) in docs/understand/theory.md. An
 orthogonal matrix R that leaves all of them as they are is a symmetry of the potential. With the
 coefficients of degree l as columns of a matrix B_l, and natural parity, they change by
 

@@ -66,7 +66,7 @@ def cluster_environment(settings: TrainerConfig) -> ClusterEnvironment:
         if settings.num_nodes > 1 and "NODE_RANK" not in os.environ:
             raise ValueError(
                 f"{asked}: processes on several machines are started by srun or torchrun "
-                "(docs/clusters.md)"
+                "(docs/howto/clusters.md)"
             )
         environment.set_global_rank(
             environment.node_rank() * settings.devices + environment.local_rank()

@@ -2,7 +2,7 @@
 //
 // The same steps as potentials/facet.py, forwards and then backwards by hand. Atoms go through a
 // layer in small blocks, so that messages, fields and their products stay in the cache; only what
-// the way back needs is kept for all atoms. Equation numbers are those of docs/theory.md.
+// the way back needs is kept for all atoms. Equation numbers are those of docs/understand/theory.md.
 #pragma once
 #include "convolution.h"
 #include "edges.h"

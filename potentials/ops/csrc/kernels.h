@@ -1,5 +1,5 @@
 // The C interface of the fused kernels: one struct of function pointers for each instruction set.
-// No PyTorch, no Python; arrays are contiguous, in the layouts of docs/kernels.md.
+// No PyTorch, no Python; arrays are contiguous, in the layouts of docs/understand/kernels.md.
 #pragma once
 #include <stdint.h>
 

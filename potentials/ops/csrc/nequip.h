@@ -4,7 +4,7 @@
 // layer in small blocks, so that messages, by far the longest rows, never leave the cache: on the
 // way back they are made again as gradients, block by block, and pulled through the edges at once.
 // What processes exchange are the features as they are sent. Equation numbers are those of
-// docs/systems.md.
+// docs/understand/systems.md.
 #pragma once
 #include "convolution.h"
 #include "edges.h"
