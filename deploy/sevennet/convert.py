@@ -24,7 +24,7 @@ from tesseral.deploy.sevennet.weights import by_element, fill_layer, linear_maps
 from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.message_passing import MessagePassing
 
-INTERVALS = 400  # chosen in docs/start/universal.md
+INTERVALS = 400  # chosen in docs/measurements/universal.md
 CITATION = "Park et al., J. Chem. Theory Comput. 2024, 20, 4857"
 
 
