@@ -88,9 +88,9 @@ SUMMED = Kind(
     "spline_convolution",
     "",
     6,
-    "int l_out",
-    lambda x, l_out: (x.shape[0], (l_out + 1) ** 2, x.shape[2]),
-    lambda x, y, l_out: _summed(
+    "int l_out, SymInt n_out",
+    lambda x, l_out, n_out: (n_out, (l_out + 1) ** 2, x.shape[2]),
+    lambda x, y, l_out, n_out: _summed(
         degree_of(x.shape[1]), degree_of(y.shape[1]), l_out, x.shape[2], x.dtype
     ),
 )

@@ -4,7 +4,7 @@ Four operators make a potential, and each gradient is again made of operators:
 
 - ``edge_harmonics(vectors, l_max, dtype)``: directions' harmonics and lengths,
 - ``spline_convolution(features, harmonics, radii, coefficients, senders, receivers, cutoff,
-  l_out)``: the sum over neighbours,
+  l_out, n_out)``: the sum over neighbours of the first n_out atoms,
 - ``degree_linear(x, weight)``: a matrix over channels for each degree; its gradient by the weight
   is ``degree_outer``,
 - ``sphere_product(a, b, l_out)``: the pointwise product of two functions on the sphere; the

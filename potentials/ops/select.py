@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from tesseral.potentials.blocks.convolution import SplineConvolution
+from tesseral.potentials.blocks.fusable import Fusable
+from tesseral.potentials.blocks.path_convolution import PathConvolution
 from tesseral.potentials.blocks.sphere import EdgeHarmonics
 from tesseral.potentials.ops.compiled import use_fused
 from tesseral.potentials.ops.tables import L_MAX, L_MAX_ODD
@@ -33,8 +36,8 @@ def select_ops(potential: nn.Module, mode: str = "auto") -> nn.Module:
     if fused and not why:
         import tesseral.potentials.ops.operators  # noqa: F401  defines torch.ops.tesseral
     for module in potential.modules():
-        if hasattr(module, "fused"):
-            module.fused = fused and not why  # type: ignore[assignment]
+        if isinstance(module, Fusable):
+            module.fused = fused and not why
     return potential
 
 
@@ -46,7 +49,7 @@ def _obstacle(potential: nn.Module) -> str | None:
         if parameter.dtype not in (torch.float32, torch.float64):
             return f"the model is in {parameter.dtype}"
     for module in potential.modules():
-        paths = getattr(module, "paths", [])
+        paths = module.paths if isinstance(module, (SplineConvolution, PathConvolution)) else []
         degree = max((max(path) for path in paths), default=0)
         if isinstance(module, EdgeHarmonics):
             degree = module.l_max

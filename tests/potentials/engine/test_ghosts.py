@@ -12,7 +12,7 @@ import torch
 from ase.build import bulk
 from torch import Tensor
 
-from tesseral.data.graph import AtomicGraph, edge_vectors
+from tesseral.data.graph import AtomicGraph, Edges, edge_vectors, edges_of
 from tesseral.data.neighbors import atomic_graph
 from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.derivatives import predict
@@ -83,13 +83,9 @@ def test_layer_by_layer_with_ghosts_is_the_whole(options: dict[str, object]) -> 
     senders, owner = with_ghosts(graph)
     species = graph.species[owner]
     vectors = edge_vectors(graph).detach().requires_grad_(True)
-    features, harmonics, radii, energies = model.begin(
-        species, vectors, senders, graph.receivers, n
-    )
+    features, edges, energies = model.begin(species, Edges(vectors, senders, graph.receivers), n)
     for number in range(3):
-        features, more = model.layer(
-            number, features, species, harmonics, radii, senders, graph.receivers, n
-        )
+        features, more = model.layer(number, features, species, edges, n)
         assert features.shape[0] == n
         features, energies = features[owner], energies + more  # the exchange
     (slope,) = torch.autograd.grad(energies.sum(), vectors)
@@ -105,8 +101,8 @@ def test_layer_by_layer_with_ghosts_is_the_whole(options: dict[str, object]) -> 
 def test_one_layer_takes_ghosts_at_once() -> None:
     model, graph = potential("reference", layers=1), crystal()
     senders, owner = with_ghosts(graph)
-    vectors, n = edge_vectors(graph), len(graph.species)
-    energies = model(graph.species[owner], vectors, senders, graph.receivers, n)
+    edges = Edges(edge_vectors(graph), senders, graph.receivers)
+    energies = model(graph.species[owner], edges, len(graph.species))
     expected = predict(model, graph).atomic_energies
     torch.testing.assert_close(energies, expected, rtol=0, atol=1e-12)
 
@@ -190,7 +186,7 @@ def test_compiled_function_is_the_reference(options: dict[str, object], threads:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        found = evaluate(fused, graph.species, edge_vectors(graph), graph.senders, graph.receivers)
+        found = evaluate(fused, graph.species, edges_of(graph))
     finally:
         torch.set_num_threads(before)
     for one, other in (
@@ -215,7 +211,7 @@ def randomise(model: MessagePassing) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_compiled_function_exchanges(dtype: torch.dtype, options: dict[str, object]) -> None:
     model, graph = potential("fused", dtype, **options), crystal()
-    expected = evaluate(model, graph.species, edge_vectors(graph), graph.senders, graph.receivers)
+    expected = evaluate(model, graph.species, edges_of(graph))
     image = weights_image(model)
     weights, keep = loaded(image)
     energies, forces, calls = run_compiled(weights, graph, dtype)
