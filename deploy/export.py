@@ -43,7 +43,7 @@ from tesseral.potentials.derivatives import (
     sum_by_structure,
 )
 from tesseral.potentials.engine.packing import can_pack
-from tesseral.potentials.engine.weights_image import weights_image
+from tesseral.potentials.engine.weights_bytes import weights_bytes
 from tesseral.potentials.message_passing import MessagePassing
 
 CARD_FILE = "tesseral_card.json"
@@ -243,7 +243,7 @@ def export_model(
         CONTRACT_FILE: contract_text(card, probe),
     }
     if can_pack(potential):
-        extra[WEIGHTS_FILE] = weights_image(potential)
+        extra[WEIGHTS_FILE] = weights_bytes(potential)
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
         with _quiet_torchscript():

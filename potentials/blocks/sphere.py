@@ -7,6 +7,7 @@ the 2l + 1 values of a unit vector sum to 2l + 1.
 # Annotations are not postponed in this file: inside a tuple, TorchScript cannot resolve those of a
 # NamedTuple (github.com/pytorch/pytorch/issues/95858).
 
+import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -23,6 +24,11 @@ from tesseral.potentials.blocks.geometry import lengths_and_directions
 def degree_slice(l: int) -> slice:  # noqa: E741
     """Where the 2l + 1 components of degree l stand among (l_max + 1)²."""
     return slice(l * l, (l + 1) * (l + 1))
+
+
+def degree_of(components: int) -> int:
+    """The degree l_max of (l_max + 1)² components."""
+    return math.isqrt(components) - 1
 
 
 def degree_sizes(l_max: int) -> list[int]:

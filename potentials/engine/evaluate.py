@@ -1,8 +1,7 @@
 """Inference by one compiled function: energies, forces and virials, without an autograd graph.
 
-The same potentials as ``facet.py`` with products of two fields and ``nequip.py``, their gradients
-written out in ``csrc/facet.h`` and ``csrc/nequip.h``. It does not differentiate by the weights;
-training uses the operators.
+For the architectures in ``packing.PACKERS``; their gradients are written out in ``csrc/facet.h``
+and ``csrc/nequip.h``. It does not differentiate by the weights; training uses the operators.
 """
 
 from __future__ import annotations

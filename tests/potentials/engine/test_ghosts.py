@@ -17,7 +17,7 @@ from tesseral.data.neighbors import atomic_graph
 from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.derivatives import predict
 from tesseral.potentials.engine.evaluate import evaluate
-from tesseral.potentials.engine.weights_image import weights_image
+from tesseral.potentials.engine.weights_bytes import weights_bytes
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops import compiled
 from tesseral.potentials.ops.select import select_ops
@@ -212,7 +212,7 @@ def randomise(model: MessagePassing) -> None:
 def test_compiled_function_exchanges(dtype: torch.dtype, options: dict[str, object]) -> None:
     model, graph = potential("fused", dtype, **options), crystal()
     expected = evaluate(model, graph.species, edges_of(graph))
-    image = weights_image(model)
+    image = weights_bytes(model)
     weights, keep = loaded(image)
     energies, forces, calls = run_compiled(weights, graph, dtype)
     assert calls == ["spread", "spread", "gather", "gather"]
@@ -252,6 +252,6 @@ def test_image_without_optional_parts(small_model: Path) -> None:
     from tesseral.deploy.modelfile import load_model
 
     model, _ = load_model(small_model, ops="fused")
-    weights, _ = loaded(weights_image(model))
+    weights, _ = loaded(weights_bytes(model))
     assert not weights.binding_energies and not weights.zbl_charge
     assert weights.layers == 2 and weights.species == 2
