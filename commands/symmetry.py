@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from rich.table import Table
 
 from tesseral.commands.parser import Parser, add_fields, build
 from tesseral.deploy.modelfile import load_model
+from tesseral.files import json_text, write_text
 from tesseral.potentials.blocks.sphere import Harmonics
 from tesseral.potentials.symmetry import (
     UNBROKEN,
@@ -119,8 +119,7 @@ def symmetry(config: SymmetryConfig) -> dict[str, Any]:
         if name is not None:
             Path(name).parent.mkdir(parents=True, exist_ok=True)
     if config.json is not None:
-        text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
-        Path(config.json).write_text(text + "\n", encoding="utf-8")
+        write_text(config.json, json_text(result, indent=2, finite=True) + "\n")
     if config.plot is not None:
         if together is None:
             raise ValueError(f"{config.model} breaks no symmetry; there is nothing to draw")

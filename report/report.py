@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,9 +15,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tesseral.deploy.card import library_versions
 from tesseral.deploy.universal import model_path
+from tesseral.files import write_json, write_text
 from tesseral.process import machine
 from tesseral.report.config import ReportConfig
-from tesseral.report.content import Note, Section, Verdict, plain
+from tesseral.report.content import Note, Section, Verdict
 from tesseral.report.context import Context
 from tesseral.report.effort import Effort
 from tesseral.report.page.html import Chapter, Page, count, render, verdicts_of
@@ -135,12 +134,9 @@ def report(
     result = Report(
         page, verdicts_of(chapters), folder / "report.html", folder / "report.json", seconds
     )
-    _write(result.json, json.dumps(_content(context, result, times), **STRICT) + "\n")
-    _write(result.html, render(page))
+    write_json(result.json, _content(context, result, times), indent=1)
+    write_text(result.html, render(page))
     return result
-
-
-STRICT: dict[str, Any] = {"indent": 1, "ensure_ascii": False, "allow_nan": False}
 
 
 def compute(part: Part, context: Context) -> Section | None:
@@ -192,22 +188,13 @@ def _content(context: Context, result: Report, times: dict[str, float]) -> dict[
         "seconds_by_section": times,
         "references": {"file": context.references.path, "why": context.references.why},
         "counts": count(result.verdicts),
-        "verdicts": [plain(verdict) for verdict in result.verdicts],
-        "sections": {
-            chapter.key: plain(chapter.section.numbers) for chapter in result.page.chapters
-        },
+        "verdicts": result.verdicts,
+        "sections": {chapter.key: chapter.section.numbers for chapter in result.page.chapters},
     }
 
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def _progress(console: Console | None) -> Progress:
