@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
 
-from tesseral.commands.parser import Parser, add_fields, build
+from tesseral.commands.parser import Parser, add_fields, build, with_flags
 from tesseral.data.doctor.check import CheckConfig, check
+from tesseral.data.doctor.checkup import Checkup
 from tesseral.data.imports.importer import ImportConfig, import_structures
 
 CHECK_EPILOG = """\
@@ -82,19 +84,27 @@ def _import(values: dict[str, Any], console: Console) -> None:
             report = import_structures(build(ImportConfig, values), show)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("interrupted; the same command resumes from here") from None
+    report.warnings = [with_flags(text, parser()) for text in report.warnings]
     console.print(report.table())
 
 
 def _check(values: dict[str, Any], console: Console) -> int:
     from tesseral.data.doctor.display import checkup_table
 
+    def show(checkup: Checkup) -> None:
+        findings = [
+            finding._replace(advice=with_flags(finding.advice, parser()))
+            for finding in checkup.findings
+        ]
+        console.print(checkup_table(replace(checkup, findings=findings)))
+
     config = build(CheckConfig, values)
-    checked = check(config, lambda checkup: console.print(checkup_table(checkup)))
+    checked = check(config, show)
     if checked.mended is not None:
         lines = [f"  {words}" for words in checked.mended or ["nothing to mend"]]
         for line in [f"written: {config.fix}", *lines]:
             console.print(line, highlight=False, soft_wrap=True, markup=False)
-        console.print(checkup_table(checked.checkups[0]))
+        show(checked.checkups[0])
     if config.json is not None:
         console.print(f"written: {config.json}", highlight=False, soft_wrap=True)
     safe = all(checkup.safe for checkup in checked.checkups)

@@ -167,7 +167,7 @@ def make_page(context: Context, chapters: tuple[Chapter, ...], seconds: float) -
     )
     versions = ", ".join(f"{name} {value}" for name, value in library_versions().items())
     footer = (
-        f"Written {_now()} by train-potential report{' --quick' if config.quick else ''} in "
+        f"Written {_now()} by tesseral{' (quick)' if config.quick else ''} in "
         f"{seconds:.0f} s on {machine(torch.device(context.device))}; {versions}."
     )
     return Page(f"Acceptance report: {Path(config.model).name}", facts, chapters, footer)

@@ -211,9 +211,9 @@ class FitRun(lightning.Callback):
         """What to do after an end that left no new checkpoint."""
         path = self.directory / "last.ckpt"
         if not path.exists():
-            return "there is no checkpoint yet, so give the same command again"
+            return "there is no checkpoint yet, so start it again"
         step = "" if self._saved_step is None else f" of step {self._saved_step}"
-        return f"to go on from {path}{step}, give the same command with --ckpt_path last"
+        return f"to resume from {path}{step}, run it again with `ckpt_path='last'`"
 
     @contextmanager
     def signals(self, module: PotentialModule) -> Iterator[None]:

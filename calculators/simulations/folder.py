@@ -39,7 +39,7 @@ class RunFolder:
             self._compare(json.loads(known.read_text(encoding="utf-8")), identity)
         elif path.exists():
             if not path.is_dir() or any(not p.name.startswith(".") for p in path.iterdir()):
-                raise ValueError(f"{path} is no folder of such a run; give a new one with -o")
+                raise ValueError(f"{path} is no folder of such a run; give a new one as `output`")
         (path / FILES).mkdir(parents=True, exist_ok=True)
         self._lock = _lock(path)
         if not known.is_file():
@@ -87,17 +87,14 @@ class RunFolder:
 
     def _compare(self, known: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
         """Refuse a folder that was made for something else."""
-        instead = "; give another folder with -o, or the same as before"
+        instead = "; give another folder as `output`, or the same as before"
         if known["command"] != identity["command"]:
-            raise ValueError(
-                f"{self.path} holds results of train-potential {known['command']}{instead}"
-            )
+            raise ValueError(f"{self.path} holds results of {known['command']}{instead}")
         for name, value in identity["settings"].items():
             before = known["settings"].get(name)
             if before != value:
-                option = f"--{name.replace('_', '-')}"
                 raise ValueError(
-                    f"{self.path} was made with {option} {before}, not {value}{instead}"
+                    f"{self.path} was made with `{name}={before!r}`, not {value}{instead}"
                 )
         if known["model"] != identity["model"]:
             raise ValueError(f"{self.path} was made with another model{instead}")
