@@ -11,7 +11,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("calculators", "data", "deploy", "potentials", "report", "training", "src/tesseral")
-EXAMPLES = ROOT / "data" / "examples"  # holds data, and a script that is no part of the library
 FLAG = re.compile(r"(?<![\w-])--(?=[a-z{]|$)[\w{-]*")
 OTHERS = {  # of pip and SLURM
     *("--upgrade", "--force-reinstall", "--no-deps"),
@@ -48,13 +47,9 @@ def flags(source: str) -> list[tuple[int, str]]:
 
 
 def library() -> list[str]:
-    """All files that are not commands, examples or links to other folders."""
-    paths = [path for folder in FOLDERS for path in sorted((ROOT / folder).glob("**/*.py"))]
-    names = [
-        str(path.relative_to(ROOT))
-        for path in paths
-        if path == path.resolve() and not path.is_relative_to(EXAMPLES)
-    ]
+    """All files but those of commands and examples, and links to folders."""
+    paths = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
+    names = [str(path.relative_to(ROOT)) for path in paths if path == path.resolve()]
     return [name for name in names if name not in STYLES]
 
 

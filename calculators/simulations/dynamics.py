@@ -126,7 +126,8 @@ class MdConfig:
             raise ValueError(f"`equilibrate` is {self.equilibrate} ps; it must be 0 or more")
         if not math.isfinite(self.pressure) or (self.pressure and self.ensemble != "npt"):
             raise ValueError(
-                f"`pressure` is {self.pressure} GPa; it must be a number, and needs `ensemble='npt'`"
+                f"`pressure` is {self.pressure} GPa; it must be a number, and needs "
+                "`ensemble='npt'`"
             )
 
 
