@@ -18,6 +18,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from tesseral.data.cells import has_volume
 from tesseral.data.units import (
     ENERGY_UNITS,
     FORCE_UNITS,
@@ -288,7 +289,7 @@ def _needs_no_label(atoms: Atoms, label: str) -> bool:
 
 def _has_volume(atoms: Atoms) -> bool:
     """Whether a stress is defined: periodic in all three directions."""
-    return bool(atoms.pbc.all()) and abs(float(np.linalg.det(atoms.cell.array))) > 1e-8
+    return bool(atoms.pbc.all() and has_volume(atoms.cell.array))
 
 
 def _entries(atoms: Atoms, label: str) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class ModelCard:
         mean_neighbors: mean number of neighbours that normalises the sums.
         dtype: ``float32`` or ``float64``; ``save_model`` takes it from the weights.
         training: what it was trained on and how, e.g. ``PotentialDataModule.summary()``.
-        errors: test errors as ``train-potential evaluate --json`` writes them.
+        errors: test errors as `tesseral.training.evaluate` returns them.
         versions: package versions that wrote it; today's if not given.
         format_version: of the file.
         created: time (UTC, ISO 8601); now if not given.

@@ -12,7 +12,7 @@ from ase.md.langevin import Langevin
 from ase.md.nose_hoover_chain import IsotropicMTKNPT
 from ase.md.verlet import VelocityVerlet
 
-from tesseral.calculators.properties.atoms import copy_atoms, thermalize
+from tesseral.calculators.properties.atoms import copy_atoms, is_crystal, thermalize
 
 SOON = 50.0  # fs, damping time of a Langevin thermostat that is to reach equilibrium fast
 
@@ -122,7 +122,7 @@ def isobaric(
         ValueError: atoms that are not periodic in three directions or have constraints, damping
             times that are not positive.
     """
-    if not (atoms.pbc.all() and atoms.cell.rank == 3):
+    if not is_crystal(atoms):
         raise ValueError(
             f"constant pressure needs a crystal or liquid periodic in three directions; this "
             f"structure has pbc={atoms.pbc.tolist()} and {atoms.cell.rank} cell vectors"

@@ -10,7 +10,7 @@ from ase import Atoms, units
 from ase.optimize import BFGS
 from numpy.typing import ArrayLike, NDArray
 
-from tesseral.calculators.properties.atoms import copy_atoms
+from tesseral.calculators.properties.atoms import copy_atoms, is_crystal
 
 Floats = NDArray[np.float64]
 Track = Callable[[Iterable[float]], Iterable[float]]
@@ -101,7 +101,7 @@ def equation_of_state(
     Raises:
         ValueError: not a crystal, too few points, or no minimum among the volumes.
     """
-    if not (atoms.pbc.all() and atoms.cell.rank == 3):
+    if not is_crystal(atoms):
         raise ValueError(f"an equation of state needs a crystal; pbc is {atoms.pbc.tolist()}")
     if points < 5 or not 0 < extent < 0.5:
         raise ValueError(f"`points` is {points}, `extent` {extent}; use 5 or more, and 0.02 to 0.1")

@@ -18,7 +18,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.constraints import FixSymmetry
 from ase.io.trajectory import Trajectory
 
-from tesseral.calculators.properties.atoms import has_stress, largest_force, pressure_gpa
+from tesseral.calculators.properties.atoms import is_crystal, largest_force, pressure_gpa
 from tesseral.calculators.properties.relaxation import OPTIMIZERS, RelaxStep, relaxing
 from tesseral.calculators.simulations.frames import (
     Table,
@@ -127,7 +127,7 @@ def relax_one(
     atoms = atoms.copy()
     if config.symmetry:
         _keep_symmetry(atoms)
-    if config.pressure and not (atoms.pbc.all() and has_stress(atoms)):
+    if config.pressure and not is_crystal(atoms):
         raise ValueError(
             f"a `pressure` of {config.pressure} GPa needs a structure that is periodic in three "
             f"directions; this one has pbc={atoms.pbc.tolist()}"
@@ -224,7 +224,7 @@ def _keep_symmetry(atoms: Atoms) -> None:
     """Constrain atoms and cell to the symmetry that they have."""
     if atoms.constraints:
         raise ValueError("`symmetry` does not go with the constraints of this structure")
-    if not (atoms.pbc.all() and has_stress(atoms)):
+    if not is_crystal(atoms):
         raise ValueError("`symmetry` needs a structure that is periodic in three directions")
     atoms.set_constraint(FixSymmetry(atoms))
 
