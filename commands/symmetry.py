@@ -26,6 +26,7 @@ from tesseral.potentials.symmetry import (
     leading_function,
     point_group,
 )
+from tesseral.screen import print_written
 
 TOLERANCE = 0.3
 
@@ -62,9 +63,7 @@ def run(values: dict[str, Any], console: Console) -> int:
     if result["components"]:
         console.print(symmetry_table(result, f"broken components of {config.model}"))
     console.print(symmetry_sentence(result), highlight=False, soft_wrap=True)
-    for name in (config.json, config.plot):
-        if name is not None:
-            console.print(f"written: {name}", highlight=False, soft_wrap=True)
+    print_written(console, config.json, config.plot)
     return 0
 
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tesseral.deploy.card import library_versions
 from tesseral.deploy.universal import model_path
@@ -38,6 +37,7 @@ from tesseral.report.sections import (
     vacancy,
 )
 from tesseral.report.verdicts import not_computed
+from tesseral.screen import progress_line
 
 FORMAT_VERSION = 1
 
@@ -112,10 +112,9 @@ def report(
     config = replace(config, model=str(model_path(config.model)))
     context = Context(config, effort)
     chapters, times = [], {}
-    with _progress(console) as progress:
-        task = progress.add_task("", total=len(parts))
-        for part in parts:
-            progress.update(task, description=part.title)
+    with progress_line(console) as show:
+        for number, part in enumerate(parts):
+            show(number, len(parts), f"{number + 1}/{len(parts)} {part.title}")
             before = time.monotonic()
             try:
                 section = compute(part, context)
@@ -126,7 +125,6 @@ def report(
             if section is not None:
                 chapters.append(Chapter(part.key, part.title, section))
             times[part.key] = round(time.monotonic() - before, 3)
-            progress.advance(task)
     seconds = time.monotonic() - started
     page = make_page(context, tuple(chapters), seconds)
     folder = Path(config.output)
@@ -195,16 +193,3 @@ def _content(context: Context, result: Report, times: dict[str, float]) -> dict[
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def _progress(console: Console | None) -> Progress:
-    """A line with the section at work."""
-    return Progress(
-        TextColumn("{task.completed}/{task.total}"),
-        BarColumn(bar_width=20),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-        console=console,
-        transient=True,
-        disable=console is None or not console.is_terminal,
-    )

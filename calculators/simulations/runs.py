@@ -31,7 +31,7 @@ from tesseral.calculators.simulations.structures import Job, fingerprint, read_j
 from tesseral.data.neighbors import species_index
 from tesseral.deploy.universal import model_path
 from tesseral.process import ctrl_c, finished, worker_pool
-from tesseral.screen import Column, print_table, progress_bar
+from tesseral.screen import Column, print_table, print_written, progress_bar
 
 BEFORE = ("name", "file", "frame", "formula", "atoms")
 AFTER = ("steps", "outcome", "reason")
@@ -119,7 +119,7 @@ def _run(command: Command, config: Any, steps: int, console: Console, words: Wor
         rows = [folder.rows[name] for name in names]
     _show(command, rows, console, words)
     written = [path for name in (SUMMARY, RELAXED, FILES) if (path := output / name).exists()]
-    console.print(f"wrote {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
+    print_written(console, *written)
     return int(any(row["outcome"] != command.good for row in rows))
 
 
