@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Console
 
 from tesseral.commands.parser import Parser
-from tesseral.deploy.convert import INTERVALS, releases, write_converted
+from tesseral.deploy.convert import releases, write_converted
+from tesseral.deploy.sevennet.convert import INTERVALS
 from tesseral.deploy.universal import universal_path
 
 
