@@ -4,11 +4,12 @@
     python -m benchmarks.same_numbers dump MODEL.safetensors … -o after.json
     python -m benchmarks.same_numbers compare before.json after.json
 
-``dump`` uses the installed version of tesseral, in float64 and on one thread, once with the compiled
-kernels and once with plain PyTorch. The structures are made of the elements of each model: a
-crystal, a strained and rattled cell, a slab, a cluster, a cell with one atom, a short dimer and a
-lone atom. Numbers are written as hexadecimal floats. ``compare`` lists what differs and by how much; its exit status is 1 if anything
-does. Both files must come from the same machine: other processors round differently.
+``dump`` uses the installed version of tesseral, in float64 and on one thread, once with the
+compiled kernels and once with plain PyTorch. The structures are made of the elements of each model:
+a crystal, a strained and rattled cell, a slab, a cluster, a cell with one atom, a short dimer and a
+lone atom. Numbers are written as hexadecimal floats. ``compare`` lists what differs and by how
+much; its exit status is 1 if anything does. Both files must come from the same machine: other
+processors round differently.
 
 Only public names of the package are used, so the program runs with older versions too.
 """
