@@ -1,1 +1,1 @@
-"""A published universal potential in our form, held against its original; docs/start/universal.md."""
+"""The universal potential compared with its original; docs/measurements/universal.md."""
