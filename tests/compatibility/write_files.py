@@ -323,7 +323,7 @@ def write_fit(folder: Path, name: str, options: list[str]) -> dict[str, Any]:
     return {
         "command": [str(word) for word in (*words, *output, *more)],
         "steps": checkpoint["global_step"],
-        "validations": [entry["step"] for entry in history],
+        "losses": {str(entry["step"]): entry["loss"] for entry in history},  # of the average
         "weights": {
             key: flat(value)
             for key, value in checkpoint["state_dict"].items()
