@@ -127,7 +127,12 @@ def test_convolution_equals_the_reference(graph, degrees, channels, dtype):
 
 
 def convolution_limits(module, channels, senders, receivers, dtype):
-    """Rounding of what ``gradients`` gives for a convolution, from the lengths of its sums."""
+    """Rounding of what ``gradients`` gives for a convolution, from the lengths of its sums.
+
+    A distance is at most INTERVALS in units of the spline's intervals and is rounded relative to
+    that; from one interval to the next a rough spline changes by about twice its size. So radial
+    functions are off by 2 INTERVALS roundoffs, as sums of (2 INTERVALS)² terms are.
+    """
     couplings = [(coupling(*path).abs() > 1e-10).double() for path in module.paths]
 
     def terms(place):  # of the longest sum into one component of a feature, harmonic or result
@@ -149,7 +154,8 @@ def convolution_limits(module, channels, senders, receivers, dtype):
         len(senders) + path,  # coefficients
     ]
     second = [3 * n for n in first]  # each by the gradients of the three other factors
-    return [rounding.limit(dtype, n) for n in (value, *first, *second)]
+    radial = (2 * INTERVALS) ** 2
+    return [rounding.limit(dtype, n + radial) for n in (value, *first, *second)]
 
 
 @pytest.mark.parametrize("l_max", [1, 2, 4])
