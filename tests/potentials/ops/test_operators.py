@@ -130,6 +130,27 @@ def test_convolution_equals_the_reference(graph, degrees, channels, dtype):
     assert max(shares) < 1
 
 
+def test_only_the_first_atoms_receive():
+    """The kernel is given their number; rows and gradients are those of a sum over all atoms."""
+    module = select_ops(SplineConvolution(2, 2, 2, 5, INTERVALS, CUTOFF).double(), "fused")
+    x, y, r, senders, receivers = random_graph(20, 150, torch.float64, 2, 2, 5)
+    edges, inputs = (senders, receivers % 6), [x, y, r]
+    order = edges[1].argsort(stable=True)
+    edges = tuple(ends[order] for ends in edges)
+    weights = [torch.randn(6, 9, 5).double(), *(torch.randn_like(each) for each in inputs)]
+
+    def part(x, y, r):
+        return module(x, EdgeFeatures(y, r, *edges), 6)
+
+    def whole(x, y, r):
+        return module(x, EdgeFeatures(y, r, *edges), 20)[:6]
+
+    assert part(*inputs).shape == (6, 9, 5)
+    found, expected = gradients(part, inputs, weights), gradients(whole, inputs, weights)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
 def convolution_limits(module, channels, senders, receivers, dtype):
     """Rounding of what ``gradients`` gives for a convolution, from the lengths of its sums.
 
