@@ -29,6 +29,7 @@ autoclass_content = "both"  # the docstring of the class, then the arguments of 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
+autodoc_type_aliases = {"ArrayLike": "ArrayLike"}
 autodoc_typehints_format = "short"
 autodoc_mock_imports = [] if find_spec("torch_sim") else ["torch_sim"]  # needs Python 3.11
 napoleon_google_docstring = True

@@ -5,6 +5,7 @@ A line ``% generated: NAME`` of a page is replaced by the Markdown that ``PARTS[
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from argparse import SUPPRESS, Action
@@ -187,6 +188,25 @@ def _sentence(text: str | None) -> str:
 PARTS: dict[str, Callable[[], str]] = {"claims": claims, "commands": commands}
 
 
+def complete_docstring(
+    app: Sphinx, what: str, name: str, item: Any, options: Any, lines: list[str]
+) -> None:
+    """Add the fields of a NamedTuple, with the comments behind them, which have the shapes."""
+    # "K." (kelvin) would start an enumerated list.
+    lines[:] = [re.sub(r"^( +)([A-Z]\.)$", r"\1\\\2", line) for line in lines]
+    if what != "class" or not hasattr(item, "_fields"):
+        return
+    if any(line.startswith("Create new instance of") for line in lines):  # of __new__
+        lines.clear()
+    elif not any(line.startswith((":param", ".. attribute")) for line in lines):
+        lines.append("")
+        for line in inspect.getsource(item).splitlines():
+            found = re.match(r"    (\w+): ([^#=]+?)(?: = [^#]+?)?(?:  # (.*))?$", line)
+            if found and found[1] in item._fields:
+                text = re.sub(r"\s+", " ", found[3] or "")
+                lines += [f":var {found[1]}: {text}", f":vartype {found[1]}: {found[2]}"]
+
+
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Replace the marks of each page before it is parsed."""
 
@@ -194,4 +214,5 @@ def setup(app: Sphinx) -> ExtensionMetadata:
         source[0] = expand(source[0])
 
     app.connect("source-read", replace)
+    app.connect("autodoc-process-docstring", complete_docstring)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -73,9 +73,7 @@ def _read(path: Path, why: str) -> References:
     }
     crystals = {reduced_formula(Atoms(name)): entry for name, entry in named.items()}
     if not crystals:
-        raise ValueError(
-            f"{path} has no crystal with an a0_A; see docs/howto/report.md for the format"
-        )
+        raise ValueError(f"{path} has no crystal with an a0_A; see docs/howto/report.md for the format")
     phonons: dict[str, list[float]] = {}
     for name in named:
         beside = path.parent / f"phonon_{name}.json"
