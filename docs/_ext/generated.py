@@ -215,4 +215,4 @@ def setup(app: Sphinx) -> ExtensionMetadata:
 
     app.connect("source-read", replace)
     app.connect("autodoc-process-docstring", complete_docstring)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
