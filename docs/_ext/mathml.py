@@ -1,7 +1,7 @@
 """Formulas as MathML, which browsers show without scripts and without a network.
 
-Docutils converts them. It lacks ``\\tag``, ``\\dots`` and ``\\big``; numbers of equations are put at
-the right margin, and sizes of brackets are left to the browser.
+Docutils converts them. It lacks the commands tag, dots and big: numbers of equations are put at the
+right margin here, and sizes of brackets are left to the browser.
 """
 
 from __future__ import annotations
