@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-# Threads that spin while they wait stand still on a busy machine (see training/cli.py).
+# Threads that spin while they wait stand still on a busy machine (see commands/main.py).
 export GOMP_SPINCOUNT ?= 1000
 
 .PHONY: quickstart quickstart-short test test-fast docs lint format clean

@@ -17,10 +17,10 @@ from ase.optimize import FIRE
 from rich.console import Console
 
 from tesseral.calculators.ase import TesseralCalculator
-from tesseral.calculators.simulations.display import print_table
 from tesseral.calculators.torchsim import TesseralModel
-from tesseral.deploy.process import keep_freed_memory
 from tesseral.md_examples.batch_relaxation import relax_batch
+from tesseral.process import keep_freed_memory
+from tesseral.screen import print_table
 
 
 def crystal(seed: int) -> Atoms:

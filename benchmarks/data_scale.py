@@ -28,20 +28,20 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.machine import machine
 from benchmarks.plots import pyplot
 from benchmarks.sheets import Sheet, cell, console, report
-from tesseral.data.datamodule import DataConfig, PotentialDataModule
-from tesseral.data.merge import merge_stores
-from tesseral.data.sampler import EdgeBudgetSampler
-from tesseral.data.store import Store, open_store, write_store
-from tesseral.data.store_format import Block, make_block
+from tesseral.data.loading.datamodule import DataConfig, PotentialDataModule
+from tesseral.data.loading.sampler import EdgeBudgetSampler
+from tesseral.data.store.format import Block, make_block
+from tesseral.data.store.merge import merge_stores
+from tesseral.data.store.read import Store, open_store, write_store
+from tesseral.data.store.verify import verify_store
 from tesseral.data.structures import Structure, make_structure
-from tesseral.data.verify import verify_store
 
 COPIES = 50
 CUTOFF = 5.0  # Å
 BATCH = 256  # structures
 OPEN = """
 import time
-import h5py, tesseral.data.store as store
+import h5py, tesseral.data.store.read as store
 start = time.perf_counter()
 found = store.open_store({path!r})
 print(time.perf_counter() - start)
@@ -130,7 +130,7 @@ def write_cells(path: Path, count: int) -> None:
 
 def train_potential(*arguments: str) -> None:
     """The command line, as processes of an import would load all of this module otherwise."""
-    command = [sys.executable, "-m", "tesseral.training.cli", *arguments]
+    command = [sys.executable, "-m", "tesseral.commands.main", *arguments]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 

@@ -30,9 +30,9 @@ from tesseral.data.neighbors import atomic_graph
 from tesseral.deploy.export import export_model
 from tesseral.deploy.lammps.verify import call_lammps
 from tesseral.deploy.modelfile import load_model, read_card
-from tesseral.deploy.process import keep_freed_memory
 from tesseral.potentials.derivatives import predict_edges
-from tesseral.potentials.geometry import near_edges
+from tesseral.potentials.engine.near_edges import near_edges
+from tesseral.process import keep_freed_memory
 
 SIC = 4.39  # Å
 SNAP_FILES = {"SNAP": "SNAPotential", "quadratic SNAP": "qSNAPotential"}

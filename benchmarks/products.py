@@ -27,12 +27,12 @@ from torch import Tensor
 
 from benchmarks.machine import machine
 from benchmarks.sheets import Sheet, cell, console, report
-from tesseral.potentials.mixing import exact_grid_points
-from tesseral.potentials.ops import library
-from tesseral.potentials.ops.convolution import convolution_paths
+from tesseral.potentials.blocks.convolution import convolution_paths
+from tesseral.potentials.blocks.mixing import exact_grid_points
+from tesseral.potentials.blocks.sphere import coupling, degree_sizes, degree_slice, sphere_grid
+from tesseral.potentials.ops.compiled import available
 from tesseral.potentials.ops.select import L_MAX
 from tesseral.potentials.ops.tables import gaunt_factor
-from tesseral.potentials.sphere import coupling, degree_sizes, degree_slice, sphere_grid
 
 Product = Callable[[Tensor, Tensor], Tensor]
 
@@ -143,7 +143,7 @@ def by_e3nn(l_max: int, channels: int) -> Form:
 
 def compiled(l_max: int) -> Form:
     """The package's operator."""
-    import tesseral.potentials.ops.fused  # noqa: F401  defines torch.ops.tesseral
+    import tesseral.potentials.ops.operators  # noqa: F401  defines torch.ops.tesseral
 
     return Form(lambda a, b: torch.ops.tesseral.sphere_product(a, b, l_max))
 
@@ -157,7 +157,7 @@ def forms(l_max: int, channels: int) -> dict[str, Form]:
         "CG by path": by_path(l_max, channels),
         "e3nn": by_e3nn(l_max, channels),
     }
-    if l_max <= L_MAX and library.available():
+    if l_max <= L_MAX and available():
         found["compiled"] = compiled(l_max)
     return found
 

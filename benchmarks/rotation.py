@@ -22,11 +22,11 @@ from torch import Tensor
 
 from tesseral.data.graph import AtomicGraph, atom_counts, join_graphs
 from tesseral.data.neighbors import atomic_graph
-from tesseral.data.store import open_store
+from tesseral.data.store.read import open_store
 from tesseral.deploy.modelfile import ModelCard, build_potential, load_model
+from tesseral.potentials.blocks.mixing import exact_grid_points
 from tesseral.potentials.config import OPTIONS
 from tesseral.potentials.derivatives import Potential, predict
-from tesseral.potentials.mixing import exact_grid_points
 from tesseral.potentials.testing import random_rotations, transformed
 
 GRIDS = (6, 14, 26, 38, 50, 86, 110, 194)

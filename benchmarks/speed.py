@@ -72,7 +72,7 @@ def specifications(options: argparse.Namespace) -> list[Specification]:
 def flops_per_atom(info: dict[str, Any]) -> float | None:
     """Counted operations of an inference step, where the package counts them."""
     try:
-        counting = importlib.import_module("tesseral.potentials.ops.flops")
+        counting = importlib.import_module("tesseral.potentials.engine.flops")
     except ModuleNotFoundError:
         return None
     from tesseral.potentials.config import PotentialConfig

@@ -24,7 +24,7 @@ from tesseral.data.neighbors import Edges, species_index
 from tesseral.data.units import stress_voigt
 from tesseral.deploy.modelfile import ModelCard, load_model
 from tesseral.potentials.derivatives import predict_edges, stress_from_virial
-from tesseral.potentials.geometry import NearEdges, near_edges
+from tesseral.potentials.engine.near_edges import NearEdges, near_edges
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.select import select_ops
 

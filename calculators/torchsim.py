@@ -16,7 +16,7 @@ from tesseral.data.graph import AtomicGraph
 from tesseral.data.neighbors import Edges, species_index
 from tesseral.deploy.modelfile import load_model
 from tesseral.potentials.derivatives import predict_edges, stress_from_virial
-from tesseral.potentials.geometry import near_edges
+from tesseral.potentials.engine.near_edges import near_edges
 
 try:
     from torch_sim.models.interface import ModelInterface

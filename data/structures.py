@@ -9,8 +9,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import ArrayLike, NDArray
 
-from tesseral.data.label_keys import LabelKeys
-from tesseral.data.labels import find_labels, find_text
+from tesseral.data.labels import LabelKeys, find_labels, find_text
 from tesseral.data.units import stress_voigt
 
 __all__ = [

@@ -41,9 +41,9 @@ from tesseral.potentials.derivatives import (
     stress_from_virial,
     sum_by_structure,
 )
+from tesseral.potentials.engine.packing import can_pack
+from tesseral.potentials.engine.weights_image import weights_image
 from tesseral.potentials.message_passing import MessagePassing
-from tesseral.potentials.ops.image import weights_image
-from tesseral.potentials.ops.packing import can_pack
 
 CARD_FILE = "tesseral_card.json"
 WEIGHTS_FILE = "tesseral_weights.bin"

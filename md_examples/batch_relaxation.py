@@ -19,11 +19,11 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from rich.console import Console
 
-from tesseral.calculators.simulations.display import print_table, progress_bar
 from tesseral.data.neighbors import species_index
 from tesseral.data.units import stress_voigt
-from tesseral.deploy.process import ctrl_c
 from tesseral.md_examples.common import add_model_options, run_example
+from tesseral.process import ctrl_c
+from tesseral.screen import print_table, progress_bar
 
 try:
     from torch_sim.autobatching import BinningAutoBatcher, InFlightAutoBatcher

@@ -17,7 +17,7 @@ from rich.console import Console
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties.dynamics import Unstable
 from tesseral.data.neighbors import species_index
-from tesseral.deploy.process import keep_freed_memory
+from tesseral.process import keep_freed_memory
 
 Lines = Mapping[str, ArrayLike]
 

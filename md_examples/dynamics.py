@@ -13,11 +13,11 @@ from ase.io.trajectory import Trajectory
 from rich.console import Console
 
 from tesseral.calculators.properties.dynamics import Record, record_of, simulate
-from tesseral.calculators.simulations.display import progress_bar
 from tesseral.calculators.simulations.dynamics import HEADER
 from tesseral.calculators.simulations.frames import with_suffix
-from tesseral.deploy.process import ctrl_c
 from tesseral.md_examples.common import plot_panels
+from tesseral.process import ctrl_c
+from tesseral.screen import progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -22,7 +22,6 @@ from tesseral.calculators.properties.eos import (
     fit_birch_murnaghan,
     reference_atoms,
 )
-from tesseral.calculators.simulations.display import print_table, progress_bar
 from tesseral.calculators.simulations.frames import with_suffix
 from tesseral.md_examples.common import (
     COLORS,
@@ -34,6 +33,7 @@ from tesseral.md_examples.common import (
     run_example,
     save_figure,
 )
+from tesseral.screen import print_table, progress_bar
 
 
 def equation_of_state(

@@ -18,8 +18,8 @@ from ase import Atoms
 from ase.calculators.socketio import SocketClient
 from rich.console import Console
 
-from tesseral.deploy.process import ctrl_c
 from tesseral.md_examples.common import add_model_options, load_atoms, run_example
+from tesseral.process import ctrl_c
 
 PORT = 31415
 

@@ -15,7 +15,6 @@ from rich.console import Console
 
 from tesseral.calculators.properties.dynamics import Record
 from tesseral.calculators.properties.ensembles import isobaric, start, steps_of
-from tesseral.calculators.simulations.display import print_table
 from tesseral.md_examples.common import load_atoms, make_parser, output_prefix, run_example
 from tesseral.md_examples.dynamics import (
     add_arguments,
@@ -23,6 +22,7 @@ from tesseral.md_examples.dynamics import (
     run_dynamics,
     settings,
 )
+from tesseral.screen import print_table
 
 
 class Isobaric(NamedTuple):

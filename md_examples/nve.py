@@ -21,7 +21,6 @@ from tesseral.calculators.properties.ensembles import (
     start,
     steps_of,
 )
-from tesseral.calculators.simulations.display import print_table
 from tesseral.md_examples.common import (
     load_atoms,
     make_parser,
@@ -34,6 +33,7 @@ from tesseral.md_examples.dynamics import (
     run_dynamics,
     settings,
 )
+from tesseral.screen import print_table
 
 
 def nve(

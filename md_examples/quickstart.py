@@ -25,12 +25,12 @@ from rich.console import Console
 
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties.dynamics import Drift
-from tesseral.calculators.simulations.display import print_table
-from tesseral.data.store import open_store
+from tesseral.data.store.read import open_store
 from tesseral.data.structures import atoms_from_structure
 from tesseral.md_examples.common import COLORS, finish_axes, make_figure, run_example, save_figure
 from tesseral.md_examples.nve import nve
 from tesseral.md_examples.relax import relax
+from tesseral.screen import print_table
 
 
 class Check(NamedTuple):

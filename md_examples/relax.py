@@ -18,9 +18,7 @@ from rich.console import Console
 
 from tesseral.calculators.properties.atoms import copy_atoms, largest_force, pressure_gpa
 from tesseral.calculators.properties.relaxation import OPTIMIZERS, relaxing
-from tesseral.calculators.simulations.display import print_table, progress_bar
 from tesseral.calculators.simulations.frames import with_suffix
-from tesseral.deploy.process import ctrl_c
 from tesseral.md_examples.common import (
     load_atoms,
     make_parser,
@@ -28,6 +26,8 @@ from tesseral.md_examples.common import (
     plot_panels,
     run_example,
 )
+from tesseral.process import ctrl_c
+from tesseral.screen import print_table, progress_bar
 
 
 class State(NamedTuple):

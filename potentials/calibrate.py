@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from tesseral.data.graph import AtomicGraph, edge_vectors
-from tesseral.potentials.flat import FlatLinear
-from tesseral.potentials.mixing import DegreeLinear
-from tesseral.potentials.readout import LinearReadout, Readout
+from tesseral.potentials.blocks.flat import FlatLinear
+from tesseral.potentials.blocks.mixing import DegreeLinear
+from tesseral.potentials.blocks.readout import LinearReadout, Readout
 
 # Size of the features of degree l + 1 against those of degree l, as the linear maps see them. Fine
 # angular detail starts small and is learned slowly: on small sets, where a potential would learn

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from tesseral.potentials.mixing import ACTIVATIONS, ORDERS
+from tesseral.potentials.blocks.mixing import ACTIVATIONS, ORDERS
 
 COMMON = ("architecture", "cutoff", "layers", "channels", "spline_intervals", "zbl")
 

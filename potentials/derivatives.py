@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from tesseral.data.graph import AtomicGraph, edge_vectors
+from tesseral.potentials.engine import evaluate as engine
 from tesseral.potentials.message_passing import MessagePassing
-from tesseral.potentials.ops import analytic
-from tesseral.potentials.ops.wanted import gradients_of
+from tesseral.potentials.ops.wanted_gradients import gradients_of
 
 
 class Potential(Protocol):
@@ -135,7 +135,7 @@ def predict_edges(
         n_structures: G.
         create_graph: keep the graph for training; otherwise the result is detached.
     """
-    if not create_graph and isinstance(potential, MessagePassing) and analytic.applies(potential):
+    if not create_graph and isinstance(potential, MessagePassing) and engine.applies(potential):
         return _analytic(potential, species, vectors, senders, receivers, structure, n_structures)
     with torch.enable_grad():
         vectors = vectors.detach().requires_grad_(True)
@@ -160,7 +160,7 @@ def _analytic(
     n_structures: int,
 ) -> Prediction:
     """By the compiled function."""
-    energies, forces, virials = analytic.evaluate(potential, species, vectors, senders, receivers)
+    energies, forces, virials = engine.evaluate(potential, species, vectors, senders, receivers)
     virial = torch.zeros(n_structures, 3, 3, dtype=vectors.dtype)
     virial = virial.index_add(0, structure, 0.5 * (virials + virials.transpose(1, 2)))
     energy = sum_by_structure(energies, structure, n_structures)

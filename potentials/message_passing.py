@@ -21,19 +21,19 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from tesseral.potentials.binding import BindingEnergy
+from tesseral.potentials.architectures.egnn import egnn_layers
+from tesseral.potentials.architectures.facet import facet_layers
+from tesseral.potentials.architectures.nequip import nequip_layers
+from tesseral.potentials.architectures.painn import painn_layers
+from tesseral.potentials.architectures.ponita import ponita_layers
+from tesseral.potentials.architectures.schnet import schnet_layers
+from tesseral.potentials.architectures.segnn import segnn_layers
+from tesseral.potentials.blocks.binding import BindingEnergy
+from tesseral.potentials.blocks.geometry import random_orthogonal
+from tesseral.potentials.blocks.readout import EnergyScale, LinearReadout, Readout
+from tesseral.potentials.blocks.sphere import EdgeHarmonics
+from tesseral.potentials.blocks.zbl import ZBLRepulsion
 from tesseral.potentials.config import PotentialConfig
-from tesseral.potentials.egnn import egnn_layers
-from tesseral.potentials.facet import facet_layers
-from tesseral.potentials.geometry import random_orthogonal
-from tesseral.potentials.nequip import nequip_layers
-from tesseral.potentials.painn import painn_layers
-from tesseral.potentials.ponita import ponita_layers
-from tesseral.potentials.readout import EnergyScale, LinearReadout, Readout
-from tesseral.potentials.schnet import schnet_layers
-from tesseral.potentials.segnn import segnn_layers
-from tesseral.potentials.sphere import EdgeHarmonics
-from tesseral.potentials.zbl import ZBLRepulsion
 
 LAYERS: dict[str, Callable[[PotentialConfig, int, float], Sequence[nn.Module]]] = {
     "facet": facet_layers,

@@ -1,8 +1,9 @@
 """What is left of the symmetry of a relaxed potential: broken components, their axes, point group.
 
-A relaxed Facet adds learned functions on the sphere to the atoms' fields, (7) in docs/understand/theory.md. An
-orthogonal matrix R that leaves all of them as they are is a symmetry of the potential. With the
-coefficients of degree l as columns of a matrix B_l, and natural parity, they change by
+A relaxed Facet adds learned functions on the sphere to the atoms' fields, (7) in
+docs/understand/theory.md. An orthogonal matrix R that leaves all of them as they are is a symmetry
+of the potential. With the coefficients of degree l as columns of a matrix B_l, and natural parity,
+they change by
 
     Σ_l |D_l(R) B_l - B_l|² = 2 Σ_l tr (1 - D_l(R)) G_l,      G_l = B_l B_lᵀ,              (8)
 
@@ -20,17 +21,17 @@ from e3nn import o3
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from tesseral.potentials.calibrate import DAMPING
-from tesseral.potentials.facet import FacetLayer
-from tesseral.potentials.message_passing import MessagePassing
-from tesseral.potentials.mixing import SphereMixing
-from tesseral.potentials.sphere import (
+from tesseral.potentials.architectures.facet import FacetLayer
+from tesseral.potentials.blocks.mixing import SphereMixing
+from tesseral.potentials.blocks.sphere import (
     Harmonics,
     degree_sizes,
     degree_slice,
     smallest_rule,
     sphere_grid,
 )
+from tesseral.potentials.calibrate import DAMPING
+from tesseral.potentials.message_passing import MessagePassing
 
 UNBROKEN = 1e-3  # of the field's size; less is nothing
 SEPARATE = 0.26  # rad, by which different elements of a point group differ at least

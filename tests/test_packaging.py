@@ -15,7 +15,16 @@ else:
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-FOLDERS = ("data", "potentials", "deploy", "calculators", "training", "md_examples")
+FOLDERS = (
+    "commands",
+    "data",
+    "potentials",
+    "training",
+    "calculators",
+    "deploy",
+    "report",
+    "md_examples",
+)
 
 
 def test_every_folder_with_code_is_packaged():

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tesseral.data.datasets import evaluation_loader
 from tesseral.data.graph import Batch, atom_counts
-from tesseral.data.store import open_store
+from tesseral.data.loading.datasets import evaluation_loader
+from tesseral.data.store.read import open_store
 from tesseral.data.units import EV_PER_A3_IN_GPA
 from tesseral.deploy.modelfile import load_model
 from tesseral.potentials.derivatives import Prediction, stress_from_virial

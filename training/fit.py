@@ -14,19 +14,19 @@ from rich.console import Console
 
 from tesseral.data.doctor.checkup import quick_check
 from tesseral.data.doctor.display import short_form
-from tesseral.data.store import open_store
+from tesseral.data.store.read import open_store
 from tesseral.potentials.message_passing import MessagePassing
+from tesseral.training.batches import FitData
+from tesseral.training.callback import FitRun
 from tesseral.training.checkpoints import check_checkpoint, prepare_folders
 from tesseral.training.config import FitConfig
 from tesseral.training.display import FitDisplay, duration, error_table
-from tesseral.training.exporter import Exporter
+from tesseral.training.initial_weights import known_elements, model_to_train, start
+from tesseral.training.model_writer import Exporter
 from tesseral.training.module import PotentialModule
 from tesseral.training.plots import plot_learning_curves
 from tesseral.training.processes import LostProcessError, cluster_environment
-from tesseral.training.run import FitRun
 from tesseral.training.schedule import Budget, Clock, ValidationPlan
-from tesseral.training.starting import known_elements, model_to_train, start
-from tesseral.training.stream import FitData
 from tesseral.training.trainer import train
 
 

@@ -15,7 +15,7 @@ from torch.optim import AdamW, Optimizer
 from tesseral.data.graph import Batch
 from tesseral.potentials.derivatives import predict
 from tesseral.potentials.message_passing import MessagePassing
-from tesseral.potentials.ops.wanted import gradients_of
+from tesseral.potentials.ops.wanted_gradients import gradients_of
 from tesseral.potentials.symmetry import broken_weights
 from tesseral.training.config import LossConfig, OptimizationConfig
 from tesseral.training.ema import WeightAverage

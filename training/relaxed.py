@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from tesseral.potentials.sphere import degree_sizes
+from tesseral.potentials.blocks.sphere import degree_sizes
 
 
 class Relaxation(nn.Module):

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
+from tesseral.training.callback import BAD_BATCH, FitRun
 from tesseral.training.config import FitConfig, parse_duration
 from tesseral.training.module import DivergenceError, PotentialModule
 from tesseral.training.processes import (
@@ -25,7 +26,6 @@ from tesseral.training.processes import (
     is_lost_contact,
     start_children,
 )
-from tesseral.training.run import BAD_BATCH, FitRun
 
 
 def train(

@@ -4,9 +4,9 @@
         [--only tesseral,MACE] [--data FOLDER] [--output runs/accuracy] [--parallel 2]
         [-- OPTIONS OF train-potential fit]
 
-See docs/measurements/accuracy.md. Tables and figures go to the output folder. What is trained already is not
-trained again (--again does). Peers take part if they are installed: python -m benchmarks.peers
-install --only mace,nequip,sevenn.
+See docs/measurements/accuracy.md. Tables and figures go to the output folder. What is trained
+already is not trained again (--again does). Peers take part if they are installed: python -m
+benchmarks.peers install --only mace,nequip,sevenn.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""A published universal potential in our form, held against its original; docs/start/universal.md."""
+"""A published universal potential, converted and compared with its original."""

@@ -36,9 +36,9 @@ from benchmarks.universal.programs import peer
 from benchmarks.universal.zero_shot import errors, mlearn
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.deploy.modelfile import ModelCard, build_potential, load_model
+from tesseral.potentials.blocks.radial import fit_splines
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.select import select_ops
-from tesseral.potentials.radial import fit_splines
 
 FINE = 600  # intervals of the model to start from; a multiple of all below
 INTERVALS = (10, 20, 30, 40, 50, 60, 100, 120, 150, 200, 300, 600)

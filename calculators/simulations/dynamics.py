@@ -31,7 +31,6 @@ from tesseral.calculators.properties.ensembles import (
     state_of,
     steps_of,
 )
-from tesseral.calculators.simulations.display import Column
 from tesseral.calculators.simulations.frames import (
     Table,
     frame_of,
@@ -42,6 +41,7 @@ from tesseral.calculators.simulations.frames import (
     write_frames,
 )
 from tesseral.calculators.simulations.relaxation import Outcome, Show
+from tesseral.screen import Column
 
 HEADER = (
     "time_ps",

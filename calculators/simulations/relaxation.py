@@ -20,7 +20,6 @@ from ase.io.trajectory import Trajectory
 
 from tesseral.calculators.properties.atoms import has_stress, largest_force, pressure_gpa
 from tesseral.calculators.properties.relaxation import OPTIMIZERS, RelaxStep, relaxing
-from tesseral.calculators.simulations.display import Column
 from tesseral.calculators.simulations.frames import (
     Table,
     frame_of,
@@ -28,6 +27,7 @@ from tesseral.calculators.simulations.frames import (
     with_suffix,
     write_frames,
 )
+from tesseral.screen import Column
 
 COLUMNS = (
     Column("energy_eV_atom", "E eV/atom", 4),

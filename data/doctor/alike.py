@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from tesseral.data.doctor.model import Design
-from tesseral.data.doctor.subject import Array
+from tesseral.data.doctor.ridge import Design
+from tesseral.data.doctor.sample import Array
 
 CLOSEST = 5
 ALIKE = 25  # structures that tell how large a residual is usual

@@ -14,12 +14,12 @@ from tesseral.data.doctor.findings import SEVERITIES, Finding, make_finding
 from tesseral.data.doctor.fingerprints import make_fingerprints
 from tesseral.data.doctor.geometry import check_geometry, measure_distances
 from tesseral.data.doctor.labels import check_labels
-from tesseral.data.doctor.model import composition_energies, make_design, read_labels
 from tesseral.data.doctor.outliers import check_outliers
-from tesseral.data.doctor.subject import Integers, Subject, read_subject
+from tesseral.data.doctor.ridge import composition_energies, make_design, read_labels
+from tesseral.data.doctor.sample import Integers, Subject, read_subject
 from tesseral.data.doctor.units import check_units
-from tesseral.data.splits import split_store
-from tesseral.data.store import Store
+from tesseral.data.loading.splits import split_store
+from tesseral.data.store.read import Store
 
 MAX_ATOMS = 100_000  # of a full check
 QUICK_ATOMS = 4_000  # of the one before a training

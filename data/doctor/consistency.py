@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesseral.data.doctor.findings import Finding, make_finding
-from tesseral.data.doctor.subject import Array, Subject, scale
+from tesseral.data.doctor.sample import Array, Subject, scale
 from tesseral.data.neighbors import names
 
 SHIFT = 0.02  # eV/atom between sources

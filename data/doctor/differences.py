@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import logm
 
-from tesseral.data.doctor.model import Labels, weighted_median
-from tesseral.data.doctor.subject import Array, Integers, Subject
+from tesseral.data.doctor.ridge import Labels, weighted_median
+from tesseral.data.doctor.sample import Array, Integers, Subject
 
 LARGEST_STRAIN = 0.05
 SMALLEST_STRAIN = 1e-4

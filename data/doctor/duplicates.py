@@ -16,7 +16,7 @@ from tesseral.data.doctor.fingerprints import (
     nearest_within,
     pairs_within,
 )
-from tesseral.data.doctor.subject import Array, Integers, Subject
+from tesseral.data.doctor.sample import Array, Integers, Subject
 
 AGREE_ENERGY = 2e-3  # eV/atom between labels of the same structure
 AGREE_FORCES = 0.02  # eV/Å, RMS of the forces' sizes

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from tesseral.data.doctor.descriptors import environments
-from tesseral.data.doctor.subject import Array, Integers
+from tesseral.data.doctor.sample import Array, Integers
 from tesseral.data.structures import Structure
 
 SAME = 1e-3  # Å; more than the rounding of text files

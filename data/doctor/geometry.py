@@ -8,7 +8,7 @@ import numpy as np
 from ase.data import covalent_radii
 
 from tesseral.data.doctor.findings import Finding, count, make_finding
-from tesseral.data.doctor.subject import Array, Subject
+from tesseral.data.doctor.sample import Array, Subject
 from tesseral.data.neighbors import neighbor_list
 from tesseral.data.units import BOHR_IN_A
 

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 
 from tesseral.data.doctor.findings import Finding, Fix, count, make_finding
-from tesseral.data.doctor.subject import Subject, has_forces, has_stress
+from tesseral.data.doctor.sample import Subject, has_forces, has_stress
 
 NET_FORCE = 0.05  # eV/Å an atom
 NET_FORCE_SHARE = 0.1  # of the RMS force

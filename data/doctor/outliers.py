@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from tesseral.data.doctor.alike import local_center, local_scale
 from tesseral.data.doctor.findings import Finding, Fix, count, make_finding
-from tesseral.data.doctor.model import (
+from tesseral.data.doctor.recognise import OPTIONS
+from tesseral.data.doctor.ridge import (
     Design,
     Labels,
     fit_labels,
     force_norms,
     without_gross,
 )
-from tesseral.data.doctor.recognise import OPTIONS
-from tesseral.data.doctor.subject import Array, Subject, has_forces
+from tesseral.data.doctor.sample import Array, Subject, has_forces
 
 Label = Literal["energy", "forces", "stress"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tesseral.data.doctor.findings import Finding, count
-from tesseral.data.store import Store, write_store
+from tesseral.data.store.read import Store, write_store
 from tesseral.data.structures import Structure
 
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from tesseral.data.doctor.differences import stress_ratio
 from tesseral.data.doctor.findings import Finding, Fix, make_finding
-from tesseral.data.doctor.model import (
+from tesseral.data.doctor.recognise import Guess, recognise
+from tesseral.data.doctor.ridge import (
     Design,
     Labels,
     energy_scale,
@@ -17,8 +18,7 @@ from tesseral.data.doctor.model import (
     weighted_median,
     without_gross,
 )
-from tesseral.data.doctor.recognise import Guess, recognise
-from tesseral.data.doctor.subject import Array, Subject, median, scale
+from tesseral.data.doctor.sample import Array, Subject, median, scale
 
 ALIKE = 1.35  # factors between energies and forces that are closer to 1 are not told from 1
 EXPLAINED = 0.5  # of the labels that a model may leave over for its judgement to count

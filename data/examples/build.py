@@ -10,8 +10,8 @@ from pathlib import Path
 
 import ase.io
 
-from tesseral.data.label_keys import LabelKeys
-from tesseral.data.store_writer import write_store
+from tesseral.data.labels import LabelKeys
+from tesseral.data.store.write import write_store
 from tesseral.data.structures import structure_from_atoms
 
 FILES = {"train": "sic_pbe.h5", "test": "sic_pbe_test.h5"}

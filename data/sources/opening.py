@@ -10,8 +10,8 @@ from typing import Any
 import ase.io
 from ase import Atoms
 
-from tesseral.data.extxyz import FrameRange, open_frames, properties_parser
-from tesseral.data.label_keys import LabelKeys
+from tesseral.data.labels import LabelKeys
+from tesseral.data.sources.extxyz import FrameRange, open_frames, properties_parser
 from tesseral.data.sources.formats import CALCULATIONS, DATABASES, find_format
 from tesseral.data.sources.search import Source
 
@@ -42,7 +42,7 @@ def open_source(
     path = source.path
     if form in (None, "pymatgen") and path.lower().endswith((".json", ".json.gz")):
         # Imported here because it takes longer than most imports of data.
-        from tesseral.data.pymatgen_io import VASP_KEYS, atoms_from_json
+        from tesseral.data.sources.pymatgen import VASP_KEYS, atoms_from_json
 
         members = atoms_from_json(path, keys(VASP_KEYS))
         if members is not None:

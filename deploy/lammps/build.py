@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tesseral.deploy.lammps import plugin_folder
-from tesseral.potentials.ops.library import library_path
+from tesseral.potentials.ops.compiled import library_path
 
 SOURCES = Path(__file__).with_name("src")
 INTERFACE = library_path().parent / "csrc"  # kernels.h

@@ -1,4 +1,4 @@
-"""The numbers of a SevenNet network, read from its modules into those of ``potentials/nequip.py``.
+"""Numbers of a SevenNet network, read from its modules into those of our NequIP layers.
 
 e3nn's maps carry factors of their own (of paths, of activations), which are multiplied into our
 matrices or stand in the ``scale`` of the map that follows.
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tesseral.deploy.sevennet.original import Original
-from tesseral.potentials.radial import fit_splines
+from tesseral.potentials.blocks.radial import fit_splines
 
 PARTS = (
     *("self_connection_intro", "self_interaction_1", "convolution", "self_interaction_2"),

@@ -28,9 +28,9 @@ from rich.console import Console
 from tesseral.calculators.properties.ensembles import steps_of
 from tesseral.calculators.simulations.frames import with_suffix
 from tesseral.data.units import stress_tensor, stress_voigt
-from tesseral.deploy.process import ctrl_c
 from tesseral.md_examples.common import load_atoms, make_parser, output_prefix, run_example
 from tesseral.md_examples.dynamics import add_arguments
+from tesseral.process import ctrl_c
 
 Array = NDArray[np.float64]
 FIX = "python_forces"

@@ -13,9 +13,9 @@ import numpy as np
 from rich.console import Console
 
 from tesseral.calculators.properties.elastic import cubic_constants
-from tesseral.calculators.simulations.display import print_table
 from tesseral.md_examples.common import COLORS, finish_axes, make_figure, save_figure
 from tesseral.md_examples.lammps.tables import Array, Table, plot_command, read_table
+from tesseral.screen import print_table
 
 VOIGT = ("xx", "yy", "zz", "yz", "xz", "xy")
 OTHERS = ("#b0a14f", "#8c8c8c")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tesseral.calculators.simulations.display import print_table
 from tesseral.md_examples.common import plot_panels
 from tesseral.md_examples.lammps.tables import plot_command, read_table
+from tesseral.screen import print_table
 
 
 def plot(path: Path, output: Path, console: Console) -> None:

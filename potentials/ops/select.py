@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from tesseral.potentials.ops.library import use_fused
+from tesseral.potentials.blocks.sphere import EdgeHarmonics
+from tesseral.potentials.ops.compiled import use_fused
 from tesseral.potentials.ops.tables import L_MAX, L_MAX_ODD
-from tesseral.potentials.sphere import EdgeHarmonics
 
 
 def select_ops(potential: nn.Module, mode: str = "auto") -> nn.Module:
@@ -31,7 +31,7 @@ def select_ops(potential: nn.Module, mode: str = "auto") -> nn.Module:
     if why and mode == "fused":
         raise ValueError(f"ops is 'fused', but {why}; use ops='auto'")
     if fused and not why:
-        import tesseral.potentials.ops.fused  # noqa: F401  defines torch.ops.tesseral
+        import tesseral.potentials.ops.operators  # noqa: F401  defines torch.ops.tesseral
     for module in potential.modules():
         if hasattr(module, "fused"):
             module.fused = fused and not why  # type: ignore[assignment]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from tesseral.potentials.ops.convolution import convolution_paths
-from tesseral.potentials.sphere import coupling, degree_slice, smallest_rule, sphere_grid
+from tesseral.potentials.blocks.convolution import convolution_paths
+from tesseral.potentials.blocks.sphere import coupling, degree_slice, smallest_rule, sphere_grid
 
 L_MAX = 4  # of paths of natural parity, l1 + l2 + l3 even
 L_MAX_ODD = 3  # of the others

@@ -13,7 +13,7 @@ _LAZY = {
     "MessagePassing": "tesseral.potentials.message_passing",
     "TesseralCalculator": "tesseral.calculators.ase",
     "load_model": "tesseral.deploy.modelfile",
-    "open_store": "tesseral.data.store",
+    "open_store": "tesseral.data.store.read",
 }
 
 __all__ = ["AtomicGraph", "MessagePassing", "TesseralCalculator", "load_model", "open_store"]

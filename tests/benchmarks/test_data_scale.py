@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from benchmarks import data_scale
-from tesseral.data.store import open_store
+from tesseral.data.store.read import open_store
 
 
 @pytest.mark.slow

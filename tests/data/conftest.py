@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tesseral.data.store import write_store
+from tesseral.data.store.read import write_store
 from tesseral.data.structures import Structure, make_structure
 
 

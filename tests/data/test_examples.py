@@ -8,12 +8,12 @@ import ase.io
 import numpy as np
 import pytest
 
-from tesseral.data.datamodule import DataConfig, PotentialDataModule
 from tesseral.data.examples.build import build
-from tesseral.data.statistics import compute_statistics
-from tesseral.data.store import open_store
+from tesseral.data.loading.datamodule import DataConfig, PotentialDataModule
+from tesseral.data.loading.statistics import compute_statistics
+from tesseral.data.store.read import open_store
+from tesseral.data.store.verify import verify_store
 from tesseral.data.units import EV_PER_A3_IN_GPA
-from tesseral.data.verify import verify_store
 
 FOLDER = files("tesseral.data.examples")
 

@@ -5,8 +5,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 
-from tesseral.data.label_keys import LabelKeys
-from tesseral.data.labels import unread_labels
+from tesseral.data.labels import LabelKeys, unread_labels
 from tesseral.data.structures import atoms_from_structure, make_structure, structure_from_atoms
 from tesseral.data.units import stress_tensor
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tesseral.commands.main import main
 from tesseral.deploy.export import export_model
 from tesseral.deploy.lammps import build, plugin_folder
 from tesseral.deploy.lammps.systems import systems
 from tesseral.deploy.lammps.verify import table, verify
-from tesseral.training.cli import main
 
 
 def test_structures_are_what_their_names_say() -> None:

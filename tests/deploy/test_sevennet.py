@@ -13,14 +13,14 @@ from ase.build import bulk, fcc111, molecule
 from ase.units import GPa
 
 from tesseral.calculators.ase import TesseralCalculator
+from tesseral.commands.main import main
 from tesseral.deploy.export import load_exported
 from tesseral.deploy.modelfile import load_model, read_card
 from tesseral.deploy.sevennet.convert import convert
 from tesseral.deploy.sevennet.original import RELEASES, check_settings, checkpoint_path
 from tesseral.potentials.derivatives import predict
-from tesseral.potentials.ops import library
-from tesseral.potentials.ops.packing import can_pack
-from tesseral.training.cli import main
+from tesseral.potentials.engine.packing import can_pack
+from tesseral.potentials.ops import compiled
 
 sevenn = pytest.importorskip("sevenn", reason="sevenn is not installed: pip install sevenn")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -96,7 +96,7 @@ def test_the_card_says_where_it_comes_from(universal: Path) -> None:
     assert training["largest difference from the original"]["forces (meV/Å)"] < 1
 
 
-@pytest.mark.skipif(not library.available(), reason="no compiled kernels here")
+@pytest.mark.skipif(not compiled.available(), reason="no compiled kernels here")
 def test_the_compiled_engine_takes_it(universal: Path) -> None:
     """And gives what plain PyTorch gives."""
     model, _ = load_model(universal)

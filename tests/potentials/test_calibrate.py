@@ -3,12 +3,12 @@ import torch
 from ase.build import bulk
 
 from tesseral.data.neighbors import atomic_graph
+from tesseral.potentials.blocks.flat import FlatLinear
+from tesseral.potentials.blocks.mixing import DegreeLinear
 from tesseral.potentials.calibrate import DAMPING, calibrate
 from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.derivatives import predict
-from tesseral.potentials.flat import FlatLinear
 from tesseral.potentials.message_passing import MessagePassing
-from tesseral.potentials.mixing import DegreeLinear
 
 
 def rattled_graph():

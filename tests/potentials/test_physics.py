@@ -12,7 +12,7 @@ from tesseral.potentials.calibrate import calibrate
 from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.derivatives import forces_and_virial, predict
 from tesseral.potentials.message_passing import MessagePassing
-from tesseral.potentials.ops import library
+from tesseral.potentials.ops import compiled
 from tesseral.potentials.ops.select import select_ops
 
 ELEMENTS = (6, 14)
@@ -73,7 +73,7 @@ def silicon_carbide(seed=0, repeat=1):
 
 
 FUSED = pytest.param(
-    "fused", marks=pytest.mark.skipif(not library.available(), reason="no compiled kernels")
+    "fused", marks=pytest.mark.skipif(not compiled.available(), reason="no compiled kernels")
 )
 
 

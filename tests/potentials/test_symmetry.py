@@ -12,8 +12,8 @@ from tesseral.data.neighbors import atomic_graph
 from tesseral.potentials import testing
 from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.derivatives import predict
+from tesseral.potentials.engine.evaluate import can_pack
 from tesseral.potentials.message_passing import MessagePassing
-from tesseral.potentials.ops.analytic import can_pack
 from tesseral.potentials.symmetry import (
     broken_functions,
     broken_weights,

@@ -4,10 +4,10 @@ import os
 import signal
 import sys
 
-from tesseral.training.cli import main
+from tesseral.commands.main import main
+from tesseral.training.batches import BatchStream, FitData
 from tesseral.training.module import PotentialModule
 from tesseral.training.processes import own_rank
-from tesseral.training.stream import BatchStream, FitData
 
 KINDS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 

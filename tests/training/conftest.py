@@ -9,44 +9,13 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import pytest
-from ase.build import bulk
-from ase.calculators.emt import EMT
 
-from tesseral.data.datamodule import DataConfig
-from tesseral.data.store import write_store
-from tesseral.data.structures import structure_from_atoms
+from tesseral.data.loading.datamodule import DataConfig
 from tesseral.potentials.config import PotentialConfig
 from tesseral.training.config import FitConfig, OptimizationConfig, TrainerConfig
 
 MODEL = PotentialConfig(cutoff=3.6, layers=1, channels=4, grid_channels=4, l_max=1)
-
-
-def emt_structures(number, seed=0):
-    """Cells of four atoms, shaken and strained; every third is an alloy."""
-    rng = np.random.default_rng(seed)
-    structures = []
-    for i in range(number):
-        atoms = bulk("Cu", "fcc", a=3.7, cubic=True)
-        if i % 3 == 1:
-            atoms.numbers[:2] = 13
-        atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.02 * rng.normal(size=(3, 3))), True)
-        atoms.rattle(0.12, rng=rng)
-        atoms.calc = EMT()
-        atoms.get_stress()
-        atoms.info["config_type"] = "alloy" if i % 3 == 1 else "copper"
-        structures.append(structure_from_atoms(atoms))
-    return structures
-
-
-@pytest.fixture(scope="session")
-def emt_files(tmp_path_factory) -> tuple[Path, Path]:
-    """Files with 12 training and 4 validation structures."""
-    folder = tmp_path_factory.mktemp("emt")
-    for name, number, seed in (("train", 12, 0), ("validation", 4, 1)):
-        write_store(folder / f"{name}.h5", emt_structures(number, seed))
-    return folder / "train.h5", folder / "validation.h5"
 
 
 @pytest.fixture
@@ -90,7 +59,7 @@ def start_fit():
     started = []
 
     def start(config, *more, accident=None, torchrun=None):
-        program = ["-m", "tesseral.training.cli"]
+        program = ["-m", "tesseral.commands.main"]
         if accident is not None:
             program = [str(Path(__file__).with_name("accident.py"))]
         if torchrun is not None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tesseral.data.datamodule import DataConfig
+from tesseral.data.loading.datamodule import DataConfig
 from tesseral.potentials.config import PotentialConfig
 from tesseral.training.config import (
     FitConfig,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tesseral.data.store import open_store, write_store
+from tesseral.data.store.read import open_store, write_store
 from tesseral.deploy.modelfile import load_model, read_card
 from tesseral.training.fit import fit
 

@@ -9,8 +9,8 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from tesseral.data.datamodule import DataConfig
-from tesseral.data.store import write_store
+from tesseral.data.loading.datamodule import DataConfig
+from tesseral.data.store.read import write_store
 from tesseral.data.structures import structure_from_atoms
 from tesseral.deploy.modelfile import load_model, read_card
 from tesseral.potentials.config import PotentialConfig

@@ -9,8 +9,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from tesseral.data.datasets import evaluation_loader
-from tesseral.data.store import open_store, write_store
+from tesseral.data.loading.datasets import evaluation_loader
+from tesseral.data.store.read import open_store, write_store
 from tesseral.deploy.modelfile import load_model, read_card
 from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.derivatives import predict
@@ -79,7 +79,7 @@ def test_a_resumed_training_ends_with_the_same_weights(fit_config, monkeypatch, 
     whole = fit_config("whole", **settings)
     fit(whole)
     parts = fit_config("parts", **settings)
-    from tesseral.training.run import FitRun
+    from tesseral.training.callback import FitRun
 
     step = FitRun.on_train_batch_end
 

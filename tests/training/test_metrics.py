@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from tesseral.data.datasets import evaluation_loader
 from tesseral.data.graph import Labels
-from tesseral.data.store import open_store
+from tesseral.data.loading.datasets import evaluation_loader
+from tesseral.data.store.read import open_store
 from tesseral.data.units import EV_PER_A3_IN_GPA
 from tesseral.potentials.derivatives import Prediction
 from tesseral.training.metrics import ErrorSums

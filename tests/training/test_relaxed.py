@@ -14,21 +14,21 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from tesseral.data.datamodule import DataConfig
+from tesseral.commands.main import main
+from tesseral.commands.symmetry import SymmetryConfig, symmetry, symmetry_sentence
 from tesseral.data.graph import join_graphs
+from tesseral.data.loading.datamodule import DataConfig
 from tesseral.data.neighbors import atomic_graph
-from tesseral.data.store import write_store
+from tesseral.data.store.read import write_store
 from tesseral.data.structures import make_structure
 from tesseral.deploy.modelfile import build_potential, load_model, read_card, save_model
+from tesseral.potentials.blocks.sphere import degree_slice
 from tesseral.potentials.config import PotentialConfig
-from tesseral.potentials.sphere import degree_slice
 from tesseral.potentials.symmetry import broken_weights
 from tesseral.potentials.testing import rotation_errors
-from tesseral.training.cli import main
 from tesseral.training.config import FitConfig, LossConfig, TrainerConfig
 from tesseral.training.fit import fit
 from tesseral.training.relaxed import Relaxation
-from tesseral.training.symmetry import SymmetryConfig, symmetry, symmetry_sentence
 
 DIRECTION = np.array([0.48, -0.64, 0.6])
 RELAXED = PotentialConfig(cutoff=3.6, layers=1, channels=4, grid_channels=4, l_max=1, relaxed=True)

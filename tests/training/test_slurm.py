@@ -23,7 +23,7 @@ number = int(os.environ["SLURM_NTASKS_PER_NODE"])
 program = sys.argv[sys.argv.index("train-potential") + 1:]
 tasks = [
     subprocess.Popen(
-        [sys.executable, "-m", "tesseral.training.cli", *program],
+        [sys.executable, "-m", "tesseral.commands.main", *program],
         env={**os.environ, "SLURM_NTASKS": str(number), "SLURM_PROCID": str(task),
              "SLURM_LOCALID": str(task), "SLURM_NODEID": "0", "SLURM_NODELIST": "127.0.0.1",
              "SLURM_STEP_NODELIST": "127.0.0.1"})

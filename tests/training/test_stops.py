@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from tesseral.deploy.modelfile import load_model, read_card
+from tesseral.training.batches import FitData
+from tesseral.training.callback import BAD_BATCH
 from tesseral.training.fit import fit
 from tesseral.training.module import DivergenceError
-from tesseral.training.run import BAD_BATCH
-from tesseral.training.stream import FitData
 
 
 @pytest.fixture

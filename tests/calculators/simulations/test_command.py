@@ -21,7 +21,7 @@ from ase.build import bulk
 
 from tesseral.calculators.simulations.folder import RunFolder
 from tesseral.calculators.simulations.frames import readable_frames
-from tesseral.training.cli import main
+from tesseral.commands.main import main
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -227,7 +227,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_end(
     command(*words, "-o", "whole")
     trajectory = folder / "parts/structures/two-0.traj"
     process = subprocess.Popen(
-        [sys.executable, "-m", "tesseral.training.cli", *words, "-o", "parts"]
+        [sys.executable, "-m", "tesseral.commands.main", *words, "-o", "parts"]
         + ["--model", str(stable_model)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

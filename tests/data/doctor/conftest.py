@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from tesseral.data.doctor.findings import Finding
-from tesseral.data.doctor.model import Design, composition_energies, make_design, read_labels
 from tesseral.data.doctor.outliers import check_outliers
-from tesseral.data.doctor.subject import Subject, read_subject
+from tesseral.data.doctor.ridge import Design, composition_energies, make_design, read_labels
+from tesseral.data.doctor.sample import Subject, read_subject
 from tesseral.data.doctor.units import check_units
-from tesseral.data.store import open_store, write_store
+from tesseral.data.store.read import open_store, write_store
 from tesseral.data.structures import Structure
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "data" / "examples" / "sic_pbe.h5"

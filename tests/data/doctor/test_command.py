@@ -6,11 +6,11 @@ import ase.io
 import numpy as np
 import pytest
 
-from tesseral.data.doctor.command import CheckConfig, check_command
-from tesseral.data.doctor.subject import read_subject
-from tesseral.data.store import open_store, write_store
+from tesseral.commands.main import main
+from tesseral.data.doctor.check import CheckConfig, check
+from tesseral.data.doctor.sample import read_subject
+from tesseral.data.store.read import open_store, write_store
 from tesseral.data.structures import atoms_from_structure
-from tesseral.training.cli import main
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_extended_xyz(sic, tmp_path, capsys):
 def test_two_files(sic, tmp_path, capsys):
     write_store(tmp_path / "a.h5", sic[:30])
     write_store(tmp_path / "b.h5", sic[28:34])
-    checkups = check_command(CheckConfig(files=[str(tmp_path / f"{x}.h5") for x in "ab"]))
+    checkups = check(CheckConfig(files=[str(tmp_path / f"{x}.h5") for x in "ab"])).checkups
     leaks = [f.rows for f in checkups[1].findings if f.check == "leakage"]
     print(checkups[1].findings)
     assert leaks == [(0, 1)]

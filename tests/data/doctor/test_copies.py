@@ -6,8 +6,8 @@ import pytest
 from tesseral.data.doctor.checkup import check_between, check_split
 from tesseral.data.doctor.duplicates import check_duplicates
 from tesseral.data.doctor.fingerprints import NEAR, make_fingerprints
-from tesseral.data.doctor.subject import read_subject
-from tesseral.data.store import open_store, write_store
+from tesseral.data.doctor.sample import read_subject
+from tesseral.data.store.read import open_store, write_store
 from tesseral.data.structures import Structure
 
 

@@ -6,8 +6,8 @@ from ase.io import read
 from ase.units import GPa, Hartree
 
 from tesseral.data.doctor.checkup import check_between, check_set
-from tesseral.data.doctor.subject import read_subject
-from tesseral.data.store import open_store, write_store
+from tesseral.data.doctor.sample import read_subject
+from tesseral.data.store.read import open_store, write_store
 from tesseral.data.structures import structure_from_atoms
 
 COPIES = 8

@@ -6,8 +6,8 @@ import pytest
 from tesseral.data.doctor.consistency import check_consistency
 from tesseral.data.doctor.geometry import check_geometry, measure_distances
 from tesseral.data.doctor.labels import check_labels
-from tesseral.data.doctor.subject import read_subject
-from tesseral.data.store import open_store, write_store
+from tesseral.data.doctor.sample import read_subject
+from tesseral.data.store.read import open_store, write_store
 from tesseral.data.structures import make_structure
 from tesseral.data.units import BOHR_IN_A
 

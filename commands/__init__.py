@@ -1,0 +1,1 @@
+"""The ``train-potential`` command: one file for each of its commands."""

@@ -1,0 +1,56 @@
+"""``train-potential convert``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from tesseral.commands.parser import Parser
+from tesseral.deploy.sevennet.convert import INTERVALS
+from tesseral.deploy.sevennet.original import RELEASES
+
+
+def parser() -> Parser:
+    """Options of ``convert``."""
+    made = Parser(usage="train-potential convert sevennet-0 [-o MODEL.safetensors] [options]")
+    made.add_argument("source", type=str, help=f"checkpoint file, or one of {', '.join(RELEASES)}")
+    made.add_argument(
+        "-o", "--output", type=str | None, help="where `--model universal` finds it if not given"
+    )
+    made.add_argument(
+        "--intervals",
+        type=int,
+        default=INTERVALS,
+        help="of the splines that replace the radial networks",
+    )
+    made.add_argument(
+        "--modality", type=str | None, help="level of theory to keep, where there are several"
+    )
+    return made
+
+
+def run(values: dict[str, Any], console: Console) -> int:
+    """Convert a SevenNet checkpoint; returns 0."""
+    from rich.progress import Progress
+
+    from tesseral.deploy.sevennet.convert import write_converted
+    from tesseral.deploy.universal import universal_path
+
+    output = Path(values["output"]) if values["output"] else universal_path()
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("comparing with the original")
+        deviation = write_converted(
+            values["source"],
+            output,
+            intervals=values["intervals"],
+            modality=values["modality"],
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    console.print(
+        f"on crystals of all its elements it differs from the original by at most "
+        f"{deviation.energy:.3f} meV/atom, {deviation.forces:.2f} meV/Å, {deviation.stress:.4f} GPa"
+    )
+    console.print(f"written: {output}", highlight=False, soft_wrap=True)
+    return 0

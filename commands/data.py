@@ -1,0 +1,132 @@
+"""``train-potential data import``, ``check``, ``merge``, ``append`` and ``verify``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from tesseral.commands.parser import Parser, add_fields, build
+from tesseral.data.doctor.check import CheckConfig, check
+from tesseral.data.imports.importer import ImportConfig, import_structures
+
+CHECK_EPILOG = """\
+Labels, units and signs (all labels are compared with a small model of them, stresses against finite
+differences of the energy where there are strained cells), copies, distances, neighbours, reference
+energies, and structures that training and validation share. The exit status is 1 if there is an
+error, which would make training wrong, 0 if there are warnings and notes at most.
+"""
+
+
+def parser() -> Parser:
+    """Options of ``data`` and of the commands below it."""
+    made = Parser(usage="train-potential data import | check | merge | append | verify …")
+    reader = Parser(usage="train-potential data import SOURCE… -o SET.h5 [options]")
+    reader.description = (
+        "Import DFT results into a dataset file. After an interruption the same command resumes."
+    )
+    add_fields(reader, ImportConfig, positional={"sources": "+"}, short={"output": "-o"})
+    checker = Parser(
+        usage="train-potential data check SET.h5 [TEST.h5 …] [options]", epilog=CHECK_EPILOG
+    )
+    checker.description = "Look for what makes training fail, before it is begun."
+    add_fields(checker, CheckConfig, positional={"files": "+"})
+    merger = Parser(usage="train-potential data merge SET.h5 SET.h5… -o ALL.h5 [--overwrite]")
+    merger.description = "Join datasets, one after the other; they are compared with their hashes."
+    merger.add_argument("sources", type=str, nargs="+", help="dataset files")
+    merger.add_argument("-o", "--output", type=str, required=True, help="dataset file to write")
+    merger.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
+    appender = Parser(usage="train-potential data append SET.h5 MORE.h5…")
+    appender.description = (
+        "Append datasets to one. The file is written anew and replaced when that is complete."
+    )
+    appender.add_argument("output", type=str, help="dataset file that grows")
+    appender.add_argument("sources", type=str, nargs="+", help="dataset files with what to append")
+    verifier = Parser(usage="train-potential data verify SET.h5…")
+    verifier.description = "Compare datasets with their hashes; exit status 2 if they differ."
+    verifier.add_argument("sources", type=str, nargs="+", help="dataset files")
+    made.below = {
+        "import": reader,
+        "check": checker,
+        "merge": merger,
+        "append": appender,
+        "verify": verifier,
+    }
+    return made
+
+
+def run(values: dict[str, Any], console: Console) -> int:
+    """Run one of the commands below ``data``; returns the exit status."""
+    command = values["command"]
+    values = values[command]
+    if command == "import":
+        _import(values, console)
+    elif command == "check":
+        return _check(values, console)
+    elif command == "verify":
+        _verify(values, console)
+    else:
+        _join(command, values, console)
+    return 0
+
+
+def _import(values: dict[str, Any], console: Console) -> None:
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+
+        def show(doing: str, structures: int, fraction: float) -> None:
+            bar.update(task, completed=fraction, description=f"{doing}: {structures:,} structures")
+
+        try:
+            report = import_structures(build(ImportConfig, values), show)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("interrupted; the same command resumes from here") from None
+    console.print(report.table())
+
+
+def _check(values: dict[str, Any], console: Console) -> int:
+    from tesseral.data.doctor.display import checkup_table
+
+    config = build(CheckConfig, values)
+    checked = check(config, lambda checkup: console.print(checkup_table(checkup)))
+    if checked.mended is not None:
+        lines = [f"  {words}" for words in checked.mended or ["nothing to mend"]]
+        for line in [f"written: {config.fix}", *lines]:
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
+        console.print(checkup_table(checked.checkups[0]))
+    if config.json is not None:
+        console.print(f"written: {config.json}", highlight=False, soft_wrap=True)
+    safe = all(checkup.safe for checkup in checked.checkups)
+    console.print("safe to train on" if safe else "not safe to train on: there are errors")
+    return int(not safe)
+
+
+def _verify(values: dict[str, Any], console: Console) -> None:
+    from tesseral.data.store.read import open_store
+    from tesseral.data.store.verify import verify_store
+
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("structures")
+        for source in values["sources"]:
+            store = open_store(source)
+            verify_store(store, lambda done, n: bar.update(task, completed=done, total=n))
+            console.print(f"{source}: {len(store)} structures are what was written")
+
+
+def _join(command: str, values: dict[str, Any], console: Console) -> None:
+    from tesseral.data.store.merge import merge_stores
+    from tesseral.data.store.read import open_store
+
+    output, append = values["output"], command == "append"
+    files = [output, *values["sources"]] if append else values["sources"]
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("structures")
+        merge_stores(
+            files,
+            output,
+            overwrite=append or values["overwrite"],
+            progress=lambda done, n: bar.update(task, completed=done, total=n),
+        )
+    store = open_store(output)
+    console.print(f"written: {output} ({len(store)} structures, hash {store.content_hash[:16]})")

@@ -1,0 +1,29 @@
+"""``train-potential export``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from tesseral.commands.parser import Parser
+
+
+def parser() -> Parser:
+    """Options of ``export``."""
+    made = Parser(usage="train-potential export MODEL.safetensors -o MODEL.pt [options]")
+    made.add_argument("model", type=str, help="model file, or universal")
+    made.add_argument("-o", "--output", type=str, required=True, help="file to write")
+    made.add_argument(
+        "--dtype", type=str | None, help="float32 or float64; the model's if not given"
+    )
+    return made
+
+
+def run(values: dict[str, Any], console: Console) -> int:
+    """Write a model as TorchScript; returns 0."""
+    from tesseral.deploy.export import export_model
+
+    export_model(values["model"], values["output"], dtype=values["dtype"])
+    console.print(f"written: {values['output']}", highlight=False, soft_wrap=True)
+    return 0

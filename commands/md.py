@@ -1,0 +1,35 @@
+"""``train-potential md``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from tesseral.calculators.simulations.dynamics import MdConfig
+from tesseral.commands.parser import Parser, add_fields, build
+from tesseral.process import keep_freed_memory
+
+EPILOG = """\
+Every structure has its trajectory (.traj, ASE) and table (.csv) in FOLDER/structures, and a line in
+FOLDER/summary.csv. After Ctrl-C, a kill or a power cut the same command resumes. The exit status is
+1 where a run failed.
+"""
+
+
+def parser() -> Parser:
+    """Options of ``md``."""
+    made = Parser(
+        usage="train-potential md STRUCTURE… [--model MODEL.safetensors] [-o FOLDER] [options]",
+        epilog=EPILOG,
+    )
+    add_fields(made, MdConfig, positional={"structures": "+"}, short={"output": "-o"})
+    return made
+
+
+def run(values: dict[str, Any], console: Console) -> int:
+    """Run molecular dynamics; returns the exit status."""
+    from tesseral.calculators.simulations.runs import md_command
+
+    keep_freed_memory()
+    return md_command(build(MdConfig, values), console)

@@ -1,0 +1,135 @@
+"""Parsers made from dataclasses; one sentence about what is wrong with an option."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from difflib import get_close_matches
+from typing import Any, NoReturn, get_type_hints
+
+from docstring_parser import parse as parse_docstring
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+UNKNOWN = (
+    re.compile(r"unrecognized arguments: (\S+)", re.IGNORECASE),
+    re.compile(r"does not accept option '([^']+)'"),
+    re.compile(r"[Kk]ey '([^']+)' is not expected"),
+    re.compile(r"invalid choice: '([^']+)'"),
+)
+
+
+class Help(DefaultHelpFormatter):  # type: ignore[misc, unused-ignore]
+    """Help that keeps the lines of descriptions, and leaves out the marks of docstrings."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "".join(indent + line for line in text.splitlines(keepends=True))
+
+    def _expand_help(self, action: Any) -> str:
+        return str(super()._expand_help(action)).replace("``", "")
+
+
+class Parser(ArgumentParser):
+    """A parser that says in one sentence what is wrong and what was probably meant."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """As jsonargparse's, without abbreviations, which hide typing errors."""
+        super().__init__(*args, allow_abbrev=False, formatter_class=Help, **kwargs)
+        self.known: list[str] = []  # of the chosen command; shared by all its parsers
+        self.below: dict[str, Parser] = {}  # commands of this command, by name
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Write the sentence and exit with status 2."""
+        self.exit(2, f"train-potential: {explain(message, self.known)}\n")
+
+
+def explain(message: str, known: Sequence[str]) -> str:
+    """What jsonargparse complains about, in one sentence, with the nearest known name."""
+    for pattern in UNKNOWN:
+        found = pattern.search(message)
+        if found:
+            name = found.group(1).split("=")[0]
+            if pattern is UNKNOWN[0] and not name.startswith("-"):
+                return f"{name} is not expected there; give all files together, before the options"
+            near = get_close_matches(name.lstrip("-"), [k.lstrip("-") for k in known], n=1)
+            choices = near or [k.lstrip("-") for k in known if "." not in k]
+            dashes = "--" if name.startswith("--") else ""
+            hint = f"did you mean {dashes}{near[0]}?" if near else f"known: {', '.join(choices)}"
+            return f"there is no {dashes}{name.lstrip('-')}; {hint}"
+    text = re.sub(r"\s+", " ", message).strip()
+    text = re.sub(r'^Parser key "([^"]+)": ', r"\1: ", text)
+    text = re.sub(r"Expected an? <class '(\w+)'>\. Got value:", r"expected \1, found", text)
+    text = re.sub(r"Expected an? typing\.Literal\[(.*?)\]\. Got value:", r"use \1, not", text)
+    required = re.match(r"the following arguments are required: (.*)", text)
+    if required:
+        missing = [re.sub(r"^\w+\.(import\.)?", "", n) for n in required.group(1).split(", ")]
+        text = f"missing: {', '.join(missing)}"
+    return text
+
+
+def add_fields(
+    parser: Parser,
+    kind: type[Any],
+    *,
+    positional: dict[str, str | None],
+    short: dict[str, str] | None = None,
+) -> None:
+    """Options with dashes for the fields of a flat dataclass; help comes from its docstring.
+
+    Args:
+        parser: to add to.
+        kind: the dataclass.
+        positional: fields without dashes → how many values (None for one).
+        short: fields → one-letter option.
+    """
+    hints = get_type_hints(kind)
+    texts = {p.arg_name: p.description for p in parse_docstring(kind.__doc__ or "").params}
+    for item in fields(kind):
+        settings: dict[str, Any] = {"help": texts.get(item.name)}
+        if item.name in positional:
+            several = positional[item.name]
+            if several is not None:
+                settings["nargs"] = several
+            parser.add_argument(item.name, type=str, **settings)
+            continue
+        names = [f"--{item.name.replace('_', '-')}"]
+        if short and item.name in short:
+            names.insert(0, short[item.name])
+        if item.default is MISSING and item.default_factory is MISSING:
+            settings["required"] = True
+        elif item.default is not MISSING:
+            settings["default"] = item.default
+        if hints[item.name] is bool:
+            parser.add_argument(*names, action="store_true", help=settings["help"])
+        elif hints[item.name] == tuple[int, int, int]:
+            settings["default"] = list(settings["default"])  # jsonargparse writes into it
+            parser.add_argument(*names, type=int, nargs=3, metavar=("A", "B", "C"), **settings)
+        elif hints[item.name] == list[str]:
+            settings["default"] = []
+            parser.add_argument(*names, type=str, action="append", **settings)
+        else:
+            parser.add_argument(*names, type=hints[item.name], **settings)
+
+
+def build(kind: type[Any], values: dict[str, Any]) -> Any:
+    """A dataclass, with its inner dataclasses, from nested plain values."""
+    hints = get_type_hints(kind)
+    parts = {}
+    for item in fields(kind):
+        value = values[item.name]
+        inner = hints[item.name]
+        nested = isinstance(inner, type) and is_dataclass(inner)
+        parts[item.name] = build(inner, value) if nested else value
+    return kind(**parts)
+
+
+def option_names(parser: Parser) -> list[str]:
+    """All option names of a parser."""
+    return [name for action in parser._actions for name in action.option_strings if len(name) > 2]
+
+
+def complain(message: str, status: int = 2) -> int:
+    """Write one sentence to the error stream; returns the status."""
+    sys.stderr.write(f"train-potential: {message}\n")
+    return status

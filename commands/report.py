@@ -1,0 +1,53 @@
+"""``train-potential report``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from tesseral.commands.parser import Parser, add_fields, build
+from tesseral.process import keep_freed_memory
+from tesseral.report.config import ReportConfig
+
+EPILOG = """\
+The folder gets report.html (open it in a browser; it needs no network) and report.json. Every
+claim is compared with a threshold: pass, warn or fail. The exit status is 1 if a claim fails, 0 if
+none does. A full report of a small model takes some minutes on one core, --quick about one.
+"""
+STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red"}
+
+
+def parser() -> Parser:
+    """Options of ``report``."""
+    made = Parser(
+        usage="train-potential report MODEL.safetensors --data TEST.h5 -o FOLDER [options]",
+        epilog=EPILOG,
+    )
+    add_fields(made, ReportConfig, positional={"model": None}, short={"output": "-o"})
+    return made
+
+
+def run(values: dict[str, Any], console: Console) -> int:
+    """Test a model, and show every verdict that is not a pass; returns 1 if a claim fails."""
+    from rich.table import Table
+
+    from tesseral.report.page.html import count, summary
+    from tesseral.report.report import report
+
+    keep_freed_memory()
+    result = report(build(ReportConfig, values), console)
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for verdict in result.verdicts:
+        if verdict.level != "pass":
+            claim = f"{verdict.claim} {verdict.subject}".strip()
+            style = STYLES[verdict.level]
+            table.add_row(f"[{style}]{verdict.level}[/{style}]", claim, verdict.shown)
+    if table.row_count:
+        console.print(table)
+    counts = count(result.verdicts)
+    numbers = ", ".join(f"{number} {level}" for level, number in counts.items())
+    console.print(f"{summary(counts)} ({numbers}, {result.seconds:.0f} s)", highlight=False)
+    for path in (result.html, result.json):
+        console.print(f"written: {path}", highlight=False, soft_wrap=True)
+    return int(result.failed)

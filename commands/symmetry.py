@@ -1,0 +1,197 @@
+"""``train-potential symmetry``: the symmetry that a relaxed model has broken, and what is left."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from tesseral.commands.parser import Parser, add_fields, build
+from tesseral.deploy.modelfile import load_model
+from tesseral.potentials.blocks.sphere import Harmonics
+from tesseral.potentials.symmetry import (
+    UNBROKEN,
+    PointGroup,
+    broken_functions,
+    gram_matrices,
+    leading_axis,
+    leading_function,
+    point_group,
+)
+
+TOLERANCE = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class SymmetryConfig:
+    """Show the broken components of a relaxed model, and the point group that is left.
+
+    Args:
+        model: model file, ….safetensors, or universal.
+        json: file to write the numbers to.
+        plot: PNG file to draw the broken function on the sphere to.
+        tolerance: largest change of the functions, as a part of their size, by what is still called
+            a symmetry; learned functions are never exactly symmetric.
+    """
+
+    model: str
+    json: str | None = None
+    plot: str | None = None
+    tolerance: float = TOLERANCE
+
+
+def parser() -> Parser:
+    """Options of ``symmetry``."""
+    made = Parser(usage="train-potential symmetry MODEL.safetensors [options]")
+    add_fields(made, SymmetryConfig, positional={"model": None})
+    return made
+
+
+def run(values: dict[str, Any], console: Console) -> int:
+    """Show the broken components and the point group that is left; returns 0."""
+    config = build(SymmetryConfig, values)
+    result = symmetry(config)
+    if result["components"]:
+        console.print(symmetry_table(result, f"broken components of {config.model}"))
+    console.print(symmetry_sentence(result), highlight=False, soft_wrap=True)
+    for name in (config.json, config.plot):
+        if name is not None:
+            console.print(f"written: {name}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def symmetry(config: SymmetryConfig) -> dict[str, Any]:
+    """The components and the point group of a model; written as JSON and drawn where asked for.
+
+    Returns:
+        ``relaxed`` (bool), ``exact`` (bool: there is no grid that makes errors), ``components``
+        (for each layer, mixing and degree the ``size``, relative to that of the field, the ``axis``
+        and its ``share``, None where nothing is broken) and ``point_group`` (``name``, ``axis``,
+        ``order``, ``deviation``, ``tolerance``).
+
+    Raises:
+        FileNotFoundError: no such model.
+        ValueError: not a model file, a tolerance out of range, or nothing to draw.
+    """
+    potential, card = load_model(config.model)
+    functions = broken_functions(potential)
+    components: list[dict[str, Any]] = []
+    for layer, mixings in enumerate(functions):
+        for mixing, own in enumerate(mixings):
+            for degree, gram in enumerate(gram_matrices(own), 1):
+                size = float((gram.trace() / (len(gram) * own.shape[1])).sqrt())
+                found = leading_axis(gram) if size > UNBROKEN else None
+                components.append(
+                    {
+                        **{"layer": layer + 1, "mixing": mixing + 1, "degree": degree},
+                        "size": size,
+                        "axis": None if found is None else found.direction,
+                        "share": None if found is None else found.share,
+                    }
+                )
+    broken = any(component["size"] > UNBROKEN for component in components)
+    together = torch.cat([own for mixings in functions for own in mixings], 1) if broken else None
+    group = point_group(
+        [torch.zeros(3, 3).double()] if together is None else gram_matrices(together),
+        config.tolerance,
+    )
+    result = {
+        "relaxed": card.config.relaxed,
+        "exact": card.config.architecture != "ponita" and card.config.activation == "product",
+        "components": components,
+        "point_group": {
+            "name": group.name,
+            "axis": group.axis,
+            "order": None if group.elements is None else len(group.elements),
+            "deviation": group.deviation,
+            "tolerance": config.tolerance,
+        },
+    }
+    for name in (config.json, config.plot):
+        if name is not None:
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
+    if config.json is not None:
+        text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
+        Path(config.json).write_text(text + "\n", encoding="utf-8")
+    if config.plot is not None:
+        if together is None:
+            raise ValueError(f"{config.model} breaks no symmetry; there is nothing to draw")
+        _draw(*leading_function(together), group, Path(config.plot))
+    return result
+
+
+def symmetry_table(result: dict[str, Any], title: str) -> Table:
+    """The result of ``symmetry`` for people."""
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
+    for name in ("layer", "mixing", "degree", "size / field's", "axis x y z", "share"):
+        table.add_column(name, justify="right")
+    for each in result["components"]:
+        axis = each["axis"]
+        table.add_row(
+            *(str(each[name]) for name in ("layer", "mixing", "degree")),
+            f"{each['size']:.2g}",
+            "–" if axis is None else " ".join(f"{x:6.3f}" for x in axis),
+            "–" if axis is None else f"{100 * each['share']:.0f}%",
+        )
+    return table
+
+
+def symmetry_sentence(result: dict[str, Any]) -> str:
+    """What is left of the symmetry, in a line."""
+    if not result["relaxed"]:
+        accuracy = (
+            "exactly"
+            if result["exact"]
+            else ("to the accuracy of its grid on the sphere (the report measures it)")
+        )
+        return f"the model is not relaxed: it has all rotations and reflections, O(3), {accuracy}"
+    group = result["point_group"]
+    if group["name"] == "O(3)":
+        return f"nothing is broken (all below {UNBROKEN:g} of the field): O(3)"
+    axis = group["axis"]
+    around = "" if axis is None else f" around {' '.join(f'{x:.3f}' for x in axis)}"
+    order = "" if group["order"] is None else f", {group['order']} operations"
+    return (
+        f"left: {group['name']}{around}{order}; it changes the functions by "
+        f"{100 * group['deviation']:.0f}% at most (tolerance {100 * group['tolerance']:.0f}%)"
+    )
+
+
+def _draw(shape: torch.Tensor, share: float, group: PointGroup, path: Path) -> None:
+    """A map of the sphere: longitude from x to y, latitude towards z."""
+    longitude, latitude = np.linspace(-np.pi, np.pi, 181), np.linspace(-np.pi / 2, np.pi / 2, 91)
+    x, y = np.meshgrid(longitude, latitude)
+    directions = np.stack([np.cos(y) * np.cos(x), np.cos(y) * np.sin(x), np.sin(y)], axis=-1)
+    degree = round((len(shape) + 1) ** 0.5) - 1
+    harmonics = Harmonics(degree)(torch.from_numpy(directions.reshape(-1, 3)))
+    values = (harmonics[:, 1:] @ shape).reshape(x.shape).numpy()
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = figure.add_subplot(projection="mollweide")
+    largest = float(np.abs(values).max())
+    drawn = axes.pcolormesh(
+        x, y, values, cmap="RdBu_r", vmin=-largest, vmax=largest, shading="gouraud", rasterized=True
+    )
+    if group.axis is not None:
+        for sign in (1.0, -1.0):
+            a, b, c = (sign * part for part in group.axis)
+            axes.plot(np.arctan2(b, a), np.arcsin(np.clip(c, -1.0, 1.0)), "o", color="black")
+    for angle, name in ((0.0, "x"), (np.pi / 2, "y")):
+        axes.text(angle, 0.0, name, ha="center", va="center")
+    axes.text(0.0, 0.49 * np.pi, "z", ha="center", va="top")
+    axes.set_xticklabels([])
+    axes.set_yticklabels([])
+    axes.grid(color="#bbbbbb", linewidth=0.4)
+    axes.set_title(
+        f"{group.name}: leading broken function, {100 * share:.0f}% of all; its sign is arbitrary",
+        fontsize=9,
+    )
+    figure.colorbar(drawn, ax=axes, shrink=0.7)
+    figure.savefig(path, dpi=150)

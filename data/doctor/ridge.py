@@ -1,0 +1,281 @@
+"""A linear model of energies, forces and stresses, fitted in seconds: what labels ought to be.
+
+All labels are derivatives of one energy. A model fitted to some of them predicts the others, which
+shows units and signs; a robust fit to all of them leaves wrong labels as outliers.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from tesseral.data.doctor.descriptors import describe, force_atoms
+from tesseral.data.doctor.sample import Array, Integers, Subject, has_forces, has_stress, median
+from tesseral.data.loading.statistics import fit_energies
+
+ENERGY_WEIGHT = 10.0  # Å⁻¹: energies per atom are predicted ten times as well as forces times 1 Å
+STRESS_WEIGHT = 10.0
+RIDGE = 1e-6
+ROUNDS = 6  # of reweighting
+SOFT = 3.0  # typical residuals from which on a structure counts less
+GROSS = 30.0  # times the usual size of a label
+
+
+# Rows (R, F), values (R,) and the structure of each row (R,)
+Block = tuple[NDArray[np.floating[Any]], Array, Integers]
+
+
+class Labels(NamedTuple):
+    """Labels in the order of the linear model; NaN where they are missing or not to be used."""
+
+    energy: Array  # (S,) eV/atom over the fitted energies of the elements
+    forces: Array  # (R,) eV/Å
+    stress: Array  # (S, 9) eV/Å³
+
+
+class Design(NamedTuple):
+    """The linear model's rows of S structures."""
+
+    energy: Array  # (S, F)
+    forces: NDArray[np.float32]  # (R, F)
+    owner: Integers  # (R,) the structure of a force component
+    stress: Array  # (S, 9, F)
+    volumes: Array  # (S,) Å³/atom
+    alike: Array  # (S, 3) by which structures are compared; see `alike`
+
+
+class Prediction(NamedTuple):
+    """What the model says of each structure, from the other structures' labels of the kind."""
+
+    energy: Array  # (S,) eV/atom over the fitted energies of the elements
+    forces: Array  # (R,) eV/Å; these know their own labels
+    stress: Array  # (S, 9) eV/Å³
+    reach: Array  # (S,) leverage of the energy: large for what is unlike all that was fitted
+
+
+def composition_energies(subject: Subject) -> Array:
+    """Energies per atom of the compositions, fitted without what lies far off, (S,) eV.
+
+    NaN for all if no structure has an energy.
+    """
+    known = np.isfinite(subject.energies) & ~subject.alone
+    if not known.any():
+        return np.full(len(subject.rows), np.nan)
+    fractions = subject.counts / subject.n_atoms[:, None]
+    # Medians of the compositions stand in for their structures: half of them may be wrong.
+    _, kind = np.unique(subject.counts[known], axis=0, return_inverse=True)
+    target = subject.energies[known]
+    medians = np.array([np.median(target[kind == k]) for k in range(kind.max() + 1)])[kind]
+    weight = np.ones(len(target))
+    for _ in range(ROUNDS):
+        root = np.sqrt(weight)[:, None]
+        fitted = fit_energies(fractions[known] * root, medians * root[:, 0])
+        residual = np.abs(medians - fractions[known] @ fitted)
+        weight = 1 / (1 + (residual / max(SOFT * np.median(residual), 1e-3)) ** 2)
+    energies: Array = fractions @ fitted
+    return energies
+
+
+def make_design(subject: Subject) -> Design:
+    """The rows of all structures; the only step that takes seconds."""
+    parts = [describe(structure, subject.elements) for structure in subject.structures]
+    size = [
+        np.sqrt(np.nanmean(structure.forces**2)) if known else 0.0
+        for structure, known in zip(subject.structures, has_forces(subject), strict=True)
+    ]
+    volumes = np.nan_to_num(subject.volumes)
+    alike = [np.array(size), volumes, np.nan_to_num(subject.energies)]
+    return Design(
+        energy=np.stack([part.energy for part in parts]),
+        forces=np.concatenate([part.forces for part in parts]),
+        owner=np.repeat(np.arange(len(parts)), [len(part.forces) for part in parts]),
+        stress=np.stack([part.stress for part in parts]),
+        volumes=volumes,
+        alike=np.stack([rankdata(column) / len(parts) for column in alike], axis=1),
+    )
+
+
+def read_labels(subject: Subject, references: Array) -> Labels:
+    """The labels of the structures.
+
+    Args:
+        subject: the structures.
+        references: (S,) eV/atom, subtracted from the energies.
+    """
+    forces = []
+    for structure in subject.structures:
+        rows = force_atoms(len(structure.numbers))
+        forces.append(structure.forces[rows].ravel())
+    stress = np.stack([structure.stress.ravel() for structure in subject.structures])
+    stress[~has_stress(subject)] = np.nan
+    energies = np.where(subject.alone, np.nan, subject.energies - references)
+    return Labels(energies, np.concatenate(forces), stress)
+
+
+def fit_labels(design: Design, labels: Labels, *, stress: bool) -> Prediction:
+    """Fit the model robustly and predict.
+
+    Energies, and stresses if they are fitted, are predicted as if their own label had been left
+    out.
+
+    Args:
+        design: of the structures.
+        labels: to fit; NaN are left out.
+        stress: whether stresses are fitted too.
+    """
+    virial = design.stress * (STRESS_WEIGHT * design.volumes)[:, None, None]
+    target = labels.stress * (STRESS_WEIGHT * design.volumes)[:, None]
+    blocks: list[Block] = [
+        (design.energy * ENERGY_WEIGHT, labels.energy * ENERGY_WEIGHT, np.arange(len(virial))),
+        (design.forces, labels.forces, design.owner),
+    ]
+    if stress:
+        rows = np.repeat(np.arange(len(virial)), 9)
+        blocks.append((virial.reshape(len(rows), -1), target.ravel(), rows))
+    inverse, coefficients, weights = _reweighted(blocks, len(virial))
+    energy = _left_out(
+        (design.energy * ENERGY_WEIGHT)[:, None],
+        blocks[0][1][:, None],
+        inverse,
+        coefficients,
+        weights[0],
+    )
+    predicted = np.nan_to_num(virial) @ coefficients
+    if stress:
+        predicted = _left_out(np.nan_to_num(virial), target, inverse, coefficients, weights[2])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return Prediction(
+            energy=energy[:, 0] / ENERGY_WEIGHT,
+            forces=design.forces @ coefficients,
+            stress=predicted / (STRESS_WEIGHT * design.volumes)[:, None],
+            reach=_reach(design.energy * ENERGY_WEIGHT, inverse, weights[0]),
+        )
+
+
+def energy_scale(design: Design, labels: Labels) -> float:
+    """What energies must be multiplied with to have the forces as their gradients; NaN if unknown.
+
+    The factor f that minimises the residual of a common fit to f · energies and forces, which is a
+    quadratic function of it.
+    """
+    known, felt = np.isfinite(labels.energy), np.isfinite(labels.forces)
+    if known.sum() < 2 or not felt.any():
+        return float("nan")
+    energy, forces = design.energy[known] * ENERGY_WEIGHT, design.forces[felt]
+    target = labels.energy[known] * ENERGY_WEIGHT
+    share = 1 / np.sqrt(np.bincount(design.owner[felt]))[design.owner[felt], None]
+    components = labels.forces[felt] * share[:, 0]
+    shared = forces * share
+    width = _column_scale([energy, shared])
+    energy, shared = energy / width, shared / width
+    normal = energy.T @ energy + shared.T @ shared
+    right = np.stack([energy.T @ target, shared.T @ components], axis=1)
+    solved = np.linalg.solve(_ridged(normal), right)
+    curvature = target @ target - right[:, 0] @ solved[:, 0]
+    return float(right[:, 0] @ solved[:, 1] / curvature) if curvature > 0 else float("nan")
+
+
+def without_gross(design: Design, labels: Labels, times: float = GROSS) -> Labels:
+    """The labels without those many times larger than usual, so that one cannot spoil a fit."""
+    size = np.abs(labels.energy - median(labels.energy))
+    energy = np.where(size > times * median(size), np.nan, labels.energy)
+    felt = force_norms(design, labels.forces)
+    large = (felt > times * median(felt))[design.owner]
+    pressed = np.linalg.norm(labels.stress, axis=1)
+    stressed = (pressed > times * median(pressed))[:, None]
+    return Labels(
+        energy,
+        np.where(large, np.nan, labels.forces),
+        np.where(stressed, np.nan, labels.stress),
+    )
+
+
+def weighted_median(values: Array, weights: Array) -> float:
+    """The value below and above which half of the weight lies."""
+    order = np.argsort(values)
+    total = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(total, total[-1] / 2)])
+
+
+def force_norms(design: Design, values: Array) -> Array:
+    """Root mean square of each structure's force components, (S,); NaN where one is missing."""
+    n = len(design.energy)
+    components = np.bincount(design.owner, minlength=n)
+    return np.sqrt(np.bincount(design.owner, values**2, minlength=n) / np.maximum(components, 1))
+
+
+def _reweighted(blocks: list[Block], n: int) -> tuple[Array, Array, list[Array]]:
+    """Inverse of the normal matrix, coefficients and the weights of structures in each block."""
+    blocks = [(np.nan_to_num(rows), values, owner) for rows, values, owner in blocks]
+    weights = [_start(values, owner, n) for _, values, owner in blocks]
+    width = _column_scale([rows for rows, _, _ in blocks])
+    for _ in range(ROUNDS):
+        normal, right = 0.0, 0.0
+        for (rows, values, owner), weight in zip(blocks, weights, strict=True):
+            share = weight / np.maximum(np.bincount(owner, minlength=n), 1)
+            used = np.isfinite(values) & (share[owner] > 0)
+            scaled = rows[used] / width
+            weighted = scaled * share[owner][used, None]
+            normal = normal + weighted.T @ scaled
+            right = right + weighted.T @ values[used]
+        inverse = np.linalg.inv(_ridged(np.asarray(normal)))
+        coefficients = inverse @ right / width
+        norms = [_norms(v - r @ coefficients, owner, n) for r, v, owner in blocks]
+        weights = [_weight(norm) for norm in norms]
+    return inverse / np.outer(width, width), coefficients, weights
+
+
+def _column_scale(parts: list[NDArray[np.floating[Any]]]) -> Array:
+    """Root mean square of each column."""
+    total = sum(np.einsum("rf,rf->f", part, part, dtype=np.float64) for part in parts)
+    width: Array = np.sqrt(total / sum(len(part) for part in parts))
+    return np.where(width > 0, width, 1.0)
+
+
+def _ridged(normal: Array) -> Array:
+    """A normal matrix that can be inverted."""
+    return normal + RIDGE * float(np.trace(normal)) / len(normal) * np.eye(len(normal))
+
+
+def _norms(values: Array, owner: Integers, n: int) -> Array:
+    """Root mean square of each structure's values, (n,); NaN where one is missing."""
+    squares = np.bincount(owner, values**2, minlength=n)
+    number = np.bincount(owner, minlength=n)
+    return np.where(number > 0, np.sqrt(squares / np.maximum(number, 1)), np.nan)
+
+
+def _weight(norms: Array) -> Array:
+    """Weights of structures by their residuals; 0 where there are none."""
+    known = np.isfinite(norms)
+    if not known.any():
+        return np.zeros(len(norms))
+    usual = max(float(np.median(norms[known])), 1e-12)
+    return np.where(known, 1 / (1 + (np.nan_to_num(norms) / (SOFT * usual)) ** 2), 0.0)
+
+
+def _start(values: Array, owner: Integers, n: int) -> Array:
+    """First weights: what is ten times larger than usual hardly counts."""
+    norms = _norms(values, owner, n)
+    return _weight(norms / 3) ** 2
+
+
+def _reach(rows: Array, inverse: Array, weights: Array) -> Array:
+    """Leverage of rows (S, F) as if they had not been fitted, (S,)."""
+    leverage: Array = np.sum((rows @ inverse) * rows, axis=1)
+    return leverage / np.maximum(1 - weights * leverage, 1e-3)
+
+
+def _left_out(
+    rows: Array, values: Array, inverse: Array, coefficients: Array, weights: Array
+) -> Array:
+    """Predictions (S, k) of rows (S, k, F) as if their own k values had not been fitted."""
+    fitted = rows @ coefficients
+    spread = rows @ inverse
+    leverage = np.einsum("skf,slf->skl", spread, rows) * (weights / rows.shape[1])[:, None, None]
+    residual = np.nan_to_num(values) - fitted
+    room = np.eye(rows.shape[1]) - leverage
+    honest = np.linalg.solve(room + 1e-9 * np.eye(rows.shape[1]), residual[:, :, None])[:, :, 0]
+    return np.where(np.isfinite(values), np.nan_to_num(values) - honest, fitted)

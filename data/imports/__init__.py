@@ -1,0 +1,1 @@
+"""Import of DFT results into a dataset file, resumable and in parallel."""

@@ -1,0 +1,71 @@
+"""The hidden folder of an import: its parts, and what was found in each of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from array import array
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from tesseral.data.imports.report import COUNTERS, ImportReport
+
+
+class PartFolder:
+    """The hidden folder beside an output.
+
+    Args:
+        output: dataset file.
+        identity: what must be the same for the parts to be of use, in JSON's types.
+    """
+
+    def __init__(self, output: Path, identity: dict[str, Any]) -> None:
+        """Open it, empty unless it has parts of the same import."""
+        self.path = output.with_name(f".{output.name}.import")
+        plan = self.path / "plan"
+        text = json.dumps(identity, indent=1)
+        if not plan.is_file() or plan.read_text(encoding="utf-8") != text:
+            self.remove()
+            self.path.mkdir()
+            plan.write_text(text, encoding="utf-8")
+
+    def remove(self) -> None:
+        """Delete it with all parts."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def structures(self) -> int:
+        """Number of structures of all complete parts."""
+        return sum(int(path.stem.split("-")[2]) for path in self.path.glob("*.json"))
+
+    def part(self, task: int, part: int) -> Path | None:
+        """The JSON file of a part, if that is complete."""
+        return next(self.path.glob(f"{task:06d}-{part:06d}-*.json"), None)
+
+    def parts(self) -> list[Path]:
+        """JSON files of the complete parts, in order."""
+        return sorted(self.path.glob("*.json"))
+
+
+def save_report(path: Path, report: ImportReport, last: bool) -> None:
+    """Write the report of a part, and whether the task has no more; appears when complete."""
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    values = {**vars(report), "groups": sorted(report.groups), "seen": report.seen.tolist()}
+    partial.write_text(json.dumps({"report": values, "last": last}), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def load_report(path: Path) -> tuple[ImportReport, bool]:
+    """What `save_report` wrote."""
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    values = saved["report"]
+    report = ImportReport(**values)
+    for name in COUNTERS:
+        setattr(report, name, Counter(values[name]))
+    report.elements = Counter({int(z): count for z, count in values["elements"].items()})
+    report.left_out = {what: Counter(files) for what, files in values["left_out"].items()}
+    report.energy_range = tuple(values["energy_range"])
+    report.stress_range = tuple(values["stress_range"])
+    report.groups, report.seen = set(values["groups"]), array("Q", values["seen"])
+    return report, saved["last"]

@@ -1,0 +1,228 @@
+"""Importing in parts: several processes at once, and on from where an interrupted import stopped.
+
+The sources are divided into tasks of a few megabytes. Each task writes its structures to parts,
+small dataset files with what was found in a JSON file beside, in a hidden folder beside the output.
+A part counts when its JSON file is there. The parts are merged in order at the end, so that the
+result does not depend on the processes or on interruptions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from itertools import chain, islice
+from pathlib import Path
+from typing import NamedTuple
+
+from tesseral.data.imports.folder import PartFolder, load_report, save_report
+from tesseral.data.imports.report import ImportReport, Notes
+from tesseral.data.sources.extxyz import FrameRange
+from tesseral.data.sources.search import Source
+from tesseral.data.store.merge import merge_stores
+from tesseral.data.store.write import StoreWriter
+from tesseral.data.structures import Structure
+from tesseral.process import finished, worker_pool
+
+TASK_BYTES = 8_000_000  # of the sources
+PART_STRUCTURES = 2_000
+
+
+class Span(NamedTuple):
+    """A source, or the frames of it that a task reads."""
+
+    source: Source
+    frames: FrameRange | None = None
+
+
+class Task(NamedTuple):
+    """What is read in one go: small sources, or a piece of a large one."""
+
+    number: int
+    spans: list[Span]
+    size: int  # bytes of the sources
+
+
+class Found(NamedTuple):
+    """A structure, where it stands, and what else there was."""
+
+    structure: Structure
+    place: str
+    notes: Notes
+
+
+class Reader(NamedTuple):
+    """What a task needs to know; it is pickled.
+
+    Args:
+        read: structures of a span after the first so many; what is left out goes to a report.
+        allow_missing: labels that they may lack.
+    """
+
+    read: Callable[[Span, int, ImportReport], Iterator[Found]]
+    allow_missing: list[str]
+
+
+def make_tasks(
+    sources: Iterable[Source], split: Callable[[str, int], list[FrameRange] | None]
+) -> list[Task]:
+    """Tasks of about TASK_BYTES each, in the order of the sources.
+
+    Args:
+        sources: files.
+        split: pieces of about so many bytes of a path, or None where it must be read from its
+            beginning.
+    """
+    tasks: list[Task] = []
+    waiting: list[Span] = []
+    total = 0
+
+    def close() -> None:
+        nonlocal waiting, total
+        if waiting:
+            tasks.append(Task(len(tasks), waiting, total))
+        waiting, total = [], 0
+
+    for source in sources:
+        size = Path(source.path).stat().st_size
+        pieces = split(source.path, TASK_BYTES) if size > TASK_BYTES else None
+        if total + size > TASK_BYTES:
+            close()
+        for piece in pieces or ():
+            waiting, total = [Span(source, piece)], piece.stop - piece.start
+            close()
+        if not pieces:
+            waiting.append(Span(source))
+            total += size
+    close()
+    return tasks
+
+
+def run_tasks(
+    tasks: Sequence[Task],
+    reader: Reader,
+    folder: PartFolder,
+    processes: int | None,
+    progress: Callable[[int, float], None],
+) -> None:
+    """Make all parts that are not there yet.
+
+    Args:
+        tasks: of `make_tasks`.
+        reader: of the sources.
+        folder: for the parts.
+        processes: how many work at once, as many as there are cores if None; with one, no other
+            process is started.
+        progress: called with the number of structures so far and the fraction of the bytes of
+            finished tasks.
+
+    Raises:
+        ValueError: of the reader.
+        ChildProcessError: a process was killed.
+    """
+    size = max(1, sum(task.size for task in tasks))
+    read = 0
+
+    def tell() -> None:
+        progress(folder.structures(), read / size)
+
+    tell()
+    processes = min(processes or _cores(), len(tasks))
+    if processes == 1:
+        for task in tasks:
+            run_task(task, reader, folder, tell)
+            read += task.size
+            tell()
+        return
+    try:
+        with worker_pool(processes) as pool:
+            sizes = {pool.submit(run_task, task, reader, folder): task.size for task in tasks}
+            for futures in finished(sizes):
+                for future in futures:
+                    future.result()
+                    read += sizes[future]
+                tell()
+    except BrokenProcessPool as error:
+        raise ChildProcessError(
+            "a process of the import was killed, perhaps because memory ran out; the same command "
+            "goes on from here, with --processes 1 in less memory"
+        ) from error
+
+
+def run_task(
+    task: Task, reader: Reader, folder: PartFolder, tell: Callable[[], None] | None = None
+) -> None:
+    """Make the parts of one task that are not there yet."""
+    number = done = 0
+    while (known := folder.part(task.number, number)) is not None:
+        report, last = load_report(known)
+        if last:
+            return
+        done, number = done + report.structures, number + 1
+    # Only a source that is read alone has several parts, so that only there some may be done.
+    limit = PART_STRUCTURES if len(task.spans) == 1 else None
+    aside = ImportReport()
+    found = chain.from_iterable(reader.read(span, done, aside) for span in task.spans)
+    ahead = next(found, None)
+    last = False
+    while not last:
+        report = ImportReport()
+        path = folder.path / f"{task.number:06d}-{number:06d}.h5"
+        if ahead is not None:
+            with StoreWriter(path, temporary=True) as writer:
+                for one in chain([ahead], islice(found, limit and limit - 1)):
+                    writer.append(one.structure)
+                    report.add(*one)
+            ahead = next(found, None)
+        last = ahead is None
+        if last:
+            report.merge(aside)
+        report.refuse_missing(reader.allow_missing)
+        save_report(path.with_name(f"{path.stem}-{report.structures}.json"), report, last)
+        number += 1
+        if tell is not None:
+            tell()
+
+
+def merge_parts(
+    folder: PartFolder,
+    output: Path,
+    attributes: Mapping[str, str],
+    progress: Callable[[int, float], None],
+) -> ImportReport:
+    """All parts as one dataset, and their reports as one.
+
+    Args:
+        folder: with all parts.
+        output: dataset file; replaced if it exists.
+        attributes: of the dataset, besides those that its report gives.
+        progress: called with the number of structures and the fraction that is written.
+
+    Raises:
+        ValueError: there is no structure, or a part is damaged.
+    """
+    report = ImportReport(output=str(output))
+    stores = []
+    for path in folder.parts():
+        part = load_report(path)[0]
+        report.merge(part)
+        if part.structures:
+            stores.append(path.with_name(path.stem.rsplit("-", 1)[0] + ".h5"))
+    if not stores:
+        raise ValueError(f"no file could be imported: {'; '.join(report.skipped[:3])}")
+    whole = folder.path / "whole.h5"
+    report.content_hash = merge_stores(
+        stores,
+        whole,
+        attributes={**attributes, **report.attributes()},
+        overwrite=True,
+        progress=lambda count, total: progress(count, count / total),
+    )
+    os.replace(whole, output)
+    report.finish()
+    return report
+
+
+def _cores() -> int:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,1 @@
+"""Datasets for training: splits, statistics, sampling, batches."""

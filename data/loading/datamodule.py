@@ -1,0 +1,303 @@
+"""The training and validation data of a training run, as a LightningDataModule."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from tesseral.data.graph import Batch, join_batches
+from tesseral.data.loading.datasets import GraphDataset, check_elements, evaluation_loader
+from tesseral.data.loading.sampler import EdgeBudgetSampler
+from tesseral.data.loading.splits import SPLITS, split_store
+from tesseral.data.loading.statistics import Statistics, compute_statistics, symbols
+from tesseral.data.loading.theories import (
+    joined_with_replay,
+    largest_level,
+    theory_levels,
+    theory_numbers,
+)
+from tesseral.data.store.read import Store, open_store
+
+__all__ = ["DataConfig", "GraphLoader", "PotentialDataModule", "evaluation_loader"]
+
+VALIDATION_STRUCTURES = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which data to train on, and how they are batched.
+
+    Args:
+        train: dataset file (made by ``train-potential data import``).
+        validation: dataset file to validate on; a part of ``train`` is split off if not given.
+        validation_fraction: of the structures of ``train``, if no validation file is given.
+        split: how to split: ``group`` sets whole groups aside, ``blocks`` runs of consecutive
+            structures of each group or config type, ``random`` single structures, whose
+            neighbours in a trajectory are then trained on; ``auto`` takes ``group`` where there are
+            many groups, or many molecules, and ``blocks`` elsewhere.
+        batch_structures: structures in a training batch of one process, at most.
+        batch_edges: edges (neighbour pairs) in a batch of one process, at most; bounds the memory
+            and is what fills batches of cells of some tens of atoms. Small batches learn most in
+            a given time on a CPU; raise it for a GPU.
+        workers: processes that prepare batches; 0 does it in the main one, best for small sets.
+        seed: of the split and the shuffling.
+        cache_gigabytes: memory for neighbour lists that are kept from one epoch to the next.
+        isolated_energies: chemical symbol → energy of the isolated atom in eV, for the reference
+            energies; from isolated atoms in ``train`` or least squares if not given.
+        theory: train on all levels of theory in ``train``, of which the model file is for this
+            one; without it, no difference is made between them.
+        replay: dataset of an earlier training, structures of which are trained on as well, so that
+            a model that starts from that training does not forget it.
+        replay_ratio: structures of ``replay`` for each of ``train``.
+    """
+
+    train: str
+    validation: str | None = None
+    validation_fraction: float = 0.1
+    split: str = "auto"
+    batch_structures: int = 16
+    batch_edges: int = 4_000
+    workers: int = 0
+    seed: int = 0
+    cache_gigabytes: float = 2.0
+    isolated_energies: dict[str, float] | None = None
+    theory: str | None = None
+    replay: str | None = None
+    replay_ratio: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot make batches."""
+        if not 0 < self.validation_fraction < 1:
+            raise ValueError(
+                f"validation_fraction is {self.validation_fraction}; it must be between 0 and 1"
+            )
+        if self.split not in SPLITS:
+            raise ValueError(f"split {self.split!r} is not one of {', '.join(SPLITS)}")
+        for name, least in (("batch_structures", 1), ("batch_edges", 1), ("workers", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be {least} or more")
+        if not self.replay_ratio > 0:
+            raise ValueError(f"replay_ratio is {self.replay_ratio}; it must be positive")
+        if self.cache_gigabytes < 0:
+            raise ValueError(f"cache_gigabytes is {self.cache_gigabytes}; it must be 0 or more")
+
+
+class GraphLoader(DataLoader[Batch]):
+    """A DataLoader that goes on within an epoch after training was interrupted there.
+
+    Lightning saves `state_dict` in its checkpoints and restores it.
+    """
+
+    _epoch = 0
+    _done = 0
+    _resume: tuple[int, int] | None = None
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        sampler = self.batch_sampler
+        assert isinstance(sampler, EdgeBudgetSampler)
+        self._epoch, self._done = sampler.epoch, 0
+        if self._resume is not None:
+            epoch, done = self._resume
+            if epoch == sampler.epoch and done < len(sampler):
+                sampler.start = self._done = done
+            self._resume = None
+        for batch in super().__iter__():
+            self._done += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch and how many of its batches were handed out."""
+        return {"epoch": self._epoch, "batches": self._done}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Skip the batches that were handed out, if the next epoch is the one of the state."""
+        self._resume = (state["epoch"], state["batches"])
+
+
+class PotentialDataModule(lightning.LightningDataModule):
+    """Loaders of `Batch` for training and validation.
+
+    With several processes, give the Trainer ``use_distributed_sampler=False``: the samplers here
+    deal the batches to the ranks themselves.
+
+    Args:
+        config: files, split and batches.
+        cutoff: Å.
+        known: atomic numbers that the model shall know besides those of the training data.
+
+    Attributes:
+        elements: atomic numbers, in the order of the species index.
+        theories: levels of theory, that of the model file first; empty where they are not told
+            apart.
+    """
+
+    def __init__(self, config: DataConfig, cutoff: float, known: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.config, self.cutoff, self.known = config, cutoff, known
+        self.elements: tuple[int, ...] = ()
+        self.theories: tuple[str, ...] = ()
+        self._statistics: Statistics | None = None
+        self.split_reason = "in a file of their own"
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the files, split them, and compute the statistics of the training part.
+
+        Raises:
+            FileNotFoundError: a file does not exist.
+            ValueError: a file cannot be read, split or trained on.
+        """
+        if self._statistics is not None:
+            return
+        config = self.config
+        train_store = open_store(config.train)
+        if config.validation is None:
+            validation_store = train_store
+            train_rows, validation_rows, self.split_reason = split_store(
+                train_store,
+                method=config.split,
+                fraction=config.validation_fraction,
+                seed=config.seed,
+            )
+        else:
+            validation_store = open_store(config.validation)
+            check_elements(validation_store, (*train_store.elements, *self.known))
+            train_rows = np.arange(len(train_store))
+            validation_rows = np.arange(len(validation_store))
+        if config.replay is not None:
+            before = len(train_store)
+            scratch = tempfile.mkdtemp(prefix="tesseral-replay-")
+            weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
+            train_store = joined_with_replay(
+                train_store,
+                open_store(config.replay),
+                config.replay_ratio,
+                config.seed,
+                Path(scratch) / f"{train_store.path.stem}-with-replay.h5",
+            )
+            train_rows = np.append(train_rows, np.arange(before, len(train_store)))
+        main_rows = train_rows
+        if config.theory is not None:
+            self.theories = theory_levels(train_store, train_rows, config.theory)
+            levels = theory_numbers(train_store, self.theories)[train_rows]
+            main_rows = train_rows[levels == largest_level(levels)]
+            validation_rows = self._of_target(validation_store, validation_rows)
+        statistics = compute_statistics(
+            train_store, main_rows, self.cutoff, isolated_energies=config.isolated_energies
+        )
+        trained = statistics.elements
+        if self.theories:  # other levels may have more; all atoms are read once again
+            present = np.nonzero(train_store.compositions()[train_rows].sum(axis=0))[0]
+            trained = tuple(train_store.elements[column] for column in present)
+        self.elements = tuple(sorted({*trained, *self.known}))
+        cache = config.cache_gigabytes * 1e9 / max(1, config.workers)
+        share = len(train_rows) / (len(train_rows) + len(validation_rows))
+        self.train_dataset = GraphDataset(
+            train_store,
+            train_rows,
+            self.elements,
+            self.cutoff,
+            cache_bytes=share * cache,
+            theories=self.theories,
+        )
+        self.validation_dataset = GraphDataset(
+            validation_store,
+            validation_rows,
+            self.elements,
+            self.cutoff,
+            cache_bytes=(1 - share) * cache,
+            mask_repeats=True,
+        )
+        self.train_edges = self.train_dataset.edge_counts()
+        self._validation_edges = self.validation_dataset.edge_counts()
+        self._statistics = statistics
+
+    def _of_target(self, store: Store, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of the level of theory that the model file is for."""
+        kept: NDArray[np.int64] = rows[theory_numbers(store, self.theories)[rows] == 0]
+        if len(kept) == 0:
+            raise ValueError(
+                f"no structure of {store.path} to validate on has the theory "
+                f"{self.theories[0]!r}; give some with data.validation"
+            )
+        return kept
+
+    @property
+    def statistics(self) -> Statistics:
+        """Statistics of the training part; `setup` must have run."""
+        if self._statistics is None:
+            raise RuntimeError("the data are not set up yet; call setup() first")
+        return self._statistics
+
+    def train_dataloader(self) -> GraphLoader:
+        """Shuffled batches; the order depends on the seed and the epoch only."""
+        data, limit = self.train_dataset, self.config.batch_structures
+        segments = data.store.segments[data.rows]
+        sampler = self._sampler(self.train_edges, limit, shuffle=True, segments=segments)
+        return self._loader(data, sampler)
+
+    def val_dataloader(self) -> GraphLoader:
+        """Batches in the order of the dataset.
+
+        With several processes, a rank without a structure in a step is given one without labels.
+        """
+        limit = max(self.config.batch_structures, VALIDATION_STRUCTURES)
+        return self._loader(
+            self.validation_dataset, self._sampler(self._validation_edges, limit, shuffle=False)
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """What the model card says about the data."""
+        statistics = self.statistics
+
+        def part(dataset: GraphDataset) -> dict[str, Any]:
+            store: Store = dataset.store
+            return {
+                "file": store.path.name,
+                "content_hash": store.content_hash,
+                "structures": len(dataset),
+                "atoms": int(store.n_atoms[dataset.rows].sum()),
+                **store.attributes,
+            }
+
+        return {
+            "train": part(self.train_dataset),
+            "validation": part(self.validation_dataset),
+            "split": "file" if self.config.validation is not None else self.config.split,
+            "seed": self.config.seed,
+            "elements": list(symbols(self.elements)),
+            **({"theories": list(self.theories)} if self.theories else {}),
+            **({"replay": Path(self.config.replay).name} if self.config.replay else {}),
+            "force_rms": statistics.force_rms,
+        }
+
+    def _sampler(self, edges: Any, structures: int, **options: Any) -> EdgeBudgetSampler:
+        trainer = self.trainer
+        return EdgeBudgetSampler(
+            edges,
+            max_structures=structures,
+            max_edges=self.config.batch_edges,
+            seed=self.config.seed,
+            rank=0 if trainer is None else trainer.global_rank,
+            ranks=1 if trainer is None else trainer.world_size,
+            **options,
+        )
+
+    def _loader(self, dataset: GraphDataset, sampler: EdgeBudgetSampler) -> GraphLoader:
+        workers = self.config.workers
+        return GraphLoader(
+            dataset,
+            batch_sampler=sampler,
+            collate_fn=join_batches,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+        )

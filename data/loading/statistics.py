@@ -1,0 +1,257 @@
+"""What a potential must know of its training set before the first step.
+
+Reference energies E0, element by element, come from the first of these that has them: energies of
+isolated atoms given by the user; isolated atoms in the training set (structures of one atom without
+periodic directions, of which the lowest energy counts; they stay in the training set); ridge least
+squares of the energies on the compositions.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase.data import atomic_numbers, chemical_symbols
+from numpy.typing import NDArray
+
+from tesseral.data.neighbors import names, neighbor_list
+from tesseral.data.store.read import Store
+
+Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+RIDGE = 1e-6  # variance of a composition fraction below which E0 is not fitted to it
+MAX_FORCE_SAMPLE = 20_000  # structures
+MAX_NEIGHBOR_SAMPLE = 500  # structures
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """Scales and reference energies of a training set.
+
+    Args:
+        elements: atomic numbers, sorted.
+        reference_energies: E0 in eV, in the order of ``elements``.
+        binding_energies: mean energy in eV that an atom of each element has over its E0; empty
+            where all E0 are least squares already.
+        force_rms: root mean square of the force components, eV/Å.
+        mean_neighbors: mean number of neighbours of an atom within the cutoff.
+        n_structures: number of structures.
+        n_atoms: number of atoms.
+    """
+
+    elements: tuple[int, ...]
+    reference_energies: tuple[float, ...]
+    force_rms: float
+    mean_neighbors: float
+    n_structures: int
+    n_atoms: int
+    binding_energies: tuple[float, ...] = ()
+
+
+def compute_statistics(
+    store: Store,
+    indices: Sequence[int] | Integers,
+    cutoff: float,
+    *,
+    isolated_energies: Mapping[str, float] | None = None,
+) -> Statistics:
+    """Statistics of some structures of a store.
+
+    Force RMS and neighbours of large sets are those of a random subset, always the same.
+
+    Args:
+        store: the dataset.
+        indices: its structures that are trained on.
+        cutoff: Å, for the neighbours.
+        isolated_energies: chemical symbol → energy of the isolated atom, eV.
+
+    Raises:
+        ValueError: no structures, or no energies, forces or neighbours among them, or an unknown
+            symbol in ``isolated_energies``.
+
+    Warns:
+        UserWarning: the compositions do not determine all reference energies.
+    """
+    rows = np.unique(np.asarray(indices, dtype=np.int64))
+    if len(rows) == 0:
+        raise ValueError(f"no structures of {store.path} are left to train on")
+    counts = store.compositions()[rows]
+    present = counts.sum(axis=0) > 0
+    elements = tuple(z for z, there in zip(store.elements, present, strict=True) if there)
+    isolated = ~store.pbc[rows].any(axis=1) & (counts.sum(axis=1) == 1)
+    energies = reference_energies(
+        elements,
+        counts[:, present],
+        store.energies[rows],
+        isolated=isolated,
+        given=isolated_energies or {},
+        place=str(store.path),
+    )
+    binding: tuple[float, ...] = ()
+    if isolated.any() or isolated_energies:
+        bound = binding_energies(
+            energies, counts[~isolated][:, present], store.energies[rows][~isolated]
+        )
+        binding = tuple(float(energy) for energy in bound)
+    return Statistics(
+        elements=elements,
+        reference_energies=tuple(float(energy) for energy in energies),
+        force_rms=_force_rms(store, rows),
+        mean_neighbors=_mean_neighbors(store, rows, cutoff),
+        n_structures=len(rows),
+        n_atoms=int(counts.sum()),
+        binding_energies=binding,
+    )
+
+
+def reference_energies(
+    elements: tuple[int, ...],
+    counts: Integers,
+    energies: Array,
+    *,
+    isolated: NDArray[np.bool_],
+    given: Mapping[str, float],
+    place: str = "the training set",
+) -> Array:
+    """E0 of each element, (n_elements,) eV.
+
+    Args:
+        elements: atomic numbers.
+        counts: (G, n_elements) atoms of each element in each structure.
+        energies: (G,) eV, NaN where missing.
+        isolated: (G,) which structures are isolated atoms.
+        given: symbol → energy of the isolated atom, eV.
+        place: where the structures come from, for messages.
+
+    Raises:
+        ValueError: no structure has an energy, or ``given`` has an unknown symbol.
+    """
+    known = np.full(len(elements), np.nan)
+    has_energy = np.isfinite(energies)
+    if not has_energy.any():
+        raise ValueError(f"no structure of {place} has an energy; a potential needs some")
+    for column in range(len(elements)):
+        alone = isolated & has_energy & (counts[:, column] == 1)
+        if alone.any():
+            known[column] = energies[alone].min()
+    for symbol, energy in given.items():
+        number = atomic_numbers.get(symbol)
+        if number is None:
+            raise ValueError(f"isolated_energies has {symbol!r}, which is not a chemical symbol")
+        if not np.isfinite(energy):
+            raise ValueError(f"isolated_energies has {energy} for {symbol}; it must be a number")
+        if number in elements:
+            known[elements.index(number)] = energy
+    unknown = np.isnan(known)
+    rows = has_energy & (counts[:, unknown].sum(axis=1) > 0)
+    if not unknown.any():
+        return known
+    if not rows.any():
+        missing = names([z for z, gap in zip(elements, unknown, strict=True) if gap])
+        raise ValueError(
+            f"no structure of {place} with {missing} has an energy, so its reference energy is "
+            "unknown; give it with isolated_energies"
+        )
+    rest = energies - counts[:, ~unknown] @ known[~unknown]
+    n_atoms = counts.sum(axis=1)[rows]
+    fractions = counts[rows][:, unknown] / n_atoms[:, None]
+    known[unknown] = fit_energies(fractions, rest[rows] / n_atoms)
+    _warn_unidentified([z for z, gap in zip(elements, unknown, strict=True) if gap], fractions)
+    return known
+
+
+def binding_energies(references: Array, counts: Integers, energies: Array) -> Array:
+    """Mean energy of each element's atoms over E0, (n_elements,) eV; zeros without any energy.
+
+    Args:
+        references: (n_elements,) E0 in eV.
+        counts: (G, n_elements) atoms of each element in structures that are not isolated atoms.
+        energies: (G,) eV, NaN where missing.
+    """
+    known = np.isfinite(energies)
+    if not known.any():
+        return np.zeros_like(references)
+    n_atoms = counts[known].sum(axis=1)
+    rest = (energies[known] - counts[known] @ references) / n_atoms
+    return fit_energies(counts[known] / n_atoms[:, None], rest)
+
+
+def fit_energies(fractions: Array, targets: Array) -> Array:
+    """Energies of elements from energies per atom by ridge regression about a common energy.
+
+    Minimises ``mean (t - f·(c + d))² + RIDGE |d|²`` over the common energy c, which is not
+    penalised, and the deviations d. What the compositions do not determine is thus equal for all
+    elements, and the mean energy per atom is met exactly.
+
+    Args:
+        fractions: (G, n) fraction of each element's atoms.
+        targets: (G,) eV/atom.
+    """
+    n = fractions.shape[1]
+    common = fractions.sum(axis=1, keepdims=True)
+    data = np.concatenate([common, fractions], axis=1) / np.sqrt(len(targets))
+    penalty = np.concatenate([np.zeros((n, 1)), np.sqrt(RIDGE) * np.eye(n)], axis=1)
+    right = np.concatenate([targets / np.sqrt(len(targets)), np.zeros(n)])
+    solution = np.linalg.lstsq(np.concatenate([data, penalty]), right, rcond=None)[0]
+    result: Array = solution[0] + solution[1:]
+    return result
+
+
+def _warn_unidentified(elements: Sequence[int], fractions: Array) -> None:
+    """Warn where the compositions do not determine the energies of the elements."""
+    rank = np.linalg.matrix_rank(fractions / np.sqrt(len(fractions)), tol=np.sqrt(RIDGE))
+    if rank < len(elements):
+        warnings.warn(
+            f"the compositions of the training set determine only {rank} of the reference energies "
+            f"of {names(elements)}: only sums of them are right, which is enough for structures of "
+            "the same composition. Give energies of isolated atoms (isolated_energies) if the "
+            "potential shall be used for others.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def sample(rows: Integers, limit: int) -> Integers:
+    """At most ``limit`` of the rows, chosen at random but always the same, in order."""
+    if len(rows) <= limit:
+        return rows
+    chosen = np.random.default_rng(0).choice(len(rows), limit, replace=False)
+    return rows[np.sort(chosen)]
+
+
+def _force_rms(store: Store, rows: Integers) -> float:
+    """Root mean square of the known force components, eV/Å."""
+    total, components = 0.0, 0
+    for i in sample(rows, MAX_FORCE_SAMPLE):
+        forces = store[i].forces
+        known = forces[np.isfinite(forces)]
+        total += float(known @ known)
+        components += known.size
+    if components == 0:
+        raise ValueError(
+            f"no structure of {store.path} that is trained on has forces; a potential needs them"
+        )
+    return float(np.sqrt(total / components))
+
+
+def _mean_neighbors(store: Store, rows: Integers, cutoff: float) -> float:
+    """Mean number of neighbours of an atom."""
+    edges = atoms = 0
+    for i in sample(rows, MAX_NEIGHBOR_SAMPLE):
+        structure = store[i]
+        edges += len(neighbor_list(structure.positions, structure.cell, structure.pbc, cutoff)[0])
+        atoms += len(structure.numbers)
+    if edges == 0:
+        raise ValueError(
+            f"no atom of {store.path} has a neighbour within the cutoff of {cutoff} Å; choose a "
+            "larger cutoff, and check that the positions are in Å"
+        )
+    return edges / atoms
+
+
+def symbols(elements: Sequence[int]) -> tuple[str, ...]:
+    """Chemical symbols of atomic numbers."""
+    return tuple(chemical_symbols[z] for z in elements)

@@ -1,0 +1,119 @@
+"""Several levels of theory in one dataset: which, and how their energies are shifted."""
+
+from __future__ import annotations
+
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tesseral.data.loading.statistics import Statistics, fit_energies
+from tesseral.data.store.read import Store, open_store
+from tesseral.data.store.write import write_store
+
+Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+def theory_levels(store: Store, rows: Integers, target: str) -> tuple[str, ...]:
+    """The levels of theory of some structures, the target first, the others in order.
+
+    Raises:
+        ValueError: no structure has the target; the message names those there are.
+    """
+    texts = store.texts("theory")
+    found = sorted({texts[row] for row in rows})
+    if target not in found:
+        there = ", ".join(text or "(none)" for text in found)
+        raise ValueError(
+            f"no structure of {store.path} to train on has the theory {target!r}; there are {there}"
+        )
+    return (target, *(text for text in found if text != target))
+
+
+def theory_numbers(store: Store, theories: tuple[str, ...]) -> Integers:
+    """Place of each structure's theory among ``theories``, (G,); -1 for any other."""
+    place = {text: number for number, text in enumerate(theories)}
+    return np.array([place.get(text, -1) for text in store.texts("theory")], dtype=np.int64)
+
+
+def energy_shift(counts: Integers, residuals: Array) -> Array:
+    """Energies of elements, (n_elements,) eV, that explain what is left of the energies.
+
+    Args:
+        counts: (G, n_elements) atoms of each element.
+        residuals: (G,) eV, NaN where there is no label; zero is the answer if all are.
+    """
+    known = np.isfinite(residuals)
+    if not known.any():
+        return np.zeros(counts.shape[1])
+    n_atoms = counts[known].sum(axis=1)
+    return fit_energies(counts[known] / n_atoms[:, None], residuals[known] / n_atoms)
+
+
+def theory_references(
+    store: Store,
+    rows: Integers,
+    theories: tuple[str, ...],
+    elements: tuple[int, ...],
+    statistics: Statistics,
+) -> Array:
+    """E0 of each element at each level of theory, (T, n_elements) eV.
+
+    At the level with most structures they are those of the statistics; at the others these plus a
+    shift by least squares. Isolated atoms of those levels are not looked for.
+
+    Args:
+        store: the dataset.
+        rows: its structures that are trained on.
+        theories: their levels.
+        elements: atomic numbers; may be more than those of the statistics.
+        statistics: of the structures of the largest level.
+    """
+    own, bound = np.zeros(len(elements)), np.zeros(len(elements))
+    place = [elements.index(z) for z in statistics.elements]
+    own[place] = statistics.reference_energies
+    bound[place] = statistics.binding_energies or 0.0
+    counts = element_counts(store, elements)
+    numbers = theory_numbers(store, theories)
+    main = largest_level(numbers[rows])
+    references = np.tile(own, (len(theories), 1))
+    for level in range(len(theories)):
+        if level != main:
+            some = rows[numbers[rows] == level]
+            rest = store.energies[some] - counts[some] @ (own + bound)
+            references[level] += energy_shift(counts[some], rest)
+    return references
+
+
+def element_counts(store: Store, elements: tuple[int, ...]) -> Integers:
+    """Atoms of each element in each structure, (G, n_elements), for elements of other sets too."""
+    counts = np.zeros((len(store), len(elements)), dtype=np.int64)
+    own = store.compositions()
+    for column, z in enumerate(store.elements):
+        if z in elements:
+            counts[:, elements.index(z)] = own[:, column]
+    return counts
+
+
+def largest_level(numbers: Integers) -> int:
+    """The level of theory that most structures have."""
+    return int(np.bincount(numbers).argmax())
+
+
+def joined_with_replay(store: Store, replay: Store, ratio: float, seed: int, path: Path) -> Store:
+    """All structures of a store followed by some of another, as a file of their own.
+
+    Args:
+        store: the dataset.
+        replay: the other one.
+        ratio: structures of ``replay`` for each of ``store``, as far as there are.
+        seed: of their choice.
+        path: the file to write.
+    """
+    number = min(len(replay), max(1, round(ratio * len(store))))
+    chosen = np.random.default_rng(seed).choice(len(replay), number, replace=False)
+    structures = chain(store, (replay[int(row)] for row in np.sort(chosen)))
+    write_store(path, structures, attributes=store.attributes)
+    return open_store(path)

@@ -1,0 +1,1 @@
+"""Dataset files: format, reading, writing, merging, verifying."""

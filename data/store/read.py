@@ -1,0 +1,300 @@
+"""Reading a dataset file: random access to any number of structures without loading them.
+
+A `Store` opens its file at the first access in each process, and closes it before a process forks
+(an HDF5 handle must not cross a fork), so that it may be given to data-loader workers of any kind.
+It pickles as its path. To write one, see `write_store`.
+
+HDF5 reads and decompresses whole chunks, and each call of it costs as much as a small structure
+does. So a structure is read together with its neighbours, a segment of some 2000 atoms, and the
+last segments are kept: structures that are asked for near each other cost microseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, SupportsIndex, cast
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from tesseral.data.store.format import (
+    ATOM_ARRAYS,
+    FORMAT,
+    FORMAT_VERSION,
+    RESERVED,
+    STRUCTURE_ARRAYS,
+    TEXTS,
+    Block,
+    block_bytes,
+    structure_at,
+)
+from tesseral.data.store.write import StoreWriter, write_store
+from tesseral.data.structures import Structure
+
+__all__ = ["Store", "StoreWriter", "open_store", "write_store"]
+
+READ_ROWS = 2048  # structures that are read together where all are
+SEGMENT = 2048  # atoms read together; a structure counts as four more for its cell and stress
+KEPT_BYTES = 64e6  # of the last segments
+
+DAMAGE = (OSError, KeyError, RuntimeError, IndexError, UnicodeDecodeError)  # of h5py
+
+REMEDY = "restore the file from a copy or import it again"
+
+# A fork concerns the whole process, and so does this guard of it.
+_open_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for store in tuple(_open_stores):
+        store.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_close_all)
+
+
+def open_store(path: str | os.PathLike[str]) -> Store:
+    """Open a dataset file made by `write_store` or ``train-potential data import``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a dataset of this package, is damaged, or was written by a newer
+            version of it.
+    """
+    return Store(path)
+
+
+class Store:
+    """Structures of a dataset file by index; see `open_store`."""
+
+    def __init__(self, path: str | os.PathLike[str], *, expected_hash: str | None = None) -> None:
+        self.path = Path(path)
+        self._file: h5py.File | None = None
+        self._pid = 0
+        self._datasets: dict[str, h5py.Dataset] = {}
+        self._arrays: dict[str, NDArray[Any]] = {}
+        self._tables: dict[str, list[str]] = {}
+        self._kept: OrderedDict[int, tuple[int, Block]] = OrderedDict()
+        self._kept_bytes = 0
+        handle = self._handle()
+        try:
+            attributes = dict(handle.attrs)
+            self.content_hash = str(attributes["content_hash"])
+            self.elements = tuple(int(z) for z in attributes["elements"])
+            self.units = cast(dict[str, str], json.loads(attributes["units"]))
+        except DAMAGE as error:
+            raise self._damaged(error) from error
+        self.attributes = {k: str(v) for k, v in attributes.items() if k not in RESERVED}
+        self._length = int(self._dataset("n_atoms").shape[0])
+        if expected_hash not in (None, self.content_hash):
+            raise ValueError(f"{self.path} has changed since it was opened; open it again")
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the path; the file is opened anew where it is unpickled."""
+        return _reopen, (str(self.path.absolute()), self.content_hash)
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r}, {len(self)} structures)"
+
+    def __getitem__(self, index: SupportsIndex) -> Structure:
+        """One structure with its labels, read from the file.
+
+        Raises:
+            IndexError: the index is not in -len … len - 1.
+            ValueError: the file is damaged there.
+        """
+        i = self._row(index)
+        if (number := int(self.segments[i])) not in self._kept:
+            self._keep(number)
+        self._kept.move_to_end(number)
+        start, block = self._kept[number]
+        return structure_at(block, i - start)
+
+    def __iter__(self) -> Iterator[Structure]:
+        for start in range(0, len(self), READ_ROWS):
+            block = self.block(start, min(start + READ_ROWS, len(self)))
+            yield from (structure_at(block, i) for i in range(len(block.starts) - 1))
+
+    @property
+    def n_atoms(self) -> NDArray[np.int64]:
+        """Number of atoms of each structure, (G,)."""
+        return self._array("n_atoms").astype(np.int64)
+
+    @property
+    def energies(self) -> NDArray[np.float64]:
+        """Energy of each structure, (G,) eV; NaN where it is missing."""
+        return self._array("energy").astype(np.float64)
+
+    @property
+    def pbc(self) -> NDArray[np.bool_]:
+        """Periodic directions of each structure, (G, 3)."""
+        return self._array("pbc").astype(bool)
+
+    @property
+    def segments(self) -> NDArray[np.int32]:
+        """Number of the segment of each structure, (G,): what is read together, in order."""
+        if "segments" not in self._arrays:
+            places = self._array("offsets")[:-1] + 4 * np.arange(len(self))
+            self._arrays["segments"] = (places // SEGMENT).astype(np.int32)
+        return self._arrays["segments"]
+
+    @property
+    def block_hashes(self) -> NDArray[np.uint8] | None:
+        """Hash of every HASH_ROWS structures; None in files of before there were such hashes."""
+        return self._array("block_hashes") if "block_hashes" in self._handle() else None
+
+    def block(self, start: int, stop: int) -> Block:
+        """Structures ``start:stop`` as flat arrays, in one read of each array.
+
+        Raises:
+            ValueError: the file is damaged there.
+        """
+        offsets = self._array("offsets")[start : stop + 1]
+        atoms, rows = slice(int(offsets[0]), int(offsets[-1])), slice(start, stop)
+        try:
+            arrays = {
+                name: self._dataset(name)[atoms if name in ATOM_ARRAYS else rows]
+                for name in (*ATOM_ARRAYS, *STRUCTURE_ARRAYS)
+            }
+            texts = {name: self._texts(name, rows) for name in TEXTS}
+        except DAMAGE as error:
+            raise self._damaged(error, f"structures {start} to {stop - 1}") from error
+        return Block(arrays, texts, offsets - offsets[0])
+
+    def texts(self, name: str) -> list[str]:
+        """``config_type``, ``group``, ``theory`` or ``source`` of each structure."""
+        return self._texts(name, slice(None))
+
+    def compositions(self) -> NDArray[np.int64]:
+        """Number of atoms of each of ``elements`` in each structure, (G, n_elements)."""
+        columns = np.zeros(256, dtype=np.int64)
+        columns[list(self.elements)] = np.arange(len(self.elements))
+        n_atoms, width = self.n_atoms, len(self.elements)
+        counts = np.zeros((len(self), width), dtype=np.int64)
+        offsets = self._array("offsets")
+        for start in range(0, len(self), READ_ROWS):
+            stop = min(start + READ_ROWS, len(self))
+            numbers = self._dataset("numbers")[offsets[start] : offsets[stop]]
+            owner = np.repeat(np.arange(stop - start), n_atoms[start:stop])
+            flat = np.bincount(owner * width + columns[numbers], minlength=(stop - start) * width)
+            counts[start:stop] = flat.reshape(-1, width)
+        return counts
+
+    def close(self) -> None:
+        """Close the file; the next access opens it again."""
+        self._datasets.clear()
+        _open_stores.discard(self)
+        if self._file is not None and self._pid == os.getpid():
+            self._file.close()
+        self._file = None
+
+    def _handle(self) -> h5py.File:
+        """The file, opened in this process."""
+        if self._file is None or self._pid != os.getpid():
+            self._datasets.clear()
+            self._file = _open_file(self.path)
+            self._pid = os.getpid()
+            _open_stores.add(self)
+        return self._file
+
+    def _dataset(self, name: str) -> h5py.Dataset:
+        """An array in the file."""
+        handle = self._handle()
+        if name not in self._datasets:
+            try:
+                self._datasets[name] = handle[name]
+            except DAMAGE as error:
+                raise self._damaged(error) from error
+        return self._datasets[name]
+
+    def _array(self, name: str) -> NDArray[Any]:
+        """An array with a few bytes a structure, read at its first use and kept."""
+        if name not in self._arrays:
+            try:
+                self._arrays[name] = self._dataset(name)[:]
+            except DAMAGE as error:
+                raise self._damaged(error) from error
+        return self._arrays[name]
+
+    def _keep(self, number: int) -> None:
+        """Read a segment, and forget those that were not asked for longest."""
+        ends = np.array([number, number + 1], dtype=np.int32)  # else all segments are converted
+        start, stop = np.searchsorted(self.segments, ends).tolist()
+        block = self.block(start, stop)
+        self._kept[number] = (start, block)
+        self._kept_bytes += block_bytes(block)
+        while self._kept_bytes > KEPT_BYTES and len(self._kept) > 1:
+            _, (_, oldest) = self._kept.popitem(last=False)
+            self._kept_bytes -= block_bytes(oldest)
+
+    def _table(self, name: str) -> list[str]:
+        """The different texts of one kind."""
+        if name not in TEXTS:
+            raise ValueError(f"{name!r} is not a text of a store; use {', '.join(TEXTS)}")
+        if name not in self._tables:
+            try:
+                self._tables[name] = [text.decode() for text in self._dataset(f"texts/{name}")[:]]
+            except DAMAGE as error:
+                raise self._damaged(error) from error
+        return self._tables[name]
+
+    def _texts(self, name: str, rows: slice) -> list[str]:
+        """The texts of some structures."""
+        table, index = self._table(name), self._dataset(f"texts/{name}_index")
+        if len(table) == 1:
+            return table * len(range(*rows.indices(len(self))))
+        return [table[i] for i in index[rows].tolist()]
+
+    def _row(self, index: SupportsIndex) -> int:
+        """An index counted from the start."""
+        i = int(index.__index__())
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"index {i} is outside of {self.path} with {len(self)} structures")
+        return i % len(self)
+
+    def _damaged(self, error: Exception, part: str = "it") -> ValueError:
+        return ValueError(f"{self.path} is damaged: {part} cannot be read ({error}); {REMEDY}")
+
+
+def _reopen(path: str, content_hash: str) -> Store:
+    return Store(path, expected_hash=content_hash)
+
+
+def _open_file(path: Path) -> h5py.File:
+    """Open an HDF5 file and check that it is a dataset that this version can read."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no dataset {path}")
+    if not h5py.is_hdf5(path):
+        if path.suffix in (".h5", ".hdf5"):
+            raise ValueError(f"{path} is not an HDF5 file, or its beginning is damaged; {REMEDY}")
+        raise ValueError(
+            f"{path} is not an HDF5 file; make a dataset of it with: "
+            f"train-potential data import {path} -o {path.stem}.h5"
+        )
+    try:
+        # Files are complete when they get their name: no locks, which some network disks refuse.
+        file = h5py.File(path, "r", locking=False)
+    except OSError as error:
+        raise ValueError(f"{path} is truncated or damaged ({error}); {REMEDY}") from error
+    found = file.attrs.get("format")
+    number = file.attrs.get("format_version")
+    if found != FORMAT:
+        file.close()
+        raise ValueError(f"{path} is an HDF5 file but not a tesseral dataset")
+    if int(number) > FORMAT_VERSION:
+        file.close()
+        raise ValueError(
+            f"{path} has format version {number}, but this version of tesseral reads up to "
+            f"{FORMAT_VERSION}; upgrade tesseral"
+        )
+    return file

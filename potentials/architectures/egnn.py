@@ -1,0 +1,79 @@
+"""EGNN: invariant messages, and atoms that move (Satorras, Hoogeboom, Welling, arXiv 2102.09844).
+
+Equation numbers are the paper's. Layer by layer the atoms are displaced, and only through the
+distances of the displaced atoms do later messages know of directions. Features are h and the
+displacement u in Å, (N, 1, C + 3): atom i stands at r_i + u_i.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tesseral.potentials.blocks.flat import FlatLinear, perceptron
+from tesseral.potentials.blocks.geometry import lengths_and_directions
+from tesseral.potentials.blocks.radial import SplineRadial, envelope
+from tesseral.potentials.config import PotentialConfig
+
+
+class EGNNLayer(nn.Module):
+    """An equivariant graph convolution: (N, 1, C) or (N, 1, C + 3) to one of these."""
+
+    def __init__(self, config: PotentialConfig, mean_neighbors: float, last: bool) -> None:
+        """Make the weights; the last layer moves nothing, since no distances are read after it."""
+        super().__init__()
+        channels = self.channels = config.channels
+        self.cutoff = config.cutoff
+        self.norm = mean_neighbors**-0.5
+        self.receive = FlatLinear([channels], [channels])
+        self.send = FlatLinear([channels], [channels])
+        self.distance = SplineRadial(channels, config.spline_intervals, config.cutoff)
+        self.edge = FlatLinear([channels], [channels])
+        self.keep = FlatLinear([channels], [channels])
+        self.add = FlatLinear([channels], [channels])
+        self.leave = FlatLinear([channels], [channels])
+        self.step: nn.Module | None = None
+        if config.move_atoms and not last:
+            self.step = perceptron(channels, channels, 1)
+            for parameter in self.step[2].parameters():  # atoms begin near their true places
+                nn.init.normal_(parameter, std=1e-3)
+
+    def forward(
+        self,
+        features: Tensor,
+        species: Tensor,
+        harmonics: Tensor,
+        radii: Tensor,
+        senders: Tensor,
+        receivers: Tensor,
+        n_local: int,
+    ) -> Tensor:
+        """One layer; see ``message_passing`` for the shapes."""
+        h, u = features[:, 0, : self.channels], features[:, 0, self.channels :]
+        vectors = harmonics[:, 1:4] * (radii * 3**-0.5).to(h.dtype).unsqueeze(1)  # x_i - x_j
+        weights = envelope(radii, self.cutoff).to(h.dtype).unsqueeze(1)
+        lengths = radii
+        if u.shape[1] > 0:
+            vectors = vectors + u[receivers] - u[senders]
+            lengths = lengths_and_directions(vectors)[0]
+        hidden = self.receive(h)[receivers] + self.send(h)[senders] + self.distance(lengths)
+        messages = nn.functional.silu(self.edge(nn.functional.silu(hidden))) * weights  # (3)
+        h, u = h[:n_local], nn.functional.pad(u[:n_local], (0, 3 - u.shape[1]))
+        sums = torch.zeros_like(h).index_add(0, receivers, messages) * self.norm  # (5)
+        update: Tensor = self.leave(nn.functional.silu(self.keep(h) + self.add(sums)))
+        h = h + update  # (6)
+        if self.step is None:
+            return h.unsqueeze(1)
+        steps = vectors * self.step(messages).tanh() * weights
+        u = u.index_add(0, receivers, steps * self.norm)  # (4)
+        return torch.cat([h, u], dim=1).unsqueeze(1)
+
+    def invariants(self, features: Tensor) -> Tensor:
+        """What the energy is read from: (N, 1, C + 3) to (N, C)."""
+        return features[:, 0, : self.channels]
+
+
+def egnn_layers(config: PotentialConfig, n_species: int, mean_neighbors: float) -> list[EGNNLayer]:
+    """The layers of ``architecture: egnn``."""
+    last = config.layers - 1
+    return [EGNNLayer(config, mean_neighbors, last=i == last) for i in range(config.layers)]

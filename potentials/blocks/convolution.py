@@ -1,0 +1,215 @@
+"""The spline convolution: module, and its reference form in plain PyTorch, the oracle of others.
+
+``out[i, l3 m3, c] = Σ_{j→i} Σ_p R_p(r_ij)[c] Σ_{m1 m2} CG_p Y[l2 m2](r̂_ij) x[j, l1 m1, c]``
+with ``R_p(r)[c] = Σ_k B_k(r) coefficients[k, p, c]`` and the sum over paths ``p = (l1, l2, l3)`` of
+natural parity (l1 + l2 + l3 even).
+
+The operator boundary is ``SplineConvolution.forward``: flat tensors of atoms and edges. The
+compiled form (``ops.fused``) takes them as they are; the reference makes a padded neighbour table.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tesseral.potentials.blocks.exact import ExactBuffers
+from tesseral.potentials.blocks.radial import smooth_splines, spline_basis
+from tesseral.potentials.blocks.sphere import coupling, degree_slice
+
+
+def convolution_paths(
+    l_max_in: int, l_max_edge: int, l_max_out: int, *, odd: bool = False
+) -> list[tuple[int, int, int]]:
+    """Paths (l1, l2, l3) of feature, edge and output degree, ordered by l2, then l1, then l3.
+
+    Those of natural parity, l1 + l2 + l3 even; with ``odd`` the others too.
+    """
+    return [
+        (l1, l2, l3)
+        for l2 in range(l_max_edge + 1)
+        for l1 in range(l_max_in + 1)
+        for l3 in range(abs(l1 - l2), min(l1 + l2, l_max_out) + 1)
+        if odd or (l1 + l2 + l3) % 2 == 0
+    ]
+
+
+def neighbor_table(receivers: Tensor, n_atoms: int) -> Tensor:
+    """Edges of each atom as a padded table (N, W) of edge numbers; E stands for "no edge".
+
+    Args:
+        receivers: (E,) sorted.
+        n_atoms: N.
+    """
+    n_edges = receivers.shape[0]
+    counts = torch.bincount(receivers, minlength=n_atoms)
+    width = int(counts.max()) if n_edges > 0 else 0
+    first = counts.cumsum(0) - counts
+    slot = torch.arange(n_edges, device=receivers.device) - first[receivers]
+    table = torch.full((n_atoms * width,), n_edges, dtype=torch.int64, device=receivers.device)
+    return table.scatter(
+        0, receivers * width + slot, torch.arange(n_edges, device=receivers.device)
+    ).view(n_atoms, width)
+
+
+class SplineConvolution(ExactBuffers):
+    """Sum over neighbours of radial function × (harmonics ⊗ features), channel by channel."""
+
+    __constants__ = ["fused", "padded"]
+
+    def __init__(
+        self,
+        l_max_in: int,
+        l_max_edge: int,
+        l_max_out: int,
+        channels: int,
+        intervals: int,
+        cutoff: float,
+    ) -> None:
+        """Make the coupling tables and the spline coefficients (K, P, C).
+
+        Args:
+            l_max_in: highest degree of the features that come in.
+            l_max_edge: highest degree of the edge harmonics.
+            l_max_out: highest degree of the result.
+            channels: C.
+            intervals: K, number of spline intervals.
+            cutoff: Å.
+        """
+        super().__init__()
+        self.fused = False  # set by ops.select
+        self.padded = True  # False for compilers, for which no size may depend on the data
+        self.cutoff, self.l_max_out = cutoff, l_max_out
+        self.paths = convolution_paths(l_max_in, l_max_edge, l_max_out)
+        splines = smooth_splines(intervals, len(self.paths) * channels)
+        self.coefficients = nn.Parameter(splines.view(intervals, len(self.paths), channels))
+        # Rows: one for each (path, m1). A row's product with the 2 l2 + 1 harmonics of its path,
+        # summed over neighbours, is then coupled to the output by one matrix.
+        row_path: list[int] = []
+        row_component: list[int] = []
+        self.rows_of_degree: list[int] = []
+        blocks: list[Tensor] = []
+        ways = [sum(l3 == degree for _, _, l3 in self.paths) for degree in range(l_max_out + 1)]
+        for l2 in range(l_max_edge + 1):
+            n_rows = 0
+            columns = []
+            for number, (l1, degree, l3) in enumerate(self.paths):
+                if degree != l2:
+                    continue
+                row_path += [number] * (2 * l1 + 1)
+                row_component += list(range(l1 * l1, (l1 + 1) ** 2))
+                n_rows += 2 * l1 + 1
+                block = torch.zeros(
+                    2 * l2 + 1, 2 * l1 + 1, (l_max_out + 1) ** 2, dtype=torch.float64
+                )
+                block[:, :, degree_slice(l3)] = coupling(l1, l2, l3).transpose(0, 1)
+                columns.append(block / ways[l3] ** 0.5)
+            self.rows_of_degree.append(n_rows)
+            if columns:
+                blocks.append(torch.cat(columns, dim=1).flatten(0, 1))
+        self.register_buffer("row_path", torch.tensor(row_path), persistent=False)
+        self.register_buffer("row_component", torch.tensor(row_component), persistent=False)
+        self.register_buffer("couplings", torch.cat(blocks).T.contiguous(), persistent=False)
+        self.row_path: Tensor
+        self.row_component: Tensor
+        self.couplings: Tensor  # (M3, Σ_l2 (2 l2 + 1) rows_of_degree[l2])
+
+    def forward(
+        self,
+        features: Tensor,
+        harmonics: Tensor,
+        radii: Tensor,
+        senders: Tensor,
+        receivers: Tensor,
+        n_out: int | None = None,
+    ) -> Tensor:
+        """Convolve.
+
+        Args:
+            features: (N, M1, C).
+            harmonics: (E, M2) of the edges' directions.
+            radii: (E,) Å float64.
+            senders: (E,).
+            receivers: (E,) sorted, below n_out.
+            n_out: atoms that receive, the first ones; all if not given.
+
+        Returns:
+            (n_out, M3, C).
+        """
+        if self.fused and features.is_cpu:
+            fused: Tensor = torch.ops.tesseral.spline_convolution(
+                features,
+                harmonics,
+                radii,
+                self.coefficients,
+                senders,
+                receivers,
+                self.cutoff,
+                self.l_max_out,
+            )
+            return fused if n_out is None else fused[:n_out]
+        if not self.padded:
+            return self.scattered(features, harmonics, radii, senders, receivers)
+        return self.reference(features, harmonics, radii, senders, receivers, n_out)
+
+    def reference(
+        self,
+        features: Tensor,
+        harmonics: Tensor,
+        radii: Tensor,
+        senders: Tensor,
+        receivers: Tensor,
+        n_out: int | None = None,
+    ) -> Tensor:
+        """The same in plain PyTorch."""
+        if n_out is None:
+            n_out = features.shape[0]
+        intervals = self.coefficients.shape[0]
+        basis = spline_basis(radii, self.cutoff, intervals).to(features.dtype)  # (E, K)
+        table = neighbor_table(receivers, n_out)
+        width = table.shape[1]
+        n_rows, channels = self.row_path.shape[0], features.shape[2]
+        # One more edge of zeros stands in the padded places.
+        basis = torch.cat([basis, torch.zeros_like(basis[:1])])[table.flatten()]
+        harmonics = torch.cat([harmonics, torch.zeros_like(harmonics[:1])])[table]
+        senders = torch.cat([senders, torch.zeros_like(senders[:1])])[table.flatten()]
+        product = self.products(features, basis, senders).view(n_out, width, n_rows * channels)
+        split_rows = [rows * channels for rows in self.rows_of_degree]
+        split_harmonics = [2 * degree + 1 for degree in range(len(split_rows))]
+        sums = []
+        for y, rows in zip(
+            torch.split(harmonics, split_harmonics, dim=2), torch.split(product, split_rows, dim=2)
+        ):
+            sized = y.shape[2] * (rows.shape[2] // channels)  # not -1: there may be no atoms
+            sums.append((y.transpose(1, 2) @ rows).reshape(n_out, sized, channels))
+        return self.couplings.to(features.dtype) @ torch.cat(sums, dim=1)
+
+    def products(self, features: Tensor, basis: Tensor, senders: Tensor) -> Tensor:
+        """Radial functions times features that were sent, (E, rows C)."""
+        radial = basis @ self.coefficients[:, self.row_path].flatten(1)
+        sent = features[:, self.row_component].flatten(1)
+        return radial * sent.index_select(0, senders)
+
+    def scattered(
+        self,
+        features: Tensor,
+        harmonics: Tensor,
+        radii: Tensor,
+        senders: Tensor,
+        receivers: Tensor,
+    ) -> Tensor:
+        """The same, with each edge added to its receiver: slow, unless a compiler fuses it."""
+        n_atoms, _, channels = features.shape
+        basis = spline_basis(radii, self.cutoff, self.coefficients.shape[0]).to(features.dtype)
+        product = self.products(features, basis, senders)
+        split_rows = [rows * channels for rows in self.rows_of_degree]
+        split_harmonics = [2 * degree + 1 for degree in range(len(split_rows))]
+        sums = []
+        for y, rows in zip(
+            torch.split(harmonics, split_harmonics, dim=1), torch.split(product, split_rows, dim=1)
+        ):
+            shape = [n_atoms, y.shape[1], rows.shape[1]]
+            empty = torch.zeros(shape, dtype=features.dtype, device=features.device)
+            added = empty.index_add(0, receivers, y.unsqueeze(2) * rows.unsqueeze(1))
+            sums.append(added.reshape(n_atoms, y.shape[1] * (rows.shape[1] // channels), channels))
+        return self.couplings.to(features.dtype) @ torch.cat(sums, dim=1)

@@ -1,0 +1,27 @@
+"""Distances and directions of edges, as pure functions that are safe at zero length."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def lengths_and_directions(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Lengths (E,) Å and unit vectors (E, 3) of ``vectors`` (E, 3) Å.
+
+    A zero vector has length 0, direction 0 and finite derivatives, so that padding or two atoms in
+    one place never turn a gradient into NaN.
+    """
+    squared = (vectors * vectors).sum(-1)
+    zero = squared == 0
+    lengths = torch.where(zero, torch.ones_like(squared), squared).sqrt()
+    directions = vectors / lengths.unsqueeze(-1)
+    return torch.where(zero, torch.zeros_like(lengths), lengths), directions
+
+
+def random_orthogonal() -> Tensor:
+    """A uniformly random rotation or mirror image, (3, 3) float64, from torch's generator."""
+    q, r = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64))
+    # Without the signs it would depend on how the algorithm chooses them.
+    matrix: Tensor = q * torch.diagonal(r).sign()
+    return matrix

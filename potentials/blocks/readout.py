@@ -1,0 +1,81 @@
+"""From invariant features to atomic energies."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tesseral.potentials.blocks.exact import ExactBuffers
+
+
+class Readout(nn.Module):
+    """Energy per atom from its invariant features: a linear map plus a one-hidden-layer MLP."""
+
+    def __init__(self, channels: int) -> None:
+        """Make the weights.
+
+        Args:
+            channels: C.
+        """
+        super().__init__()
+        self.linear = nn.Linear(channels, 1)
+        self.hidden = nn.Linear(channels, channels)
+        self.output = nn.Linear(channels, 1, bias=False)
+
+    def silence(self) -> None:
+        """Set the last weights to zero, so that the energy is zero until training moves them."""
+        for parameter in (self.linear.weight, self.linear.bias, self.output.weight):
+            nn.init.zeros_(parameter)
+
+    def forward(self, scalars: Tensor) -> Tensor:
+        """(N, C) to (N,), in units of the energy scale."""
+        energy: Tensor = self.linear(scalars) + self.output(
+            nn.functional.silu(self.hidden(scalars))
+        )
+        return energy.squeeze(-1)
+
+
+class LinearReadout(nn.Module):
+    """Energy per atom as a linear function of its invariant features."""
+
+    def __init__(self, channels: int) -> None:
+        """Make the weights.
+
+        Args:
+            channels: C.
+        """
+        super().__init__()
+        self.linear = nn.Linear(channels, 1)
+
+    def silence(self) -> None:
+        """Set the weights to zero, so that the energy is zero until training moves them."""
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, scalars: Tensor) -> Tensor:
+        """(N, C) to (N,), in units of the energy scale."""
+        energy: Tensor = self.linear(scalars)
+        return energy.squeeze(-1)
+
+
+class EnergyScale(ExactBuffers):
+    """Network output to eV in float64; and the reference energies, to which it is added."""
+
+    def __init__(self, reference_energies: Tensor, scale: float) -> None:
+        """Store the constants.
+
+        Args:
+            reference_energies: (S,) eV, one an element.
+            scale: eV for one unit of network output.
+        """
+        super().__init__()
+        self.register_buffer("reference_energies", reference_energies.to(torch.float64))
+        self.register_buffer(
+            "scale", torch.full_like(reference_energies, scale, dtype=torch.float64)
+        )
+        self.reference_energies: Tensor
+        self.scale: Tensor
+
+    def forward(self, outputs: Tensor, species: Tensor) -> Tensor:
+        """(N,) network output and (N,) species to (N,) eV float64, without the reference."""
+        return self.scale[species] * outputs.to(torch.float64)

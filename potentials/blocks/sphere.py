@@ -1,0 +1,140 @@
+"""Functions on the sphere: real spherical harmonics, coupling tensors, Lebedev grids.
+
+Components of degree l stand in e3nn's order and have "component" normalisation: the squares of
+the 2l + 1 values of a unit vector sum to 2l + 1.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from e3nn import o3
+from scipy.integrate import lebedev_rule
+from torch import Tensor, nn
+
+from tesseral.potentials.blocks.exact import ExactBuffers
+from tesseral.potentials.blocks.geometry import lengths_and_directions
+
+
+def degree_slice(l: int) -> slice:  # noqa: E741
+    """Where the 2l + 1 components of degree l stand among (l_max + 1)²."""
+    return slice(l * l, (l + 1) * (l + 1))
+
+
+def degree_sizes(l_max: int) -> list[int]:
+    """Number of components of each degree 0 … l_max."""
+    return [2 * degree + 1 for degree in range(l_max + 1)]
+
+
+def coupling(l1: int, l2: int, l3: int) -> Tensor:
+    """Real Wigner 3j tensor (2l1+1, 2l2+1, 2l3+1), float64, of Frobenius norm sqrt(2 l3 + 1).
+
+    With this norm the product of two fields of unit variance per component has unit variance.
+    """
+    tensor: Tensor = o3.wigner_3j(l1, l2, l3, dtype=torch.float64) * (2 * l3 + 1) ** 0.5
+    return tensor
+
+
+class _NextDegree(ExactBuffers):
+    """One step of the recursion: harmonics of degree l from those of degree l - 1."""
+
+    def __init__(self, degree: int) -> None:
+        super().__init__()
+        table = coupling(1, degree - 1, degree)
+        # At the polar axis y only m = 0 is not zero and has the value sqrt(2l + 1): that fixes the
+        # scale and the sign of this step.
+        pole = table[1, degree - 1, degree] * 3**0.5 * (2 * degree - 1) ** 0.5
+        table = table * ((2 * degree + 1) ** 0.5 / pole)
+        self.register_buffer("table", table.flatten(0, 1), persistent=False)
+        self.table: Tensor
+
+    def forward(self, first: Tensor, previous: Tensor) -> Tensor:
+        product = first.unsqueeze(2) * previous.unsqueeze(1)
+        values: Tensor = product.flatten(1) @ self.table.to(first.dtype)
+        return values
+
+
+class Harmonics(nn.Module):
+    """Real spherical harmonics of degree 0 … l_max by the recursion Y_l ∝ (Y_1 ⊗ Y_{l-1})_l."""
+
+    def __init__(self, l_max: int) -> None:
+        """Make the recursion tables.
+
+        Args:
+            l_max: highest degree.
+        """
+        super().__init__()
+        self.l_max = l_max
+        self.steps = nn.ModuleList(_NextDegree(degree) for degree in range(2, l_max + 1))
+
+    def forward(self, directions: Tensor) -> Tensor:
+        """Harmonics (E, (l_max+1)²) of unit vectors (E, 3), differentiable any number of times."""
+        first = directions * 3**0.5
+        values = [torch.ones_like(directions[:, :1])]
+        if self.l_max > 0:
+            values.append(first)
+        for step in self.steps:
+            values.append(step(first, values[-1]))
+        return torch.cat(values, dim=1)
+
+
+class EdgeHarmonics(nn.Module):
+    """Harmonics of the edges' directions, and their lengths."""
+
+    __constants__ = ["fused"]
+
+    def __init__(self, l_max: int) -> None:
+        """Make the tables of the reference form.
+
+        Args:
+            l_max: highest degree.
+        """
+        super().__init__()
+        self.fused = False  # set by ops.select
+        self.l_max = l_max
+        self.recursion = Harmonics(l_max)
+
+    def forward(self, vectors: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Harmonics (E, (l_max+1)²) of ``dtype`` and lengths (E,) Å of vectors (E, 3) Å float64."""
+        if self.fused and vectors.is_cpu:
+            harmonics, radii = torch.ops.tesseral.edge_harmonics(vectors, self.l_max, dtype)
+            return harmonics, radii
+        radii, directions = lengths_and_directions(vectors)
+        harmonics = self.recursion(directions).to(dtype)
+        return harmonics, radii
+
+
+@lru_cache
+def lebedev_degrees() -> dict[int, int]:
+    """Number of points of every Lebedev rule, against the degree that it integrates exactly."""
+    degrees = [*range(3, 33, 2), *range(35, 132, 6)]
+    return {lebedev_rule(degree)[0].shape[1]: degree for degree in degrees}
+
+
+def smallest_rule(degree: int) -> int:
+    """Number of points of the smallest Lebedev rule that integrates ``degree`` exactly."""
+    return min(points for points, exact in lebedev_degrees().items() if exact >= degree)
+
+
+def sphere_grid(points: int, l_max: int) -> tuple[Tensor, Tensor]:
+    """Matrices from harmonic components to values on a Lebedev grid and back.
+
+    Args:
+        points: number of grid points P of a Lebedev rule (6, 14, 26, 38, 50, 74, 86, 110, …).
+        l_max: highest degree; M = (l_max + 1)².
+
+    Returns:
+        ``to_grid`` (P, M) and ``from_grid`` (M, P), float64; ``from_grid @ to_grid`` is the unit
+        matrix where the rule integrates degree 2 l_max.
+
+    Raises:
+        ValueError: there is no Lebedev rule with that many points.
+    """
+    if points not in lebedev_degrees():
+        known = ", ".join(str(p) for p in list(lebedev_degrees())[:12])
+        raise ValueError(f"no Lebedev rule has {points} points; use one of {known}, …")
+    nodes, weights = lebedev_rule(lebedev_degrees()[points])
+    to_grid = Harmonics(l_max)(torch.from_numpy(nodes.T.copy()))
+    from_grid = (to_grid * torch.from_numpy(weights / weights.sum()).unsqueeze(1)).T
+    return to_grid, from_grid.contiguous()

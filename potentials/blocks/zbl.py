@@ -1,0 +1,53 @@
+"""Screened nuclear repulsion at short distances (Ziegler, Biersack, Littmark 1985)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tesseral.data.units import BOHR_IN_A, COULOMB_IN_EV_A, covalent_radius
+from tesseral.potentials.blocks.exact import ExactBuffers
+
+
+class ZBLRepulsion(ExactBuffers):
+    """Universal ZBL pair energy, switched off smoothly (C²) at the sum of the covalent radii."""
+
+    def __init__(self, elements: Sequence[int]) -> None:
+        """Make the tables of element pairs.
+
+        Args:
+            elements: atomic numbers, in the order of the species index.
+        """
+        super().__init__()
+        charges = torch.tensor(elements, dtype=torch.float64)
+        radius = torch.tensor([covalent_radius(z) for z in elements], dtype=torch.float64)
+        screening = charges**0.23
+        self.register_buffer("charge", COULOMB_IN_EV_A * charges.outer(charges), persistent=False)
+        self.register_buffer("outer", radius[:, None] + radius, persistent=False)
+        self.register_buffer(
+            "inverse_length",
+            (screening[:, None] + screening) / (0.8854 * BOHR_IN_A),
+            persistent=False,
+        )
+        self.charge: Tensor
+        self.outer: Tensor
+        self.inverse_length: Tensor
+
+    def forward(self, radii: Tensor, species: Tensor, senders: Tensor, receivers: Tensor) -> Tensor:
+        """Energies (N,) eV of the atoms: half of each of their pairs; radii (E,) Å float64."""
+        first, second = species[senders], species[receivers]
+        x = radii * self.inverse_length[first, second]
+        screen = (
+            0.1818 * torch.exp(-3.2 * x)
+            + 0.5099 * torch.exp(-0.9423 * x)
+            + 0.2802 * torch.exp(-0.4029 * x)
+            + 0.02817 * torch.exp(-0.2016 * x)
+        )
+        y = (radii / self.outer[first, second]).clamp(max=1.0)
+        switch = 1.0 - y * y * y * (10.0 - 15.0 * y + 6.0 * y * y)
+        safe = torch.where(radii > 0, radii, torch.ones_like(radii))
+        pair = 0.5 * self.charge[first, second] / safe * screen * switch
+        total = torch.zeros(species.shape[0], dtype=radii.dtype, device=radii.device)
+        return total.index_add(0, receivers, pair)

@@ -1,0 +1,1 @@
+"""Whole potentials without autograd: packed weights and one compiled step."""

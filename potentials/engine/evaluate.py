@@ -1,0 +1,106 @@
+"""Inference by one compiled function: energies, forces and virials, without an autograd graph.
+
+The same potentials as ``facet.py`` with products of two fields and ``nequip.py``, their gradients
+written out in ``csrc/facet.h`` and ``csrc/nequip.h``. It does not differentiate by the weights;
+training uses the operators.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from tesseral.potentials.engine.packing import Packed, can_pack, packed_weights
+from tesseral.potentials.message_passing import MessagePassing
+from tesseral.potentials.ops.compiled import Graph, kernels
+
+
+class AtomicResults(NamedTuple):
+    """What the compiled function gives."""
+
+    energies: Tensor  # (N,)       eV
+    forces: Tensor  # (N, 3)     eV/Å
+    virials: Tensor  # (N, 3, 3)  eV, of the edges that an atom receives
+
+
+def applies(potential: object) -> bool:
+    """Whether a potential can be evaluated this way: one that ``can_pack``, compiled kernels."""
+    return (
+        isinstance(potential, MessagePassing) and potential.harmonics.fused and can_pack(potential)
+    )
+
+
+def evaluate(
+    potential: MessagePassing, species: Tensor, vectors: Tensor, senders: Tensor, receivers: Tensor
+) -> AtomicResults:
+    """Energies, forces and virials.
+
+    Args:
+        potential: one that ``applies``.
+        species: (N,) index into ``elements``.
+        vectors: (E, 3) Å float64, sender to receiver.
+        senders: (E,).
+        receivers: (E,) sorted.
+    """
+    weights = _packed(potential).struct
+    atoms, edges = species.shape[0], senders.shape[0]
+    results = AtomicResults(
+        vectors.new_empty(atoms), vectors.new_empty(atoms, 3), vectors.new_empty(atoms, 3, 3)
+    )
+    inputs = [tensor.contiguous() for tensor in (species, vectors, senders, receivers)]
+    graph = Graph(
+        *(tensor.data_ptr() for tensor in inputs),
+        atoms,
+        edges,
+        torch.get_num_threads() if edges > 500 else 1,
+        *(tensor.data_ptr() for tensor in results),
+        atoms,
+        None,
+    )
+    functions = kernels(potential.embedding.dtype)
+    size = functions.workspace(weights, atoms, edges)
+    functions.evaluate(weights, graph, _workspace(size).data_ptr())
+    return results
+
+
+_scratch = threading.local()
+
+
+def _workspace(size: int) -> Tensor:
+    """Memory that is kept from call to call, since new memory costs a page fault for each 4 kB."""
+    memory: Tensor | None = getattr(_scratch, "memory", None)
+    if memory is None or not size <= memory.numel() <= 4 * size + 2**26:
+        memory = _scratch.memory = None  # free the old one first
+        memory = torch.empty(size + size // 8, dtype=torch.uint8)
+        _scratch.memory = memory
+    return memory
+
+
+class _Cached(NamedTuple):
+    """Weights as the compiled function takes them, and the state of what they were made of."""
+
+    packed: Packed
+    tensors: list[Tensor]
+    state: list[tuple[int, int]]
+
+
+_cache: WeakKeyDictionary[MessagePassing, _Cached] = WeakKeyDictionary()
+
+
+def _packed(potential: MessagePassing) -> Packed:
+    """The weights as the compiled function takes them; made again when they have changed."""
+    cached = _cache.get(potential)
+    if cached is None or cached.state != _state(cached.tensors):
+        tensors = [*potential.parameters(), *potential.buffers()]
+        cached = _Cached(packed_weights(potential), tensors, _state(tensors))
+        _cache[potential] = cached
+    return cached.packed
+
+
+def _state(tensors: list[Tensor]) -> list[tuple[int, int]]:
+    """What changes when one of them is replaced or written to."""
+    return [(tensor.data_ptr(), tensor._version) for tensor in tensors]

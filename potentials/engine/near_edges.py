@@ -1,0 +1,57 @@
+"""Edges within the cutoff, from a neighbour list with a skin."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tesseral.data.graph import AtomicGraph, edge_vectors
+from tesseral.potentials.ops import compiled
+
+
+class NearEdges(NamedTuple):
+    """The edges of a graph that are shorter than a cutoff, in order."""
+
+    vectors: Tensor  # (E, 3) Å, sender to receiver
+    senders: Tensor  # (E,)
+    receivers: Tensor  # (E,)
+    closest: int | None  # which edge of the graph is the shortest; None if there is none
+
+
+def near_edges(graph: AtomicGraph, cutoff: float) -> NearEdges:
+    """Edges within the cutoff, of a graph whose list has a skin.
+
+    Args:
+        graph: positions, cell and shifts in float64.
+        cutoff: Å.
+    """
+    if graph.positions.is_cpu and compiled.available():
+        return _compiled_near_edges(graph, cutoff)
+    vectors = edge_vectors(graph)
+    squared = (vectors * vectors).sum(dim=1)
+    near = (squared < cutoff**2).nonzero().squeeze(1)
+    closest = int(squared.argmin()) if len(squared) else None
+    return NearEdges(vectors[near], graph.senders[near], graph.receivers[near], closest)
+
+
+def _compiled_near_edges(graph: AtomicGraph, cutoff: float) -> NearEdges:
+    """The same in one pass over the edges."""
+    atoms = graph.positions, graph.cell, graph.structure
+    listed = graph.senders, graph.receivers, graph.shifts
+    inputs = [tensor.contiguous() for tensor in (*atoms, *listed)]
+    edges = graph.senders.shape[0]
+    senders, receivers = torch.empty_like(graph.senders), torch.empty_like(graph.senders)
+    vectors = graph.positions.new_empty(edges, 3)
+    closest = ctypes.c_int64()
+    count = compiled.kernels(torch.float64).near_edges(
+        *(tensor.data_ptr() for tensor in inputs),
+        edges,
+        cutoff,
+        *(tensor.data_ptr() for tensor in (senders, receivers, vectors)),
+        ctypes.addressof(closest),
+    )
+    index = closest.value if closest.value >= 0 else None
+    return NearEdges(vectors[:count], senders[:count], receivers[:count], index)

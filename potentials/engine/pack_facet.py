@@ -1,0 +1,82 @@
+"""The layers of Facet as the C structs of ``csrc/kernels.h``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from torch import nn
+
+from tesseral.potentials.architectures.facet import FacetLayer
+from tesseral.potentials.blocks.mixing import DegreeLinear, SphereMixing
+from tesseral.potentials.engine.memory import Memory, readout_of
+from tesseral.potentials.message_passing import MessagePassing
+from tesseral.potentials.ops.compiled import FacetWeights, LayerWeights, MixingWeights
+
+
+def mixings_of(layer: nn.Module) -> list[SphereMixing]:
+    """A layer's mixings, as what they are."""
+    return cast("list[SphereMixing]", list(cast("FacetLayer", layer).mixings))
+
+
+def can_pack(layers: Sequence[nn.Module]) -> bool:
+    """Whether these are layers with products of two fields and nothing broken."""
+    own = cast("list[FacetLayer]", layers)
+    return all(
+        layer.broken is None and all(mixing.pair for mixing in mixings_of(layer)) for layer in own
+    )
+
+
+def facet_weights(potential: MessagePassing, memory: Memory) -> FacetWeights:
+    """The struct of all layers."""
+    first = cast("FacetLayer", potential.layers[0])
+    channels = memory.padded(potential.embedding.shape[2])
+    grid_channels = memory.padded(mixings_of(first)[0].bias.shape[1])
+    layers = [
+        _layer(cast("FacetLayer", layer), memory, channels, grid_channels)
+        for layer in potential.layers
+    ]
+    for number, layer in enumerate(layers):
+        layer.readout = memory.readout(readout_of(potential, number))
+    return FacetWeights(
+        memory.keep((LayerWeights * len(layers))(*layers)),
+        memory.address(potential.embedding[:, 0], channels),
+        first.convolution.l_max_out,
+        channels,
+        grid_channels,
+    )
+
+
+def _layer(module: FacetLayer, memory: Memory, channels: int, grid_channels: int) -> LayerWeights:
+    own = [_mixing(mixing, memory, grid_channels) for mixing in mixings_of(module)]
+    struct = LayerWeights(
+        memory.address(module.convolution.coefficients, channels),
+        *_matrix(module.message, memory),
+        *_matrix(module.skip, memory),
+    )
+    struct.mixing = memory.keep((MixingWeights * len(own))(*own))
+    struct.mixings, struct.l_in = len(own), len(module.skip.sizes) - 1
+    return struct
+
+
+def _mixing(module: SphereMixing, memory: Memory, grid_channels: int) -> MixingWeights:
+    assert module.pair and isinstance(module.second, DegreeLinear)
+    (enter, enter_t), (second, second_t) = (
+        _matrix(linear, memory) for linear in (module.enter, module.second)
+    )
+    return MixingWeights(
+        *(enter, second, enter_t, second_t),
+        *_matrix(module.leave, memory),
+        memory.address(module.bias, grid_channels),
+        len(module.enter.sizes) - 1,
+        module.l_max_out,
+    )
+
+
+def _matrix(linear: DegreeLinear, memory: Memory) -> tuple[int | None, int | None]:
+    """A map by degree and its transpose."""
+    weight = linear.scale * linear.weight
+    rows, columns = (memory.padded(size) for size in weight.shape[1:])
+    return memory.address(weight, rows, columns), memory.address(
+        weight.transpose(1, 2), columns, rows
+    )

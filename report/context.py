@@ -1,0 +1,235 @@
+"""What the sections share: the model in two precisions, the data, predictions, crystals."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.data import atomic_numbers
+
+from tesseral.calculators.ase import TesseralCalculator
+from tesseral.calculators.properties.atoms import copy_atoms, repeated
+from tesseral.calculators.properties.relaxation import Relaxed, relaxed
+from tesseral.data.graph import AtomicGraph
+from tesseral.data.loading.datasets import check_elements
+from tesseral.data.neighbors import atomic_graph
+from tesseral.data.store.read import Store, open_store
+from tesseral.data.structures import atoms_from_structure
+from tesseral.deploy.modelfile import ModelCard
+from tesseral.report.config import ReportConfig
+from tesseral.report.crystals import (
+    Crystal,
+    conventional,
+    find_candidates,
+    read_candidates,
+    relax_crystals,
+)
+from tesseral.report.effort import FULL, QUICK, Effort
+from tesseral.report.predictions import Predictions, predict_store
+from tesseral.report.references import References, find_references
+
+
+class TrainingSet:
+    """The training set, or why it is not at hand."""
+
+    def __init__(self, store: Store | None, why: str) -> None:
+        self.store, self.why = store, why
+
+
+MANY_ELEMENTS = 10  # of a model, from which on only those of the data are looked at
+
+
+class Context:
+    """Everything that more than one section needs, made when it is first asked for.
+
+    Args:
+        config: what the report is about.
+        effort: how much is computed; that of the configuration if not given.
+
+    Raises:
+        FileNotFoundError: no such model or data.
+        ValueError: files that cannot be read, or elements that the model does not know.
+    """
+
+    def __init__(self, config: ReportConfig, effort: Effort | None = None) -> None:
+        self.config = config
+        self.effort = effort or (QUICK if config.quick else FULL)
+        self.device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.calculator = TesseralCalculator(config.model, device=self.device, dtype=config.dtype)
+        self.card: ModelCard = self.calculator.card
+        self.test = open_store(config.data)
+        check_elements(self.test, self.card.elements)
+        self.references: References = find_references(
+            config.references, self.test, self.card.symbols
+        )
+        self.extra = read_candidates(config.structures)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Elements to look at: the model's, or of a universal model those of the test set."""
+        own = self.card.symbols
+        if len(own) <= MANY_ELEMENTS:
+            return own
+        return tuple(symbol for symbol in own if atomic_numbers[symbol] in self.test.elements)
+
+    @property
+    def cutoff(self) -> float:
+        """Of the model, Å."""
+        return self.card.config.cutoff
+
+    @property
+    def dtype(self) -> str:
+        """Of the features, as the model is used."""
+        return self.config.dtype or self.card.dtype
+
+    @cached_property
+    def exact(self) -> TesseralCalculator:
+        """The same model in float64: for derivatives, where rounding would count."""
+        return TesseralCalculator(self.config.model, device=self.device, dtype="float64")
+
+    @cached_property
+    def predictions(self) -> Predictions:
+        """The model on the test set."""
+        return predict_store(
+            self.calculator.potential, self.card, self.test, self.config.batch_edges
+        )
+
+    @cached_property
+    def train(self) -> TrainingSet:
+        """The training set: the one given, or the one that the card names, where it is found."""
+        return find_training_set(self.config, self.card)
+
+    @cached_property
+    def crystals(self) -> list[Crystal]:
+        """Different perfect crystals, of the files given and of the data, relaxed in float64."""
+        stores = [(self.test.path.name, self.test)]
+        if self.train.store is not None:
+            stores.append((self.train.store.path.name, self.train.store))
+        candidates = [*self.extra, *find_candidates(stores)]
+        return relax_crystals(candidates, self.exact, self.effort.crystals)
+
+    @property
+    def sound_crystals(self) -> list[Crystal]:
+        """Those of which properties can be computed."""
+        return [crystal for crystal in self.crystals if not crystal.problem]
+
+    @cached_property
+    def molecule(self) -> tuple[Atoms, Relaxed] | None:
+        """The lowest molecule of the data, and the same relaxed in float64; None if there is none.
+
+        Lowest in energy above the reference energies, per atom, among those without a cell.
+        """
+        lowest, where = np.inf, None
+        for store in [self.test] + ([self.train.store] if self.train.store is not None else []):
+            zero = [self._reference_energy(number) for number in store.elements]
+            above = (store.energies - store.compositions() @ zero) / store.n_atoms
+            apart = store.pbc.any(axis=1) | (store.n_atoms < 2) | ~np.isfinite(above)
+            above = np.where(apart, np.inf, above)
+            if above.min() < lowest:
+                lowest, where = above.min(), (store, int(np.argmin(above)))
+        if where is None:
+            return None
+        atoms = atoms_from_structure(where[0][where[1]])
+        atoms.info.clear()
+        atoms.calc = self.exact
+        return atoms, relaxed(atoms, fmax=1e-4, steps=500)
+
+    def _reference_energy(self, number: int) -> float:
+        """E0 of an element, 0 if the model does not know it."""
+        known = dict(zip(self.card.elements, self.card.reference_energies, strict=True))
+        return known.get(number, 0.0)
+
+    @cached_property
+    def sample(self) -> Atoms:
+        """What MD runs on: a supercell of the first crystal, or the molecule, or a structure."""
+        atoms = self._sample()
+        atoms.calc = self.calculator
+        return atoms
+
+    def _sample(self) -> Atoms:
+        if self.sound_crystals:
+            return supercell_of(self.sound_crystals[0], self.effort.md_atoms)
+        if self.molecule is not None:
+            return copy_atoms(self.molecule[1].atoms)
+        best = int(np.argmin(np.abs(self.test.n_atoms - self.effort.md_atoms)))
+        atoms = atoms_from_structure(self.test[best])
+        atoms.info.clear()
+        return atoms
+
+    @property
+    def sample_name(self) -> str:
+        """Of ``sample``, in words."""
+        if self.sound_crystals:
+            return f"{self.sound_crystals[0].name}, {len(self.sample)} atoms"
+        formula = self.sample.get_chemical_formula(mode="hill")
+        return f"{formula}, {len(self.sample)} atoms"
+
+    @cached_property
+    def timesteps(self) -> tuple[float, float]:
+        """Two time steps in fs that suit the lightest element."""
+        lightest = float(self.sample.get_masses().min())
+        short = 0.25 if lightest < 3 else 0.5 if lightest < 11 else 1.0
+        return short, 2 * short
+
+    @cached_property
+    def temperatures(self) -> tuple[float, ...]:
+        """Of the runs at constant energy, K."""
+        if self.config.temperatures is not None:
+            return tuple(self.config.temperatures)
+        return (300.0, 1000.0) if self.sample.pbc.all() else (300.0, 600.0)
+
+    def graphs(self, most: int = 200) -> list[AtomicGraph]:
+        """Some structures of the test set as graphs: those with the most atoms up to a limit."""
+        sizes, number = self.test.n_atoms, self.effort.structures
+        rows = [int(i) for i in np.argsort(-sizes, kind="stable") if sizes[i] <= most]
+        picked = rows[:: max(1, len(rows) // number)][:number] or [int(np.argmin(sizes))]
+        return [
+            atomic_graph(s.numbers, s.positions, s.cell, s.pbc, self.card.elements, self.cutoff)
+            for s in (self.test[row] for row in picked)
+        ]
+
+
+def supercell_of(crystal: Crystal, number: int) -> Atoms:
+    """At least so many atoms of a crystal in a cell that is about as long as wide."""
+    cell = conventional(crystal.atoms)
+    cell.calc = crystal.atoms.calc
+    return repeated(cell, number)
+
+
+def find_training_set(config: ReportConfig, card: ModelCard) -> TrainingSet:
+    """The store given, or the one whose hash the card holds, near the model or the data.
+
+    Raises:
+        FileNotFoundError: the given file is not there.
+        ValueError: it is not a dataset.
+    """
+    entry = card.training.get("data", {}).get("train", {})
+    name, wanted = str(entry.get("file", "")), entry.get("content_hash")
+    if config.train is not None:
+        store = open_store(config.train)
+        same = store.content_hash == wanted
+        known = "it is the file in the model's card" if same else "the model's card names another"
+        return TrainingSet(store, f"{store.path}, given with --train; {known}")
+    if not name:
+        return TrainingSet(None, "the model's card names no training file; give --train")
+    folders = [Path(config.data).parent, Path(config.model).parent, Path.cwd()]
+    folders += [Path(config.model).parent.parent, Path(str(files("tesseral.data.examples")))]
+    for folder in folders:
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            store = open_store(path)
+        except ValueError:
+            continue
+        if store.content_hash == wanted:
+            return TrainingSet(store, f"{path}, found by the hash in the model's card")
+    return TrainingSet(
+        None,
+        f"the model was trained on {name}, which is not beside the data or the model (with the "
+        "hash in the model's card); give it with --train",
+    )

@@ -1,0 +1,223 @@
+"""From a configuration to report.html and report.json, section by section."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tesseral.deploy.card import library_versions
+from tesseral.deploy.universal import model_path
+from tesseral.process import machine
+from tesseral.report.config import ReportConfig
+from tesseral.report.content import Note, Section, Verdict, plain
+from tesseral.report.context import Context
+from tesseral.report.effort import Effort
+from tesseral.report.page.html import Chapter, Page, count, render, verdicts_of
+from tesseral.report.sections import (
+    accuracy,
+    card,
+    consistency,
+    crystals,
+    dimer,
+    distance,
+    dynamics,
+    force,
+    learning,
+    molecule,
+    phonon,
+    speed,
+    vacancy,
+)
+from tesseral.report.verdicts import not_computed
+
+FORMAT_VERSION = 1
+
+
+class Part(NamedTuple):
+    """A section to compute."""
+
+    key: str
+    title: str
+    compute: Callable[[Context], Section | None]  # None: it does not apply to these data
+
+
+PARTS = (
+    Part("learning", "Learning curves", learning.learning),
+    Part("accuracy", "Test errors", accuracy.accuracy),
+    Part("force-size", "Errors against force", force.force_size),
+    Part("distance", "Distance to the training set", distance.distance),
+    Part("crystals", "Crystals", crystals.crystals),
+    Part("eos", "Equation of state", crystals.equations_of_state),
+    Part("elastic", "Elastic constants", crystals.elastic_section),
+    Part("phonons", "Phonons", phonon.phonon_bands),
+    Part("vacancy", "Vacancies", vacancy.vacancies),
+    Part("molecule", "Molecule", molecule.molecule),
+    Part("dimers", "Pairs of atoms", dimer.dimers),
+    Part("dynamics", "Energy conservation", dynamics.dynamics),
+    Part("hot", "Hot run", dynamics.hot),
+    Part("cutoff", "Smoothness at the cutoff", consistency.cutoff_section),
+    Part("consistency", "Symmetries and derivatives", consistency.consistency),
+    Part("speed", "Speed and memory", speed.speed),
+    Part("card", "Model card", card.card),
+)
+
+
+class Report(NamedTuple):
+    """What a report says."""
+
+    page: Page
+    verdicts: list[Verdict]
+    html: Path
+    json: Path
+    seconds: float
+
+    @property
+    def failed(self) -> bool:
+        """Whether a claim fails."""
+        return any(verdict.level == "fail" for verdict in self.verdicts)
+
+
+def report(
+    config: ReportConfig,
+    console: Console | None = None,
+    parts: tuple[Part, ...] | None = None,
+    effort: Effort | None = None,
+) -> Report:
+    """Compute all sections and write the page and the numbers.
+
+    Args:
+        config: what to test.
+        console: shows the progress if given.
+        parts: the sections; all of them if not given.
+        effort: how much is computed; that of the configuration if not given.
+
+    Raises:
+        FileNotFoundError: no such model or data.
+        ValueError: files that cannot be read, or elements that the model does not know.
+        KeyboardInterrupt: with the section at which it was stopped; nothing is written.
+    """
+    started = time.monotonic()
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    parts = PARTS if parts is None else parts
+    config = replace(config, model=str(model_path(config.model)))
+    context = Context(config, effort)
+    chapters, times = [], {}
+    with _progress(console) as progress:
+        task = progress.add_task("", total=len(parts))
+        for part in parts:
+            progress.update(task, description=part.title)
+            before = time.monotonic()
+            try:
+                section = compute(part, context)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(
+                    f"stopped at the section {part.title!r}; no report was written"
+                ) from None
+            if section is not None:
+                chapters.append(Chapter(part.key, part.title, section))
+            times[part.key] = round(time.monotonic() - before, 3)
+            progress.advance(task)
+    seconds = time.monotonic() - started
+    page = make_page(context, tuple(chapters), seconds)
+    folder = Path(config.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    result = Report(
+        page, verdicts_of(chapters), folder / "report.html", folder / "report.json", seconds
+    )
+    _write(result.json, json.dumps(_content(context, result, times), **STRICT) + "\n")
+    _write(result.html, render(page))
+    return result
+
+
+STRICT: dict[str, Any] = {"indent": 1, "ensure_ascii": False, "allow_nan": False}
+
+
+def compute(part: Part, context: Context) -> Section | None:
+    """One section; an error becomes its content and a warning, and the others go on."""
+    try:
+        section = part.compute(context)
+    except Exception as error:  # whatever happens here must not lose the other sections
+        reason = str(error) or type(error).__name__
+        if not isinstance(error, (ValueError, OSError, RuntimeError)):
+            reason = f"{type(error).__name__}: {reason}"
+        note = Note(f"This section could not be computed: {reason}")
+        verdict = not_computed(part.key, part.title, reason)
+        return Section("", (note,), (verdict,), {"error": reason})
+    if section is None:
+        return None
+    verdicts = tuple(verdict._replace(section=part.key) for verdict in section.verdicts)
+    return section._replace(verdicts=verdicts)
+
+
+def make_page(context: Context, chapters: tuple[Chapter, ...], seconds: float) -> Page:
+    """The page around the sections."""
+    card, config = context.card, context.config
+    facts = (
+        f"{' '.join(card.symbols)}, {card.config.architecture}, cutoff "
+        f"{context.cutoff:g} Å, {card.parameters:,} weights, used in {context.dtype}",
+        f"tested on {config.data}: {len(context.test)} structures",
+        f"references: {context.references.path or 'none'} ({context.references.why})",
+    )
+    versions = ", ".join(f"{name} {value}" for name, value in library_versions().items())
+    footer = (
+        f"Written {_now()} by train-potential report{' --quick' if config.quick else ''} in "
+        f"{seconds:.0f} s on {machine(torch.device(context.device))}; {versions}."
+    )
+    return Page(f"Acceptance report: {Path(config.model).name}", facts, chapters, footer)
+
+
+def _content(context: Context, result: Report, times: dict[str, float]) -> dict[str, Any]:
+    """Everything, for programs."""
+    config = context.config
+    return {
+        "format_version": FORMAT_VERSION,
+        "model": str(config.model),
+        "data": str(config.data),
+        "created": _now(),
+        "quick": config.quick,
+        "versions": library_versions(),
+        "machine": machine(torch.device(context.device)),
+        "seconds": round(result.seconds, 3),
+        "seconds_by_section": times,
+        "references": {"file": context.references.path, "why": context.references.why},
+        "counts": count(result.verdicts),
+        "verdicts": [plain(verdict) for verdict in result.verdicts],
+        "sections": {
+            chapter.key: plain(chapter.section.numbers) for chapter in result.page.chapters
+        },
+    }
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _progress(console: Console | None) -> Progress:
+    """A line with the section at work."""
+    return Progress(
+        TextColumn("{task.completed}/{task.total}"),
+        BarColumn(bar_width=20),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+        console=console,
+        transient=True,
+        disable=console is None or not console.is_terminal,
+    )

@@ -1,0 +1,1 @@
+"""Sections of the acceptance report, a file each."""

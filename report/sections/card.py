@@ -1,0 +1,32 @@
+"""Section: what the model file says about itself."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from tesseral.deploy.modelfile import describe
+from tesseral.report.content import Section, Table
+from tesseral.report.context import Context
+
+
+def card(context: Context) -> Section:
+    """The card in two tables: what everyone reads, and all the rest behind a line."""
+    rows = describe(context.card)
+    rest = [row for row in rows if row[0].startswith(("training: settings", "errors: "))]
+    first = [row for row in rows if row not in rest]
+    tables = [Table(("", "model card"), tuple(first), words=True)]
+    if rest:
+        tables.append(
+            Table(
+                ("", ""),
+                tuple(rest),
+                "Settings of the training and errors",
+                folded=True,
+                words=True,
+            )
+        )
+    return Section(
+        lead="What the model file says about itself: architecture, data, reference energies.",
+        blocks=tuple(tables),
+        numbers=asdict(context.card),
+    )

@@ -1,0 +1,71 @@
+"""What a value means for a claim."""
+
+from __future__ import annotations
+
+import math
+
+from tesseral.report.claims import CLAIMS, Claim
+from tesseral.report.content import Level, Verdict, limit, number
+
+
+def judge(key: str, value: float, *, shown: str | None = None, subject: str = "") -> Verdict:
+    """What a value means for a claim; one that is not a number fails.
+
+    Args:
+        key: of ``CLAIMS``.
+        value: in the claim's unit.
+        shown: text instead of the number and its unit.
+        subject: of which crystal, pair …
+    """
+    claim = CLAIMS[key]
+    sign = -1.0 if claim.at_least else 1.0
+    level: Level = "fail"
+    if sign * value <= sign * claim.passes:
+        level = "pass"
+    elif sign * value <= sign * claim.warns:
+        level = "warn"
+    return decide(key, level, shown or f"{number(value)} {claim.unit}", value, subject)
+
+
+def decide(
+    key: str, level: Level, shown: str, value: float | None = None, subject: str = ""
+) -> Verdict:
+    """A verdict whose level is known, e.g. where a crystal has fallen apart."""
+    claim = CLAIMS[key]
+    return Verdict(
+        key=key,
+        section=claim.section,
+        claim=claim.text,
+        subject=subject,
+        value=value,
+        unit=claim.unit,
+        shown=shown,
+        threshold=threshold(claim),
+        level=level,
+        reason=claim.reason,
+    )
+
+
+def not_computed(section: str, title: str, reason: str) -> Verdict:
+    """The verdict of a section that could not be computed."""
+    return Verdict(
+        key="computed",
+        section=section,
+        claim=f"{title} could be computed",
+        subject="",
+        value=None,
+        unit="",
+        shown=reason,
+        threshold="",
+        level="warn",
+        reason="what was not measured is not known",
+    )
+
+
+def threshold(claim: Claim) -> str:
+    """Both limits as text."""
+    sign = "≥" if claim.at_least else "≤"
+    warns = f"warn {sign} {limit(claim.warns)}"
+    if math.isinf(claim.passes):
+        return f"none; {warns}"
+    return f"{sign} {limit(claim.passes)}; {warns}"

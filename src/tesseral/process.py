@@ -1,0 +1,155 @@
+"""Settings and helpers of the current process: memory, signals, threads, worker processes.
+
+The functions that change the process (memory, threads, signals) are for programs; library functions
+never call them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import torch
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+LARGEST_INT = 2**31 - 1
+POLL_SECONDS = 0.5
+
+Result = TypeVar("Result")
+
+
+def keep_freed_memory() -> bool:
+    """Tell glibc to keep large freed blocks instead of giving them back to the system.
+
+    Every step frees and asks for the same large tensors; mapping them anew costs a page
+    fault for every 4 kB, a quarter of the time of a step on CPUs. Only for programs that own
+    their process, such as ``train-potential`` and the examples.
+
+    Returns:
+        Whether it was done; not on systems without glibc.
+    """
+    if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt.argtypes, mallopt.restype = [ctypes.c_int, ctypes.c_int], ctypes.c_int
+    done = [mallopt(option, LARGEST_INT) for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD)]
+    return all(done)
+
+
+@contextmanager
+def ctrl_c() -> Iterator[Callable[[], None]]:
+    """Let Ctrl-C wait for the end of a step, so that no step is cut in two and no signal is lost.
+
+    Also works in programs that a shell has started in the background, where Python itself leaves
+    the signal alone.
+
+    Yields:
+        A function that raises KeyboardInterrupt if there was a signal; call it after each step.
+    """
+    caught = threading.Event()
+
+    def check() -> None:
+        if caught.is_set():
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield check
+        return
+    previous = signal.signal(signal.SIGINT, lambda *_: caught.set())
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def let_waiting_threads_sleep() -> None:
+    """Keep threads that wait for each other from spinning long; must precede the import of torch.
+
+    Where other programs use the cores too, a spinning thread holds up the very one that it waits
+    for: training on two threads beside two busy processes came to a standstill, 2 steps in 25 s.
+    With this many spins (microseconds) it goes at half speed, and on an idle machine at 0.92 of
+    the speed of long spins; threads that do not spin at all lose a third there.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+def machine(device: torch.device) -> str:
+    """Processor or GPU, and the number of threads, for the record."""
+    import torch  # only for those that ask: it takes a second
+
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}"
+    name = platform.processor() or platform.machine()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            found = [line.split(":", 1)[1].strip() for line in lines if "model name" in line]
+        name = found[0] if found else name
+    return f"{name}, {torch.get_num_threads()} threads"
+
+
+@contextmanager
+def worker_pool(
+    processes: int, start: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
+) -> Iterator[ProcessPoolExecutor]:
+    """A pool of processes that ends with the block; at once, if that ends with an exception.
+
+    They end too if this process dies. Ctrl-C is for this process alone.
+
+    Args:
+        processes: how many.
+        start: called in each of them first, with ``arguments``; both are pickled.
+        arguments: of ``start``.
+    """
+    # Started anew, not forked: the parent has threads (of the progress bar, of libraries).
+    context = get_context("spawn")
+    alive, here = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(
+        processes, context, initializer=_start_process, initargs=(alive, start, arguments)
+    )
+    try:
+        yield pool
+    except BaseException:
+        here.close()  # ends the processes, whatever they are at
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+        here.close()
+        alive.close()
+
+
+def finished(futures: Iterable[Future[Result]]) -> Iterator[list[Future[Result]]]:
+    """Those futures that are done since the last time, every half second, until all are.
+
+    An empty list, between, gives the caller the chance to look at something else.
+    """
+    waiting = set(futures)
+    while waiting:
+        done, waiting = wait(waiting, POLL_SECONDS, FIRST_COMPLETED)
+        yield list(done)
+
+
+def _start_process(
+    alive: Connection, start: Callable[..., None] | None, arguments: tuple[Any, ...]
+) -> None:
+    """Let this process end at once when the other end of a pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        with suppress(EOFError):
+            alive.recv()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    if start is not None:
+        start(*arguments)

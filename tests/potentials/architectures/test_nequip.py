@@ -1,0 +1,50 @@
+"""What is special in NequIP: channels of each degree, gates."""
+
+import pytest
+import torch
+
+from tesseral.potentials.architectures.nequip import gate
+from tesseral.potentials.config import PotentialConfig
+from tesseral.potentials.message_passing import MessagePassing
+
+pytestmark = pytest.mark.usefixtures("seed")
+
+
+def layers_of(**options):
+    config = PotentialConfig(architecture="nequip", channels=8, layers=3, **options)
+    return MessagePassing(config, (6, 14)).layers
+
+
+def test_layers_have_the_channels_of_each_degree():
+    layers = layers_of(l_max=2, channels_by_degree=[8, 4, 2])
+    assert [layer.channels for layer in layers] == [[8, 4, 2], [8, 4, 2], [8]]
+    # l3 = 1 is reached from 0 (l2 1), 1 (l2 0, 2) and 2 (l2 1): 8 + 2 · 4 + 2 channels.
+    assert layers[1].convolution.channels_out[1] == 18
+    assert layers[1].leave.weights[1].shape == (1, 18, 4)
+    assert layers[1].keep.weights[0].shape == (2, 8, 8 + 4 + 2)  # scalars and gates
+
+
+def test_channels_are_equal_unless_given():
+    assert [layer.channels for layer in layers_of(l_max=1)] == [[8, 8], [8, 8], [8]]
+
+
+@pytest.mark.parametrize("channels", [[8, 4], [8, 4, 2, 1], [4, 4, 4], [8, 4, 0]])
+def test_channels_that_do_not_fit_are_refused(channels):
+    with pytest.raises(ValueError, match="with l_max 2 it has 3 numbers of 1 or more, the first"):
+        layers_of(l_max=2, channels_by_degree=channels)
+
+
+def test_other_architectures_have_no_such_channels():
+    with pytest.raises(ValueError, match="facet has no channels_by_degree"):
+        PotentialConfig(channels_by_degree=[16] * 5)
+
+
+def test_gates_open_one_channel_each():
+    """Two scalars, two gates (open, shut), one channel of l = 1 and one of l = 2."""
+    rows = torch.randn(4, 2 + 2 + 3 + 5)
+    rows[:, 2], rows[:, 3] = 30.0, -30.0
+    result = gate(rows, [2, 1, 1])
+    assert result.shape == (4, 2 + 3 + 5)
+    torch.testing.assert_close(result[:, :2], torch.nn.functional.silu(rows[:, :2]))
+    torch.testing.assert_close(result[:, 2:5], rows[:, 4:7])
+    assert float(result[:, 5:].abs().max()) < 1e-11

@@ -1,0 +1,88 @@
+"""Thresholds, numbers for people and for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tesseral.report.claims import CLAIMS
+from tesseral.report.content import number, plain
+from tesseral.report.report import PARTS
+from tesseral.report.verdicts import decide, judge, not_computed, threshold
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "level"),
+    [
+        ("force-error", 10.0, "pass"),
+        ("force-error", 10.1, "warn"),
+        ("force-error", 20.1, "fail"),
+        ("hot", 0.61, "pass"),
+        ("hot", 0.55, "warn"),
+        ("hot", 0.45, "fail"),
+        ("hole", math.inf, "pass"),
+        ("hole", 6.0, "warn"),
+        ("hole", 1.0, "fail"),
+        ("vacancy", -0.1, "fail"),
+        ("drift", math.nan, "fail"),
+        ("hot", math.nan, "fail"),
+    ],
+)
+def test_a_value_is_held_against_its_limits(key, value, level):
+    assert judge(key, value).level == level
+
+
+@pytest.mark.parametrize("key", CLAIMS)
+def test_every_claim_can_pass_warn_and_fail(key):
+    claim = CLAIMS[key]
+    sign = -1 if claim.at_least else 1
+    assert sign * claim.passes < sign * claim.warns < math.inf
+    assert claim.reason and claim.text[0].isupper()
+
+
+def test_every_claim_is_made_in_a_section():
+    assert {claim.section for claim in CLAIMS.values()} <= {part.key for part in PARTS}
+
+
+@pytest.mark.parametrize("key", CLAIMS)
+def test_the_documentation_has_the_thresholds(key):
+    claim = CLAIMS[key]
+    page = (Path(__file__).resolve().parents[3] / "docs" / "report.md").read_text(encoding="utf-8")
+    assert f"| {claim.text} | {claim.unit} | {threshold(claim)} | {claim.reason} |" in page
+
+
+def test_a_verdict_shows_value_and_threshold():
+    verdict = judge("drift", 12.3, subject="at 300 K")
+    assert (verdict.shown, verdict.threshold) == ("12.3 meV/atom/ns", "≤ 10; warn ≤ 50")
+    assert decide("hot", "fail", "it exploded").value is None
+    assert not_computed("eos", "Equation of state", "no").level == "warn"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (12.345, "12.3"),
+        (-0.5, "−0.500"),
+        (4409.2, "4,409"),
+        (3.8e-12, "3.8·10⁻¹²"),
+        (math.nan, "–"),
+        (None, "–"),
+    ],
+)
+def test_numbers_for_people(value, text):
+    assert number(value) == text
+
+
+def test_numbers_for_programs_are_strict():
+    content = {"a": np.array([1.0, np.nan]), "b": (np.float32(2), math.inf), "c": judge("hot", 1)}
+    again = json.loads(json.dumps(plain(content), allow_nan=False))
+    assert again["a"] == [1.0, None]
+    assert again["b"] == [2.0, None]
+    assert again["c"]["level"] == "pass"
+    with pytest.raises(TypeError, match="cannot be written"):
+        plain({"a": object()})

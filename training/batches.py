@@ -1,0 +1,59 @@
+"""Training batches as one endless stream that can be entered at any step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tesseral.data.graph import Batch
+from tesseral.data.loading.datamodule import GraphLoader, PotentialDataModule
+from tesseral.data.loading.sampler import EdgeBudgetSampler
+
+
+class BatchStream:
+    """Epoch after epoch of a loader.
+
+    The position in the data is a function of the step alone, since all epochs have the same number
+    of batches and their order depends on (seed, epoch): a resumed training continues where the
+    step says, within an epoch too, whatever the state of workers was.
+    """
+
+    def __init__(self, loader: GraphLoader, first_step: int) -> None:
+        """Enter the stream at a step (0 is the beginning)."""
+        self.loader = loader
+        self.first_step = first_step
+
+    def __iter__(self) -> Iterator[Batch]:
+        sampler = self.loader.batch_sampler
+        assert isinstance(sampler, EdgeBudgetSampler)
+        epoch, done = divmod(self.first_step, len(sampler))
+        while True:
+            sampler.set_epoch(epoch)
+            if done > 0:
+                self.loader.load_state_dict({"epoch": epoch, "batches": done})
+            yield from self.loader
+            epoch, done = epoch + 1, 0
+
+
+class FitData(PotentialDataModule):
+    """The data module with training batches as a stream that starts at the trainer's step."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Set up; a repeat that fills up the batch of a rank is not to count in the loss."""
+        super().setup(stage)
+        self.train_dataset.mask_repeats = True
+
+    def train_dataloader(self) -> BatchStream:  # type: ignore[override]
+        """Batches without end."""
+        step = 0 if self.trainer is None else self.trainer.global_step
+        return BatchStream(super().train_dataloader(), step)
+
+    def steps_per_epoch(self, ranks: int) -> int:
+        """Number of batches of an epoch for each of so many processes."""
+        sampler = EdgeBudgetSampler(
+            self.train_edges,
+            max_structures=self.config.batch_structures,
+            max_edges=self.config.batch_edges,
+            seed=self.config.seed,
+            ranks=ranks,
+        )
+        return len(sampler)

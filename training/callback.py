@@ -1,0 +1,240 @@
+"""Around the training steps: validation, checkpoints, logs, the model file, the end."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import ase.io
+import lightning
+import torch
+from torch import Tensor
+
+from tesseral.data.graph import Batch
+from tesseral.data.structures import atoms_from_structure
+from tesseral.training.batches import FitData
+from tesseral.training.display import FitDisplay
+from tesseral.training.metrics import ErrorSums
+from tesseral.training.module import DivergenceError, PotentialModule, Seen, seen_errors
+from tesseral.training.schedule import ValidationPlan
+from tesseral.training.validation import Validation, all_sum, validate
+
+CHECKPOINT_SECONDS = 600.0  # between checkpoints, where validations are rarer
+BAD_BATCH = "diverged_batch.extxyz"
+SIGNALS = (  # of a user, of a launcher or a preempted job, and before the end of a SLURM job
+    *(signal.SIGINT, signal.SIGTERM),
+    *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []),  # Windows has none
+)
+
+
+class FitRun(lightning.Callback):
+    """Validates, saves and exports at the right times, and ends the training.
+
+    Args:
+        data: set up.
+        directory: of the checkpoints.
+        identity: what a training that resumes from the checkpoints must have in common.
+        plan: when to validate.
+        display: what the user sees.
+        export: writes the model file from the best weights; called on rank 0 with the state.
+        log_every: steps between entries of the logs.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: FitData,
+        directory: Path,
+        identity: dict[str, Any],
+        plan: ValidationPlan,
+        display: FitDisplay,
+        export: Callable[[dict[str, Tensor], dict[str, Any]], None],
+        log_every: int,
+    ) -> None:
+        """Start without history."""
+        self.data, self.directory, self.identity = data, directory, identity
+        self.plan, self.display, self.export = plan, display, export
+        self.log_every = log_every
+        self.history: list[dict[str, Any]] = []  # one entry a validation
+        self.best: dict[str, Any] = {}  # loss, step, errors, weights
+        self.signal: int | None = None
+        self._elapsed = 0.0
+        self._saved = 0.0
+        self._at_log = self._at_validation = Seen(*(0.0,) * len(Seen._fields))
+        self._saved_step: int | None = None  # of last.ckpt
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed training needs to know; goes into the checkpoints."""
+        return {
+            "identity": self.identity,
+            "elapsed": self._elapsed,
+            "history": self.history,
+            "best": self.best,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self._elapsed = self._saved = state_dict["elapsed"]
+        self.history = list(state_dict["history"])
+        self.best = dict(state_dict["best"])
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Take over the clock of the checkpoint, and the signals."""
+        module: PotentialModule = pl_module
+        module.clock.set(self._elapsed)
+        module.elapsed = self._elapsed
+        self.plan.done(trainer.global_step, self._elapsed, 0.0)
+        self._catch_signals(module)  # again: Lightning has put its own handlers there
+        self.display.start(module.budget, trainer.global_step, self._elapsed)
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Log, validate, save and stop when it is time to."""
+        module: PotentialModule = pl_module
+        step = trainer.global_step
+        end = module.progress >= 1.0 or module.stopping
+        if step % self.log_every == 0:
+            self._at_log = self._log(trainer, module, "train", self._at_log)
+        if end or self.plan.due(step, module.elapsed):
+            self.validate(trainer, module)
+        elif module.elapsed - self._saved > CHECKPOINT_SECONDS:
+            self._save(trainer, module, "last")
+        else:
+            self.display.step(module, step)
+        trainer.should_stop = end
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Finish what the user sees."""
+        self.display.close()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Where training diverged, keep the structures, and a model if there is none yet."""
+        self.display.close()
+        if isinstance(exception, DivergenceError):
+            if not self.best:
+                self.validate(trainer, pl_module, save=False)
+            if trainer.is_global_zero:
+                store = self.data.train_dataset.store
+                culprits = [atoms_from_structure(store[row]) for row in exception.rows]
+                ase.io.write(self.directory / BAD_BATCH, culprits, format="extxyz")
+
+    def validate(self, trainer: Any, module: PotentialModule, *, save: bool = True) -> None:
+        """Validate the averaged weights; save and export what is better than before."""
+        started = time.monotonic()
+        result = validate(
+            module.averaged,
+            self.data.val_dataloader(),
+            ErrorSums(self.data.elements),
+            device=module.device,
+            loss=module.loss_config,
+            weights=module.final_weights,
+            force_rms=module.force_rms,
+        )
+        self._record(trainer, module, result)
+        better = result.loss < self.best.get("loss", math.inf)
+        if better:
+            weights = {k: v.detach().clone() for k, v in module.averaged.state_dict().items()}
+            entry = self.history[-1]
+            self.best = {**entry, "errors": result.errors, "weights": weights}
+            if trainer.is_global_zero:
+                self.export(weights, self.best)
+        if save:
+            self._save(trainer, module, "last")
+            if better:
+                self._save(trainer, module, "best")
+        cost = torch.tensor(
+            [time.monotonic() - started if trainer.is_global_zero else 0.0],
+            dtype=torch.float64,
+            device=module.device,
+        )
+        all_sum(cost)
+        self.plan.done(trainer.global_step, module.elapsed, float(cost))
+        self.display.validation(self.history[-1], better)
+
+    def _record(self, trainer: Any, module: PotentialModule, result: Validation) -> None:
+        """Add a validation to the history and the logs."""
+        now = module.snapshot()
+        train = seen_errors(self._at_validation, now)
+        self._at_validation = now
+        errors = {
+            f"{name}_{kind}": result.errors[name][kind]
+            for name in ("energy_per_atom", "forces", "stress")
+            for kind in ("mae", "rmse")
+            if name in result.errors
+        }
+        entry = {
+            "step": trainer.global_step,
+            "elapsed": module.clock.elapsed,
+            "loss": result.loss,
+            **errors,
+            **{f"train_{name}": value for name, value in train.items()},
+        }
+        self.history.append(entry)
+        shown = {"validation/loss": result.loss}
+        shown |= {f"validation/{name}": value for name, value in errors.items()}
+        for logger in trainer.loggers:
+            logger.log_metrics(shown, step=trainer.global_step)
+
+    def _log(self, trainer: Any, module: PotentialModule, name: str, before: Seen) -> Seen:
+        """Write the training errors since the last entry to the logs."""
+        now = module.snapshot()
+        values = {f"{name}/{key}": value for key, value in seen_errors(before, now).items()}
+        values["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+        values["seconds"] = module.elapsed
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=trainer.global_step)
+        return now
+
+    def _save(self, trainer: Any, module: PotentialModule, name: str) -> None:
+        """Write a checkpoint; the old one is replaced only by a complete one."""
+        self._elapsed = module.clock.elapsed
+        self._saved = module.elapsed
+        path = self.directory / f"{name}.ckpt"
+        temporary = path.with_suffix(".tmp")
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            temporary.replace(path)
+        if name == "last":
+            self._saved_step = trainer.global_step
+
+    def how_to_resume(self) -> str:
+        """What to do after an end that left no new checkpoint."""
+        path = self.directory / "last.ckpt"
+        if not path.exists():
+            return "there is no checkpoint yet, so give the same command again"
+        step = "" if self._saved_step is None else f" of step {self._saved_step}"
+        return f"to go on from {path}{step}, give the same command with --ckpt_path last"
+
+    @contextmanager
+    def signals(self, module: PotentialModule) -> Iterator[None]:
+        """Within it, the first signal ends the training in good order."""
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+        self._catch_signals(module)
+        try:
+            yield
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+
+    def _catch_signals(self, module: PotentialModule) -> None:
+        """After the second Ctrl-C end at once."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            if module.stop_requested and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self.signal = number
+            module.stop_requested = True
+
+        for number in SIGNALS:
+            signal.signal(number, handle)
