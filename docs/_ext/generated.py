@@ -10,12 +10,14 @@ import math
 import re
 from argparse import SUPPRESS, Action
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tesseral.commands.main import COMMANDS
+from tesseral.commands.parser import Parser
 from tesseral.potentials.config import COMMON, DEFAULTS, OPTIONS, PotentialConfig
-from tesseral.training.options import COMMANDS, Parser, make_parser
-from tesseral.training.report.claims import CLAIMS, Claim
-from tesseral.training.report.run import PARTS as SECTIONS
+from tesseral.report.claims import CLAIMS, Claim
+from tesseral.report.report import PARTS as SECTIONS
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -32,7 +34,8 @@ def expand(text: str) -> str:
 
 def command_parser(name: str) -> Parser:
     """The parser of a command."""
-    return make_parser([name])[1]
+    parser: Parser = import_module(f"tesseral.commands.{name}").parser()
+    return parser
 
 
 def commands() -> str:
@@ -44,17 +47,17 @@ def commands() -> str:
 
 def _command(title: str, name: str) -> Iterator[str]:
     parser = command_parser(name)
-    yield from _parser(title, parser, "##")
+    summary = COMMANDS[name]
+    yield from _parser(title, parser, f"{summary[0].upper()}{summary[1:]}.", "##")
     if name == "fit":
         yield from _architectures()
-    below = parser._subcommands_action
-    for inner, options in (below.choices if below else {}).items():
-        yield from _parser(f"{title} {inner}", options, "###")
+    for inner, options in parser.below.items():
+        yield from _parser(f"{title} {inner}", options, options.description or "", "###")
 
 
-def _parser(title: str, parser: Parser, marks: str) -> Iterator[str]:
+def _parser(title: str, parser: Parser, description: str, marks: str) -> Iterator[str]:
     """Usage, description, options and epilog of one parser."""
-    yield from (f"{marks} `{title}`", "", _prose(parser.description), "")
+    yield from (f"{marks} `{title}`", "", _prose(description), "")
     yield from ("```", (parser.usage or title).strip(), "```", "")
     for group in parser._action_groups:
         actions = [action for action in group._group_actions if _is_shown(action)]

@@ -8,7 +8,7 @@ import shlex
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import numpy as np
@@ -19,9 +19,9 @@ from ase.io import write
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from tesseral.training.cli import build
+from tesseral.commands.main import COMMANDS, parse
+from tesseral.commands.parser import build
 from tesseral.training.config import FitConfig
-from tesseral.training.options import COMMANDS, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] not in "._"}
@@ -29,6 +29,7 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts),
 ]
+PATH = re.compile(r"[a-z_]+/([a-z0-9_/]+\.(py|md|h|cpp|yaml|sh)|([a-z0-9_]+/)*)")
 BREAKS = {"|", "&", "&&", ";", ">", "<"}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -113,7 +114,7 @@ def link_is_good(page: Path, text: str, link: str) -> bool:
 def missing_paths(text: str) -> list[str]:
     """Paths of the repository, as code within a text, that are not there."""
     codes = [part.content for part in inner(text) if part.type == "code_inline"]
-    paths = [code for code in codes if re.fullmatch(r"[a-z_]+(/[a-z0-9_.]+)+/?", code)]
+    paths = [code for code in codes if PATH.fullmatch(code)]
     return [path for path in paths if path.split("/")[0] in FOLDERS and not (ROOT / path).exists()]
 
 
@@ -128,10 +129,7 @@ def command_lines(code: Code) -> Iterator[list[str]]:
     if code.language not in ("", "sh", "bash", "console", "text"):
         return
     for line in code.text.replace("\\\n", " ").splitlines():
-        try:
-            words = shlex.split(line.removeprefix("$ "), comments=True)
-        except ValueError:  # not a shell's line
-            continue
+        words = shell_words(line.removeprefix("$ "))
         while words:
             usage = is_usage(words)
             end = next((i for i, w in enumerate(words) if w in BREAKS and not usage), len(words))
@@ -139,8 +137,16 @@ def command_lines(code: Code) -> Iterator[list[str]]:
             words = words[end + 1 :]
 
 
+def shell_words(line: str) -> list[str]:
+    """Words of a line; none if it is not a shell's."""
+    try:
+        return shlex.split(line, comments=True)
+    except ValueError:
+        return []
+
+
 def is_usage(words: list[str]) -> bool:
-    return any("…" in word or word.startswith("[") for word in words)
+    return any("…" in word or word.startswith("[") or word == "OPTIONS" for word in words)
 
 
 def wrong_command(words: list[str]) -> str | None:
@@ -148,15 +154,24 @@ def wrong_command(words: list[str]) -> str | None:
     words = list(words)
     if is_usage(words):
         return wrong_options(words)
-    if "--config" in words and not (ROOT / words[words.index("--config") + 1]).exists():
+    if "--config" in words:  # a file of the reader's, which may have all options that are needed
         start = words.index("--config")
         del words[start : start + 2]
+        words += [] if "--data.train" in words else ["--data.train", "set.h5"]
+        words += [] if "--output" in words else ["--output", "model.safetensors"]
     try:
-        parse(words)
+        parsed(words)
     except SystemExit as stop:
         if stop.code not in (0, None):
             return f"train-potential {' '.join(words)}"
     return None
+
+
+def parsed(words: list[str]) -> dict[str, Any]:
+    """Values of a command line without ``train-potential``, as the command has them."""
+    name = next((word for word in words if not word.startswith("-")), "")
+    command = importlib.import_module(f"tesseral.commands.{name}") if name in COMMANDS else None
+    return parse(words, name, command)
 
 
 def wrong_options(words: list[str]) -> str | None:
@@ -167,16 +182,16 @@ def wrong_options(words: list[str]) -> str | None:
     if not all(name in COMMANDS for name in words[0].split("|")):
         return said
     parser = GENERATED.command_parser(words[0].split("|")[0])
-    below = parser._subcommands_action
-    if below and re.fullmatch("[a-z]+", words[1] if len(words) > 1 else ""):
-        if words[1] not in below.choices:
+    if parser.below and re.fullmatch("[a-z]+", words[1] if len(words) > 1 else ""):
+        if words[1] not in parser.below:
             return said
-        parser = below.choices[words[1]]
+        parser = parser.below[words[1]]
     known = {name for action in parser._actions for name in action.option_strings}
     options = [re.split(r"[=\]]", word.lstrip("["))[0] for word in words[1:]]
-    options = [word.replace("-", "_") if words[0] == "fit" else word for word in options]
-    known |= {name.replace("-", "_") for name in known} if words[0] == "fit" else set()
-    return said if any(o[:1] in "-_" and len(o) > 1 and o not in known for o in options) else None
+    options = [word for word in options if re.match("--?[a-z]", word)]
+    if words[0] == "fit":  # which takes --init-from for --init_from
+        options = ["--" + word[2:].replace("-", "_") for word in options]
+    return said if set(options) - known else None
 
 
 def wrong_commands(text: str) -> list[str]:
@@ -190,7 +205,7 @@ def wrong_commands(text: str) -> list[str]:
     for part in inner(text):
         if part.type != "code_inline":
             continue
-        words = part.content.split()
+        words = shell_words(part.content)
         if words[:1] == ["train-potential"]:
             wrong.append(wrong_options(words[1:]))
         elif re.match(r"--\w+\.\w", part.content):
@@ -247,14 +262,14 @@ def check_configuration(text: str, folder: Path) -> None:
     given = yaml.safe_load(text)
     options = [] if "train" in given.get("data", {}) else ["--data.train", "set.h5"]
     options += [] if "output" in given else ["--output", "model.safetensors"]
-    build(FitConfig, parse(["fit", "--config", str(path), *options])["fit"])
+    build(FitConfig, parsed(["fit", "--config", str(path), *options])["fit"])
 
 
 @pytest.fixture(scope="session")
 def folder(stable_model, tmp_path_factory) -> Path:
     """A folder with the files that the examples read."""
     from tesseral.calculators.ase import TesseralCalculator
-    from tesseral.data.store import write_store
+    from tesseral.data.store.write import write_store
     from tesseral.data.structures import structure_from_atoms
 
     place = tmp_path_factory.mktemp("examples")
