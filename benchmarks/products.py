@@ -6,7 +6,7 @@
 Two fields (N, (l_max + 1)², C) are multiplied channel by channel and cut at l_max, in float32 on
 one thread. All forms compute the same numbers (tests/benchmarks/test_products.py), in turns, so
 that what else the machine does hits all of them; times are medians of the CPU time. What they
-mean: docs/understand/systems.md, "Gaunt products".
+mean: docs/measurements/systems.md, "Time of one product on the sphere".
 """
 
 from __future__ import annotations

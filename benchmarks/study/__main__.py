@@ -3,7 +3,7 @@
     python -m benchmarks.study [expressivity degree systems …] [--data FOLDER]
         [--output runs/study] [--threads 1] [--parallel 1] [--minutes 5]
 
-See docs/understand/systems.md. Trainings that are done already are not done again; tables and the
+See docs/measurements/systems.md. Trainings that are done already are not done again; tables and the
 figure go to the output folder.
 """
 
