@@ -1,1 +1,1 @@
-"""A published universal potential, converted and compared with its original."""
+"""The universal potential compared with its original; docs/measurements/universal.md."""

@@ -1,4 +1,4 @@
-"""SevenNet-0 in our form (train-potential convert) held against SevenNet: docs/start/universal.md.
+"""The converted SevenNet-0 compared with SevenNet; docs/measurements/universal.md.
 
     python -m benchmarks.universal agreement|zero-shot|intervals|speed|relax|finetune
         [--model FILE] [--output runs/universal] [--envs runs/peers] [--data FOLDER]
