@@ -41,4 +41,3 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
-copybutton_exclude = ".linenos, .gp, .go, .c1"  # comments at the end of a command are not copied
