@@ -28,6 +28,7 @@ from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.select import select_ops
 
 INTERVALS = 400  # chosen in docs/measurements/universal.md
+LARGEST = 0.05  # relative difference of the forces that splines of any sensible fineness keep to
 CITATION = "Park et al., J. Chem. Theory Comput. 2024, 20, 4857"
 
 

@@ -51,7 +51,7 @@ def test_every_claim_is_made_in_a_section():
 @pytest.mark.parametrize("key", CLAIMS)
 def test_the_documentation_has_the_thresholds(key):
     claim = CLAIMS[key]
-    page = (Path(__file__).resolve().parents[3] / "docs" / "report.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[2] / "docs/howto/report.md").read_text("utf-8")
     assert f"| {claim.text} | {claim.unit} | {threshold(claim)} | {claim.reason} |" in page
 
 

@@ -17,7 +17,7 @@ from tesseral.commands.main import main
 from tesseral.data.imports.importer import ImportConfig, import_structures
 from tesseral.data.store.read import open_store
 
-FILES = Path(__file__).parent / "files"
+FILES = Path(__file__).parents[1] / "files"
 CELL = np.array([[0, 2.7, 2.7], [2.7, 0, 2.7], [2.7, 2.7, 0]])
 POSITIONS = np.array([[0, 0, 0], [1.35, 1.377, 1.377]])
 FORCES = np.array([[0.1, 0.2, 0.3], [-0.1, -0.2, -0.3]])

@@ -28,13 +28,13 @@ def structure(name):
 @pytest.mark.parametrize("name", ["crystal", "molecule", "atom"])
 def test_compiled_equals_plain(name, monkeypatch):
     graph = structure(name)
-    compiled = near_edges(graph, CUTOFF)
+    found = near_edges(graph, CUTOFF)
     monkeypatch.setattr(compiled, "available", lambda: False)
     plain = near_edges(graph, CUTOFF)
-    assert torch.equal(compiled.senders, plain.senders)
-    assert torch.equal(compiled.receivers, plain.receivers)
-    torch.testing.assert_close(compiled.vectors, plain.vectors, rtol=0, atol=1e-13)
-    assert compiled.closest == plain.closest
+    assert torch.equal(found.senders, plain.senders)
+    assert torch.equal(found.receivers, plain.receivers)
+    torch.testing.assert_close(found.vectors, plain.vectors, rtol=0, atol=1e-13)
+    assert found.closest == plain.closest
 
 
 def test_only_edges_within_the_cutoff():

@@ -223,12 +223,12 @@ def test_second_gradients_are_those_of_finite_differences(name):
 @pytest.mark.parametrize("isa", compiled.instruction_sets())
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_instruction_sets_agree(isa, dtype, monkeypatch):
-    plain, compiled = pair(lambda: small_facet(l_max=3), dtype)
+    plain, fused = pair(lambda: small_facet(l_max=3), dtype)
     arguments = small_graph()
     expected = energies_and_gradient(plain, arguments)
     for module in (operators, convolution_operators):
         monkeypatch.setattr(module, "kernels", partial(compiled.kernels, isa=isa))
-    deviation = largest_deviation(energies_and_gradient(compiled, arguments), expected)
+    deviation = largest_deviation(energies_and_gradient(fused, arguments), expected)
     print(f"{isa}: largest relative deviation {deviation:.1e}")
     assert deviation < (1e-5 if dtype == torch.float32 else 1e-12)
 
@@ -295,8 +295,8 @@ def test_torchscript_and_compile_call_the_operators():
         warnings.simplefilter("ignore")  # torch deprecates TorchScript
         scripted = torch.jit.script(potential)
         assert largest_deviation(energies_and_gradient(scripted, arguments), expected) < 1e-6
-        compiled = torch.compile(potential, backend="aot_eager", fullgraph=True)
-        assert largest_deviation(energies_and_gradient(compiled, arguments), expected) < 1e-6
+        fused = torch.compile(potential, backend="aot_eager", fullgraph=True)
+        assert largest_deviation(energies_and_gradient(fused, arguments), expected) < 1e-6
 
 
 def test_tables_are_those_of_e3nn():
