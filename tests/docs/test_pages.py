@@ -24,12 +24,16 @@ from tesseral.commands.parser import build
 from tesseral.training.config import FitConfig
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] not in "._"}
+FOLDERS = {
+    *("benchmarks", "calculators", "commands", "configs", "data", "deploy", "docs"),
+    *("md_examples", "potentials", "report", "src", "tests", "training"),
+}
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts),
 ]
 PATH = re.compile(r"[a-z_]+/([a-z0-9_/]+\.(py|md|h|cpp|yaml|sh)|([a-z0-9_]+/)*)")
+SOURCES = {".py", ".yaml", ".sh", ".h", ".cpp"}
 BREAKS = {"|", "&", "&&", ";", ">", "<"}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -342,6 +346,20 @@ def test_examples_run(page, folder, monkeypatch):
         if code.runs:
             assert code.language == "python", "only blocks of Python are run"
             exec(compile(code.text, str(page), "exec"), names)
+
+
+# Text of the code
+
+
+@pytest.mark.parametrize("folder_name", sorted(FOLDERS - {"docs"}))
+def test_code_names_pages_that_exist(folder_name):
+    files = [path for path in (ROOT / folder_name).rglob("*.*") if path.suffix in SOURCES]
+    named = {
+        name
+        for path in files
+        for name in re.findall(r"docs/[a-z_]+/[a-z_]+\.md", path.read_text(encoding="utf-8"))
+    }
+    assert not [name for name in named if not (ROOT / name).is_file()]
 
 
 # The checks themselves
