@@ -41,18 +41,18 @@ def install(monkeypatch, tmp_path):
 def test_a_format(install, monkeypatch, tmp_path):
     from tesseral.data.imports.importer import ImportConfig, import_structures
     from tesseral.data.sources.common import UNCONVERGED
-    from tesseral.data.sources.formats import CALCULATIONS
+    from tesseral.data.sources.formats import FORMATS
     from tesseral.data.store.read import open_store
 
     module = install("format.md", "data/sources/mycode.py")
-    monkeypatch.setitem(CALCULATIONS, "mycode", module.read_mycode)
+    monkeypatch.setitem(FORMATS, module.FORMAT.name, module.FORMAT)
     (output,) = blocks("format.md", "text")
-    (tmp_path / "sic.out").write_text(output, encoding="utf-8")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "sic.out").write_text(output, encoding="utf-8")
     report = import_structures(
         ImportConfig(
-            sources=[str(tmp_path / "sic.out")],
+            sources=[str(tmp_path / "runs")],
             output=str(tmp_path / "set.h5"),
-            format="mycode",
             allow_missing=["stress"],
             processes=1,
         )
