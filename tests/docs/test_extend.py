@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 from ase.build import bulk
+from ase.calculators.calculator import Calculator
 from ase.io import write
 from markdown_it import MarkdownIt
+
+from tesseral.data.units import stress_voigt
 
 EXTEND = Path(__file__).resolve().parents[2] / "docs" / "extend"
 
@@ -126,3 +129,84 @@ def test_an_architecture(install, monkeypatch, tmp_path, dtype):
     loaded, _ = load_model(tmp_path / "model.safetensors")
     torch.jit.script(loaded)
     assert torch.equal(predict(loaded, graph).forces, predict(potential.eval(), graph).forces)
+
+
+class Original(Calculator):
+    """The other program: SchNet with a network of Gaussians for its filters, in float64."""
+
+    implemented_properties = ["energy", "forces", "stress"]
+
+    def __init__(self, path):
+        super().__init__()
+        self.weights = {name: torch.from_numpy(value) for name, value in np.load(path).items()}
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=()):
+        from tesseral.data.neighbors import atomic_graph
+        from tesseral.potentials.derivatives import predict, stress_from_virial
+
+        super().calculate(atoms, properties, system_changes)
+        cell, elements = atoms.cell.array, tuple(self.weights["elements"].tolist())
+        cutoff = float(self.weights["cutoff"])
+        graph = atomic_graph(atoms.numbers, atoms.positions, cell, atoms.pbc, elements, cutoff)
+        self.cutoff = cutoff
+        answer = predict(self, graph)
+        self.results = {
+            "energy": float(answer.energy),
+            "forces": answer.forces.numpy(),
+            "stress": stress_voigt(stress_from_virial(answer.virial, graph.cell)[0].numpy()),
+        }
+
+    def __call__(self, species, vectors, senders, receivers):
+        w, x = self.weights, self.weights["embedding"][species]
+        radii = vectors.norm(dim=1, keepdim=True)
+        for number in range(int(w["layers"])):
+            a, offset, b, centers, width, enter, hidden, hidden_offset, leave, leave_offset = (
+                w[f"block{number}.{name}"] for name in BLOCK
+            )
+            gaussians = torch.exp(-(((radii - centers) / width) ** 2))
+            smooth = (1 - (radii / w["cutoff"]) ** 2).clamp(min=0) ** 3
+            sent = (x @ enter.T)[senders] * (torch.tanh(gaussians @ a.T + offset) @ b.T * smooth)
+            messages = torch.zeros_like(x).index_add(0, receivers, sent)
+            inner = torch.nn.functional.softplus(messages @ hidden.T + hidden_offset)
+            x = x + (inner - np.log(2)) @ leave.T + leave_offset
+        return w["shifts"][species] + x @ w["energy"]
+
+
+BLOCK = (
+    *("a", "a_offset", "b", "centers", "width"),
+    *("enter", "hidden", "hidden_offset", "leave", "leave_offset"),
+)
+
+
+def test_a_converter(install, monkeypatch, tmp_path):
+    from tesseral.commands.main import main
+    from tesseral.deploy import convert
+    from tesseral.deploy.modelfile import read_card
+
+    module = install("converter.md", "deploy/other/convert.py")
+    other = ModuleType("other")
+    other.Calculator = Original
+    monkeypatch.setitem(sys.modules, "other", other)
+    entry = convert.Converter((), (".npz",), module.convert, module.original_calculator)
+    monkeypatch.setitem(convert.CONVERTERS, "other", entry)
+
+    rng = np.random.default_rng(0)
+    shapes = {"a": (6, 10), "a_offset": (6,), "b": (4, 6), "hidden_offset": (4,),
+              "leave_offset": (4,), "enter": (4, 4), "hidden": (4, 4), "leave": (4, 4)}  # fmt: skip
+    weights = {"embedding": rng.normal(size=(2, 4)), "energy": rng.normal(size=4)}
+    for number in range(2):
+        for name, shape in shapes.items():
+            weights[f"block{number}.{name}"] = 0.4 * rng.normal(size=shape)
+        weights[f"block{number}.centers"] = np.linspace(0, 4, 10)
+        weights[f"block{number}.width"] = np.array(0.8)
+    constants = {"cutoff": 4.0, "layers": 2, "elements": [6, 14], "shifts": [-1.5, -2.5]}
+    checkpoint, output = tmp_path / "checkpoint.npz", tmp_path / "model.safetensors"
+    np.savez(checkpoint, **weights, **constants)
+    assert main(["convert", str(checkpoint), "-o", str(output), "--intervals", "60"]) == 0
+    found = read_card(output).training["largest difference from the original"]
+    assert found["energy (meV/atom)"] < 0.1
+    assert 0 < found["forces (meV/Å)"] < 1
+
+    np.savez(checkpoint, **weights, **constants, attention=np.ones(3))
+    with pytest.raises(ValueError, match="weights that are not known: attention"):
+        module.convert(checkpoint, intervals=60)
