@@ -6,7 +6,6 @@ A line ``% generated: NAME`` of a page is replaced by the Markdown that ``PARTS[
 from __future__ import annotations
 
 import inspect
-import math
 import re
 from argparse import SUPPRESS, Action
 from collections.abc import Callable, Iterator
@@ -16,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from tesseral.commands.main import COMMANDS
 from tesseral.commands.parser import Parser
 from tesseral.potentials.config import COMMON, DEFAULTS, OPTIONS, PotentialConfig
-from tesseral.report.claims import CLAIMS, Claim
+from tesseral.report.claims import CLAIMS
 from tesseral.report.report import PARTS as SECTIONS
+from tesseral.report.verdicts import threshold
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -148,22 +148,13 @@ def claims() -> str:
     lines = []
     for section in dict.fromkeys(claim.section for claim in CLAIMS.values()):
         lines += [f"## {titles[section]}", ""]
-        lines += ["| claim | value | pass | warn | reason |", "| --- | --- | --- | --- | --- |"]
+        lines += ["| claim | value | passes; warns | reason |", "| --- | --- | --- | --- |"]
         for claim in CLAIMS.values():
             if claim.section == section:
-                lines.append(
-                    f"| {claim.text} | {claim.unit} | {_bound(claim, claim.passes)} "
-                    f"| {_bound(claim, claim.warns)} | {claim.reason} |"
-                )
+                limits = threshold(claim)
+                lines.append(f"| {claim.text} | {claim.unit} | {limits} | {claim.reason} |")
         lines.append("")
     return "\n".join(lines)
-
-
-def _bound(claim: Claim, value: float) -> str:
-    """A threshold with its sign."""
-    if math.isinf(value):
-        return "no such case"
-    return f"{'≥' if claim.at_least else '≤'} {value:g}".replace("-", "−")
 
 
 def _value(value: Any) -> str:

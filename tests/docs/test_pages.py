@@ -20,7 +20,9 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from tesseral.commands.main import COMMANDS, parse
-from tesseral.commands.parser import build
+from tesseral.commands.parser import build, option_names
+from tesseral.report.claims import CLAIMS
+from tesseral.report.verdicts import threshold
 from tesseral.training.config import FitConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -346,6 +348,24 @@ def test_examples_run(page, folder, monkeypatch):
         if code.runs:
             assert code.language == "python", "only blocks of Python are run"
             exec(compile(code.text, str(page), "exec"), names)
+
+
+@pytest.mark.parametrize("key", CLAIMS)
+def test_the_documentation_has_the_thresholds(key):
+    claim = CLAIMS[key]
+    page = GENERATED.expand((ROOT / "docs/reference/claims.md").read_text(encoding="utf-8"))
+    assert f"| {claim.text} | {claim.unit} | {threshold(claim)} | {claim.reason} |" in page
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_documentation_has_every_option(command):
+    page = GENERATED.expand((ROOT / "docs/reference/commands.md").read_text(encoding="utf-8"))
+    parser = GENERATED.command_parser(command)
+    names = {name for part in (parser, *parser.below.values()) for name in option_names(part)}
+    hidden = {"--help", "--print_config"}  # which the text of the page explains
+    hidden |= {name for name in names if name.endswith("+") or f"{name}." in " ".join(names)}
+    assert f"`train-potential {command}`" in page
+    assert [name for name in names - hidden if f"`{name}`" not in page] == []
 
 
 # Text of the code
