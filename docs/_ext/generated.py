@@ -90,7 +90,7 @@ def _option(action: Action) -> Iterator[str]:
     strings = [name for name in action.option_strings if not name.endswith("+")]
     heading = ", ".join(f"`{name}`" for name in strings or [_metavar(action)])
     takes_value = bool(strings) and action.nargs != 0
-    if takes_value:
+    if takes_value and _kind(action):
         heading += f", {_kind(action)}"
     if strings and action.required:
         heading += ", required"
@@ -116,7 +116,7 @@ def _kind(action: Action) -> str:
     """Type or choices of the values."""
     if action.choices is not None:
         return " | ".join(f"`{choice}`" for choice in action.choices)
-    hint: Any = getattr(action, "_typehint", None) or action.type
+    hint: Any = getattr(action, "_typehint", None) or action.type or ""
     found = re.findall(r"'([^']*)'", str(hint)) if "Literal" in str(hint) else []
     if found:
         return " | ".join(f"`{choice}`" for choice in found)
