@@ -33,4 +33,8 @@ def run(values: dict[str, Any], console: Console) -> int:
 
     keep_freed_memory()
     config = build(MdConfig, values)
-    return md_command(config, console, lambda text: with_flags(text, parser()))
+    try:
+        return md_command(config, console, lambda text: with_flags(text, parser()))
+    except KeyboardInterrupt as stop:
+        reason = str(stop) or "stopped by Ctrl-C"
+        raise KeyboardInterrupt(f"{reason}; the same command resumes") from None

@@ -109,8 +109,7 @@ def _run(command: Command, config: Any, steps: int, console: Console, words: Wor
             _work(command, config, calculator, jobs, folder, console)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                f"stopped by Ctrl-C after {len(folder.rows)} of {len(jobs)} structures; run it "
-                "again to resume"
+                f"stopped by Ctrl-C after {len(folder.rows)} of {len(jobs)} structures"
             ) from None
         finally:
             folder.keep(names)
