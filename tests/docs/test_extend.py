@@ -156,17 +156,19 @@ class Original(Calculator):
             "stress": stress_voigt(stress_from_virial(answer.virial, graph.cell)[0].numpy()),
         }
 
-    def __call__(self, species, vectors, senders, receivers):
+    def __call__(self, species, edges):
         w, x = self.weights, self.weights["embedding"][species]
-        radii = vectors.norm(dim=1, keepdim=True)
+        radii = edges.vectors.norm(dim=1, keepdim=True)
         for number in range(int(w["layers"])):
             a, offset, b, centers, width, enter, hidden, hidden_offset, leave, leave_offset = (
                 w[f"block{number}.{name}"] for name in BLOCK
             )
             gaussians = torch.exp(-(((radii - centers) / width) ** 2))
             smooth = (1 - (radii / w["cutoff"]) ** 2).clamp(min=0) ** 3
-            sent = (x @ enter.T)[senders] * (torch.tanh(gaussians @ a.T + offset) @ b.T * smooth)
-            messages = torch.zeros_like(x).index_add(0, receivers, sent)
+            sent = (x @ enter.T)[edges.senders] * (
+                torch.tanh(gaussians @ a.T + offset) @ b.T * smooth
+            )
+            messages = torch.zeros_like(x).index_add(0, edges.receivers, sent)
             inner = torch.nn.functional.softplus(messages @ hidden.T + hidden_offset)
             x = x + (inner - np.log(2)) @ leave.T + leave_offset
         return w["shifts"][species] + x @ w["energy"]
