@@ -15,7 +15,7 @@ SITES = ("ontop", "bridge", "fcc", "hcp")
 HEIGHT = 1.9  # Å above the surface, at the start
 FMAX = 0.03  # eV/Å
 
-slab = fcc111("Cu", size=(2, 2, 4), a=3.63, vacuum=8.0)
+slab = fcc111("Pd", size=(2, 2, 4), a=3.94, vacuum=8.0)
 slab.set_constraint(FixAtoms(mask=[atom.tag > 2 for atom in slab]))  # the two lowest layers
 gas = molecule("CO")
 lowest = int(gas.positions[:, 2].argmin())  # the atom that binds

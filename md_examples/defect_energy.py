@@ -17,7 +17,8 @@ FMAX = 0.01  # eV/Å
 
 calculator = TesseralCalculator(MODEL)
 compound = bulk("SiC", "zincblende", a=4.39, cubic=True)
-silicon, carbon = bulk("Si", "diamond", a=5.46), bulk("C", "diamond", a=3.57)
+silicon = bulk("Si", "diamond", a=5.46)
+carbon = bulk("C", "diamond", a=3.57)
 for atoms in (compound, silicon, carbon):
     atoms.calc = calculator
 compound, silicon, carbon = (relaxed(atoms).atoms for atoms in (compound, silicon, carbon))

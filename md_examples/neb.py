@@ -20,11 +20,11 @@ atoms = bulk("Si", "diamond", a=5.46, cubic=True)
 atoms.calc = TesseralCalculator(MODEL)
 crystal = supercell(relaxed(atoms).atoms, REPEATS)
 
-initial = crystal.copy()  # without atom 0
-neighbour = crystal.get_distances(0, range(1, len(crystal)), mic=True).argmin()
-del initial[0]
-final = initial.copy()  # atom 0's neighbour has taken its place
-final.positions[neighbour] = crystal.positions[0]
+neighbour = 1 + crystal.get_distances(0, range(1, len(crystal)), mic=True).argmin()
+jump = crystal.get_distance(neighbour, 0, mic=True, vector=True)
+initial, final = crystal.copy(), crystal.copy()
+final.positions[neighbour] += jump  # into the place of atom 0, which is missing
+del initial[0], final[0]
 ends = []
 for end in (initial, final):
     end.calc = TesseralCalculator(MODEL)
@@ -33,8 +33,8 @@ for end in (initial, final):
 images = [ends[0], *(ends[0].copy() for _ in range(IMAGES - 2)), ends[1]]
 for image in images[1:-1]:
     image.calc = TesseralCalculator(MODEL)
-band = NEB(images, climb=True)
-band.interpolate("idpp", mic=True)
+band = NEB(images, climb=True, method="improvedtangent")
+band.interpolate("idpp")
 converged = FIRE(band, trajectory="neb.traj").run(fmax=FMAX, steps=300)
 
 barrier, difference = NEBTools(images).get_barrier()

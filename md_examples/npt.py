@@ -24,8 +24,9 @@ atoms, _ = start(atoms, TEMPERATURE, seed=0)  # random velocities
 dynamics = isobaric(
     atoms, TIMESTEP, TEMPERATURE, pressure=PRESSURE, damping=100.0, pressure_damping=1000.0
 )
-dynamics.attach(Trajectory("npt.traj", "w", atoms), interval=10)
-record = recorded(atoms, dynamics, time=TIME, timestep=TIMESTEP, temperature=TEMPERATURE)
+with Trajectory("npt.traj", "w", atoms) as trajectory:
+    dynamics.attach(trajectory, interval=10)
+    record = recorded(atoms, dynamics, time=TIME, timestep=TIMESTEP, temperature=TEMPERATURE)
 
 late = slice(len(record.time) // 2, None)  # the second half; the first is for equilibration
 volume = record.volume[late].mean()

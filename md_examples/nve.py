@@ -21,8 +21,9 @@ atoms.calc = TesseralCalculator(MODEL)
 atoms = equilibrated(atoms, temperature=TEMPERATURE, time=0.2, timestep=TIMESTEP)
 
 dynamics = microcanonical(atoms, TIMESTEP)  # velocity Verlet
-dynamics.attach(Trajectory("nve.traj", "w", atoms), interval=10)
-record = recorded(atoms, dynamics, time=TIME, timestep=TIMESTEP, temperature=TEMPERATURE)
+with Trajectory("nve.traj", "w", atoms) as trajectory:
+    dynamics.attach(trajectory, interval=10)
+    record = recorded(atoms, dynamics, time=TIME, timestep=TIMESTEP, temperature=TEMPERATURE)
 
 drift = drift_of(record)
 print(f"mean temperature  {drift.temperature:.1f} K")

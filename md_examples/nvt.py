@@ -21,8 +21,9 @@ atoms.calc = TesseralCalculator(MODEL)
 atoms, rng = start(atoms, TEMPERATURE, seed=0)  # random velocities
 
 dynamics = canonical(atoms, TIMESTEP, TEMPERATURE, rng, thermostat="bussi", damping=100.0)
-dynamics.attach(Trajectory("nvt.traj", "w", atoms), interval=10)
-record = recorded(atoms, dynamics, time=TIME, timestep=TIMESTEP, temperature=TEMPERATURE)
+with Trajectory("nvt.traj", "w", atoms) as trajectory:
+    dynamics.attach(trajectory, interval=10)
+    record = recorded(atoms, dynamics, time=TIME, timestep=TIMESTEP, temperature=TEMPERATURE)
 
 late = slice(len(record.time) // 2, None)  # the second half; the first is for equilibration
 canonical_fluctuation = TEMPERATURE * (2 / (3 * len(atoms))) ** 0.5
