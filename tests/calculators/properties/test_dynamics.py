@@ -237,9 +237,9 @@ def test_a_molecule_without_a_cell_runs(stable_model: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"time": 0.0}, "time is 0"),
-        ({"timestep": math.nan}, "timestep is nan"),
-        ({"every": 0}, "every is 0"),
+        ({"time": 0.0}, "`time` is 0"),
+        ({"timestep": math.nan}, "`timestep` is nan"),
+        ({"every": 0}, "`every` is 0"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict, message: str) -> None:
@@ -252,12 +252,12 @@ def test_settings_that_make_no_sense_are_refused(settings: dict, message: str) -
 
 @pytest.mark.parametrize("temperature", [-5.0, 0.0, math.inf])
 def test_a_temperature_that_is_not_positive_is_refused(temperature: float) -> None:
-    with pytest.raises(ValueError, match="temperature is"):
+    with pytest.raises(ValueError, match="`temperature` is"):
         start(aluminium(repeat=1), temperature, 0)
 
 
 def test_damping_times_that_are_not_positive_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"pressure.damping 0"):
+    with pytest.raises(ValueError, match="`pressure_damping` 0 fs"):
         isobaric(aluminium(repeat=1), 1.0, 300, pressure_damping=0)
 
 

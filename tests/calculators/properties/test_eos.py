@@ -65,7 +65,7 @@ def test_only_a_crystal_has_an_equation_of_state(atoms: Atoms) -> None:
 
 
 def test_too_few_points_are_refused() -> None:
-    with pytest.raises(ValueError, match="points is 3"):
+    with pytest.raises(ValueError, match="`points` is 3"):
         equation_of_state(aluminium(4.0), points=3)
 
 
