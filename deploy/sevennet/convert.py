@@ -23,7 +23,7 @@ from tesseral.deploy.sevennet.original import (
     load_original,
 )
 from tesseral.deploy.sevennet.weights import by_element, fill_layer, linear_maps
-from tesseral.potentials.config import PotentialConfig
+from tesseral.potentials.architectures.nequip import NequIPConfig
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.select import select_ops
 
@@ -128,7 +128,7 @@ def write_converted(
     return deviation
 
 
-def _config(original: Original, intervals: int, biases: bool) -> PotentialConfig:
+def _config(original: Original, intervals: int, biases: bool) -> NequIPConfig:
     """The architecture, from the modules' own shapes."""
     settings, modules = original.settings, original.modules
     layers = int(settings["num_convolution_layer"])
@@ -147,8 +147,7 @@ def _config(original: Original, intervals: int, biases: bool) -> PotentialConfig
             f"this checkpoint has self-connections of the kind {', '.join(sorted(own))}; tesseral "
             "converts those of the kind SelfConnectionLinearIntro"
         )
-    return PotentialConfig(
-        architecture="nequip",
+    return NequIPConfig(
         cutoff=float(settings["cutoff"]),
         layers=layers,
         channels=channels[0],
