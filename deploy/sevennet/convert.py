@@ -59,8 +59,9 @@ def convert(
     rescale = modules["rescale_atomic_energy"]
     shift = by_element(rescale.shift, level, len(order))[places]
     scale = by_element(rescale.scale, level, len(order))[places]
+    config = _config(original, intervals, biases=level is not None)
     card = ModelCard(
-        config=_config(original, intervals, biases=level is not None),
+        config=config,
         elements=tuple(order),
         reference_energies=tuple(shift.tolist()),
         energy_scale=float(scale.mean()),
@@ -74,10 +75,10 @@ def convert(
         potential.scale.scale.copy_(scale)
         maps = linear_maps(modules["onehot_to_feature_x"].linear, len(order), level)
         potential.embedding.copy_((maps.by_degree[0] + maps.bias)[places].unsqueeze(1))
-        sizes = [1.0] * (card.config.l_max + 1)
+        sizes = [1.0] * (config.l_max + 1)
         for number, layer in enumerate(potential.layers):
             sizes = fill_layer(layer, original, number, sizes, level)
-        hidden = linear_maps(modules["reduce_input_to_hidden"].linear, card.config.channels, level)
+        hidden = linear_maps(modules["reduce_input_to_hidden"].linear, config.channels, level)
         last = linear_maps(modules["reduce_hidden_to_energy"].linear, None, level).by_degree[0]
         readout: Any = potential.readouts[0]
         readout.linear.weight.copy_((sizes[0] * hidden.by_degree[0] @ last).T)
