@@ -8,14 +8,17 @@ from typing import Any
 from rich.console import Console
 
 from tesseral.commands.parser import Parser
+from tesseral.deploy.convert import releases, write_converted
 from tesseral.deploy.sevennet.convert import INTERVALS
-from tesseral.deploy.sevennet.original import RELEASES
+from tesseral.deploy.universal import universal_path
 
 
 def parser() -> Parser:
     """Options of ``convert``."""
     made = Parser(usage="train-potential convert sevennet-0 [-o MODEL.safetensors] [options]")
-    made.add_argument("source", type=str, help=f"checkpoint file, or one of {', '.join(RELEASES)}")
+    made.add_argument(
+        "source", type=str, help=f"checkpoint file, or one of {', '.join(releases())}"
+    )
     made.add_argument(
         "-o", "--output", type=str | None, help="where `--model universal` finds it if not given"
     )
@@ -34,9 +37,6 @@ def parser() -> Parser:
 def run(values: dict[str, Any], console: Console) -> int:
     """Convert a SevenNet checkpoint; returns 0."""
     from rich.progress import Progress
-
-    from tesseral.deploy.sevennet.convert import write_converted
-    from tesseral.deploy.universal import universal_path
 
     output = Path(values["output"]) if values["output"] else universal_path()
     with Progress(console=console, transient=True) as bar:

@@ -114,3 +114,12 @@ def level_of(settings: Mapping[str, Any], modality: str | None) -> int | None:
             f"choose one with --modality, for example --modality {next(iter(known))}"
         )
     return int(known[modality])
+
+
+def original_calculator(source: str | Path, modality: str | None) -> Any:
+    """SevenNet's own ASE calculator of a release or checkpoint file, on the CPU."""
+    module = importlib.import_module("sevenn.calculator")
+    settings = {} if modality is None else {"modal": modality}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return module.SevenNetCalculator(str(checkpoint_path(source)), device="cpu", **settings)
