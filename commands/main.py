@@ -9,7 +9,7 @@ from types import ModuleType
 
 from rich.console import Console
 
-from tesseral.commands.parser import Parser, complain, option_names
+from tesseral.commands.parser import Parser, complain, option_names, with_flags
 from tesseral.process import let_waiting_threads_sleep
 
 # Each is a module of this package with ``parser()`` and ``run(values, console) -> status``; the
@@ -59,12 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = import_module(f"tesseral.commands.{name}") if name in COMMANDS else None
     try:
         values = make_parser(arguments, name, command).parse_args(arguments).as_dict()
-        assert command is not None  # any other word has ended in the parser
+    except ValueError as error:  # of an architecture that is not known
+        return complain(str(error))
+    assert command is not None  # any other word has ended in the parser
+    try:
         status: int = command.run(values[name], Console())
     except (ValueError, OSError) as error:
-        return complain(str(error))
+        return complain(with_flags(str(error), command.parser()))
     except KeyboardInterrupt as stop:
-        return complain(str(stop), 130) if str(stop) else 130
+        return complain(with_flags(str(stop), command.parser()), 130) if str(stop) else 130
     return status
 
 

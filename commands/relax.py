@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from tesseral.calculators.simulations.relaxation import RelaxConfig
-from tesseral.commands.parser import Parser, add_fields, build
+from tesseral.commands.parser import Parser, add_fields, build, with_flags
 from tesseral.process import keep_freed_memory
 
 EPILOG = """\
@@ -32,4 +32,9 @@ def run(values: dict[str, Any], console: Console) -> int:
     from tesseral.calculators.simulations.runs import relax_command
 
     keep_freed_memory()
-    return relax_command(build(RelaxConfig, values), console)
+    config = build(RelaxConfig, values)
+    try:
+        return relax_command(config, console, lambda text: with_flags(text, parser()))
+    except KeyboardInterrupt as stop:
+        reason = str(stop) or "stopped by Ctrl-C"
+        raise KeyboardInterrupt(f"{reason}; the same command resumes") from None

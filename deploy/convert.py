@@ -122,7 +122,7 @@ def write_converted(
     if not deviation.relative < LARGEST:
         raise ValueError(
             f"with {intervals} intervals the forces differ by {100 * deviation.relative:.1f}% from "
-            f"those of {source}, too far to be of use; give more --intervals (default {INTERVALS})"
+            f"those of {source}, too far to be of use; give more `intervals` (default {INTERVALS})"
         )
     found = {
         "energy (meV/atom)": deviation.energy,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,12 +41,18 @@ class FitResult(NamedTuple):
     signal: int | None  # that stopped it early
 
 
-def fit(config: FitConfig, console: Console | None = None) -> FitResult:
+def fit(
+    config: FitConfig,
+    console: Console | None = None,
+    tell: Callable[[str], object] | None = None,
+) -> FitResult:
     """Train a potential and write it to ``config.output``.
 
     Args:
         config: everything.
         console: where to report; silent if None.
+        tell: called with the last message of a process that must end itself because another one
+            was lost; writes it to stderr if not given.
 
     Raises:
         FileNotFoundError: there are no such data or checkpoint.
@@ -87,7 +94,7 @@ def fit(config: FitConfig, console: Console | None = None) -> FitResult:
         _show_findings(config, console)
     lost = False
     try:
-        train(config, run, module, environment)
+        train(config, run, module, environment, tell)
     except LostProcessError:
         lost = True  # to be told at once: who started this process may be about to end it
         raise
@@ -176,7 +183,7 @@ def _show_findings(config: FitConfig, console: Console) -> None:
 
 
 def _closing(result: FitResult, module: PotentialModule, console: Console) -> None:
-    """How it ended, and how to go on."""
+    """How it ended."""
     best = result.best
     console.print(
         error_table(best["errors"], f"validation errors at step {best['step']}, the best")
@@ -187,9 +194,3 @@ def _closing(result: FitResult, module: PotentialModule, console: Console) -> No
         highlight=False,
         soft_wrap=True,
     )
-    if result.signal is not None:
-        console.print(
-            "stopped before the end; to go on, give the same command with --ckpt_path last",
-            highlight=False,
-            soft_wrap=True,
-        )

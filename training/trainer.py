@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -29,7 +29,11 @@ from tesseral.training.processes import (
 
 
 def train(
-    config: FitConfig, run: FitRun, module: PotentialModule, environment: ClusterEnvironment
+    config: FitConfig,
+    run: FitRun,
+    module: PotentialModule,
+    environment: ClusterEnvironment,
+    tell: Callable[[str], object] | None = None,
 ) -> None:
     """Train on all processes.
 
@@ -38,6 +42,7 @@ def train(
         run: with the data.
         module: what is trained.
         environment: of this process.
+        tell: called with the last message of a process that ends itself, see `Watch`.
 
     Raises:
         DivergenceError: the loss or its gradient was not finite; says what is left.
@@ -51,7 +56,8 @@ def train(
 
     children = start_children(environment, config.trainer)
     try:
-        with run.signals(module), Watch(environment, children, lost) as watch, _quiet_lightning():
+        watching = Watch(environment, children, lost, tell)
+        with run.signals(module), watching as watch, _quiet_lightning():
             trainer = _make_trainer(config, run, environment)
             try:
                 trainer.fit(
@@ -67,7 +73,7 @@ def train(
         raise DivergenceError(
             f"{error}; they are in {config.run_directory / BAD_BATCH}. "
             f"{kept or 'There is no good model yet'}. Look at these structures, or lower "
-            "--optimization.learning_rate",
+            "`optimization.learning_rate`",
             error.rows,
         ) from None
 

@@ -31,7 +31,7 @@ from tesseral.calculators.simulations.structures import Job, fingerprint, read_j
 from tesseral.data.neighbors import species_index
 from tesseral.deploy.universal import model_path
 from tesseral.process import ctrl_c, finished, worker_pool
-from tesseral.screen import Column, print_table, progress_bar
+from tesseral.screen import Column, print_table, print_written, progress_bar
 
 BEFORE = ("name", "file", "frame", "formula", "atoms")
 AFTER = ("steps", "outcome", "reason")
@@ -41,6 +41,7 @@ FREE = frozenset({"structures", "model", "output", "processes", "device"})  # ch
 RELAXED = "relaxed.extxyz"
 
 Row = dict[str, str]  # of the summary, by column
+Words = Callable[[str], str]
 Task = tuple[Job, Path]  # a structure, and the start of its files
 
 
@@ -58,12 +59,14 @@ RELAX = Command("relax", relax_one, relaxation.COLUMNS, "steps", "converged")
 MD = Command("md", md_one, dynamics.COLUMNS, "time", "done")
 
 
-def relax_command(config: RelaxConfig, console: Console) -> int:
+def relax_command(config: RelaxConfig, console: Console, words: Words = str) -> int:
     """Relax all structures.
 
     Args:
         config: what and how.
         console: shows progress and results.
+        words: applied to the reasons that are shown, such as "`steps` was not enough"; a command
+            turns names of arguments into its options.
 
     Returns:
         The exit status: 0, or 1 where a structure failed or did not converge.
@@ -71,20 +74,20 @@ def relax_command(config: RelaxConfig, console: Console) -> int:
     Raises:
         FileNotFoundError: no such structure file or model.
         ValueError: a model that cannot be used, or a folder that holds something else.
-        KeyboardInterrupt: with what is done; the same command goes on.
+        KeyboardInterrupt: with what is done; another call resumes.
     """
-    return _run(RELAX, config, config.steps, console)
+    return _run(RELAX, config, config.steps, console, words)
 
 
-def md_command(config: MdConfig, console: Console) -> int:
+def md_command(config: MdConfig, console: Console, words: Words = str) -> int:
     """Run the dynamics of all structures.
 
     Arguments, result and errors are those of `relax_command`; 1 is where a run failed.
     """
-    return _run(MD, config, steps_of(config.time, config.timestep), console)
+    return _run(MD, config, steps_of(config.time, config.timestep), console, words)
 
 
-def _run(command: Command, config: Any, steps: int, console: Console) -> int:
+def _run(command: Command, config: Any, steps: int, console: Console, words: Words) -> int:
     """All structures that are not done yet, and the summary of all."""
     path = model_path(config.model)
     calculator = TesseralCalculator(path, device=config.device, dtype=config.dtype)
@@ -106,17 +109,16 @@ def _run(command: Command, config: Any, steps: int, console: Console) -> int:
             _work(command, config, calculator, jobs, folder, console)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                f"stopped by Ctrl-C after {len(folder.rows)} of {len(jobs)} structures; the same "
-                "command goes on"
+                f"stopped by Ctrl-C after {len(folder.rows)} of {len(jobs)} structures"
             ) from None
         finally:
             folder.keep(names)
             if command is RELAX:
                 _collect(folder, names)
         rows = [folder.rows[name] for name in names]
-    _show(command, rows, console)
+    _show(command, rows, console, words)
     written = [path for name in (SUMMARY, RELAXED, FILES) if (path := output / name).exists()]
-    console.print(f"wrote {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
+    print_written(console, *written)
     return int(any(row["outcome"] != command.good for row in rows))
 
 
@@ -204,8 +206,8 @@ def _side_by_side(
                 check()
     except BrokenProcessPool as error:
         raise ChildProcessError(
-            "a process was killed, perhaps because memory ran out; the same command goes on from "
-            "here, with fewer --processes in less memory"
+            "a process was killed, perhaps because memory ran out; run it again to "
+            "resume, with fewer `processes` in less memory"
         ) from error
 
 
@@ -249,7 +251,7 @@ def _row(
         return row | {"reason": " ".join(f"{kind}{error}".split())}
     values = ["" if math.isnan(value) else f"{value:.9g}" for value in outcome.values]
     row |= zip((column.name for column in command.columns), values, strict=True)
-    reason = "" if outcome.word == command.good else f"--{command.length} was not enough"
+    reason = "" if outcome.word == command.good else f"`{command.length}` was not enough"
     return row | {"steps": str(outcome.steps), "outcome": outcome.word, "reason": reason}
 
 
@@ -269,7 +271,9 @@ def _collect(folder: RunFolder, names: Sequence[str]) -> None:
         write_frames(folder.path / RELAXED, found)
 
 
-def _show(command: Command, rows: Sequence[Mapping[str, str]], console: Console) -> None:
+def _show(
+    command: Command, rows: Sequence[Mapping[str, str]], console: Console, words: Words
+) -> None:
     """The summary on the screen; of many structures, those that want attention."""
     bad = [row for row in rows if row["outcome"] != command.good]
     shown = (rows if len(rows) <= SHOWN else bad)[:SHOWN]
@@ -283,6 +287,6 @@ def _show(command: Command, rows: Sequence[Mapping[str, str]], console: Console)
         heads = ("structure", "formula", "atoms", *(c.title for c in columns), "steps", "outcome")
         print_table(console, heads, lines)
     for row in bad[:SHOWN]:
-        text = f"{row['name']} ({row['file']}, frame {row['frame']}): {row['reason']}"
+        text = f"{row['name']} ({row['file']}, frame {row['frame']}): {words(row['reason'])}"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     console.print(f"{len(rows) - len(bad)} of {len(rows)} structures {command.good}")

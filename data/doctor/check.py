@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from tesseral.data.imports.importer import ImportConfig, import_structures
 from tesseral.data.labels import LABELS
 from tesseral.data.loading.splits import SPLITS
 from tesseral.data.store.read import Store, open_store
+from tesseral.files import json_text, write_text
 
 STORES = (".h5", ".hdf5")
 
@@ -106,10 +106,7 @@ def check(config: CheckConfig, show: Callable[[Checkup], None] | None = None) ->
             if show is not None:
                 show(checkup)
         if config.json is not None:
-            Path(config.json).write_text(
-                json.dumps([one.as_dict() for one in checkups], indent=1, ensure_ascii=False),
-                encoding="utf-8",
-            )
+            write_text(config.json, json_text([one.as_dict() for one in checkups], indent=1))
         if config.fix is not None:
             mended = write_cleaned(samples[0].store, checkups[0].findings, Path(config.fix))
             copy = read_sample(open_store(config.fix), config.max_atoms)

@@ -109,7 +109,7 @@ def _elements(sample: Sample) -> list[Finding]:
                     f"the compositions determine {rank} of {len(elements)} reference energies, of "
                     f"{names(elements)}",
                     "enough for these compositions; add isolated atoms, or give "
-                    "--data.isolated_energies, for others",
+                    "`data.isolated_energies`, for others",
                 )
             )
     return findings

@@ -39,7 +39,7 @@ def _missing(sample: Sample) -> list[Finding]:
                     f"no structure has {label}",
                     "a potential for fixed cells does not need stress; others do"
                     if label == "stress"
-                    else f"import the files again and name the label with --{label}-key",
+                    else f"import the files again and name the label with `{label}_key`",
                 )
             )
             continue

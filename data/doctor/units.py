@@ -112,7 +112,7 @@ def _energies_and_forces(sample: Sample, design: Design, units: Units) -> Units:
         [],
         f"the forces are {1 / factor:.3g} times the gradients of the energies"
         + (f": {words}" if words else ""),
-        "import again with --energy-unit or --forces-unit, or change the sign of gradients",
+        "import again with `energy_unit` or `forces_unit`, or change the sign of gradients",
     )
     units.findings.append(finding)
     if energy is None and forces is not None:
@@ -162,14 +162,14 @@ def _stresses(sample: Sample, design: Design, units: Units) -> Units:
     guess = recognise("stress", ratio, ALIKE)
     if recognise("stress", ratio, 1.1) is None and 1 / ALIKE < virial < ALIKE:
         said, fix = "the stresses are virials (-V · stress, in eV)", None
-        advice = "import again with --virial-key instead of --stress-key"
+        advice = "import again with `virial_key` instead of `stress_key`"
         change = -1 / _cells(sample)[:, None]
     elif guess is None and 1 / ODD < ratio < ODD:
         return units
     else:
         said = f"all stresses are {ratio:.4g} times what the energies ask for"
         said += f": {_describe(guess)}" if guess else ""
-        advice = "import again with --stress-unit and --stress-sign"
+        advice = "import again with `stress_unit` and `stress_sign`"
         fix = Fix("stress", guess.factor) if guess else None
         change = np.array(guess.factor if guess else 1 / ratio)
     check = "stress sign" if fix is not None and fix.factor == -1 else "stress unit"

@@ -278,7 +278,7 @@ def _open_file(path: Path) -> h5py.File:
         if path.suffix in (".h5", ".hdf5"):
             raise ValueError(f"{path} is not an HDF5 file, or its beginning is damaged; {REMEDY}")
         raise ValueError(
-            f"{path} is not an HDF5 file; make a dataset of it with: "
+            f"{path} is not an HDF5 file; make a dataset of it with import_structures, or "
             f"train-potential data import {path} -o {path.stem}.h5"
         )
     try:

@@ -91,7 +91,10 @@ def test_a_stopped_relaxation_ends_as_if_it_had_not_been_stopped(
     assert counted.count == whole.steps - 5  # none of a frame that was there
     assert apart < 1e-7
     assert len(list(readable_frames(tmp_path / "parts.traj"))) == whole.steps + 1
-    assert (tmp_path / "parts.csv").read_text() == (tmp_path / "whole.csv").read_text()
+    tables = [
+        np.loadtxt(tmp_path / f"{run}.csv", delimiter=",", skiprows=1) for run in ("parts", "whole")
+    ]
+    np.testing.assert_allclose(*tables, rtol=1e-6, atol=1e-6)
 
 
 def test_a_trajectory_that_was_cut_off_goes_on_from_its_last_whole_frame(
@@ -172,7 +175,7 @@ def test_symmetry_is_kept_if_asked_for(
     print(group(kept), group(free))
     assert group(kept) == 216 != group(free)
     atoms.set_constraint(FixAtoms([0]))
-    with pytest.raises(ValueError, match="--symmetry does not go with the constraints"):
+    with pytest.raises(ValueError, match="`symmetry` does not go with the constraints"):
         relax(atoms, calculator, tmp_path / "fixed", symmetry=True)
 
 
@@ -193,10 +196,10 @@ def test_fixed_atoms_stay_fixed_also_when_it_goes_on(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fmax": 0.0}, "--fmax is 0.0"),
-        ({"steps": 0}, "--steps is 0"),
-        ({"pressure": 1.0, "fixed_cell": True}, "0 with --fixed-cell"),
-        ({"pressure": float("nan")}, "--pressure is nan"),
+        ({"fmax": 0.0}, "`fmax` is 0.0"),
+        ({"steps": 0}, "`steps` is 0"),
+        ({"pressure": 1.0, "fixed_cell": True}, "0 with `fixed_cell`"),
+        ({"pressure": float("nan")}, "`pressure` is nan"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:

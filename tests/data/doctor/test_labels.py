@@ -37,7 +37,7 @@ def test_missing_labels_are_listed(sic, subject_of):
 def test_a_set_without_forces_is_an_error(sic, subject_of):
     found = by_check(check_labels(subject_of([s._replace(forces=np.nan * s.forces) for s in sic])))
     assert found["missing labels"].severity == "error"
-    assert "--forces-key" in found["missing labels"].advice
+    assert "`forces_key`" in found["missing labels"].advice
 
 
 def test_forces_with_a_sum(sic, subject_of):
