@@ -58,7 +58,7 @@ def parser(arguments: Sequence[str] = ()) -> Parser:
 def named_architecture(arguments: Sequence[str]) -> str:
     """The architecture that a command line or its files name; the last one counts."""
     found = "facet"
-    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, following in zip(arguments, [*arguments, ""][1:], strict=True):
         option, equals, value = word.partition("=")
         value = value if equals else following
         if option == "--model.architecture":

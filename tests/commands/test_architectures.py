@@ -100,7 +100,7 @@ def test_the_last_word_or_file_names_the_architecture(tmp_path):
     for name, content in contents.items():
         files[name] = str(tmp_path / f"{name}.yaml")
         (tmp_path / f"{name}.yaml").write_text(content)
-    assert named_architecture(FIT) == "facet"
+    assert named_architecture([]) == named_architecture(FIT) == "facet"
     assert named_architecture([*FIT, "--model.architecture", "segnn"]) == "segnn"
     assert named_architecture([*FIT, "--model.architecture=segnn"]) == "segnn"
     for name in ("schnet", "painn", "egnn"):
