@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from tesseral.deploy.card import config_from_values, config_to_values
 from tesseral.training.config import FitConfig
 from tesseral.training.schedule import Budget
 
@@ -52,6 +53,8 @@ def check_checkpoint(path: Path | None, identity: dict[str, Any], budget: Budget
         content = torch.load(path, map_location="cpu", weights_only=True)
         state = content["callbacks"]["FitRun"]
         found, elapsed, step = state["identity"], state["elapsed"], content["global_step"]
+        model = config_from_values(found["model"])  # earlier versions wrote other keys
+        found = {**found, "model": config_to_values(model)}
     except Exception as error:  # whatever unpickling some other file may lead to
         raise ValueError(
             f"{path} is not a checkpoint of train-potential fit ({type(error).__name__}); give "

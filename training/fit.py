@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from rich.console import Console
 from tesseral.data.doctor.checkup import quick_check
 from tesseral.data.doctor.display import short_form
 from tesseral.data.store.read import open_store
+from tesseral.deploy.card import config_to_values
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.training.batches import FitData
 from tesseral.training.callback import FitRun
@@ -133,7 +133,7 @@ def _make_module(config: FitConfig, data: FitData, potential: MessagePassing) ->
 def _identity(config: FitConfig, data: FitData) -> dict[str, Any]:
     """What a checkpoint must have in common with the training that resumes from it."""
     return {
-        "model": asdict(config.model),
+        "model": config_to_values(config.model),
         "dtype": config.optimization.dtype,
         "elements": list(data.elements),
         "theories": list(data.theories),

@@ -19,8 +19,8 @@ from tesseral.data.loading.theories import (
     theory_references,
 )
 from tesseral.deploy.modelfile import ModelCard, build_potential, load_model, read_card
+from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.calibrate import calibrate
-from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.derivatives import sum_by_structure
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.training.batches import FitData
@@ -51,7 +51,7 @@ def model_to_train(config: FitConfig) -> FitConfig:
     if config.init_from is None:
         return config
     card = read_card(config.init_from)
-    if config.model not in (PotentialConfig(), card.config):
+    if config.model not in (FacetConfig(), card.config):
         raise ValueError(
             f"the model to start from, {config.init_from}, has an architecture and size of its own "
             "(train-potential info shows them); leave out the options model.…, or init_from"
