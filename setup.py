@@ -17,6 +17,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
 SOURCES = Path("potentials", "ops", "csrc")
+POTENTIALS = Path("potentials", "engine", "csrc")  # headers of whole potentials
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-g0"]
 FLAGS += ["-fno-math-errno", "-fno-trapping-math"]
 WISHES = ["-fopenmp", "-mprefer-vector-width=512"]  # used where the compiler knows them
@@ -54,6 +55,7 @@ class BuildKernels(build_ext):
                 [str(SOURCES / source)],
                 output_dir=str(Path(self.build_temp, name)),
                 macros=macros,
+                include_dirs=[str(SOURCES), str(POTENTIALS)],
                 extra_postargs=[*FLAGS, *known, *flags],
                 depends=ext.depends,
             )
@@ -86,7 +88,7 @@ setup(
         Extension(
             "tesseral.potentials.ops._kernels",
             sources=[str(SOURCES / "kernels.cpp"), str(SOURCES / "dispatch.cpp")],
-            depends=[str(path) for path in sorted(SOURCES.glob("*.h"))],
+            depends=[str(path) for path in sorted((*SOURCES.glob("*.h"), *POTENTIALS.glob("*.h")))],
             language="c++",
             optional=True,
         )

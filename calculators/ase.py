@@ -22,7 +22,7 @@ from tesseral.calculators.properties.atoms import has_stress
 from tesseral.calculators.skin import SkinNeighbors
 from tesseral.data.cells import has_volume
 from tesseral.data.graph import AtomicGraph, edge_vectors
-from tesseral.data.neighbors import Edges, species_index
+from tesseral.data.neighbors import NeighborList, species_index
 from tesseral.data.units import stress_voigt
 from tesseral.deploy.modelfile import ModelCard, load_model
 from tesseral.potentials.derivatives import predict_edges, stress_from_virial
@@ -96,7 +96,7 @@ class TesseralCalculator(Calculator):
         self.potential = potential.eval().requires_grad_(False)
         self.card = card
         self.neighbors = SkinNeighbors(card.config.cutoff, skin)
-        self._listed: tuple[Edges, Tensor, Tensor, Tensor] | None = None
+        self._listed: tuple[NeighborList, Tensor, Tensor, Tensor] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -138,13 +138,7 @@ class TesseralCalculator(Calculator):
         graph = self._graph(atoms, torch.from_numpy(species))
         near = self._near_edges(graph)
         prediction = predict_edges(
-            self.potential,
-            graph.species,
-            near.vectors,
-            near.senders,
-            near.receivers,
-            graph.structure,
-            n_structures=1,
+            self.potential, graph.species, near.edges, graph.structure, n_structures=1
         )
         energies = prediction.atomic_energies.cpu().numpy()
         forces = prediction.forces.cpu().numpy()

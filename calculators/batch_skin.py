@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from tesseral.calculators.skin import SkinNeighbors
-from tesseral.data.neighbors import Edges
+from tesseral.data.neighbors import NeighborList
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -42,12 +42,12 @@ class BatchNeighbors:
         self._empty = SkinNeighbors(cutoff, skin)
         self._lists: list[SkinNeighbors] = []
         self._marks: Floats = np.empty((0, 16))
-        self._parts: list[Edges] = []
-        self._joined: Edges | None = None
+        self._parts: list[NeighborList] = []
+        self._joined: NeighborList | None = None
 
     def edges(
         self, positions: Floats, sizes: Integers, cells: Floats, pbc: NDArray[np.bool_]
-    ) -> Edges:
+    ) -> NeighborList:
         """Edges that include every pair within the cutoff, and others up to the skin.
 
         Args:
@@ -99,15 +99,15 @@ def _marks(positions: Floats, starts: Integers, ends: Integers, cells: Floats) -
     return np.hstack([sizes, cells.reshape(-1, 9), positions[starts], positions[ends - 1]])
 
 
-def _join(parts: list[Edges], starts: Integers) -> Edges:
+def _join(parts: list[NeighborList], starts: Integers) -> NeighborList:
     """Edges of systems as edges of one graph whose atoms begin at ``starts``."""
     offsets = np.repeat(starts, [len(part.senders) for part in parts])
-    return Edges(
+    return NeighborList(
         np.concatenate([part.senders for part in parts]) + offsets,
         np.concatenate([part.receivers for part in parts]) + offsets,
         np.concatenate([part.shifts for part in parts]),
     )
 
 
-def _is(one: Edges, other: Edges) -> bool:
+def _is(one: NeighborList, other: NeighborList) -> bool:
     return one is other

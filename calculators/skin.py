@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesseral.data.cells import complete_cell
-from tesseral.data.neighbors import Edges, neighbor_list
+from tesseral.data.neighbors import NeighborList, neighbor_list
 
 Floats = NDArray[np.float64]
 
@@ -40,12 +40,12 @@ class SkinNeighbors:
         self.cutoff = cutoff
         self.skin = skin
         self.builds = 0
-        self._edges: Edges | None = None
+        self._edges: NeighborList | None = None
         self._positions: Floats = np.empty((0, 3))
         self._cell: Floats = np.empty((3, 3))
         self._pbc: NDArray[np.bool_] = np.zeros(3, dtype=bool)
 
-    def edges(self, positions: Floats, cell: Floats, pbc: NDArray[np.bool_]) -> Edges:
+    def edges(self, positions: Floats, cell: Floats, pbc: NDArray[np.bool_]) -> NeighborList:
         """Edges that include every pair within the cutoff, and others up to the skin.
 
         Args:

@@ -13,8 +13,8 @@ from torch import Tensor
 from tesseral.calculators.ase import CLOSEST
 from tesseral.calculators.batch_skin import BatchNeighbors
 from tesseral.data.cells import has_volume
-from tesseral.data.graph import AtomicGraph
-from tesseral.data.neighbors import Edges, species_index
+from tesseral.data.graph import AtomicGraph, Edges
+from tesseral.data.neighbors import NeighborList, species_index
 from tesseral.deploy.modelfile import load_model
 from tesseral.potentials.derivatives import predict_edges, stress_from_virial
 from tesseral.potentials.engine.near_edges import near_edges
@@ -88,7 +88,7 @@ class TesseralModel(ModelInterface):
         self._compute_forces = True
         self._compute_stress = True
         self._memory_scales_with = "n_atoms_x_density"
-        self._listed: tuple[Edges, Tensor, Tensor, Tensor] | None = None
+        self._listed: tuple[NeighborList, Tensor, Tensor, Tensor] | None = None
 
     def forward(self, state: SimState | dict[str, Tensor]) -> dict[str, Tensor]:
         """Energies, forces and stresses of the N atoms and G systems of a state.
@@ -123,23 +123,20 @@ class TesseralModel(ModelInterface):
     def _evaluate(self, graph: AtomicGraph, pbc: NDArray[np.bool_]) -> tuple[Tensor, ...]:
         """Energy, forces and stress of systems that have a neighbour list."""
         graph = self._with_edges(graph, pbc)
-        near = near_edges(graph, self.card.config.cutoff)
-        edges = near.vectors, near.senders, near.receivers
+        edges = near_edges(graph, self.card.config.cutoff).edges
         n_systems = graph.cell.shape[0]
-        prediction = predict_edges(
-            self.potential, graph.species, *edges, graph.structure, n_systems
-        )
+        prediction = predict_edges(self.potential, graph.species, edges, graph.structure, n_systems)
         stress = stress_from_virial(prediction.virial, graph.cell)
         if not pbc.any():
             stress = torch.full_like(stress, float("nan"))
-        short = near.vectors.square().sum(dim=1) < CLOSEST**2
+        short = edges.vectors.square().sum(dim=1) < CLOSEST**2
         finite = prediction.atomic_energies.isfinite() & prediction.forces.isfinite().all(dim=1)
         lost = torch.zeros(n_systems, dtype=torch.bool, device=self._device)
-        lost[graph.structure[near.receivers[short]]] = True
+        lost[graph.structure[edges.receivers[short]]] = True
         lost[graph.structure[~finite]] = True
         if lost.any() and self.failed == "raise":
             if short.any():
-                raise ValueError(_describe_overlap(graph, near.senders, near.receivers, short))
+                raise ValueError(_describe_overlap(graph, edges, short))
             raise CalculationFailed(
                 f"system {int(lost.nonzero()[0])}: the model gives energies or forces that are not "
                 "finite; the structure is probably far from its training data"
@@ -236,9 +233,10 @@ def _broken(graph: AtomicGraph, pbc: NDArray[np.bool_]) -> tuple[Tensor, str] | 
     return broken, f"system {system}: its cell {cell} {what}"
 
 
-def _describe_overlap(graph: AtomicGraph, senders: Tensor, receivers: Tensor, short: Tensor) -> str:
+def _describe_overlap(graph: AtomicGraph, edges: Edges, short: Tensor) -> str:
     edge = int(short.nonzero()[0])
-    one, other = (_name(graph.structure, int(ends[edge])) for ends in (senders, receivers))
+    ends = int(edges.senders[edge]), int(edges.receivers[edge])
+    one, other = (_name(graph.structure, atom) for atom in ends)
     return f"{one} and {other.split(', ')[1]} are less than {CLOSEST} Å apart; atoms overlap"
 
 

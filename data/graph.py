@@ -21,6 +21,14 @@ class AtomicGraph(NamedTuple):
     shifts: Tensor  # (E, 3)     float64, whole lattice translations of the receiver
 
 
+class Edges(NamedTuple):
+    """E directed edges between atoms, by their vectors: all the geometry that a potential needs."""
+
+    vectors: Tensor  # (E, 3)  Å, float64, sender to receiver
+    senders: Tensor  # (E,)
+    receivers: Tensor  # (E,)    sorted
+
+
 class Labels(NamedTuple):
     """What DFT says about the G structures of a graph. A missing label is NaN."""
 
@@ -42,6 +50,11 @@ def edge_vectors(graph: AtomicGraph) -> Tensor:
     cell = graph.cell[graph.structure[graph.senders]]
     translation = torch.einsum("ei,eij->ej", graph.shifts, cell)
     return graph.positions[graph.receivers] - graph.positions[graph.senders] + translation
+
+
+def edges_of(graph: AtomicGraph) -> Edges:
+    """The edges of a graph with their vectors."""
+    return Edges(edge_vectors(graph), graph.senders, graph.receivers)
 
 
 def atom_counts(graph: AtomicGraph) -> Tensor:

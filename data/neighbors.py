@@ -25,7 +25,7 @@ FEW = 100  # atoms of a molecule; up to so many, all pairs take less time than a
 MAX_BINS = 100_000  # of the search grid; beyond it, a molecule's box is mostly empty space
 
 
-class Edges(NamedTuple):
+class NeighborList(NamedTuple):
     """Directed edges sorted by receiver, then by sender."""
 
     senders: Integers  # (E,)
@@ -33,7 +33,9 @@ class Edges(NamedTuple):
     shifts: Array  # (E, 3) whole numbers
 
 
-def neighbor_list(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff: float) -> Edges:
+def neighbor_list(
+    positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff: float
+) -> NeighborList:
     """All pairs of atoms closer than the cutoff, across periodic boundaries.
 
     The vector of an edge is ``positions[receiver] - positions[sender] + shift @ cell``.
@@ -56,7 +58,7 @@ def neighbor_list(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff:
     periodic = np.broadcast_to(np.asarray(pbc, dtype=bool), (3,))
     _check(points, lattice, periodic, cutoff)
     if len(points) == 0:
-        return Edges(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3)))
+        return NeighborList(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3)))
     if len(points) <= FEW and not periodic.any():
         return _all_pairs(points, cutoff)
     box = complete_cell(lattice, periodic)
@@ -71,7 +73,7 @@ def neighbor_list(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff:
     receivers, senders, shifts = _search(inside @ box, box, periodic, cutoff)
     shifts = shifts + wraps[senders] - wraps[receivers]
     order = np.argsort(receivers * len(points) + senders, kind="stable")
-    return Edges(senders[order], receivers[order], shifts[order])
+    return NeighborList(senders[order], receivers[order], shifts[order])
 
 
 def atomic_graph(
@@ -150,13 +152,13 @@ def _check(points: Array, cell: Array, pbc: NDArray[np.bool_], cutoff: float) ->
         )
 
 
-def _all_pairs(points: Array, cutoff: float) -> Edges:
+def _all_pairs(points: Array, cutoff: float) -> NeighborList:
     """Edges of a small molecule."""
     vectors = points[:, None] - points
     near = np.einsum("ijk,ijk->ij", vectors, vectors) < cutoff**2
     np.fill_diagonal(near, False)
     receivers, senders = np.nonzero(near)
-    return Edges(senders, receivers, np.zeros((len(senders), 3)))
+    return NeighborList(senders, receivers, np.zeros((len(senders), 3)))
 
 
 def _search(

@@ -7,7 +7,7 @@
 The first is the contract on which everything else stands: atomic energies, whose derivatives by the
 edges' vectors are all that forces, virial and the virial of each atom need. A message-passing model
 whose atoms are spread over several processes runs layer by layer (``module.potential.begin`` and
-``layer``, see ``MessagePassing``), with an exchange of features in between. The file also holds the
+``layer``, see ``FlatPotential``), with an exchange of features in between. The file also holds the
 card (``tesseral_card.json``), a probe (``tesseral_contract.txt``) and, where the compiled kernels
 can run the model, its weights as they take them (``tesseral_weights.bin``): LAMMPS then needs no
 PyTorch.
@@ -30,23 +30,76 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tesseral.data.graph import AtomicGraph, edge_vectors
+from tesseral.data.graph import AtomicGraph, Edges, edge_vectors
 from tesseral.deploy.card import DTYPES, ModelCard, card_from_json, card_to_json
 from tesseral.deploy.contract import CONTRACT_FILE, contract_probe, contract_text
 from tesseral.deploy.modelfile import load_model
 from tesseral.deploy.probe import TOLERANCE, make_probe, probe_deviation
 from tesseral.files import write_whole
+from tesseral.potentials.blocks.sphere import EdgeFeatures
 from tesseral.potentials.derivatives import (
     forces_and_virial,
     stress_from_virial,
     sum_by_structure,
 )
 from tesseral.potentials.engine.packing import can_pack
-from tesseral.potentials.engine.weights_image import weights_image
+from tesseral.potentials.engine.weights_bytes import weights_bytes
 from tesseral.potentials.message_passing import MessagePassing
 
 CARD_FILE = "tesseral_card.json"
 WEIGHTS_FILE = "tesseral_weights.bin"
+
+
+class FlatPotential(nn.Module):
+    """The methods of ``MessagePassing`` with plain tensors, for callers in C++."""
+
+    def __init__(self, potential: MessagePassing) -> None:
+        """Wrap."""
+        super().__init__()
+        self.model = potential
+
+    def forward(
+        self,
+        species: Tensor,
+        vectors: Tensor,
+        senders: Tensor,
+        receivers: Tensor,
+        n_local: int | None = None,
+    ) -> Tensor:
+        """Atomic energies; ``MessagePassing.forward``."""
+        energies: Tensor = self.model(species, Edges(vectors, senders, receivers), n_local)
+        return energies
+
+    @torch.jit.export
+    def begin(
+        self, species: Tensor, vectors: Tensor, senders: Tensor, receivers: Tensor, n_local: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What comes before the layers.
+
+        Returns:
+            features (N, 1, C) of all atoms, harmonics (E, M) and lengths (E,) Å of the edges,
+            energies (n_local,) eV without the layers'.
+        """
+        features, edges, energies = self.model.begin(
+            species, Edges(vectors, senders, receivers), n_local
+        )
+        return features, edges.harmonics, edges.radii, energies
+
+    @torch.jit.export
+    def layer(
+        self,
+        number: int,
+        features: Tensor,
+        species: Tensor,
+        harmonics: Tensor,
+        radii: Tensor,
+        senders: Tensor,
+        receivers: Tensor,
+        n_local: int,
+    ) -> tuple[Tensor, Tensor]:
+        """One layer and its readout; ``MessagePassing.layer``."""
+        edges = EdgeFeatures(harmonics, radii, senders, receivers)
+        return self.model.layer(number, features, species, edges, n_local)
 
 
 class ExportedPotential(nn.Module):
@@ -55,7 +108,7 @@ class ExportedPotential(nn.Module):
     def __init__(self, potential: MessagePassing) -> None:
         """Wrap."""
         super().__init__()
-        self.potential = potential
+        self.potential = FlatPotential(potential)
         self.cutoff, self.n_layers = potential.cutoff, len(potential.layers)
 
     def forward(
@@ -128,11 +181,9 @@ class ExportedPotential(nn.Module):
         )
         outside = torch.is_grad_enabled()  # TorchScript knows no enable_grad
         torch.set_grad_enabled(True)
-        vectors = edge_vectors(graph).detach().requires_grad_(True)
-        energies = self.potential(species, vectors, senders, receivers)
-        forces, virial = forces_and_virial(
-            energies, vectors, senders, receivers, structure, n_structures, False
-        )
+        edges = Edges(edge_vectors(graph).detach().requires_grad_(True), senders, receivers)
+        energies: Tensor = self.potential.model(species, edges)
+        forces, virial = forces_and_virial(energies, edges, structure, n_structures, False)
         torch.set_grad_enabled(outside)
         energies = energies.detach()
         return {
@@ -142,6 +193,22 @@ class ExportedPotential(nn.Module):
             "virial": virial.detach(),
             "stress": stress_from_virial(virial.detach(), cells),
         }
+
+
+class AsPotential:
+    """An exported module as a ``Potential`` of Python."""
+
+    def __init__(self, module: torch.jit.ScriptModule) -> None:
+        """Wrap."""
+        self.module = module
+        self.cutoff: float = module.cutoff
+
+    def __call__(self, species: Tensor, edges: Edges) -> Tensor:
+        """Energies of the atoms, (N,) eV float64."""
+        energies: Tensor = self.module.potential(
+            species, edges.vectors, edges.senders, edges.receivers
+        )
+        return energies
 
 
 def export_model(
@@ -176,13 +243,13 @@ def export_model(
         CONTRACT_FILE: contract_text(card, probe),
     }
     if can_pack(potential):
-        extra[WEIGHTS_FILE] = weights_image(potential)
+        extra[WEIGHTS_FILE] = weights_bytes(potential)
     with write_whole(output) as temporary:
         with _quiet_torchscript():
             module = torch.jit.script(ExportedPotential(potential))
             torch.jit.save(module, str(temporary), extra)
         loaded, _ = load_exported(temporary)
-        deviation = probe_deviation(loaded.potential, card, probe, torch.device("cpu"))
+        deviation = probe_deviation(AsPotential(loaded), card, probe, torch.device("cpu"))
         if not deviation <= 1e-3 * TOLERANCE[name]:
             raise ValueError(
                 f"the export of {model_path} does not reproduce it (relative deviation "
@@ -223,7 +290,7 @@ def load_exported(
         card, probe = card_from_json(texts[0]), contract_probe(texts[1])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    deviation = probe_deviation(module.potential, card, probe, torch.device(device))
+    deviation = probe_deviation(AsPotential(module), card, probe, torch.device(device))
     if not deviation <= TOLERANCE[card.dtype]:
         raise ValueError(
             f"{path} gives other energies and forces here than when it was exported (relative "

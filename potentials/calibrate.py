@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tesseral.data.graph import AtomicGraph, edge_vectors
+from tesseral.data.graph import AtomicGraph, edges_of
 from tesseral.potentials.blocks.flat import FlatLinear
 from tesseral.potentials.blocks.mixing import DegreeLinear
 from tesseral.potentials.blocks.readout import LinearReadout, Readout
@@ -44,7 +44,7 @@ def calibrate(potential: nn.Module, graph: AtomicGraph) -> None:
     handles = [module.register_forward_pre_hook(set_scale) for module in linear]
     try:
         with torch.no_grad():  # energies suffice, and take a third of the memory
-            potential(graph.species, edge_vectors(graph), graph.senders, graph.receivers)
+            potential(graph.species, edges_of(graph))
     finally:
         for handle in handles:
             handle.remove()

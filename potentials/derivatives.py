@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from tesseral.data.graph import AtomicGraph, edge_vectors
+from tesseral.data.graph import AtomicGraph, Edges, edges_of
 from tesseral.potentials.engine import evaluate as engine
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.wanted_gradients import gradients_of
@@ -18,10 +18,8 @@ class Potential(Protocol):
 
     cutoff: float
 
-    def __call__(
-        self, species: Tensor, vectors: Tensor, senders: Tensor, receivers: Tensor
-    ) -> Tensor:
-        """Energies of the atoms, (N,) eV float64, from edge vectors (E, 3) Å float64."""
+    def __call__(self, species: Tensor, edges: Edges) -> Tensor:
+        """Energies of the atoms, (N,) eV float64."""
         ...
 
 
@@ -35,13 +33,7 @@ class Prediction(NamedTuple):
 
 
 def forces_and_virial(
-    energies: Tensor,
-    vectors: Tensor,
-    senders: Tensor,
-    receivers: Tensor,
-    structure: Tensor,
-    n_structures: int,
-    create_graph: bool,
+    energies: Tensor, edges: Edges, structure: Tensor, n_structures: int, create_graph: bool
 ) -> tuple[Tensor, Tensor]:
     """Derivatives of the summed energy with respect to positions and strain.
 
@@ -49,10 +41,8 @@ def forces_and_virial(
     and a strain ε changes its vector by ε · vector.
 
     Args:
-        energies: (N,) eV, a function of ``vectors``.
-        vectors: (E, 3) Å, requires grad.
-        senders: (E,).
-        receivers: (E,).
+        energies: (N,) eV, a function of the edges' vectors.
+        edges: whose vectors require grad.
         structure: (N,) which structure an atom belongs to.
         n_structures: G.
         create_graph: keep the graph, so that a loss of the forces can be differentiated.
@@ -61,22 +51,18 @@ def forces_and_virial(
         forces (N, 3) eV/Å and virial (G, 3, 3) eV.
     """
     gradient = torch.autograd.grad(
-        [energies.sum()], [vectors], create_graph=create_graph, allow_unused=True
+        [energies.sum()], [edges.vectors], create_graph=create_graph, allow_unused=True
     )[0]
     if gradient is None:  # no edges at all
-        gradient = torch.zeros_like(vectors)
-    return from_gradient(gradient, vectors, senders, receivers, structure, n_structures)
+        gradient = torch.zeros_like(edges.vectors)
+    return from_gradient(gradient, edges, structure, n_structures)
 
 
 def from_gradient(
-    gradient: Tensor,
-    vectors: Tensor,
-    senders: Tensor,
-    receivers: Tensor,
-    structure: Tensor,
-    n_structures: int,
+    gradient: Tensor, edges: Edges, structure: Tensor, n_structures: int
 ) -> tuple[Tensor, Tensor]:
     """Forces (N, 3) eV/Å and virial (G, 3, 3) eV from dE/d(vector), (E, 3) eV/Å."""
+    vectors, senders, receivers = edges.vectors, edges.senders, edges.receivers
     forces = torch.zeros(structure.shape[0], 3, dtype=vectors.dtype, device=vectors.device)
     forces = forces.index_add(0, senders, gradient).index_add(0, receivers, -gradient)
     virial = torch.zeros(n_structures, 3, 3, dtype=vectors.dtype, device=vectors.device)
@@ -105,44 +91,39 @@ def predict(potential: Potential, graph: AtomicGraph, create_graph: bool = False
         graph: positions and cell in float64.
         create_graph: keep the graph for training; otherwise the result is detached.
     """
-    vectors = edge_vectors(graph).detach()
-    edges = vectors, graph.senders, graph.receivers
-    n_structures = graph.cell.shape[0]
+    edges, n_structures = edges_of(graph), graph.cell.shape[0]
     return predict_edges(
-        potential, graph.species, *edges, graph.structure, n_structures, create_graph
+        potential, graph.species, edges, graph.structure, n_structures, create_graph
     )
 
 
 def predict_edges(
     potential: Potential,
     species: Tensor,
-    vectors: Tensor,
-    senders: Tensor,
-    receivers: Tensor,
+    edges: Edges,
     structure: Tensor,
     n_structures: int,
     create_graph: bool = False,
 ) -> Prediction:
-    """The same from the edges' vectors.
+    """The same from edges; their vectors are taken as they are, detached.
 
     Args:
         potential: per-atom energy model.
         species: (N,).
-        vectors: (E, 3) Å float64, sender to receiver.
-        senders: (E,).
-        receivers: (E,) sorted.
+        edges: between the atoms.
         structure: (N,) which structure an atom belongs to, sorted.
         n_structures: G.
         create_graph: keep the graph for training; otherwise the result is detached.
     """
     if not create_graph and isinstance(potential, MessagePassing) and engine.applies(potential):
-        return _analytic(potential, species, vectors, senders, receivers, structure, n_structures)
+        return _analytic(potential, species, edges, structure, n_structures)
     with torch.enable_grad():
-        vectors = vectors.detach().requires_grad_(True)
-        energies = potential(species, vectors, senders, receivers)
+        vectors = edges.vectors.detach().requires_grad_(True)
+        edges = Edges(vectors, edges.senders, edges.receivers)
+        energies = potential(species, edges)
         with gradients_of("geometry"):
             forces, virial = forces_and_virial(
-                energies, vectors, senders, receivers, structure, n_structures, create_graph
+                energies, edges, structure, n_structures, create_graph
             )
         energy = sum_by_structure(energies, structure, n_structures)
     if create_graph:
@@ -153,15 +134,13 @@ def predict_edges(
 def _analytic(
     potential: MessagePassing,
     species: Tensor,
-    vectors: Tensor,
-    senders: Tensor,
-    receivers: Tensor,
+    edges: Edges,
     structure: Tensor,
     n_structures: int,
 ) -> Prediction:
     """By the compiled function."""
-    energies, forces, virials = engine.evaluate(potential, species, vectors, senders, receivers)
-    virial = torch.zeros(n_structures, 3, 3, dtype=vectors.dtype)
+    energies, forces, virials = engine.evaluate(potential, species, edges)
+    virial = torch.zeros(n_structures, 3, 3, dtype=energies.dtype)
     virial = virial.index_add(0, structure, 0.5 * (virials + virials.transpose(1, 2)))
     energy = sum_by_structure(energies, structure, n_structures)
     return Prediction(energy, energies, forces, virial)

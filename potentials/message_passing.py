@@ -4,7 +4,7 @@ Elements are embedded, layers pass messages, and after each layer (or the last o
 is read from what is invariant in the features. An architecture is a file with its configuration, a
 module for one such layer and a function that makes all of them. A layer offers
 
-    forward(features, species, harmonics, radii, senders, receivers, n_local)
+    forward(features, species, edges, n_local)
         -> features (n_local, R', C') of the first n_local atoms
     invariants(features) -> (n_local, channels)
 
@@ -21,11 +21,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from tesseral.data.graph import Edges
 from tesseral.potentials.architectures.table import ARCHITECTURES
 from tesseral.potentials.blocks.binding import BindingEnergy
 from tesseral.potentials.blocks.geometry import random_orthogonal
 from tesseral.potentials.blocks.readout import EnergyScale, LinearReadout, Readout
-from tesseral.potentials.blocks.sphere import EdgeHarmonics
+from tesseral.potentials.blocks.sphere import EdgeFeatures, EdgeHarmonics
 from tesseral.potentials.blocks.zbl import ZBLRepulsion
 from tesseral.potentials.config import PotentialConfig
 
@@ -87,21 +88,12 @@ class MessagePassing(nn.Module):
         self.zbl = ZBLRepulsion(elements) if config.zbl else None
         self.to(dtype)
 
-    def forward(
-        self,
-        species: Tensor,
-        vectors: Tensor,
-        senders: Tensor,
-        receivers: Tensor,
-        n_local: int | None = None,
-    ) -> Tensor:
+    def forward(self, species: Tensor, edges: Edges, n_local: int | None = None) -> Tensor:
         """Atomic energies.
 
         Args:
             species: (N,) index into ``elements``.
-            vectors: (E, 3) Å float64, sender to receiver.
-            senders: (E,).
-            receivers: (E,) sorted.
+            edges: between the atoms; receivers are below n_local.
             n_local: atoms with an energy, the first ones; all if not given. Those behind only send
                 to the first layer; where another layer needs them, whoever has split the atoms
                 calls ``begin`` and ``layer`` and exchanges features in between.
@@ -110,26 +102,22 @@ class MessagePassing(nn.Module):
             (n_local,) eV, float64.
         """
         local = species.shape[0] if n_local is None else n_local
-        features, harmonics, radii, energies = self.begin(
-            species, vectors, senders, receivers, local
-        )
+        features, seen, energies = self.begin(species, edges, local)
         for number in range(len(self.layers)):
-            features, more = self.layer(
-                number, features, species, harmonics, radii, senders, receivers, local
-            )
+            features, more = self.layer(number, features, species, seen, local)
             energies = energies + more
         return energies
 
-    @torch.jit.export
     def begin(
-        self, species: Tensor, vectors: Tensor, senders: Tensor, receivers: Tensor, n_local: int
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        self, species: Tensor, edges: Edges, n_local: int
+    ) -> tuple[Tensor, EdgeFeatures, Tensor]:
         """What comes before the layers; arguments as ``forward``.
 
         Returns:
-            features (N, 1, C) of all atoms, harmonics (E, M) and lengths (E,) Å of the edges,
-            energies (n_local,) eV without the layers'.
+            features (N, 1, C) of all atoms, the edges as layers see them, energies (n_local,) eV
+            without the layers'.
         """
+        vectors = edges.vectors
         if self.random_orientations and self.training:
             # To turn the grid of all layers is to turn the structure the other way.
             vectors = vectors @ random_orthogonal().to(vectors.device)
@@ -140,22 +128,14 @@ class MessagePassing(nn.Module):
         if self.level_embedding is not None:
             features = features + self.level_embedding[kinds // self.n_species]
         if self.binding is not None:
-            energies = energies + self.binding(radii, species[:n_local], receivers)
+            energies = energies + self.binding(radii, species[:n_local], edges.receivers)
         if self.zbl is not None:
-            energies = energies + self.zbl(radii, species, senders, receivers)[:n_local]
-        return features, harmonics, radii, energies
+            pairs = self.zbl(radii, species, edges.senders, edges.receivers)
+            energies = energies + pairs[:n_local]
+        return features, EdgeFeatures(harmonics, radii, edges.senders, edges.receivers), energies
 
-    @torch.jit.export
     def layer(
-        self,
-        number: int,
-        features: Tensor,
-        species: Tensor,
-        harmonics: Tensor,
-        radii: Tensor,
-        senders: Tensor,
-        receivers: Tensor,
-        n_local: int,
+        self, number: int, features: Tensor, species: Tensor, edges: EdgeFeatures, n_local: int
     ) -> tuple[Tensor, Tensor]:
         """One layer and its readout.
 
@@ -163,10 +143,7 @@ class MessagePassing(nn.Module):
             number: of the layer, from 0.
             features: (N, R, C) of all atoms.
             species: (N,).
-            harmonics: (E, M).
-            radii: (E,) Å.
-            senders: (E,).
-            receivers: (E,) sorted, below n_local.
+            edges: that ``begin`` returned; receivers are below n_local.
             n_local: atoms that get new features.
 
         Returns:
@@ -176,7 +153,7 @@ class MessagePassing(nn.Module):
         species = self.elements_of(species)
         for k, layer in enumerate(self.layers):  # TorchScript cannot index by a variable
             if k == number:
-                output = layer(features, species, harmonics, radii, senders, receivers, n_local)
+                output = layer(features, species, edges, n_local)
                 scalars = layer.invariants(output)  # type: ignore[operator]
         readings = 0.0 * scalars[:, 0]  # where nothing is read; with a derivative all the same
         for k, readout in enumerate(self.readouts):

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from tesseral.data.graph import edge_vectors
+from tesseral.data.graph import Edges, edges_of
 from tesseral.data.loading.datasets import labelled_graph
 from tesseral.data.store.read import Store
 from tesseral.deploy.modelfile import ModelCard
@@ -65,12 +65,8 @@ def fingerprints(potential: MessagePassing, card: ModelCard, store: Store) -> Fi
             graph = labelled_graph(store[int(row)], card.elements, potential.cutoff).graph
             device = potential.embedding.device
             with torch.no_grad():
-                potential(
-                    graph.species.to(device),
-                    edge_vectors(graph).to(device),
-                    graph.senders.to(device),
-                    graph.receivers.to(device),
-                )
+                edges = Edges(*(part.to(device) for part in edges_of(graph)))
+                potential(graph.species.to(device), edges)
             parts.append(torch.cat(caught, dim=1).numpy())
             caught.clear()
             species.append(graph.species.numpy())

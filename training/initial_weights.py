@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tesseral.data.graph import Batch, edge_vectors, join_batches
+from tesseral.data.graph import Batch, edges_of, join_batches
 from tesseral.data.loading.statistics import sample, symbols
 from tesseral.data.loading.theories import (
     element_counts,
@@ -183,7 +183,7 @@ def _shifts(potential: MessagePassing, data: FitData, config: FitConfig) -> Arra
 def _residual(potential: MessagePassing, batch: Batch) -> float:
     """Energy of one structure by DFT without that of the model, eV; NaN without a label."""
     graph = batch.graph
-    energies = potential(graph.species, edge_vectors(graph), graph.senders, graph.receivers)
+    energies = potential(graph.species, edges_of(graph))
     total = sum_by_structure(energies, graph.structure, 1)
     return float(batch.labels.energy[0] - total[0])
 

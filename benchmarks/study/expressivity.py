@@ -25,7 +25,7 @@ from benchmarks.study.pairs import (
     triangles_and_hexagon,
     two_rings,
 )
-from tesseral.data.graph import edge_vectors, join_graphs
+from tesseral.data.graph import Edges, edges_of, join_graphs
 from tesseral.potentials.architectures.table import make_config
 from tesseral.potentials.calibrate import calibrate
 from tesseral.potentials.config import PotentialConfig
@@ -80,12 +80,12 @@ def difference(config: PotentialConfig, pair: Pair) -> tuple[float, float]:
         turned = transformed(pair.first, random_rotations(1, seed)[0])
         with torch.no_grad():
             first, second, other = (
-                float(potential(g.species, edge_vectors(g), g.senders, g.receivers).sum())
+                float(potential(g.species, edges_of(g)).sum())
                 for g in (pair.first, pair.second, turned)
             )
             g = pair.first
-            none = g.senders[:0]
-            alone = float(potential(g.species, edge_vectors(g)[:0], none, none).sum())
+            none = Edges(*(part[:0] for part in edges_of(g)))
+            alone = float(potential(g.species, none).sum())
         largest = max(largest, abs(first - second) / abs(first - alone))
         rotated = max(rotated, abs(first - other) / abs(first - alone))
     return largest, rotated

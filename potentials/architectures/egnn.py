@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tesseral.potentials.blocks.flat import FlatLinear, perceptron
 from tesseral.potentials.blocks.geometry import lengths_and_directions
 from tesseral.potentials.blocks.radial import SplineRadial, envelope
+from tesseral.potentials.blocks.sphere import EdgeFeatures
 from tesseral.potentials.config import PotentialConfig
 
 
@@ -56,20 +57,14 @@ class EGNNLayer(nn.Module):
                 nn.init.normal_(parameter, std=1e-3)
 
     def forward(
-        self,
-        features: Tensor,
-        species: Tensor,
-        harmonics: Tensor,
-        radii: Tensor,
-        senders: Tensor,
-        receivers: Tensor,
-        n_local: int,
+        self, features: Tensor, species: Tensor, edges: EdgeFeatures, n_local: int
     ) -> Tensor:
         """One layer; see ``message_passing`` for the shapes."""
         h, u = features[:, 0, : self.channels], features[:, 0, self.channels :]
-        vectors = harmonics[:, 1:4] * (radii * 3**-0.5).to(h.dtype).unsqueeze(1)  # x_i - x_j
-        weights = envelope(radii, self.cutoff).to(h.dtype).unsqueeze(1)
-        lengths = radii
+        senders, receivers, lengths = edges.senders, edges.receivers, edges.radii
+        directions = edges.harmonics[:, 1:4]
+        vectors = directions * (lengths * 3**-0.5).to(h.dtype).unsqueeze(1)  # x_i - x_j
+        weights = envelope(lengths, self.cutoff).to(h.dtype).unsqueeze(1)
         if u.shape[1] > 0:
             vectors = vectors + u[receivers] - u[senders]
             lengths = lengths_and_directions(vectors)[0]

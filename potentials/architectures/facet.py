@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tesseral.potentials.blocks.convolution import SplineConvolution
 from tesseral.potentials.blocks.mixing import ACTIVATIONS, ORDERS, DegreeLinear, SphereMixing
+from tesseral.potentials.blocks.sphere import EdgeFeatures
 from tesseral.potentials.config import PotentialConfig
 
 
@@ -132,21 +133,11 @@ class FacetLayer(nn.Module):
             self.broken = nn.Parameter(torch.zeros(shape))
 
     def forward(
-        self,
-        features: Tensor,
-        species: Tensor,
-        harmonics: Tensor,
-        radii: Tensor,
-        senders: Tensor,
-        receivers: Tensor,
-        n_local: int,
+        self, features: Tensor, species: Tensor, edges: EdgeFeatures, n_local: int
     ) -> Tensor:
-        """One layer; see ``SplineConvolution.forward`` for the shapes; (n_local, M_out, C)."""
-        n_out: int | None = None
+        """One layer; see ``message_passing`` for the shapes; (n_local, M_out, C)."""
+        messages = self.convolution(features, edges, n_local)  # (3)
         if n_local < features.shape[0]:  # ghosts receive nothing
-            n_out = n_local
-        messages = self.convolution(features, harmonics, radii, senders, receivers, n_out)  # (3)
-        if n_out is not None:
             features, species = features[:n_local], species[:n_local]
         field: Tensor = self.message(messages)  # (N, M, C), (4)
         kept = self.skip(features)

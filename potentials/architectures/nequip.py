@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tesseral.potentials.blocks.convolution import convolution_paths
 from tesseral.potentials.blocks.flat import FlatLinear, degree_widths
 from tesseral.potentials.blocks.path_convolution import PathConvolution
+from tesseral.potentials.blocks.sphere import EdgeFeatures
 from tesseral.potentials.config import PotentialConfig
 
 GATES = ("sigmoid", "silu")
@@ -107,19 +108,12 @@ class NequIPLayer(nn.Module):
         self.silu_gates = config.gates == "silu"
 
     def forward(
-        self,
-        features: Tensor,
-        species: Tensor,
-        harmonics: Tensor,
-        radii: Tensor,
-        senders: Tensor,
-        receivers: Tensor,
-        n_local: int,
+        self, features: Tensor, species: Tensor, edges: EdgeFeatures, n_local: int
     ) -> Tensor:
         """One interaction; see ``message_passing`` for the shapes."""
         x = features[:, 0]
         sent = self.enter(x)  # (1)
-        messages = self.convolution(sent, harmonics, radii, senders, receivers, n_local)  # (2)
+        messages = self.convolution(sent, edges, n_local)  # (2)
         field = self.leave(messages) + self.keep(x[:n_local], species[:n_local])  # (3)
         return gate(field, self.channels, self.silu_gates).unsqueeze(1)  # (4)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tesseral.potentials.blocks.convolution import SplineConvolution
 from tesseral.potentials.blocks.flat import perceptron
 from tesseral.potentials.blocks.mixing import DegreeLinear
+from tesseral.potentials.blocks.sphere import EdgeFeatures
 from tesseral.potentials.config import PotentialConfig
 
 
@@ -47,14 +48,7 @@ class PaiNNLayer(nn.Module):
         self.update = perceptron(2 * channels, channels, (2 if last else 3) * channels)
 
     def forward(
-        self,
-        features: Tensor,
-        species: Tensor,
-        harmonics: Tensor,
-        radii: Tensor,
-        senders: Tensor,
-        receivers: Tensor,
-        n_local: int,
+        self, features: Tensor, species: Tensor, edges: EdgeFeatures, n_local: int
     ) -> Tensor:
         """Message and update; see ``message_passing`` for the shapes."""
         weights = self.message(features[:, 0]).unsqueeze(1)  # of all three terms, (N, 1, 3 C)
@@ -63,12 +57,10 @@ class PaiNNLayer(nn.Module):
         if not self.first:
             x = features[:n_local]
             sent = torch.cat([sent, features[:, 1:] * parts[2]], dim=1)
-        n_out: int | None = None
-        if n_local < features.shape[0]:  # ghosts receive nothing
-            n_out = n_local
-        constant = harmonics[:, :1].contiguous()
-        carried = self.carry(sent, constant, radii, senders, receivers, n_out)  # (7), (8) left
-        pointed = self.point(parts[1], harmonics, radii, senders, receivers, n_out)  # (8) right
+        constant = edges.harmonics[:, :1].contiguous()
+        scalar = EdgeFeatures(constant, edges.radii, edges.senders, edges.receivers)
+        carried = self.carry(sent, scalar, n_local)  # (7), (8) left
+        pointed = self.point(parts[1], edges, n_local)  # (8) right
         if self.first:
             carried = nn.functional.pad(carried, (0, 0, 0, 3))
         return self.updated(x + (carried + pointed) * self.norm)

@@ -19,7 +19,7 @@ from tesseral.potentials.blocks.convolution import SplineConvolution
 from tesseral.potentials.blocks.exact import ExactBuffers
 from tesseral.potentials.blocks.mixing import DegreeLinear
 from tesseral.potentials.blocks.radial import SplineRadial
-from tesseral.potentials.blocks.sphere import degree_slice, sphere_grid
+from tesseral.potentials.blocks.sphere import EdgeFeatures, degree_slice, sphere_grid
 from tesseral.potentials.config import PotentialConfig
 
 WIDENING = 4  # hidden channels of a block, in multiples of its channels
@@ -85,22 +85,15 @@ class SpatialConvolution(ExactBuffers):
         self.legendre: Tensor  # (M, O L)
         self.from_grid: Tensor  # (M, O)
 
-    def forward(
-        self,
-        features: Tensor,
-        harmonics: Tensor,
-        radii: Tensor,
-        senders: Tensor,
-        receivers: Tensor,
-        n_out: int,
-    ) -> Tensor:
+    def forward(self, features: Tensor, edges: EdgeFeatures, n_out: int) -> Tensor:
         """(N, O, C) to (n_out, M, C); arguments as ``SplineConvolution.forward``."""
         orientations, channels = features.shape[1], features.shape[2]
-        radial = self.radial(radii).view(-1, self.degrees, channels)  # (E, L, C)
-        angular = harmonics @ self.legendre.to(features.dtype)
+        radial = self.radial(edges.radii).view(-1, self.degrees, channels)  # (E, L, C)
+        angular = edges.harmonics @ self.legendre.to(features.dtype)
         kernel = angular.view(-1, orientations, self.degrees) @ radial  # (E, O, C), (1)
         sums = torch.zeros_like(features[:n_out])
-        sums = sums.index_add(0, receivers, kernel * features.index_select(0, senders))  # (2)
+        sent = features.index_select(0, edges.senders)
+        sums = sums.index_add(0, edges.receivers, kernel * sent)  # (2)
         return self.from_grid.to(features.dtype) @ sums
 
 
@@ -127,17 +120,10 @@ class PonitaLayer(ExactBuffers):
         self.weights: Tensor  # (1, O)
 
     def forward(
-        self,
-        features: Tensor,
-        species: Tensor,
-        harmonics: Tensor,
-        radii: Tensor,
-        senders: Tensor,
-        receivers: Tensor,
-        n_local: int,
+        self, features: Tensor, species: Tensor, edges: EdgeFeatures, n_local: int
     ) -> Tensor:
         """One layer; see ``message_passing`` for the shapes."""
-        sums = self.convolution(features, harmonics, radii, senders, receivers, n_local)
+        sums = self.convolution(features, edges, n_local)
         features = features[:n_local]
         field = self.to_grid.to(features.dtype) @ self.spherical(sums)  # (N, O, C), (3)
         hidden = nn.functional.silu(self.widen(field + self.own(features)))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tesseral.potentials.blocks.radial import SplineRadial
+from tesseral.potentials.blocks.sphere import EdgeFeatures
 from tesseral.potentials.config import PotentialConfig
 
 
@@ -41,19 +42,12 @@ class SchNetLayer(nn.Module):
         self.leave = nn.Linear(channels, channels)
 
     def forward(
-        self,
-        features: Tensor,
-        species: Tensor,
-        harmonics: Tensor,
-        radii: Tensor,
-        senders: Tensor,
-        receivers: Tensor,
-        n_local: int,
+        self, features: Tensor, species: Tensor, edges: EdgeFeatures, n_local: int
     ) -> Tensor:
         """One interaction; see ``message_passing`` for the shapes."""
         x = features[:, 0]
-        sent = self.enter(x)[senders] * self.filter(radii)  # (E, C), (2)
-        messages = torch.zeros_like(x[:n_local]).index_add(0, receivers, sent) * self.norm
+        sent = self.enter(x)[edges.senders] * self.filter(edges.radii)  # (E, C), (2)
+        messages = torch.zeros_like(x[:n_local]).index_add(0, edges.receivers, sent) * self.norm
         update: Tensor = self.leave(shifted_softplus(self.hidden(messages)))  # (3)
         return (x[:n_local] + update).unsqueeze(1)
 

@@ -18,7 +18,7 @@ from tesseral.potentials.blocks.convolution import convolution_paths
 from tesseral.potentials.blocks.exact import ExactBuffers
 from tesseral.potentials.blocks.mixing import DegreeLinear
 from tesseral.potentials.blocks.radial import SplineRadial, envelope
-from tesseral.potentials.blocks.sphere import coupling, degree_sizes, degree_slice
+from tesseral.potentials.blocks.sphere import EdgeFeatures, coupling, degree_sizes, degree_slice
 from tesseral.potentials.config import PotentialConfig
 
 
@@ -138,45 +138,37 @@ class SEGNNLayer(nn.Module):
         self.update2 = SteerableLinear(l_max, l_edge, l_out, channels, [channels] * (l_out + 1))
 
     def forward(
-        self,
-        features: Tensor,
-        species: Tensor,
-        harmonics: Tensor,
-        radii: Tensor,
-        senders: Tensor,
-        receivers: Tensor,
-        n_local: int,
+        self, features: Tensor, species: Tensor, edges: EdgeFeatures, n_local: int
     ) -> Tensor:
         """One layer; see ``message_passing`` for the shapes; (n_local, M_out, C)."""
         local = features[:n_local]
-        pair = self.receiver(local).index_select(0, receivers)
-        pair = pair + self.sender(features).index_select(0, senders)  # (E, M_in, C)
-        message = self.messages(pair, harmonics, radii)  # (E, M, C)
+        pair = self.receiver(local).index_select(0, edges.receivers)
+        pair = pair + self.sender(features).index_select(0, edges.senders)  # (E, M_in, C)
+        message = self.messages(pair, edges)  # (E, M, C)
         sums = message.new_zeros(n_local, message.shape[1], self.channels)
-        sums = self.sum(sums.index_add(0, receivers, message))  # (5)
-        attributes = self.node_attributes(harmonics, radii, receivers, n_local)
+        sums = self.sum(sums.index_add(0, edges.receivers, message))  # (5)
+        attributes = self.node_attributes(edges, n_local)
         rows = (0, 0, 0, self.missing)  # the first layer's features are scalars
         field = nn.functional.pad(self.own(local), rows) + sums
         hidden = gated(self.update1(field, attributes))
         update = torch.cat(self.update2(hidden, attributes), dim=1)  # (n_local, M_out, C), (7)
         return nn.functional.pad(local, rows)[:, : update.shape[1]] + update
 
-    def messages(self, pair: Tensor, harmonics: Tensor, radii: Tensor) -> Tensor:
+    def messages(self, pair: Tensor, edges: EdgeFeatures) -> Tensor:
         """What goes along the edges, (E, M, C), from both ends' features (E, M_in, C)."""
-        weights = torch.split(self.radial(radii).unsqueeze(1), self.channels, dim=2)
+        weights = torch.split(self.radial(edges.radii).unsqueeze(1), self.channels, dim=2)
         degrees = torch.split(pair, self.sizes, dim=1)
         pair = torch.cat([x * weight for x, weight in zip(degrees, weights)], dim=1)  # (3)
-        hidden = gated(self.message1(pair, harmonics))
-        message = gated(self.message2(hidden, harmonics))  # (4)
-        return message * envelope(radii, self.cutoff).to(message.dtype).view(-1, 1, 1)
+        hidden = gated(self.message1(pair, edges.harmonics))
+        message = gated(self.message2(hidden, edges.harmonics))  # (4)
+        return message * envelope(edges.radii, self.cutoff).to(message.dtype).view(-1, 1, 1)
 
-    def node_attributes(
-        self, harmonics: Tensor, radii: Tensor, receivers: Tensor, n_local: int
-    ) -> Tensor:
+    def node_attributes(self, edges: EdgeFeatures, n_local: int) -> Tensor:
         """(n_local, M2): one for degree 0, a sum over the neighbours' harmonics for others; (6)."""
-        near = envelope(radii, self.cutoff).to(harmonics.dtype).unsqueeze(1)
+        harmonics = edges.harmonics
+        near = envelope(edges.radii, self.cutoff).to(harmonics.dtype).unsqueeze(1)
         sums = harmonics.new_zeros(n_local, harmonics.shape[1])
-        sums = sums.index_add(0, receivers, harmonics * near) * self.norm
+        sums = sums.index_add(0, edges.receivers, harmonics * near) * self.norm
         return torch.cat([torch.ones_like(sums[:, :1]), sums[:, 1:]], dim=1)
 
     def invariants(self, features: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ STEEPNESS = 8.0  # one neighbour at a bond's length is enough for nearly all of 
 class BindingEnergy(ExactBuffers):
     """``b_z (1 − exp(−8 ρ²))`` with ``ρ = Σ_j (1 − (r_ij / r_cut)²)³``: C², zero for atoms alone.
 
-    The compiled form is ``bind`` in ``ops/csrc/facet.h``.
+    The compiled form is ``bind`` in ``engine/csrc/potential.h``.
     """
 
     def __init__(self, energies: Sequence[float], cutoff: float) -> None:

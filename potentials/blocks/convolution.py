@@ -4,8 +4,8 @@
 with ``R_p(r)[c] = Σ_k B_k(r) coefficients[k, p, c]`` and the sum over paths ``p = (l1, l2, l3)`` of
 natural parity (l1 + l2 + l3 even).
 
-The operator boundary is ``SplineConvolution.forward``: flat tensors of atoms and edges. The
-compiled form (``ops.fused``) takes them as they are; the reference makes a padded neighbour table.
+The compiled form, ``torch.ops.tesseral.spline_convolution``, takes the tensors of atoms and edges
+as they are; the reference makes a padded neighbour table.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from tesseral.potentials.blocks.exact import ExactBuffers
+from tesseral.potentials.blocks.fusable import Fusable
 from tesseral.potentials.blocks.radial import smooth_splines, spline_basis
-from tesseral.potentials.blocks.sphere import coupling, degree_slice
+from tesseral.potentials.blocks.sphere import EdgeFeatures, coupling, degree_slice
 
 
 def convolution_paths(
@@ -52,10 +53,8 @@ def neighbor_table(receivers: Tensor, n_atoms: int) -> Tensor:
     ).view(n_atoms, width)
 
 
-class SplineConvolution(ExactBuffers):
+class SplineConvolution(Fusable, ExactBuffers):
     """Sum over neighbours of radial function × (harmonics ⊗ features), channel by channel."""
-
-    __constants__ = ["fused", "padded"]
 
     def __init__(
         self,
@@ -77,8 +76,6 @@ class SplineConvolution(ExactBuffers):
             cutoff: Å.
         """
         super().__init__()
-        self.fused = False  # set by ops.select
-        self.padded = True  # False for compilers, for which no size may depend on the data
         self.cutoff, self.l_max_out = cutoff, l_max_out
         self.paths = convolution_paths(l_max_in, l_max_edge, l_max_out)
         splines = smooth_splines(intervals, len(self.paths) * channels)
@@ -114,24 +111,13 @@ class SplineConvolution(ExactBuffers):
         self.row_component: Tensor
         self.couplings: Tensor  # (M3, Σ_l2 (2 l2 + 1) rows_of_degree[l2])
 
-    def forward(
-        self,
-        features: Tensor,
-        harmonics: Tensor,
-        radii: Tensor,
-        senders: Tensor,
-        receivers: Tensor,
-        n_out: int | None = None,
-    ) -> Tensor:
+    def forward(self, features: Tensor, edges: EdgeFeatures, n_out: int) -> Tensor:
         """Convolve.
 
         Args:
             features: (N, M1, C).
-            harmonics: (E, M2) of the edges' directions.
-            radii: (E,) Å float64.
-            senders: (E,).
-            receivers: (E,) sorted, below n_out.
-            n_out: atoms that receive, the first ones; all if not given.
+            edges: with harmonics of degree 0 to ``l_max_edge``; receivers are below n_out.
+            n_out: atoms that receive, the first ones.
 
         Returns:
             (n_out, M3, C).
@@ -139,40 +125,29 @@ class SplineConvolution(ExactBuffers):
         if self.fused and features.is_cpu:
             fused: Tensor = torch.ops.tesseral.spline_convolution(
                 features,
-                harmonics,
-                radii,
+                edges.harmonics,
+                edges.radii,
                 self.coefficients,
-                senders,
-                receivers,
+                edges.senders,
+                edges.receivers,
                 self.cutoff,
                 self.l_max_out,
+                n_out,
             )
-            return fused if n_out is None else fused[:n_out]
-        if not self.padded:
-            return self.scattered(features, harmonics, radii, senders, receivers)
-        return self.reference(features, harmonics, radii, senders, receivers, n_out)
+            return fused
+        return self.reference(features, edges, n_out)
 
-    def reference(
-        self,
-        features: Tensor,
-        harmonics: Tensor,
-        radii: Tensor,
-        senders: Tensor,
-        receivers: Tensor,
-        n_out: int | None = None,
-    ) -> Tensor:
+    def reference(self, features: Tensor, edges: EdgeFeatures, n_out: int) -> Tensor:
         """The same in plain PyTorch."""
-        if n_out is None:
-            n_out = features.shape[0]
         intervals = self.coefficients.shape[0]
-        basis = spline_basis(radii, self.cutoff, intervals).to(features.dtype)  # (E, K)
-        table = neighbor_table(receivers, n_out)
+        basis = spline_basis(edges.radii, self.cutoff, intervals).to(features.dtype)  # (E, K)
+        table = neighbor_table(edges.receivers, n_out)
         width = table.shape[1]
         n_rows, channels = self.row_path.shape[0], features.shape[2]
         # One more edge of zeros stands in the padded places.
         basis = torch.cat([basis, torch.zeros_like(basis[:1])])[table.flatten()]
-        harmonics = torch.cat([harmonics, torch.zeros_like(harmonics[:1])])[table]
-        senders = torch.cat([senders, torch.zeros_like(senders[:1])])[table.flatten()]
+        harmonics = torch.cat([edges.harmonics, torch.zeros_like(edges.harmonics[:1])])[table]
+        senders = torch.cat([edges.senders, torch.zeros_like(edges.senders[:1])])[table.flatten()]
         product = self.products(features, basis, senders).view(n_out, width, n_rows * channels)
         split_rows = [rows * channels for rows in self.rows_of_degree]
         split_harmonics = [2 * degree + 1 for degree in range(len(split_rows))]
@@ -189,27 +164,3 @@ class SplineConvolution(ExactBuffers):
         radial = basis @ self.coefficients[:, self.row_path].flatten(1)
         sent = features[:, self.row_component].flatten(1)
         return radial * sent.index_select(0, senders)
-
-    def scattered(
-        self,
-        features: Tensor,
-        harmonics: Tensor,
-        radii: Tensor,
-        senders: Tensor,
-        receivers: Tensor,
-    ) -> Tensor:
-        """The same, with each edge added to its receiver: slow, unless a compiler fuses it."""
-        n_atoms, _, channels = features.shape
-        basis = spline_basis(radii, self.cutoff, self.coefficients.shape[0]).to(features.dtype)
-        product = self.products(features, basis, senders)
-        split_rows = [rows * channels for rows in self.rows_of_degree]
-        split_harmonics = [2 * degree + 1 for degree in range(len(split_rows))]
-        sums = []
-        for y, rows in zip(
-            torch.split(harmonics, split_harmonics, dim=1), torch.split(product, split_rows, dim=1)
-        ):
-            shape = [n_atoms, y.shape[1], rows.shape[1]]
-            empty = torch.zeros(shape, dtype=features.dtype, device=features.device)
-            added = empty.index_add(0, receivers, y.unsqueeze(2) * rows.unsqueeze(1))
-            sums.append(added.reshape(n_atoms, y.shape[1] * (rows.shape[1] // channels), channels))
-        return self.couplings.to(features.dtype) @ torch.cat(sums, dim=1)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tesseral.potentials.blocks.exact import ExactBuffers
+from tesseral.potentials.blocks.fusable import Fusable
 from tesseral.potentials.blocks.sphere import degree_sizes, smallest_rule, sphere_grid
 
 ACTIVATIONS = ("product", "silu")
@@ -13,14 +14,12 @@ ORDERS = (2, 3, 4)  # of products
 SILU_POINTS = 194  # rotation error below 0.5 meV/Å
 
 
-class DegreeLinear(nn.Module):
+class DegreeLinear(Fusable):
     """A matrix over channels for each degree l: the equivariant linear map without bias.
 
     The input is multiplied by one constant a degree, ``scale``, which ``calibrate`` sets so that
     the matrices see features of a known size.
     """
-
-    __constants__ = ["fused"]
 
     def __init__(
         self,
@@ -39,7 +38,6 @@ class DegreeLinear(nn.Module):
             scale: of the input, until it is calibrated.
         """
         super().__init__()
-        self.fused = False  # set by ops.select
         self.register_buffer("scale", torch.full((l_max + 1, 1, 1), scale))
         self.scale: Tensor
         self.sizes = degree_sizes(l_max)
@@ -84,7 +82,7 @@ class _Factor(nn.Module):
         return self.linear(features), self.bias[species].unsqueeze(1)
 
 
-class SphereMixing(ExactBuffers):
+class SphereMixing(Fusable, ExactBuffers):
     """Features as functions on the sphere, mixed point by point on a grid, and back to harmonics.
 
     ``product``: W_out [(W1 f + b_z) ⊙ (W2 f) ⊙ (W3 f + c_z) ⊙ …], a Gaunt tensor product of
@@ -137,7 +135,6 @@ class SphereMixing(ExactBuffers):
                 f"product mixing of order {order} at l_max {l_max_in} is exactly equivariant from "
                 f"{exact} grid points on; grid_points is {grid_points}"
             )
-        self.fused = False  # set by ops.select
         self.l_max_out = l_max_out
         self.enter = DegreeLinear(l_max_in, channels, grid_channels)
         self.leave = DegreeLinear(l_max_out, grid_channels, channels)

@@ -19,14 +19,13 @@ from torch import Tensor, nn
 from tesseral.potentials.blocks.convolution import neighbor_table
 from tesseral.potentials.blocks.exact import ExactBuffers
 from tesseral.potentials.blocks.flat import degree_widths
+from tesseral.potentials.blocks.fusable import Fusable
 from tesseral.potentials.blocks.radial import piecewise_basis, smooth_splines, spline_pieces
-from tesseral.potentials.blocks.sphere import coupling
+from tesseral.potentials.blocks.sphere import EdgeFeatures, coupling
 
 
-class PathConvolution(ExactBuffers):
+class PathConvolution(Fusable, ExactBuffers):
     """Sum over neighbours of radial function × (harmonics ⊗ features), path by path."""
-
-    __constants__ = ["fused", "padded"]
 
     def __init__(
         self,
@@ -47,8 +46,6 @@ class PathConvolution(ExactBuffers):
             kinks: see ``spline_pieces``; S = K + len(kinks).
         """
         super().__init__()
-        self.fused = False  # set by ops.select
-        self.padded = True  # False for compilers, for which no size may depend on the data
         self.cutoff = cutoff
         self.paths = list(paths)
         self.path_degrees = [degree for path in paths for degree in path]
@@ -89,23 +86,12 @@ class PathConvolution(ExactBuffers):
         self.function: Tensor
         self.couplings: Tensor  # (2 l3 + 1, (2 l2 + 1)(2 l1 + 1)) of each path, one behind another
 
-    def forward(
-        self,
-        features: Tensor,
-        harmonics: Tensor,
-        radii: Tensor,
-        senders: Tensor,
-        receivers: Tensor,
-        n_out: int,
-    ) -> Tensor:
+    def forward(self, features: Tensor, edges: EdgeFeatures, n_out: int) -> Tensor:
         """Convolve.
 
         Args:
             features: (N, D_in), a flat row of ``channels_in`` an atom.
-            harmonics: (E, M2) of the edges' directions.
-            radii: (E,) Å float64.
-            senders: (E,).
-            receivers: (E,) sorted, below n_out.
+            edges: receivers are below n_out.
             n_out: atoms that receive, the first ones.
 
         Returns:
@@ -115,11 +101,11 @@ class PathConvolution(ExactBuffers):
         if self.fused and features.is_cpu:
             fused: Tensor = torch.ops.tesseral.path_convolution(
                 features,
-                harmonics,
-                radii,
+                edges.harmonics,
+                edges.radii,
                 splines,
-                senders,
-                receivers,
+                edges.senders,
+                edges.receivers,
                 self.pieces,
                 self.first,
                 self.cutoff,
@@ -128,20 +114,17 @@ class PathConvolution(ExactBuffers):
                 n_out,
             )
             return fused
-        basis = self.basis(radii).to(features.dtype)
-        groups, width = senders.shape[0], 1  # edges that are summed by one matrix product
-        if self.padded:
-            table = neighbor_table(receivers, n_out)
-            groups, width = n_out, table.shape[1]
-            places = table.flatten()
-            # One more edge of zeros stands in the padded places.
-            basis = torch.cat([basis, torch.zeros_like(basis[:1])]).index_select(0, places)
-            harmonics = torch.cat([harmonics, torch.zeros_like(harmonics[:1])])[places]
-            senders = torch.cat([senders, torch.zeros_like(senders[:1])])[places]
+        table = neighbor_table(edges.receivers, n_out)
+        width, places = table.shape[1], table.flatten()
+        # One more edge of zeros stands in the padded places.
+        basis = self.basis(edges.radii).to(features.dtype)
+        basis = torch.cat([basis, torch.zeros_like(basis[:1])]).index_select(0, places)
+        harmonics = torch.cat([edges.harmonics, torch.zeros_like(edges.harmonics[:1])])[places]
+        senders = torch.cat([edges.senders, torch.zeros_like(edges.senders[:1])])[places]
         sent = features.index_select(1, self.column).index_select(0, senders)
         product = basis @ splines.index_select(1, self.function) * sent
-        product = product.view(groups, width, self.column.shape[0])
-        directions = harmonics.view(groups, width, harmonics.shape[1])
+        product = product.view(n_out, width, self.column.shape[0])
+        directions = harmonics.view(n_out, width, harmonics.shape[1])
         harmonic_sizes = [2 * degree + 1 for degree in range(len(self.columns))]
         harmonic_sizes.append(harmonics.shape[1] - sum(harmonic_sizes))  # of no path
         outer: list[Tensor] = []  # for each path, summed over neighbours
@@ -151,11 +134,7 @@ class PathConvolution(ExactBuffers):
             self.columns,
         ):
             outer.extend(torch.split(y.transpose(1, 2) @ part, sizes, dim=2))
-        rows = self.coupled(outer)
-        if self.padded:
-            return rows
-        empty = torch.zeros(n_out, rows.shape[1], dtype=rows.dtype, device=rows.device)
-        return empty.index_add(0, receivers, rows)
+        return self.coupled(outer)
 
     def basis(self, radii: Tensor) -> Tensor:
         """The radial splines, (E, S), at distances (E,) Å."""

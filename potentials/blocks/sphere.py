@@ -4,9 +4,12 @@ Components of degree l stand in e3nn's order and have "component" normalisation:
 the 2l + 1 values of a unit vector sum to 2l + 1.
 """
 
-from __future__ import annotations
+# Annotations are not postponed in this file: inside a tuple, TorchScript cannot resolve those of a
+# NamedTuple (github.com/pytorch/pytorch/issues/95858).
 
+import math
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from e3nn import o3
@@ -14,12 +17,18 @@ from scipy.integrate import lebedev_rule
 from torch import Tensor, nn
 
 from tesseral.potentials.blocks.exact import ExactBuffers
+from tesseral.potentials.blocks.fusable import Fusable
 from tesseral.potentials.blocks.geometry import lengths_and_directions
 
 
 def degree_slice(l: int) -> slice:  # noqa: E741
     """Where the 2l + 1 components of degree l stand among (l_max + 1)²."""
     return slice(l * l, (l + 1) * (l + 1))
+
+
+def degree_of(components: int) -> int:
+    """The degree l_max of (l_max + 1)² components."""
+    return math.isqrt(components) - 1
 
 
 def degree_sizes(l_max: int) -> list[int]:
@@ -79,10 +88,17 @@ class Harmonics(nn.Module):
         return torch.cat(values, dim=1)
 
 
-class EdgeHarmonics(nn.Module):
-    """Harmonics of the edges' directions, and their lengths."""
+class EdgeFeatures(NamedTuple):
+    """E directed edges as the layers of a potential see them."""
 
-    __constants__ = ["fused"]
+    harmonics: Tensor  # (E, M)  of the directions, in the dtype of the features
+    radii: Tensor  # (E,)    lengths in Å, float64
+    senders: Tensor  # (E,)
+    receivers: Tensor  # (E,)    sorted
+
+
+class EdgeHarmonics(Fusable):
+    """Harmonics of the edges' directions, and their lengths."""
 
     def __init__(self, l_max: int) -> None:
         """Make the tables of the reference form.
@@ -91,7 +107,6 @@ class EdgeHarmonics(nn.Module):
             l_max: highest degree.
         """
         super().__init__()
-        self.fused = False  # set by ops.select
         self.l_max = l_max
         self.recursion = Harmonics(l_max)
 

@@ -1,8 +1,7 @@
 """Inference by one compiled function: energies, forces and virials, without an autograd graph.
 
-The same potentials as ``facet.py`` with products of two fields and ``nequip.py``, their gradients
-written out in ``csrc/facet.h`` and ``csrc/nequip.h``. It does not differentiate by the weights;
-training uses the operators.
+For the architectures in ``packing.PACKERS``; their gradients are written out in ``csrc/facet.h``
+and ``csrc/nequip.h``. It does not differentiate by the weights; training uses the operators.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from tesseral.data.graph import Edges
 from tesseral.potentials.engine.packing import Packed, can_pack, packed_weights
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.compiled import Graph, kernels
@@ -34,35 +34,31 @@ def applies(potential: object) -> bool:
     )
 
 
-def evaluate(
-    potential: MessagePassing, species: Tensor, vectors: Tensor, senders: Tensor, receivers: Tensor
-) -> AtomicResults:
+def evaluate(potential: MessagePassing, species: Tensor, edges: Edges) -> AtomicResults:
     """Energies, forces and virials.
 
     Args:
         potential: one that ``applies``.
         species: (N,) index into ``elements``.
-        vectors: (E, 3) Å float64, sender to receiver.
-        senders: (E,).
-        receivers: (E,) sorted.
+        edges: between the atoms, on the CPU.
     """
     weights = _packed(potential).struct
-    atoms, edges = species.shape[0], senders.shape[0]
+    atoms, n_edges = species.shape[0], edges.senders.shape[0]
     results = AtomicResults(
-        vectors.new_empty(atoms), vectors.new_empty(atoms, 3), vectors.new_empty(atoms, 3, 3)
+        *(edges.vectors.new_empty(atoms, *sizes) for sizes in ((), (3,), (3, 3)))
     )
-    inputs = [tensor.contiguous() for tensor in (species, vectors, senders, receivers)]
+    inputs = [tensor.contiguous() for tensor in (species, *edges)]
     graph = Graph(
         *(tensor.data_ptr() for tensor in inputs),
         atoms,
-        edges,
-        torch.get_num_threads() if edges > 500 else 1,
+        n_edges,
+        torch.get_num_threads() if n_edges > 500 else 1,
         *(tensor.data_ptr() for tensor in results),
         atoms,
         None,
     )
     functions = kernels(potential.embedding.dtype)
-    size = functions.workspace(weights, atoms, edges)
+    size = functions.workspace(weights, atoms, n_edges)
     functions.evaluate(weights, graph, _workspace(size).data_ptr())
     return results
 

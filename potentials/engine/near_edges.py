@@ -6,18 +6,15 @@ import ctypes
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
-from tesseral.data.graph import AtomicGraph, edge_vectors
+from tesseral.data.graph import AtomicGraph, Edges, edge_vectors
 from tesseral.potentials.ops import compiled
 
 
 class NearEdges(NamedTuple):
     """The edges of a graph that are shorter than a cutoff, in order."""
 
-    vectors: Tensor  # (E, 3) Å, sender to receiver
-    senders: Tensor  # (E,)
-    receivers: Tensor  # (E,)
+    edges: Edges
     closest: int | None  # which edge of the graph is the shortest; None if there is none
 
 
@@ -34,7 +31,7 @@ def near_edges(graph: AtomicGraph, cutoff: float) -> NearEdges:
     squared = (vectors * vectors).sum(dim=1)
     near = (squared < cutoff**2).nonzero().squeeze(1)
     closest = int(squared.argmin()) if len(squared) else None
-    return NearEdges(vectors[near], graph.senders[near], graph.receivers[near], closest)
+    return NearEdges(Edges(vectors[near], graph.senders[near], graph.receivers[near]), closest)
 
 
 def _compiled_near_edges(graph: AtomicGraph, cutoff: float) -> NearEdges:
@@ -54,4 +51,4 @@ def _compiled_near_edges(graph: AtomicGraph, cutoff: float) -> NearEdges:
         ctypes.addressof(closest),
     )
     index = closest.value if closest.value >= 0 else None
-    return NearEdges(vectors[:count], senders[:count], receivers[:count], index)
+    return NearEdges(Edges(vectors[:count], senders[:count], receivers[:count]), index)

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-import ctypes
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from tesseral.potentials.architectures.facet import FacetLayer
 from tesseral.potentials.architectures.nequip import NequIPLayer
-from tesseral.potentials.engine import pack_facet, pack_nequip
+from tesseral.potentials.engine import facet, nequip
 from tesseral.potentials.engine.memory import Memory
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.compiled import PotentialWeights
+
+
+class Packer(NamedTuple):
+    """How the layers of one architecture become C structs."""
+
+    can_pack: Callable[[Sequence[nn.Module]], bool]  # whether the compiled code can run them
+    pack: Callable[[MessagePassing, Memory, PotentialWeights], None]  # sets their part
+
+
+# By the class of a potential's layers. A further architecture has a file here, a header in csrc/
+# with a line in csrc/evaluate.h, and a struct in ops/csrc/kernels.h.
+PACKERS: dict[type[nn.Module], Packer] = {
+    FacetLayer: Packer(facet.can_pack, facet.pack),
+    NequIPLayer: Packer(nequip.can_pack, nequip.pack),
+}
 
 
 class Packed(NamedTuple):
@@ -26,23 +42,16 @@ def can_pack(potential: MessagePassing) -> bool:
     """Whether the compiled function, if there is one, can take the weights."""
     if potential.levels > 1 or not potential.embedding.is_cpu:
         return False
-    layers = list(potential.layers)
-    if isinstance(layers[0], FacetLayer):
-        return pack_facet.can_pack(layers)
-    return isinstance(layers[0], NequIPLayer) and pack_nequip.can_pack(layers)
+    packer = PACKERS.get(type(potential.layers[0]))
+    return packer is not None and packer.can_pack(list(potential.layers))
 
 
 @torch.no_grad()
 def packed_weights(potential: MessagePassing) -> Packed:
     """The C struct of the weights of a potential that ``can_pack``."""
     memory = Memory(potential.embedding.dtype)
-    struct, first = PotentialWeights(), potential.layers[0]
-    if isinstance(first, FacetLayer):
-        struct.facet = ctypes.pointer(memory.keep(pack_facet.facet_weights(potential, memory)))
-        struct.intervals = first.convolution.coefficients.shape[0]
-    else:
-        struct.nequip = ctypes.pointer(memory.keep(pack_nequip.nequip_weights(potential, memory)))
-        struct.intervals = cast("NequIPLayer", first).convolution.pieces.shape[0]
+    struct = PotentialWeights()
+    PACKERS[type(potential.layers[0])].pack(potential, memory, struct)
     struct.reference_energies = memory.address(potential.scale.reference_energies)
     struct.energy_scale = memory.address(potential.scale.scale)
     if potential.binding is not None:

@@ -49,8 +49,8 @@ class Convolution(ctypes.Structure):
 POINTER, INT64, INT32 = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
 
 
-class MixingWeights(ctypes.Structure):
-    """``tesseral_mixing`` of csrc/kernels.h."""
+class FacetMixingWeights(ctypes.Structure):
+    """``tesseral_facet_mixing`` of csrc/kernels.h."""
 
     _fields_ = [
         *((name, POINTER) for name in ("enter", "second", "enter_t", "second_t")),
@@ -68,13 +68,13 @@ class ReadoutWeights(ctypes.Structure):
     ]
 
 
-class LayerWeights(ctypes.Structure):
-    """``tesseral_layer`` of csrc/kernels.h."""
+class FacetLayerWeights(ctypes.Structure):
+    """``tesseral_facet_layer`` of csrc/kernels.h."""
 
     _fields_ = [
         *((name, POINTER) for name in ("coefficients", "message", "message_t", "skip", "skip_t")),
         ("readout", ctypes.POINTER(ReadoutWeights)),
-        ("mixing", ctypes.POINTER(MixingWeights)),
+        ("mixing", ctypes.POINTER(FacetMixingWeights)),
         *((name, INT32) for name in ("mixings", "l_in")),
     ]
 
@@ -83,7 +83,7 @@ class FacetWeights(ctypes.Structure):
     """``tesseral_facet`` of csrc/kernels.h."""
 
     _fields_ = [
-        ("layer", ctypes.POINTER(LayerWeights)),
+        ("layer", ctypes.POINTER(FacetLayerWeights)),
         ("embedding", POINTER),
         *((name, INT32) for name in ("l_max", "channels", "grid_channels")),
     ]
@@ -265,3 +265,8 @@ def use_fused(mode: str) -> bool:
     if mode == "auto" and not available():
         _warn_once()
     return mode != "reference" and available()
+
+
+def threads_for(work: int) -> int:
+    """Threads for so many multiplications: those of PyTorch, one where starting more costs more."""
+    return torch.get_num_threads() if work > 200_000 else 1

@@ -4,13 +4,14 @@ Four operators make a potential, and each gradient is again made of operators:
 
 - ``edge_harmonics(vectors, l_max, dtype)``: directions' harmonics and lengths,
 - ``spline_convolution(features, harmonics, radii, coefficients, senders, receivers, cutoff,
-  l_out)``: the sum over neighbours,
+  l_out, n_out)``: the sum over neighbours of the first n_out atoms,
 - ``degree_linear(x, weight)``: a matrix over channels for each degree; its gradient by the weight
   is ``degree_outer``,
 - ``sphere_product(a, b, l_out)``: the pointwise product of two functions on the sphere; the
   gradient is the same operator, since the integral of three harmonics is symmetric in them.
 
-The formulas are those of ``reference``, the oracle in the tests.
+The convolutions are in ``convolution_operators``. The formulas are those of the modules in plain
+PyTorch (``potentials/blocks``), the oracle in the tests.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tesseral.potentials.blocks.sphere import degree_of
 from tesseral.potentials.ops import convolution_operators
-from tesseral.potentials.ops.compiled import kernels
-from tesseral.potentials.ops.padding import degree_of, padded, padded_channels, threads_for
+from tesseral.potentials.ops.compiled import kernels, threads_for
+from tesseral.potentials.ops.padding import padded, padded_channels
 from tesseral.potentials.ops.register import CALLS, register
 from tesseral.potentials.ops.wanted_gradients import wants
 

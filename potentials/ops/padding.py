@@ -1,18 +1,12 @@
-"""How tensors are handed to the compiled kernels."""
+"""Channels padded with zeros to whole vectors, as the compiled kernels want them."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-
-def threads_for(work: int) -> int:
-    """Threads for so many multiplications: those of PyTorch, one where starting more costs more."""
-    return torch.get_num_threads() if work > 200_000 else 1
 
 
 def padded(tensor: Tensor, channels: int) -> Tensor:
@@ -25,11 +19,6 @@ def padded_channels(channels: int, dtype: torch.dtype) -> int:
     """The next multiple of the widest vector's length."""
     lanes = 64 // dtype.itemsize
     return (channels + lanes - 1) // lanes * lanes
-
-
-def degree_of(components: int) -> int:
-    """The degree l_max of (l_max + 1)² components."""
-    return math.isqrt(components) - 1
 
 
 class Columns(NamedTuple):

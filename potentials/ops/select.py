@@ -6,14 +6,11 @@ import torch
 from torch import nn
 
 from tesseral.potentials.blocks.convolution import SplineConvolution
-from tesseral.potentials.blocks.mixing import DegreeLinear, SphereMixing
+from tesseral.potentials.blocks.fusable import Fusable
 from tesseral.potentials.blocks.path_convolution import PathConvolution
 from tesseral.potentials.blocks.sphere import EdgeHarmonics
 from tesseral.potentials.ops.compiled import use_fused
 from tesseral.potentials.ops.tables import L_MAX, L_MAX_ODD
-
-# The modules with a compiled form, which is used where their attribute ``fused`` is set.
-COMPILED = (DegreeLinear, EdgeHarmonics, PathConvolution, SphereMixing, SplineConvolution)
 
 
 def select_ops(potential: nn.Module, mode: str = "auto") -> nn.Module:
@@ -39,7 +36,7 @@ def select_ops(potential: nn.Module, mode: str = "auto") -> nn.Module:
     if fused and not why:
         import tesseral.potentials.ops.operators  # noqa: F401  defines torch.ops.tesseral
     for module in potential.modules():
-        if isinstance(module, COMPILED):
+        if isinstance(module, Fusable):
             module.fused = fused and not why
     return potential
 
@@ -52,7 +49,7 @@ def _obstacle(potential: nn.Module) -> str | None:
         if parameter.dtype not in (torch.float32, torch.float64):
             return f"the model is in {parameter.dtype}"
     for module in potential.modules():
-        paths = getattr(module, "paths", [])
+        paths = module.paths if isinstance(module, (SplineConvolution, PathConvolution)) else []
         degree = max((max(path) for path in paths), default=0)
         if isinstance(module, EdgeHarmonics):
             degree = module.l_max

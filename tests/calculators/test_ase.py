@@ -17,6 +17,7 @@ from ase.build import bulk, fcc111, molecule
 from ase.calculators.calculator import CalculationFailed, PropertyNotImplementedError
 
 from tesseral.calculators.ase import TesseralCalculator
+from tesseral.data.graph import Edges
 from tesseral.deploy.modelfile import load_model
 
 
@@ -135,7 +136,7 @@ def test_isolated_atom_has_its_own_energy_only(
     potential, card = load_model(small_model, dtype="float64")
     empty = torch.zeros(0, dtype=torch.int64)
     vectors = torch.zeros(0, 3, dtype=torch.float64)
-    expected = potential(torch.tensor([1]), vectors, empty, empty)
+    expected = potential(torch.tensor([1]), Edges(vectors, empty, empty))
     atoms = Atoms("Si", calculator=calculator)
     assert atoms.get_potential_energy() == pytest.approx(float(expected[0].detach()), rel=1e-13)
     assert not atoms.get_forces().any()

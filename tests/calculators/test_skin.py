@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.skin import SkinNeighbors
-from tesseral.data.neighbors import Edges, neighbor_list
+from tesseral.data.neighbors import NeighborList, neighbor_list
 
 CUTOFF, SKIN = 4.0, 0.6
 
 
-def lengths(atoms: Atoms, edges: Edges) -> NDArray[np.float64]:
+def lengths(atoms: Atoms, edges: NeighborList) -> NDArray[np.float64]:
     """Sorted lengths of the edges within the cutoff."""
     vectors = (
         atoms.positions[edges.receivers]

@@ -7,6 +7,7 @@ import torch
 from ase.build import bulk, fcc111, molecule
 from seeds import reseed
 
+from tesseral.data.graph import Edges
 from tesseral.data.neighbors import atomic_graph
 from tesseral.potentials import testing
 from tesseral.potentials.architectures.facet import FacetConfig
@@ -288,7 +289,7 @@ def test_forces_without_edges_are_zero():
     none = torch.zeros(0, dtype=torch.int64)
     vectors = torch.zeros(0, 3, dtype=torch.float64, requires_grad=True)
     forces, virial = forces_and_virial(
-        energies, vectors, none, none, torch.zeros(2, dtype=torch.int64), 1, False
+        energies, Edges(vectors, none, none), torch.zeros(2, dtype=torch.int64), 1, False
     )
     assert torch.count_nonzero(forces) == 0
     assert torch.count_nonzero(virial) == 0

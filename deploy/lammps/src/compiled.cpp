@@ -1,4 +1,4 @@
-// A model on the compiled kernels: the bytes of potentials/ops/image.py are its weights in place.
+// A model on the compiled kernels: the bytes of potentials/engine/weights_bytes.py are its weights in place.
 #include <cstring>
 
 #include "engine.h"

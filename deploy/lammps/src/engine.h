@@ -17,7 +17,7 @@ class Engine {
   virtual double bytes() const { return 0; }
 };
 
-// The compiled kernels, from the bytes of tesseral_weights.bin (potentials/ops/image.py).
+// The compiled kernels, from the bytes of tesseral_weights.bin (potentials/engine/weights_bytes.py).
 std::unique_ptr<Engine> compiled_engine(const std::string& image);
 
 // TorchScript, from tesseral_torch.so beside the plugin; that library is loaded only here.

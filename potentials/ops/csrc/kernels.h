@@ -3,7 +3,7 @@
 #pragma once
 #include <stdint.h>
 
-#define TESSERAL_VERSION 2  // of the structs below; potentials/ops/library.py has the same number
+#define TESSERAL_VERSION 2  // of the structs below; potentials/ops/compiled.py has the same number
 
 #ifdef __cplusplus
 extern "C" {
@@ -29,7 +29,7 @@ typedef struct {
   const int32_t* channels_in;  // (l_in + 1): C_l; or null
   int32_t n_paths;
   // The four splines that are not zero in an interval as polynomials of the place in it, 0 to 1, and
-  // the first one's row of coefficients (potentials/radial.py, spline_pieces). Or null: uniform cubic
+  // the first one's row of coefficients (spline_pieces in potentials/blocks/radial.py). Or null: uniform cubic
   // B-splines, as many as intervals.
   int32_t splines;         // rows of coefficients, with `pieces` only
   const double* pieces;    // (intervals, 4, 4): interval, spline, power
@@ -53,20 +53,20 @@ typedef struct {
   const void *leave, *leave_t;     // (l_out + 1, grid_channels, channels)
   const void* bias;                // (species, grid_channels)
   int32_t l_in, l_out;
-} tesseral_mixing;
+} tesseral_facet_mixing;
 
 typedef struct {
   const void* coefficients;            // (intervals, paths, channels)
   const void *message, *message_t;     // (l_max + 1, channels, channels)
   const void *skip, *skip_t;           // (l_in + 1, channels, channels)
   const tesseral_readout* readout;
-  const tesseral_mixing* mixing;
+  const tesseral_facet_mixing* mixing;
   int32_t mixings, l_in;
-} tesseral_layer;
+} tesseral_facet_layer;
 
-// Layers as in potentials/facet.py.
+// Layers as in potentials/architectures/facet.py.
 typedef struct {
-  const tesseral_layer* layer;
+  const tesseral_facet_layer* layer;
   const void* embedding;  // (species, channels)
   int32_t l_max, channels, grid_channels;
 } tesseral_facet;
@@ -84,7 +84,7 @@ typedef struct {
   int32_t keep_species;  // 1 if `keep` has matrices for each element, one set behind another
 } tesseral_nequip_layer;
 
-// Layers as in potentials/nequip.py.
+// Layers as in potentials/architectures/nequip.py.
 typedef struct {
   const tesseral_nequip_layer* layer;
   const void* first_sent;   // (species, C_0): what atoms send in the first layer
@@ -102,7 +102,7 @@ typedef struct {
   const double* energy_scale;        // (species) eV
   const double* binding_energies;    // (species) eV, or null
   // Of pairs of elements, (species, species), or null: Z Z' e² in eV Å, the sum of the covalent
-  // radii in Å, the inverse screening length in 1/Å (potentials/zbl.py).
+  // radii in Å, the inverse screening length in 1/Å (potentials/blocks/zbl.py).
   const double *zbl_charge, *zbl_reach, *zbl_screening;
   int32_t layers, l_edge, intervals, species;
   double cutoff;  // Å

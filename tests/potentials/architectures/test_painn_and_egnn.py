@@ -4,7 +4,7 @@ import pytest
 import torch
 from ase.build import bulk
 
-from tesseral.data.graph import edge_vectors
+from tesseral.data.graph import Edges, edge_vectors, edges_of
 from tesseral.data.neighbors import atomic_graph
 from tesseral.potentials.architectures.table import make_config
 from tesseral.potentials.calibrate import calibrate
@@ -33,10 +33,10 @@ def potential(architecture, **options):
 def features_after(model, layers, vectors, graph):
     """Features after so many layers."""
     n = len(graph.species)
-    edges = graph.senders, graph.receivers
-    features, harmonics, radii, _ = model.begin(graph.species, vectors, *edges, n)
+    edges = Edges(vectors, graph.senders, graph.receivers)
+    features, seen, _ = model.begin(graph.species, edges, n)
     for number in range(layers):
-        features, _ = model.layer(number, features, graph.species, harmonics, radii, *edges, n)
+        features, _ = model.layer(number, features, graph.species, seen, n)
     return features
 
 
@@ -79,7 +79,7 @@ def test_displacements_are_seen_by_the_next_layer():
     model, graph = potential("egnn"), crystal()
     for readout in model.readouts:
         torch.nn.init.normal_(readout.linear.weight)
-    arguments = graph.species, edge_vectors(graph), graph.senders, graph.receivers
+    arguments = graph.species, edges_of(graph)
     with_moves = model(*arguments)
     for layer in model.layers[:2]:
         torch.nn.init.zeros_(layer.step[2].weight)

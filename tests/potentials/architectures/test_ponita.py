@@ -8,7 +8,7 @@ from tesseral.data.neighbors import atomic_graph
 from tesseral.potentials import testing
 from tesseral.potentials.architectures.ponita import PONITAConfig, SpatialConvolution
 from tesseral.potentials.blocks.convolution import SplineConvolution
-from tesseral.potentials.blocks.sphere import EdgeHarmonics, sphere_grid
+from tesseral.potentials.blocks.sphere import EdgeFeatures, EdgeHarmonics, sphere_grid
 from tesseral.potentials.calibrate import calibrate
 from tesseral.potentials.derivatives import predict
 from tesseral.potentials.message_passing import MessagePassing
@@ -76,9 +76,9 @@ def test_constant_features_need_no_grid():
     harmonics, radii = EdgeHarmonics(options.l_max)(vectors, torch.float64)
     senders, receivers = torch.randint(0, 5, (20,)), torch.randint(0, 4, (20,)).sort().values
     features = torch.randn(5, 1, options.channels, dtype=torch.float64)
-    edges = harmonics, radii, senders, receivers, 4
-    found = grid(features.expand(-1, 26, -1), *edges)
-    torch.testing.assert_close(found, plain(features, *edges), rtol=1e-10, atol=1e-10)
+    edges = EdgeFeatures(harmonics, radii, senders, receivers)
+    found = grid(features.expand(-1, 26, -1), edges, 4)
+    torch.testing.assert_close(found, plain(features, edges, 4), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.usefixtures("seed")

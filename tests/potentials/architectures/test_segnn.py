@@ -3,6 +3,7 @@ import torch
 from e3nn import o3
 
 from tesseral.potentials.architectures.segnn import SEGNNConfig, SEGNNLayer, SteerableLinear
+from tesseral.potentials.blocks.sphere import EdgeFeatures
 from tesseral.potentials.message_passing import MessagePassing
 
 HARMONICS = [o3.Irreps.spherical_harmonics(degree) for degree in range(4)]
@@ -43,7 +44,8 @@ def test_messages_are_not_linear_in_what_is_sent():
     layer = SEGNNLayer(SEGNNConfig(l_max=1), 1.0, False, False).double()
     pair, harmonics = torch.randn(6, 4, 16).double(), torch.randn(6, 4).double()
     radii = torch.full((6,), 3.0, dtype=torch.float64)
-    once, twice = (layer.messages(k * pair, harmonics, radii) for k in (1.0, 2.0))
+    edges = EdgeFeatures(harmonics, radii, *[torch.zeros(6, dtype=torch.int64)] * 2)
+    once, twice = (layer.messages(k * pair, edges) for k in (1.0, 2.0))
     relative = float((twice - 2 * once).norm() / twice.norm())
     print(f"a message differs by {relative:.2f} of its size from a linear one")
     assert relative > 0.03
@@ -52,7 +54,9 @@ def test_messages_are_not_linear_in_what_is_sent():
 def test_attributes_of_an_atom_alone_are_those_of_a_scalar():
     layer = SEGNNLayer(SEGNNConfig(l_max=2), 1.0, True, True)
     none = torch.zeros(0, dtype=torch.int64)
-    attributes = layer.node_attributes(torch.zeros(0, 9), torch.zeros(0), none, 2)
+    attributes = layer.node_attributes(
+        EdgeFeatures(torch.zeros(0, 9), torch.zeros(0), none, none), 2
+    )
     assert attributes.tolist() == [[1.0] + [0.0] * 8] * 2
 
 

@@ -9,7 +9,7 @@ from tesseral.potentials.blocks.convolution import (
     neighbor_table,
 )
 from tesseral.potentials.blocks.radial import spline_basis
-from tesseral.potentials.blocks.sphere import Harmonics, coupling, degree_slice
+from tesseral.potentials.blocks.sphere import EdgeFeatures, Harmonics, coupling, degree_slice
 
 pytestmark = pytest.mark.usefixtures("seed")
 CUTOFF, INTERVALS, CHANNELS = 4.0, 6, 5
@@ -53,10 +53,10 @@ def test_equals_the_definition(degrees, size):
     radii = vectors.norm(dim=1)
     result = module(
         features,
-        Harmonics(degrees[1])(vectors / radii.unsqueeze(1)),
-        radii,
-        senders,
-        receivers,
+        EdgeFeatures(
+            Harmonics(degrees[1])(vectors / radii.unsqueeze(1)), radii, senders, receivers
+        ),
+        size[0],
     )
     expected = as_written(module, features, vectors, senders, receivers)
     print(f"largest difference {float((result - expected).detach().abs().max()):.1e}")
@@ -71,7 +71,7 @@ def test_twice_differentiable():
         return torch.func.functional_call(
             module,
             {"coefficients": coefficients},
-            (features, harmonics, radii, senders, receivers),
+            (features, EdgeFeatures(harmonics, radii, senders, receivers), 3),
         )
 
     shapes = [(3, 4, 2), (4, 4), (4,), tuple(module.coefficients.shape)]
@@ -100,5 +100,5 @@ def test_inputs_are_left_unchanged():
     radii = torch.rand(4, dtype=torch.float64)
     inputs = [torch.randn(3, 4, 2), torch.randn(4, 4), radii, senders, receivers]
     before = [tensor.clone() for tensor in inputs]
-    module(*inputs)
+    module(inputs[0], EdgeFeatures(*inputs[1:]), 3)
     assert all(torch.equal(a, b) for a, b in zip(inputs, before, strict=True))

@@ -8,7 +8,7 @@ from e3nn import o3
 from tesseral.potentials.blocks.convolution import SplineConvolution, convolution_paths
 from tesseral.potentials.blocks.path_convolution import PathConvolution
 from tesseral.potentials.blocks.radial import spline_basis
-from tesseral.potentials.blocks.sphere import Harmonics
+from tesseral.potentials.blocks.sphere import EdgeFeatures, Harmonics
 
 pytestmark = pytest.mark.usefixtures("seed")
 CUTOFF, INTERVALS = 4.0, 6
@@ -25,7 +25,7 @@ def random_edges(n_atoms, n_edges):
     senders = torch.randint(max(n_atoms, 1), (n_edges,))
     vectors = torch.randn(n_edges, 3, dtype=torch.float64)
     radii = vectors.norm(dim=1)
-    return Harmonics(2)(vectors / radii.unsqueeze(1)), radii, senders, receivers
+    return EdgeFeatures(Harmonics(2)(vectors / radii.unsqueeze(1)), radii, senders, receivers)
 
 
 def flat_rows(n_atoms, channels):
@@ -105,13 +105,11 @@ def double():
     ids=["natural", "first", "only", "last", "any parity"],
 )
 @pytest.mark.parametrize("size", [(4, 21), (6, 0), (0, 0)], ids=str)
-@pytest.mark.parametrize("padded", [True, False])
-def test_equals_e3nn(paths, channels, size, padded):
+def test_equals_e3nn(paths, channels, size):
     module = PathConvolution(paths, channels, INTERVALS, CUTOFF).requires_grad_(False)
-    module.padded = padded
     edges = random_edges(*size)
     features = flat_rows(size[0], channels)
-    result = module(features, *edges, size[0])
+    result = module(features, edges, size[0])
     expected = by_e3nn(module, channels, features, *edges, size[0])
     assert result.shape == expected.shape
     if size[1]:
@@ -130,22 +128,23 @@ def test_paths_add_up_to_the_spline_convolution():
             coefficients.copy_(together.coefficients[:, p])
     edges = random_edges(5, 30)
     features = torch.randn(5, 9, channels, dtype=torch.float64)
-    rows = apart(features.flatten(1), *edges, 5)
+    rows = apart(features.flatten(1), edges, 5)
     sizes = [(2 * l + 1) * c for l, c in enumerate(apart.channels_out)]  # noqa: E741
     sums = [
         part.view(5, 2 * l + 1, -1, channels).sum(2) / (apart.channels_out[l] / channels) ** 0.5
         for l, part in enumerate(torch.split(rows, sizes, dim=1))  # noqa: E741
     ]
-    expected = together(features, *edges)
+    expected = together(features, edges, 5)
     torch.testing.assert_close(torch.cat(sums, dim=1), expected, rtol=0, atol=1e-12)
 
 
 def test_only_the_first_atoms_receive():
     module = PathConvolution(convolution_paths(1, 1, 1), [2, 2], INTERVALS, CUTOFF).double()
     harmonics, radii, senders, receivers = random_edges(6, 20)
-    receivers, features = receivers % 3, flat_rows(6, [2, 2])
-    whole = module(features, harmonics[:, :4], radii, senders, receivers, 6)
-    part = module(features, harmonics[:, :4], radii, senders, receivers, 3)
+    edges = EdgeFeatures(harmonics[:, :4], radii, senders, receivers % 3)
+    features = flat_rows(6, [2, 2])
+    whole = module(features, edges, 6)
+    part = module(features, edges, 3)
     assert part.shape[0] == 3
     limit = rounding.limit(torch.float64, terms=len(senders) * 3 * 3)  # (m1, m2) of each edge
     torch.testing.assert_close(
@@ -158,7 +157,7 @@ def test_twice_differentiable():
     _, _, senders, receivers = random_edges(3, 4)
 
     def convolve(features, harmonics, radii):
-        return module(features, harmonics, radii, senders, receivers, 3)
+        return module(features, EdgeFeatures(harmonics, radii, senders, receivers), 3)
 
     shapes = [(3, 5), (4, 4), (4,)]
     inputs = [torch.rand(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]

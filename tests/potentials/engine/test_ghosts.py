@@ -13,12 +13,12 @@ from ase.build import bulk
 from seeds import reseed
 from torch import Tensor
 
-from tesseral.data.graph import AtomicGraph, edge_vectors
+from tesseral.data.graph import AtomicGraph, Edges, edge_vectors, edges_of
 from tesseral.data.neighbors import atomic_graph
 from tesseral.potentials.architectures.table import make_config
 from tesseral.potentials.derivatives import predict
 from tesseral.potentials.engine.evaluate import evaluate
-from tesseral.potentials.engine.weights_image import weights_image
+from tesseral.potentials.engine.weights_bytes import weights_bytes
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops import compiled
 from tesseral.potentials.ops.select import select_ops
@@ -84,13 +84,9 @@ def test_layer_by_layer_with_ghosts_is_the_whole(options: dict[str, object]) -> 
     senders, owner = with_ghosts(graph)
     species = graph.species[owner]
     vectors = edge_vectors(graph).detach().requires_grad_(True)
-    features, harmonics, radii, energies = model.begin(
-        species, vectors, senders, graph.receivers, n
-    )
+    features, edges, energies = model.begin(species, Edges(vectors, senders, graph.receivers), n)
     for number in range(3):
-        features, more = model.layer(
-            number, features, species, harmonics, radii, senders, graph.receivers, n
-        )
+        features, more = model.layer(number, features, species, edges, n)
         assert features.shape[0] == n
         features, energies = features[owner], energies + more  # the exchange
     (slope,) = torch.autograd.grad(energies.sum(), vectors)
@@ -106,8 +102,8 @@ def test_layer_by_layer_with_ghosts_is_the_whole(options: dict[str, object]) -> 
 def test_one_layer_takes_ghosts_at_once() -> None:
     model, graph = potential("reference", layers=1), crystal()
     senders, owner = with_ghosts(graph)
-    vectors, n = edge_vectors(graph), len(graph.species)
-    energies = model(graph.species[owner], vectors, senders, graph.receivers, n)
+    edges = Edges(edge_vectors(graph), senders, graph.receivers)
+    energies = model(graph.species[owner], edges, len(graph.species))
     expected = predict(model, graph).atomic_energies
     torch.testing.assert_close(energies, expected, rtol=0, atol=1e-12)
 
@@ -191,7 +187,7 @@ def test_compiled_function_is_the_reference(options: dict[str, object], threads:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        found = evaluate(fused, graph.species, edge_vectors(graph), graph.senders, graph.receivers)
+        found = evaluate(fused, graph.species, edges_of(graph))
     finally:
         torch.set_num_threads(before)
     for one, other in (
@@ -216,8 +212,8 @@ def randomise(model: MessagePassing) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_compiled_function_exchanges(dtype: torch.dtype, options: dict[str, object]) -> None:
     model, graph = potential("fused", dtype, **options), crystal()
-    expected = evaluate(model, graph.species, edge_vectors(graph), graph.senders, graph.receivers)
-    image = weights_image(model)
+    expected = evaluate(model, graph.species, edges_of(graph))
+    image = weights_bytes(model)
     weights, keep = loaded(image)
     energies, forces, calls = run_compiled(weights, graph, dtype)
     assert calls == ["spread", "spread", "gather", "gather"]
@@ -257,6 +253,6 @@ def test_image_without_optional_parts(small_model: Path) -> None:
     from tesseral.deploy.modelfile import load_model
 
     model, _ = load_model(small_model, ops="fused")
-    weights, _ = loaded(weights_image(model))
+    weights, _ = loaded(weights_bytes(model))
     assert not weights.binding_energies and not weights.zbl_charge
     assert weights.layers == 2 and weights.species == 2

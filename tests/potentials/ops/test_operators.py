@@ -9,10 +9,11 @@ import rounding
 import torch
 from seeds import reseed
 
+from tesseral.data.graph import Edges
 from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.blocks.convolution import SplineConvolution
 from tesseral.potentials.blocks.mixing import SphereMixing
-from tesseral.potentials.blocks.sphere import EdgeHarmonics, coupling
+from tesseral.potentials.blocks.sphere import EdgeFeatures, EdgeHarmonics, coupling
 from tesseral.potentials.engine import evaluate as engine
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops import compiled, convolution_operators, operators, tables
@@ -82,18 +83,19 @@ def small_facet(binding=None, **options):
 
 
 def small_graph(atoms=20, edges=200):
-    """Species, vectors, senders and receivers."""
+    """Species and edges."""
     reseed(2)
     receivers = torch.randint(atoms, (edges,)).sort().values
     vectors = 2.0 * torch.randn(edges, 3, dtype=torch.float64)
-    return torch.randint(2, (atoms,)), vectors, torch.randint(atoms, (edges,)), receivers
+    species, senders = torch.randint(2, (atoms,)), torch.randint(atoms, (edges,))
+    return species, Edges(vectors, senders, receivers)
 
 
 def energies_and_gradient(potential, arguments):
     """Atomic energies and the gradient of their sum by the edge vectors."""
-    species, vectors, senders, receivers = arguments
-    vectors = vectors.clone().requires_grad_(True)
-    energies = potential(species, vectors, senders, receivers)
+    species, edges = arguments
+    vectors = edges.vectors.clone().requires_grad_(True)
+    energies = potential(species, edges._replace(vectors=vectors))
     (gradient,) = torch.autograd.grad(energies.sum(), vectors)
     return [energies.detach(), gradient]
 
@@ -115,7 +117,8 @@ def test_convolution_equals_the_reference(graph, degrees, channels, dtype):
 
             def convolve(x, y, r, coefficients, module=module, ends=ends):
                 parameters = {"coefficients": coefficients}
-                return torch.func.functional_call(module, parameters, (x, y, r, *ends))
+                arguments = x, EdgeFeatures(y, r, *ends), x.shape[0]
+                return torch.func.functional_call(module, parameters, arguments)
 
             values.append(gradients(convolve, inputs, weights))
     found = rounding.deviations(
@@ -125,6 +128,27 @@ def test_convolution_equals_the_reference(graph, degrees, channels, dtype):
     shares = [deviation / limit for deviation, limit in zip(found, limits, strict=True)]
     print("deviations, of their limits:", ", ".join(f"{share:.2f}" for share in shares))
     assert max(shares) < 1
+
+
+def test_only_the_first_atoms_receive():
+    """The kernel is given their number; rows and gradients are those of a sum over all atoms."""
+    module = select_ops(SplineConvolution(2, 2, 2, 5, INTERVALS, CUTOFF).double(), "fused")
+    x, y, r, senders, receivers = random_graph(20, 150, torch.float64, 2, 2, 5)
+    edges, inputs = (senders, receivers % 6), [x, y, r]
+    order = edges[1].argsort(stable=True)
+    edges = tuple(ends[order] for ends in edges)
+    weights = [torch.randn(6, 9, 5).double(), *(torch.randn_like(each) for each in inputs)]
+
+    def part(x, y, r):
+        return module(x, EdgeFeatures(y, r, *edges), 6)
+
+    def whole(x, y, r):
+        return module(x, EdgeFeatures(y, r, *edges), 20)[:6]
+
+    assert part(*inputs).shape == (6, 9, 5)
+    found, expected = gradients(part, inputs, weights), gradients(whole, inputs, weights)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
 def convolution_limits(module, channels, senders, receivers, dtype):
@@ -220,8 +244,8 @@ def operator_inputs(dtype=torch.float64):
     by_radii, vectors = torch.randn(7, dtype=torch.float64), torch.randn(7, 3, dtype=torch.float64)
     a, b = torch.randn(4, 9, 3, dtype=dtype), torch.randn(4, 4, 3, dtype=dtype)
     return {
-        "spline_convolution": (*edges, 1),
-        "spline_convolution_backward": (grad, *edges, 1, True, True),
+        "spline_convolution": (*edges, 1, 4),
+        "spline_convolution_backward": (grad, *edges, 1, 4, True, True),
         "edge_harmonics": (vectors, 3, dtype),
         "edge_harmonics_backward": (by_harmonics, by_radii, vectors),
         "degree_linear": (a, torch.randn(3, 3, 5, dtype=dtype)),
@@ -285,7 +309,7 @@ def test_instruction_sets_agree(isa, dtype, monkeypatch):
 )
 def test_analytic_inference_equals_autograd(options, dtype, isa, monkeypatch):
     potential = small_facet(**options).to(dtype)
-    species, vectors, senders, receivers = arguments = small_graph()
+    species, edges = arguments = small_graph()
     expected = energies_and_gradient(select_ops(potential, "reference"), arguments)
     monkeypatch.setattr(engine, "kernels", partial(compiled.kernels, isa=isa))
     select_ops(potential, "fused")
@@ -293,8 +317,9 @@ def test_analytic_inference_equals_autograd(options, dtype, isa, monkeypatch):
     energies, forces, virials = engine.evaluate(potential, *arguments)
     gradient = expected[1]
     pulled = torch.zeros(len(species), 3, dtype=torch.float64)
-    pulled = pulled.index_add(0, senders, gradient).index_add(0, receivers, -gradient)
-    virial = -torch.einsum("ea,eb->ab", vectors, gradient)
+    pulled = pulled.index_add(0, edges.senders, gradient)
+    pulled = pulled.index_add(0, edges.receivers, -gradient)
+    virial = -torch.einsum("ea,eb->ab", edges.vectors, gradient)
     deviation = largest_deviation([energies, forces, virials.sum(0)], [expected[0], pulled, virial])
     print(f"largest relative deviation {deviation:.1e}")
     assert deviation < (1e-5 if dtype == torch.float32 else 1e-12)
@@ -351,9 +376,9 @@ def test_tables_are_those_of_e3nn():
 
 def test_unwanted_gradients_are_left_out():
     potential = select_ops(small_facet(), "fused")
-    species, vectors, senders, receivers = small_graph()
-    vectors.requires_grad_(True)
-    energy = potential(species, vectors, senders, receivers).sum()
+    species, edges = small_graph()
+    vectors = edges.vectors.requires_grad_(True)
+    energy = potential(species, edges).sum()
     with gradients_of("weights"):
         energy.backward(retain_graph=True)
     assert vectors.grad is None

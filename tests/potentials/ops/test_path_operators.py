@@ -7,9 +7,11 @@ import torch
 from seeds import reseed
 
 import tesseral.potentials.ops.operators  # noqa: F401  defines torch.ops.tesseral
+from tesseral.data.graph import Edges
 from tesseral.potentials.architectures.nequip import NequIPConfig
 from tesseral.potentials.blocks.convolution import convolution_paths
 from tesseral.potentials.blocks.path_convolution import PathConvolution
+from tesseral.potentials.blocks.sphere import EdgeFeatures
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops import compiled, convolution_operators
 from tesseral.potentials.ops.select import select_ops
@@ -65,7 +67,7 @@ def all_derivatives(module, inputs, fused):
     reseed(5)
     moving = [x.detach().clone().requires_grad_(True) for x in inputs[:3]]
     weights = [*moving, *module.parameters()]
-    out = module(*moving, *inputs[3:])
+    out = module(moving[0], EdgeFeatures(*moving[1:], *inputs[3:5]), inputs[5])
     first = torch.autograd.grad((out * torch.randn_like(out)).sum(), weights, create_graph=True)
     mixed = sum((each * torch.randn_like(each)).sum() for each in first)
     second = torch.autograd.grad(mixed, weights)
@@ -168,7 +170,7 @@ def test_unwanted_gradients_are_left_out():
     *inputs, senders, receivers, n_out = random_inputs("first", "ghosts", torch.float64)
     module.fused = True
     features, harmonics, radii = (each.requires_grad_(True) for each in inputs)
-    out = module(features, harmonics, radii, senders, receivers, n_out).sum()
+    out = module(features, EdgeFeatures(harmonics, radii, senders, receivers), n_out).sum()
     weight = module.coefficients[0]
     for kind, there, missing in (("weights", weight, radii), ("geometry", radii, weight)):
         there.grad = missing.grad = None
@@ -187,5 +189,5 @@ def test_a_nequip_potential_uses_it():
     for ops in ("fused", "reference"):
         select_ops(potential, ops)
         assert potential.layers[1].convolution.fused == (ops == "fused")
-        energies.append(potential(species, vectors, *edges).detach())
+        energies.append(potential(species, Edges(vectors, *edges)).detach())
     torch.testing.assert_close(*energies, rtol=1e-5, atol=1e-5)

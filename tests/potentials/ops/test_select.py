@@ -5,6 +5,7 @@ import warnings
 import pytest
 import torch
 
+from tesseral.data.graph import Edges
 from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.architectures.table import make_config
 from tesseral.potentials.engine import evaluate as engine
@@ -45,8 +46,9 @@ def test_without_kernels_auto_says_once_what_is_lost(not_built):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         select_ops(potential())
-    arguments = torch.zeros(2, dtype=torch.int64), torch.ones(1, 3, dtype=torch.float64)
-    energies = model(*arguments, torch.tensor([0]), torch.tensor([1]))
+    vectors = torch.ones(1, 3, dtype=torch.float64)
+    edges = Edges(vectors, torch.tensor([0]), torch.tensor([1]))
+    energies = model(torch.zeros(2, dtype=torch.int64), edges)
     assert torch.isfinite(energies).all()
 
 

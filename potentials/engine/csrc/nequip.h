@@ -1,6 +1,6 @@
 // The layers of NequIP without PyTorch, and with them atomic energies, forces and virials.
 //
-// The same steps as potentials/nequip.py, forwards and then backwards by hand. Atoms go through a
+// The same steps as potentials/architectures/nequip.py, forwards and then backwards by hand. Atoms go through a
 // layer in small blocks, so that messages, by far the longest rows, never leave the cache: on the
 // way back they are made again as gradients, block by block, and pulled through the edges at once.
 // What processes exchange are the features as they are sent. Equation numbers are those of
@@ -8,8 +8,7 @@
 #pragma once
 #include "convolution.h"
 #include "edges.h"
-#include "pairs.h"
-#include "whole.h"
+#include "potential.h"
 
 namespace tesseral {
 namespace TESSERAL_ISA {
@@ -129,7 +128,7 @@ void pull_gates(const NequipSizes& sizes, bool silu, const T* field, const T* by
   }
 }
 
-template <class T> struct NequipKept {
+template <class T> struct NequipActivations {
   struct Layer {
     T *sent, *field, *readout;  // (atoms, in), (owned, field), (owned, scalars) where there is one
   };
@@ -138,7 +137,7 @@ template <class T> struct NequipKept {
   T *harmonics, *by_harmonics;          // (edges, components)
   double *radii, *by_radii, *gradient, *density;  // (edges), (edges), (edges, 3), (owned)
 
-  NequipKept(const tesseral_potential& p, int64_t atoms, int64_t owned, int64_t edges, Arena& arena) {
+  NequipActivations(const tesseral_potential& p, int64_t atoms, int64_t owned, int64_t edges, Arena& arena) {
     long widest = 0;
     for (int n = 0; n < p.layers; n++) {
       const NequipSizes sizes(p.nequip->layer[n]);
@@ -164,7 +163,7 @@ template <class T> struct NequipRun {
   const tesseral_nequip& f;
   const tesseral_graph& g;
   const Pairs pairs;
-  NequipKept<T> kept;
+  NequipActivations<T> kept;
   const Groups receivers;
 
   NequipRun(const tesseral_potential& potential, const tesseral_graph& graph, Arena arena)

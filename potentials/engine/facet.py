@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from typing import cast
 
@@ -11,7 +12,12 @@ from tesseral.potentials.architectures.facet import FacetLayer
 from tesseral.potentials.blocks.mixing import DegreeLinear, SphereMixing
 from tesseral.potentials.engine.memory import Memory, readout_of
 from tesseral.potentials.message_passing import MessagePassing
-from tesseral.potentials.ops.compiled import FacetWeights, LayerWeights, MixingWeights
+from tesseral.potentials.ops.compiled import (
+    FacetLayerWeights,
+    FacetMixingWeights,
+    FacetWeights,
+    PotentialWeights,
+)
 
 
 def mixings_of(layer: nn.Module) -> list[SphereMixing]:
@@ -27,8 +33,8 @@ def can_pack(layers: Sequence[nn.Module]) -> bool:
     )
 
 
-def facet_weights(potential: MessagePassing, memory: Memory) -> FacetWeights:
-    """The struct of all layers."""
+def pack(potential: MessagePassing, memory: Memory, struct: PotentialWeights) -> None:
+    """Set what the struct of a potential says about its layers."""
     first = cast("FacetLayer", potential.layers[0])
     channels = memory.padded(potential.embedding.shape[2])
     grid_channels = memory.padded(mixings_of(first)[0].bias.shape[1])
@@ -38,33 +44,37 @@ def facet_weights(potential: MessagePassing, memory: Memory) -> FacetWeights:
     ]
     for number, layer in enumerate(layers):
         layer.readout = memory.readout(readout_of(potential, number))
-    return FacetWeights(
-        memory.keep((LayerWeights * len(layers))(*layers)),
+    weights = FacetWeights(
+        memory.keep((FacetLayerWeights * len(layers))(*layers)),
         memory.address(potential.embedding[:, 0], channels),
         first.convolution.l_max_out,
         channels,
         grid_channels,
     )
+    struct.facet = ctypes.pointer(memory.keep(weights))
+    struct.intervals = first.convolution.coefficients.shape[0]
 
 
-def _layer(module: FacetLayer, memory: Memory, channels: int, grid_channels: int) -> LayerWeights:
+def _layer(
+    module: FacetLayer, memory: Memory, channels: int, grid_channels: int
+) -> FacetLayerWeights:
     own = [_mixing(mixing, memory, grid_channels) for mixing in mixings_of(module)]
-    struct = LayerWeights(
+    struct = FacetLayerWeights(
         memory.address(module.convolution.coefficients, channels),
         *_matrix(module.message, memory),
         *_matrix(module.skip, memory),
     )
-    struct.mixing = memory.keep((MixingWeights * len(own))(*own))
+    struct.mixing = memory.keep((FacetMixingWeights * len(own))(*own))
     struct.mixings, struct.l_in = len(own), len(module.skip.sizes) - 1
     return struct
 
 
-def _mixing(module: SphereMixing, memory: Memory, grid_channels: int) -> MixingWeights:
+def _mixing(module: SphereMixing, memory: Memory, grid_channels: int) -> FacetMixingWeights:
     assert module.pair and isinstance(module.second, DegreeLinear)
     (enter, enter_t), (second, second_t) = (
         _matrix(linear, memory) for linear in (module.enter, module.second)
     )
-    return MixingWeights(
+    return FacetMixingWeights(
         *(enter, second, enter_t, second_t),
         *_matrix(module.leave, memory),
         memory.address(module.bias, grid_channels),

@@ -28,18 +28,18 @@ def structure(name):
 @pytest.mark.parametrize("name", ["crystal", "molecule", "atom"])
 def test_compiled_equals_plain(name, monkeypatch):
     graph = structure(name)
-    found = near_edges(graph, CUTOFF)
+    found, closest = near_edges(graph, CUTOFF)
     monkeypatch.setattr(compiled, "available", lambda: False)
-    plain = near_edges(graph, CUTOFF)
+    plain, closest_plain = near_edges(graph, CUTOFF)
     assert torch.equal(found.senders, plain.senders)
     assert torch.equal(found.receivers, plain.receivers)
     torch.testing.assert_close(found.vectors, plain.vectors, rtol=0, atol=1e-13)
-    assert found.closest == plain.closest
+    assert closest == closest_plain
 
 
 def test_only_edges_within_the_cutoff():
     graph = structure("crystal")
-    near = near_edges(graph, CUTOFF)
+    near = near_edges(graph, CUTOFF).edges
     lengths = near.vectors.norm(dim=1)
     assert 0 < len(lengths) < len(graph.senders)
     assert float(lengths.max()) < CUTOFF

@@ -1,28 +1,27 @@
 // The layers of Facet without PyTorch, and with them atomic energies, forces and virials.
 //
-// The same steps as potentials/facet.py, forwards and then backwards by hand. Atoms go through a
+// The same steps as potentials/architectures/facet.py, forwards and then backwards by hand. Atoms go through a
 // layer in small blocks, so that messages, fields and their products stay in the cache; only what
 // the way back needs is kept for all atoms. Equation numbers are those of docs/understand/theory.md.
 #pragma once
 #include "convolution.h"
 #include "edges.h"
-#include "pairs.h"
-#include "whole.h"
+#include "potential.h"
 
 namespace tesseral {
 namespace TESSERAL_ISA {
 
-// What is kept of one mixing and one layer.
-template <class T> struct KeptMixing {
+// Kept for the way back of one mixing, one layer and all of them.
+template <class T> struct MixingActivations {
   T *first, *second;  // (atoms, components, grid channels): the two factors of the product
 };
-template <class T> struct KeptLayer {
+template <class T> struct LayerActivations {
   T* features;                         // (atoms, m_in, channels)
   T* readout;                          // (atoms, channels): gradient of the energy by the scalars
-  std::vector<KeptMixing<T>> mixings;
+  std::vector<MixingActivations<T>> mixings;
 };
-template <class T> struct Kept {
-  std::vector<KeptLayer<T>> layers;
+template <class T> struct FacetActivations {
+  std::vector<LayerActivations<T>> layers;
   T *by_features, *by_messages, *by_next;  // gradients, (atoms, components, channels)
   // Of the edges, sorted by receiver on the way forwards, by sender on the way back: all that is
   // then read or written of them lies in a row.
@@ -31,12 +30,12 @@ template <class T> struct Kept {
   int64_t *senders, *receivers;                   // (edges), by sender
   double* density;                                // (atoms), of neighbours; then dE/d(density)
 
-  Kept(const tesseral_potential& p, int64_t atoms, int64_t edges, Arena& arena) {
+  FacetActivations(const tesseral_potential& p, int64_t atoms, int64_t edges, Arena& arena) {
     const tesseral_facet& f = *p.facet;
     const long all = components(f.l_max);
     for (int n = 0; n < p.layers; n++) {
-      const tesseral_layer& layer = f.layer[n];
-      KeptLayer<T> kept;
+      const tesseral_facet_layer& layer = f.layer[n];
+      LayerActivations<T> kept;
       kept.features = arena.take<T>(atoms * components(layer.l_in) * f.channels);
       kept.readout = arena.take<T>(atoms * f.channels);
       for (int k = 0; k < layer.mixings; k++) {
@@ -66,7 +65,7 @@ template <class T> struct FacetRun {
   const tesseral_facet& f;
   const tesseral_graph& g;
   const Pairs pairs;
-  Kept<T> kept;
+  FacetActivations<T> kept;
   const Groups receivers, senders;
   const long all, channels, grid;
   const int64_t* species;
@@ -92,8 +91,8 @@ template <class T> struct FacetRun {
 
   // Layer n of all atoms; `next` are the features that come out, (atoms, m_out, channels).
   void forward(int n, T* next) {
-    const tesseral_layer& layer = f.layer[n];
-    const KeptLayer<T>& own = kept.layers[n];
+    const tesseral_facet_layer& layer = f.layer[n];
+    const LayerActivations<T>& own = kept.layers[n];
     const tesseral_convolution c = convolution(n);
     const Plan<T> plan(c);
     const long m_in = components(layer.l_in);
@@ -111,7 +110,7 @@ template <class T> struct FacetRun {
                         layer.l_in, count, field.data(), all, channels);
         T* in = field.data();
         for (int k = 0; k < layer.mixings; k++) {  // (5)
-          const tesseral_mixing& mixing = layer.mixing[k];
+          const tesseral_facet_mixing& mixing = layer.mixing[k];
           const long m = components(mixing.l_in), m_out = components(mixing.l_out);
           T* first = own.mixings[k].first + i * m * grid;
           T* second = own.mixings[k].second + i * m * grid;
@@ -137,8 +136,8 @@ template <class T> struct FacetRun {
 
   // From the gradient by layer n's result (null for the last one) that by its features and edges.
   void backward(int n, const T* by_next, T* by_features) {
-    const tesseral_layer& layer = f.layer[n];
-    const KeptLayer<T>& own = kept.layers[n];
+    const tesseral_facet_layer& layer = f.layer[n];
+    const LayerActivations<T>& own = kept.layers[n];
     tesseral_convolution c = convolution(n);
     c.senders = kept.senders, c.receivers = kept.receivers;
     const Plan<T> plan(c);
@@ -149,7 +148,7 @@ template <class T> struct FacetRun {
       Lines<T> sums(widest), field(widest), factors(widest);
       each_block(begin, end, [&](int64_t i, int64_t count) {
         for (int k = layer.mixings - 1; k >= 0; k--) {
-          const tesseral_mixing& mixing = layer.mixing[k];
+          const tesseral_facet_mixing& mixing = layer.mixing[k];
           const long m = components(mixing.l_in), m_out = components(mixing.l_out);
           T* by_out = sums.data();
           if (k == layer.mixings - 1) {

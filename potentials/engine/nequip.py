@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from typing import cast
 
@@ -12,7 +13,7 @@ from tesseral.potentials.architectures.nequip import NequIPLayer
 from tesseral.potentials.blocks.flat import FlatLinear
 from tesseral.potentials.engine.memory import Memory, readout_of
 from tesseral.potentials.message_passing import MessagePassing
-from tesseral.potentials.ops.compiled import NequIPLayerWeights, NequIPWeights
+from tesseral.potentials.ops.compiled import NequIPLayerWeights, NequIPWeights, PotentialWeights
 from tesseral.potentials.ops.padding import columns
 from tesseral.potentials.ops.tables import is_compiled
 
@@ -25,8 +26,8 @@ def can_pack(layers: Sequence[nn.Module]) -> bool:
     return all(is_compiled(path) for path in paths)
 
 
-def nequip_weights(potential: MessagePassing, memory: Memory) -> NequIPWeights:
-    """The struct of all layers."""
+def pack(potential: MessagePassing, memory: Memory, struct: PotentialWeights) -> None:
+    """Set what the struct of a potential says about its layers."""
     modules = cast("list[NequIPLayer]", list(potential.layers))
     layers = [_layer(module, memory, first=module is modules[0]) for module in modules]
     for number, layer in enumerate(layers):
@@ -37,7 +38,7 @@ def nequip_weights(potential: MessagePassing, memory: Memory) -> NequIPWeights:
     sent = first.enter(embedding)
     field = first.keep(embedding, torch.arange(len(embedding)))[:, :scalars]
     convolution = first.convolution
-    return NequIPWeights(
+    weights = NequIPWeights(
         memory.keep((NequIPLayerWeights * len(layers))(*layers)),
         memory.address(_place(sent, 1, [convolution.channels_in[0]], memory)),
         memory.address(_place(field, 1, first.channels, memory)),
@@ -46,6 +47,8 @@ def nequip_weights(potential: MessagePassing, memory: Memory) -> NequIPWeights:
         convolution.coefficients[0].shape[0],
         first.silu_gates,
     )
+    struct.nequip = ctypes.pointer(memory.keep(weights))
+    struct.intervals = convolution.pieces.shape[0]
 
 
 def _layer(module: NequIPLayer, memory: Memory, first: bool) -> NequIPLayerWeights:

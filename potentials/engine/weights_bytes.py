@@ -24,7 +24,7 @@ from tesseral.potentials.ops.compiled import VERSION
 ALIGNMENT = 64
 
 
-def weights_image(potential: MessagePassing) -> bytes:
+def weights_bytes(potential: MessagePassing) -> bytes:
     """The block of a potential that ``packing.can_pack``."""
     packed = packed_weights(potential)
     parts = packed.parts
