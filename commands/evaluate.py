@@ -8,7 +8,7 @@ from rich.console import Console
 
 from tesseral.commands.parser import Parser, add_fields, build
 from tesseral.process import keep_freed_memory
-from tesseral.training.evaluate import EvaluateConfig, evaluate
+from tesseral.training.evaluate import EvaluateConfig, evaluate_file
 
 
 def parser() -> Parser:
@@ -28,7 +28,7 @@ def run(values: dict[str, Any], console: Console) -> int:
     keep_freed_memory()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("structures")
-        errors = evaluate(config, lambda done, n: bar.update(task, completed=done, total=n))
+        errors = evaluate_file(config, lambda done, n: bar.update(task, completed=done, total=n))
     console.print(error_table(errors, f"{config.model} on {config.data}"))
     for name in (config.json, config.plots):
         if name is not None:

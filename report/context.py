@@ -29,8 +29,8 @@ from tesseral.report.crystals import (
     relax_crystals,
 )
 from tesseral.report.effort import FULL, QUICK, Effort
-from tesseral.report.predictions import Predictions, predict_store
 from tesseral.report.references import References, find_references
+from tesseral.training.evaluate import Predictions, evaluate
 
 
 class TrainingSet:
@@ -94,8 +94,11 @@ class Context:
     @cached_property
     def predictions(self) -> Predictions:
         """The model on the test set."""
-        return predict_store(
-            self.calculator.potential, self.card, self.test, self.config.batch_edges
+        return evaluate(
+            self.calculator.potential,
+            self.test,
+            self.card.elements,
+            batch_edges=self.config.batch_edges,
         )
 
     @cached_property
