@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tesseral.calculators.ase import CLOSEST, THINNEST
-from tesseral.calculators.batch_skin import BatchNeighbors
+from tesseral.calculators.skin import BatchNeighbors
 from tesseral.data.graph import AtomicGraph
 from tesseral.data.neighbors import Edges, species_index
 from tesseral.deploy.modelfile import load_model

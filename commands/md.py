@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -29,7 +30,16 @@ def parser() -> Parser:
 
 def run(values: dict[str, Any], console: Console) -> int:
     """Run molecular dynamics; returns the exit status."""
-    from tesseral.calculators.simulations.runs import md_command
+    from tesseral.calculators.simulations.runs import run_dynamics
+    from tesseral.commands.runs import Column, run_on_screen
 
+    columns = (
+        Column("energy_eV_atom", "E eV/atom", 4),
+        Column("temperature_K", "T K", 1),
+        Column("pressure_GPa", "P GPa", 2),
+        Column("volume_change_percent", "ΔV %", 2),
+        Column("drift_meV_atom", "drift meV/atom", 3),
+    )
+    config = build(MdConfig, values)
     keep_freed_memory()
-    return md_command(build(MdConfig, values), console)
+    return run_on_screen(partial(run_dynamics, config), columns, console)

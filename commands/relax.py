@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -29,7 +30,15 @@ def parser() -> Parser:
 
 def run(values: dict[str, Any], console: Console) -> int:
     """Relax structures; returns the exit status."""
-    from tesseral.calculators.simulations.runs import relax_command
+    from tesseral.calculators.simulations.runs import relax_structures
+    from tesseral.commands.runs import Column, run_on_screen
 
+    columns = (
+        Column("energy_eV_atom", "E eV/atom", 4),
+        Column("max_force_eV_A", "F eV/Å", 4),
+        Column("volume_change_percent", "ΔV %", 2),
+        Column("pressure_GPa", "P GPa", 3),
+    )
+    config = build(RelaxConfig, values)
     keep_freed_memory()
-    return relax_command(build(RelaxConfig, values), console)
+    return run_on_screen(partial(relax_structures, config), columns, console)

@@ -41,7 +41,6 @@ from tesseral.calculators.simulations.frames import (
     write_frames,
 )
 from tesseral.calculators.simulations.relaxation import Outcome, Show
-from tesseral.screen import Column
 
 HEADER = (
     "time_ps",
@@ -52,11 +51,11 @@ HEADER = (
     "pressure_GPa",
 )
 COLUMNS = (  # averages over the second half; the drift of nve
-    Column("energy_eV_atom", "E eV/atom", 4),
-    Column("temperature_K", "T K", 1),
-    Column("pressure_GPa", "P GPa", 2),
-    Column("volume_change_percent", "ΔV %", 2),
-    Column("drift_meV_atom", "drift meV/atom", 3),
+    "energy_eV_atom",
+    "temperature_K",
+    "pressure_GPa",
+    "volume_change_percent",
+    "drift_meV_atom",
 )
 KEY = "tesseral_md"  # in the info of a frame: its step, and the state of the integrator
 AGREES = 1e-3  # eV/atom; a stored energy that the model does not confirm is of a damaged frame

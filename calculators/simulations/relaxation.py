@@ -27,14 +27,13 @@ from tesseral.calculators.simulations.frames import (
     with_suffix,
     write_frames,
 )
-from tesseral.screen import Column
 
 COLUMNS = (
-    Column("energy_eV_atom", "E eV/atom", 4),
-    Column("change_meV_atom", "", 0),
-    Column("max_force_eV_A", "F eV/Å", 4),
-    Column("volume_change_percent", "ΔV %", 2),
-    Column("pressure_GPa", "P GPa", 3),
+    "energy_eV_atom",
+    "change_meV_atom",
+    "max_force_eV_A",
+    "volume_change_percent",
+    "pressure_GPa",
 )
 STEP_COLUMNS = ("step", "energy_eV_atom", "max_force_eV_A", "volume_A3_atom", "pressure_GPa")
 SAME = 1e-8  # Å; structures that differ by less are the same

@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-
-
-class Column(NamedTuple):
-    """A number of the summary of a run."""
-
-    name: str  # in the file
-    title: str  # on the screen; it is not shown without one
-    decimals: int  # on the screen
 
 
 def progress_bar(console: Console | None) -> Progress:
