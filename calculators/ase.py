@@ -18,7 +18,9 @@ from ase.calculators.calculator import (
 )
 from torch import Tensor
 
+from tesseral.calculators.properties.atoms import has_stress
 from tesseral.calculators.skin import SkinNeighbors
+from tesseral.data.cells import has_volume
 from tesseral.data.graph import AtomicGraph, edge_vectors
 from tesseral.data.neighbors import Edges, species_index
 from tesseral.data.units import stress_voigt
@@ -29,7 +31,6 @@ from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.select import select_ops
 
 CLOSEST = 0.2  # Å; far inside any nucleus-nucleus distance that a simulation can mean
-THINNEST = 0.01  # Å; a periodic cell with a smaller extent has no volume
 
 
 class TesseralCalculator(Calculator):
@@ -124,8 +125,8 @@ class TesseralCalculator(Calculator):
         if self.atoms is None:
             raise ValueError("there are no atoms to compute; pass some")
         atoms = self.atoms
-        has_stress = bool(atoms.pbc.any()) and atoms.cell.rank == 3
-        if "stress" in properties and not has_stress:
+        stressed = has_stress(atoms)
+        if "stress" in properties and not stressed:
             raise PropertyNotImplementedError(
                 "stress needs periodic atoms in a cell with a volume; these have "
                 f"pbc={atoms.pbc.tolist()} and {atoms.cell.rank} cell vectors"
@@ -154,7 +155,7 @@ class TesseralCalculator(Calculator):
             )
         energy = float(prediction.energy[0])
         results = {"energy": energy, "free_energy": energy, "energies": energies, "forces": forces}
-        if has_stress:
+        if stressed:
             stress = stress_from_virial(prediction.virial, graph.cell)[0]
             results["stress"] = stress_voigt(stress.cpu().numpy())
         self.results = results
@@ -220,8 +221,7 @@ def _check_geometry(atoms: Atoms) -> None:
         raise ValueError(f"the position of atom {bad} is {atoms.positions[bad]}; it is not finite")
     if not np.isfinite(atoms.cell.array).all():
         raise ValueError(f"the cell is not finite:\n{atoms.cell.array}")
-    periodic = atoms.cell.array[atoms.pbc]
-    if len(periodic) and np.linalg.svd(periodic, compute_uv=False)[-1] < THINNEST:
+    if not has_volume(atoms.cell.array, atoms.pbc):
         raise ValueError(
             f"the atoms are periodic ({atoms.pbc.tolist()}) in a cell without volume:\n"
             f"{atoms.cell.array}\nset the cell or switch pbc off"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from copy import copy
 
 import numpy as np
-from ase.geometry import complete_cell
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from tesseral.data.cells import complete_cell
 from tesseral.data.neighbors import Edges, neighbor_list
 
 Floats = NDArray[np.float64]
@@ -62,7 +62,8 @@ class SkinNeighbors:
         Returns:
             The same object as in the last call where that is still safe.
         """
-        lattice = _periodic_lattice(cell, pbc)
+        # Directions that are not periodic have no shifts, so that their vectors may change freely.
+        lattice = complete_cell(cell, pbc)
         if self._edges is None or not self._is_safe(positions, lattice, pbc):
             self._edges = neighbor_list(positions, cell, pbc, self.cutoff + self.skin)
             self._positions, self._cell, self._pbc = positions.copy(), lattice, pbc.copy()
@@ -86,17 +87,6 @@ class SkinNeighbors:
         lengths = np.sqrt(np.einsum("ij,ij->i", moved, moved))
         largest = float(np.partition(lengths, -2)[-2:].sum()) if len(lengths) > 1 else 0.0
         return bool(smallest * (self.cutoff + self.skin) - largest >= self.cutoff)
-
-
-def _periodic_lattice(cell: Floats, pbc: NDArray[np.bool_]) -> Floats:
-    """The cell with its non-periodic rows replaced by unit vectors normal to the others.
-
-    Those rows carry no shifts, so that any choice is right; this one does not stretch when the box
-    drawn around a slab or a molecule does.
-    """
-    periodic = np.where(np.asarray(pbc)[:, None], cell, 0.0)
-    lattice: Floats = complete_cell(periodic)
-    return lattice
 
 
 class BatchNeighbors:

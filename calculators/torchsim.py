@@ -10,8 +10,9 @@ from ase.calculators.calculator import CalculationFailed
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tesseral.calculators.ase import CLOSEST, THINNEST
+from tesseral.calculators.ase import CLOSEST
 from tesseral.calculators.skin import BatchNeighbors
+from tesseral.data.cells import has_volume
 from tesseral.data.graph import AtomicGraph
 from tesseral.data.neighbors import Edges, species_index
 from tesseral.deploy.modelfile import load_model
@@ -221,11 +222,8 @@ def _broken(graph: AtomicGraph, pbc: NDArray[np.bool_]) -> tuple[Tensor, str] | 
     cells = ~graph.cell.isfinite().flatten(1).all(dim=1)
     moved = torch.zeros_like(cells)
     moved[graph.structure[atoms]] = True
-    periodic = torch.where(cells.view(-1, 1, 1), 0.0, graph.cell)[:, torch.from_numpy(pbc.copy())]
-    flat = torch.zeros_like(cells)
-    if pbc.any():
-        flat = torch.linalg.svdvals(periodic)[:, -1] < THINNEST
-    broken = moved | cells | flat
+    finite = torch.where(cells.view(-1, 1, 1), 0.0, graph.cell)
+    broken = moved | cells | ~torch.from_numpy(has_volume(finite.numpy(), pbc))
     if not broken.any():
         return None
     system = int(broken.nonzero()[0])

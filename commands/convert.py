@@ -8,14 +8,18 @@ from typing import Any
 from rich.console import Console
 
 from tesseral.commands.parser import Parser
+from tesseral.deploy.convert import releases, write_converted
 from tesseral.deploy.sevennet.convert import INTERVALS
-from tesseral.deploy.sevennet.original import RELEASES
+from tesseral.deploy.universal import universal_path
+from tesseral.screen import print_written, progress_line
 
 
 def parser() -> Parser:
     """Options of ``convert``."""
     made = Parser(usage="train-potential convert sevennet-0 [-o MODEL.safetensors] [options]")
-    made.add_argument("source", type=str, help=f"checkpoint file, or one of {', '.join(RELEASES)}")
+    made.add_argument(
+        "source", type=str, help=f"checkpoint file, or one of {', '.join(releases())}"
+    )
     made.add_argument(
         "-o", "--output", type=str | None, help="where `--model universal` finds it if not given"
     )
@@ -33,24 +37,18 @@ def parser() -> Parser:
 
 def run(values: dict[str, Any], console: Console) -> int:
     """Convert a SevenNet checkpoint; returns 0."""
-    from rich.progress import Progress
-
-    from tesseral.deploy.sevennet.convert import write_converted
-    from tesseral.deploy.universal import universal_path
-
     output = Path(values["output"]) if values["output"] else universal_path()
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("comparing with the original")
+    with progress_line(console, "comparing with the original") as bar:
         deviation = write_converted(
             values["source"],
             output,
             intervals=values["intervals"],
             modality=values["modality"],
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=bar,
         )
     console.print(
         f"on crystals of all its elements it differs from the original by at most "
         f"{deviation.energy:.3f} meV/atom, {deviation.forces:.2f} meV/Å, {deviation.stress:.4f} GPa"
     )
-    console.print(f"written: {output}", highlight=False, soft_wrap=True)
+    print_written(console, output)
     return 0

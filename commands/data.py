@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress
 
-from tesseral.commands.parser import Parser, add_fields, build
+from tesseral.commands.parser import Parser, add_fields, build, with_flags
 from tesseral.data.doctor.check import CheckConfig, check
+from tesseral.data.doctor.checkup import Checkup
 from tesseral.data.imports.importer import ImportConfig, import_structures
+from tesseral.screen import print_written, progress_line
 
 CHECK_EPILOG = """\
 Labels, units and signs (all labels are compared with a small model of them, stresses against finite
@@ -72,31 +74,37 @@ def run(values: dict[str, Any], console: Console) -> int:
 
 
 def _import(values: dict[str, Any], console: Console) -> None:
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("", total=1.0)
+    with progress_line(console) as bar:
 
         def show(doing: str, structures: int, fraction: float) -> None:
-            bar.update(task, completed=fraction, description=f"{doing}: {structures:,} structures")
+            bar(fraction, 1.0, f"{doing}: {structures:,} structures")
 
         try:
             report = import_structures(build(ImportConfig, values), show)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("interrupted; the same command resumes from here") from None
+    report.warnings = [with_flags(text, parser()) for text in report.warnings]
     console.print(report.table())
 
 
 def _check(values: dict[str, Any], console: Console) -> int:
     from tesseral.data.doctor.display import checkup_table
 
+    def show(checkup: Checkup) -> None:
+        findings = [
+            finding._replace(advice=with_flags(finding.advice, parser()))
+            for finding in checkup.findings
+        ]
+        console.print(checkup_table(replace(checkup, findings=findings)))
+
     config = build(CheckConfig, values)
-    checked = check(config, lambda checkup: console.print(checkup_table(checkup)))
+    checked = check(config, show)
     if checked.mended is not None:
-        lines = [f"  {words}" for words in checked.mended or ["nothing to mend"]]
-        for line in [f"written: {config.fix}", *lines]:
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
-        console.print(checkup_table(checked.checkups[0]))
-    if config.json is not None:
-        console.print(f"written: {config.json}", highlight=False, soft_wrap=True)
+        print_written(console, config.fix)
+        for words in checked.mended or ["nothing to mend"]:
+            console.print(f"  {words}", highlight=False, soft_wrap=True, markup=False)
+        show(checked.checkups[0])
+    print_written(console, config.json)
     safe = all(checkup.safe for checkup in checked.checkups)
     console.print("safe to train on" if safe else "not safe to train on: there are errors")
     return int(not safe)
@@ -106,11 +114,10 @@ def _verify(values: dict[str, Any], console: Console) -> None:
     from tesseral.data.store.read import open_store
     from tesseral.data.store.verify import verify_store
 
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("structures")
+    with progress_line(console, "structures") as bar:
         for source in values["sources"]:
             store = open_store(source)
-            verify_store(store, lambda done, n: bar.update(task, completed=done, total=n))
+            verify_store(store, bar)
             console.print(f"{source}: {len(store)} structures are what was written")
 
 
@@ -120,13 +127,12 @@ def _join(command: str, values: dict[str, Any], console: Console) -> None:
 
     output, append = values["output"], command == "append"
     files = [output, *values["sources"]] if append else values["sources"]
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("structures")
+    with progress_line(console, "structures") as bar:
         merge_stores(
             files,
             output,
             overwrite=append or values["overwrite"],
-            progress=lambda done, n: bar.update(task, completed=done, total=n),
+            progress=bar,
         )
     store = open_store(output)
     console.print(f"written: {output} ({len(store)} structures, hash {store.content_hash[:16]})")

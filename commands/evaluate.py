@@ -8,6 +8,7 @@ from rich.console import Console
 
 from tesseral.commands.parser import Parser, add_fields, build
 from tesseral.process import keep_freed_memory
+from tesseral.screen import print_written, progress_line
 from tesseral.training.evaluate import EvaluateConfig, evaluate_file
 
 
@@ -20,17 +21,12 @@ def parser() -> Parser:
 
 def run(values: dict[str, Any], console: Console) -> int:
     """Compare a model with a dataset; returns 0."""
-    from rich.progress import Progress
-
     from tesseral.training.display import error_table
 
     config = build(EvaluateConfig, values)
     keep_freed_memory()
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("structures")
-        errors = evaluate_file(config, lambda done, n: bar.update(task, completed=done, total=n))
+    with progress_line(console, "structures") as bar:
+        errors = evaluate_file(config, bar)
     console.print(error_table(errors, f"{config.model} on {config.data}"))
-    for name in (config.json, config.plots):
-        if name is not None:
-            console.print(f"written: {name}", highlight=False, soft_wrap=True)
+    print_written(console, config.json, config.plots)
     return 0

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from tesseral.commands.parser import Parser
+from tesseral.screen import print_written
 
 
 def parser() -> Parser:
@@ -25,5 +26,5 @@ def run(values: dict[str, Any], console: Console) -> int:
     from tesseral.deploy.export import export_model
 
     export_model(values["model"], values["output"], dtype=values["dtype"])
-    console.print(f"written: {values['output']}", highlight=False, soft_wrap=True)
+    print_written(console, values["output"])
     return 0

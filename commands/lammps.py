@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from tesseral.commands.parser import Parser
+from tesseral.screen import print_written
 
 
 def parser() -> Parser:
@@ -39,7 +40,7 @@ def run(values: dict[str, Any], console: Console) -> int:
     values = values[command]
     if command == "build":
         path = build_plugin(values["output"], say)
-        console.print(f"written: {path}", highlight=False, soft_wrap=True)
+        print_written(console, path)
         if values["output"]:
             say(f"lmp finds it with LAMMPS_PLUGIN_PATH={path.parent}")
         return 0

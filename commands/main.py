@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tesseral.commands.parser import Parser, complain, option_names
+from tesseral.commands.parser import Parser, complain, option_names, with_flags
 from tesseral.process import let_waiting_threads_sleep
 
 # Each is a module of this package with ``parser()`` and ``run(values, console) -> status``.
@@ -64,9 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = command.run(values[name], Console())
     except (ValueError, OSError) as error:
-        return complain(str(error))
+        return complain(with_flags(str(error), command.parser()))
     except KeyboardInterrupt as stop:
-        return complain(str(stop), 130) if str(stop) else 130
+        return complain(with_flags(str(stop), command.parser()), 130) if str(stop) else 130
     return status
 
 

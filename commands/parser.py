@@ -18,6 +18,8 @@ UNKNOWN = (
     re.compile(r"[Kk]ey '([^']+)' is not expected"),
     re.compile(r"invalid choice: '([^']+)'"),
 )
+ARGUMENT = re.compile(r"`([A-Za-z_][\w.]*)(?:=([^`]*))?`")  # in messages of the library
+QUOTES = re.compile(r"^[\[(]|[])]$|[\"']")
 
 
 class Help(DefaultHelpFormatter):  # type: ignore[misc, unused-ignore]
@@ -127,6 +129,36 @@ def build(kind: type[Any], values: dict[str, Any]) -> Any:
 def option_names(parser: Parser) -> list[str]:
     """All option names of a parser."""
     return [name for action in parser._actions for name in action.option_strings if len(name) > 2]
+
+
+def with_flags(message: str, parser: Parser) -> str:
+    """A message of the library with its arguments as options of the command.
+
+    The library names an argument in backquotes, alone or with a value: `` `stress_unit` `` becomes
+    ``--stress-unit`` and `` `allow_missing=['stress']` `` becomes ``--allow-missing stress``.
+    Where the option is in a group, its last name is enough if no other group has it
+    (`` `max_time` `` for ``--trainer.max_time``). Anything else stays as it is.
+
+    Args:
+        message: of the library.
+        parser: of the command; the commands below it count too.
+    """
+    parsers = [parser, *parser.below.values()]
+    options = {
+        name.lstrip("-").replace("-", "_"): name for part in parsers for name in option_names(part)
+    }
+
+    def flag(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        same = [key for key in options if key == name] or [
+            key for key in options if key.endswith(f".{name}")
+        ]
+        if len(same) != 1:
+            return found[0]
+        words = "" if value in (None, "True") else f" {QUOTES.sub('', value).replace(', ', ' ')}"
+        return options[same[0]] + words
+
+    return ARGUMENT.sub(flag, message)
 
 
 def complain(message: str, status: int = 2) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from tesseral.calculators.simulations.relaxation import RelaxConfig
-from tesseral.commands.parser import Parser, add_fields, build
+from tesseral.commands.parser import Parser, add_fields, build, with_flags
 from tesseral.process import keep_freed_memory
 
 EPILOG = """\
@@ -41,4 +41,5 @@ def run(values: dict[str, Any], console: Console) -> int:
     )
     config = build(RelaxConfig, values)
     keep_freed_memory()
-    return run_on_screen(partial(relax_structures, config), columns, console)
+    words = partial(with_flags, parser=parser())
+    return run_on_screen(partial(relax_structures, config), columns, console, words)

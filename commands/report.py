@@ -9,6 +9,7 @@ from rich.console import Console
 from tesseral.commands.parser import Parser, add_fields, build
 from tesseral.process import keep_freed_memory
 from tesseral.report.config import ReportConfig
+from tesseral.screen import print_written
 
 EPILOG = """\
 The folder gets report.html (open it in a browser; it needs no network) and report.json. Every
@@ -48,6 +49,5 @@ def run(values: dict[str, Any], console: Console) -> int:
     counts = count(result.verdicts)
     numbers = ", ".join(f"{number} {level}" for level, number in counts.items())
     console.print(f"{summary(counts)} ({numbers}, {result.seconds:.0f} s)", highlight=False)
-    for path in (result.html, result.json):
-        console.print(f"written: {path}", highlight=False, soft_wrap=True)
+    print_written(console, result.html, result.json)
     return int(result.failed)

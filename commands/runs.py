@@ -11,7 +11,7 @@ from rich.progress import TaskID
 
 from tesseral.calculators.simulations.runs import Progress, RunResult
 from tesseral.process import ctrl_c
-from tesseral.screen import print_table, progress_bar
+from tesseral.screen import print_table, print_written, progress_bar
 
 SHOWN = 40  # structures on the screen; the summary has all
 
@@ -28,6 +28,7 @@ def run_on_screen(
     run: Callable[[Callable[[Progress], None]], RunResult],
     columns: Sequence[Column],
     console: Console,
+    words: Callable[[str], str],
 ) -> int:
     """Run many structures with a progress bar, and show the summary.
 
@@ -35,15 +36,15 @@ def run_on_screen(
         run: takes the function to be called with the progress.
         columns: of the summary to show.
         console: where.
+        words: applied to reasons such as "`steps` was not enough"; turns arguments into options.
 
     Returns:
         The exit status: 0, or 1 where a structure failed or did not converge.
     """
     with ExitStack() as stack:
         result = run(_Display(console, stack))
-    _show(result, columns, console)
-    written = ", ".join(map(str, result.written))
-    console.print(f"wrote {written}", highlight=False, soft_wrap=True)
+    _show(result, columns, console, words)
+    print_written(console, *result.written)
     return int(bool(result.bad))
 
 
@@ -99,7 +100,12 @@ class _Display:
             self.current = None
 
 
-def _show(result: RunResult, columns: Sequence[Column], console: Console) -> None:
+def _show(
+    result: RunResult,
+    columns: Sequence[Column],
+    console: Console,
+    words: Callable[[str], str],
+) -> None:
     """The summary on the screen; of many structures, those that want attention."""
     rows, bad = result.rows, result.bad
     shown = (rows if len(rows) <= SHOWN else bad)[:SHOWN]
@@ -113,6 +119,6 @@ def _show(result: RunResult, columns: Sequence[Column], console: Console) -> Non
         heads = ("structure", "formula", "atoms", *(c.title for c in columns), "steps", "outcome")
         print_table(console, heads, lines)
     for row in bad[:SHOWN]:
-        text = f"{row['name']} ({row['file']}, frame {row['frame']}): {row['reason']}"
+        text = f"{row['name']} ({row['file']}, frame {row['frame']}): {words(row['reason'])}"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     console.print(f"{len(rows) - len(bad)} of {len(rows)} structures {result.good}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from rich.table import Table
 
 from tesseral.commands.parser import Parser, add_fields, build
 from tesseral.deploy.modelfile import load_model
+from tesseral.files import json_text, write_text
 from tesseral.potentials.blocks.sphere import Harmonics
 from tesseral.potentials.symmetry import (
     UNBROKEN,
@@ -26,6 +26,7 @@ from tesseral.potentials.symmetry import (
     leading_function,
     point_group,
 )
+from tesseral.screen import print_written
 
 TOLERANCE = 0.3
 
@@ -62,9 +63,7 @@ def run(values: dict[str, Any], console: Console) -> int:
     if result["components"]:
         console.print(symmetry_table(result, f"broken components of {config.model}"))
     console.print(symmetry_sentence(result), highlight=False, soft_wrap=True)
-    for name in (config.json, config.plot):
-        if name is not None:
-            console.print(f"written: {name}", highlight=False, soft_wrap=True)
+    print_written(console, config.json, config.plot)
     return 0
 
 
@@ -119,8 +118,7 @@ def symmetry(config: SymmetryConfig) -> dict[str, Any]:
         if name is not None:
             Path(name).parent.mkdir(parents=True, exist_ok=True)
     if config.json is not None:
-        text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
-        Path(config.json).write_text(text + "\n", encoding="utf-8")
+        write_text(config.json, json_text(result, indent=2, finite=True) + "\n")
     if config.plot is not None:
         if together is None:
             raise ValueError(f"{config.model} breaks no symmetry; there is nothing to draw")

@@ -18,6 +18,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from tesseral.data.cells import has_volume
 from tesseral.data.units import (
     ENERGY_UNITS,
     FORCE_UNITS,
@@ -191,14 +192,13 @@ def _find_stress(atoms: Atoms, keys: LabelKeys) -> Array | None:
     if names and "stress" not in keys.optional:
         raise ValueError(
             f"no stress under a known name, but {', '.join(map(repr, names))} looks like one; "
-            f"pass --stress-key or --virial-key, or --allow-missing stress to do without"
+            "pass `stress_key` or `virial_key`, or `allow_missing=['stress']` to do without"
         )
     return None
 
 
 def _pick(atoms: Atoms, label: str, key: str | None, keys: LabelKeys) -> Any:
     """The value of a label in the file's units, or None."""
-    option = f"--{label}-key"
     found = _candidates(atoms, label, key, keys)
     if not found and label == "energy" and key is None:
         found = _candidates(atoms, label, "free_energy", keys)
@@ -208,7 +208,7 @@ def _pick(atoms: Atoms, label: str, key: str | None, keys: LabelKeys) -> Any:
             if value.shape != second.shape or not np.allclose(value, second, rtol=1e-9, atol=1e-7):
                 raise ValueError(
                     f"{first} and {other} both hold {label} and disagree; "
-                    f"choose one of them with {option}"
+                    f"choose one of them with `{label}_key`"
                 )
         return value
     optional = "stress" if label == "virial" else label
@@ -220,7 +220,7 @@ def _pick(atoms: Atoms, label: str, key: str | None, keys: LabelKeys) -> Any:
     if names:
         raise ValueError(
             f"no {label} under a known name, but {', '.join(map(repr, names))} looks like it; "
-            f"pass {option} {names[0]}, or --allow-missing {label} to do without"
+            f"pass `{label}_key={names[0]!r}`, or `allow_missing={[label]}` to do without"
         )
     return None
 
@@ -289,7 +289,7 @@ def _needs_no_label(atoms: Atoms, label: str) -> bool:
 
 def _has_volume(atoms: Atoms) -> bool:
     """Whether a stress is defined: periodic in all three directions."""
-    return bool(atoms.pbc.all()) and abs(float(np.linalg.det(atoms.cell.array))) > 1e-8
+    return bool(atoms.pbc.all() and has_volume(atoms.cell.array))
 
 
 def _entries(atoms: Atoms, label: str) -> dict[str, Any]:

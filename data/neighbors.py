@@ -15,6 +15,7 @@ from matscipy.neighbours import neighbour_list
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
+from tesseral.data.cells import complete_cell, has_volume
 from tesseral.data.graph import AtomicGraph
 
 Array = NDArray[np.float64]
@@ -133,17 +134,6 @@ def names(numbers: ArrayLike) -> str:
     return ", ".join(chemical_symbols[z] if 0 < z < 119 else f"number {z}" for z in values)
 
 
-def complete_cell(cell: Array, pbc: NDArray[np.bool_]) -> Array:
-    """The periodic vectors of a cell, with orthonormal vectors in place of the others."""
-    box = np.where(pbc[:, None], cell, 0.0)
-    if pbc.all():
-        return box
-    # The null space of the periodic vectors is spanned by the last right singular vectors.
-    basis = np.linalg.svd(box)[2][pbc.sum() :]
-    box[~pbc] = basis
-    return box
-
-
 def _check(points: Array, cell: Array, pbc: NDArray[np.bool_], cutoff: float) -> None:
     """Refuse what has no neighbour list."""
     if not np.isfinite(points).all():
@@ -153,12 +143,9 @@ def _check(points: Array, cell: Array, pbc: NDArray[np.bool_], cutoff: float) ->
         raise ValueError(f"the cell must be made of finite numbers; found {cell.tolist()}")
     if not (np.isfinite(cutoff) and cutoff > 0):
         raise ValueError(f"the cutoff is {cutoff} Å; it must be positive")
-    vectors = cell[pbc]
-    volume = float(np.sqrt(max(np.linalg.det(vectors @ vectors.T), 0.0)))
-    lengths = float(np.prod(np.linalg.norm(vectors, axis=1)))
-    if len(vectors) and volume <= 1e-6 * lengths:
+    if not has_volume(cell, pbc):
         raise ValueError(
-            f"the periodic cell vectors {vectors.tolist()} are zero or linearly dependent; "
+            f"the periodic cell vectors {cell[pbc].tolist()} are zero or linearly dependent; "
             "give the cell, or switch pbc off in directions without one"
         )
 

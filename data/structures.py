@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import ArrayLike, NDArray
 
+from tesseral.data.cells import has_volume
 from tesseral.data.labels import LabelKeys, find_labels, find_text
 from tesseral.data.units import stress_voigt
 
@@ -103,7 +104,7 @@ def check_structure(structure: Structure) -> None:
         raise ValueError("the cell is not made of finite numbers")
     if np.any(structure.pbc & ~np.any(structure.cell != 0, axis=1)):
         raise ValueError(f"pbc is {structure.pbc} but a periodic direction has no cell vector")
-    if structure.pbc.all() and abs(np.linalg.det(structure.cell)) < 1e-8:
+    if not has_volume(structure.cell, structure.pbc):
         raise ValueError("the structure is periodic but its cell has no volume")
     if np.isinf(structure.forces).any() or np.isinf(structure.energy):
         raise ValueError("an energy or a force is infinite")

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from ase.data import chemical_symbols
 
+from tesseral.files import json_text
 from tesseral.potentials.config import COMMON, OPTIONS, PotentialConfig
 
 FORMAT_VERSION = 1  # raise it when an older tesseral would misread a newer file
@@ -51,7 +52,7 @@ class ModelCard:
         mean_neighbors: mean number of neighbours that normalises the sums.
         dtype: ``float32`` or ``float64``; ``save_model`` takes it from the weights.
         training: what it was trained on and how, e.g. ``PotentialDataModule.summary()``.
-        errors: test errors as ``train-potential evaluate --json`` writes them.
+        errors: test errors as `tesseral.training.evaluate` returns them.
         versions: package versions that wrote it; today's if not given.
         format_version: of the file.
         created: time (UTC, ISO 8601); now if not given.
@@ -116,7 +117,10 @@ def card_to_json(card: ModelCard) -> str:
         ValueError: ``training`` or ``errors`` hold something that JSON cannot.
     """
     content = {**asdict(card), "units": UNITS}
-    return json.dumps(_plain(content, "card"), allow_nan=False, ensure_ascii=False)
+    try:
+        return json_text(content, name="card")
+    except TypeError as error:
+        raise ValueError(str(error)) from None
 
 
 def card_from_json(text: str) -> ModelCard:
@@ -189,26 +193,6 @@ def describe(card: ModelCard) -> list[tuple[str, str]]:
         ("created", card.created),
     ]
     return rows
-
-
-def _plain(value: Any, where: str) -> Any:
-    """JSON types only: numpy scalars become numbers, tuples lists, NaN and infinity null."""
-    if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                raise ValueError(f"{where} has the key {key!r}; keys must be text")
-        return {key: _plain(item, f"{where}.{key}") for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if getattr(value, "shape", None) == () and hasattr(value, "item"):
-        return _plain(value.item(), where)
-    raise ValueError(
-        f"{where} is a {type(value).__name__}; a card holds text, numbers, lists and mappings only"
-    )
 
 
 def _check_keys(name: str, content: dict[str, Any], known: Sequence[str]) -> None:

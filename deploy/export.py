@@ -21,7 +21,6 @@ the derivative that the forces are.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +35,7 @@ from tesseral.deploy.card import DTYPES, ModelCard, card_from_json, card_to_json
 from tesseral.deploy.contract import CONTRACT_FILE, contract_probe, contract_text
 from tesseral.deploy.modelfile import load_model
 from tesseral.deploy.probe import TOLERANCE, make_probe, probe_deviation
+from tesseral.files import write_whole
 from tesseral.potentials.derivatives import (
     forces_and_virial,
     stress_from_virial,
@@ -177,8 +177,7 @@ def export_model(
     }
     if can_pack(potential):
         extra[WEIGHTS_FILE] = weights_image(potential)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
+    with write_whole(output) as temporary:
         with _quiet_torchscript():
             module = torch.jit.script(ExportedPotential(potential))
             torch.jit.save(module, str(temporary), extra)
@@ -189,9 +188,6 @@ def export_model(
                 f"the export of {model_path} does not reproduce it (relative deviation "
                 f"{deviation:.1e}); nothing was written; please report this"
             )
-        os.replace(temporary, output)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_exported(

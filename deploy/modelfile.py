@@ -8,7 +8,6 @@ weights).
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +35,7 @@ from tesseral.deploy.probe import (
     probe_to_json,
 )
 from tesseral.deploy.universal import model_path
+from tesseral.files import write_whole
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.select import select_ops
 
@@ -118,17 +118,9 @@ def save_model(path: str | Path, potential: MessagePassing, card: ModelCard) -> 
     probe_text = probe_to_json(probe)
     digest = _digest(text, probe_text, tensors)
     metadata = {"format": "pt", CARD: text, PROBE: probe_text, HASH: digest}
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(save(tensors, metadata=metadata))
-            file.flush()
-            os.fsync(file.fileno())
+    with write_whole(path) as temporary:
+        temporary.write_bytes(save(tensors, metadata=metadata))
         load_model(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_model(

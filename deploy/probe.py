@@ -12,6 +12,7 @@ from torch import Tensor
 from tesseral.data.graph import AtomicGraph
 from tesseral.data.units import covalent_radius
 from tesseral.deploy.card import ModelCard
+from tesseral.files import json_text
 from tesseral.potentials.derivatives import Potential, predict
 
 MAX_ATOMS = 24  # enough for every pair kind of common models, cheap for all
@@ -82,7 +83,7 @@ def probe_scale(card: ModelCard, probe: Probe) -> Tensor:
 def probe_to_json(probe: Probe) -> str:
     """The probe as strict JSON."""
     content = {name: value.tolist() for name, value in probe._asdict().items()}
-    return json.dumps(content, allow_nan=False)
+    return json_text(content, finite=True, name="probe")
 
 
 def probe_from_json(text: str) -> Probe:

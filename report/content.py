@@ -92,20 +92,3 @@ def number(value: float | None, digits: int = 3) -> str:
 def limit(value: float) -> str:
     """A threshold for people, without digits that mean nothing."""
     return f"{value:g}".replace("-", "−") if abs(value) >= 1e-3 or value == 0 else number(value, 1)
-
-
-def plain(value: Any) -> Any:
-    """Nested values as strict JSON: arrays become lists, what is not finite becomes null."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if hasattr(value, "tolist"):  # numpy arrays and scalars
-        return plain(value.tolist())
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return plain(value._asdict())
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if value is None or isinstance(value, (str, bool, int, float)):
-        return value
-    raise TypeError(f"{value!r} cannot be written as JSON")

@@ -216,9 +216,9 @@ def find_training_set(config: ReportConfig, card: ModelCard) -> TrainingSet:
         store = open_store(config.train)
         same = store.content_hash == wanted
         known = "it is the file in the model's card" if same else "the model's card names another"
-        return TrainingSet(store, f"{store.path}, given with --train; {known}")
+        return TrainingSet(store, f"{store.path}, given as `train`; {known}")
     if not name:
-        return TrainingSet(None, "the model's card names no training file; give --train")
+        return TrainingSet(None, "the model's card names no training file; give one as `train`")
     folders = [Path(config.data).parent, Path(config.model).parent, Path.cwd()]
     folders += [Path(config.model).parent.parent, Path(str(files("tesseral.data.examples")))]
     for folder in folders:
@@ -234,5 +234,5 @@ def find_training_set(config: ReportConfig, card: ModelCard) -> TrainingSet:
     return TrainingSet(
         None,
         f"the model was trained on {name}, which is not beside the data or the model (with the "
-        "hash in the model's card); give it with --train",
+        "hash in the model's card); give it as `train`",
     )

@@ -25,7 +25,7 @@ class References(NamedTuple):
     why: str  # they were taken, or there are none
 
 
-NONE = References("", {}, {}, "no reference results were found; give some with --references")
+NONE = References("", {}, {}, "no reference results were found; give some as `references`")
 
 
 def find_references(given: str | None, data: Store, symbols: tuple[str, ...]) -> References:
@@ -41,7 +41,7 @@ def find_references(given: str | None, data: Store, symbols: tuple[str, ...]) ->
         ValueError: it is not a file of references.
     """
     if given is not None:
-        return _read(Path(given), "given with --references")
+        return _read(Path(given), "given as `references`")
     beside = sorted(data.path.parent.glob("*references*.json"))
     examples = Path(str(files("tesseral.data.examples")))
     theory = data.attributes.get("theory", "")

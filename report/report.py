@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,13 +11,13 @@ from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tesseral.deploy.card import library_versions
 from tesseral.deploy.universal import model_path
+from tesseral.files import write_json, write_text
 from tesseral.process import machine
 from tesseral.report.config import ReportConfig
-from tesseral.report.content import Note, Section, Verdict, plain
+from tesseral.report.content import Note, Section, Verdict
 from tesseral.report.context import Context
 from tesseral.report.effort import Effort
 from tesseral.report.page.html import Chapter, Page, count, render, verdicts_of
@@ -39,6 +37,7 @@ from tesseral.report.sections import (
     vacancy,
 )
 from tesseral.report.verdicts import not_computed
+from tesseral.screen import progress_line
 
 FORMAT_VERSION = 1
 
@@ -113,10 +112,9 @@ def report(
     config = replace(config, model=str(model_path(config.model)))
     context = Context(config, effort)
     chapters, times = [], {}
-    with _progress(console) as progress:
-        task = progress.add_task("", total=len(parts))
-        for part in parts:
-            progress.update(task, description=part.title)
+    with progress_line(console) as show:
+        for number, part in enumerate(parts):
+            show(number, len(parts), f"{number + 1}/{len(parts)} {part.title}")
             before = time.monotonic()
             try:
                 section = compute(part, context)
@@ -127,7 +125,6 @@ def report(
             if section is not None:
                 chapters.append(Chapter(part.key, part.title, section))
             times[part.key] = round(time.monotonic() - before, 3)
-            progress.advance(task)
     seconds = time.monotonic() - started
     page = make_page(context, tuple(chapters), seconds)
     folder = Path(config.output)
@@ -135,12 +132,9 @@ def report(
     result = Report(
         page, verdicts_of(chapters), folder / "report.html", folder / "report.json", seconds
     )
-    _write(result.json, json.dumps(_content(context, result, times), **STRICT) + "\n")
-    _write(result.html, render(page))
+    write_json(result.json, _content(context, result, times), indent=1)
+    write_text(result.html, render(page))
     return result
-
-
-STRICT: dict[str, Any] = {"indent": 1, "ensure_ascii": False, "allow_nan": False}
 
 
 def compute(part: Part, context: Context) -> Section | None:
@@ -171,7 +165,7 @@ def make_page(context: Context, chapters: tuple[Chapter, ...], seconds: float) -
     )
     versions = ", ".join(f"{name} {value}" for name, value in library_versions().items())
     footer = (
-        f"Written {_now()} by train-potential report{' --quick' if config.quick else ''} in "
+        f"Written {_now()} by tesseral{' (quick)' if config.quick else ''} in "
         f"{seconds:.0f} s on {machine(torch.device(context.device))}; {versions}."
     )
     return Page(f"Acceptance report: {Path(config.model).name}", facts, chapters, footer)
@@ -192,32 +186,10 @@ def _content(context: Context, result: Report, times: dict[str, float]) -> dict[
         "seconds_by_section": times,
         "references": {"file": context.references.path, "why": context.references.why},
         "counts": count(result.verdicts),
-        "verdicts": [plain(verdict) for verdict in result.verdicts],
-        "sections": {
-            chapter.key: plain(chapter.section.numbers) for chapter in result.page.chapters
-        },
+        "verdicts": result.verdicts,
+        "sections": {chapter.key: chapter.section.numbers for chapter in result.page.chapters},
     }
 
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
-def _progress(console: Console | None) -> Progress:
-    """A line with the section at work."""
-    return Progress(
-        TextColumn("{task.completed}/{task.total}"),
-        BarColumn(bar_width=20),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-        console=console,
-        transient=True,
-        disable=console is None or not console.is_terminal,
-    )

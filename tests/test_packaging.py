@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,62 @@ def test_public_names_resolve(name):
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(AttributeError, match="it has .*TesseralCalculator"):
         _ = tesseral.nothing
+
+
+def built(folder: Path, *command: str) -> None:
+    """Run setup.py of a source tree."""
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "setup.py", "-q", *command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def files_below(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def expected_in_wheel() -> set[str]:
+    """All Python files of the packages and the data files that pyproject.toml names."""
+    setuptools = PROJECT["tool"]["setuptools"]
+    found = set()
+    for package, folder in setuptools["package-dir"].items():
+        place = package.replace(".", "/")
+        patterns = ["*.py", *setuptools["package-data"].get(package, [])]
+        for pattern in patterns:
+            paths = [path for path in (ROOT / folder).glob(pattern) if path.is_file()]
+            assert paths, f"{package} has no {pattern}"
+            found |= {f"{place}/{path.relative_to(ROOT / folder).as_posix()}" for path in paths}
+    return found
+
+
+def test_wheel_and_sdist_hold_what_they_need_and_nothing_else(tmp_path):
+    """The wheel is the package; the sdist is that and what compiles its kernels."""
+    built(ROOT, "egg_info", "--egg-base", str(tmp_path), "sdist", "-d", str(tmp_path / "sdist"))
+    (archive,) = (tmp_path / "sdist").iterdir()
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path / "source", filter="data")
+    (source,) = (tmp_path / "source").iterdir()
+    info = ("egg_info", "--egg-base", str(tmp_path))
+    built(source, *info, "build_py", "--build-lib", str(tmp_path / "lib"))
+    assert files_below(tmp_path / "lib") == expected_in_wheel()
+
+    packaged = {
+        f"{folder}/{path.relative_to(ROOT / folder).as_posix()}"
+        for folder in PROJECT["tool"]["setuptools"]["package-dir"].values()
+        for path in (ROOT / folder).glob("*")
+        if path.is_file()
+    }
+    kernels = {path for path in files_below(source) if "/csrc/" in path}
+    on_disk = {path.relative_to(ROOT).as_posix() for path in (ROOT / "potentials").rglob("csrc/*")}
+    assert kernels == on_disk
+    top = {"LICENSE", "MANIFEST.in", "PKG-INFO", "README.md"}
+    top |= {"pyproject.toml", "setup.py", "setup.cfg"}
+    extra = {
+        path
+        for path in files_below(source) - kernels - packaged - top
+        if not path.startswith(("deploy/lammps/src/", "md_examples/ipi/", "tesseral.egg-info/"))
+    }
+    assert extra == set()

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from tesseral.data.graph import Batch
 from tesseral.data.structures import atoms_from_structure
+from tesseral.files import write_whole
 from tesseral.training.batches import FitData
 from tesseral.training.display import FitDisplay
 from tesseral.training.metrics import ErrorSums
@@ -198,10 +199,11 @@ class FitRun(lightning.Callback):
         self._elapsed = module.clock.elapsed
         self._saved = module.elapsed
         path = self.directory / f"{name}.ckpt"
-        temporary = path.with_suffix(".tmp")
-        trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
-            temporary.replace(path)
+            with write_whole(path) as temporary:
+                trainer.save_checkpoint(temporary)
+        else:  # takes part in gathering the state; only the first process writes
+            trainer.save_checkpoint(path)
         if name == "last":
             self._saved_step = trainer.global_step
 
@@ -209,9 +211,9 @@ class FitRun(lightning.Callback):
         """What to do after an end that left no new checkpoint."""
         path = self.directory / "last.ckpt"
         if not path.exists():
-            return "there is no checkpoint yet, so give the same command again"
+            return "there is no checkpoint yet, so start it again"
         step = "" if self._saved_step is None else f" of step {self._saved_step}"
-        return f"to go on from {path}{step}, give the same command with --ckpt_path last"
+        return f"to resume from {path}{step}, run it again with `ckpt_path='last'`"
 
     @contextmanager
     def signals(self, module: PotentialModule) -> Iterator[None]:

@@ -27,7 +27,7 @@ def prepare_folders(directory: Path, output: Path, checkpoint: Path | None) -> P
     moved = None
     if checkpoint is not None and not checkpoint.is_file():
         raise FileNotFoundError(
-            f"there is no checkpoint {checkpoint} to resume from; leave out --ckpt_path to start "
+            f"there is no checkpoint {checkpoint} to resume from; leave out `ckpt_path` to start "
             "from the beginning"
         )
     if checkpoint is None and (directory / "last.ckpt").exists():
@@ -66,10 +66,10 @@ def check_checkpoint(path: Path | None, identity: dict[str, Any], budget: Budget
         if found.get(name) != value:
             raise ValueError(
                 f"{path} belongs to a training with other {name} ({found.get(name)} there, {value} "
-                "here); resume with the same, or leave out --ckpt_path to start from the beginning"
+                "here); resume with the same, or leave out `ckpt_path` to start from the beginning"
             )
     if budget.progress(step, elapsed) >= 1.0:
         raise ValueError(
             f"the training of {path} had reached its end after {step} steps and {elapsed:.0f} s; "
-            "to go on, allow it more with --trainer.max_time, max_epochs or max_steps"
+            "to resume, allow it more with `trainer.max_time`, max_epochs or max_steps"
         )

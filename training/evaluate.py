@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from tesseral.data.loading.datasets import evaluation_loader
 from tesseral.data.store.read import Store, open_store
 from tesseral.data.units import EV_PER_A3_IN_GPA
 from tesseral.deploy.modelfile import load_model
+from tesseral.files import write_json
 from tesseral.potentials.derivatives import Prediction, stress_from_virial
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.training.metrics import UNITS, UPPER, ErrorSums
@@ -191,8 +190,7 @@ def evaluate_file(
     }
     if config.json is not None:
         Path(config.json).parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(_finite(errors), indent=2, ensure_ascii=False, allow_nan=False)
-        Path(config.json).write_text(text + "\n", encoding="utf-8")
+        write_json(config.json, errors, indent=2)
     if config.plots is not None:
         plot_predictions(found, Path(config.plots))
     return errors
@@ -211,10 +209,3 @@ def plot_predictions(found: Predictions, folder: Path) -> None:
         if known.any() and np.isfinite(value[known]).all():
             path = folder / f"{name}.png"
             plot_parity(label[known], value[known], path, name=text, unit=unit, factor=factor)
-
-
-def _finite(value: Any) -> Any:
-    """The same with null for numbers that are not finite."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -49,12 +50,18 @@ class FitResult(NamedTuple):
     signal: int | None  # that stopped it early
 
 
-def fit(config: FitConfig, console: Console | None = None) -> FitResult:
+def fit(
+    config: FitConfig,
+    console: Console | None = None,
+    tell: Callable[[str], object] | None = None,
+) -> FitResult:
     """Train a potential and write it to ``config.output``.
 
     Args:
         config: data, model, training, and where to write.
         console: where to report progress and results; silent if None.
+        tell: called with the last message of a process that must end itself because another one
+            was lost; writes it to stderr if not given.
 
     Returns:
         The files and the errors at each validation, meV/atom, meV/Å and GPa.
@@ -116,6 +123,7 @@ def fit(config: FitConfig, console: Console | None = None) -> FitResult:
             config.trainer,
             checkpoint=config.checkpoint,
             output=config.output,
+            tell=tell,
         )
     except LostProcessError:
         lost = True  # to be told at once: who started this process may be about to end it
@@ -247,7 +255,7 @@ def _show_findings(config: DataConfig, cutoff: float, console: Console) -> None:
 
 
 def _closing(result: FitResult, module: PotentialModule, console: Console) -> None:
-    """How it ended, and how to go on."""
+    """How it ended."""
     best = result.best
     console.print(
         error_table(best["errors"], f"validation errors at step {best['step']}, the best")
@@ -258,9 +266,3 @@ def _closing(result: FitResult, module: PotentialModule, console: Console) -> No
         highlight=False,
         soft_wrap=True,
     )
-    if result.signal is not None:
-        console.print(
-            "stopped before the end; to go on, give the same command with --ckpt_path last",
-            highlight=False,
-            soft_wrap=True,
-        )

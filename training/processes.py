@@ -51,7 +51,7 @@ def cluster_environment(settings: TrainerConfig) -> ClusterEnvironment:
         ValueError: they have started another number of processes than the settings ask for.
     """
     environment: ClusterEnvironment
-    asked = f"--trainer.devices {settings.devices} --trainer.num_nodes {settings.num_nodes}"
+    asked = f"`trainer.devices={settings.devices}` `trainer.num_nodes={settings.num_nodes}`"
     if TorchElasticEnvironment.detect():
         environment, starter = TorchElasticEnvironment(), "torchrun"
     elif "SLURM_STEP_NODELIST" in os.environ and SLURMEnvironment.detect():
@@ -132,6 +132,8 @@ class Watch(threading.Thread):
         environment: whose process this is.
         children: the processes that this one has started; killed where an error ends it.
         say: a sentence for the user from one about the lost process.
+        tell: called with that sentence before this process ends itself; writes it to stderr if not
+            given.
     """
 
     def __init__(
@@ -139,10 +141,12 @@ class Watch(threading.Thread):
         environment: ClusterEnvironment,
         children: list[subprocess.Popen[bytes]],
         say: Callable[[str], str],
+        tell: Callable[[str], object] | None = None,
     ) -> None:
         """Look at nothing yet."""
         super().__init__(daemon=True, name="watch")
         self.children, self.say = children, say
+        self.tell = tell or (lambda text: sys.stderr.write(f"{text}\n"))
         self.local_rank = environment.local_rank()
         self.first = environment.global_rank() - self.local_rank
         self.parent = int(os.environ.get(PARENT, 0))
@@ -182,7 +186,7 @@ class Watch(threading.Thread):
             if self._closed.wait(GRACE):
                 return
             if not self.told:
-                sys.stderr.write(f"train-potential: {self.say(lost)}\n")
+                self.tell(self.say(lost))
                 sys.stderr.flush()
             self._kill()
             os._exit(LOST)
@@ -221,7 +225,7 @@ class Watch(threading.Thread):
             if child.poll() is None
         ]
         whom = f"process {' or '.join(silent)}" if silent else "another process"
-        return f"{whom} did not answer for {timeout} (--trainer.timeout)"
+        return f"{whom} did not answer for {timeout} (`trainer.timeout`)"
 
     def _parent_lives(self) -> bool:
         return self.parent > 0 and os.getppid() == self.parent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -37,6 +37,7 @@ def train(
     *,
     checkpoint: Path | None,
     output: str,
+    tell: Callable[[str], object] | None = None,
 ) -> None:
     """Train on all processes.
 
@@ -47,6 +48,7 @@ def train(
         settings: of the trainer.
         checkpoint: to resume from.
         output: the model file that ``run`` writes, for messages.
+        tell: called with the last message of a process that ends itself, see `Watch`.
 
     Raises:
         DivergenceError: the loss or its gradient was not finite; says what is left.
@@ -60,7 +62,8 @@ def train(
 
     children = start_children(environment, settings)
     try:
-        with run.signals(module), Watch(environment, children, lost) as watch, _quiet_lightning():
+        watching = Watch(environment, children, lost, tell)
+        with run.signals(module), watching as watch, _quiet_lightning():
             trainer = _make_trainer(settings, run, environment)
             try:
                 trainer.fit(module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
@@ -74,7 +77,7 @@ def train(
         raise DivergenceError(
             f"{error}; they are in {run.directory / BAD_BATCH}. "
             f"{kept or 'There is no good model yet'}. Look at these structures, or lower "
-            "--optimization.learning_rate",
+            "`optimization.learning_rate`",
             error.rows,
         ) from None
 

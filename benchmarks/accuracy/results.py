@@ -11,6 +11,7 @@ from benchmarks.accuracy.programs import Program
 from benchmarks.accuracy.recipes import OURS, PEERS, Recipe
 from benchmarks.accuracy.train import Setting
 from benchmarks.sheets import save
+from tesseral.files import write_whole
 
 RESULT = "result.json"
 
@@ -24,9 +25,8 @@ def folder_of(output: Path, recipe: Recipe, program: str) -> Path:
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
     """Keep a result; it is there as a whole or not at all."""
-    temporary = folder / "result.tmp"
-    save(temporary, result)
-    temporary.replace(folder / RESULT)
+    with write_whole(folder / RESULT) as temporary:
+        save(temporary, result)
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:

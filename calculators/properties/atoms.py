@@ -6,6 +6,7 @@ import numpy as np
 from ase import Atoms, units
 from numpy.typing import NDArray
 
+from tesseral.data.cells import has_volume
 from tesseral.data.neighbors import neighbor_list
 from tesseral.data.units import covalent_radius
 
@@ -58,7 +59,14 @@ def _face_areas(atoms: Atoms) -> Floats:
 
 def has_stress(atoms: Atoms) -> bool:
     """Whether the calculator can give a stress: periodic atoms in a cell with a volume."""
-    return bool(atoms.pbc.any()) and atoms.cell.rank == 3
+    return bool(atoms.pbc.any() and np.isfinite(atoms.cell.array).all()) and bool(
+        has_volume(atoms.cell.array)
+    )
+
+
+def is_crystal(atoms: Atoms) -> bool:
+    """Whether the atoms are periodic in three directions, in a cell with a volume."""
+    return bool(atoms.pbc.all()) and has_stress(atoms)
 
 
 def pressure_gpa(atoms: Atoms, ideal_gas: bool = False) -> float:

@@ -97,7 +97,7 @@ def simulate(
         Unstable: forces are not finite, atoms overlap, or the temperature explodes.
     """
     if every < 1:
-        raise ValueError(f"--every is {every}; it must be 1 or more")
+        raise ValueError(f"`every` is {every}; it must be 1 or more")
     limit = 10 * max(temperature, 300.0)
     step = done
     try:

@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms, units
 from numpy.typing import NDArray
 
-from tesseral.calculators.properties.atoms import copy_atoms
+from tesseral.calculators.properties.atoms import copy_atoms, is_crystal
 from tesseral.calculators.properties.relaxation import relaxed
 
 Floats = NDArray[np.float64]
@@ -47,7 +47,7 @@ def elastic_constants(
     Raises:
         ValueError: the atoms are not periodic in three directions.
     """
-    if not (atoms.pbc.all() and atoms.cell.rank == 3):
+    if not is_crystal(atoms):
         raise ValueError(f"elastic constants need a crystal; pbc is {atoms.pbc.tolist()}")
     slopes = np.zeros((6, 6))
     for column, (i, j) in enumerate(PAIRS):

@@ -12,7 +12,7 @@ from ase.md.langevin import Langevin
 from ase.md.nose_hoover_chain import IsotropicMTKNPT
 from ase.md.verlet import VelocityVerlet
 
-from tesseral.calculators.properties.atoms import copy_atoms, thermalize
+from tesseral.calculators.properties.atoms import copy_atoms, is_crystal, thermalize
 
 SOON = 50.0  # fs, damping time of a Langevin thermostat that is to reach equilibrium fast
 
@@ -28,9 +28,9 @@ def steps_of(time_ps: float, timestep_fs: float) -> int:
     Raises:
         ValueError: a time or a time step that is not positive.
     """
-    for name, value in (("--time", time_ps), ("--timestep", timestep_fs)):
+    for name, value in (("time", time_ps), ("timestep", timestep_fs)):
         if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} is {value}; it must be a positive number")
+            raise ValueError(f"`{name}` is {value}; it must be a positive number")
     return max(1, round(1000 * time_ps / timestep_fs))
 
 
@@ -41,7 +41,7 @@ def start(atoms: Atoms, temperature: float, seed: int) -> tuple[Atoms, np.random
         ValueError: a temperature that is not positive, or no atom that is free to move.
     """
     if not 0 < temperature < math.inf:
-        raise ValueError(f"--temperature is {temperature} K; it must be a positive number")
+        raise ValueError(f"`temperature` is {temperature} K; it must be a positive number")
     if atoms.get_number_of_degrees_of_freedom() < 1:
         raise ValueError("no atom of this structure is free to move; MD needs one")
     rng = np.random.default_rng(seed)
@@ -89,7 +89,7 @@ def canonical(
     """
     if thermostat not in ("bussi", "langevin") or not damping > 0:
         raise ValueError(
-            f"--thermostat is {thermostat!r} with --damping {damping} fs; use bussi or langevin "
+            f"`thermostat` is {thermostat!r} with `damping` {damping} fs; use bussi or langevin "
             "and a positive time"
         )
     if thermostat == "langevin":
@@ -122,7 +122,7 @@ def isobaric(
         ValueError: atoms that are not periodic in three directions or have constraints, damping
             times that are not positive.
     """
-    if not (atoms.pbc.all() and atoms.cell.rank == 3):
+    if not is_crystal(atoms):
         raise ValueError(
             f"constant pressure needs a crystal or liquid periodic in three directions; this "
             f"structure has pbc={atoms.pbc.tolist()} and {atoms.cell.rank} cell vectors"
@@ -134,7 +134,7 @@ def isobaric(
         )
     if not (damping > 0 and pressure_damping > 0):
         raise ValueError(
-            f"--damping is {damping} fs and --pressure-damping {pressure_damping} fs; both must be "
+            f"`damping` is {damping} fs and `pressure_damping` {pressure_damping} fs; both must be "
             "positive"
         )
     return IsotropicMTKNPT(

@@ -10,7 +10,7 @@ from ase import Atoms, units
 from ase.optimize import BFGS
 from numpy.typing import ArrayLike, NDArray
 
-from tesseral.calculators.properties.atoms import copy_atoms
+from tesseral.calculators.properties.atoms import copy_atoms, is_crystal
 
 Floats = NDArray[np.float64]
 Track = Callable[[Iterable[float]], Iterable[float]]
@@ -66,7 +66,7 @@ def fit_birch_murnaghan(volumes: ArrayLike, energies: ArrayLike) -> BirchMurnagh
     if not inside:
         raise ValueError(
             f"the energy has no minimum between {v.min():.2f} and {v.max():.2f} Å³; relax the "
-            "structure first or raise --range"
+            "structure first or raise `extent`"
         )
     x = inside[0]
     volume = x**-1.5
@@ -101,10 +101,10 @@ def equation_of_state(
     Raises:
         ValueError: not a crystal, too few points, or no minimum among the volumes.
     """
-    if not (atoms.pbc.all() and atoms.cell.rank == 3):
+    if not is_crystal(atoms):
         raise ValueError(f"an equation of state needs a crystal; pbc is {atoms.pbc.tolist()}")
     if points < 5 or not 0 < extent < 0.5:
-        raise ValueError(f"--points is {points}, --range {extent}; use 5 or more, and 0.02 to 0.1")
+        raise ValueError(f"`points` is {points}, `extent` {extent}; use 5 or more, and 0.02 to 0.1")
     volumes = atoms.get_volume() * np.linspace(1 - extent, 1 + extent, points)
     energies = []
     for volume in track(volumes):

@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike, NDArray
 
-from tesseral.calculators.properties.atoms import repeats_for_length
+from tesseral.calculators.properties.atoms import is_crystal, repeats_for_length
 
 Floats = NDArray[np.float64]
 
@@ -49,7 +49,7 @@ def force_constants(
     from phonopy import Phonopy  # here, since it takes time to import
     from phonopy.structure.atoms import PhonopyAtoms
 
-    if not (atoms.pbc.all() and atoms.cell.rank == 3):
+    if not is_crystal(atoms):
         raise ValueError(f"phonons need a crystal; pbc is {atoms.pbc.tolist()}")
     repeats = repeats_for_length(atoms, length)
     unit = PhonopyAtoms(

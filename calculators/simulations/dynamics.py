@@ -117,16 +117,16 @@ class MdConfig:
         for name in ("temperature", "damping", "pressure_damping"):
             value = getattr(self, name)
             if not 0 < value < math.inf:
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} is {value}; it must be a positive number")
+                raise ValueError(f"`{name}` is {value}; it must be a positive number")
         for name in ("every", "processes"):
             if getattr(self, name) < 1:
-                raise ValueError(f"--{name} is {getattr(self, name)}; it must be 1 or more")
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be 1 or more")
         if not 0 <= self.equilibrate < math.inf:
-            raise ValueError(f"--equilibrate is {self.equilibrate} ps; it must be 0 or more")
+            raise ValueError(f"`equilibrate` is {self.equilibrate} ps; it must be 0 or more")
         if not math.isfinite(self.pressure) or (self.pressure and self.ensemble != "npt"):
             raise ValueError(
-                f"--pressure is {self.pressure} GPa; it must be a number, and needs --ensemble npt"
+                f"`pressure` is {self.pressure} GPa; it must be a number, and needs "
+                "`ensemble='npt'`"
             )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
+
+from tesseral.files import write_text, write_whole
 
 IDENTITY, SUMMARY, FILES = "run.json", "summary.csv", "structures"
 
@@ -38,11 +39,11 @@ class RunFolder:
             self._compare(json.loads(known.read_text(encoding="utf-8")), identity)
         elif path.exists():
             if not path.is_dir() or any(not p.name.startswith(".") for p in path.iterdir()):
-                raise ValueError(f"{path} is no folder of such a run; give a new one with -o")
+                raise ValueError(f"{path} is no folder of such a run; give a new one as `output`")
         (path / FILES).mkdir(parents=True, exist_ok=True)
         self._lock = _lock(path)
         if not known.is_file():
-            _replace(known, json.dumps(identity, indent=1) + "\n")
+            write_text(known, json.dumps(identity, indent=1) + "\n")
         self.rows = self._read()
 
     def prefix(self, name: str) -> Path:
@@ -58,11 +59,13 @@ class RunFolder:
     def keep(self, names: Sequence[str]) -> None:
         """Write the summary anew, with the rows of these structures alone, in this order."""
         self.rows = {name: self.rows[name] for name in names if name in self.rows}
-        with _new(self.path / SUMMARY) as file:
+        with (
+            write_whole(self.path / SUMMARY) as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
             writer.writerows(self.rows.values())
-        os.replace(file.name, self.path / SUMMARY)
 
     def close(self) -> None:
         """Let another process write to the folder."""
@@ -84,17 +87,14 @@ class RunFolder:
 
     def _compare(self, known: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
         """Refuse a folder that was made for something else."""
-        instead = "; give another folder with -o, or the same as before"
+        instead = "; give another folder as `output`, or the same as before"
         if known["command"] != identity["command"]:
-            raise ValueError(
-                f"{self.path} holds results of train-potential {known['command']}{instead}"
-            )
+            raise ValueError(f"{self.path} holds results of {known['command']}{instead}")
         for name, value in identity["settings"].items():
             before = known["settings"].get(name)
             if before != value:
-                option = f"--{name.replace('_', '-')}"
                 raise ValueError(
-                    f"{self.path} was made with {option} {before}, not {value}{instead}"
+                    f"{self.path} was made with `{name}={before!r}`, not {value}{instead}"
                 )
         if known["model"] != identity["model"]:
             raise ValueError(f"{self.path} was made with another model{instead}")
@@ -121,15 +121,3 @@ def _lock(path: Path) -> IO[str]:
         except OSError:  # a file system without locks
             pass
     return file
-
-
-def _new(path: Path) -> IO[str]:
-    """A file that is to take the place of ``path``."""
-    return path.with_name(f".{path.name}.tmp").open("w", newline="", encoding="utf-8")
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file, whole or not at all."""
-    with _new(path) as file:
-        file.write(text)
-    os.replace(file.name, path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.trajectory import Trajectory
 
 from tesseral.calculators.properties.atoms import has_stress
+from tesseral.files import write_whole
 
 
 def with_suffix(prefix: Path, ending: str) -> Path:
@@ -43,14 +43,13 @@ def frame_of(atoms: Atoms, constraints: Sequence[Any]) -> Atoms:
 
 def write_frames(path: Path, frames: Iterable[Atoms]) -> None:
     """Write a trajectory or extended XYZ (by its ending), whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    if path.suffix == ".traj":
-        with Trajectory(temporary, "w") as trajectory:
-            for frame in frames:
-                trajectory.write(frame)
-    else:
-        ase.io.write(temporary, list(frames), format="extxyz")
-    os.replace(temporary, path)
+    with write_whole(path) as temporary:
+        if path.suffix == ".traj":
+            with Trajectory(temporary, "w") as trajectory:
+                for frame in frames:
+                    trajectory.write(frame)
+        else:
+            ase.io.write(temporary, list(frames), format="extxyz")
 
 
 def readable_frames(path: Path) -> Iterator[Atoms]:

@@ -18,7 +18,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.constraints import FixSymmetry
 from ase.io.trajectory import Trajectory
 
-from tesseral.calculators.properties.atoms import has_stress, largest_force, pressure_gpa
+from tesseral.calculators.properties.atoms import is_crystal, largest_force, pressure_gpa
 from tesseral.calculators.properties.relaxation import OPTIMIZERS, RelaxStep, relaxing
 from tesseral.calculators.simulations.frames import (
     Table,
@@ -92,15 +92,15 @@ class RelaxConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot be done."""
         if not 0 < self.fmax < np.inf:
-            raise ValueError(f"--fmax is {self.fmax} eV/Å; it must be a positive number")
+            raise ValueError(f"`fmax` is {self.fmax} eV/Å; it must be a positive number")
         for name in ("steps", "processes"):
             if getattr(self, name) < 1:
-                raise ValueError(f"--{name} is {getattr(self, name)}; it must be 1 or more")
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be 1 or more")
         if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"--optimizer is {self.optimizer!r}; use {', '.join(OPTIMIZERS)}")
+            raise ValueError(f"`optimizer` is {self.optimizer!r}; use {', '.join(OPTIMIZERS)}")
         if not np.isfinite(self.pressure) or (self.pressure and self.fixed_cell):
             raise ValueError(
-                f"--pressure is {self.pressure} GPa; it must be a number, and 0 with --fixed-cell"
+                f"`pressure` is {self.pressure} GPa; it must be a number, and 0 with `fixed_cell`"
             )
 
 
@@ -126,9 +126,9 @@ def relax_one(
     atoms = atoms.copy()
     if config.symmetry:
         _keep_symmetry(atoms)
-    if config.pressure and not (atoms.pbc.all() and has_stress(atoms)):
+    if config.pressure and not is_crystal(atoms):
         raise ValueError(
-            f"--pressure {config.pressure} GPa needs a structure that is periodic in three "
+            f"a `pressure` of {config.pressure} GPa needs a structure that is periodic in three "
             f"directions; this one has pbc={atoms.pbc.tolist()}"
         )
     memory = Remembered(calculator, known)
@@ -222,9 +222,9 @@ def _open_after(path: Path, known: Sequence[Atoms], used: int) -> Any:
 def _keep_symmetry(atoms: Atoms) -> None:
     """Constrain atoms and cell to the symmetry that they have."""
     if atoms.constraints:
-        raise ValueError("--symmetry does not go with the constraints of this structure")
-    if not (atoms.pbc.all() and has_stress(atoms)):
-        raise ValueError("--symmetry needs a structure that is periodic in three directions")
+        raise ValueError("`symmetry` does not go with the constraints of this structure")
+    if not is_crystal(atoms):
+        raise ValueError("`symmetry` needs a structure that is periodic in three directions")
     atoms.set_constraint(FixSymmetry(atoms))
 
 

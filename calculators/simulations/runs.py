@@ -134,8 +134,8 @@ def _run(kind: Kind, config: Any, steps: int, show: Callable[[Progress], None] |
             _work(kind, config, calculator, jobs, folder, show or _silent)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                f"stopped by Ctrl-C after {len(folder.rows)} of {len(jobs)} structures; the same "
-                "command goes on"
+                f"stopped by Ctrl-C after {len(folder.rows)} of {len(jobs)} structures; run it "
+                "again to resume"
             ) from None
         finally:
             folder.keep(names)
@@ -224,8 +224,8 @@ def _side_by_side(
                 tell()
     except BrokenProcessPool as error:
         raise ChildProcessError(
-            "a process was killed, perhaps because memory ran out; the same command goes on from "
-            "here, with fewer --processes in less memory"
+            "a process was killed, perhaps because memory ran out; run it again to "
+            "resume, with fewer `processes` in less memory"
         ) from error
 
 
@@ -265,11 +265,11 @@ def _row(
     except OSError:  # a full disk, say, is not the structure's fault
         raise
     except Exception as error:  # one odd structure must not stop a thousand others
-        kind = "" if isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: "
-        return row | {"reason": " ".join(f"{kind}{error}".split())}
+        what = "" if isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: "
+        return row | {"reason": " ".join(f"{what}{error}".split())}
     values = ["" if math.isnan(value) else f"{value:.9g}" for value in outcome.values]
     row |= zip(kind.columns, values, strict=True)
-    reason = "" if outcome.word == kind.good else f"--{kind.length} was not enough"
+    reason = "" if outcome.word == kind.good else f"`{kind.length}` was not enough"
     return row | {"steps": str(outcome.steps), "outcome": outcome.word, "reason": reason}
 
 

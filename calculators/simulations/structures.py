@@ -45,7 +45,7 @@ def read_jobs(files: Sequence[str], repeat: Sequence[int] = (1, 1, 1)) -> list[J
         ValueError: a supercell of no cells, or a file that is given twice.
     """
     if len(repeat) != 3 or min(repeat) < 1:
-        raise ValueError(f"--repeat is {' '.join(map(str, repeat))}; give three numbers from 1 up")
+        raise ValueError(f"`repeat` is {' '.join(map(str, repeat))}; give three numbers from 1 up")
     parts = [_split(file) for file in files]
     found = [_read(path, index) for path, index in parts]
     for label in LABELS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,11 +17,12 @@ from tesseral.data.doctor.checkup import (
     merge,
 )
 from tesseral.data.doctor.repair import write_cleaned
-from tesseral.data.doctor.sample import Subject, read_subject
+from tesseral.data.doctor.sample import Sample, read_sample
 from tesseral.data.imports.importer import ImportConfig, import_structures
 from tesseral.data.labels import LABELS
 from tesseral.data.loading.splits import SPLITS
 from tesseral.data.store.read import Store, open_store
+from tesseral.files import json_text, write_text
 
 STORES = (".h5", ".hdf5")
 
@@ -96,23 +96,20 @@ def check(config: CheckConfig, show: Callable[[Checkup], None] | None = None) ->
     mended = None
     with tempfile.TemporaryDirectory() as folder:
         limit = 2**62 if config.fix is not None else config.max_atoms
-        subjects = [
-            read_subject(_open(name, Path(folder) / f"{number}"), limit)
+        samples = [
+            read_sample(_open(name, Path(folder) / f"{number}"), limit)
             for number, name in enumerate(config.files)
         ]
         checkups = []
-        for checkup in _check(config, subjects):
+        for checkup in _check(config, samples):
             checkups.append(checkup)
             if show is not None:
                 show(checkup)
         if config.json is not None:
-            Path(config.json).write_text(
-                json.dumps([one.as_dict() for one in checkups], indent=1, ensure_ascii=False),
-                encoding="utf-8",
-            )
+            write_text(config.json, json_text([one.as_dict() for one in checkups], indent=1))
         if config.fix is not None:
-            mended = write_cleaned(subjects[0].store, checkups[0].findings, Path(config.fix))
-            copy = read_subject(open_store(config.fix), config.max_atoms)
+            mended = write_cleaned(samples[0].store, checkups[0].findings, Path(config.fix))
+            copy = read_sample(open_store(config.fix), config.max_atoms)
             checkups[0] = check_set(copy, cutoff=config.cutoff)
     return Checked(checkups, mended)
 
@@ -128,16 +125,16 @@ def _open(name: str, folder: Path) -> Store:
     return open_store(output)
 
 
-def _check(config: CheckConfig, subjects: list[Subject]) -> Iterator[Checkup]:
+def _check(config: CheckConfig, samples: list[Sample]) -> Iterator[Checkup]:
     """All files, each with what it has in common with the first."""
-    for number, subject in enumerate(subjects):
-        parts = [check_set(subject, cutoff=config.cutoff)]
+    for number, sample in enumerate(samples):
+        parts = [check_set(sample, cutoff=config.cutoff)]
         if number > 0:
-            parts.append(check_between(subjects[0], subject))
-        elif len(subjects) == 1:
+            parts.append(check_between(samples[0], sample))
+        elif len(samples) == 1:
             parts.append(
                 check_split(
-                    subject,
+                    sample,
                     method=config.split,
                     fraction=config.validation_fraction,
                     seed=config.seed,

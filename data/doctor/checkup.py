@@ -16,7 +16,7 @@ from tesseral.data.doctor.geometry import check_geometry, measure_distances
 from tesseral.data.doctor.labels import check_labels
 from tesseral.data.doctor.outliers import check_outliers
 from tesseral.data.doctor.ridge import composition_energies, make_design, read_labels
-from tesseral.data.doctor.sample import Integers, Subject, read_subject
+from tesseral.data.doctor.sample import Integers, Sample, read_sample
 from tesseral.data.doctor.units import check_units
 from tesseral.data.loading.splits import split_store
 from tesseral.data.store.read import Store
@@ -69,58 +69,58 @@ class Checkup:
         }
 
 
-def check_set(subject: Subject, *, cutoff: float) -> Checkup:
+def check_set(sample: Sample, *, cutoff: float) -> Checkup:
     """Look at one dataset.
 
     Args:
-        subject: its structures.
+        sample: its structures.
         cutoff: Å, of the potential that is going to be trained.
     """
-    design = make_design(subject)
-    references = composition_energies(subject)
-    units = check_units(subject, design, read_labels(subject, references), references)
+    design = make_design(sample)
+    references = composition_energies(sample)
+    units = check_units(sample, design, read_labels(sample, references), references)
     outliers, residuals = check_outliers(
-        subject, design, units.labels, units.references, stress=units.stress
+        sample, design, units.labels, units.references, stress=units.stress
     )
-    distances = measure_distances(subject, cutoff)
+    distances = measure_distances(sample, cutoff)
     findings = [
-        *check_labels(subject),
+        *check_labels(sample),
         *units.findings,
         *outliers,
-        *check_geometry(subject, distances, cutoff),
-        *check_consistency(subject, residuals),
-        *check_duplicates(subject, make_fingerprints(subject.structures, subject.elements)),
+        *check_geometry(sample, distances, cutoff),
+        *check_consistency(sample, residuals),
+        *check_duplicates(sample, make_fingerprints(sample.structures, sample.elements)),
     ]
     measured = {
         **units.measured,
         f"neighbours within {cutoff:g} Å": f"{distances.neighbors:.3g} an atom",
     }
-    return _checkup(subject, findings, measured)
+    return _checkup(sample, findings, measured)
 
 
-def check_split(subject: Subject, *, method: str, fraction: float, seed: int) -> Checkup:
+def check_split(sample: Sample, *, method: str, fraction: float, seed: int) -> Checkup:
     """Look for leakage in the division that a training would make of a dataset."""
     try:
-        split = split_store(subject.store, method=method, fraction=fraction, seed=seed)
+        split = split_store(sample.store, method=method, fraction=fraction, seed=seed)
     except ValueError as error:
         finding = make_finding("note", "split", [], str(error), "needed for a training only")
-        return _checkup(subject, [finding], {})
-    inside = np.isin(subject.rows, split.validation)
+        return _checkup(sample, [finding], {})
+    inside = np.isin(sample.rows, split.validation)
     measured = {
         "validation structures that fit would take": f"{len(split.validation)}, {split.reason}"
     }
     if inside.all() or not inside.any():
-        return _checkup(subject, [], measured)
+        return _checkup(sample, [], measured)
     findings = check_leakage(
-        take(subject, np.nonzero(~inside)[0]),
-        take(subject, np.nonzero(inside)[0]),
+        take(sample, np.nonzero(~inside)[0]),
+        take(sample, np.nonzero(inside)[0]),
         parts=("training", f"validation (split {method})"),
         chosen=False,
     )
-    return _checkup(subject, findings, measured)
+    return _checkup(sample, findings, measured)
 
 
-def check_between(first: Subject, second: Subject) -> Checkup:
+def check_between(first: Sample, second: Sample) -> Checkup:
     """Look for leakage between two datasets; rows are those of the second."""
     findings = check_leakage(
         first,
@@ -139,10 +139,10 @@ def quick_check(store: Store, validation: Store | None, cutoff: float) -> list[F
         validation: to validate on, if it is another.
         cutoff: Å.
     """
-    subject = read_subject(store, QUICK_ATOMS)
-    findings = check_set(subject, cutoff=cutoff).findings
+    sample = read_sample(store, QUICK_ATOMS)
+    findings = check_set(sample, cutoff=cutoff).findings
     if validation is not None:
-        findings += check_between(subject, read_subject(validation, QUICK_ATOMS)).findings
+        findings += check_between(sample, read_sample(validation, QUICK_ATOMS)).findings
     return [finding for finding in findings if finding.severity != "note"]
 
 
@@ -158,23 +158,23 @@ def merge(checkups: Sequence[Checkup]) -> Checkup:
     )
 
 
-def take(subject: Subject, chosen: Integers) -> Subject:
-    """Some structures of a subject."""
-    return subject._replace(
-        structures=[subject.structures[i] for i in chosen],
+def take(sample: Sample, chosen: Integers) -> Sample:
+    """Some structures of a sample."""
+    return sample._replace(
+        structures=[sample.structures[i] for i in chosen],
         **{
-            name: getattr(subject, name)[chosen]
+            name: getattr(sample, name)[chosen]
             for name in ("rows", "counts", "n_atoms", "energies", "volumes", "alone")
         },
     )
 
 
-def _checkup(subject: Subject, findings: list[Finding], measured: dict[str, str]) -> Checkup:
-    file = subject.store.path.name
+def _checkup(sample: Sample, findings: list[Finding], measured: dict[str, str]) -> Checkup:
+    file = sample.store.path.name
     return Checkup(
         file=file,
-        structures=len(subject.store),
-        checked=len(subject.rows),
+        structures=len(sample.store),
+        checked=len(sample.rows),
         findings=_sorted([finding._replace(file=file) for finding in findings]),
         measured=measured,
     )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesseral.data.doctor.findings import Finding, make_finding
-from tesseral.data.doctor.sample import Array, Subject, scale
+from tesseral.data.doctor.sample import Array, Sample, scale
 from tesseral.data.neighbors import names
 
 SHIFT = 0.02  # eV/atom between sources
@@ -16,24 +16,24 @@ SHIFT_SHARE = 4.0  # typical residuals
 FEW = 3  # structures with an element
 
 
-def check_consistency(subject: Subject, residuals: Array) -> list[Finding]:
+def check_consistency(sample: Sample, residuals: Array) -> list[Finding]:
     """Theories, sources and compositions.
 
     Args:
-        subject: the structures.
+        sample: the structures.
         residuals: (S,) eV/atom, energy labels minus what a model of them says; NaN if unknown.
     """
-    return [*_theories(subject), *_shifts(subject, residuals), *_elements(subject)]
+    return [*_theories(sample), *_shifts(sample, residuals), *_elements(sample)]
 
 
-def _texts(subject: Subject, name: str) -> NDArray[np.str_]:
-    texts = subject.store.texts(name)
-    return np.array([texts[row] for row in subject.rows])
+def _texts(sample: Sample, name: str) -> NDArray[np.str_]:
+    texts = sample.store.texts(name)
+    return np.array([texts[row] for row in sample.rows])
 
 
-def _theories(subject: Subject) -> list[Finding]:
+def _theories(sample: Sample) -> list[Finding]:
     """More than one theory."""
-    theories = _texts(subject, "theory")
+    theories = _texts(sample, "theory")
     found = Counter(theories.tolist()).most_common()
     if len(found) < 2:
         return []
@@ -42,18 +42,18 @@ def _theories(subject: Subject) -> list[Finding]:
         make_finding(
             "warning",
             "theory",
-            subject.rows[theories != found[0][0]],
+            sample.rows[theories != found[0][0]],
             f"{len(found)} theories: {shown}",
             "energies of different functionals or settings do not fit together; train on one",
         )
     ]
 
 
-def _shifts(subject: Subject, residuals: Array) -> list[Finding]:
+def _shifts(sample: Sample, residuals: Array) -> list[Finding]:
     """Sources whose energies have another zero."""
     findings = []
     usual = scale(residuals)
-    sources = _texts(subject, "source")
+    sources = _texts(sample, "source")
     for source in np.unique(sources):
         inside = sources == source
         known = inside & np.isfinite(residuals)
@@ -66,7 +66,7 @@ def _shifts(subject: Subject, residuals: Array) -> list[Finding]:
                 make_finding(
                     "warning",
                     "theory",
-                    subject.rows[inside],
+                    sample.rows[inside],
                     f"the energies of {source or 'structures without a source'} lie "
                     f"{shift:+.3g} eV/atom off the others, with a spread of {spread:.2g}",
                     "another pseudopotential, functional or zero of energy; do not mix them",
@@ -75,32 +75,32 @@ def _shifts(subject: Subject, residuals: Array) -> list[Finding]:
     return findings
 
 
-def _elements(subject: Subject) -> list[Finding]:
+def _elements(sample: Sample) -> list[Finding]:
     """Rare elements, and compositions that leave reference energies open."""
     findings = []
-    number = (subject.counts > 0).sum(axis=0)
-    rare = [z for z, k in zip(subject.elements, number, strict=True) if 0 < k < FEW]
-    if rare and len(subject.rows) > 10 * FEW and subject.complete:
-        columns = [subject.elements.index(z) for z in rare]
+    number = (sample.counts > 0).sum(axis=0)
+    rare = [z for z, k in zip(sample.elements, number, strict=True) if 0 < k < FEW]
+    if rare and len(sample.rows) > 10 * FEW and sample.complete:
+        columns = [sample.elements.index(z) for z in rare]
         findings.append(
             make_finding(
                 "warning",
                 "elements",
-                subject.rows[(subject.counts[:, columns] > 0).any(axis=1)],
+                sample.rows[(sample.counts[:, columns] > 0).any(axis=1)],
                 f"{names(rare)} in fewer than {FEW} structures",
                 "a potential cannot learn an element from them; add more or take them out",
             )
         )
-    known = np.isfinite(subject.energies)
+    known = np.isfinite(sample.energies)
     present = number > 0
-    bound = subject.counts[known & ~subject.alone][:, present]
-    fixed = (subject.counts[known & subject.alone][:, present] > 0).any(axis=0)
+    bound = sample.counts[known & ~sample.alone][:, present]
+    fixed = (sample.counts[known & sample.alone][:, present] > 0).any(axis=0)
     unknown = bound[:, ~fixed]
     if len(bound) and unknown.shape[1]:
         fractions = unknown / np.maximum(bound.sum(axis=1, keepdims=True), 1)
         rank = int(np.linalg.matrix_rank(fractions / np.sqrt(len(fractions)), tol=1e-3))
         if rank < unknown.shape[1]:
-            elements = np.array(subject.elements)[present][~fixed]
+            elements = np.array(sample.elements)[present][~fixed]
             findings.append(
                 make_finding(
                     "note",
@@ -109,7 +109,7 @@ def _elements(subject: Subject) -> list[Finding]:
                     f"the compositions determine {rank} of {len(elements)} reference energies, of "
                     f"{names(elements)}",
                     "enough for these compositions; add isolated atoms, or give "
-                    "--data.isolated_energies, for others",
+                    "`data.isolated_energies`, for others",
                 )
             )
     return findings

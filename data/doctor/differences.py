@@ -8,7 +8,7 @@ import numpy as np
 from scipy.linalg import logm
 
 from tesseral.data.doctor.ridge import Labels, weighted_median
-from tesseral.data.doctor.sample import Array, Integers, Subject
+from tesseral.data.doctor.sample import Array, Integers, Sample
 
 LARGEST_STRAIN = 0.05
 SMALLEST_STRAIN = 1e-4
@@ -26,28 +26,28 @@ class Pair(NamedTuple):
     shifts: Array  # (n, 3) Å, displacements beside the strain
 
 
-def stress_ratio(subject: Subject, labels: Labels, forces_factor: float = 1.0) -> tuple[float, int]:
+def stress_ratio(sample: Sample, labels: Labels, forces_factor: float = 1.0) -> tuple[float, int]:
     """Stress labels over finite differences of the energies, and the number of pairs.
 
     ``E2 - E1 = ½ (V1 σ1 + V2 σ2) : ε - ½ Σ (F1 + F2) · Δu`` for a strain ε and displacements Δu
     beside it, up to third order in both.
 
     Args:
-        subject: the structures.
+        sample: the structures.
         labels: energies and stresses of the structures in the units in which they are compared.
         forces_factor: what the forces of the structures must be multiplied with to fit to them.
     """
     differences, products = [], []
-    for pair in strained_pairs(subject):
+    for pair in strained_pairs(sample):
         a, b = pair.first, pair.second
-        n = subject.n_atoms[a]
-        forces = subject.structures[a].forces + subject.structures[b].forces
+        n = sample.n_atoms[a]
+        forces = sample.structures[a].forces + sample.structures[b].forces
         work = (
             0.0
             if np.isnan(forces).any()
             else 0.5 * forces_factor * float(np.sum(forces * pair.shifts))
         )
-        virial = n * (subject.volumes[a] * labels.stress[a] + subject.volumes[b] * labels.stress[b])
+        virial = n * (sample.volumes[a] * labels.stress[a] + sample.volumes[b] * labels.stress[b])
         product = 0.5 * float(virial @ pair.strain.ravel())
         difference = float(n * (labels.energy[b] - labels.energy[a])) + work
         if np.isfinite(product) and np.isfinite(difference) and difference != 0:
@@ -62,25 +62,25 @@ def stress_ratio(subject: Subject, labels: Labels, forces_factor: float = 1.0) -
     return weighted_median(np.array(products) / change, weight), len(products)
 
 
-def strained_pairs(subject: Subject) -> list[Pair]:
+def strained_pairs(sample: Sample) -> list[Pair]:
     """Pairs of structures with the same scaled positions in slightly different cells."""
     groups: dict[bytes, list[int]] = {}
-    for index, structure in enumerate(subject.structures):
+    for index, structure in enumerate(sample.structures):
         if structure.pbc.all():
             groups.setdefault(structure.numbers.tobytes(), []).append(index)
     pairs: list[Pair] = []
     for members in groups.values():
         if len(members) > 1:
-            pairs += _pairs(subject, np.array(members[:LARGEST_GROUP]))
+            pairs += _pairs(sample, np.array(members[:LARGEST_GROUP]))
     return pairs
 
 
-def _pairs(subject: Subject, members: Integers) -> list[Pair]:
+def _pairs(sample: Sample, members: Integers) -> list[Pair]:
     """The nearest partners of each member of a group."""
-    cells = np.stack([subject.structures[i].cell for i in members])
+    cells = np.stack([sample.structures[i].cell for i in members])
     scaled = np.stack(
         [
-            np.linalg.solve(subject.structures[i].cell.T, subject.structures[i].positions.T).T
+            np.linalg.solve(sample.structures[i].cell.T, sample.structures[i].positions.T).T
             for i in members
         ]
     )

@@ -16,20 +16,20 @@ from tesseral.data.doctor.fingerprints import (
     nearest_within,
     pairs_within,
 )
-from tesseral.data.doctor.sample import Array, Integers, Subject
+from tesseral.data.doctor.sample import Array, Integers, Sample
 
 AGREE_ENERGY = 2e-3  # eV/atom between labels of the same structure
 AGREE_FORCES = 0.02  # eV/Å, RMS of the forces' sizes
 
 
-def check_duplicates(subject: Subject, prints: Fingerprints) -> list[Finding]:
+def check_duplicates(sample: Sample, prints: Fingerprints) -> list[Finding]:
     """The same structure more than once, with the same labels or with others."""
     pairs, apart = pairs_within(prints, NEAR)
     same = pairs[apart < SAME]
     copies, conflicts = [], []
-    for members in _families(same, len(subject.rows)):
+    for members in _families(same, len(sample.rows)):
         first = members[0]
-        agree = np.array([_agree(subject, first, other) for other in members[1:]])
+        agree = np.array([_agree(sample, first, other) for other in members[1:]])
         copies += members[1:][agree].tolist()
         if not agree.all():
             conflicts += members.tolist()
@@ -39,7 +39,7 @@ def check_duplicates(subject: Subject, prints: Fingerprints) -> list[Finding]:
             make_finding(
                 "warning",
                 "duplicates",
-                subject.rows[copies],
+                sample.rows[copies],
                 f"{count(len(copies))} the same as an earlier one, rotated, reflected or reordered "
                 "at most",
                 "they count twice in training; leave them out",
@@ -51,7 +51,7 @@ def check_duplicates(subject: Subject, prints: Fingerprints) -> list[Finding]:
             make_finding(
                 "error",
                 "conflicting duplicates",
-                subject.rows[conflicts],
+                sample.rows[conflicts],
                 f"{count(len(conflicts))} of equal geometry and different labels",
                 "no potential can meet both: find out which is right",
             )
@@ -62,7 +62,7 @@ def check_duplicates(subject: Subject, prints: Fingerprints) -> list[Finding]:
             make_finding(
                 "note",
                 "near-duplicates",
-                subject.rows[close],
+                sample.rows[close],
                 f"{count(len(close))} with another one less than about {NEAR} Å away",
                 "neighbours of a trajectory teach little; they must not be on both sides of a "
                 "split",
@@ -72,8 +72,8 @@ def check_duplicates(subject: Subject, prints: Fingerprints) -> list[Finding]:
 
 
 def check_leakage(
-    first: Subject,
-    second: Subject,
+    first: Sample,
+    second: Sample,
     *,
     parts: tuple[str, str],
     chosen: bool,
@@ -98,7 +98,7 @@ def check_leakage(
 
 
 def _copies(
-    second: Subject, rows: Integers, apart: Array, parts: tuple[str, str], chosen: bool
+    second: Sample, rows: Integers, apart: Array, parts: tuple[str, str], chosen: bool
 ) -> list[Finding]:
     findings = []
     same = rows[apart < SAME]
@@ -127,7 +127,7 @@ def _copies(
     return findings
 
 
-def _shared_groups(first: Subject, second: Subject, parts: tuple[str, str]) -> list[Finding]:
+def _shared_groups(first: Sample, second: Sample, parts: tuple[str, str]) -> list[Finding]:
     """Groups with members on both sides."""
     known = first.store.texts("group")
     inside = {known[row] for row in first.rows} - {""}
@@ -157,13 +157,13 @@ def _families(pairs: Integers, n: int) -> list[Integers]:
     return [members[family[members] == label] for label in np.unique(family[members])]
 
 
-def _agree(subject: Subject, first: int, second: int) -> bool:
+def _agree(sample: Sample, first: int, second: int) -> bool:
     """Whether the labels of two equal structures agree as far as both have them."""
-    energies = subject.energies[[first, second]]
+    energies = sample.energies[[first, second]]
     if abs(energies[0] - energies[1]) > AGREE_ENERGY:
         return False
     sizes: list[NDArray[np.float64]] = [
-        np.sort(np.linalg.norm(subject.structures[i].forces, axis=1)) for i in (first, second)
+        np.sort(np.linalg.norm(sample.structures[i].forces, axis=1)) for i in (first, second)
     ]
     if len(sizes[0]) == len(sizes[1]) and not np.isnan(np.concatenate(sizes)).any():
         if np.sqrt(np.mean((sizes[0] - sizes[1]) ** 2)) > AGREE_FORCES:

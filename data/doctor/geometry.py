@@ -8,7 +8,7 @@ import numpy as np
 from ase.data import covalent_radii
 
 from tesseral.data.doctor.findings import Finding, count, make_finding
-from tesseral.data.doctor.sample import Array, Subject
+from tesseral.data.doctor.sample import Array, Sample
 from tesseral.data.neighbors import neighbor_list
 from tesseral.data.units import BOHR_IN_A
 
@@ -26,15 +26,15 @@ class Distances(NamedTuple):
     neighbors: float  # mean number
 
 
-def measure_distances(subject: Subject, cutoff: float) -> Distances:
+def measure_distances(sample: Sample, cutoff: float) -> Distances:
     """Neighbours of all atoms.
 
     Args:
-        subject: the structures.
+        sample: the structures.
         cutoff: Å.
     """
     closest, lonely, nearest, edges = [], [], [], 0
-    for structure in subject.structures:
+    for structure in sample.structures:
         near = neighbor_list(structure.positions, structure.cell, structure.pbc, cutoff)
         points = structure.positions
         vectors = points[near.receivers] - points[near.senders] + near.shifts @ structure.cell
@@ -51,11 +51,11 @@ def measure_distances(subject: Subject, cutoff: float) -> Distances:
         closest=np.array(closest),
         lonely=np.array(lonely),
         typical=float(np.median(known)) if len(known) else float("nan"),
-        neighbors=edges / int(subject.n_atoms.sum()),
+        neighbors=edges / int(sample.n_atoms.sum()),
     )
 
 
-def check_geometry(subject: Subject, distances: Distances, cutoff: float) -> list[Finding]:
+def check_geometry(sample: Sample, distances: Distances, cutoff: float) -> list[Finding]:
     """Atoms too close, too far, or in another unit of length."""
     findings = _unit(distances)
     overlap = distances.closest < OVERLAP
@@ -65,7 +65,7 @@ def check_geometry(subject: Subject, distances: Distances, cutoff: float) -> lis
             make_finding(
                 "error",
                 "distances",
-                subject.rows[overlap],
+                sample.rows[overlap],
                 f"atoms on top of each other in {count(int(overlap.sum()))}: "
                 f"{distances.closest.min():.2f} of the sum of their covalent radii",
                 "look for atoms that are there twice, and for a wrong cell",
@@ -76,19 +76,19 @@ def check_geometry(subject: Subject, distances: Distances, cutoff: float) -> lis
             make_finding(
                 "note",
                 "distances",
-                subject.rows[short],
+                sample.rows[short],
                 f"very short distances in {count(int(short.sum()))}: from "
                 f"{distances.closest[short].min():.2f} of the sum of the covalent radii",
                 "good for the repulsion if they are meant; look at them if not",
             )
         )
-    lonely = (distances.lonely > 0) & ~subject.alone
+    lonely = (distances.lonely > 0) & ~sample.alone
     if lonely.any():
         findings.append(
             make_finding(
                 "warning",
                 "cutoff",
-                subject.rows[lonely],
+                sample.rows[lonely],
                 f"{count(int(distances.lonely[lonely].sum()), 'atom')} of "
                 f"{count(int(lonely.sum()))} without a neighbour within {cutoff:g} Å",
                 "the potential cannot give them a force; take a larger cutoff, or take evaporated "

@@ -7,24 +7,24 @@ import hashlib
 import numpy as np
 
 from tesseral.data.doctor.findings import Finding, Fix, count, make_finding
-from tesseral.data.doctor.sample import Subject, has_forces, has_stress
+from tesseral.data.doctor.sample import Sample, has_forces, has_stress
 
 NET_FORCE = 0.05  # eV/Å an atom
 NET_FORCE_SHARE = 0.1  # of the RMS force
 
 
-def check_labels(subject: Subject) -> list[Finding]:
+def check_labels(sample: Sample) -> list[Finding]:
     """Missing labels, forces with a sum, labels of another structure."""
-    return [*_missing(subject), *_net_forces(subject), *_stale(subject)]
+    return [*_missing(sample), *_net_forces(sample), *_stale(sample)]
 
 
-def _missing(subject: Subject) -> list[Finding]:
+def _missing(sample: Sample) -> list[Finding]:
     """Structures without a label that they need."""
     findings = []
     needed = {
-        "energy": (np.isfinite(subject.energies), np.ones(len(subject.rows), dtype=bool)),
-        "forces": (has_forces(subject), ~subject.alone),
-        "stress": (has_stress(subject), np.isfinite(subject.volumes)),
+        "energy": (np.isfinite(sample.energies), np.ones(len(sample.rows), dtype=bool)),
+        "forces": (has_forces(sample), ~sample.alone),
+        "stress": (has_stress(sample), np.isfinite(sample.volumes)),
     }
     for label, (there, wanted) in needed.items():
         lacking = wanted & ~there
@@ -39,7 +39,7 @@ def _missing(subject: Subject) -> list[Finding]:
                     f"no structure has {label}",
                     "a potential for fixed cells does not need stress; others do"
                     if label == "stress"
-                    else f"import the files again and name the label with --{label}-key",
+                    else f"import the files again and name the label with `{label}_key`",
                 )
             )
             continue
@@ -47,7 +47,7 @@ def _missing(subject: Subject) -> list[Finding]:
             make_finding(
                 "warning",
                 "missing labels",
-                subject.rows[lacking],
+                sample.rows[lacking],
                 f"{count(int(lacking.sum()))} of {wanted.sum()} without {label}",
                 "training leaves missing labels out; look whether they were lost in a conversion",
             )
@@ -55,10 +55,10 @@ def _missing(subject: Subject) -> list[Finding]:
     return findings
 
 
-def _net_forces(subject: Subject) -> list[Finding]:
+def _net_forces(sample: Sample) -> list[Finding]:
     """Structures whose forces have a sum, which no potential can have."""
     rows, largest = [], 0.0
-    for row, structure in zip(subject.rows, subject.structures, strict=True):
+    for row, structure in zip(sample.rows, sample.structures, strict=True):
         n = len(structure.numbers)
         if n < 2 or not np.isfinite(structure.forces).all():
             continue
@@ -80,21 +80,21 @@ def _net_forces(subject: Subject) -> list[Finding]:
     ]
 
 
-def _stale(subject: Subject) -> list[Finding]:
+def _stale(sample: Sample) -> list[Finding]:
     """Different geometries with bitwise the same forces: labels of an earlier calculation."""
     seen: dict[bytes, list[int]] = {}
-    for index, structure in enumerate(subject.structures):
+    for index, structure in enumerate(sample.structures):
         if np.isfinite(structure.forces).all() and np.abs(structure.forces).max() > 1e-3:
             digest = hashlib.blake2b(structure.forces.tobytes(), digest_size=16).digest()
             seen.setdefault(digest, []).append(index)
     rows = []
     for members in seen.values():
-        first = subject.structures[members[0]]
+        first = sample.structures[members[0]]
         rows += [
-            subject.rows[index]
+            sample.rows[index]
             for index in members[1:]
-            if not np.array_equal(first.positions, subject.structures[index].positions)
-            or not np.array_equal(first.cell, subject.structures[index].cell)
+            if not np.array_equal(first.positions, sample.structures[index].positions)
+            or not np.array_equal(first.cell, sample.structures[index].cell)
         ]
     if not rows:
         return []

@@ -12,10 +12,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
-from tesseral.data.doctor.alike import local_center, local_scale
 from tesseral.data.doctor.findings import Finding, Fix, count, make_finding
-from tesseral.data.doctor.recognise import OPTIONS
 from tesseral.data.doctor.ridge import (
     Design,
     Labels,
@@ -23,7 +22,8 @@ from tesseral.data.doctor.ridge import (
     force_norms,
     without_gross,
 )
-from tesseral.data.doctor.sample import Array, Subject, has_forces
+from tesseral.data.doctor.sample import Array, Sample, has_forces
+from tesseral.data.doctor.units import UNITS_OF_LABEL
 
 Label = Literal["energy", "forces", "stress"]
 
@@ -48,13 +48,17 @@ class _Compared(NamedTuple):
     residual: Callable[[float], Array]  # (S,) of the label times a factor
 
 
+CLOSEST = 5
+ALIKE = 25  # structures whose residuals set the usual size
+
+
 def check_outliers(
-    subject: Subject, design: Design, labels: Labels, references: Array, *, stress: bool
+    sample: Sample, design: Design, labels: Labels, references: Array, *, stress: bool
 ) -> tuple[list[Finding], Array]:
     """Single labels with a wrong sign, a wrong unit, or no relation to the others.
 
     Args:
-        subject: the structures.
+        sample: the structures.
         design: of the model.
         labels: with what is wrong in the whole set mended.
         references: (S,) eV/atom that the energies of ``labels`` are relative to.
@@ -63,9 +67,9 @@ def check_outliers(
     Returns:
         The findings, and energies minus predictions, (S,) eV/atom.
     """
-    n = len(subject.rows)
-    if np.isfinite(labels.energy).sum() < LEAST and has_forces(subject).sum() < LEAST:
-        return _large_forces(subject), np.full(n, np.nan)
+    n = len(sample.rows)
+    if np.isfinite(labels.energy).sum() < LEAST and has_forces(sample).sum() < LEAST:
+        return _large_forces(sample), np.full(n, np.nan)
     factors: dict[Label, Array] = {"energy": np.ones(n), "forces": np.ones(n)}
     if stress:
         factors["stress"] = np.ones(n)
@@ -79,10 +83,10 @@ def check_outliers(
             break
     findings = []
     for one in compared:
-        findings += _wrong_factors(subject, one.label, factors[one.label])
-        findings += _unexplained(subject, design, one, factors[one.label] == 1)
+        findings += _wrong_factors(sample, one.label, factors[one.label])
+        findings += _unexplained(sample, design, one, factors[one.label] == 1)
     residuals = compared[0].residual(1.0)
-    return [*findings, *_large_forces(subject)], residuals
+    return [*findings, *_large_forces(sample)], residuals
 
 
 def _times(
@@ -126,7 +130,7 @@ def _compare(design: Design, labels: Labels, references: Array, stress: bool) ->
 
 def _mending_factors(one: _Compared) -> Array:
     """What each label must be multiplied with, (S,); 1 where nothing is wrong or known."""
-    units = [sign * factor for factor in OPTIONS[one.label].values() for sign in (1.0, -1.0)]
+    units = [sign * factor for factor in UNITS_OF_LABEL[one.label].values() for sign in (1.0, -1.0)]
     factors = np.array([factor for factor in dict.fromkeys(units) if factor != 1])
     with np.errstate(invalid="ignore", divide="ignore"):
         off = one.residual(1.0)
@@ -151,14 +155,15 @@ def _explains(one: _Compared, factor: float, off: Array) -> NDArray[np.bool_]:
     )
 
 
-def _wrong_factors(subject: Subject, label: Label, factors: Array) -> list[Finding]:
+def _wrong_factors(sample: Sample, label: Label, factors: Array) -> list[Finding]:
     """Signs and units of single structures."""
     findings = []
     for factor in np.unique(factors[factors != 1]):
-        rows = subject.rows[factors == factor]
+        rows = sample.rows[factors == factor]
         turned = "the opposite sign" if factor < 0 else ""
         unit = next(
-            (name for name, size in OPTIONS[label].items() if np.isclose(size, abs(factor))), ""
+            (name for name, size in UNITS_OF_LABEL[label].items() if np.isclose(size, abs(factor))),
+            "",
         )
         kind = "sign" if factor == -1 else "unit"
         said = "" if kind == "sign" else f"in {unit}" if unit else f"{1 / abs(factor):.4g} times it"
@@ -178,7 +183,7 @@ def _wrong_factors(subject: Subject, label: Label, factors: Array) -> list[Findi
 
 
 def _unexplained(
-    subject: Subject, design: Design, one: _Compared, plain: NDArray[np.bool_]
+    sample: Sample, design: Design, one: _Compared, plain: NDArray[np.bool_]
 ) -> list[Finding]:
     """Labels of zero that are not zero, and outliers that no unit or sign explains."""
     off = one.residual(1.0)
@@ -193,7 +198,7 @@ def _unexplained(
             make_finding(
                 "error",
                 "zero labels",
-                subject.rows[lost],
+                sample.rows[lost],
                 f"{count(int(lost.sum()))} with {one.label} of zero where the others ask for more",
                 "the labels were lost; a missing label is no harm, one of zero is",
                 Fix(one.label),
@@ -206,7 +211,7 @@ def _unexplained(
             make_finding(
                 "warning",
                 f"{one.label} outlier",
-                subject.rows[strange],
+                sample.rows[strange],
                 f"{one.label} of {count(int(strange.sum()))} far from what the others ask for, by "
                 f"up to {off[strange].max():.2g} {unit}",
                 "look at the calculations: not converged, another spin state or another setting",
@@ -215,10 +220,10 @@ def _unexplained(
     return findings
 
 
-def _large_forces(subject: Subject) -> list[Finding]:
+def _large_forces(sample: Sample) -> list[Finding]:
     """Forces so large that they rule the loss."""
     largest = np.array(
-        [np.linalg.norm(structure.forces, axis=1).max() for structure in subject.structures]
+        [np.linalg.norm(structure.forces, axis=1).max() for structure in sample.structures]
     )
     large = largest > LARGE  # NaN is not
     if not large.any():
@@ -227,9 +232,39 @@ def _large_forces(subject: Subject) -> list[Finding]:
         make_finding(
             "warning",
             "large forces",
-            subject.rows[large],
+            sample.rows[large],
             f"{count(int(large.sum()))} with forces above {LARGE:g} eV/Å, up to "
             f"{largest[large].max():.0f}",
-            "a few of them rule a squared loss: take them out, or use --loss.forces huber",
+            "a few of them rule a squared loss: take them out, or use `loss.forces='huber'`",
         )
     ]
+
+
+def local_scale(design: Design, norms: Array) -> Array:
+    """How large a residual is usual among structures like each one, (S,).
+
+    The median over the structures closest in the ranks of force, volume and energy.
+
+    Args:
+        design: of the structures.
+        norms: (S,) residuals; NaN where there is none.
+    """
+    known = np.isfinite(norms)
+    if known.sum() == 0:
+        return np.full(len(norms), np.nan)
+    tree = cKDTree(design.alike[known])
+    _, near = tree.query(design.alike, k=min(ALIKE, int(known.sum())))
+    usual = np.median(norms[known][near.reshape(len(norms), -1)], axis=1)
+    # A few structures that the model happens to meet exactly make no scale.
+    floor = 0.2 * float(np.median(norms[known]))
+    return np.where(usual > floor, usual, floor)
+
+
+def local_center(design: Design, norms: Array) -> Array:
+    """The median residual of the few structures most like each one, (S,); see `local_scale`."""
+    known = np.isfinite(norms)
+    if known.sum() == 0:
+        return np.full(len(norms), np.nan)
+    _, near = cKDTree(design.alike[known]).query(design.alike, k=min(CLOSEST, int(known.sum())))
+    center: Array = np.median(norms[known][near.reshape(len(norms), -1)], axis=1)
+    return center

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from tesseral.data.doctor.descriptors import describe, force_atoms
-from tesseral.data.doctor.sample import Array, Integers, Subject, has_forces, has_stress, median
+from tesseral.data.doctor.sample import Array, Integers, Sample, has_forces, has_stress, median
 from tesseral.data.loading.statistics import fit_energies
 
 ENERGY_WEIGHT = 10.0  # Å⁻¹: energies per atom are predicted ten times as well as forces times 1 Å
@@ -56,18 +56,18 @@ class Prediction(NamedTuple):
     reach: Array  # (S,) leverage of the energy: large for what is unlike all that was fitted
 
 
-def composition_energies(subject: Subject) -> Array:
+def composition_energies(sample: Sample) -> Array:
     """Energies per atom of the compositions, fitted without what lies far off, (S,) eV.
 
     NaN for all if no structure has an energy.
     """
-    known = np.isfinite(subject.energies) & ~subject.alone
+    known = np.isfinite(sample.energies) & ~sample.alone
     if not known.any():
-        return np.full(len(subject.rows), np.nan)
-    fractions = subject.counts / subject.n_atoms[:, None]
+        return np.full(len(sample.rows), np.nan)
+    fractions = sample.counts / sample.n_atoms[:, None]
     # Medians of the compositions stand in for their structures: half of them may be wrong.
-    _, kind = np.unique(subject.counts[known], axis=0, return_inverse=True)
-    target = subject.energies[known]
+    _, kind = np.unique(sample.counts[known], axis=0, return_inverse=True)
+    target = sample.energies[known]
     medians = np.array([np.median(target[kind == k]) for k in range(kind.max() + 1)])[kind]
     weight = np.ones(len(target))
     for _ in range(ROUNDS):
@@ -79,15 +79,15 @@ def composition_energies(subject: Subject) -> Array:
     return energies
 
 
-def make_design(subject: Subject) -> Design:
+def make_design(sample: Sample) -> Design:
     """The rows of all structures; the only step that takes seconds."""
-    parts = [describe(structure, subject.elements) for structure in subject.structures]
+    parts = [describe(structure, sample.elements) for structure in sample.structures]
     size = [
         np.sqrt(np.nanmean(structure.forces**2)) if known else 0.0
-        for structure, known in zip(subject.structures, has_forces(subject), strict=True)
+        for structure, known in zip(sample.structures, has_forces(sample), strict=True)
     ]
-    volumes = np.nan_to_num(subject.volumes)
-    alike = [np.array(size), volumes, np.nan_to_num(subject.energies)]
+    volumes = np.nan_to_num(sample.volumes)
+    alike = [np.array(size), volumes, np.nan_to_num(sample.energies)]
     return Design(
         energy=np.stack([part.energy for part in parts]),
         forces=np.concatenate([part.forces for part in parts]),
@@ -98,20 +98,20 @@ def make_design(subject: Subject) -> Design:
     )
 
 
-def read_labels(subject: Subject, references: Array) -> Labels:
+def read_labels(sample: Sample, references: Array) -> Labels:
     """The labels of the structures.
 
     Args:
-        subject: the structures.
+        sample: the structures.
         references: (S,) eV/atom, subtracted from the energies.
     """
     forces = []
-    for structure in subject.structures:
+    for structure in sample.structures:
         rows = force_atoms(len(structure.numbers))
         forces.append(structure.forces[rows].ravel())
-    stress = np.stack([structure.stress.ravel() for structure in subject.structures])
-    stress[~has_stress(subject)] = np.nan
-    energies = np.where(subject.alone, np.nan, subject.energies - references)
+    stress = np.stack([structure.stress.ravel() for structure in sample.structures])
+    stress[~has_stress(sample)] = np.nan
+    energies = np.where(sample.alone, np.nan, sample.energies - references)
     return Labels(energies, np.concatenate(forces), stress)
 
 

@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 
-class Subject(NamedTuple):
+class Sample(NamedTuple):
     """S structures of a dataset, in memory."""
 
     store: Store
@@ -33,7 +33,7 @@ class Subject(NamedTuple):
         return len(self.rows) == len(self.store)
 
 
-def read_subject(store: Store, max_atoms: int) -> Subject:
+def read_sample(store: Store, max_atoms: int) -> Sample:
     """Read a dataset, or a random part of it (always the same) of about ``max_atoms`` atoms.
 
     Raises:
@@ -49,7 +49,7 @@ def read_subject(store: Store, max_atoms: int) -> Subject:
     volumes = [
         abs(np.linalg.det(s.cell)) / len(s.numbers) if s.pbc.all() else np.nan for s in structures
     ]
-    return Subject(
+    return Sample(
         store=store,
         rows=rows,
         structures=structures,
@@ -62,14 +62,14 @@ def read_subject(store: Store, max_atoms: int) -> Subject:
     )
 
 
-def has_forces(subject: Subject) -> NDArray[np.bool_]:
+def has_forces(sample: Sample) -> NDArray[np.bool_]:
     """Which structures have all their forces, (S,)."""
-    return np.array([bool(np.isfinite(s.forces).all()) for s in subject.structures])
+    return np.array([bool(np.isfinite(s.forces).all()) for s in sample.structures])
 
 
-def has_stress(subject: Subject) -> NDArray[np.bool_]:
+def has_stress(sample: Sample) -> NDArray[np.bool_]:
     """Which structures have a stress, (S,)."""
-    return np.array([bool(np.isfinite(s.stress).all()) for s in subject.structures])
+    return np.array([bool(np.isfinite(s.stress).all()) for s in sample.structures])
 
 
 def median(values: Array) -> float:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from tesseral.data.doctor.differences import stress_ratio
 from tesseral.data.doctor.findings import Finding, Fix, make_finding
-from tesseral.data.doctor.recognise import Guess, recognise
 from tesseral.data.doctor.ridge import (
     Design,
     Labels,
@@ -18,7 +18,8 @@ from tesseral.data.doctor.ridge import (
     weighted_median,
     without_gross,
 )
-from tesseral.data.doctor.sample import Array, Subject, median, scale
+from tesseral.data.doctor.sample import Array, Sample, median, scale
+from tesseral.data.units import ENERGY_UNITS, FORCE_UNITS, STRESS_UNITS
 
 ALIKE = 1.35  # factors between energies and forces that are closer to 1 are not told from 1
 EXPLAINED = 0.5  # of the labels that a model may leave over for its judgement to count
@@ -26,6 +27,37 @@ LEAST = 40  # structures for a model to judge by
 GROSS = 10.0  # times the usual size: labels that are no help here
 PAIRS = 12  # finite differences that are enough
 ODD = 2.0  # factor from which on a ratio is wrong even if no unit explains it
+UNITS_OF_LABEL = {"energy": ENERGY_UNITS, "forces": FORCE_UNITS, "stress": STRESS_UNITS}
+
+
+class Guess(NamedTuple):
+    """A possible cause of a factor."""
+
+    label: str
+    unit: str
+    sign: int
+    factor: float  # what the label must be multiplied with
+
+
+def recognise(label: str, ratio: float, tolerance: float) -> Guess | None:
+    """The unit in which a label is probably given, nearest first; None if there is none.
+
+    Args:
+        label: energy, forces or stress.
+        ratio: label over what it should be.
+        tolerance: factor by which the ratio may be off.
+    """
+    if not math.isfinite(ratio) or ratio == 0:
+        return None
+    best, found = math.log(tolerance), None
+    for unit, size in UNITS_OF_LABEL[label].items():
+        off = abs(math.log(abs(ratio) * size))
+        if off < best:
+            best, found = (
+                off,
+                Guess(label, unit, 1 if ratio > 0 else -1, math.copysign(size, ratio)),
+            )
+    return found
 
 
 class Units(NamedTuple):
@@ -39,20 +71,20 @@ class Units(NamedTuple):
     forces_factor: float = 1.0  # of the forces in ``labels`` over those of the structures
 
 
-def check_units(subject: Subject, design: Design, labels: Labels, references: Array) -> Units:
+def check_units(sample: Sample, design: Design, labels: Labels, references: Array) -> Units:
     """Energies against forces, stresses against both.
 
     Args:
-        subject: the structures.
+        sample: the structures.
         design: of the model.
         labels: to check.
         references: (S,) eV/atom that their energies are relative to.
     """
     plain = Units([], labels, references, {}, False)
-    return _stresses(subject, design, _energies_and_forces(subject, design, plain))
+    return _stresses(sample, design, _energies_and_forces(sample, design, plain))
 
 
-def _energies_and_forces(subject: Subject, design: Design, units: Units) -> Units:
+def _energies_and_forces(sample: Sample, design: Design, units: Units) -> Units:
     """One factor between all energies and the forces, which are their gradient."""
     labels = units.labels
     factor = energy_scale(design, without_gross(design, labels, GROSS))
@@ -66,7 +98,7 @@ def _energies_and_forces(subject: Subject, design: Design, units: Units) -> Unit
         return units
     energy, forces = recognise("energy", 1 / factor, ALIKE), recognise("forces", factor, ALIKE)
     # The stress knows which of the two is right, if it is right itself.
-    witness, pairs = stress_ratio(subject, without_gross(design, labels, GROSS), 1 / factor)
+    witness, pairs = stress_ratio(sample, without_gross(design, labels, GROSS), 1 / factor)
     if pairs >= PAIRS and 1 / ALIKE < witness < ALIKE:
         energy = None
     elif pairs >= PAIRS and 1 / ALIKE < witness / factor < ALIKE:
@@ -80,7 +112,7 @@ def _energies_and_forces(subject: Subject, design: Design, units: Units) -> Unit
         [],
         f"the forces are {1 / factor:.3g} times the gradients of the energies"
         + (f": {words}" if words else ""),
-        "import again with --energy-unit or --forces-unit, or change the sign of gradients",
+        "import again with `energy_unit` or `forces_unit`, or change the sign of gradients",
     )
     units.findings.append(finding)
     if energy is None and forces is not None:
@@ -104,12 +136,12 @@ def _fits(design: Design, labels: Labels) -> bool:
     return bool(rest < EXPLAINED and felt < EXPLAINED * size)
 
 
-def _stresses(subject: Subject, design: Design, units: Units) -> Units:
+def _stresses(sample: Sample, design: Design, units: Units) -> Units:
     """The factor between the stresses and what energies and forces make of them."""
     labels = units.labels
     used = np.isfinite(labels.stress).all(axis=1) & np.isfinite(labels.energy)
     fitted = without_gross(design, labels, GROSS)
-    exact, pairs = stress_ratio(subject, fitted, units.forces_factor)
+    exact, pairs = stress_ratio(sample, fitted, units.forces_factor)
     should = np.full_like(labels.stress, np.nan)
     ratio, trusted = float("nan"), False
     if used.sum() >= LEAST:
@@ -126,18 +158,18 @@ def _stresses(subject: Subject, design: Design, units: Units) -> Units:
         ratio, trusted = (ratio if right else exact), True
     if not trusted or 1 / ALIKE < ratio < ALIKE:
         return units._replace(stress=trusted)
-    virial = _virial_ratio(subject, labels, should)
+    virial = _virial_ratio(sample, labels, should)
     guess = recognise("stress", ratio, ALIKE)
     if recognise("stress", ratio, 1.1) is None and 1 / ALIKE < virial < ALIKE:
         said, fix = "the stresses are virials (-V · stress, in eV)", None
-        advice = "import again with --virial-key instead of --stress-key"
-        change = -1 / _cells(subject)[:, None]
+        advice = "import again with `virial_key` instead of `stress_key`"
+        change = -1 / _cells(sample)[:, None]
     elif guess is None and 1 / ODD < ratio < ODD:
         return units
     else:
         said = f"all stresses are {ratio:.4g} times what the energies ask for"
         said += f": {_describe(guess)}" if guess else ""
-        advice = "import again with --stress-unit and --stress-sign"
+        advice = "import again with `stress_unit` and `stress_sign`"
         fix = Fix("stress", guess.factor) if guess else None
         change = np.array(guess.factor if guess else 1 / ratio)
     check = "stress sign" if fix is not None and fix.factor == -1 else "stress unit"
@@ -145,17 +177,17 @@ def _stresses(subject: Subject, design: Design, units: Units) -> Units:
     return units._replace(labels=labels._replace(stress=labels.stress * change), stress=True)
 
 
-def _virial_ratio(subject: Subject, labels: Labels, should: Array) -> float:
+def _virial_ratio(sample: Sample, labels: Labels, should: Array) -> float:
     """As the ratio of stresses, if the labels were virials; NaN without a model."""
     known = np.isfinite(labels.stress * should).all(axis=1)
     if not known.any():
         return float("nan")
-    return _ratio((labels.stress / -_cells(subject)[:, None])[known], should[known])[0]
+    return _ratio((labels.stress / -_cells(sample)[:, None])[known], should[known])[0]
 
 
-def _cells(subject: Subject) -> Array:
+def _cells(sample: Sample) -> Array:
     """Volume of each structure's cell, (S,) Å³."""
-    return subject.volumes * subject.n_atoms
+    return sample.volumes * sample.n_atoms
 
 
 def _ratio(labels: Array, should: Array) -> tuple[float, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from array import array
 from collections import Counter
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tesseral.data.imports.report import COUNTERS, ImportReport
+from tesseral.files import write_whole
 
 
 class PartFolder:
@@ -50,10 +50,9 @@ class PartFolder:
 
 def save_report(path: Path, report: ImportReport, last: bool) -> None:
     """Write the report of a part, and whether the task has no more; appears when complete."""
-    partial = path.with_suffix(f".{os.getpid()}.partial")
     values = {**vars(report), "groups": sorted(report.groups), "seen": report.seen.tolist()}
-    partial.write_text(json.dumps({"report": values, "last": last}), encoding="utf-8")
-    os.replace(partial, path)
+    with write_whole(path, sync=False) as temporary:
+        temporary.write_text(json.dumps({"report": values, "last": last}), encoding="utf-8")
 
 
 def load_report(path: Path) -> tuple[ImportReport, bool]:

@@ -147,7 +147,7 @@ def import_structures(
         if output.exists() and output.samefile(source.path):
             raise ValueError(f"{source.path} is both a source and the output")
     if output.exists() and not config.overwrite:
-        raise FileExistsError(f"{output} exists; pass --overwrite to replace it")
+        raise FileExistsError(f"{output} exists; pass `overwrite` to replace it")
     if not output.parent.is_dir():
         raise ValueError(f"the folder {output.parent} of {output.name} does not exist")
     tell = progress or (lambda doing, structures, fraction: None)
@@ -249,7 +249,7 @@ def _frames(
             count += 1
     except UnknownFileTypeError as error:
         raise ValueError(
-            f"the format of {source.path} is not recognised; name it with --format (as in "
+            f"the format of {source.path} is not recognised; name it with `format` (as in "
             "ase.io.read)"
         ) from error
     except Exception as error:  # readers raise anything

@@ -144,8 +144,8 @@ def run_tasks(
                 tell()
     except BrokenProcessPool as error:
         raise ChildProcessError(
-            "a process of the import was killed, perhaps because memory ran out; the same command "
-            "goes on from here, with --processes 1 in less memory"
+            "a process of the import was killed, perhaps because memory ran out; run it again to "
+            "resume, with `processes=1` in less memory"
         ) from error
 
 

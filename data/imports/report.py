@@ -157,7 +157,7 @@ class ImportReport:
             raise ValueError(
                 f"{number} of {self.structures} structures of {', '.join(self.sources)} have no "
                 f"{label}: {shown}. The file has {self.contents}. Name the key with "
-                f"--{label}-key, or pass --allow-missing {label}"
+                f"`{label}_key`, or pass `allow_missing={[label]}`"
             )
 
     def attributes(self) -> dict[str, str]:
@@ -206,15 +206,15 @@ class ImportReport:
             self.warnings.append(
                 "the energy differs from the free energy by up to "
                 f"{1000 * abs(self.free_energy_difference):.3g} meV/atom; forces belong to the "
-                "free energy: choose it with --energy-key free_energy"
+                "free energy: choose it with `energy_key='free_energy'`"
             )
         if self.largest_force > FORCES_LIMIT:
             self.warnings.append(
-                f"the largest force is {self.largest_force:.0f} eV/Å; is --forces-unit right?"
+                f"the largest force is {self.largest_force:.0f} eV/Å; is `forces_unit` right?"
             )
         if max(map(abs, self.stress_range)) > STRESS_LIMIT and self.labels["stress"]:
             self.warnings.append(
-                "the stress ranges over {:.0f} to {:.0f} GPa; is --stress-unit right?".format(
+                "the stress ranges over {:.0f} to {:.0f} GPa; is `stress_unit` right?".format(
                     *self.stress_range
                 )
             )

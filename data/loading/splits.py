@@ -93,7 +93,7 @@ def _choose_groups(
     if method == "group":
         if not any(texts):
             raise ValueError(
-                f"{store.path} has no groups to split by; import it with --group-key, or "
+                f"{store.path} has no groups to split by; import it with `group_key`, or "
                 "split it in blocks"
             )
         return _number(texts), "whole groups, as asked for"

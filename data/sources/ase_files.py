@@ -24,6 +24,7 @@ from ase.db.row import AtomsRow
 from ase.io.jsonio import decode
 from ase.io.trajectory import Trajectory
 
+from tesseral.data.sources.common import Format
 from tesseral.data.sources.settings import add_settings, settings_of_calculator
 
 
@@ -90,3 +91,9 @@ def _add_settings(atoms: Atoms, name: str | None, parameters: Any) -> None:
     """Say what is known of the calculator."""
     if isinstance(parameters, Mapping) and name not in (None, "", "unknown"):
         add_settings(atoms, settings_of_calculator(str(name), parameters))
+
+
+TRAJECTORY = Format("traj", read_trajectory, steps=True)
+DATABASE = Format("db", read_database)
+JSON_DATABASE = Format("json", read_database)
+LMDB = Format("aselmdb", read_aselmdb, suffixes=(".aselmdb", ".lmdb"), file_names=r".*\.aselmdb")

@@ -1,4 +1,4 @@
-"""What the readers of calculations share: lines, tables of numbers, labelled atoms."""
+"""Parts of all readers: the description of a format, lines, tables of numbers, labelled atoms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -21,6 +21,28 @@ from tesseral.data.units import stress_voigt
 
 Reader = Callable[[str, Counter[str]], Iterator[Atoms]]
 Array = NDArray[np.float64]
+
+
+class Format(NamedTuple):
+    """A file format with its reader; `formats.FORMATS` lists them.
+
+    Attributes:
+        name: as in ``ase.io.read`` where ASE knows the format.
+        read: the reader.
+        steps: the frames are steps of one calculation, and so belong to one group.
+        recognise: whether the first bytes of a file are of this format; never if not given.
+        suffixes: endings of file names that no other format has.
+        file_names: regular expression of file names that are looked for in folders. Besides them,
+            texts (.out, .pwo, .txt, .log) are taken there whose first bytes are recognised.
+    """
+
+    name: str
+    read: Reader
+    steps: bool = False
+    recognise: Callable[[bytes], bool] = lambda head: False
+    suffixes: tuple[str, ...] = ()
+    file_names: str | None = None
+
 
 # What a reader may count; the number of steps or files stands before, the files after it.
 UNCONVERGED = "steps left out (electronic steps did not converge)"

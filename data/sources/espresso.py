@@ -20,6 +20,7 @@ from tesseral.data.sources.common import (
     UNCONVERGED,
     UNREADABLE,
     Array,
+    Format,
     labelled_atoms,
     table,
     take,
@@ -246,3 +247,8 @@ def _symbol(label: str) -> str:
     if symbol[:1] in atomic_numbers:
         return symbol[:1]
     raise ValueError(f"the label {label!r} of an atom names no element")
+
+
+FORMAT = Format(
+    "espresso-out", read_espresso, steps=True, recognise=lambda head: b"Program PWSCF" in head
+)

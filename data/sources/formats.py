@@ -1,4 +1,4 @@
-"""Which reader a file needs, by what it holds rather than by its name."""
+"""The formats that have a reader here, and which of them a file has: by content, not by name."""
 
 from __future__ import annotations
 
@@ -7,41 +7,37 @@ from pathlib import Path
 
 from ase.io.formats import filetype, open_with_compression
 
-from tesseral.data.sources.ase_files import read_aselmdb, read_database, read_trajectory
-from tesseral.data.sources.common import Reader
-from tesseral.data.sources.espresso import read_espresso
-from tesseral.data.sources.gpaw import read_gpaw_text, read_gpw
-from tesseral.data.sources.outcar import read_outcar
-from tesseral.data.sources.vasprun import read_vasprun
+from tesseral.data.sources import ase_files, espresso, gpaw, outcar, vasprun
+from tesseral.data.sources.common import Format
 
-# By ASE's names of the formats; "aselmdb" is ours.
-CALCULATIONS: Mapping[str, Reader] = {
-    "vasp-out": read_outcar,
-    "vasp-xml": read_vasprun,
-    "espresso-out": read_espresso,
-    "gpaw-out": read_gpaw_text,
-    "gpw": read_gpw,
-    "traj": read_trajectory,
+FORMATS: Mapping[str, Format] = {
+    each.name: each
+    for each in (
+        vasprun.FORMAT,
+        espresso.FORMAT,
+        gpaw.TEXT,
+        outcar.FORMAT,
+        gpaw.GPW,
+        ase_files.TRAJECTORY,
+        ase_files.DATABASE,
+        ase_files.JSON_DATABASE,
+        ase_files.LMDB,
+    )
 }
-DATABASES: Mapping[str, Reader] = {
-    "db": read_database,
-    "json": read_database,
-    "aselmdb": read_aselmdb,
-}
-GPAW_BANNERS = (b"  ___ ___ ___ _ _ _", b"\n |__ |  | ||/\\| -", b"\n |__||  | ||/\\| -")
 ESPRESSO_XML = b"quantum-espresso.org/ns/qes"
 HEAD = 16384  # bytes; batch systems may print something before a code does
 
 
 def find_format(path: str) -> str:
-    """The format of a file: a key of `CALCULATIONS` or `DATABASES`, or another name of ASE's.
+    """The format of a file: a key of `FORMATS`, or another name of ASE's.
 
     Raises:
         ValueError: it is Quantum ESPRESSO's XML, whose forces are not the raw ones.
         ase.io.formats.UnknownFileTypeError: it is not recognised.
     """
-    if Path(path).suffix in (".aselmdb", ".lmdb"):
-        return "aselmdb"
+    for each in FORMATS.values():
+        if Path(path).suffix in each.suffixes:
+            return each.name
     if known := known_calculation(path):
         return known
     if Path(path).suffix == ".xml" and ESPRESSO_XML in Path(path).read_bytes()[:HEAD]:
@@ -63,12 +59,4 @@ def known_calculation(path: str) -> str | None:
             head = file.read(HEAD)
     except EOFError:  # a compressed file cut off so early holds no step
         return None
-    if b"<modeling>" in head:
-        return "vasp-xml"
-    if b"Program PWSCF" in head:
-        return "espresso-out"
-    if any(banner in head for banner in GPAW_BANNERS):
-        return "gpaw-out"
-    if head.lstrip().startswith(b"vasp.") and (b"INCAR:" in head or b"POTCAR:" in head):
-        return "vasp-out"
-    return None
+    return next((each.name for each in FORMATS.values() if each.recognise(head)), None)

@@ -21,6 +21,7 @@ from tesseral.data.sources.common import (
     UNCONVERGED,
     UNREADABLE,
     Array,
+    Format,
     labelled_atoms,
     table,
     take,
@@ -203,3 +204,13 @@ def _read_settings(line: str, text: _Text) -> None:
             elif name == "k-points":
                 value = value.replace(", ", " x ")
             text.settings[name] = value
+
+
+BANNERS = (b"  ___ ___ ___ _ _ _", b"\n |__ |  | ||/\\| -", b"\n |__||  | ||/\\| -")
+TEXT = Format(
+    "gpaw-out",
+    read_gpaw_text,
+    steps=True,
+    recognise=lambda head: any(banner in head for banner in BANNERS),
+)
+GPW = Format("gpw", read_gpw, steps=True)

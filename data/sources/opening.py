@@ -12,7 +12,7 @@ from ase import Atoms
 
 from tesseral.data.labels import LabelKeys
 from tesseral.data.sources.extxyz import FrameRange, open_frames, properties_parser
-from tesseral.data.sources.formats import CALCULATIONS, DATABASES, find_format
+from tesseral.data.sources.formats import FORMATS, find_format
 from tesseral.data.sources.search import Source
 
 
@@ -51,12 +51,12 @@ def open_source(
         raise ValueError("it is not JSON in the form of mlearn or MPtrj")
     form = "extxyz" if part else form or find_format(path)
     chosen = keys(LabelKeys())
-    if form in DATABASES:
-        return _choose(DATABASES[form](path, left_out), index), chosen
-    if form in CALCULATIONS:
-        frames = _choose(CALCULATIONS[form](path, left_out), index)
-        key = chosen.group_key or "group"
-        return (_grouped(atoms, key, source.name) for atoms in frames), chosen
+    if form in FORMATS:
+        frames = _choose(FORMATS[form].read(path, left_out), index)
+        if FORMATS[form].steps:
+            key = chosen.group_key or "group"
+            frames = (_grouped(atoms, key, source.name) for atoms in frames)
+        return frames, chosen
     options: dict[str, Any] = {}
     if form == "extxyz":
         options["properties_parser"] = properties_parser(chosen.stress_order)

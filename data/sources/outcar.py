@@ -20,6 +20,7 @@ from tesseral.data.sources.common import (
     UNCONVERGED,
     UNREADABLE,
     Array,
+    Format,
     labelled_atoms,
     table,
     take,
@@ -210,3 +211,14 @@ def _atoms(
         free_energy=step.free_energy,
         forces=step.forces,
     )
+
+
+FORMAT = Format(
+    "vasp-out",
+    read_outcar,
+    steps=True,
+    recognise=lambda head: (
+        head.lstrip().startswith(b"vasp.") and (b"INCAR:" in head or b"POTCAR:" in head)
+    ),
+    file_names=r".*OUTCAR.*",
+)

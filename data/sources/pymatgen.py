@@ -147,7 +147,7 @@ def _mptrj_atoms(entry: Mapping[str, Any], group: str, keys: LabelKeys) -> Atoms
     if keys.energy_key is None and energies:
         if max(energies) - min(energies) > 1e-6:
             raise ValueError(
-                f"{' and '.join(MPTRJ_ENERGIES)} differ; choose one with --energy-key: the "
+                f"{' and '.join(MPTRJ_ENERGIES)} differ; choose one with `energy_key`: the "
                 "uncorrected one is DFT's, the corrected one fits the Materials Project's phase "
                 "diagrams"
             )

@@ -9,14 +9,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tesseral.data.sources.formats import known_calculation
+from tesseral.data.sources.formats import FORMATS, known_calculation
 
 COMPRESSED = r"(\.(gz|bz2|xz))?"
-# Names of outputs in a folder; whether they are outputs is then told by what they hold.
-OUTPUT_NAME = re.compile(
-    rf"(.*OUTCAR.*|.*vasprun.*\.xml.*|.*\.(out|pwo|txt|log){COMPRESSED}|.*\.aselmdb)"
-)
-CERTAIN_NAME = re.compile(r"OUTCAR|vasprun|\.aselmdb$")  # a broken one is worth a note
+# Names that only one format has; a broken file of such a name is worth a note.
+CERTAIN_NAME = re.compile("|".join(each.file_names for each in FORMATS.values() if each.file_names))
+TEXT_NAME = re.compile(rf".*\.(out|pwo|txt|log){COMPRESSED}")  # what they hold decides
 VASP_NAME = re.compile(rf"vasprun(\.xml)?|OUTCAR|\.xml|{COMPRESSED}$")
 
 
@@ -67,13 +65,17 @@ def _outputs(folder: str) -> Iterator[str]:
     """Outputs of calculations in a folder and all below it, in order."""
     for place, folders, files in os.walk(folder):
         folders.sort()
-        names = [name for name in sorted(files) if OUTPUT_NAME.fullmatch(name)]
+        names = [
+            name
+            for name in sorted(files)
+            if CERTAIN_NAME.fullmatch(name) or TEXT_NAME.fullmatch(name)
+        ]
         detailed = {VASP_NAME.sub("", name) for name in names if "vasprun" in name}
         for name in names:
             path = str(Path(place) / name)
             if "OUTCAR" in name and VASP_NAME.sub("", name) in detailed:
                 continue
-            if CERTAIN_NAME.search(name) or _is_output(path):
+            if CERTAIN_NAME.fullmatch(name) or _is_output(path):
                 yield path
 
 

@@ -26,6 +26,7 @@ from tesseral.data.sources.common import (
     UNCONVERGED,
     UNREADABLE,
     Array,
+    Format,
     labelled_atoms,
 )
 from tesseral.data.sources.vasp_settings import vasp_settings
@@ -170,3 +171,12 @@ def _rows(element: ET.Element, path: str) -> Array | None:
     if found is None:
         return None
     return np.array([[float(word) for word in (row.text or "").split()] for row in found])
+
+
+FORMAT = Format(
+    "vasp-xml",
+    read_vasprun,
+    steps=True,
+    recognise=lambda head: b"<modeling>" in head,
+    file_names=r".*vasprun.*\.xml.*",
+)

@@ -46,7 +46,7 @@ def merge_stores(
         raise ValueError("there are no datasets to merge; give one file or more")
     target = Path(output)
     if target.exists() and not overwrite and not target.samefile(stores[0].path):
-        raise FileExistsError(f"{target} exists; pass --overwrite to replace it")
+        raise FileExistsError(f"{target} exists; pass `overwrite` to replace it")
     total = sum(len(store) for store in stores)
     if attributes is None:
         attributes = _joined_attributes(stores)

@@ -32,6 +32,7 @@ from tesseral.data.store.format import (
     make_block,
 )
 from tesseral.data.structures import Structure, check_structure
+from tesseral.files import write_whole
 
 ATOM_CHUNK = 1024  # rows read and decompressed together
 STRUCTURE_CHUNK = 256
@@ -95,7 +96,7 @@ class StoreWriter:
         self._attributes = dict(sorted((attributes or {}).items()))
         _check_attributes(self._attributes)
         self._temporary = temporary
-        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        self._exit = contextlib.ExitStack()
         self._hash = ContentHash()
         self._tables: dict[str, dict[str, int]] = {name: {} for name in TEXTS}
         self._elements: set[int] = set()
@@ -108,7 +109,16 @@ class StoreWriter:
         """Create the temporary file."""
         if not self.path.parent.is_dir():
             raise ValueError(f"the folder {self.path.parent} of {self.path.name} does not exist")
-        self._file = h5py.File(self._partial, "w", libver=("v110", "v110"))
+        with contextlib.ExitStack() as stack:
+            partial = stack.enter_context(write_whole(self.path, sync=not self._temporary))
+            self._file = h5py.File(partial, "w", libver=("v110", "v110"))
+            stack.push(self._complete)
+            self._create_all()
+            self._exit = stack.pop_all()
+        return self
+
+    def _create_all(self) -> None:
+        """The empty arrays."""
         for name, (dtype, shape) in {**ATOM_ARRAYS, **STRUCTURE_ARRAYS}.items():
             wide = len(shape) == 2  # read a row at a time, where the others are read whole
             self._create(name, dtype, shape, STRUCTURE_CHUNK if wide else ATOM_CHUNK)
@@ -117,7 +127,6 @@ class StoreWriter:
             self._create(f"texts/{name}_index", "<i4", (), ATOM_CHUNK)
         self._create("block_hashes", "u1", (HASH_BYTES,), ATOM_CHUNK)
         _append(self._datasets["offsets"], np.zeros(1, dtype=np.int64))
-        return self
 
     def __exit__(
         self,
@@ -126,14 +135,16 @@ class StoreWriter:
         traceback: TracebackType | None,
     ) -> None:
         """Complete the file, or remove it after an error."""
+        self._exit.__exit__(kind, error, traceback)
+
+    def _complete(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Write what is known only at the end, unless there was an error, and close."""
         try:
             if kind is None:
                 self._finish()
-                os.replace(self._partial, self.path)
         finally:
             with contextlib.suppress(Exception):
                 self._file.close()
-            self._partial.unlink(missing_ok=True)
 
     def append(self, structure: Structure) -> None:
         """Add one structure.
@@ -218,10 +229,6 @@ class StoreWriter:
         self._file.attrs["content_hash"] = self._hash.digest()
         self._file.attrs["tesseral_version"] = version("tesseral")
         self._file.close()
-        if self._temporary:
-            return
-        with open(self._partial, "rb+") as file:
-            os.fsync(file.fileno())
 
 
 def _check_attributes(attributes: Mapping[str, str]) -> None:

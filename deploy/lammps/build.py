@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tesseral.deploy.lammps import plugin_folder
+from tesseral.files import write_whole
 from tesseral.potentials.ops.compiled import library_path
 
 SOURCES = Path(__file__).with_name("src")
@@ -123,21 +124,18 @@ def compile_library(
         ValueError: there is no compiler, or it fails.
     """
     compiler = os.environ.get("CXX") or sysconfig.get_config_var("CXX") or "c++"
-    temporary = output.with_name(f".{output.name}.{os.getpid()}")
     command = [*compiler.split(), *FLAGS, f"-I{INTERFACE}", *options, *map(str, sources)]
-    command += [*libraries, "-o", str(temporary)]
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    with write_whole(output) as temporary:
+        command += [*libraries, "-o", str(temporary)]
+        try:
+            result = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            raise ValueError(
+                f"there is no C++ compiler {compiler}; install one (apt install g++, or conda "
+                "install cxx-compiler), or name yours in $CXX"
+            ) from None
         if result.returncode != 0:
             raise ValueError(
                 f"{' '.join(command)}\nfailed with:\n{result.stderr.strip()[-3000:]}\n"
                 f"{output.name} was not built"
             )
-        temporary.replace(output)
-    except FileNotFoundError:
-        raise ValueError(
-            f"there is no C++ compiler {compiler}; install one (apt install g++, or conda install "
-            "cxx-compiler), or name yours in $CXX"
-        ) from None
-    finally:
-        temporary.unlink(missing_ok=True)

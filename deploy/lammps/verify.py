@@ -74,7 +74,8 @@ def verify(
     module, card = load_exported(model)
     if not Path(plugin_folder(), PLUGIN).exists():
         raise ValueError(
-            f"there is no plugin in {plugin_folder()}; run: train-potential lammps build"
+            f"there is no plugin in {plugin_folder()}; run: train-potential lammps build, or "
+            "build_plugin of tesseral.deploy.lammps.build"
         )
     cases = systems(card.elements, card.config.cutoff)
     say("Python")

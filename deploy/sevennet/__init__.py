@@ -1,4 +1,4 @@
-"""SevenNet checkpoints as models of ours: ``train-potential convert``.
+"""Conversion of SevenNet checkpoints.
 
 SevenNet (Park et al., J. Chem. Theory Comput. 2024, 20, 4857; MIT licence) is a NequIP-type network
 whose radial functions are small networks of the distance. Splines take their place here; everything

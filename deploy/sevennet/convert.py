@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,23 +12,19 @@ from typing import Any
 import torch
 
 from tesseral.deploy.card import ModelCard
-from tesseral.deploy.modelfile import build_potential, save_model
-from tesseral.deploy.sevennet.compare import Deviation, compare
+from tesseral.deploy.modelfile import build_potential
 from tesseral.deploy.sevennet.original import (
     RELEASES,
     Original,
     check_settings,
-    checkpoint_path,
     level_of,
     load_original,
 )
 from tesseral.deploy.sevennet.weights import by_element, fill_layer, linear_maps
 from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.message_passing import MessagePassing
-from tesseral.potentials.ops.select import select_ops
 
 INTERVALS = 400  # chosen in docs/measurements/universal.md
-LARGEST = 0.05  # relative difference of the forces that splines of any sensible fineness keep to
 CITATION = "Park et al., J. Chem. Theory Comput. 2024, 20, 4857"
 
 
@@ -83,49 +79,6 @@ def convert(
         readout.linear.weight.copy_((sizes[0] * hidden.by_degree[0] @ last).T)
         readout.linear.bias.copy_(hidden.bias @ last[:, 0])
     return potential.to(torch.float32), replace(card, dtype="float32")
-
-
-def write_converted(
-    source: str,
-    output: Path,
-    *,
-    intervals: int = INTERVALS,
-    modality: str | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Deviation:
-    """Write a converted model, after it was compared with the original.
-
-    Args:
-        source: name of a release, or a checkpoint file.
-        output: the model file; its folder is made.
-        intervals: of the radial splines.
-        modality: level of theory to keep.
-        progress: called with how many structures have been compared, of how many.
-
-    Returns:
-        How far the two are apart, which the card of the model says too.
-
-    Raises:
-        FileNotFoundError: neither a release nor a file.
-        ValueError: it cannot be converted, or the result is not like the original.
-    """
-    potential, card = convert(source, intervals=intervals, modality=modality)
-    select_ops(potential)
-    deviation = compare(potential, card, checkpoint_path(source), modality, progress)
-    if not deviation.relative < LARGEST:
-        raise ValueError(
-            f"with {intervals} intervals the forces differ by {100 * deviation.relative:.1f}% from "
-            f"those of {source}, too far to be of use; give more --intervals (default {INTERVALS})"
-        )
-    found = {
-        "energy (meV/atom)": deviation.energy,
-        "forces (meV/Å)": deviation.forces,
-        "stress (GPa)": deviation.stress,
-    }
-    card = replace(card, training={**card.training, "largest difference from the original": found})
-    output.parent.mkdir(parents=True, exist_ok=True)
-    save_model(output, potential, card)
-    return deviation
 
 
 def _config(original: Original, intervals: int, biases: bool) -> PotentialConfig:

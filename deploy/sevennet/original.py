@@ -105,12 +105,21 @@ def level_of(settings: Mapping[str, Any], modality: str | None) -> int | None:
     known: dict[str, int] = settings.get("_modal_map") or {}
     if not settings.get("use_modality") or not known:
         if modality is not None:
-            raise ValueError(f"--modality is {modality}, but this checkpoint has one level only")
+            raise ValueError(f"`modality` is {modality}, but this checkpoint has one level only")
         return None
     if modality not in known:
         given = "none was chosen" if modality is None else f"{modality} is none of them"
         raise ValueError(
             f"this checkpoint holds the levels of theory {', '.join(known)}, and {given}; "
-            f"choose one with --modality, for example --modality {next(iter(known))}"
+            f"choose one with `modality`, for example `modality={next(iter(known))!r}`"
         )
     return int(known[modality])
+
+
+def original_calculator(source: str | Path, modality: str | None) -> Any:
+    """SevenNet's own ASE calculator of a release or checkpoint file, on the CPU."""
+    module = importlib.import_module("sevenn.calculator")
+    settings = {} if modality is None else {"modal": modality}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return module.SevenNetCalculator(str(checkpoint_path(source)), device="cpu", **settings)

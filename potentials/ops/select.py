@@ -5,9 +5,15 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from tesseral.potentials.blocks.convolution import SplineConvolution
+from tesseral.potentials.blocks.mixing import DegreeLinear, SphereMixing
+from tesseral.potentials.blocks.path_convolution import PathConvolution
 from tesseral.potentials.blocks.sphere import EdgeHarmonics
 from tesseral.potentials.ops.compiled import use_fused
 from tesseral.potentials.ops.tables import L_MAX, L_MAX_ODD
+
+# The modules with a compiled form, which is used where their attribute ``fused`` is set.
+COMPILED = (DegreeLinear, EdgeHarmonics, PathConvolution, SphereMixing, SplineConvolution)
 
 
 def select_ops(potential: nn.Module, mode: str = "auto") -> nn.Module:
@@ -33,8 +39,8 @@ def select_ops(potential: nn.Module, mode: str = "auto") -> nn.Module:
     if fused and not why:
         import tesseral.potentials.ops.operators  # noqa: F401  defines torch.ops.tesseral
     for module in potential.modules():
-        if hasattr(module, "fused"):
-            module.fused = fused and not why  # type: ignore[assignment]
+        if isinstance(module, COMPILED):
+            module.fused = fused and not why
     return potential
 
 

@@ -21,7 +21,7 @@ def crystals(context: Context) -> Section | None:
             return None
         return Section(
             "No perfect crystal was found in the data: no periodic structure has vanishing forces "
-            "and a symmetry. Give crystals with --structures to test them.",
+            "and a symmetry. Give crystals as `structures` to test them.",
         )
     rows, verdicts = [], []
     for crystal in context.crystals:

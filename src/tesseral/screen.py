@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from os import PathLike
+from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 
+class Show(Protocol):
+    """How far something is."""
+
+    def __call__(self, done: float, total: float, description: str = "") -> None:
+        """Show how much is done, of how much; an empty description leaves the last one."""
+
+
 def progress_bar(console: Console | None) -> Progress:
-    """A bar with the time left; without a console it shows nothing."""
+    """A bar for each of several tasks, with the time left; without a console it shows nothing."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -19,6 +37,40 @@ def progress_bar(console: Console | None) -> Progress:
         console=console,
         disable=console is None,
     )
+
+
+@contextmanager
+def progress_line(console: Console | None, description: str = "") -> Iterator[Show]:
+    """One bar that disappears at the end; shown in terminals only.
+
+    Args:
+        console: shows nothing without one.
+        description: of what is done.
+
+    Yields:
+        The function that moves it.
+    """
+    columns = (
+        BarColumn(bar_width=20),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    hidden = console is None or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+        task = progress.add_task(description, total=None)
+
+        def show(done: float, total: float, description: str = "") -> None:
+            progress.update(task, completed=done, total=total, description=description or None)
+
+        yield show
+
+
+def print_written(console: Console, *paths: str | PathLike[str] | None) -> None:
+    """Name the files that were written, one a line."""
+    for path in paths:
+        if path is not None:
+            console.print(f"written: {path}", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

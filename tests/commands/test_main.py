@@ -9,7 +9,7 @@ import yaml
 
 from tesseral.commands import fit as fit_command
 from tesseral.commands.main import main, parse
-from tesseral.commands.parser import build
+from tesseral.commands.parser import Parser, build, with_flags
 from tesseral.data.loading.datasets import evaluation_loader
 from tesseral.data.store.read import open_store, write_store
 from tesseral.data.structures import atoms_from_structure, make_structure
@@ -266,3 +266,37 @@ def test_an_option_of_another_architecture_is_refused():
 
 def test_options_of_fit_may_have_dashes():
     assert fit_options("--init-from", "old-one.st")["init_from"] == "old-one.st"
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("give `stress_unit`", "give --stress-unit"),
+        ("pass `forces_key='my_forces'`, or not", "pass --forces-key my_forces, or not"),
+        ("pass `allow_missing=['forces', 'energy']`", "pass --allow-missing forces energy"),
+        ("`overwrite=True`: `no_such_option` and `open_store()`", None),
+        ("nothing to change", None),
+    ],
+)
+def test_arguments_in_messages_become_options_of_the_command(message, shown):
+    from tesseral.commands import data
+
+    if shown is None:
+        shown = message.replace("`overwrite=True`", "--overwrite")
+    assert with_flags(message, data.parser()) == shown
+
+
+def test_the_last_name_of_a_grouped_option_is_enough_if_it_is_the_only_one():
+    parser = Parser()
+    for name in ("--trainer.max_time", "--loss.forces", "--data.forces"):
+        parser.add_argument(name)
+    message = "`max_time` `trainer.max_time='2s'` `forces` `loss.forces`"
+    assert with_flags(message, parser) == (
+        "--trainer.max_time --trainer.max_time 2s `forces` --loss.forces"
+    )
+
+
+def test_errors_of_the_library_name_options_in_commands(capsys, tmp_path):
+    """The library says `fmax`, the command --fmax."""
+    assert main(["relax", "a.cif", "--fmax", "-1"]) == 2
+    assert "--fmax is -1.0 eV/Å; it must be a positive number" in capsys.readouterr().err

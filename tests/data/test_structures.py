@@ -93,11 +93,11 @@ def test_free_energy_alone_is_the_energy():
 
 def test_candidates_that_disagree_are_refused():
     atoms = with_calculator(dimer(REF_energy=-2.0), energy=-1.0)
-    with pytest.raises(ValueError, match="disagree.*--energy-key"):
+    with pytest.raises(ValueError, match="disagree.*`energy_key`"):
         structure_from_atoms(atoms)
     atoms = with_calculator(dimer(), forces=FORCES)
     atoms.arrays["REF_forces"] = FORCES + 1e-3
-    with pytest.raises(ValueError, match="disagree.*--forces-key"):
+    with pytest.raises(ValueError, match="disagree.*`forces_key`"):
         structure_from_atoms(atoms)
 
 
@@ -108,7 +108,7 @@ def test_candidates_that_agree_are_fine():
 def test_forces_under_a_strange_name_are_never_lost_silently():
     atoms = dimer(energy=-1.0)
     atoms.arrays["qm_force_vectors"] = FORCES
-    with pytest.raises(ValueError, match="--forces-key qm_force_vectors"):
+    with pytest.raises(ValueError, match="`forces_key='qm_force_vectors'`"):
         structure_from_atoms(atoms)
     structure = structure_from_atoms(atoms, LabelKeys(optional=("forces",)))
     assert np.isnan(structure.forces).all()

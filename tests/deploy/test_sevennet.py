@@ -132,9 +132,9 @@ def test_it_exports(universal: Path, tmp_path: Path) -> None:
 def test_a_level_of_theory_must_be_chosen_where_there_are_several() -> None:
     with pytest.raises(ValueError, match="levels of theory R2SCAN, PBE, and none was chosen"):
         convert("sevennet-mf-0")
-    with pytest.raises(ValueError, match="HF is none of them; choose one with --modality"):
+    with pytest.raises(ValueError, match="HF is none of them; choose one with `modality`"):
         convert("sevennet-mf-0", modality="HF")
-    with pytest.raises(ValueError, match="--modality is PBE, but this checkpoint has one"):
+    with pytest.raises(ValueError, match="`modality` is PBE, but this checkpoint has one"):
         convert("sevennet-0", modality="PBE")
 
 

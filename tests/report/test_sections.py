@@ -125,7 +125,7 @@ def test_other_structures_are_no_copies_and_far_ones_are_seen(make_context, smal
 def test_without_the_training_set_the_section_says_why(make_context):
     section = distance.distance(make_context())
     assert levels(section) == {"extrapolation": "warn"}
-    assert "--train" in section.blocks[0].text
+    assert "`train`" in section.blocks[0].text
 
 
 def test_fingerprints_do_not_turn_with_the_structure(small_model, tmp_path):

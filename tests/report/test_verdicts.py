@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tesseral.files import json_text
 from tesseral.report.claims import CLAIMS
-from tesseral.report.content import number, plain
+from tesseral.report.content import number
 from tesseral.report.report import PARTS
 from tesseral.report.verdicts import decide, judge, not_computed, threshold
 
@@ -80,9 +81,9 @@ def test_numbers_for_people(value, text):
 
 def test_numbers_for_programs_are_strict():
     content = {"a": np.array([1.0, np.nan]), "b": (np.float32(2), math.inf), "c": judge("hot", 1)}
-    again = json.loads(json.dumps(plain(content), allow_nan=False))
+    again = json.loads(json_text(content), parse_constant=pytest.fail)
     assert again["a"] == [1.0, None]
     assert again["b"] == [2.0, None]
     assert again["c"]["level"] == "pass"
     with pytest.raises(TypeError, match="cannot be written"):
-        plain({"a": object()})
+        json_text({"a": object()})

@@ -55,7 +55,7 @@ def test_a_killed_process_is_named_and_a_resume_gives_the_uninterrupted_result(
     text = ended(process)
     assert process.returncode == LOST
     assert text.count("process 1 was killed by SIGKILL at step 3") == 1
-    assert "last.ckpt of step 2, give the same command with --ckpt_path last" in text
+    assert "last.ckpt of step 2, run it again with --ckpt_path last" in text
     assert "Traceback" not in text
     assert last_step(config) == 2
     process = start_fit(config, *options, "--ckpt_path", "last")
@@ -127,7 +127,7 @@ def test_under_torchrun_a_survivor_tells_how_to_resume(fit_config, start_fit):
     text = ended(process)
     assert process.returncode != 0
     assert text.count("train-potential: process 1 of 2: another process has ended") == 1
-    assert text.count("last.ckpt of step 2, give the same command with --ckpt_path last") == 1
+    assert text.count("last.ckpt of step 2, run it again with --ckpt_path last") == 1
     assert last_step(config) == 2
 
 
@@ -195,7 +195,7 @@ def test_a_process_knows_its_number_before_any_communication(environ, variables)
 @pytest.mark.parametrize("variables", [TORCHRUN, STEP])
 def test_another_number_of_processes_than_asked_for_is_refused(environ, variables):
     environ(**variables)
-    with pytest.raises(ValueError, match=r"has started 4 processes, and --trainer.devices 1 .* 1;"):
+    with pytest.raises(ValueError, match=r"has started 4 processes, and `trainer.devices=1` .* 1;"):
         cluster_environment(TrainerConfig())
 
 

@@ -172,7 +172,7 @@ def test_symmetry_is_kept_if_asked_for(
     print(group(kept), group(free))
     assert group(kept) == 216 != group(free)
     atoms.set_constraint(FixAtoms([0]))
-    with pytest.raises(ValueError, match="--symmetry does not go with the constraints"):
+    with pytest.raises(ValueError, match="`symmetry` does not go with the constraints"):
         relax(atoms, calculator, tmp_path / "fixed", symmetry=True)
 
 

@@ -76,7 +76,7 @@ def test_unreadable_files_are_jobs_with_a_reason(tmp_path: Path) -> None:
 def test_a_missing_file_and_an_empty_supercell_are_refused(frames: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no structure file no.cif"):
         read_jobs([str(frames), "no.cif"])
-    with pytest.raises(ValueError, match="--repeat is 1 0 1"):
+    with pytest.raises(ValueError, match="`repeat` is 1 0 1"):
         read_jobs([str(frames)], (1, 0, 1))
     assert len(read_jobs([str(frames)], (2, 1, 3))[0].atoms) == 12
 

@@ -11,7 +11,7 @@ import pytest
 from tesseral.data.doctor.findings import Finding
 from tesseral.data.doctor.outliers import check_outliers
 from tesseral.data.doctor.ridge import Design, composition_energies, make_design, read_labels
-from tesseral.data.doctor.sample import Subject, read_subject
+from tesseral.data.doctor.sample import Sample, read_sample
 from tesseral.data.doctor.units import check_units
 from tesseral.data.store.read import open_store, write_store
 from tesseral.data.structures import Structure
@@ -27,31 +27,31 @@ def sic() -> list[Structure]:
 
 
 @pytest.fixture(scope="session")
-def sic_subject(sic: list[Structure], tmp_path_factory: pytest.TempPathFactory) -> Subject:
+def sic_subject(sic: list[Structure], tmp_path_factory: pytest.TempPathFactory) -> Sample:
     path = tmp_path_factory.mktemp("sic") / "sic.h5"
     write_store(path, sic)
-    return read_subject(open_store(path), 10**9)
+    return read_sample(open_store(path), 10**9)
 
 
 @pytest.fixture(scope="session")
-def sic_design(sic_subject: Subject) -> Design:
+def sic_design(sic_subject: Sample) -> Design:
     return make_design(sic_subject)
 
 
 @pytest.fixture(scope="session")
 def examine(
-    sic_subject: Subject, sic_design: Design
+    sic_subject: Sample, sic_design: Design
 ) -> Callable[[Sequence[Structure]], tuple[dict[str, Finding], dict[str, str]]]:
     """``examine(structures)``: what is wrong with labels of the Si–C structures, by check."""
 
     def check(structures: Sequence[Structure]) -> tuple[dict[str, Finding], dict[str, str]]:
         energies = np.array([s.energy for s in structures]) / sic_subject.n_atoms
-        subject = sic_subject._replace(structures=list(structures), energies=energies)
-        references = composition_energies(subject)
-        labels = read_labels(subject, references)
-        units = check_units(subject, sic_design, labels, references)
+        sample = sic_subject._replace(structures=list(structures), energies=energies)
+        references = composition_energies(sample)
+        labels = read_labels(sample, references)
+        units = check_units(sample, sic_design, labels, references)
         outliers, _ = check_outliers(
-            subject, sic_design, units.labels, units.references, stress=units.stress
+            sample, sic_design, units.labels, units.references, stress=units.stress
         )
         found = [f for f in (*units.findings, *outliers) if f.check != "large forces"]
         return {finding.check: finding for finding in found}, units.measured

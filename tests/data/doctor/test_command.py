@@ -8,7 +8,7 @@ import pytest
 
 from tesseral.commands.main import main
 from tesseral.data.doctor.check import CheckConfig, check
-from tesseral.data.doctor.sample import read_subject
+from tesseral.data.doctor.sample import read_sample
 from tesseral.data.store.read import open_store, write_store
 from tesseral.data.structures import atoms_from_structure
 
@@ -63,10 +63,10 @@ def test_two_files(sic, tmp_path, capsys):
 
 def test_a_sample_of_a_large_set(sic, tmp_path):
     write_store(tmp_path / "a.h5", sic)
-    subject = read_subject(open_store(tmp_path / "a.h5"), 400)
-    print(len(subject.rows), subject.n_atoms.sum())
-    assert 40 < len(subject.rows) < 60
-    assert not subject.complete
+    sample = read_sample(open_store(tmp_path / "a.h5"), 400)
+    print(len(sample.rows), sample.n_atoms.sum())
+    assert 40 < len(sample.rows) < 60
+    assert not sample.complete
 
 
 @pytest.mark.parametrize(

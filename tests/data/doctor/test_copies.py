@@ -6,7 +6,7 @@ import pytest
 from tesseral.data.doctor.checkup import check_between, check_split
 from tesseral.data.doctor.duplicates import check_duplicates
 from tesseral.data.doctor.fingerprints import NEAR, make_fingerprints
-from tesseral.data.doctor.sample import read_subject
+from tesseral.data.doctor.sample import read_sample
 from tesseral.data.store.read import open_store, write_store
 from tesseral.data.structures import Structure
 
@@ -32,7 +32,7 @@ def moved(structure: Structure, distance: float, seed: int = 0) -> Structure:
 def subject_of(tmp_path):
     def make(structures, name="a"):
         write_store(tmp_path / f"{name}.h5", structures)
-        return read_subject(open_store(tmp_path / f"{name}.h5"), 10**9)
+        return read_sample(open_store(tmp_path / f"{name}.h5"), 10**9)
 
     return make
 
@@ -42,9 +42,9 @@ def by_check(findings):
     return {f.check: f for f in findings}
 
 
-def examined(subject):
-    prints = make_fingerprints(subject.structures, subject.elements)
-    return by_check(check_duplicates(subject, prints))
+def examined(sample):
+    prints = make_fingerprints(sample.structures, sample.elements)
+    return by_check(check_duplicates(sample, prints))
 
 
 def distance_of_last_two(structures):
@@ -112,8 +112,8 @@ def test_a_split_of_a_trajectory(sic, subject_of, method, leaks):
     """A slow trajectory of one structure: steps of 0.01 Å."""
     steps = [moved(sic[0], 0.01 * step) for step in range(60)]
     steps = [s._replace(energy=s.energy + 0.01 * step) for step, s in enumerate(steps)]
-    subject = subject_of([*steps, *sic[60:80]])
-    checkup = check_split(subject, method=method, fraction=0.1, seed=0)
+    sample = subject_of([*steps, *sic[60:80]])
+    checkup = check_split(sample, method=method, fraction=0.1, seed=0)
     torn = sum(len(f.rows) for f in checkup.findings)
     print(checkup.measured, torn)
     assert (torn >= 3) if leaks else (torn <= 2)

@@ -6,7 +6,7 @@ from ase.io import read
 from ase.units import GPa, Hartree
 
 from tesseral.data.doctor.checkup import check_between, check_set
-from tesseral.data.doctor.sample import read_subject
+from tesseral.data.doctor.sample import read_sample
 from tesseral.data.store.read import open_store, write_store
 from tesseral.data.structures import structure_from_atoms
 
@@ -22,7 +22,7 @@ def silicon(third_party_data):
 
 def examined(path, structures):
     write_store(path, structures)
-    return check_set(read_subject(open_store(path), 10**9), cutoff=5.0)
+    return check_set(read_sample(open_store(path), 10**9), cutoff=5.0)
 
 
 def rows_of(checkup, check, word=""):
@@ -97,7 +97,7 @@ def test_a_trajectory_on_both_sides(silicon, tmp_path):
     write_store(tmp_path / "train.h5", silicon[:100])
     write_store(tmp_path / "test.h5", [*tested, *silicon[140:150]])
     first, second = (
-        read_subject(open_store(tmp_path / f"{name}.h5"), 10**9) for name in ("train", "test")
+        read_sample(open_store(tmp_path / f"{name}.h5"), 10**9) for name in ("train", "test")
     )
     findings = check_between(first, second).findings
     print(findings)

@@ -6,7 +6,7 @@ import pytest
 from tesseral.data.doctor.consistency import check_consistency
 from tesseral.data.doctor.geometry import check_geometry, measure_distances
 from tesseral.data.doctor.labels import check_labels
-from tesseral.data.doctor.sample import read_subject
+from tesseral.data.doctor.sample import read_sample
 from tesseral.data.store.read import open_store, write_store
 from tesseral.data.structures import make_structure
 from tesseral.data.units import BOHR_IN_A
@@ -16,7 +16,7 @@ from tesseral.data.units import BOHR_IN_A
 def subject_of(tmp_path):
     def make(structures):
         write_store(tmp_path / "a.h5", structures)
-        return read_subject(open_store(tmp_path / "a.h5"), 10**9)
+        return read_sample(open_store(tmp_path / "a.h5"), 10**9)
 
     return make
 
@@ -37,7 +37,7 @@ def test_missing_labels_are_listed(sic, subject_of):
 def test_a_set_without_forces_is_an_error(sic, subject_of):
     found = by_check(check_labels(subject_of([s._replace(forces=np.nan * s.forces) for s in sic])))
     assert found["missing labels"].severity == "error"
-    assert "--forces-key" in found["missing labels"].advice
+    assert "`forces_key`" in found["missing labels"].advice
 
 
 def test_forces_with_a_sum(sic, subject_of):
@@ -56,8 +56,8 @@ def test_forces_of_another_structure(sic, subject_of):
     assert found["stale labels"].rows == (same[3],)
 
 
-def geometry(subject, cutoff=5.0):
-    return by_check(check_geometry(subject, measure_distances(subject, cutoff), cutoff))
+def geometry(sample, cutoff=5.0):
+    return by_check(check_geometry(sample, measure_distances(sample, cutoff), cutoff))
 
 
 def test_positions_in_bohr(sic, subject_of):
@@ -84,9 +84,9 @@ def test_atoms_without_neighbours(sic, subject_of):
     assert found["cutoff"].rows == (5,)
 
 
-def consistency(subject, residuals=None):
-    unknown = np.full(len(subject.rows), np.nan)
-    return by_check(check_consistency(subject, unknown if residuals is None else residuals))
+def consistency(sample, residuals=None):
+    unknown = np.full(len(sample.rows), np.nan)
+    return by_check(check_consistency(sample, unknown if residuals is None else residuals))
 
 
 def test_theories_are_counted(sic, subject_of):
@@ -99,10 +99,10 @@ def test_theories_are_counted(sic, subject_of):
 def test_a_source_with_another_zero_of_energy(sic, subject_of):
     mixed = [s._replace(source="b" if row < 8 else "a") for row, s in enumerate(sic[:40])]
     residuals = 0.005 * np.random.default_rng(0).normal(size=40)
-    subject = subject_of(mixed)
-    assert "theory" not in consistency(subject, residuals)
+    sample = subject_of(mixed)
+    assert "theory" not in consistency(sample, residuals)
     residuals[:8] += 0.3
-    assert consistency(subject, residuals)["theory"].rows == tuple(range(8))
+    assert consistency(sample, residuals)["theory"].rows == tuple(range(8))
 
 
 def test_compositions_that_leave_reference_energies_open(sic, subject_of):

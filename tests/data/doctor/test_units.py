@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tesseral.data.doctor.descriptors import describe
-from tesseral.data.doctor.recognise import recognise
+from tesseral.data.doctor.units import recognise
 from tesseral.data.units import ENERGY_UNITS, FORCE_UNITS, STRESS_UNITS
 
 

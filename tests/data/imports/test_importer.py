@@ -204,7 +204,7 @@ def test_free_energy_can_be_chosen_and_its_difference_is_reported(tmp_path):
 def test_mptrj_energies_that_differ_must_be_chosen(tmp_path):
     frame = mptrj_frame(corrected_total_energy=ENERGY - 1)
     (tmp_path / "a.json").write_text(json.dumps({"mp-149": {"task-0-0": frame}}))
-    with pytest.raises(ValueError, match="--energy-key"):
+    with pytest.raises(ValueError, match="`energy_key`"):
         run(tmp_path / "a.json", tmp_path)
     _, store = run(tmp_path / "a.json", tmp_path, energy_key="corrected_total_energy")
     assert store[0].energy == ENERGY - 1
@@ -267,7 +267,7 @@ def test_several_sources_become_one_dataset(tmp_path):
 
 def test_no_forces_are_refused_and_nothing_is_written(tmp_path):
     path = raw_extxyz(tmp_path, forces=False)
-    with pytest.raises(ValueError, match="no forces: a.extxyz frame 0.*--allow-missing forces"):
+    with pytest.raises(ValueError, match="no forces: a.extxyz frame 0.*`allow_missing=.'forces'.`"):
         run(path, tmp_path)
     assert list(tmp_path.iterdir()) == [path]
 
@@ -295,7 +295,7 @@ def test_no_energy_is_refused(tmp_path):
 def test_forces_under_another_name_are_pointed_at(tmp_path):
     path = raw_extxyz(tmp_path)
     path.write_text(path.read_text().replace("forces:R:3", "my_forces:R:3"))
-    with pytest.raises(ValueError, match="frame 0: .*--forces-key my_forces"):
+    with pytest.raises(ValueError, match="frame 0: .*`forces_key='my_forces'`"):
         run(path, tmp_path)
     assert_silicon(run(path, tmp_path, forces_key="my_forces")[1][0], stress=False)
 
@@ -329,7 +329,7 @@ def test_duplicates_are_reported(tmp_path):
 def test_suspicious_units_are_reported(tmp_path):
     path = raw_extxyz(tmp_path, header=f'energy={ENERGY} stress="10 4 6 4 20 5 6 5 30"')
     report, _ = run(path, tmp_path)  # kbar taken for eV/Å³
-    assert any("--stress-unit" in text for text in report.warnings)
+    assert any("`stress_unit`" in text for text in report.warnings)
 
 
 def test_the_report_has_ranges(tmp_path):
@@ -386,7 +386,7 @@ def test_missing_sources_and_existing_outputs(tmp_path):
     with pytest.raises(FileNotFoundError, match="b.extxyz"):
         run(tmp_path / "b.extxyz", tmp_path)
     run(path, tmp_path)
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="`overwrite`"):
         run(path, tmp_path)
     run(path, tmp_path, overwrite=True)
 

@@ -72,7 +72,7 @@ def test_too_little_to_split_is_refused(tmp_path):
 
 def test_no_groups_are_refused(tmp_path):
     store = stored(tmp_path, [make_structure([6, 6], np.eye(3)[:2])] * 4)
-    with pytest.raises(ValueError, match="--group-key"):
+    with pytest.raises(ValueError, match="`group_key`"):
         split_store(store, method="group", fraction=0.5, seed=0)
 
 

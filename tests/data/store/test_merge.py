@@ -49,9 +49,9 @@ def test_a_damaged_source_is_refused_and_nothing_is_changed(parts):
 
 
 def test_an_existing_output_is_kept_unless_asked(parts):
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="`overwrite`"):
         merge_stores([parts / "a.h5"], parts / "b.h5")
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="`overwrite`"):
         merge_stores([parts / "a.h5", parts / "b.h5"], parts / "b.h5")
     merge_stores([parts / "a.h5"], parts / "b.h5", overwrite=True)
     assert len(open_store(parts / "b.h5")) == 300

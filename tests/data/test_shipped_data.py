@@ -8,7 +8,7 @@ import ase.io
 import numpy as np
 import pytest
 
-from tesseral.data.examples.build import build
+from benchmarks.shipped_data.build import build
 from tesseral.data.loading.datamodule import DataConfig, PotentialDataModule
 from tesseral.data.loading.statistics import compute_statistics
 from tesseral.data.store.read import open_store

@@ -1,6 +1,6 @@
 """Builds ``sic_pbe.h5`` and ``sic_pbe_test.h5`` from the labelled frames of ``make_dataset.py``.
 
-Usage: ``python -m tesseral.data.examples.build dataset.extxyz [folder]``
+Usage: ``python -m benchmarks.shipped_data.build dataset.extxyz [folder]``
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tesseral.data.structures import structure_from_atoms
 
 FILES = {"train": "sic_pbe.h5", "test": "sic_pbe_test.h5"}
 ATTRIBUTES = {
-    "source": "computed for tesseral with GPAW 26.7 (data/examples/make_dataset.py)",
+    "source": "computed for tesseral with GPAW 26.7 (benchmarks/shipped_data/make_dataset.py)",
     "theory": (
         "PBE, PAW, plane waves 600 eV, Fermi-Dirac 0.1 eV, half-shifted Monkhorst-Pack grids with "
         "n·L >= 14 Å, no spin; energies are free energies"
@@ -51,6 +51,6 @@ def build(dataset: str | Path, folder: str | Path) -> dict[str, int]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset")
-    parser.add_argument("folder", nargs="?", default=str(Path(__file__).parent))
+    parser.add_argument("folder", nargs="?", default="data/examples")
     arguments = parser.parse_args()
     build(arguments.dataset, arguments.folder)

@@ -1,0 +1,204 @@
+"""Conversion of foreign potentials: convert, compare with the original, write the model file.
+
+A converter is a folder of this package with a function that turns the foreign weights into a
+potential, and an entry in `CONVERTERS`. Foreign files (pickles, often) are opened by it alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.calculator import Calculator
+from ase.data import covalent_radii
+from ase.units import GPa
+
+from tesseral.data.neighbors import atomic_graph
+from tesseral.deploy.card import ModelCard
+from tesseral.deploy.modelfile import save_model
+from tesseral.deploy.sevennet.convert import INTERVALS
+from tesseral.deploy.sevennet.convert import convert as convert_sevennet
+from tesseral.deploy.sevennet.original import RELEASES as SEVENNET_RELEASES
+from tesseral.deploy.sevennet.original import original_calculator as sevennet_calculator
+from tesseral.potentials.derivatives import predict, stress_from_virial
+from tesseral.potentials.message_passing import MessagePassing
+from tesseral.potentials.ops.select import select_ops
+
+LARGEST = 0.05  # relative difference of the forces that splines of any sensible fineness keep to
+
+
+class Converter(NamedTuple):
+    """A kind of foreign potential.
+
+    Attributes:
+        releases: names of published weights that the foreign package holds.
+        suffixes: of files with such weights.
+        convert: ``(source, *, intervals, modality) -> (potential, card)`` of a release or a file.
+        calculator: ``(source, modality)`` to the foreign package's own ASE calculator.
+    """
+
+    releases: tuple[str, ...]
+    suffixes: tuple[str, ...]
+    convert: Callable[..., tuple[MessagePassing, ModelCard]]
+    calculator: Callable[[str | Path, str | None], Calculator]
+
+
+CONVERTERS = {
+    "sevennet": Converter(
+        tuple(SEVENNET_RELEASES), (".pth", ".pt"), convert_sevennet, sevennet_calculator
+    ),
+}
+
+
+def releases() -> list[str]:
+    """Names of all published weights that can be converted."""
+    return [name for converter in CONVERTERS.values() for name in converter.releases]
+
+
+def find_converter(source: str | Path) -> Converter:
+    """The converter of a release or a file.
+
+    Raises:
+        FileNotFoundError: neither a release nor a file.
+        ValueError: a file of a kind that no converter reads.
+    """
+    for converter in CONVERTERS.values():
+        if str(source) in converter.releases:
+            return converter
+    path = Path(source)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is not a checkpoint file; give one, or one of {', '.join(releases())}"
+        )
+    for converter in CONVERTERS.values():
+        if path.suffix in converter.suffixes:
+            return converter
+    known = sorted({suffix for each in CONVERTERS.values() for suffix in each.suffixes})
+    raise ValueError(f"{path} has none of the endings of known weights: {', '.join(known)}")
+
+
+class Deviation(NamedTuple):
+    """Largest differences."""
+
+    energy: float  # meV/atom
+    forces: float  # meV/Å, of a component
+    stress: float  # GPa, of a component
+    relative: float  # RMS of the forces' differences by that of the forces
+
+
+def write_converted(
+    source: str,
+    output: Path,
+    *,
+    intervals: int = INTERVALS,
+    modality: str | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Deviation:
+    """Write a converted model, after it was compared with the original.
+
+    Args:
+        source: name of a release, or a checkpoint file.
+        output: the model file; its folder is made.
+        intervals: of the radial splines.
+        modality: level of theory to keep.
+        progress: called with how many structures have been compared, of how many.
+
+    Returns:
+        How far the two are apart, which the card of the model says too.
+
+    Raises:
+        FileNotFoundError: neither a release nor a file.
+        ValueError: it cannot be converted, or the result is not like the original.
+    """
+    converter = find_converter(source)
+    potential, card = converter.convert(source, intervals=intervals, modality=modality)
+    select_ops(potential)
+    deviation = compare(potential, card, converter.calculator(source, modality), progress)
+    if not deviation.relative < LARGEST:
+        raise ValueError(
+            f"with {intervals} intervals the forces differ by {100 * deviation.relative:.1f}% from "
+            f"those of {source}, too far to be of use; give more `intervals` (default {INTERVALS})"
+        )
+    found = {
+        "energy (meV/atom)": deviation.energy,
+        "forces (meV/Å)": deviation.forces,
+        "stress (GPa)": deviation.stress,
+    }
+    card = replace(card, training={**card.training, "largest difference from the original": found})
+    output.parent.mkdir(parents=True, exist_ok=True)
+    save_model(output, potential, card)
+    return deviation
+
+
+def compare(
+    potential: MessagePassing,
+    card: ModelCard,
+    original: Calculator,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Deviation:
+    """Compute the same crystals with a converted model and with the original.
+
+    Args:
+        potential: converted, on the CPU.
+        card: of it.
+        original: ASE calculator of what it was converted from.
+        progress: called with how many crystals are done, of how many.
+    """
+    crystals = rocksalts(card.elements)
+    differences = []
+    for done, atoms in enumerate(crystals):
+        energy, forces, stress = _ours(potential, card, atoms)
+        atoms.calc = original
+        reference = atoms.get_forces()
+        differences.append(
+            (
+                abs(energy - atoms.get_potential_energy()) / len(atoms),
+                np.abs(forces - reference).max(),
+                np.abs(stress - atoms.get_stress(voigt=False)).max(),
+                np.square(forces - reference).sum(),
+                np.square(reference).sum(),
+            )
+        )
+        progress(done + 1, len(crystals))
+    table = np.array(differences)
+    energy, force, stress = table[:, :3].max(axis=0)
+    relative = (table[:, 3].sum() / table[:, 4].sum()) ** 0.5
+    return Deviation(1e3 * energy, 1e3 * force, stress / GPa, float(relative))
+
+
+def rocksalts(elements: tuple[int, ...]) -> list[Atoms]:
+    """Crystals of two elements each, in which every element is found, slightly out of place."""
+    rng = np.random.default_rng(0)
+    order = rng.permutation(elements)
+    crystals = []
+    for first, second in zip(order[::2], np.roll(order, -1)[::2], strict=True):
+        side = 2.1 * (covalent_radii[first] + covalent_radii[second])
+        atoms = bulk("NaCl", "rocksalt", a=side, cubic=True)
+        atoms.numbers = np.where(atoms.numbers == 11, first, second)
+        atoms.rattle(0.1, rng=rng)
+        crystals.append(atoms)
+    return crystals
+
+
+def _ours(potential: MessagePassing, card: ModelCard, atoms: Atoms) -> tuple[float, Any, Any]:
+    """Energy in eV, forces in eV/Å and stress in eV/Å³."""
+    graph = atomic_graph(
+        atoms.numbers,
+        atoms.positions,
+        atoms.cell.array,
+        atoms.pbc,
+        card.elements,
+        card.config.cutoff,
+    )
+    answer = predict(potential, graph)
+    stress = stress_from_virial(answer.virial, graph.cell)[0]
+    return (
+        float(answer.energy[0]),
+        answer.forces.detach().numpy(),
+        stress.detach().numpy().astype(np.float64),
+    )

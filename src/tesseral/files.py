@@ -1,0 +1,136 @@
+"""Files that are written whole or not at all, and strict JSON."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # they come without a file name
+HDF5_WRITE = re.compile(r"file write failed.*error message = '([^']+)'", re.DOTALL)
+
+
+@contextmanager
+def write_whole(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator[Path]:
+    """Write a file so that it appears only when it is complete, in place of an earlier one.
+
+    The block writes to a temporary file in the same folder, which is renamed at the end of the
+    block, and removed after an error. A symbolic link stays; the file that it names is replaced.
+    Pipes and devices, such as ``/dev/stdout``, are written directly.
+
+    Args:
+        path: the file to write.
+        sync: wait until the content is on the disk, so that it survives a power failure.
+
+    Yields:
+        The name of the temporary file, which the block must create.
+
+    Raises:
+        OSError: the file cannot be written; the message names it and says why. The subclass is the
+            one of the original error, such as ``PermissionError``.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise IsADirectoryError(f"{target} cannot be written: it is a folder")
+    if target.exists() and not target.is_file():
+        yield target
+        return
+    real = target.resolve()
+    if not real.parent.is_dir():
+        raise FileNotFoundError(f"{target} cannot be written: there is no folder {target.parent}")
+    temporary = real.with_name(f".{real.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        if sync:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+        temporary.replace(real)
+    except OSError as error:
+        reason = _reason(error, temporary)
+        if reason is None:
+            raise
+        kind = type(error) if type(error).__module__ == "builtins" else OSError
+        raise kind(f"{target} cannot be written: {reason[:1].lower()}{reason[1:]}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _reason(error: OSError, temporary: Path) -> str | None:
+    """Why the temporary file could not be written; none if the error is about something else."""
+    within = HDF5_WRITE.search(str(error))
+    if within:
+        return within[1]
+    if error.errno in FULL or str(error.filename) == str(temporary):
+        return error.strerror or str(error)
+    return None
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with write_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike[str], content: Any, *, indent: int) -> None:
+    """Write strict JSON and a newline, whole or not at all; see `json_text`.
+
+    Raises:
+        TypeError: something that JSON cannot hold.
+        OSError: the file cannot be written.
+    """
+    write_text(path, json_text(content, indent=indent) + "\n")
+
+
+def json_text(
+    content: Any, *, indent: int | None = None, finite: bool = False, name: str = "content"
+) -> str:
+    """Strict JSON, with null for numbers that are not finite.
+
+    Args:
+        content: text, numbers, lists, mappings, NumPy arrays and scalars. Keys become text, named
+            tuples mappings.
+        indent: spaces of each level; all in one line if not given.
+        finite: refuse numbers that are not finite.
+        name: of the content, in messages.
+
+    Raises:
+        TypeError: something that JSON cannot hold.
+        ValueError: ``finite`` and a number that is not.
+    """
+    return json.dumps(_plain(content, finite, name), indent=indent, ensure_ascii=False)
+
+
+def _plain(value: Any, finite: bool, name: str) -> Any:
+    """JSON's types only."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
+        if finite:
+            raise ValueError(f"{name} is {value}; JSON holds finite numbers only")
+        return None
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, finite, f"{name}.{key}") for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        return [_plain(item, finite, f"{name}[{i}]") for i, item in enumerate(value)]
+    raise TypeError(
+        f"{name} is a {type(value).__name__}, which cannot be written as JSON; it holds text, "
+        "numbers, lists and mappings only"
+    )
