@@ -20,15 +20,14 @@ from tesseral.data.neighbors import atomic_graph
 from tesseral.data.store.read import Store, open_store
 from tesseral.data.structures import atoms_from_structure
 from tesseral.deploy.modelfile import ModelCard
-from tesseral.report.config import ReportConfig
-from tesseral.report.crystals import (
+from tesseral.report.config import FULL, QUICK, Effort, ReportConfig
+from tesseral.report.crystal_search import (
     Crystal,
     conventional,
     find_candidates,
     read_candidates,
     relax_crystals,
 )
-from tesseral.report.effort import FULL, QUICK, Effort
 from tesseral.report.references import References, find_references
 from tesseral.training.evaluate import Predictions, evaluate
 
