@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import seeds
 import torch
 from ase.build import bulk
 from ase.calculators.emt import EMT
@@ -20,13 +22,46 @@ if TYPE_CHECKING:
     from tesseral.deploy.card import ModelCard
 
 ROOT = Path(__file__).resolve().parent.parent
-torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Other processors, random numbers and threads; CONTRIBUTING.md says when to use them."""
+    group = parser.getgroup("tesseral")
+    group.addoption("--isa", help="best instruction set the kernels may use: baseline, avx2, ...")
+    group.addoption("--seed", type=int, default=0, help="random numbers of the tests (default 0)")
+    group.addoption("--threads", type=int, default=1, help="threads of PyTorch (default 1)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Apply the options before the tests are collected: some are listed by instruction set."""
+    torch.set_num_threads(config.getoption("threads"))
+    seeds.offset = config.getoption("seed")
+    if config.getoption("isa") is not None:
+        use_processor_with(config.getoption("isa"))
+
+
+def use_processor_with(isa: str) -> None:
+    """Let the kernels of this process find a processor whose best instruction set is ``isa``."""
+    from tesseral.potentials.ops import compiled
+
+    every = compiled.instruction_sets
+    if isa not in every():
+        there = ", ".join(every()) or "none: the kernels are not compiled"
+        raise pytest.UsageError(f"--isa {isa}: no such kernels on this machine (it has {there})")
+
+    @lru_cache
+    def usable() -> tuple[str, ...]:
+        found = every.__wrapped__()
+        return found[: found.index(isa) + 1] if found else ()
+
+    compiled.instruction_sets = usable
+    compiled.kernels.cache_clear()
 
 
 @pytest.fixture
 def seed() -> None:
-    """Same random numbers in every run."""
-    torch.manual_seed(0)
+    """Same random numbers in every run with the same ``--seed``."""
+    seeds.reseed(0)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from ase.build import bulk, fcc111, molecule
+from seeds import reseed
 
 from tesseral.data.neighbors import atomic_graph
 from tesseral.potentials import testing
@@ -88,7 +89,7 @@ def potentials(request, ops):
     """The same weights in float32 and float64, with the case they belong to."""
     made = {}
     for dtype in DTYPES:
-        torch.manual_seed(0)
+        reseed(0)
         potential = MessagePassing(
             request.param.config,
             ELEMENTS,
@@ -140,7 +141,7 @@ def test_rotation_error_against_grid_size():
     errors = {}
     for activation, grids in (("silu", (14, 26, 50, 110)), ("product", (26, 50, 110))):
         for points in grids:
-            torch.manual_seed(0)
+            reseed(0)
             config = PotentialConfig(
                 cutoff=CUTOFF,
                 channels=8,

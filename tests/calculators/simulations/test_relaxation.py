@@ -91,7 +91,10 @@ def test_a_stopped_relaxation_ends_as_if_it_had_not_been_stopped(
     assert counted.count == whole.steps - 5  # none of a frame that was there
     assert apart < 1e-7
     assert len(list(readable_frames(tmp_path / "parts.traj"))) == whole.steps + 1
-    assert (tmp_path / "parts.csv").read_text() == (tmp_path / "whole.csv").read_text()
+    tables = [
+        np.loadtxt(tmp_path / f"{run}.csv", delimiter=",", skiprows=1) for run in ("parts", "whole")
+    ]
+    np.testing.assert_allclose(*tables, rtol=1e-6, atol=1e-6)
 
 
 def test_a_trajectory_that_was_cut_off_goes_on_from_its_last_whole_frame(

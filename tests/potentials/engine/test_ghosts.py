@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from ase.build import bulk
+from seeds import reseed
 from torch import Tensor
 
 from tesseral.data.graph import AtomicGraph, edge_vectors
@@ -30,7 +31,7 @@ def potential(ops: str, dtype: torch.dtype = torch.float64, **options: object) -
     settings = {"cutoff": 4.0, "layers": 3, "channels": 6}
     if "architecture" not in options:
         settings |= {"l_max": 2, "grid_channels": 8}
-    torch.manual_seed(3)
+    reseed(3)
     model = MessagePassing(
         PotentialConfig(**{**settings, "zbl": True, **options}),
         (6, 14),

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from seeds import reseed
 
 import tesseral.potentials.ops.operators  # noqa: F401  defines torch.ops.tesseral
 from tesseral.potentials.blocks.convolution import convolution_paths
@@ -61,7 +62,7 @@ def random_inputs(case, graph, dtype):
 def all_derivatives(module, inputs, fused):
     """Value, gradients by all inputs and weights, and gradients of a combination of these."""
     module.fused = fused
-    torch.manual_seed(5)
+    reseed(5)
     moving = [x.detach().clone().requires_grad_(True) for x in inputs[:3]]
     weights = [*moving, *module.parameters()]
     out = module(*moving, *inputs[3:])
@@ -110,11 +111,11 @@ def test_instruction_sets_agree(isa, dtype, monkeypatch):
 def test_threads_agree():
     module = make("all of degree 2", torch.float64)
     inputs = random_inputs("all of degree 2", "ghosts", torch.float64)
-    results = []
+    results, before = [], torch.get_num_threads()
     for threads in (1, 2, 5):
         torch.set_num_threads(threads)
         results.append(all_derivatives(module, inputs, fused=True))
-    torch.set_num_threads(1)
+    torch.set_num_threads(before)
     for other in results[1:]:
         assert largest_deviation(other, results[0]) < 1e-12
 
