@@ -117,12 +117,17 @@ def evaluate(
         done += len(batch.index)
         if show is not None:
             show(done, len(store))
-    *values, species, structure = (np.concatenate(part) for part in zip(*parts, strict=True))
+    columns = [np.concatenate(part) for part in zip(*parts, strict=True)]
     return Predictions(
-        sums.summary(),
-        *values,
-        numbers=np.array(elements, dtype=np.int64)[species],
-        structure=structure,
+        errors=sums.summary(),
+        energy_label=columns[0],
+        energy=columns[1],
+        forces_label=columns[2],
+        forces=columns[3],
+        stress_label=columns[4],
+        stress=columns[5],
+        numbers=np.array(elements, dtype=np.int64)[columns[6]],
+        structure=columns[7],
         n_atoms=store.n_atoms,
         config_types=tuple(types),
     )
