@@ -166,7 +166,7 @@ class BatchNeighbors:
 
 
 def _marks(positions: Floats, starts: Integers, ends: Integers, cells: Floats) -> Floats:
-    """What tells systems apart, (G, 16) Å: size, cell, first and last atom."""
+    """Numbers that distinguish systems, (G, 16) Å: size, cell, first and last atom."""
     sizes = APART * (ends - starts)[:, None]
     return np.hstack([sizes, cells.reshape(-1, 9), positions[starts], positions[ends - 1]])
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig:
-    """What to test, against what, and how thoroughly.
+    """Options of a report: the model, the data to test it on, and how thoroughly.
 
     Args:
         model: model file, ….safetensors, or universal.

@@ -139,7 +139,7 @@ def report(
 
 
 def compute(part: Part, context: Context) -> Section | None:
-    """One section; an error becomes its content and a warning, and the others go on."""
+    """One section; an error becomes its content and a warning, and does not stop the others."""
     try:
         section = part.compute(context)
     except Exception as error:  # whatever happens here must not lose the other sections

@@ -37,7 +37,7 @@ from tesseral.training.trainer import train
 
 
 class FitResult(NamedTuple):
-    """How a training ended.
+    """Result of a training.
 
     An entry of the history is one validation: ``step``, ``elapsed`` (s), ``loss`` and errors by
     name, such as ``forces_mae`` (meV/Å) and ``energy_per_atom_rmse`` (meV/atom).
@@ -161,7 +161,7 @@ def _make_module(config: FitConfig, data: FitData, potential: MessagePassing) ->
 
 
 def _identity(config: FitConfig, data: FitData) -> dict[str, Any]:
-    """What a checkpoint must have in common with the training that resumes from it."""
+    """Properties that a checkpoint must share with the training that resumes from it."""
     return {
         "model": asdict(config.model),
         "dtype": config.optimization.dtype,
@@ -216,7 +216,7 @@ def _write_model(
 
 
 def _opening(config: FitConfig, data: FitData, module: PotentialModule) -> str:
-    """What is going to be trained, on what, for how long."""
+    """Summary of the model, the data and the limits before the training."""
     statistics = data.statistics
     summary = data.summary()
     weights = sum(parameter.numel() for parameter in module.potential.parameters())
@@ -255,7 +255,7 @@ def _show_findings(config: DataConfig, cutoff: float, console: Console) -> None:
 
 
 def _closing(result: FitResult, module: PotentialModule, console: Console) -> None:
-    """How it ended."""
+    """Errors of the best weights, duration, and how to resume."""
     best = result.best
     console.print(
         error_table(best["errors"], f"validation errors at step {best['step']}, the best")

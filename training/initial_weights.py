@@ -1,4 +1,4 @@
-"""What a training starts from: random weights, or those of a model that was trained before."""
+"""Initial weights of a training: random ones, or those of a model that was trained before."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def _take_weights(potential: MessagePassing, weights: dict[str, Tensor], place: 
 
 @torch.no_grad()
 def _shifts(potential: MessagePassing, data: FitData) -> Array:
-    """What to add to E0 at each level of theory, (T, n_elements) eV.
+    """Shifts of E0 at each level of theory, (T, n_elements) eV.
 
     Least squares of what the model's energies lack; elements whose isolated atoms are given get
     just those.
@@ -198,7 +198,7 @@ def _residual(potential: MessagePassing, batch: Batch) -> float:
 
 
 def _told(data: FitData, trained: Trained, shifts: Array) -> list[str]:
-    """What was taken over and what is new."""
+    """Messages about what was taken over and what is new."""
     old = trained.card
     new = [z for z in data.elements if z not in old.elements]
     named = symbols(data.elements)

@@ -1,4 +1,4 @@
-"""One run of `train-potential md`; each recorded frame is also what the run can go on from."""
+"""Molecular dynamics of one structure; a run can be resumed from each recorded frame."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class MdConfig:
             FILE@INDEX (OUTCAR@-1 is the last).
         model: model file, or universal.
         output: folder for the results; STRUCTURE-md (md for several files) if not given. The same
-            command again goes on from where it stopped.
+            command again resumes where it stopped.
         ensemble: nve, nvt or npt.
         temperature: K, of the first velocities and of the thermostat.
         pressure: GPa, of npt; the cell keeps its shape.
@@ -131,7 +131,7 @@ class MdConfig:
 
 
 class Checkpoint(NamedTuple):
-    """A frame that a run can go on from."""
+    """A frame from which a run can be resumed."""
 
     frames: int  # up to and with this one
     atoms: Atoms
@@ -142,7 +142,7 @@ class Checkpoint(NamedTuple):
 def md_one(
     atoms: Atoms, calculator: Calculator, config: MdConfig, prefix: Path, show: Show
 ) -> Outcome:
-    """Run the dynamics of a structure, or go on with it.
+    """Run the dynamics of a structure, or resume it.
 
     Args:
         atoms: not changed; their constraints hold.
@@ -197,7 +197,7 @@ def md_one(
 
 
 def last_checkpoint(path: Path, calculator: Calculator) -> Checkpoint | None:
-    """The last frame of a trajectory to go on from; frames behind it are removed.
+    """The last frame from which a run can be resumed; later frames are removed.
 
     Args:
         path: trajectory that `md_one` wrote, or nothing.
@@ -217,7 +217,7 @@ def last_checkpoint(path: Path, calculator: Calculator) -> Checkpoint | None:
 
 
 def _confirmed(frame: Atoms, calculator: Calculator) -> bool:
-    """Whether the model gives the energy that stands in the frame."""
+    """Whether the model gives the energy stored in the frame."""
     stored = frame.get_potential_energy()
     try:
         computed = calculator.get_potential_energy(frame)
@@ -243,7 +243,7 @@ def _begin(atoms: Atoms, config: MdConfig, show: Show) -> tuple[Atoms, Any]:
 
 
 def _integrator(atoms: Atoms, config: MdConfig, rng: np.random.Generator) -> Any:
-    """What moves the atoms."""
+    """The integrator of the ensemble."""
     if config.ensemble == "nve":
         return microcanonical(atoms, config.timestep)
     if config.ensemble == "nvt":

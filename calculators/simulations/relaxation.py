@@ -1,8 +1,8 @@
-"""One relaxation of `train-potential relax`; on from where it stopped by repeating it from memory.
+"""Relaxation of one structure, resumed by replaying its trajectory.
 
-The trajectory is all that is kept. Started again, the optimizer walks the same way again, with the
-energies and forces of the trajectory instead of the model's, and so comes to the last frame with
-all that it had learned until then (a Hessian, say), whatever the optimizer is.
+Only the trajectory is kept. When a relaxation is resumed, the optimizer repeats its steps with the
+energies and forces of the trajectory instead of the model's. At the last frame it has the same
+internal state as before (an approximate Hessian, for example), whatever the optimizer is.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Show = Callable[[int, int, str], None]  # steps done, steps at most, what to say
 
 
 class Outcome(NamedTuple):
-    """What came of a structure."""
+    """Result of one structure."""
 
     word: str  # converged, not converged, done
     steps: int
@@ -58,7 +58,7 @@ class RelaxConfig:
             FILE@INDEX (OUTCAR@-1 is the last).
         model: model file, or universal.
         output: folder for the results; STRUCTURE-relax (relax for several files) if not given. The
-            same command again goes on from where it stopped.
+            same command again resumes where it stopped.
         fmax: eV/Å, largest force (and cell force) of a relaxed structure.
         steps: at most so many for each structure; more may be asked for later.
         fixed_cell: relax the positions only.
@@ -107,7 +107,7 @@ class RelaxConfig:
 def relax_one(
     atoms: Atoms, calculator: Calculator, config: RelaxConfig, prefix: Path, show: Show
 ) -> Outcome:
-    """Relax a structure, or go on with its relaxation.
+    """Relax a structure, or resume its relaxation.
 
     Args:
         atoms: not changed; their constraints hold.

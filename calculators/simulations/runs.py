@@ -67,7 +67,7 @@ class RunResult(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """What distinguishes relaxations and dynamics."""
+    """The differences between relaxation and dynamics."""
 
     name: str
     one: Callable[[Atoms, Calculator, Any, Path, Show], Outcome]
@@ -114,7 +114,7 @@ def run_dynamics(config: MdConfig, show: Callable[[Progress], None] | None = Non
 
 
 def _run(kind: Kind, config: Any, steps: int, show: Callable[[Progress], None] | None) -> RunResult:
-    """All structures that are not done yet, and the summary of all."""
+    """Run the structures that are not done yet, and summarise all."""
     path = model_path(config.model)
     calculator = TesseralCalculator(path, device=config.device, dtype=config.dtype)
     jobs = read_jobs(config.structures, config.repeat)
@@ -151,7 +151,7 @@ def _silent(state: Progress) -> None:
 
 
 def _columns(kind: Kind) -> tuple[str, ...]:
-    """Of the summary."""
+    """Columns of the summary."""
     return (*BEFORE, *kind.columns, *AFTER)
 
 
@@ -164,7 +164,7 @@ def _output(kind: Kind, config: Any) -> Path:
 
 
 def _finished(row: Mapping[str, str], steps: int) -> bool:
-    """Whether there is nothing left to do for a structure; what has failed is tried again."""
+    """Whether nothing is left to do for a structure; failed structures are tried again."""
     return row["outcome"] == RELAX.good or (row["outcome"] != FAILED and int(row["steps"]) >= steps)
 
 

@@ -114,7 +114,7 @@ def _verdicts(found: Predictions, energies: tuple[Floats, Floats]) -> list[Verdi
 def _shares_by_type(found: Predictions) -> dict[str, float]:
     """Force MAE of each config type in % of the RMS of its forces, or of all if that is larger.
 
-    A relaxed surface has hardly any forces, and its error cannot be held against them.
+    A relaxed surface has hardly any forces, so its error cannot be compared with them.
     """
     overall = rms(found.forces_label)
     kind_of_atom = np.array(found.config_types)[found.structure]
