@@ -135,4 +135,4 @@ def _join(command: str, values: dict[str, Any], console: Console) -> None:
             progress=bar,
         )
     store = open_store(output)
-    console.print(f"written: {output} ({len(store)} structures, hash {store.content_hash[:16]})")
+    print_written(console, f"{output} ({len(store)} structures, hash {store.content_hash[:16]})")

@@ -40,9 +40,16 @@ def run_on_screen(
 
     Returns:
         The exit status: 0, or 1 where a structure failed or did not converge.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C; says how to resume.
     """
-    with ExitStack() as stack:
-        result = run(_Display(console, stack))
+    try:
+        with ExitStack() as stack:
+            result = run(_Display(console, stack))
+    except KeyboardInterrupt as stop:
+        reason = str(stop) or "stopped by Ctrl-C"
+        raise KeyboardInterrupt(f"{reason}; the same command resumes") from None
     _show(result, columns, console, words)
     print_written(console, *result.written)
     return int(bool(result.bad))

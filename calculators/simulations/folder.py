@@ -89,12 +89,14 @@ class RunFolder:
         """Refuse a folder that was made for something else."""
         instead = "; give another folder as `output`, or the same as before"
         if known["command"] != identity["command"]:
-            raise ValueError(f"{self.path} holds results of {known['command']}{instead}")
+            raise ValueError(
+                f"{self.path} holds results of train-potential {known['command']}{instead}"
+            )
         for name, value in identity["settings"].items():
             before = known["settings"].get(name)
             if before != value:
                 raise ValueError(
-                    f"{self.path} was made with `{name}={before!r}`, not {value}{instead}"
+                    f"{self.path} was made with `{name}` {before}, not {value}{instead}"
                 )
         if known["model"] != identity["model"]:
             raise ValueError(f"{self.path} was made with another model{instead}")

@@ -134,8 +134,7 @@ def _run(kind: Kind, config: Any, steps: int, show: Callable[[Progress], None] |
             _work(kind, config, calculator, jobs, folder, show or _silent)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                f"stopped by Ctrl-C after {len(folder.rows)} of {len(jobs)} structures; run it "
-                "again to resume"
+                f"stopped by Ctrl-C after {len(folder.rows)} of {len(jobs)} structures"
             ) from None
         finally:
             folder.keep(names)

@@ -278,8 +278,8 @@ def _open_file(path: Path) -> h5py.File:
         if path.suffix in (".h5", ".hdf5"):
             raise ValueError(f"{path} is not an HDF5 file, or its beginning is damaged; {REMEDY}")
         raise ValueError(
-            f"{path} is not an HDF5 file; make a dataset of it with import_structures or "
-            "train-potential data import"
+            f"{path} is not an HDF5 file; make a dataset of it with import_structures, or "
+            f"train-potential data import {path} -o {path.stem}.h5"
         )
     try:
         # Files are complete when they get their name: no locks, which some network disks refuse.

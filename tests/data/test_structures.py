@@ -115,7 +115,7 @@ def test_forces_under_a_strange_name_are_never_lost_silently():
 
 
 @pytest.mark.parametrize(
-    "info, option", [({"E_energy": -1.0}, "energy-key"), ({"virial_x": VOIGT}, "stress-key")]
+    "info, option", [({"E_energy": -1.0}, "`energy_key"), ({"virial_x": VOIGT}, "`stress_key")]
 )
 def test_other_labels_under_strange_names_are_not_lost_either(info, option):
     with pytest.raises(ValueError, match=option):

@@ -127,12 +127,12 @@ def test_fixed_atoms_stay_fixed_and_constant_pressure_refuses_them(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"temperature": 0.0}, "--temperature is 0.0"),
-        ({"time": -1.0}, "--time is -1.0"),
-        ({"every": 0}, "--every is 0"),
-        ({"pressure_damping": 0.0}, "--pressure-damping is 0.0"),
-        ({"pressure": 1.0}, "needs --ensemble npt"),
-        ({"equilibrate": -1.0}, "--equilibrate is -1.0"),
+        ({"temperature": 0.0}, "`temperature` is 0.0"),
+        ({"time": -1.0}, "`time` is -1.0"),
+        ({"every": 0}, "`every` is 0"),
+        ({"pressure_damping": 0.0}, "`pressure_damping` is 0.0"),
+        ({"pressure": 1.0}, "needs `ensemble='npt'`"),
+        ({"equilibrate": -1.0}, "`equilibrate` is -1.0"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:

@@ -196,10 +196,10 @@ def test_fixed_atoms_stay_fixed_also_when_it_goes_on(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fmax": 0.0}, "--fmax is 0.0"),
-        ({"steps": 0}, "--steps is 0"),
-        ({"pressure": 1.0, "fixed_cell": True}, "0 with --fixed-cell"),
-        ({"pressure": float("nan")}, "--pressure is nan"),
+        ({"fmax": 0.0}, "`fmax` is 0.0"),
+        ({"steps": 0}, "`steps` is 0"),
+        ({"pressure": 1.0, "fixed_cell": True}, "0 with `fixed_cell`"),
+        ({"pressure": float("nan")}, "`pressure` is nan"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:

@@ -355,7 +355,7 @@ def test_the_command_prints_a_table(tmp_path, capsys):
         ("a.json", "[1, 2", "a.json cannot be read"),
         ("a.json", '[{"structure": 3}]', "no structure in pymatgen's form"),
         ("a.json", '[{"structure": {}}] x', "a.json cannot be read"),
-        ("a.strange", "nothing", "--format"),
+        ("a.strange", "nothing", "`format`"),
         ("a.extxyz", "3\nenergy=1\nH 0 0 0\n", "a.extxyz cannot be read after 0 frames"),
         ("a.extxyz", "", "a.extxyz"),
     ],
