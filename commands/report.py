@@ -34,12 +34,12 @@ def run(values: dict[str, Any], console: Console) -> int:
     from rich.table import Table
 
     from tesseral.report.page.html import count, summary
-    from tesseral.report.report import report
+    from tesseral.report.report import write_report
 
     keep_freed_memory()
     config = build(ReportConfig, values)
     with progress_line(console) as show:
-        result = report(config, show)
+        result = write_report(config, show)
     table = Table(box=None, pad_edge=False, show_header=False)
     for verdict in result.verdicts:
         if verdict.level != "pass":

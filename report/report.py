@@ -83,7 +83,7 @@ class Report(NamedTuple):
         return any(verdict.level == "fail" for verdict in self.verdicts)
 
 
-def report(
+def write_report(
     config: ReportConfig,
     show: Callable[[int, int, str], object] | None = None,
     parts: tuple[Part, ...] | None = None,
