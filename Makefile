@@ -7,7 +7,7 @@ STAMP = $(VENV)/.installed
 # Threads that spin while they wait stand still on a busy machine (see commands/main.py).
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: quickstart quickstart-short test test-fast lint format clean
+.PHONY: quickstart quickstart-short test test-fast docs lint format clean
 
 quickstart: $(STAMP)  ## train, evaluate, relax and run MD of SiC on the shipped DFT data
 	$(BIN)/python -m tesseral.md_examples.quickstart
@@ -20,6 +20,9 @@ test: $(STAMP)  ## all tests
 
 test-fast: $(STAMP)  ## the tests that take seconds
 	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+docs: $(STAMP)  ## the documentation site in docs/_build/html; warnings are errors
+	$(BIN)/python -m sphinx -q -b html -W --keep-going docs docs/_build/html
 
 lint: $(STAMP)  ## style, types, import directions
 	$(BIN)/ruff check .
@@ -39,4 +42,4 @@ $(STAMP): pyproject.toml setup.py constraints.txt $(wildcard potentials/ops/csrc
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache
