@@ -1,4 +1,4 @@
-"""What `train-potential fit` can be told, as frozen dataclasses whose docs are its help."""
+"""Options of a training: frozen dataclasses whose docstrings are the help of the command."""
 
 from __future__ import annotations
 

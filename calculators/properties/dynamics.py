@@ -47,7 +47,7 @@ class Record(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What a run tells after each step."""
+    """State of a run after a step."""
 
     number: int
     temperature: float  # K
@@ -96,7 +96,7 @@ def simulate(
         timestep: fs.
         temperature: K, expected; ten times as hot (and at least 3000 K) stops the run.
         every: steps between records.
-        done: steps that lie behind, of a run that goes on; the first one told is this.
+        done: steps done before, of a run that is resumed; the first step reported is this one.
 
     Raises:
         ValueError: ``every`` is less than 1.

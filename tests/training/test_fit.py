@@ -174,6 +174,12 @@ def test_logs_and_plots_are_written(fit_config):
     assert list(config.run_directory.glob("tensorboard/version_0/events*"))
 
 
+def test_without_a_console_nothing_is_printed(fit_config, capfd):
+    fit(fit_config(max_steps=2))
+    fit(fit_config(max_steps=2))  # moves the earlier training aside
+    assert capfd.readouterr() == ("", "")
+
+
 def test_plain_lines_are_written_where_there_is_no_terminal(fit_config):
     out = io.StringIO()
     fit(fit_config(max_steps=4, validate_every=2), Console(file=out, width=80))
