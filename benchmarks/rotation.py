@@ -24,8 +24,9 @@ from tesseral.data.graph import AtomicGraph, atom_counts, join_graphs
 from tesseral.data.neighbors import atomic_graph
 from tesseral.data.store.read import open_store
 from tesseral.deploy.modelfile import ModelCard, build_potential, load_model
+from tesseral.potentials.architectures.facet import FacetConfig
+from tesseral.potentials.architectures.table import field_names
 from tesseral.potentials.blocks.mixing import exact_grid_points
-from tesseral.potentials.config import OPTIONS
 from tesseral.potentials.derivatives import Potential, predict
 from tesseral.potentials.testing import random_rotations, transformed
 
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     trained, card = load_model(options.model)
     config = card.config
-    name = next((size for size in SIZES if size in OPTIONS[config.architecture]), None)
+    name = next((size for size in SIZES if size in field_names(config.architecture)), None)
     if name is None:
         parser.error(f"{config.architecture} has no grid on the sphere; its rotation error is 0")
     store = open_store(options.store)
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     labels = torch.cat([torch.as_tensor(s.forces) for s in structures])
     known = card.errors.get("validation", {}).get("forces", {}).get("rmse", float("nan"))
-    own = config.orientations if name == "orientations" else config.points
+    own = getattr(config, name)  # None where each mixing has its smallest exact grid
     table = Table(title=f"{options.model} ({config.architecture}, {card.dtype})")
     for column in (name.replace("_", " "), *COLUMNS):
         table.add_column(column, justify="right")
@@ -108,7 +109,7 @@ def errors(
 def is_too_coarse(card: ModelCard, points: int) -> bool:
     """Whether the potential refuses to be built on that grid."""
     config = card.config
-    product = config.architecture == "facet" and config.activation == "product"
+    product = isinstance(config, FacetConfig) and config.activation == "product"
     return product and points < exact_grid_points(config.l_max, config.order)
 
 

@@ -75,9 +75,9 @@ def flops_per_atom(info: dict[str, Any]) -> float | None:
         counting = importlib.import_module("tesseral.potentials.engine.flops")
     except ModuleNotFoundError:
         return None
-    from tesseral.potentials.config import PotentialConfig
+    from tesseral.potentials.architectures.facet import FacetConfig
 
-    config = PotentialConfig(**info["config"])
+    config = FacetConfig(**info["config"])
     parts = counting.inference_flops(config, info["neighbors"])
     return float(parts["total"])
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tesseral.calculators.ase import CLOSEST
-from tesseral.calculators.batch_skin import BatchNeighbors
+from tesseral.calculators.skin import BatchNeighbors
 from tesseral.data.cells import has_volume
 from tesseral.data.graph import AtomicGraph, Edges
 from tesseral.data.neighbors import NeighborList, species_index

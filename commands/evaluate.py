@@ -9,7 +9,7 @@ from rich.console import Console
 from tesseral.commands.parser import Parser, add_fields, build
 from tesseral.process import keep_freed_memory
 from tesseral.screen import print_written, progress_line
-from tesseral.training.evaluate import EvaluateConfig, evaluate
+from tesseral.training.evaluate import EvaluateConfig, evaluate_file
 
 
 def parser() -> Parser:
@@ -26,7 +26,7 @@ def run(values: dict[str, Any], console: Console) -> int:
     config = build(EvaluateConfig, values)
     keep_freed_memory()
     with progress_line(console, "structures") as bar:
-        errors = evaluate(config, bar)
+        errors = evaluate_file(config, bar)
     console.print(error_table(errors, f"{config.model} on {config.data}"))
     print_written(console, config.json, config.plots)
     return 0

@@ -2,23 +2,96 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 
 from tesseral.commands.parser import Parser, build, complain, with_flags
+from tesseral.potentials.architectures.table import (
+    ARCHITECTURES,
+    config_class,
+    field_names,
+    make_config,
+    no_such_field,
+)
 from tesseral.process import keep_freed_memory
 from tesseral.training.config import FitConfig
 
 
-def parser() -> Parser:
-    """Options of ``fit``."""
+def parser(arguments: Sequence[str] = ()) -> Parser:
+    """Options of ``fit``, with those of one architecture.
+
+    Args:
+        arguments: of the command line, which name the architecture or a file that does.
+
+    Raises:
+        ValueError: there is no such architecture.
+    """
+    name = named_architecture(arguments)
     made = Parser(
         usage="train-potential fit --data.train SET.h5 --output MODEL.safetensors [options]",
     )
     made.add_argument("--config", action="config", help="YAML file with any of these options.")
-    made.add_class_arguments(FitConfig)
+    made.add_argument(
+        "--model.architecture",
+        default=name,
+        help=f"One of {', '.join(ARCHITECTURES)}. This help shows the options of {name}; for those "
+        "of another one, give its name too: fit --model.architecture NAME --help.",
+    )
+    made.add_class_arguments(FitConfig, skip={"model"})
+    made.add_class_arguments(config_class(name), "model")
+    own = field_names(name)
+    made.elsewhere = {
+        f"model.{option}": no_such_field(name, option)
+        for other in ARCHITECTURES
+        for option in field_names(other)
+        if option not in own
+    }
+    for option, action in list(made._option_string_actions.items()):  # --init-from is --init_from
+        made._option_string_actions[option.replace("_", "-")] = action
     return made
+
+
+def named_architecture(arguments: Sequence[str]) -> str:
+    """The architecture that a command line or its files name; the last one counts."""
+    found = "facet"
+    for word, following in zip(arguments, [*arguments, ""][1:], strict=True):
+        option, equals, value = word.partition("=")
+        value = value if equals else following
+        if option == "--model.architecture":
+            found = value
+        elif option == "--config":
+            content = _content(value)
+            found = str(content.get("model.architecture", found))
+            found = _architecture(content.get("model"), found)
+        elif option == "--model":
+            found = _architecture(value, found)
+    return found
+
+
+def _architecture(model: Any, otherwise: str) -> str:
+    """The one that a section ``model``, or the file that it names, has."""
+    section = model if isinstance(model, Mapping) else _content(model)
+    return str(section.get("architecture", otherwise))
+
+
+def _content(source: Any) -> Mapping[str, Any]:
+    """Of a YAML file or text; nothing where it cannot be read, which the parser tells."""
+    try:
+        path = Path(str(source))
+        content = yaml.safe_load(path.read_text("utf-8") if path.is_file() else str(source))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, Mapping) else {}
+
+
+def fit_config(values: Mapping[str, Any]) -> FitConfig:
+    """The configuration of a training from the values of the parser."""
+    config: FitConfig = build(FitConfig, {**values, "model": make_config(**values["model"])})
+    return config
 
 
 def run(values: dict[str, Any], console: Console) -> int:
@@ -27,10 +100,12 @@ def run(values: dict[str, Any], console: Console) -> int:
     from tesseral.training.module import DivergenceError
     from tesseral.training.processes import LOST, LostProcessError, own_rank
 
-    def tell(message: str, status: int = 2) -> int:
-        return complain(with_flags(message, parser()), status)
+    own = parser(["--model.architecture", values["model"]["architecture"]])
 
-    config = build(FitConfig, values)
+    def tell(message: str, status: int = 2) -> int:
+        return complain(with_flags(message, own), status)
+
+    config = fit_config(values)
     keep_freed_memory()
     try:
         result = fit(config, console, tell)

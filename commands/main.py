@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
-from typing import Any
 
 from rich.console import Console
 
 from tesseral.commands.parser import Parser, complain, option_names, with_flags
 from tesseral.process import let_waiting_threads_sleep
 
-# Each is a module of this package with ``parser()`` and ``run(values, console) -> status``.
+# Each is a module of this package with ``parser()`` and ``run(values, console) -> status``; the
+# parser of ``fit`` depends on the words of the command line, which name the architecture.
 COMMANDS = {
     "fit": "train a potential on a dataset",
     "evaluate": "compare a model with a dataset: errors, tables, parity plots",
@@ -28,7 +27,6 @@ COMMANDS = {
     "lammps": "compile the LAMMPS pair style; compare LAMMPS with Python (lammps build, verify)",
     "data": "make, check and join datasets (data import, check, merge, append, verify)",
 }
-OPTION = re.compile(r"(?<=^--)[^=]+")
 EPILOG = """\
 a first training:
   train-potential data import runs/ more.extxyz -o set.h5
@@ -59,7 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     let_waiting_threads_sleep()
     name = next((word for word in arguments if not word.startswith("-")), "")
     command = import_module(f"tesseral.commands.{name}") if name in COMMANDS else None
-    values = parse(arguments, name, command)
+    try:
+        values = make_parser(arguments, name, command).parse_args(arguments).as_dict()
+    except ValueError as error:  # of an architecture that is not known
+        return complain(str(error))
     assert command is not None  # any other word has ended in the parser
     try:
         status: int = command.run(values[name], Console())
@@ -70,30 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def parse(arguments: Sequence[str], name: str, command: ModuleType | None) -> dict[str, Any]:
-    """The options of a command line as nested plain values.
-
-    Those of a model have the defaults of its architecture, which is known only once it is parsed.
-    """
-    if name == "fit":
-        arguments = [OPTION.sub(lambda found: found[0].replace("-", "_"), w) for w in arguments]
-    parser, own = make_parser(name, command)
-    options = parser.parse_args(arguments)
-    if name == "fit":
-        from tesseral.potentials.config import DEFAULTS
-
-        defaults = DEFAULTS.get(options["fit.model.architecture"], {})
-        if defaults:
-            own.set_defaults({f"model.{key}": value for key, value in defaults.items()})
-            options = parser.parse_args(arguments)
-    values: dict[str, Any] = options.as_dict()
-    return values
-
-
-def make_parser(name: str, command: ModuleType | None) -> tuple[Parser, Parser]:
-    """Parser of a command line, and that of its command.
+def make_parser(arguments: Sequence[str], name: str, command: ModuleType | None) -> Parser:
+    """Parser of a command line.
 
     Args:
+        arguments: of the command line.
         name: of the chosen command; any other word if none of them is chosen.
         command: its module. The others are not imported, which would take seconds.
     """
@@ -104,13 +86,13 @@ def make_parser(name: str, command: ModuleType | None) -> tuple[Parser, Parser]:
         epilog=EPILOG,
     )
     commands = parser.add_subcommands(metavar="COMMAND", title="commands", dest="command")
-    chosen = parser
     for each, summary in COMMANDS.items():
-        own = command.parser() if command is not None and each == name else Parser()
+        own = Parser()
+        if command is not None and each == name:
+            own = command.parser(arguments) if name == "fit" else command.parser()
         own.description = summary[0].upper() + summary[1:] + "."
         commands.add_subcommand(each, own, help=summary)
         if command is not None and each == name:
-            chosen = own
             if own.below:
                 below = own.add_subcommands(metavar="COMMAND", title="commands", dest="command")
                 for word, inner in own.below.items():
@@ -118,10 +100,10 @@ def make_parser(name: str, command: ModuleType | None) -> tuple[Parser, Parser]:
             parsers = [own, *own.below.values()]
             known = [word for part in parsers for word in option_names(part)]
             for part in (parser, *parsers):
-                part.known = [*known, *own.below]
+                part.known, part.elsewhere = [*known, *own.below], own.elsewhere
     if command is None:
         parser.known = list(COMMANDS)
-    return parser, chosen
+    return parser
 
 
 if __name__ == "__main__":

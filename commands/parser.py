@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any, NoReturn, get_type_hints
@@ -39,19 +39,29 @@ class Parser(ArgumentParser):
         """As jsonargparse's, without abbreviations, which hide typing errors."""
         super().__init__(*args, allow_abbrev=False, formatter_class=Help, **kwargs)
         self.known: list[str] = []  # of the chosen command; shared by all its parsers
+        self.elsewhere: dict[str, str] = {}  # options that are not here → what to tell; shared too
         self.below: dict[str, Parser] = {}  # commands of this command, by name
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Write the sentence and exit with status 2."""
-        self.exit(2, f"train-potential: {explain(message, self.known)}\n")
+        self.exit(2, f"train-potential: {explain(message, self.known, self.elsewhere)}\n")
 
 
-def explain(message: str, known: Sequence[str]) -> str:
-    """What jsonargparse complains about, in one sentence, with the nearest known name."""
+def explain(message: str, known: Sequence[str], elsewhere: Mapping[str, str]) -> str:
+    """What jsonargparse complains about, in one sentence, with the nearest known name.
+
+    Args:
+        message: of jsonargparse.
+        known: names of the options and commands.
+        elsewhere: sentences about options that the command has at other times.
+    """
     for pattern in UNKNOWN:
         found = pattern.search(message)
         if found:
             name = found.group(1).split("=")[0]
+            option = name.lstrip("-").replace("-", "_")
+            if option in elsewhere:
+                return elsewhere[option]
             if pattern is UNKNOWN[0] and not name.startswith("-"):
                 return f"{name} is not expected there; give all files together, before the options"
             near = get_close_matches(name.lstrip("-"), [k.lstrip("-") for k in known], n=1)
@@ -115,13 +125,13 @@ def add_fields(
 
 
 def build(kind: type[Any], values: dict[str, Any]) -> Any:
-    """A dataclass, with its inner dataclasses, from nested plain values."""
+    """A dataclass, with its inner dataclasses, from nested plain values or such dataclasses."""
     hints = get_type_hints(kind)
     parts = {}
     for item in fields(kind):
         value = values[item.name]
         inner = hints[item.name]
-        nested = isinstance(inner, type) and is_dataclass(inner)
+        nested = isinstance(inner, type) and is_dataclass(inner) and isinstance(value, dict)
         parts[item.name] = build(inner, value) if nested else value
     return kind(**parts)
 

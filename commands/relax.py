@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -29,12 +30,16 @@ def parser() -> Parser:
 
 def run(values: dict[str, Any], console: Console) -> int:
     """Relax structures; returns the exit status."""
-    from tesseral.calculators.simulations.runs import relax_command
+    from tesseral.calculators.simulations.runs import relax_structures
+    from tesseral.commands.runs import Column, run_on_screen
 
-    keep_freed_memory()
+    columns = (
+        Column("energy_eV_atom", "E eV/atom", 4),
+        Column("max_force_eV_A", "F eV/Å", 4),
+        Column("volume_change_percent", "ΔV %", 2),
+        Column("pressure_GPa", "P GPa", 3),
+    )
     config = build(RelaxConfig, values)
-    try:
-        return relax_command(config, console, lambda text: with_flags(text, parser()))
-    except KeyboardInterrupt as stop:
-        reason = str(stop) or "stopped by Ctrl-C"
-        raise KeyboardInterrupt(f"{reason}; the same command resumes") from None
+    keep_freed_memory()
+    words = partial(with_flags, parser=parser())
+    return run_on_screen(partial(relax_structures, config), columns, console, words)

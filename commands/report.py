@@ -9,7 +9,7 @@ from rich.console import Console
 from tesseral.commands.parser import Parser, add_fields, build
 from tesseral.process import keep_freed_memory
 from tesseral.report.config import ReportConfig
-from tesseral.screen import print_written
+from tesseral.screen import print_written, progress_line
 
 EPILOG = """\
 The folder gets report.html (open it in a browser; it needs no network) and report.json. Every
@@ -34,10 +34,12 @@ def run(values: dict[str, Any], console: Console) -> int:
     from rich.table import Table
 
     from tesseral.report.page.html import count, summary
-    from tesseral.report.report import report
+    from tesseral.report.report import write_report
 
     keep_freed_memory()
-    result = report(build(ReportConfig, values), console)
+    config = build(ReportConfig, values)
+    with progress_line(console) as show:
+        result = write_report(config, show)
     table = Table(box=None, pad_edge=False, show_header=False)
     for verdict in result.verdicts:
         if verdict.level != "pass":

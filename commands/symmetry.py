@@ -104,7 +104,7 @@ def symmetry(config: SymmetryConfig) -> dict[str, Any]:
     )
     result = {
         "relaxed": card.config.relaxed,
-        "exact": card.config.architecture != "ponita" and card.config.activation == "product",
+        "exact": not card.config.has_grid_error,
         "components": components,
         "point_group": {
             "name": group.name,

@@ -16,11 +16,35 @@ import torch
 from ase.data import chemical_symbols
 
 from tesseral.files import json_text
-from tesseral.potentials.config import COMMON, OPTIONS, PotentialConfig
+from tesseral.potentials.architectures.table import field_names, make_config
+from tesseral.potentials.config import PotentialConfig
 
 FORMAT_VERSION = 1  # raise it when an older tesseral would misread a newer file
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 UNITS = {"length": "Å", "energy": "eV", "forces": "eV/Å", "stress": "eV/Å³"}
+# Earlier cards and checkpoints hold the options of all architectures; those of others had these
+# values. A record of the past: it does not grow with new options.
+OF_OTHERS: dict[str, Any] = {
+    "l_max": 4,
+    "mixings": 1,
+    "l_max_edge": None,
+    "l_max_message": 2,
+    "grid_channels": 32,
+    "grid_points": None,
+    "orientations": 26,
+    "random_orientations": False,
+    "activation": "product",
+    "order": 2,
+    "relaxed": False,
+    "channels_by_degree": None,
+    "kinks": None,
+    "gates": "sigmoid",
+    "odd_paths": False,
+    "element_self_connection": True,
+    "biases": False,
+    "linear_readout": False,
+    "move_atoms": True,
+}
 
 
 def library_versions() -> dict[str, str]:
@@ -110,13 +134,37 @@ class ModelCard:
         return tuple(chemical_symbols[z] for z in self.elements)
 
 
+def config_to_values(config: PotentialConfig) -> dict[str, Any]:
+    """Architecture and size as plain values; ``config_from_values`` reads them."""
+    return {"architecture": config.architecture, **asdict(config)}
+
+
+def config_from_values(values: Mapping[str, Any]) -> PotentialConfig:
+    """The configuration of a card or of a checkpoint, of this version or an earlier one.
+
+    Raises:
+        ValueError: there is no such architecture or option, or a value cannot make a model.
+    """
+    architecture = values.get("architecture", "facet")
+    known = field_names(architecture)
+    own = {
+        name: value
+        for name, value in values.items()
+        if name in known or name not in OF_OTHERS or value != OF_OTHERS[name]
+    }
+    if architecture == "facet" and "l_max" in own:  # the first models had no such limit
+        own.setdefault("l_max_message", own["l_max"])
+    _check_keys("config", own, ["architecture", *known])
+    return make_config(**own)
+
+
 def card_to_json(card: ModelCard) -> str:
     """The card as strict JSON; values that are not finite become null.
 
     Raises:
         ValueError: ``training`` or ``errors`` hold something that JSON cannot.
     """
-    content = {**asdict(card), "units": UNITS}
+    content = {**asdict(card), "config": config_to_values(card.config), "units": UNITS}
     try:
         return json_text(content, name="card")
     except TypeError as error:
@@ -145,14 +193,11 @@ def card_from_json(text: str) -> ModelCard:
     content.pop("units", None)
     try:
         _check_keys("card", content, [item.name for item in fields(ModelCard)])
-        config = content.pop("config")
-        if isinstance(config, dict):  # the first models knew no such limit
-            config.setdefault("l_max_message", config.get("l_max"))
-        _check_keys("config", config, [item.name for item in fields(PotentialConfig)])
+        config = config_from_values(_mapping("config", content.pop("config")))
         content.setdefault("binding_energies", ())  # the first models had none
         for name in ("elements", "reference_energies", "binding_energies"):
             content[name] = tuple(content[name])
-        return ModelCard(config=PotentialConfig(**config), **content)
+        return ModelCard(config=config, **content)
     except (TypeError, AttributeError, KeyError) as error:
         raise ValueError(f"the card holds values of the wrong kind ({error})") from None
 
@@ -163,9 +208,7 @@ def describe(card: ModelCard) -> list[tuple[str, str]]:
     sizes = ", ".join(
         f"{item.name} {getattr(config, item.name)}"
         for item in fields(config)
-        if item.name in (*COMMON, *OPTIONS[config.architecture])
-        and item.name not in ("architecture", "cutoff")
-        and getattr(config, item.name) is not None
+        if item.name != "cutoff" and getattr(config, item.name) is not None
     )
 
     def by_element(values: Sequence[float]) -> str:
@@ -195,10 +238,15 @@ def describe(card: ModelCard) -> list[tuple[str, str]]:
     return rows
 
 
-def _check_keys(name: str, content: dict[str, Any], known: Sequence[str]) -> None:
-    """Refuse keys that this version does not know, and say which was probably meant."""
+def _mapping(name: str, content: Any) -> dict[str, Any]:
+    """Refuse anything else."""
     if not isinstance(content, dict):
         raise ValueError(f"the {name} is not a mapping")
+    return content
+
+
+def _check_keys(name: str, content: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Refuse keys that this version does not know, and say which was probably meant."""
     for key in content:
         if key not in known:
             near = get_close_matches(key, known, n=1)

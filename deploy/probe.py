@@ -1,4 +1,4 @@
-"""A stored question and its answer, asked again at every load: does this build still agree?"""
+"""Probe of a model file: a small cluster with its results, computed again at each load."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Probe(NamedTuple):
 
 
 def make_probe(potential: Potential, card: ModelCard, device: torch.device) -> Probe:
-    """What ``potential`` says about a cluster of all elements (of the first 24 if more).
+    """Energies and forces of a cluster of all elements (of the first 24 if more).
 
     The first two atoms stand closer than their covalent radii, so that a short-range repulsion
     takes part.
@@ -74,7 +74,7 @@ def relative_deviation(card: ModelCard, probe: Probe, energies: Tensor, forces: 
 
 
 def probe_scale(card: ModelCard, probe: Probe) -> Tensor:
-    """What deviations of each atom are relative to, (N,) eV or eV/Å; see ``TOLERANCE``."""
+    """Scale of the deviations of each atom, (N,) eV or eV/Å; see ``TOLERANCE``."""
     reference = torch.tensor(card.reference_energies, dtype=torch.float64)[probe.species]
     own: Tensor = (probe.energies - reference).abs() + probe.forces.norm(dim=1)
     return card.energy_scale + own

@@ -1,1 +1,1 @@
-"""Short scripts that relax structures and run molecular dynamics with a trained model."""
+"""Scripts to copy and change, one for each task; and inputs for LAMMPS and i-PI."""

@@ -21,8 +21,7 @@ from rich.console import Console
 
 from tesseral.data.neighbors import species_index
 from tesseral.data.units import stress_voigt
-from tesseral.md_examples.common import add_model_options, run_example
-from tesseral.process import ctrl_c
+from tesseral.process import ctrl_c, keep_freed_memory
 from tesseral.screen import print_table, progress_bar
 
 try:
@@ -205,7 +204,7 @@ def _check_structures(structures: Sequence[Atoms], elements: tuple[int, ...]) ->
         if atoms.constraints:
             raise ValueError(
                 f"structure {index} has constraints, which torch-sim's optimizers do not know; "
-                "remove them, or relax it with tesseral.md_examples.relax"
+                "remove them, or relax it with train-potential relax"
             )
 
 
@@ -251,45 +250,55 @@ def _row(result: Relaxed) -> tuple[str, ...]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
     arguments = _parser().parse_args(argv)
+    keep_freed_memory()
+    try:
+        _run(arguments, Console())
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C; the files hold everything up to here", file=sys.stderr)
+        return 130
+    return 0
 
-    def run(console: Console) -> None:
-        structures = read_structures(arguments.structures)
-        model = TesseralModel(
-            arguments.model, device=arguments.device, dtype=arguments.dtype, failed="nan"
+
+def _run(arguments: argparse.Namespace, console: Console) -> None:
+    """Relax the structures of the command line, and write what has been relaxed in any case."""
+    structures = read_structures(arguments.structures)
+    model = TesseralModel(
+        arguments.model, device=arguments.device, dtype=arguments.dtype, failed="nan"
+    )
+    output = arguments.output or Path(f"{arguments.structures.stem}-batch_relaxation.extxyz")
+    if output.suffix == ".csv":
+        raise ValueError(
+            f"the output {output} would be overwritten by the table; end it on .extxyz"
         )
-        output = arguments.output or Path(f"{arguments.structures.stem}-batch_relaxation.extxyz")
-        if output.suffix == ".csv":
-            raise ValueError(
-                f"the output {output} would be overwritten by the table; end it on .extxyz"
-            )
-        results: list[Relaxed] = []
-        try:
-            with progress_bar(console) as progress, ctrl_c() as check:
-                task = progress.add_task("relax", total=len(structures))
+    results: list[Relaxed] = []
+    try:
+        with progress_bar(console) as progress, ctrl_c() as check:
+            task = progress.add_task("relax", total=len(structures))
 
-                def on_step(in_batch: int) -> None:
-                    text = f"relax, {in_batch} in the batch"
-                    progress.update(task, completed=len(results), description=text)
-                    check()
+            def on_step(in_batch: int) -> None:
+                text = f"relax, {in_batch} in the batch"
+                progress.update(task, completed=len(results), description=text)
+                check()
 
-                for result in relax_batch(
-                    structures,
-                    model,
-                    fmax=arguments.fmax,
-                    steps=arguments.steps,
-                    fixed_cell=arguments.fixed_cell,
-                    batch_atoms=arguments.batch_atoms,
-                    on_step=on_step,
-                ):
-                    results.append(result)
-                progress.update(task, completed=len(results))
-        finally:
-            if results:
-                table = write_results(results, output)
-        _report(console, results, moved=not arguments.fixed_cell)
-        console.print(f"wrote {output}, {table}", soft_wrap=True)
-
-    return run_example(run)
+            for result in relax_batch(
+                structures,
+                model,
+                fmax=arguments.fmax,
+                steps=arguments.steps,
+                fixed_cell=arguments.fixed_cell,
+                batch_atoms=arguments.batch_atoms,
+                on_step=on_step,
+            ):
+                results.append(result)
+            progress.update(task, completed=len(results))
+    finally:
+        if results:
+            table = write_results(results, output)
+    _report(console, results, moved=not arguments.fixed_cell)
+    console.print(f"wrote {output}, {table}", soft_wrap=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -312,7 +321,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--fixed-cell", action="store_true", help="relax the positions only")
     atoms = "at most so many atoms in a batch (%(default)s)"
     add("--batch-atoms", type=int, default=5000, help=atoms)
-    add_model_options(parser)
+    add("--device", help="cpu, cuda, …; a GPU if there is one when not given")
+    add("--dtype", choices=("float32", "float64"), help="precision; the model's if not given")
     return parser
 
 

@@ -14,12 +14,15 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import ase.io
 from ase import Atoms
+from ase.calculators.calculator import CalculationFailed
 from ase.calculators.socketio import SocketClient
 from rich.console import Console
 
-from tesseral.md_examples.common import add_model_options, load_atoms, run_example
-from tesseral.process import ctrl_c
+from tesseral.calculators.ase import TesseralCalculator
+from tesseral.data.neighbors import species_index
+from tesseral.process import ctrl_c, keep_freed_memory
 
 PORT = 31415
 
@@ -79,14 +82,48 @@ def serve(client: SocketClient, atoms: Atoms, console: Console | None = None) ->
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
     arguments = _parser().parse_args(argv)
-
-    def run(console: Console) -> None:
-        atoms = load_atoms(arguments)
+    keep_freed_memory()
+    console = Console()
+    try:
+        calculator = TesseralCalculator(
+            arguments.model, device=arguments.device, dtype=arguments.dtype
+        )
+        atoms = read_atoms(arguments.structure)
+        species_index(atoms.numbers, calculator.card.elements)
+        atoms.calc = calculator
         client = connect(arguments.unix, arguments.host, arguments.port, arguments.wait)
         count = serve(client, atoms, console)
-        console.print(f"i-PI has ended after {count} evaluations here")
+    except (ValueError, OSError) as error:
+        return _complain(f"error: {error}", 2)
+    except CalculationFailed as error:
+        return _complain(f"stopped: {error}", 1)
+    except KeyboardInterrupt:
+        return _complain("stopped by Ctrl-C", 130)
+    console.print(f"i-PI has ended after {count} evaluations here")
+    return 0
 
-    return run_example(run)
+
+def read_atoms(path: Path) -> Atoms:
+    """The last structure of a file that ASE reads.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it cannot be read.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no structure file {path}")
+    try:
+        atoms = ase.io.read(path, index=-1)
+    except Exception as error:  # every format of ASE has its own
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path} cannot be read as a structure ({reason})") from None
+    assert isinstance(atoms, Atoms)
+    return atoms
+
+
+def _complain(text: str, status: int) -> int:
+    print(text, file=sys.stderr)
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -101,8 +138,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--host", default="localhost", help="where i-PI listens (mode='inet'; %(default)s)")
     add("--port", type=int, default=PORT, help="on which port (%(default)s)")
     add("--wait", type=float, default=60.0, help="s to wait for i-PI to start (%(default)s)")
-    add_model_options(parser)
-    parser.set_defaults(repeat=(1, 1, 1))
+    add("--device", help="cpu, cuda, …; a GPU if there is one when not given")
+    add("--dtype", choices=("float32", "float64"), help="precision; the model's if not given")
     return parser
 
 

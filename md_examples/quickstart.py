@@ -14,23 +14,39 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from ase import Atoms
 from ase.build import bulk
+from ase.calculators.calculator import CalculationFailed
+from ase.io import Trajectory
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 from rich.console import Console
 
 from tesseral.calculators.ase import TesseralCalculator
-from tesseral.calculators.properties.dynamics import Drift
+from tesseral.calculators.properties.atoms import copy_atoms
+from tesseral.calculators.properties.dynamics import (
+    Drift,
+    Step,
+    Unstable,
+    drift_of,
+    equilibrated,
+    recorded,
+)
+from tesseral.calculators.properties.ensembles import microcanonical
+from tesseral.calculators.properties.relaxation import relaxing
+from tesseral.calculators.simulations.dynamics import HEADER
 from tesseral.data.store.read import open_store
 from tesseral.data.structures import atoms_from_structure
-from tesseral.md_examples.common import COLORS, finish_axes, make_figure, run_example, save_figure
-from tesseral.md_examples.nve import nve
-from tesseral.md_examples.relax import relax
-from tesseral.screen import print_table
+from tesseral.process import keep_freed_memory
+from tesseral.screen import print_table, progress_bar
+
+COLORS = ("#1f6f8b", "#d1603d", "#5b8c5a", "#8a6fb0")
 
 
 class Check(NamedTuple):
@@ -43,7 +59,12 @@ class Check(NamedTuple):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; returns 0 if every check holds."""
+    """Command line.
+
+    Returns:
+        0 if every check holds, 1 if one does not or the MD run explodes, 2 if a step fails, 130
+        after Ctrl-C.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m tesseral.md_examples.quickstart", description=__doc__.splitlines()[0]
     )
@@ -59,16 +80,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--output", type=Path, default=Path("quickstart"))
     options = parser.parse_args(argv)
-    failed: list[Check] = []
-
-    def run(console: Console) -> None:
+    keep_freed_memory()
+    errors = Console(stderr=True)
+    try:
         options.output.mkdir(parents=True, exist_ok=True)
         checks = run_all(
-            console, options.output, options.minutes, options.picoseconds, options.tolerance
+            Console(), options.output, options.minutes, options.picoseconds, options.tolerance
         )
-        failed.extend(check for check in checks if not abs(check.value) < check.limit)
-
-    return run_example(run) or int(bool(failed))
+    except (ValueError, OSError) as error:
+        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        return 2
+    except (Unstable, CalculationFailed) as error:
+        errors.print(f"stopped: {error}", style="red", markup=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        errors.print("stopped by Ctrl-C", style="red")
+        return 130
+    return int(not all(abs(check.value) < check.limit for check in checks))
 
 
 def run_all(
@@ -93,20 +121,13 @@ def run_all(
     crystal = bulk("SiC", "zincblende", a=4.50, cubic=True)
     crystal.rattle(0.05, seed=0)
     crystal.calc = calculator
-    relaxation = relax(crystal, fmax=0.005, prefix=output / "relax", console=console)
-    lattice = float(np.cbrt(relaxation.atoms.get_volume()))
+    relaxed = relax(crystal, output, console)
+    lattice = float(np.cbrt(relaxed.get_volume()))
 
     console.rule(f"{picoseconds:g} ps of molecular dynamics at 600 K, 64 atoms, constant energy")
-    supercell = relaxation.atoms.repeat((2, 2, 2))
+    supercell = relaxed.repeat((2, 2, 2))
     supercell.calc = calculator
-    drift = nve(
-        supercell,
-        temperature=600.0,
-        time=picoseconds,
-        timestep=1.0,
-        prefix=output / "nve",
-        console=console,
-    )
+    drift = run_dynamics(supercell, 600.0, picoseconds, output, console)
     dft = float(references["SiC"]["a0_A"])
     checks = [
         Check(
@@ -136,6 +157,69 @@ def _command(console: Console, *words: str) -> None:
         raise ValueError(f"train-potential {words[0]} failed; its message is above")
 
 
+def relax(crystal: Atoms, output: Path, console: Console) -> Atoms:
+    """Relax positions and cell of a copy; writes relax.traj, relax.extxyz and relax.png."""
+    atoms = copy_atoms(crystal)
+    history = []
+    trajectory = Trajectory(output / "relax.traj", "w", atoms)
+    with trajectory, progress_bar(console) as progress:
+        task = progress.add_task("relax", total=500)
+        for step in relaxing(atoms, fmax=0.005, steps=500):
+            trajectory.write()
+            history.append((step.energy, step.max_force))
+            text = f"relax, largest force {step.max_force:.4f} eV/Å"
+            progress.update(task, completed=step.number, description=text)
+        progress.update(task, total=len(history) - 1)
+    atoms.write(output / "relax.extxyz")
+    energies, forces = np.array(history).T
+    panels = {
+        "energy − end (meV/atom)": {"E": 1000 * (energies - energies[-1])},
+        "lg largest force (eV/Å)": {"F": np.log10(np.maximum(forces, 1e-12))},
+    }
+    plot_panels(output / "relax.png", np.arange(len(history)), "step", panels)
+    return atoms
+
+
+def run_dynamics(
+    atoms: Atoms, temperature: float, picoseconds: float, output: Path, console: Console
+) -> Drift:
+    """Constant energy after 0.2 ps with a thermostat; writes nve.traj, nve.csv and nve.png."""
+    timestep = 1.0  # fs
+    atoms = equilibrated(atoms, temperature=temperature, time=0.2, timestep=timestep)
+    dynamics = microcanonical(atoms, timestep)
+    trajectory = Trajectory(output / "nve.traj", "w", atoms)
+    dynamics.attach(trajectory, interval=10)
+    with trajectory, progress_bar(console) as progress:
+        task = progress.add_task("NVE", total=round(1000 * picoseconds / timestep))
+
+        def show(step: Step) -> None:
+            text = f"NVE {step.temperature:5.0f} K"
+            progress.update(task, completed=step.number, description=text)
+
+        record = recorded(
+            atoms,
+            dynamics,
+            time=picoseconds,
+            timestep=timestep,
+            temperature=temperature,
+            show=show,
+        )
+    rows = np.array(record).T
+    np.savetxt(output / "nve.csv", rows, "%.9g", ",", header=",".join(HEADER), comments="")
+    total = 1000 * (record.total - record.total[0])
+    fit = np.polyval(np.polyfit(record.time, total, 1), record.time)
+    panels = {
+        "drift (meV/atom)": {"total": total, "linear fit": fit},
+        "energy (meV/atom)": {
+            "kinetic": 1000 * record.kinetic,
+            "potential − lowest": 1000 * (record.potential - record.potential.min()),
+        },
+        "temperature (K)": {"T": record.temperature},
+    }
+    plot_panels(output / "nve.png", record.time, "time (ps)", panels)
+    return drift_of(record)
+
+
 def _report(
     console: Console, errors: dict[str, Any], checks: list[Check], output: Path, test: Path
 ) -> None:
@@ -159,6 +243,29 @@ def _report(
     )
 
 
+def plot_panels(
+    path: Path, x: ArrayLike, xlabel: str, panels: Mapping[str, Mapping[str, ArrayLike]]
+) -> None:
+    """Curves by name over a common axis, one panel below the other, each with its y label."""
+    figure = Figure(figsize=(6.5, 0.6 + 2.0 * len(panels)), layout="constrained")
+    axes = figure.subplots(len(panels), 1, sharex=True)
+    for axis, (ylabel, lines) in zip(axes, panels.items(), strict=True):
+        for color, (name, y) in zip(COLORS, lines.items(), strict=False):
+            axis.plot(x, y, color=color, linewidth=1.2, label=name)
+        finish_axes(axis, "", ylabel, legend=len(lines) > 1)
+    axes[-1].set_xlabel(xlabel)
+    figure.savefig(path, dpi=130)
+
+
+def finish_axes(axis: Any, xlabel: str, ylabel: str, *, legend: bool) -> None:
+    """The look of all pictures."""
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.grid(alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+    if legend:
+        axis.legend(frameon=False, fontsize="small", loc="best")
+
+
 def plot_summary(
     path: Path,
     calculator: TesseralCalculator,
@@ -167,7 +274,7 @@ def plot_summary(
     drift: Drift,
 ) -> None:
     """Forces against DFT, the equations of state of three crystals, and the energy in MD."""
-    figure = make_figure(11.0, 3.4)
+    figure = Figure(figsize=(11.0, 3.4), layout="constrained")
     forces, states, energy = figure.subplots(1, 3)
     pairs = []
     store = open_store(test)
@@ -209,7 +316,7 @@ def plot_summary(
     energy.text(0.02, 0.02, "kinetic", color=COLORS[1], transform=energy.transAxes)
     energy.text(0.2, 0.02, "total", color=COLORS[0], transform=energy.transAxes)
     finish_axes(energy, "time (ps)", "energy − start (meV/atom)", legend=False)
-    save_figure(figure, path)
+    figure.savefig(path, dpi=130)
 
 
 if __name__ == "__main__":

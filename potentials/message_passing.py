@@ -1,8 +1,8 @@
 """A potential of any architecture: what all of them share, around layers of their own.
 
 Elements are embedded, layers pass messages, and after each layer (or the last one alone) an energy
-is read from what is invariant in the features. An architecture is a file with a module for one such
-layer and a function that makes all of them. A layer offers
+is read from what is invariant in the features. An architecture is a file with its configuration, a
+module for one such layer and a function that makes all of them. A layer offers
 
     forward(features, species, edges, n_local)
         -> features (n_local, R', C') of the first n_local atoms
@@ -16,35 +16,19 @@ layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from tesseral.data.graph import Edges
-from tesseral.potentials.architectures.egnn import egnn_layers
-from tesseral.potentials.architectures.facet import facet_layers
-from tesseral.potentials.architectures.nequip import nequip_layers
-from tesseral.potentials.architectures.painn import painn_layers
-from tesseral.potentials.architectures.ponita import ponita_layers
-from tesseral.potentials.architectures.schnet import schnet_layers
-from tesseral.potentials.architectures.segnn import segnn_layers
+from tesseral.potentials.architectures.table import ARCHITECTURES
 from tesseral.potentials.blocks.binding import BindingEnergy
 from tesseral.potentials.blocks.geometry import random_orthogonal
 from tesseral.potentials.blocks.readout import EnergyScale, LinearReadout, Readout
 from tesseral.potentials.blocks.sphere import EdgeFeatures, EdgeHarmonics
 from tesseral.potentials.blocks.zbl import ZBLRepulsion
 from tesseral.potentials.config import PotentialConfig
-
-LAYERS: dict[str, Callable[[PotentialConfig, int, float], Sequence[nn.Module]]] = {
-    "facet": facet_layers,
-    "egnn": egnn_layers,
-    "nequip": nequip_layers,
-    "painn": painn_layers,
-    "ponita": ponita_layers,
-    "schnet": schnet_layers,
-    "segnn": segnn_layers,
-}
 
 
 class MessagePassing(nn.Module):
@@ -86,7 +70,7 @@ class MessagePassing(nn.Module):
         self.random_orientations = config.random_orientations
         self.harmonics = EdgeHarmonics(config.edge_degree)
         self.embedding = nn.Parameter(torch.randn(n_species, 1, config.channels))
-        make_layers = LAYERS[config.architecture]
+        make_layers = ARCHITECTURES[config.architecture].layers
         self.layers = nn.ModuleList(make_layers(config, n_species, mean_neighbors))
         self.first_readout = config.layers - 1 if config.linear_readout else 0
         readout = LinearReadout if config.linear_readout else Readout

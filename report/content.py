@@ -1,4 +1,4 @@
-"""What a report is made of: sections of text, tables and pictures, with verdicts and numbers."""
+"""Elements of a report: sections of text, tables and pictures, with verdicts and numbers."""
 
 from __future__ import annotations
 

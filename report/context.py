@@ -1,4 +1,4 @@
-"""What the sections share: the model in two precisions, the data, predictions, crystals."""
+"""Data shared by the sections: the model in two precisions, test set, predictions, crystals."""
 
 from __future__ import annotations
 
@@ -20,17 +20,16 @@ from tesseral.data.neighbors import atomic_graph
 from tesseral.data.store.read import Store, open_store
 from tesseral.data.structures import atoms_from_structure
 from tesseral.deploy.modelfile import ModelCard
-from tesseral.report.config import ReportConfig
-from tesseral.report.crystals import (
+from tesseral.report.config import FULL, QUICK, Effort, ReportConfig
+from tesseral.report.crystal_search import (
     Crystal,
     conventional,
     find_candidates,
     read_candidates,
     relax_crystals,
 )
-from tesseral.report.effort import FULL, QUICK, Effort
-from tesseral.report.predictions import Predictions, predict_store
 from tesseral.report.references import References, find_references
+from tesseral.training.evaluate import Predictions, evaluate
 
 
 class TrainingSet:
@@ -78,12 +77,12 @@ class Context:
 
     @property
     def cutoff(self) -> float:
-        """Of the model, Å."""
+        """Cutoff of the model, Å."""
         return self.card.config.cutoff
 
     @property
     def dtype(self) -> str:
-        """Of the features, as the model is used."""
+        """Precision of the features, as the model is used."""
         return self.config.dtype or self.card.dtype
 
     @cached_property
@@ -94,8 +93,11 @@ class Context:
     @cached_property
     def predictions(self) -> Predictions:
         """The model on the test set."""
-        return predict_store(
-            self.calculator.potential, self.card, self.test, self.config.batch_edges
+        return evaluate(
+            self.calculator.potential,
+            self.test,
+            self.card.elements,
+            batch_edges=self.config.batch_edges,
         )
 
     @cached_property
@@ -114,7 +116,7 @@ class Context:
 
     @property
     def sound_crystals(self) -> list[Crystal]:
-        """Those of which properties can be computed."""
+        """Crystals whose properties can be computed."""
         return [crystal for crystal in self.crystals if not crystal.problem]
 
     @cached_property
@@ -145,7 +147,7 @@ class Context:
 
     @cached_property
     def sample(self) -> Atoms:
-        """What MD runs on: a supercell of the first crystal, or the molecule, or a structure."""
+        """Structure for MD: a supercell of the first crystal, the molecule, or a test structure."""
         atoms = self._sample()
         atoms.calc = self.calculator
         return atoms
@@ -162,7 +164,7 @@ class Context:
 
     @property
     def sample_name(self) -> str:
-        """Of ``sample``, in words."""
+        """Description of ``sample``."""
         if self.sound_crystals:
             return f"{self.sound_crystals[0].name}, {len(self.sample)} atoms"
         formula = self.sample.get_chemical_formula(mode="hill")
@@ -177,7 +179,7 @@ class Context:
 
     @cached_property
     def temperatures(self) -> tuple[float, ...]:
-        """Of the runs at constant energy, K."""
+        """Temperatures of the runs at constant energy, K."""
         if self.config.temperatures is not None:
             return tuple(self.config.temperatures)
         return (300.0, 1000.0) if self.sample.pbc.all() else (300.0, 600.0)

@@ -75,7 +75,7 @@ def plain_ticks(axis: Any) -> None:
 
 
 def dot_size(number: int) -> float:
-    """Of a scatter plot, in points."""
+    """Marker size of a scatter plot, in points."""
     return 4.0 if number < 500 else 2.8 if number < 4000 else 1.8
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ase import Atoms
 
 from tesseral.data.store.read import Store, open_store
-from tesseral.report.crystals import reduced_formula
+from tesseral.report.crystal_search import reduced_formula
 
 EXAMPLES = ("sic_references.json",)  # shipped, each beside the set it belongs to
 BELONGS = {"sic_references.json": "sic_pbe.h5"}

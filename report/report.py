@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from rich.console import Console
 
 from tesseral.deploy.card import library_versions
 from tesseral.deploy.universal import model_path
 from tesseral.files import write_json, write_text
 from tesseral.process import machine
-from tesseral.report.config import ReportConfig
+from tesseral.report.config import Effort, ReportConfig
 from tesseral.report.content import Note, Section, Verdict
 from tesseral.report.context import Context
-from tesseral.report.effort import Effort
 from tesseral.report.page.html import Chapter, Page, count, render, verdicts_of
 from tesseral.report.sections import (
     accuracy,
@@ -37,7 +35,6 @@ from tesseral.report.sections import (
     vacancy,
 )
 from tesseral.report.verdicts import not_computed
-from tesseral.screen import progress_line
 
 FORMAT_VERSION = 1
 
@@ -72,13 +69,13 @@ PARTS = (
 
 
 class Report(NamedTuple):
-    """What a report says."""
+    """Content of a report and the files it was written to."""
 
     page: Page
     verdicts: list[Verdict]
     html: Path
     json: Path
-    seconds: float
+    seconds: float  # that it took
 
     @property
     def failed(self) -> bool:
@@ -86,9 +83,9 @@ class Report(NamedTuple):
         return any(verdict.level == "fail" for verdict in self.verdicts)
 
 
-def report(
+def write_report(
     config: ReportConfig,
-    console: Console | None = None,
+    show: Callable[[int, int, str], object] | None = None,
     parts: tuple[Part, ...] | None = None,
     effort: Effort | None = None,
 ) -> Report:
@@ -96,9 +93,13 @@ def report(
 
     Args:
         config: what to test.
-        console: shows the progress if given.
+        show: called before each section with the number of sections done, the number of all, and
+            a description.
         parts: the sections; all of them if not given.
         effort: how much is computed; that of the configuration if not given.
+
+    Returns:
+        The content. A section that could not be computed has a verdict that says so.
 
     Raises:
         FileNotFoundError: no such model or data.
@@ -112,19 +113,19 @@ def report(
     config = replace(config, model=str(model_path(config.model)))
     context = Context(config, effort)
     chapters, times = [], {}
-    with progress_line(console) as show:
-        for number, part in enumerate(parts):
+    for number, part in enumerate(parts):
+        if show is not None:
             show(number, len(parts), f"{number + 1}/{len(parts)} {part.title}")
-            before = time.monotonic()
-            try:
-                section = compute(part, context)
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt(
-                    f"stopped at the section {part.title!r}; no report was written"
-                ) from None
-            if section is not None:
-                chapters.append(Chapter(part.key, part.title, section))
-            times[part.key] = round(time.monotonic() - before, 3)
+        before = time.monotonic()
+        try:
+            section = compute(part, context)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"stopped at the section {part.title!r}; no report was written"
+            ) from None
+        if section is not None:
+            chapters.append(Chapter(part.key, part.title, section))
+        times[part.key] = round(time.monotonic() - before, 3)
     seconds = time.monotonic() - started
     page = make_page(context, tuple(chapters), seconds)
     folder = Path(config.output)
@@ -138,7 +139,7 @@ def report(
 
 
 def compute(part: Part, context: Context) -> Section | None:
-    """One section; an error becomes its content and a warning, and the others go on."""
+    """One section; an error becomes its content and a warning, and does not stop the others."""
     try:
         section = part.compute(context)
     except Exception as error:  # whatever happens here must not lose the other sections

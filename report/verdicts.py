@@ -1,4 +1,4 @@
-"""What a value means for a claim."""
+"""Verdicts: values compared with the thresholds of their claims."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tesseral.report.content import Level, Verdict, limit, number
 
 
 def judge(key: str, value: float, *, shown: str | None = None, subject: str = "") -> Verdict:
-    """What a value means for a claim; one that is not a number fails.
+    """Verdict on the value of a claim; a value that is not a number fails.
 
     Args:
         key: of ``CLAIMS``.

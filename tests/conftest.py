@@ -102,10 +102,10 @@ def emt_files(tmp_path_factory) -> tuple[Path, Path]:
 def small_card() -> ModelCard:
     """Of a small Facet for C and Si."""
     from tesseral.deploy.card import ModelCard
-    from tesseral.potentials.config import PotentialConfig
+    from tesseral.potentials.architectures.facet import FacetConfig
 
     return ModelCard(
-        config=PotentialConfig(cutoff=4.0, layers=2, channels=8, grid_channels=8),
+        config=FacetConfig(cutoff=4.0, layers=2, channels=8, grid_channels=8),
         elements=(6, 14),
         reference_energies=(-1.5, -2.5),
         energy_scale=1.0,

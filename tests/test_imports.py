@@ -27,7 +27,7 @@ ALLOWED = {
     "potentials": {"potentials", "data.graph", "data.units"},
     "potentials.blocks": {"potentials.blocks", "data.graph", "data.units"},
     "potentials.ops": {"potentials.ops", "potentials.blocks", "data.graph"},
-    "potentials.config": {"potentials.blocks"},
+    "potentials.config": set(),
     "potentials.architectures": {
         "potentials.architectures",
         "potentials.blocks",

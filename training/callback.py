@@ -1,4 +1,4 @@
-"""Around the training steps: validation, checkpoints, logs, the model file, the end."""
+"""Lightning callback of a training: validation, checkpoints, logs, model file, end."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class FitRun(lightning.Callback):
         self._saved_step: int | None = None  # of last.ckpt
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed training needs to know; goes into the checkpoints."""
+        """State that a resumed training needs; saved in the checkpoints."""
         return {
             "identity": self.identity,
             "elapsed": self._elapsed,
@@ -81,7 +81,7 @@ class FitRun(lightning.Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         self._elapsed = self._saved = state_dict["elapsed"]
         self.history = list(state_dict["history"])
         self.best = dict(state_dict["best"])
@@ -208,7 +208,7 @@ class FitRun(lightning.Callback):
             self._saved_step = trainer.global_step
 
     def how_to_resume(self) -> str:
-        """What to do after an end that left no new checkpoint."""
+        """Advice after an end that left no new checkpoint."""
         path = self.directory / "last.ckpt"
         if not path.exists():
             return "there is no checkpoint yet, so start it again"

@@ -6,19 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
-from tesseral.training.config import FitConfig
+from tesseral.deploy.card import config_from_values, config_to_values
 from tesseral.training.schedule import Budget
 
 
-def prepare_folders(config: FitConfig, console: Console | None) -> None:
-    """Make the folders; put an earlier training of the same name aside.
+def prepare_folders(directory: Path, output: Path, checkpoint: Path | None) -> Path | None:
+    """Make the folders; move an earlier training in the same directory aside.
+
+    Args:
+        directory: of logs and checkpoints.
+        output: the model file to write.
+        checkpoint: to resume from; nothing is moved then.
+
+    Returns:
+        Where an earlier training was moved to, if there was one.
 
     Raises:
         FileNotFoundError: there is no such checkpoint to resume from.
     """
-    directory, checkpoint = config.run_directory, config.checkpoint
+    moved = None
     if checkpoint is not None and not checkpoint.is_file():
         raise FileNotFoundError(
             f"there is no checkpoint {checkpoint} to resume from; leave out `ckpt_path` to start "
@@ -28,11 +35,10 @@ def prepare_folders(config: FitConfig, console: Console | None) -> None:
         number = 1
         while (aside := directory.with_name(f"{directory.name}.{number}")).exists():
             number += 1
-        directory.rename(aside)
-        if console is not None:
-            console.print(f"the earlier training in {directory} was moved to {aside}")
+        moved = directory.rename(aside)
     directory.mkdir(parents=True, exist_ok=True)
-    Path(config.output).parent.mkdir(parents=True, exist_ok=True)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    return moved
 
 
 def check_checkpoint(path: Path | None, identity: dict[str, Any], budget: Budget) -> None:
@@ -52,6 +58,8 @@ def check_checkpoint(path: Path | None, identity: dict[str, Any], budget: Budget
         content = torch.load(path, map_location="cpu", weights_only=True)
         state = content["callbacks"]["FitRun"]
         found, elapsed, step = state["identity"], state["elapsed"], content["global_step"]
+        model = config_from_values(found["model"])  # earlier versions wrote other keys
+        found = {**found, "model": config_to_values(model)}
     except Exception as error:  # whatever unpickling some other file may lead to
         raise ValueError(
             f"{path} is not a checkpoint of train-potential fit ({type(error).__name__}); give "

@@ -1,4 +1,4 @@
-"""What `train-potential fit` can be told, as frozen dataclasses whose docs are its help."""
+"""Options of a training: frozen dataclasses whose docstrings are the help of the command."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from tesseral.data.loading.datamodule import DataConfig
+from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.config import PotentialConfig
 
 LossFunction = Literal["mse", "mae", "huber"]
@@ -219,7 +220,7 @@ class FitConfig:
     Args:
         data: datasets, batches and splits.
         output: the model file to write, ….safetensors; it is there from the first validation on.
-        model: architecture and size.
+        model: architecture and size, e.g. ``NequIPConfig(channels=16)``.
         loss: what is minimised.
         optimization: how the weights are found.
         trainer: how long, where, and what is written on the way.
@@ -231,7 +232,7 @@ class FitConfig:
 
     data: DataConfig
     output: str
-    model: PotentialConfig = field(default_factory=PotentialConfig)
+    model: PotentialConfig = field(default_factory=FacetConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)

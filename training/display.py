@@ -1,4 +1,4 @@
-"""What the user sees while a potential is trained: one live line, or plain lines in a file."""
+"""Progress of a training on the screen: one live line, or plain lines in a file."""
 
 from __future__ import annotations
 

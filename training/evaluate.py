@@ -1,28 +1,30 @@
-"""`train-potential evaluate`: how well a model reproduces a dataset."""
+"""Comparison of a potential with a dataset: predictions, errors, parity plots."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tesseral.data.graph import Batch, atom_counts
+from tesseral.data.graph import Batch
 from tesseral.data.loading.datasets import evaluation_loader
-from tesseral.data.store.read import open_store
+from tesseral.data.store.read import Store, open_store
 from tesseral.data.units import EV_PER_A3_IN_GPA
 from tesseral.deploy.modelfile import load_model
 from tesseral.files import write_json
 from tesseral.potentials.derivatives import Prediction, stress_from_virial
+from tesseral.potentials.message_passing import MessagePassing
 from tesseral.training.metrics import UNITS, UPPER, ErrorSums
 from tesseral.training.plots import plot_parity
-from tesseral.training.validation import predict_frozen, to_device
+from tesseral.training.validation import predictions
 
-Array = NDArray[np.float64]
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +50,123 @@ class EvaluateConfig:
     batch_edges: int = 20_000
 
 
+class Predictions(NamedTuple):
+    """Labels and predictions of a dataset: G structures with N atoms; a missing label is NaN.
+
+    The arrays of numbers are empty where they were not kept, see ``evaluate``.
+    """
+
+    errors: dict[str, Any]  # MAE and RMSE, see ErrorSums.summary
+    energy_label: Floats  # (G,)   eV
+    energy: Floats  # (G,)   eV
+    forces_label: Floats  # (N, 3) eV/Å
+    forces: Floats  # (N, 3) eV/Å
+    stress_label: Floats  # (G, 6) GPa, xx xy xz yy yz zz, positive under tension
+    stress: Floats  # (G, 6) GPa; NaN without a cell
+    numbers: Integers  # (N,)   atomic numbers
+    structure: Integers  # (N,)   row of the dataset
+    n_atoms: Integers  # (G,)
+    config_types: tuple[str, ...]  # (G,)
+
+    @property
+    def force_error(self) -> Floats:
+        """Length of the force error of each atom, (N,) eV/Å."""
+        lengths: Floats = np.linalg.norm(self.forces - self.forces_label, axis=1)
+        return lengths
+
+
 def evaluate(
+    potential: MessagePassing,
+    store: Store,
+    elements: Sequence[int],
+    *,
+    keep: bool = True,
+    batch_edges: int = 20_000,
+    show: Callable[[int, int], None] | None = None,
+) -> Predictions:
+    """Compare a potential with all structures of a dataset.
+
+    Args:
+        potential: as ``load_model`` returns it, on any device.
+        store: the dataset, as ``open_store`` returns it.
+        elements: atomic numbers that the potential knows, in the order of its species
+            (``elements`` of the model card).
+        keep: whether to keep the labels and predictions, about 120 bytes an atom. Without them the
+            memory is bounded by ``batch_edges``, however large the dataset is.
+        batch_edges: edges (neighbour pairs) that are computed at once.
+        show: called after each batch with the number of structures done and of all.
+
+    Returns:
+        The errors, and the values where they are kept, in the order of the dataset.
+
+    Raises:
+        ValueError: the dataset has an element that the potential does not know.
+    """
+    device = potential.embedding.device
+    elements = tuple(elements)
+    types = store.texts("config_type")
+    names = sorted(set(types))
+    sums = ErrorSums(elements, names, torch.tensor([names.index(kind) for kind in types]))
+    parts = [_EMPTY]
+    done = 0
+    batches = evaluation_loader(store, elements, potential.cutoff, batch_edges)
+    for batch, prediction in predictions(potential, batches, device):
+        sums.add(batch, prediction)
+        if keep:
+            parts.append(_values(batch, prediction))
+        done += len(batch.index)
+        if show is not None:
+            show(done, len(store))
+    columns = [np.concatenate(part) for part in zip(*parts, strict=True)]
+    return Predictions(
+        errors=sums.summary(),
+        energy_label=columns[0],
+        energy=columns[1],
+        forces_label=columns[2],
+        forces=columns[3],
+        stress_label=columns[4],
+        stress=columns[5],
+        numbers=np.array(elements, dtype=np.int64)[columns[6]],
+        structure=columns[7],
+        n_atoms=store.n_atoms,
+        config_types=tuple(types),
+    )
+
+
+_EMPTY: tuple[NDArray[Any], ...] = (  # in the order of `_values`
+    *(np.empty(0), np.empty(0)),
+    *(np.empty((0, 3)), np.empty((0, 3))),
+    *(np.empty((0, 6)), np.empty((0, 6))),
+    *(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)),
+)
+
+
+def _values(batch: Batch, prediction: Prediction) -> tuple[NDArray[Any], ...]:
+    """Labels and predictions of a batch in the order of ``Predictions``, species, rows."""
+    graph, labels = batch.graph, batch.labels
+    stress = stress_from_virial(prediction.virial, graph.cell)
+    upper = (slice(None), *UPPER)
+    values = (
+        labels.energy,
+        prediction.energy,
+        labels.forces,
+        prediction.forces,
+        labels.stress[upper] * EV_PER_A3_IN_GPA,
+        stress[upper] * EV_PER_A3_IN_GPA,
+        graph.species,
+        batch.index[graph.structure],
+    )
+    return tuple(value.cpu().numpy() for value in values)
+
+
+def evaluate_file(
     config: EvaluateConfig, show: Callable[[int, int], None] | None = None
 ) -> dict[str, Any]:
-    """Errors of a model on a dataset; written as JSON and plots where asked for.
+    """Errors of a model file on a dataset file; written as JSON and plots where asked for.
 
     Args:
         config: what to compare.
-        show: told the number of structures done and of all.
+        show: called after each batch with the number of structures done and of all.
 
     Returns:
         ``ErrorSums.summary`` with the names of model and data.
@@ -67,69 +178,39 @@ def evaluate(
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
     potential, card = load_model(config.model, device=device, dtype=config.dtype)
     store = open_store(config.data)
-    kinds = store.texts("config_type")
-    names = sorted(set(kinds))
-    sums = ErrorSums(card.elements, names, torch.tensor([names.index(kind) for kind in kinds]))
-    pairs = _Pairs()
-    done = 0
-    for batch in evaluation_loader(store, card.elements, potential.cutoff, config.batch_edges):
-        batch = to_device(batch, torch.device(device))
-        prediction = predict_frozen(potential, batch)
-        sums.add(batch, prediction)
-        if config.plots is not None:
-            pairs.add(batch, prediction)
-        done += len(batch.index)
-        if show is not None:
-            show(done, len(store))
+    found = evaluate(
+        potential,
+        store,
+        card.elements,
+        keep=config.plots is not None,
+        batch_edges=config.batch_edges,
+        show=show,
+    )
     errors = {
         "model": str(config.model),
         "data": str(config.data),
         "content_hash": store.content_hash,
         "units": UNITS,
-        **sums.summary(),
+        **found.errors,
     }
     if config.json is not None:
         Path(config.json).parent.mkdir(parents=True, exist_ok=True)
         write_json(config.json, errors, indent=2)
     if config.plots is not None:
-        pairs.plot(Path(config.plots))
+        plot_predictions(found, Path(config.plots))
     return errors
 
 
-class _Pairs:
-    """Labels and predictions for the parity plots."""
-
-    def __init__(self) -> None:
-        self.parts: dict[str, list[tuple[Array, Array]]] = {
-            "energy": [],
-            "forces": [],
-            "stress": [],
-        }
-
-    def add(self, batch: Batch, prediction: Prediction) -> None:
-        """Take in the labels of a batch that are known."""
-        graph, labels = batch.graph, batch.labels
-        n_atoms = atom_counts(graph)
-        stress = stress_from_virial(prediction.virial, graph.cell)
-        upper = (slice(None), UPPER[0], UPPER[1])
-        for name, label, value in (
-            ("energy", labels.energy / n_atoms, prediction.energy / n_atoms),
-            ("forces", labels.forces, prediction.forces),
-            ("stress", labels.stress[upper] * EV_PER_A3_IN_GPA, stress[upper] * EV_PER_A3_IN_GPA),
-        ):
-            known = torch.isfinite(label)
-            self.parts[name].append((label[known].cpu().numpy(), value[known].cpu().numpy()))
-
-    def plot(self, folder: Path) -> None:
-        """Write energy.png, forces.png and stress.png, as far as there are labels."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text, unit, factor in (
-            ("energy", "energy", "eV/atom", 1e3),
-            ("forces", "force component", "eV/Å", 1e3),
-            ("stress", "stress component", "GPa", 1.0),
-        ):
-            label, value = (np.concatenate(side) for side in zip(*self.parts[name], strict=True))
-            if len(label) > 0 and np.isfinite(value).all():
-                plot_parity(
-                    label, value, folder / f"{name}.png", name=text, unit=unit, factor=factor
-                )
+def plot_predictions(found: Predictions, folder: Path) -> None:
+    """Write energy.png, forces.png and stress.png to a folder, as far as there are labels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    n_atoms = found.n_atoms
+    for name, label, value, text, unit, factor in (
+        ("energy", found.energy_label / n_atoms, found.energy / n_atoms, "energy", "eV/atom", 1e3),
+        ("forces", found.forces_label, found.forces, "force component", "eV/Å", 1e3),
+        ("stress", found.stress_label, found.stress, "stress component", "GPa", 1.0),
+    ):
+        known = np.isfinite(label)
+        if known.any() and np.isfinite(value[known]).all():
+            path = folder / f"{name}.png"
+            plot_parity(label[known], value[known], path, name=text, unit=unit, factor=factor)

@@ -1,29 +1,35 @@
-"""`train-potential fit`: from a configuration to a model file."""
+"""Training, from a configuration to a model file."""
 
 from __future__ import annotations
 
 import math
 import random
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import lightning
 import numpy as np
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from tesseral.data.doctor.checkup import quick_check
 from tesseral.data.doctor.display import short_form
+from tesseral.data.loading.datamodule import DataConfig
 from tesseral.data.store.read import open_store
-from tesseral.potentials.message_passing import MessagePassing
+from tesseral.deploy.card import config_to_values
+from tesseral.deploy.modelfile import ModelCard, build_potential, save_model
+from tesseral.potentials.message_passing import MessagePassing, one_level
+from tesseral.process import machine
 from tesseral.training.batches import FitData
 from tesseral.training.callback import FitRun
 from tesseral.training.checkpoints import check_checkpoint, prepare_folders
 from tesseral.training.config import FitConfig
 from tesseral.training.display import FitDisplay, duration, error_table
-from tesseral.training.initial_weights import known_elements, model_to_train, start
-from tesseral.training.model_writer import Exporter
+from tesseral.training.initial_weights import Trained, open_initial, start
 from tesseral.training.module import PotentialModule
 from tesseral.training.plots import plot_learning_curves
 from tesseral.training.processes import LostProcessError, cluster_environment
@@ -32,10 +38,14 @@ from tesseral.training.trainer import train
 
 
 class FitResult(NamedTuple):
-    """How a training ended."""
+    """Result of a training.
 
-    model: Path
-    directory: Path
+    An entry of the history is one validation: ``step``, ``elapsed`` (s), ``loss`` and errors by
+    name, such as ``forces_mae`` (meV/Å) and ``energy_per_atom_rmse`` (meV/atom).
+    """
+
+    model: Path  # the model file
+    directory: Path  # of logs and checkpoints
     best: dict[str, Any]  # entry of the history with the smallest validation loss
     history: list[dict[str, Any]]
     signal: int | None  # that stopped it early
@@ -49,10 +59,13 @@ def fit(
     """Train a potential and write it to ``config.output``.
 
     Args:
-        config: everything.
-        console: where to report; silent if None.
+        config: data, model, training, and where to write.
+        console: where to report progress and results; silent if None.
         tell: called with the last message of a process that must end itself because another one
             was lost; writes it to stderr if not given.
+
+    Returns:
+        The files and the errors at each validation, meV/atom, meV/Å and GPa.
 
     Raises:
         FileNotFoundError: there are no such data or checkpoint.
@@ -66,12 +79,22 @@ def fit(
     first = environment.global_rank() == 0
     console = console if first else None
     _seed(config.seed)
-    config = model_to_train(config)
-    data = FitData(config.data, config.model.cutoff, known_elements(config))
+    trained: Trained | None = None
+    known: tuple[int, ...] = ()
+    if config.init_from is not None:
+        trained = open_initial(config.init_from, config.model, config.optimization.dtype)
+        known = trained.card.elements
+        config = replace(config, model=trained.card.config)
+    data = FitData(config.data, config.model.cutoff, known)
     data.setup("fit")
     if first:  # only now, since wrong data must not move an earlier training aside
-        prepare_folders(config, console)
-    card, potential, lines = start(config, data)
+        moved = prepare_folders(config.run_directory, Path(config.output), config.checkpoint)
+        if moved is not None and console is not None:
+            console.print(f"the earlier training in {config.run_directory} was moved to {moved}")
+    card, potential, lines = start(
+        data, config.model, trained, dtype=config.optimization.dtype, ops=config.trainer.ops
+    )
+    del trained  # its weights have been copied
     module = _make_module(config, data, potential)
     identity = _identity(config, data)
     check_checkpoint(config.checkpoint, identity, module.budget)
@@ -85,16 +108,24 @@ def fit(
             live=config.trainer.enable_progress_bar,
             world_size=config.trainer.ranks,
         ),
-        export=Exporter(config, data, card, module),
+        export=partial(_write_model, config, data, card, module),
         log_every=config.trainer.log_every_n_steps,
     )
     if console is not None:
         for text in (_opening(config, data, module), *lines):
             console.print(text, highlight=False, soft_wrap=True)
-        _show_findings(config, console)
+        _show_findings(config.data, config.model.cutoff, console)
     lost = False
     try:
-        train(config, run, module, environment, tell)
+        train(
+            run,
+            module,
+            environment,
+            config.trainer,
+            checkpoint=config.checkpoint,
+            output=config.output,
+            tell=tell,
+        )
     except LostProcessError:
         lost = True  # to be told at once: who started this process may be about to end it
         raise
@@ -131,9 +162,9 @@ def _make_module(config: FitConfig, data: FitData, potential: MessagePassing) ->
 
 
 def _identity(config: FitConfig, data: FitData) -> dict[str, Any]:
-    """What a checkpoint must have in common with the training that resumes from it."""
+    """Properties that a checkpoint must share with the training that resumes from it."""
     return {
-        "model": asdict(config.model),
+        "model": config_to_values(config.model),
         "dtype": config.optimization.dtype,
         "elements": list(data.elements),
         "theories": list(data.theories),
@@ -143,8 +174,50 @@ def _identity(config: FitConfig, data: FitData) -> dict[str, Any]:
     }
 
 
+def _write_model(
+    config: FitConfig,
+    data: FitData,
+    card: ModelCard,
+    module: PotentialModule,
+    weights: dict[str, Tensor],
+    best: dict[str, Any],
+) -> None:
+    """Write the model file, with a card that describes the training.
+
+    Args:
+        config: of the training.
+        data: set up.
+        card: of the untrained potential.
+        module: for the device and the number of processes.
+        weights: of the averaged potential.
+        best: entry of the history they belong to, with its ``errors``.
+    """
+    settings = {
+        f"{part}.{name}": value
+        for part in ("loss", "optimization", "data")
+        for name, value in asdict(getattr(config, part)).items()
+        if value is not None and name not in ("train", "validation", "isolated_energies")
+    }
+    training = {
+        "data": data.summary(),
+        "settings": settings,
+        "seed": config.seed,
+        **({"started from": config.init_from} if config.init_from else {}),
+        "steps": best["step"],
+        "epochs": best["step"] / data.steps_per_epoch(config.trainer.ranks),
+        "seconds": best["elapsed"],
+        "machine": machine(module.device),
+        "processes": module.trainer.world_size,
+        "lightning": lightning.__version__,
+    }
+    card = replace(card, training=training, errors={"validation": best["errors"]})
+    potential = build_potential(card)
+    potential.load_state_dict(one_level(weights, potential.n_species))
+    save_model(config.output, potential, card)
+
+
 def _opening(config: FitConfig, data: FitData, module: PotentialModule) -> str:
-    """What is going to be trained, on what, for how long."""
+    """Summary of the model, the data and the limits before the training."""
     statistics = data.statistics
     summary = data.summary()
     weights = sum(parameter.numel() for parameter in module.potential.parameters())
@@ -168,22 +241,22 @@ def _opening(config: FitConfig, data: FitData, module: PotentialModule) -> str:
     return "\n".join(lines)
 
 
-def _show_findings(config: FitConfig, console: Console) -> None:
+def _show_findings(config: DataConfig, cutoff: float, console: Console) -> None:
     """The worst that a short look at the data finds."""
-    train, validation = config.data.train, config.data.validation
+    train, validation = config.train, config.validation
     findings = quick_check(
         open_store(train),
         None if validation is None else open_store(validation),
-        config.model.cutoff,
+        cutoff,
     )
-    if config.data.theory is not None:  # several theories are meant
+    if config.theory is not None:  # several theories are meant
         findings = [finding for finding in findings if finding.check != "theory"]
     for line in short_form(findings, train):
         console.print(line, highlight=False, soft_wrap=True)
 
 
 def _closing(result: FitResult, module: PotentialModule, console: Console) -> None:
-    """How it ended."""
+    """Errors of the best weights, duration, and how to resume."""
     best = result.best
     console.print(
         error_table(best["errors"], f"validation errors at step {best['step']}, the best")

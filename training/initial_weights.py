@@ -1,4 +1,4 @@
-"""What a training starts from: random weights, or those of a model that was trained before."""
+"""Initial weights of a training: random ones, or those of a model that was trained before."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tesseral.data.loading.theories import (
     theory_numbers,
     theory_references,
 )
-from tesseral.deploy.modelfile import ModelCard, build_potential, load_model, read_card
+from tesseral.deploy.modelfile import ModelCard, build_potential, load_model
+from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.calibrate import calibrate
 from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.derivatives import sum_by_structure
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.training.batches import FitData
-from tesseral.training.config import FitConfig
 
 Array = NDArray[np.float64]
 
@@ -41,42 +41,53 @@ class Start(NamedTuple):
     lines: list[str]  # what the user should know
 
 
-def model_to_train(config: FitConfig) -> FitConfig:
-    """The configuration with the architecture of the model to start from, if there is one.
+class Trained(NamedTuple):
+    """The model to start from."""
+
+    path: str
+    potential: MessagePassing
+    card: ModelCard
+
+
+def open_initial(path: str, model: PotentialConfig, dtype: str) -> Trained:
+    """The model to start from.
+
+    Args:
+        path: its file, or universal.
+        model: the architecture that was asked for.
+        dtype: of the training.
 
     Raises:
         FileNotFoundError: there is no such model.
-        ValueError: it is not a model file, or the configuration asks for another architecture.
+        ValueError: it is not a model file, or another architecture was asked for.
     """
-    if config.init_from is None:
-        return config
-    card = read_card(config.init_from)
-    if config.model not in (PotentialConfig(), card.config):
+    potential, card = load_model(path, dtype=dtype, ops="reference")
+    if model not in (FacetConfig(), card.config):
         raise ValueError(
-            f"the model to start from, {config.init_from}, has an architecture and size of its own "
+            f"the model to start from, {path}, has an architecture and size of its own "
             "(train-potential info shows them); leave out the options model.…, or init_from"
         )
-    return replace(config, model=card.config)
+    return Trained(path, potential, card)
 
 
-def known_elements(config: FitConfig) -> tuple[int, ...]:
-    """Atomic numbers that the model knows before the training."""
-    return () if config.init_from is None else read_card(config.init_from).elements
-
-
-def start(config: FitConfig, data: FitData) -> Start:
+def start(
+    data: FitData, model: PotentialConfig, trained: Trained | None, *, dtype: str, ops: str
+) -> Start:
     """The potential to train.
 
     Args:
-        config: with the architecture in it; see ``model_to_train``.
         data: set up, with the elements of the model to start from.
+        model: architecture and size.
+        trained: the model to start from, in the dtype of the training; random weights if None.
+        dtype: of weights and features.
+        ops: see ``build_potential``.
     """
-    if config.init_from is None:
-        return _from_nothing(config, data)
-    return _from_model(config, data)
+    if trained is None:
+        return _random(data, model, dtype, ops)
+    return _fine_tuned(data, trained, dtype, ops)
 
 
-def _from_nothing(config: FitConfig, data: FitData) -> Start:
+def _random(data: FitData, model: PotentialConfig, dtype: str, ops: str) -> Start:
     """Random weights, calibrated on a sample of the data."""
     statistics = data.statistics
     references = [list(statistics.reference_energies)]
@@ -88,15 +99,15 @@ def _from_nothing(config: FitConfig, data: FitData) -> Start:
     if statistics.binding_energies:
         binding[[data.elements.index(z) for z in statistics.elements]] = statistics.binding_energies
     card = ModelCard(
-        config=config.model,
+        config=model,
         elements=data.elements,
         reference_energies=tuple(references[0]),
         binding_energies=tuple(binding.tolist()) if statistics.binding_energies else (),
         energy_scale=statistics.force_rms,
         mean_neighbors=max(statistics.mean_neighbors, 1.0),
-        dtype=config.optimization.dtype,
+        dtype=dtype,
     )
-    potential = build_potential(card, config.trainer.ops, references[1:])
+    potential = build_potential(card, ops, references[1:])
     structures: list[Batch] = []
     while len(structures) < min(CALIBRATION_STRUCTURES, len(data.train_dataset)):
         structures.append(data.train_dataset[len(structures)])
@@ -106,10 +117,9 @@ def _from_nothing(config: FitConfig, data: FitData) -> Start:
     return Start(card, potential, [])
 
 
-def _from_model(config: FitConfig, data: FitData) -> Start:
+def _fine_tuned(data: FitData, trained: Trained, dtype: str, ops: str) -> Start:
     """The weights of a model; E0 shifted by what its energies differ from those of the data."""
-    assert config.init_from is not None
-    trained, old = load_model(config.init_from, dtype=config.optimization.dtype, ops="reference")
+    old = trained.card
     references = np.zeros(len(data.elements))
     binding = np.zeros(len(data.elements))
     place = [data.elements.index(z) for z in old.elements]
@@ -122,19 +132,19 @@ def _from_model(config: FitConfig, data: FitData) -> Start:
         elements=data.elements,
         reference_energies=tuple(references.tolist()),
         binding_energies=tuple(binding.tolist()) if old.binding_energies else (),
-        dtype=config.optimization.dtype,
+        dtype=dtype,
         training={},
         errors={},
     )
     others = [list(card.reference_energies)] * (levels - 1)
-    potential = build_potential(card, config.trainer.ops, others)
-    _take_weights(potential, trained.state_dict(), place)
-    shifts = _shifts(potential, data, config)
+    potential = build_potential(card, ops, others)
+    _take_weights(potential, trained.potential.state_dict(), place)
+    shifts = _shifts(potential, data)
     card = replace(card, reference_energies=tuple((references + shifts[0]).tolist()))
     with torch.no_grad():
         energies = torch.from_numpy((references + shifts).flatten())
         potential.scale.reference_energies.copy_(energies)
-    return Start(card, potential, _told(config, data, old, shifts))
+    return Start(card, potential, _told(data, trained, shifts))
 
 
 @torch.no_grad()
@@ -155,8 +165,8 @@ def _take_weights(potential: MessagePassing, weights: dict[str, Tensor], place: 
 
 
 @torch.no_grad()
-def _shifts(potential: MessagePassing, data: FitData, config: FitConfig) -> Array:
-    """What to add to E0 at each level of theory, (T, n_elements) eV.
+def _shifts(potential: MessagePassing, data: FitData) -> Array:
+    """Shifts of E0 at each level of theory, (T, n_elements) eV.
 
     Least squares of what the model's energies lack; elements whose isolated atoms are given get
     just those.
@@ -172,7 +182,7 @@ def _shifts(potential: MessagePassing, data: FitData, config: FitConfig) -> Arra
         some = sample(np.nonzero(numbers[dataset.rows] == level)[0], SHIFT_STRUCTURES)
         rest = np.array([_residual(potential, dataset[int(number)]) for number in some])
         shifts[level] = energy_shift(counts[dataset.rows[some]], rest)
-    given = config.data.isolated_energies or {}
+    given = data.config.isolated_energies or {}
     for symbol, energy in given.items():
         if symbol in symbols(elements):
             column = symbols(elements).index(symbol)
@@ -188,23 +198,24 @@ def _residual(potential: MessagePassing, batch: Batch) -> float:
     return float(batch.labels.energy[0] - total[0])
 
 
-def _told(config: FitConfig, data: FitData, old: ModelCard, shifts: Array) -> list[str]:
-    """What was taken over and what is new."""
+def _told(data: FitData, trained: Trained, shifts: Array) -> list[str]:
+    """Messages about what was taken over and what is new."""
+    old = trained.card
     new = [z for z in data.elements if z not in old.elements]
     named = symbols(data.elements)
-    trained = set(data.statistics.elements)
-    lines = [f"starts from {config.init_from}"]
+    present = set(data.statistics.elements)
+    lines = [f"starts from {trained.path}"]
     for level, row in enumerate(shifts):
         parts = [
             f"{symbol} {shift:+.4g}"
             for symbol, z, shift in zip(named, data.elements, row, strict=True)
-            if z in trained
+            if z in present
         ]
         where = f" of {data.theories[level]!r}" if data.theories else ""
         lines.append(f"reference energies{where} shifted by {', '.join(parts)} eV")
     if new:
         lines.append(f"new elements, with random weights of their own: {', '.join(symbols(new))}")
-    kept = [z for z in old.elements if z not in trained]
+    kept = [z for z in old.elements if z not in present]
     if kept:
         lines.append(
             f"{', '.join(symbols(kept))} are not in the data: the model still takes them, but may "

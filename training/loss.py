@@ -27,7 +27,7 @@ class Residuals(NamedTuple):
 
 
 def label_counts(labels: Labels) -> Tensor:
-    """How many energies, force components and stress components there are, (3,) float64."""
+    """Numbers of energies, force components and stress components, (3,) float64."""
     return torch.stack([torch.isfinite(part).sum() for part in labels]).to(torch.float64)
 
 

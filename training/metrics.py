@@ -106,7 +106,7 @@ def _add(sums: Tensor, rows: Tensor, errors: Tensor, known: Tensor) -> None:
 
 
 def _any(known: Tensor, structure: Tensor, n_structures: int) -> Tensor:
-    """Which structures have an atom with a known value, (G,) bool."""
+    """Structures that have an atom with a known value, (G,) bool."""
     found = torch.zeros(n_structures, dtype=torch.float64, device=known.device)
     return found.index_add_(0, structure, known.any(1).to(torch.float64)) > 0
 

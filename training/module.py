@@ -225,7 +225,7 @@ class PotentialModule(lightning.LightningModule):
         self.seen += torch.stack(values)
 
     def _divergence(self) -> DivergenceError:
-        """What to say about a gradient that is not finite; asks all ranks for their structures."""
+        """The error for a gradient that is not finite, with the structures of all ranks."""
         rows = sorted(int(row) for row in self._rows)
         guilty = rows if not math.isfinite(float(self._loss)) else []
         parts: list[Any] = [(guilty, rows)]

@@ -36,7 +36,7 @@ class LostProcessError(RuntimeError):
     """
 
     def __init__(self, message: str, told: bool) -> None:
-        """Tell what is known and how to go on."""
+        """Keep the message, with what is known and how to resume."""
         super().__init__(message)
         self.told = told
 
@@ -171,7 +171,7 @@ class Watch(threading.Thread):
 
     @property
     def told(self) -> bool:
-        """Whether another process of this node is there to say what happened.
+        """Whether another process of this node will report what happened.
 
         Where others have started the processes, the first two speak: one of them may be lost.
         """
@@ -192,7 +192,7 @@ class Watch(threading.Thread):
             os._exit(LOST)
 
     def failed(self) -> str | None:
-        """Which process has failed and how; None where all live or have ended well."""
+        """The process that failed, and how; None where all are running or ended well."""
         if self.parent and not self._parent_lives():
             return f"process {self.first} is gone"
         for number, child in enumerate(self.children, self.first + 1):
@@ -204,7 +204,7 @@ class Watch(threading.Thread):
         return None
 
     def explain(self, error: BaseException, timeout: str) -> str:
-        """Which process is lost, as far as can be known from here.
+        """The process that was lost, as far as this one can tell.
 
         Args:
             error: of the communication.

@@ -1,4 +1,4 @@
-"""How a relaxed potential learns how much symmetry to break, and to break none without a reason."""
+"""Optimiser of the symmetry-breaking weights of a relaxed potential, with a group lasso."""
 
 from __future__ import annotations
 

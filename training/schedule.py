@@ -1,4 +1,4 @@
-"""How far the training is, and the learning rate that belongs to it."""
+"""Progress of a training, and the learning rate that follows it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tesseral.training.config import OptimizationConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What ends a training: steps or seconds, whichever comes first; either may be infinite.
+    """Limits of a training: steps or seconds, whichever comes first; either may be infinite.
 
     Args:
         steps: updates of the weights.

@@ -2,7 +2,7 @@
 
 Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam", arXiv 2409.11321. The weights of
 these potentials are stacks of small matrices over channels, one for each degree or path. Each
-matrix has a left and a right basis of its own; all matrices of one shape are worked on together,
+matrix has its own left and right basis; all matrices of one shape are worked on together,
 since calls cost more than arithmetic at this size.
 """
 

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -18,7 +19,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
 from tesseral.training.callback import BAD_BATCH, FitRun
-from tesseral.training.config import FitConfig, parse_duration
+from tesseral.training.config import TrainerConfig, parse_duration
 from tesseral.training.module import DivergenceError, PotentialModule
 from tesseral.training.processes import (
     LostProcessError,
@@ -29,19 +30,24 @@ from tesseral.training.processes import (
 
 
 def train(
-    config: FitConfig,
     run: FitRun,
     module: PotentialModule,
     environment: ClusterEnvironment,
+    settings: TrainerConfig,
+    *,
+    checkpoint: Path | None,
+    output: str,
     tell: Callable[[str], object] | None = None,
 ) -> None:
     """Train on all processes.
 
     Args:
-        config: everything.
         run: with the data.
         module: what is trained.
         environment: of this process.
+        settings: of the trainer.
+        checkpoint: to resume from.
+        output: the model file that ``run`` writes, for messages.
         tell: called with the last message of a process that ends itself, see `Watch`.
 
     Raises:
@@ -49,29 +55,27 @@ def train(
         LostProcessError: another process has ended or does not answer; says how to resume.
     """
     rank = environment.global_rank()
-    speaker = f"process {rank} of {config.trainer.ranks}: " if rank > 0 else ""
+    speaker = f"process {rank} of {settings.ranks}: " if rank > 0 else ""
 
     def lost(what: str) -> str:
         return f"{speaker}{what} at step {module.global_step}; {run.how_to_resume()}"
 
-    children = start_children(environment, config.trainer)
+    children = start_children(environment, settings)
     try:
         watching = Watch(environment, children, lost, tell)
         with run.signals(module), watching as watch, _quiet_lightning():
-            trainer = _make_trainer(config, run, environment)
+            trainer = _make_trainer(settings, run, environment)
             try:
-                trainer.fit(
-                    module, datamodule=run.data, ckpt_path=config.checkpoint, weights_only=True
-                )
+                trainer.fit(module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
             except RuntimeError as error:
                 if not is_lost_contact(error):
                     raise
-                what = watch.explain(error, config.trainer.timeout)
+                what = watch.explain(error, settings.timeout)
                 raise LostProcessError(lost(what), watch.told) from None
     except DivergenceError as error:
-        kept = f"{config.output} holds the weights of step {run.best['step']}" if run.best else ""
+        kept = f"{output} holds the weights of step {run.best['step']}" if run.best else ""
         raise DivergenceError(
-            f"{error}; they are in {config.run_directory / BAD_BATCH}. "
+            f"{error}; they are in {run.directory / BAD_BATCH}. "
             f"{kept or 'There is no good model yet'}. Look at these structures, or lower "
             "`optimization.learning_rate`",
             error.rows,
@@ -79,10 +83,9 @@ def train(
 
 
 def _make_trainer(
-    config: FitConfig, run: FitRun, environment: ClusterEnvironment
+    settings: TrainerConfig, run: FitRun, environment: ClusterEnvironment
 ) -> lightning.Trainer:
     """Lightning's loop, with everything off that ``FitRun`` does."""
-    settings, directory = config.trainer, config.run_directory
     accelerator = settings.accelerator
     if accelerator == "auto":  # Lightning would take Apple's GPUs, which have no float64
         accelerator = "gpu" if torch.cuda.is_available() else "cpu"
@@ -96,8 +99,8 @@ def _make_trainer(
             timeout=timedelta(seconds=parse_duration(settings.timeout)), **settings_of_ddp
         )
     loggers: list[Logger] = [
-        CSVLogger(directory, name="csv", flush_logs_every_n_steps=1),
-        TensorBoardLogger(directory, name="tensorboard"),
+        CSVLogger(run.directory, name="csv", flush_logs_every_n_steps=1),
+        TensorBoardLogger(run.directory, name="tensorboard"),
     ]
     return lightning.Trainer(
         accelerator=accelerator,
@@ -115,7 +118,7 @@ def _make_trainer(
         logger=loggers,
         plugins=[environment],
         callbacks=[run],
-        default_root_dir=directory,
+        default_root_dir=run.directory,
         inference_mode=False,
     )
 

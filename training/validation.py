@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -47,6 +47,15 @@ def predict_frozen(potential: Potential, batch: Batch) -> Prediction:
         potential.train(mode)
 
 
+def predictions(
+    potential: Potential, batches: Iterable[Batch], device: torch.device
+) -> Iterator[tuple[Batch, Prediction]]:
+    """Each batch, moved to the device of the potential, with its prediction."""
+    for batch in batches:
+        batch = to_device(batch, device)
+        yield batch, predict_frozen(potential, batch)
+
+
 def validate(
     potential: Potential,
     batches: Iterable[Batch],
@@ -69,9 +78,7 @@ def validate(
         force_rms: eV/Å, scale of the loss.
     """
     total = torch.zeros(2, 3, dtype=torch.float64, device=device)
-    for batch in batches:
-        batch = to_device(batch, device)
-        prediction = predict_frozen(potential, batch)
+    for batch, prediction in predictions(potential, batches, device):
         sums.add(batch, prediction)
         differences = residuals(prediction, batch.graph, batch.labels, loss.stress_target)
         total[0] += loss_sums(differences, force_rms, loss)

@@ -26,6 +26,7 @@ from benchmarks.study.pairs import (
     two_rings,
 )
 from tesseral.data.graph import Edges, edges_of, join_graphs
+from tesseral.potentials.architectures.table import make_config
 from tesseral.potentials.calibrate import calibrate
 from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.message_passing import MessagePassing
@@ -52,7 +53,10 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "facet, l_max 4, two mixings": {"l_max": 4, "l_max_message": 4, "mixings": 2},
     "nequip, l_max 2": {"architecture": "nequip", "l_max": 2},
     "segnn, l_max 2": {"architecture": "segnn", "l_max": 2},
-    "ponita, 26 orientations": {"architecture": "ponita", "l_max": 2, "orientations": 26},
+    "ponita, 26 orientations": {
+        **{"architecture": "ponita", "l_max": 2},
+        **{"orientations": 26, "random_orientations": False},
+    },
     "painn": {"architecture": "painn"},
     "egnn": {"architecture": "egnn"},
     "schnet": {"architecture": "schnet"},
@@ -126,7 +130,7 @@ def expressivity_sheets(options: argparse.Namespace, terminal: Console) -> list[
     )
     for name, model in SYSTEMS.items():
         terminal.print(name, style="dim")
-        config = PotentialConfig(**{"channels": CHANNELS, **model}, cutoff=1.5 * RADIUS)
+        config = make_config(**{"channels": CHANNELS, "layers": 2, **model}, cutoff=1.5 * RADIUS)
         seen = []
         for make in ENVIRONMENTS.values():
             layers = [separates(replace(config, layers=n), make()) for n in (1, 2)]

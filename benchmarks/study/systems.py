@@ -21,7 +21,7 @@ from benchmarks.study.trainings import Training, job_of, train
 from tesseral.data.graph import AtomicGraph
 from tesseral.data.neighbors import atomic_graph
 from tesseral.deploy.modelfile import load_model
-from tesseral.potentials.config import OPTIONS
+from tesseral.potentials.architectures.table import ARCHITECTURES
 from tesseral.potentials.derivatives import predict
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.testing import rotation_errors
@@ -47,7 +47,7 @@ def system_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]
     """Train what is missing, time and rotate the models; two tables and a figure."""
     trainings = {
         (system, name): Training(name, system, settings(system, name), 0, options.minutes)
-        for system in OPTIONS
+        for system in ARCHITECTURES
         for name in SETS
     }
     results = dict(zip(trainings, train(list(trainings.values()), options, terminal), strict=True))

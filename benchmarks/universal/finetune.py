@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,8 +29,8 @@ from benchmarks.universal.programs import ours
 from benchmarks.universal.structures import SEED
 from benchmarks.universal.zero_shot import errors, mlearn
 from benchmarks.workers import ROOT
+from tesseral.deploy.card import config_to_values
 from tesseral.deploy.modelfile import read_card
-from tesseral.potentials.config import OPTIONS
 
 CONFIGS = ROOT / "configs"
 STRUCTURES, VALIDATION = 20, 20
@@ -55,9 +54,9 @@ def trials(options: argparse.Namespace) -> list[Trial]:
         optimization = {**tuned["optimization"], "learning_rate": rate}
         settings = {**tuned, "optimization": optimization}
         found.append(Trial(f"fine-tuned, rate {rate:g}", settings, model))
-    network = asdict(read_card(model).config)
-    names = ("architecture", "cutoff", "layers", "channels", *OPTIONS["nequip"])
-    own = {name: network[name] for name in names if name != "kinks"}
+    network = config_to_values(read_card(model).config)
+    left = ("spline_intervals", "kinks", "zbl")  # as of a potential that is trained from nothing
+    own = {name: value for name, value in network.items() if name not in left}
     return [
         *found,
         Trial("Facet from scratch", {}),

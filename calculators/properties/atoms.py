@@ -1,4 +1,4 @@
-"""What every property needs: copies with a calculator, pressure, velocities, distances."""
+"""Helpers of all properties: copies with a calculator, pressure, velocities, distances."""
 
 from __future__ import annotations
 

@@ -12,7 +12,13 @@ from ase.calculators.calculator import CalculationFailed
 from numpy.typing import NDArray
 
 from tesseral.calculators.properties.atoms import closest_approach, copy_atoms, pressure_gpa
-from tesseral.calculators.properties.ensembles import SOON, langevin, microcanonical, start
+from tesseral.calculators.properties.ensembles import (
+    SOON,
+    langevin,
+    microcanonical,
+    start,
+    steps_of,
+)
 
 Floats = NDArray[np.float64]
 
@@ -41,7 +47,7 @@ class Record(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What a run tells after each step."""
+    """State of a run after a step."""
 
     number: int
     temperature: float  # K
@@ -90,7 +96,7 @@ def simulate(
         timestep: fs.
         temperature: K, expected; ten times as hot (and at least 3000 K) stops the run.
         every: steps between records.
-        done: steps that lie behind, of a run that goes on; the first one told is this.
+        done: steps done before, of a run that is resumed; the first step reported is this one.
 
     Raises:
         ValueError: ``every`` is less than 1.
@@ -111,6 +117,47 @@ def simulate(
         raise Unstable(
             f"MD ended at step {step} of {steps} ({step * timestep / 1000:.3f} ps): {error}"
         ) from None
+
+
+def recorded(
+    atoms: Atoms,
+    dynamics: Any,
+    *,
+    time: float,
+    timestep: float,
+    temperature: float,
+    every: int = 10,
+    show: Callable[[Step], None] | None = None,
+) -> Record:
+    """Run ``dynamics`` for a time and record energies, temperature, volume and pressure.
+
+    Args:
+        atoms: with a calculator; ``dynamics`` moves them.
+        dynamics: an ASE integrator, such as those of ``properties.ensembles``.
+        time: ps.
+        timestep: fs, that of ``dynamics``.
+        temperature: K, expected; ten times as hot (and at least 3000 K) stops the run.
+        every: steps between records.
+        show: called with every step.
+
+    Raises:
+        ValueError: a time or time step that is not positive, or ``every`` is less than 1.
+        Unstable: forces are not finite, atoms overlap, or the temperature explodes.
+    """
+    rows = []
+    for step in simulate(
+        atoms,
+        dynamics,
+        steps=steps_of(time, timestep),
+        timestep=timestep,
+        temperature=temperature,
+        every=every,
+    ):
+        if step.row is not None:
+            rows.append(step.row)
+        if show is not None:
+            show(step)
+    return record_of(rows)
 
 
 def observe(atoms: Atoms) -> tuple[float, ...]:
@@ -187,18 +234,19 @@ def conserved_energy(
         every: steps between records.
 
     Raises:
+        ValueError: a time or time step that is not positive.
         Unstable: the run explodes.
     """
     atoms = copy_atoms(atoms)
-    run = simulate(
+    record = recorded(
         atoms,
         microcanonical(atoms, timestep),
-        steps=max(1, round(1000 * time / timestep)),
+        time=time,
         timestep=timestep,
         temperature=temperature,
         every=every,
     )
-    return drift_of(record_of([step.row for step in run if step.row is not None]))
+    return drift_of(record)
 
 
 def hot_run(

@@ -153,7 +153,7 @@ def microcanonical(atoms: Atoms, timestep: float) -> VelocityVerlet:
 
 
 def state_of(dynamics: Any) -> dict[str, Any]:
-    """What an integrator of this module remembers beside its atoms, in JSON's types."""
+    """State of an integrator of this module besides that of its atoms, in JSON types."""
     if isinstance(dynamics, IsotropicMTKNPT):
         return {
             "p_eps": float(dynamics._p_eps),

@@ -122,21 +122,6 @@ def equation_of_state(
     return EquationOfState(volumes, np.array(energies), fit, lattice, len(atoms))
 
 
-def compare(result: EquationOfState, reference: Mapping[str, Any]) -> dict[str, float]:
-    """Deviation of the lattice constant (%), bulk modulus (%) from a cubic reference.
-
-    Args:
-        result: of the same crystal in any cell.
-        reference: ``a0_A``, ``B_GPa``, ``e0_eV_per_atom`` and ``eos`` (``V`` in Å³, ``E`` in eV).
-    """
-    per_atom = result.fit.volume / result.n_atoms
-    lattice = (per_atom * reference_atoms(reference)) ** (1 / 3)
-    return {
-        "a_percent": 100 * (lattice / reference["a0_A"] - 1),
-        "B_percent": 100 * (result.fit.bulk_modulus / reference["B_GPa"] - 1),
-    }
-
-
 def reference_atoms(reference: Mapping[str, Any]) -> int:
     """Atoms in the reference's cell."""
     lowest: float = min(reference["eos"]["E"])

@@ -17,7 +17,7 @@ OPTIMIZERS: dict[str, Any] = {"bfgs": BFGS, "lbfgs": LBFGS, "fire": FIRE}
 
 
 class RelaxStep(NamedTuple):
-    """What a relaxation tells of the structure it has come to."""
+    """State of a relaxation after a step."""
 
     number: int
     energy: float  # eV/atom
@@ -63,7 +63,7 @@ class CellFilter(FrechetCellFilter):  # type: ignore[misc, unused-ignore]
 
 
 def movable(atoms: Atoms, *, fixed_cell: bool, pressure: float = 0.0) -> Any:
-    """What an optimizer is to move: the atoms, with their cell where it is periodic.
+    """The degrees of freedom of an optimizer: the atoms, and their cell where it is periodic.
 
     Args:
         atoms: with a calculator.

@@ -1,1 +1,1 @@
-"""Relaxation and molecular dynamics of many structures, which go on after an interruption."""
+"""Relaxation and molecular dynamics of many structures, resumed after an interruption."""

@@ -1,4 +1,4 @@
-"""One run of `train-potential md`; each recorded frame is also what the run can go on from."""
+"""Molecular dynamics of one structure; a run can be resumed from each recorded frame."""
 
 from __future__ import annotations
 
@@ -41,7 +41,6 @@ from tesseral.calculators.simulations.frames import (
     write_frames,
 )
 from tesseral.calculators.simulations.relaxation import Outcome, Show
-from tesseral.screen import Column
 
 HEADER = (
     "time_ps",
@@ -52,11 +51,11 @@ HEADER = (
     "pressure_GPa",
 )
 COLUMNS = (  # averages over the second half; the drift of nve
-    Column("energy_eV_atom", "E eV/atom", 4),
-    Column("temperature_K", "T K", 1),
-    Column("pressure_GPa", "P GPa", 2),
-    Column("volume_change_percent", "ΔV %", 2),
-    Column("drift_meV_atom", "drift meV/atom", 3),
+    "energy_eV_atom",
+    "temperature_K",
+    "pressure_GPa",
+    "volume_change_percent",
+    "drift_meV_atom",
 )
 KEY = "tesseral_md"  # in the info of a frame: its step, and the state of the integrator
 AGREES = 1e-3  # eV/atom; a stored energy that the model does not confirm is of a damaged frame
@@ -71,7 +70,7 @@ class MdConfig:
             FILE@INDEX (OUTCAR@-1 is the last).
         model: model file, or universal.
         output: folder for the results; STRUCTURE-md (md for several files) if not given. The same
-            command again goes on from where it stopped.
+            command again resumes where it stopped.
         ensemble: nve, nvt or npt.
         temperature: K, of the first velocities and of the thermostat.
         pressure: GPa, of npt; the cell keeps its shape.
@@ -132,7 +131,7 @@ class MdConfig:
 
 
 class Checkpoint(NamedTuple):
-    """A frame that a run can go on from."""
+    """A frame from which a run can be resumed."""
 
     frames: int  # up to and with this one
     atoms: Atoms
@@ -143,7 +142,7 @@ class Checkpoint(NamedTuple):
 def md_one(
     atoms: Atoms, calculator: Calculator, config: MdConfig, prefix: Path, show: Show
 ) -> Outcome:
-    """Run the dynamics of a structure, or go on with it.
+    """Run the dynamics of a structure, or resume it.
 
     Args:
         atoms: not changed; their constraints hold.
@@ -198,7 +197,7 @@ def md_one(
 
 
 def last_checkpoint(path: Path, calculator: Calculator) -> Checkpoint | None:
-    """The last frame of a trajectory to go on from; frames behind it are removed.
+    """The last frame from which a run can be resumed; later frames are removed.
 
     Args:
         path: trajectory that `md_one` wrote, or nothing.
@@ -218,7 +217,7 @@ def last_checkpoint(path: Path, calculator: Calculator) -> Checkpoint | None:
 
 
 def _confirmed(frame: Atoms, calculator: Calculator) -> bool:
-    """Whether the model gives the energy that stands in the frame."""
+    """Whether the model gives the energy stored in the frame."""
     stored = frame.get_potential_energy()
     try:
         computed = calculator.get_potential_energy(frame)
@@ -244,7 +243,7 @@ def _begin(atoms: Atoms, config: MdConfig, show: Show) -> tuple[Atoms, Any]:
 
 
 def _integrator(atoms: Atoms, config: MdConfig, rng: np.random.Generator) -> Any:
-    """What moves the atoms."""
+    """The integrator of the ensemble."""
     if config.ensemble == "nve":
         return microcanonical(atoms, config.timestep)
     if config.ensemble == "nvt":

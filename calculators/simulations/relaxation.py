@@ -1,8 +1,8 @@
-"""One relaxation of `train-potential relax`; on from where it stopped by repeating it from memory.
+"""Relaxation of one structure, resumed by replaying its trajectory.
 
-The trajectory is all that is kept. Started again, the optimizer walks the same way again, with the
-energies and forces of the trajectory instead of the model's, and so comes to the last frame with
-all that it had learned until then (a Hessian, say), whatever the optimizer is.
+Only the trajectory is kept. When a relaxation is resumed, the optimizer repeats its steps with the
+energies and forces of the trajectory instead of the model's. At the last frame it has the same
+internal state as before (an approximate Hessian, for example), whatever the optimizer is.
 """
 
 from __future__ import annotations
@@ -27,14 +27,13 @@ from tesseral.calculators.simulations.frames import (
     with_suffix,
     write_frames,
 )
-from tesseral.screen import Column
 
 COLUMNS = (
-    Column("energy_eV_atom", "E eV/atom", 4),
-    Column("change_meV_atom", "", 0),
-    Column("max_force_eV_A", "F eV/Å", 4),
-    Column("volume_change_percent", "ΔV %", 2),
-    Column("pressure_GPa", "P GPa", 3),
+    "energy_eV_atom",
+    "change_meV_atom",
+    "max_force_eV_A",
+    "volume_change_percent",
+    "pressure_GPa",
 )
 STEP_COLUMNS = ("step", "energy_eV_atom", "max_force_eV_A", "volume_A3_atom", "pressure_GPa")
 SAME = 1e-8  # Å; structures that differ by less are the same
@@ -43,7 +42,7 @@ Show = Callable[[int, int, str], None]  # steps done, steps at most, what to say
 
 
 class Outcome(NamedTuple):
-    """What came of a structure."""
+    """Result of one structure."""
 
     word: str  # converged, not converged, done
     steps: int
@@ -59,7 +58,7 @@ class RelaxConfig:
             FILE@INDEX (OUTCAR@-1 is the last).
         model: model file, or universal.
         output: folder for the results; STRUCTURE-relax (relax for several files) if not given. The
-            same command again goes on from where it stopped.
+            same command again resumes where it stopped.
         fmax: eV/Å, largest force (and cell force) of a relaxed structure.
         steps: at most so many for each structure; more may be asked for later.
         fixed_cell: relax the positions only.
@@ -108,7 +107,7 @@ class RelaxConfig:
 def relax_one(
     atoms: Atoms, calculator: Calculator, config: RelaxConfig, prefix: Path, show: Show
 ) -> Outcome:
-    """Relax a structure, or go on with its relaxation.
+    """Relax a structure, or resume its relaxation.
 
     Args:
         atoms: not changed; their constraints hold.

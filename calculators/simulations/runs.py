@@ -1,4 +1,4 @@
-"""`train-potential relax` and `train-potential md`: many structures, one after the other."""
+"""Relaxation and molecular dynamics of many structures, with a folder of results."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +18,6 @@ import ase.io
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator
-from rich.console import Console
-from rich.progress import Progress
 
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties.ensembles import steps_of
@@ -30,180 +29,198 @@ from tesseral.calculators.simulations.relaxation import Outcome, RelaxConfig, Sh
 from tesseral.calculators.simulations.structures import Job, fingerprint, read_jobs
 from tesseral.data.neighbors import species_index
 from tesseral.deploy.universal import model_path
-from tesseral.process import ctrl_c, finished, worker_pool
-from tesseral.screen import Column, print_table, print_written, progress_bar
+from tesseral.process import finished, worker_pool
 
 BEFORE = ("name", "file", "frame", "formula", "atoms")
 AFTER = ("steps", "outcome", "reason")
 FAILED = "failed"
-SHOWN = 40  # structures on the screen; the summary has all
 FREE = frozenset({"structures", "model", "output", "processes", "device"})  # change no result
 RELAXED = "relaxed.extxyz"
 
 Row = dict[str, str]  # of the summary, by column
-Words = Callable[[str], str]
 Task = tuple[Job, Path]  # a structure, and the start of its files
 
 
-class Command(NamedTuple):
-    """What distinguishes the two commands."""
+class Progress(NamedTuple):
+    """State of a run."""
+
+    done: int  # structures with a result
+    total: int
+    name: str = ""  # the structure at work, or the one just done
+    step: int = 0  # of that structure
+    steps: int | None = None  # at most; None before the first step
+    text: str = ""  # about the step
+    outcome: str = ""  # of the structure just done
+
+
+class RunResult(NamedTuple):
+    """Results of many structures."""
+
+    rows: list[Row]  # of the summary by column, a structure each, as text; empty where unknown
+    good: str  # outcome of a structure with which all is well: converged, or done
+    written: list[Path]  # summary, relaxed structures, folder of trajectories and tables
+
+    @property
+    def bad(self) -> list[Row]:
+        """Rows of structures that failed or did not converge; ``reason`` tells why."""
+        return [row for row in self.rows if row["outcome"] != self.good]
+
+
+class Kind(NamedTuple):
+    """The differences between relaxation and dynamics."""
 
     name: str
     one: Callable[[Atoms, Calculator, Any, Path, Show], Outcome]
-    columns: Sequence[Column]  # of the summary, in the order of an Outcome's values
+    columns: Sequence[str]  # of the summary, in the order of an Outcome's values
     length: str  # the option that may be raised later
     good: str  # outcome of a structure with which all is well
 
 
-RELAX = Command("relax", relax_one, relaxation.COLUMNS, "steps", "converged")
-MD = Command("md", md_one, dynamics.COLUMNS, "time", "done")
+RELAX = Kind("relax", relax_one, relaxation.COLUMNS, "steps", "converged")
+MD = Kind("md", md_one, dynamics.COLUMNS, "time", "done")
 
 
-def relax_command(config: RelaxConfig, console: Console, words: Words = str) -> int:
-    """Relax all structures.
+def relax_structures(
+    config: RelaxConfig, show: Callable[[Progress], None] | None = None
+) -> RunResult:
+    """Relax many structures, and keep each result in a folder as soon as it is there.
+
+    An interrupted or killed run resumes when it is called again with the same configuration.
 
     Args:
-        config: what and how.
-        console: shows progress and results.
-        words: applied to the reasons that are shown, such as "`steps` was not enough"; a command
-            turns names of arguments into its options.
+        config: structures, model, and how to relax.
+        show: called at the start, with each step, and after each structure; with several
+            processes, every half second instead of each step. What it raises ends the run.
 
     Returns:
-        The exit status: 0, or 1 where a structure failed or did not converge.
+        The summary and the paths written. A structure that cannot be relaxed does not stop the
+        others: its row has the outcome ``failed`` and a reason.
 
     Raises:
         FileNotFoundError: no such structure file or model.
         ValueError: a model that cannot be used, or a folder that holds something else.
-        KeyboardInterrupt: with what is done; another call resumes.
+        ChildProcessError: one of several processes was killed.
+        KeyboardInterrupt: with what is done; the same call resumes.
     """
-    return _run(RELAX, config, config.steps, console, words)
+    return _run(RELAX, config, config.steps, show)
 
 
-def md_command(config: MdConfig, console: Console, words: Words = str) -> int:
-    """Run the dynamics of all structures.
+def run_dynamics(config: MdConfig, show: Callable[[Progress], None] | None = None) -> RunResult:
+    """Run the molecular dynamics of many structures.
 
-    Arguments, result and errors are those of `relax_command`; 1 is where a run failed.
+    Arguments, result and errors are those of `relax_structures`.
     """
-    return _run(MD, config, steps_of(config.time, config.timestep), console, words)
+    return _run(MD, config, steps_of(config.time, config.timestep), show)
 
 
-def _run(command: Command, config: Any, steps: int, console: Console, words: Words) -> int:
-    """All structures that are not done yet, and the summary of all."""
+def _run(kind: Kind, config: Any, steps: int, show: Callable[[Progress], None] | None) -> RunResult:
+    """Run the structures that are not done yet, and summarise all."""
     path = model_path(config.model)
     calculator = TesseralCalculator(path, device=config.device, dtype=config.dtype)
     jobs = read_jobs(config.structures, config.repeat)
     names = [job.name for job in jobs]
-    columns = _columns(command)
     settings = {name: value for name, value in asdict(config).items() if name not in FREE}
-    del settings[command.length]
+    del settings[kind.length]
     identity = {
-        "command": command.name,
+        "command": kind.name,
         "settings": settings,
         "model": hashlib.sha256(path.read_bytes()).hexdigest(),
         "structures": {job.name: fingerprint(job) for job in jobs},
     }
-    output = _output(command, config)
-    with closing(RunFolder(output, json.loads(json.dumps(identity)), columns)) as folder:
+    output = _output(kind, config)
+    with closing(RunFolder(output, json.loads(json.dumps(identity)), _columns(kind))) as folder:
         folder.keep([name for name, row in folder.rows.items() if _finished(row, steps)])
         try:
-            _work(command, config, calculator, jobs, folder, console)
+            _work(kind, config, calculator, jobs, folder, show or _silent)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"stopped by Ctrl-C after {len(folder.rows)} of {len(jobs)} structures"
             ) from None
         finally:
             folder.keep(names)
-            if command is RELAX:
+            if kind is RELAX:
                 _collect(folder, names)
         rows = [folder.rows[name] for name in names]
-    _show(command, rows, console, words)
     written = [path for name in (SUMMARY, RELAXED, FILES) if (path := output / name).exists()]
-    print_written(console, *written)
-    return int(any(row["outcome"] != command.good for row in rows))
+    return RunResult(rows, kind.good, written)
 
 
-def _columns(command: Command) -> tuple[str, ...]:
-    """Of the summary."""
-    return (*BEFORE, *(column.name for column in command.columns), *AFTER)
+def _silent(state: Progress) -> None:
+    """Show nothing."""
 
 
-def _output(command: Command, config: Any) -> Path:
+def _columns(kind: Kind) -> tuple[str, ...]:
+    """Columns of the summary."""
+    return (*BEFORE, *kind.columns, *AFTER)
+
+
+def _output(kind: Kind, config: Any) -> Path:
     """The folder of the results."""
     if config.output is not None:
         return Path(config.output)
     alone = len(config.structures) == 1
-    return Path(f"{Path(config.structures[0]).stem}-{command.name}" if alone else command.name)
+    return Path(f"{Path(config.structures[0]).stem}-{kind.name}" if alone else kind.name)
 
 
 def _finished(row: Mapping[str, str], steps: int) -> bool:
-    """Whether there is nothing left to do for a structure; what has failed is tried again."""
+    """Whether nothing is left to do for a structure; failed structures are tried again."""
     return row["outcome"] == RELAX.good or (row["outcome"] != FAILED and int(row["steps"]) >= steps)
 
 
 def _work(
-    command: Command,
+    kind: Kind,
     config: Any,
     calculator: TesseralCalculator,
     jobs: Sequence[Job],
     folder: RunFolder,
-    console: Console,
+    show: Callable[[Progress], None],
 ) -> None:
     """Go through the structures that the folder has no row of."""
     todo = [(job, folder.prefix(job.name)) for job in jobs if job.name not in folder.rows]
-    if len(todo) < len(jobs):
-        console.print(f"{len(jobs) - len(todo)} of {len(jobs)} structures are done already")
     processes = min(config.processes, len(todo))
-    with progress_bar(console) as progress, ctrl_c() as check:
-        whole = progress.add_task("structures", total=len(jobs), completed=len(folder.rows))
-        if processes > 1:
-            rows = _side_by_side(command, config, calculator, todo, processes, check)
-        else:
-            rows = _one_by_one(command, config, calculator, todo, progress, check)
-        for row in rows:
-            folder.add(row)
-            progress.update(whole, completed=len(folder.rows))
-            if not console.is_terminal:  # where there is no bar, in a log, say
-                count = f"{len(folder.rows)}/{len(jobs)}"
-                console.print(f"{count} {row['name']}: {row['outcome']}", highlight=False)
+    total = len(jobs)
+
+    def tell(name: str = "", step: int = 0, steps: int | None = None, text: str = "") -> None:
+        show(Progress(len(folder.rows), total, name, step, steps, text))
+
+    tell()
+    if processes > 1:
+        rows = _side_by_side(kind, config, calculator, todo, processes, tell)
+    else:
+        rows = _one_by_one(kind, config, calculator, todo, tell)
+    for row in rows:
+        folder.add(row)
+        show(Progress(len(folder.rows), total, row["name"], outcome=row["outcome"]))
 
 
 def _one_by_one(
-    command: Command,
+    kind: Kind,
     config: Any,
     calculator: TesseralCalculator,
     todo: Sequence[Task],
-    progress: Progress,
-    check: Callable[[], None],
+    tell: Callable[..., None],
 ) -> Iterator[Row]:
-    """Rows of the structures; the bar below shows the steps of the current one."""
-    current = progress.add_task("", total=None)
+    """Rows of the structures; tells each step."""
     for job, prefix in todo:
-
-        def show(step: int, steps: int, text: str, name: str = job.name) -> None:
-            progress.update(current, completed=step, total=steps, description=f"{name}, {text}")
-            check()
-
-        progress.reset(current, description=job.name)
-        yield _row(command, config, calculator, job, prefix, show)
-        check()
-    progress.remove_task(current)
+        tell(job.name)
+        yield _row(kind, config, calculator, job, prefix, partial(tell, job.name))
 
 
 def _side_by_side(
-    command: Command,
+    kind: Kind,
     config: Any,
     calculator: TesseralCalculator,
     todo: Sequence[Task],
     processes: int,
-    check: Callable[[], None],
+    tell: Callable[..., None],
 ) -> Iterator[Row]:
     """Rows of the structures, as they are done, from several processes of one thread each."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of their linear algebra
     try:
-        with worker_pool(processes, _start_worker, (command, config, calculator)) as pool:
+        with worker_pool(processes, _start_worker, (kind, config, calculator)) as pool:
             for futures in finished([pool.submit(_worker_row, *task) for task in todo]):
                 yield from (future.result() for future in futures)
-                check()
+                tell()
     except BrokenProcessPool as error:
         raise ChildProcessError(
             "a process was killed, perhaps because memory ran out; run it again to "
@@ -211,14 +228,14 @@ def _side_by_side(
         ) from error
 
 
-_worker: tuple[Command, Any, TesseralCalculator] | None = None  # set in worker processes alone
+_worker: tuple[Kind, Any, TesseralCalculator] | None = None  # set in worker processes alone
 
 
-def _start_worker(command: Command, config: Any, calculator: TesseralCalculator) -> None:
+def _start_worker(kind: Kind, config: Any, calculator: TesseralCalculator) -> None:
     """Keep what all structures of this process have in common."""
     global _worker
     torch.set_num_threads(1)
-    _worker = command, config, calculator
+    _worker = kind, config, calculator
 
 
 def _worker_row(job: Job, prefix: Path) -> Row:
@@ -228,7 +245,7 @@ def _worker_row(job: Job, prefix: Path) -> Row:
 
 
 def _row(
-    command: Command,
+    kind: Kind,
     config: Any,
     calculator: TesseralCalculator,
     job: Job,
@@ -236,22 +253,22 @@ def _row(
     show: Show,
 ) -> Row:
     """The line of the summary for a structure, with what came of it."""
-    row = dict.fromkeys(_columns(command), "")
+    row = dict.fromkeys(_columns(kind), "")
     row |= {"name": job.name, "file": job.file, "frame": str(job.frame), "outcome": FAILED}
     if job.atoms is None:
         return row | {"reason": job.problem}
     row |= {"formula": job.atoms.get_chemical_formula(), "atoms": str(len(job.atoms))}
     try:
         species_index(job.atoms.numbers, calculator.card.elements)
-        outcome = command.one(job.atoms, calculator, config, prefix, show)
+        outcome = kind.one(job.atoms, calculator, config, prefix, show)
     except OSError:  # a full disk, say, is not the structure's fault
         raise
     except Exception as error:  # one odd structure must not stop a thousand others
-        kind = "" if isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: "
-        return row | {"reason": " ".join(f"{kind}{error}".split())}
+        what = "" if isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: "
+        return row | {"reason": " ".join(f"{what}{error}".split())}
     values = ["" if math.isnan(value) else f"{value:.9g}" for value in outcome.values]
-    row |= zip((column.name for column in command.columns), values, strict=True)
-    reason = "" if outcome.word == command.good else f"`{command.length}` was not enough"
+    row |= zip(kind.columns, values, strict=True)
+    reason = "" if outcome.word == kind.good else f"`{kind.length}` was not enough"
     return row | {"steps": str(outcome.steps), "outcome": outcome.word, "reason": reason}
 
 
@@ -269,24 +286,3 @@ def _collect(folder: RunFolder, names: Sequence[str]) -> None:
         found.append(atoms)
     if found:
         write_frames(folder.path / RELAXED, found)
-
-
-def _show(
-    command: Command, rows: Sequence[Mapping[str, str]], console: Console, words: Words
-) -> None:
-    """The summary on the screen; of many structures, those that want attention."""
-    bad = [row for row in rows if row["outcome"] != command.good]
-    shown = (rows if len(rows) <= SHOWN else bad)[:SHOWN]
-    columns = [c for c in command.columns if c.title and any(row[c.name] for row in shown)]
-    lines = []
-    for row in shown:
-        values = [f"{float(row[c.name]):.{c.decimals}f}" if row[c.name] else "–" for c in columns]
-        ends = [row["steps"] or "–", row["outcome"]]
-        lines.append([row["name"], row["formula"] or "–", row["atoms"] or "–", *values, *ends])
-    if lines:
-        heads = ("structure", "formula", "atoms", *(c.title for c in columns), "steps", "outcome")
-        print_table(console, heads, lines)
-    for row in bad[:SHOWN]:
-        text = f"{row['name']} ({row['file']}, frame {row['frame']}): {words(row['reason'])}"
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{len(rows) - len(bad)} of {len(rows)} structures {command.good}")

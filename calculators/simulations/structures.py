@@ -1,4 +1,4 @@
-"""All structures of many files, each with a name of its own; what cannot be read is told too."""
+"""Structures of many files, each with its own name; also those that cannot be read."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from tesseral.deploy.sevennet.original import (
     load_original,
 )
 from tesseral.deploy.sevennet.weights import by_element, fill_layer, linear_maps
-from tesseral.potentials.config import PotentialConfig
+from tesseral.potentials.architectures.nequip import NequIPConfig
 from tesseral.potentials.message_passing import MessagePassing
 
 INTERVALS = 400  # chosen in docs/measurements/universal.md
@@ -55,8 +55,9 @@ def convert(
     rescale = modules["rescale_atomic_energy"]
     shift = by_element(rescale.shift, level, len(order))[places]
     scale = by_element(rescale.scale, level, len(order))[places]
+    config = _config(original, intervals, biases=level is not None)
     card = ModelCard(
-        config=_config(original, intervals, biases=level is not None),
+        config=config,
         elements=tuple(order),
         reference_energies=tuple(shift.tolist()),
         energy_scale=float(scale.mean()),
@@ -70,10 +71,10 @@ def convert(
         potential.scale.scale.copy_(scale)
         maps = linear_maps(modules["onehot_to_feature_x"].linear, len(order), level)
         potential.embedding.copy_((maps.by_degree[0] + maps.bias)[places].unsqueeze(1))
-        sizes = [1.0] * (card.config.l_max + 1)
+        sizes = [1.0] * (config.l_max + 1)
         for number, layer in enumerate(potential.layers):
             sizes = fill_layer(layer, original, number, sizes, level)
-        hidden = linear_maps(modules["reduce_input_to_hidden"].linear, card.config.channels, level)
+        hidden = linear_maps(modules["reduce_input_to_hidden"].linear, config.channels, level)
         last = linear_maps(modules["reduce_hidden_to_energy"].linear, None, level).by_degree[0]
         readout: Any = potential.readouts[0]
         readout.linear.weight.copy_((sizes[0] * hidden.by_degree[0] @ last).T)
@@ -81,7 +82,7 @@ def convert(
     return potential.to(torch.float32), replace(card, dtype="float32")
 
 
-def _config(original: Original, intervals: int, biases: bool) -> PotentialConfig:
+def _config(original: Original, intervals: int, biases: bool) -> NequIPConfig:
     """The architecture, from the modules' own shapes."""
     settings, modules = original.settings, original.modules
     layers = int(settings["num_convolution_layer"])
@@ -100,8 +101,7 @@ def _config(original: Original, intervals: int, biases: bool) -> PotentialConfig
             f"this checkpoint has self-connections of the kind {', '.join(sorted(own))}; tesseral "
             "converts those of the kind SelfConnectionLinearIntro"
         )
-    return PotentialConfig(
-        architecture="nequip",
+    return NequIPConfig(
         cutoff=float(settings["cutoff"]),
         layers=layers,
         channels=channels[0],

@@ -9,12 +9,14 @@ import inspect
 import re
 from argparse import SUPPRESS, Action
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from tesseral.commands.main import COMMANDS
 from tesseral.commands.parser import Parser
-from tesseral.potentials.config import COMMON, DEFAULTS, OPTIONS, PotentialConfig
+from tesseral.potentials.architectures.table import ARCHITECTURES, field_names
+from tesseral.potentials.config import PotentialConfig
 from tesseral.report.claims import CLAIMS
 from tesseral.report.report import PARTS as SECTIONS
 from tesseral.report.verdicts import threshold
@@ -32,9 +34,10 @@ def expand(text: str) -> str:
     return MARK.sub(lambda found: PARTS[found[1]](), text)
 
 
-def command_parser(name: str) -> Parser:
-    """The parser of a command."""
-    parser: Parser = import_module(f"tesseral.commands.{name}").parser()
+def command_parser(name: str, *arguments: str) -> Parser:
+    """The parser of a command; that of ``fit`` depends on the arguments."""
+    module = import_module(f"tesseral.commands.{name}")
+    parser: Parser = module.parser(arguments) if name == "fit" else module.parser()
     return parser
 
 
@@ -97,14 +100,9 @@ def _option(action: Action) -> Iterator[str]:
     text = _sentence(action.help)
     default = action.default
     known = default is None or default in ("", [], {}, SUPPRESS)
-    if takes_value and not action.required and not known and not _of_architecture(action):
+    if takes_value and not action.required and not known:
         text += f" Default: `{_value(default)}`."
     yield from (heading, f": {text}", "")
-
-
-def _of_architecture(action: Action) -> bool:
-    """Whether the default depends on the architecture; the table below has it."""
-    return action.dest.startswith("model.") and action.dest != "model.architecture"
 
 
 def _metavar(action: Action) -> str:
@@ -130,16 +128,24 @@ def _kind(action: Action) -> str:
 
 
 def _architectures() -> Iterator[str]:
-    """The options of each architecture, with its defaults."""
-    plain = PotentialConfig()
+    """Defaults of the common options, and the other options of each architecture."""
+    common = [item.name for item in fields(PotentialConfig)]
     yield from ("### Options of each architecture", "")
-    common = ", ".join(f"`{name}`" for name in COMMON[1:])
-    yield from (f"All architectures have {common}. Options and defaults by architecture:", "")
-    yield from ("| architecture | options and their defaults |", "| --- | --- |")
-    for name, options in OPTIONS.items():
-        values = {item: getattr(plain, item) for item in (*COMMON[1:], *options)} | DEFAULTS[name]
+    names = ", ".join(f"`{name}`" for name in common)
+    yield from (f"All architectures have {names}, with these defaults:", "")
+    yield from ("| architecture | defaults |", "| --- | --- |")
+    for name, (kind, _) in ARCHITECTURES.items():
+        values = {item: getattr(kind(), item) for item in common}
         yield f"| `{name}` | " + ", ".join(f"`{k}: {_value(v)}`" for k, v in values.items()) + " |"
-    yield ""
+    yield from ("", "The options of `facet` are above. Those of the others:", "")
+    for name in ARCHITECTURES:
+        own = [f"model.{item}" for item in field_names(name) if item not in common]
+        if name == "facet" or not own:
+            continue
+        yield from (f"#### `{name}`", "")
+        for action in command_parser("fit", "--model.architecture", name)._actions:
+            if action.dest in own:
+                yield from _option(action)
 
 
 def claims() -> str:

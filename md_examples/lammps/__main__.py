@@ -11,10 +11,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
-from tesseral.md_examples.common import run_example
-
 HERE = Path(__file__).parent
 
 
@@ -40,11 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="where to; made if it is not there")
     folder = parser.parse_args(argv).folder
 
-    def run(console: Console) -> None:
+    try:
         for path in copy_inputs(folder):
-            console.print(f"wrote {path}", highlight=False)
-
-    return run_example(run)
+            print(f"wrote {path}")
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ atoms: ``--move "npt temp 300 300 0.1 iso 0 0 1"``. The pair style does the same
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import sys
 import tempfile
@@ -16,20 +17,18 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import CalculationFailed, Calculator
 from ase.calculators.lammps import Prism
 from ase.data import atomic_numbers
 from ase.io.lammpsdata import write_lammps_data
 from numpy.typing import NDArray
-from rich.console import Console
 
+from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties.ensembles import steps_of
-from tesseral.calculators.simulations.frames import with_suffix
 from tesseral.data.units import stress_tensor, stress_voigt
-from tesseral.md_examples.common import load_atoms, make_parser, output_prefix, run_example
-from tesseral.md_examples.dynamics import add_arguments
 from tesseral.process import ctrl_c
 
 Array = NDArray[np.float64]
@@ -179,36 +178,57 @@ def read_atoms(lammps: Any, atoms: Atoms) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = make_parser("LAMMPS with forces from Python.", "lammps.fix_external")
-    add_arguments(parser)
+    parser = argparse.ArgumentParser(
+        prog="python -m tesseral.md_examples.lammps.fix_external",
+        description="LAMMPS with forces from Python.",
+    )
     add = parser.add_argument
+    add("structure", type=Path, help="structure file, anything that ASE reads")
+    add("model", help="model file, or universal")
+    add("--temperature", type=float, default=300.0, help="K, at the start (%(default)s)")
+    add("--time", type=float, default=2.0, help="ps (%(default)s)")
+    add("--timestep", type=float, default=1.0, help="fs (%(default)s)")
+    add("--every", type=int, default=10, help="steps between records (%(default)s)")
+    add("--seed", type=int, default=0, help="of the random velocities (%(default)s)")
     add("--move", default="nve", help="fix of LAMMPS that moves the atoms (%(default)s)")
-    arguments = parser.parse_args(argv)
+    try:
+        run(parser.parse_args(argv))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except CalculationFailed as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C; the files hold everything up to here", file=sys.stderr)
+        return 130
+    return 0
 
-    def run(console: Console) -> None:
-        atoms = load_atoms(arguments)
-        steps = steps_of(arguments.time, arguments.timestep)
-        prefix = output_prefix(arguments, "lammps")
-        lammps = open_lammps("-log", str(with_suffix(prefix, ".log")))
-        with ctrl_c() as check:
-            elements = read_atoms(lammps, atoms)
-            forces = PythonForces(lammps, atoms.calc, elements, before_each=check)
-            for line in (
-                f"velocity all create {arguments.temperature} {arguments.seed + 1} dist gaussian",
-                f"timestep {arguments.timestep / 1000}",
-                f"fix move all {arguments.move}",
-                f"dump all all custom {arguments.every} {with_suffix(prefix, '.dump')} "
-                "id type element xu yu zu",
-                f"dump_modify all element {' '.join(elements)} sort id",
-                "thermo_style custom step time temp pe etotal press vol",
-                f"thermo {arguments.every}",
-                f"run {steps}",
-            ):
-                forces.command(line)
-        lammps.close()
-        console.print(f"wrote {prefix}.log, {prefix}.dump")
 
-    return run_example(run)
+def run(arguments: argparse.Namespace) -> None:
+    """Molecular dynamics of the last structure of a file; writes a log and a dump of LAMMPS."""
+    steps = steps_of(arguments.time, arguments.timestep)
+    calculator = TesseralCalculator(arguments.model)
+    atoms = ase.io.read(arguments.structure)
+    assert isinstance(atoms, Atoms)
+    log, dump = (f"{arguments.structure.stem}-lammps.{ending}" for ending in ("log", "dump"))
+    lammps = open_lammps("-log", log)
+    with ctrl_c() as check:
+        elements = read_atoms(lammps, atoms)
+        forces = PythonForces(lammps, calculator, elements, before_each=check)
+        for line in (
+            f"velocity all create {arguments.temperature} {arguments.seed + 1} dist gaussian",
+            f"timestep {arguments.timestep / 1000}",
+            f"fix move all {arguments.move}",
+            f"dump all all custom {arguments.every} {dump} id type element xu yu zu",
+            f"dump_modify all element {' '.join(elements)} sort id",
+            "thermo_style custom step time temp pe etotal press vol",
+            f"thermo {arguments.every}",
+            f"run {steps}",
+        ):
+            forces.command(line)
+    lammps.close()
+    print(f"wrote {log}, {dump}")
 
 
 if __name__ == "__main__":

@@ -13,8 +13,15 @@ import numpy as np
 from rich.console import Console
 
 from tesseral.calculators.properties.elastic import cubic_constants
-from tesseral.md_examples.common import COLORS, finish_axes, make_figure, save_figure
-from tesseral.md_examples.lammps.tables import Array, Table, plot_command, read_table
+from tesseral.md_examples.lammps.tables import (
+    COLORS,
+    Array,
+    Table,
+    finish_axes,
+    make_figure,
+    plot_command,
+    read_table,
+)
 from tesseral.screen import print_table
 
 VOIGT = ("xx", "yy", "zz", "yz", "xz", "xy")
@@ -51,7 +58,7 @@ def plot(path: Path, output: Path, console: Console) -> None:
             axis.plot(strain, stress, "o", color=color, markersize=3)
             axis.plot(strain, slopes[row, column] * strain, color=color, label=VOIGT[row])
         finish_axes(axis, f"strain {VOIGT[column]}", "stress (GPa)", legend=column == 3)
-    save_figure(figure, output)
+    figure.savefig(output, dpi=130)
     lines = [(name, *(f"{c:.2f}" for c in row)) for name, row in zip(VOIGT, slopes, strict=True)]
     print_table(console, ("C (GPa)", *VOIGT), lines)
     cubic = cubic_constants(0.5 * (slopes + slopes.T))

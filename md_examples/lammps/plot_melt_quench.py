@@ -13,8 +13,14 @@ import ase.io
 from ase import Atoms
 from rich.console import Console
 
-from tesseral.md_examples.common import COLORS, finish_axes, make_figure, save_figure
-from tesseral.md_examples.lammps.tables import plot_command, radial_distribution, read_table
+from tesseral.md_examples.lammps.tables import (
+    COLORS,
+    finish_axes,
+    make_figure,
+    plot_command,
+    radial_distribution,
+    read_table,
+)
 
 
 def plot(path: Path, output: Path, console: Console) -> None:
@@ -37,7 +43,7 @@ def plot(path: Path, output: Path, console: Console) -> None:
     for color, (name, file) in zip(COLORS[1:3], structures.items(), strict=True):
         axes[3].plot(*radial_distribution(read_structure(file)), color=color, label=name)
     finish_axes(axes[3], "distance (Å)", "RDF", legend=True)
-    save_figure(figure, output)
+    figure.savefig(output, dpi=130)
 
 
 def read_structure(path: Path) -> Atoms:

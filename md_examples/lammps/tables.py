@@ -1,10 +1,12 @@
-"""What the plots share: the tables that the inputs write, arguments, radial distribution."""
+"""The tables that the LAMMPS inputs write, and their plots."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -12,7 +14,7 @@ from matscipy.neighbours import neighbour_list
 from numpy.typing import NDArray
 from rich.console import Console
 
-from tesseral.md_examples.common import run_example
+COLORS = ("#1f6f8b", "#d1603d", "#5b8c5a", "#8a6fb0")
 
 Array = NDArray[np.float64]
 Table = dict[str, Array]
@@ -71,8 +73,27 @@ def plot_command(
     arguments = parser.parse_args(argv)
     output = arguments.output or arguments.table.with_suffix(".png")
 
-    def run(console: Console) -> None:
+    console = Console()
+    try:
         plot(arguments.table, output, console)
-        console.print(f"wrote {output}", highlight=False)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    console.print(f"wrote {output}", highlight=False)
+    return 0
 
-    return run_example(run)
+
+def make_figure(width: float, height: float) -> Any:
+    """An empty figure, inches; matplotlib's global state is left alone."""
+    from matplotlib.figure import Figure  # here, since it takes time to import
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def finish_axes(axis: Any, xlabel: str, ylabel: str, *, legend: bool) -> None:
+    """The look of all plots."""
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.grid(alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+    if legend:
+        axis.legend(frameon=False, fontsize="small", loc="best")

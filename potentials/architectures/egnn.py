@@ -7,6 +7,9 @@ displacement u in Å, (N, 1, C + 3): atom i stands at r_i + u_i.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -17,10 +20,24 @@ from tesseral.potentials.blocks.sphere import EdgeFeatures
 from tesseral.potentials.config import PotentialConfig
 
 
+@dataclass(frozen=True, kw_only=True)
+class EGNNConfig(PotentialConfig):
+    """EGNN: invariant messages, and atoms that move from layer to layer.
+
+    Args:
+        move_atoms: let each layer displace the atoms that the next one sees.
+    """
+
+    architecture: ClassVar[str] = "egnn"
+    layers: int = 3
+    channels: int = 64
+    move_atoms: bool = True
+
+
 class EGNNLayer(nn.Module):
     """An equivariant graph convolution: (N, 1, C) or (N, 1, C + 3) to one of these."""
 
-    def __init__(self, config: PotentialConfig, mean_neighbors: float, last: bool) -> None:
+    def __init__(self, config: EGNNConfig, mean_neighbors: float, last: bool) -> None:
         """Make the weights; the last layer moves nothing, since no distances are read after it."""
         super().__init__()
         channels = self.channels = config.channels
@@ -68,7 +85,7 @@ class EGNNLayer(nn.Module):
         return features[:, 0, : self.channels]
 
 
-def egnn_layers(config: PotentialConfig, n_species: int, mean_neighbors: float) -> list[EGNNLayer]:
+def egnn_layers(config: EGNNConfig, n_species: int, mean_neighbors: float) -> list[EGNNLayer]:
     """The layers of ``architecture: egnn``."""
     last = config.layers - 1
     return [EGNNLayer(config, mean_neighbors, last=i == last) for i in range(config.layers)]

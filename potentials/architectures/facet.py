@@ -7,13 +7,85 @@ grid of the sphere.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
 from tesseral.potentials.blocks.convolution import SplineConvolution
-from tesseral.potentials.blocks.mixing import DegreeLinear, SphereMixing
+from tesseral.potentials.blocks.mixing import ACTIVATIONS, ORDERS, DegreeLinear, SphereMixing
 from tesseral.potentials.blocks.sphere import EdgeFeatures
 from tesseral.potentials.config import PotentialConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class FacetConfig(PotentialConfig):
+    """Facet: spline convolutions and node mixing on the sphere.
+
+    Args:
+        l_max: highest degree of the atoms' spherical-harmonic features.
+        mixings: rounds of mixing on the sphere in each layer; each raises the body order.
+        l_max_edge: highest degree of the edges' harmonics; l_max if not given.
+        l_max_message: highest degree of the features that a layer hands to the next one, l_max at
+            most; a low one makes the convolutions after the first cheaper.
+        grid_channels: channels of the mixing on the sphere.
+        grid_points: points of the Lebedev grid; if not given, the smallest exact one of each
+            mixing for ``product`` and 194 for ``silu`` (rotation error below 0.5 meV/Å).
+        activation: ``product`` (exactly equivariant) or ``silu`` (to the accuracy of the grid).
+        order: number of factors of ``product``, 2 to 4. More than 2 are slower, since inference is
+            not compiled then: MD takes three times as long with 3 (docs/understand/systems.md).
+        relaxed: let training break the symmetry of rotations and reflections, as far as the data
+            do: under an external field, on a substrate, in a polar phase.
+    """
+
+    architecture: ClassVar[str] = "facet"
+    layers: int = 2
+    channels: int = 16
+    l_max: int = 4
+    mixings: int = 1
+    l_max_edge: int | None = None
+    l_max_message: int = 2
+    grid_channels: int = 32
+    grid_points: int | None = None
+    activation: str = "product"
+    order: int = 2
+    relaxed: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot make a model."""
+        super().__post_init__()
+        self._require(1, "mixings", "grid_channels")
+        self._require(0, "l_max", "l_max_message")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation {self.activation!r} is not one of {ACTIVATIONS}")
+        if self.order not in ORDERS:
+            raise ValueError(
+                f"order is {self.order}; a product on the sphere can have {ORDERS[0]} to "
+                f"{ORDERS[-1]} factors"
+            )
+        if self.activation != "product" and self.order != 2:
+            raise ValueError(
+                f"order is {self.order}, but activation {self.activation!r} multiplies nothing; "
+                "leave order out, or use activation product"
+            )
+        if self.relaxed and self.l_max < 1:
+            raise ValueError("relaxed needs directions; with l_max 0 there are none: use 1 or more")
+
+    @property
+    def edge_degree(self) -> int:
+        """``l_max_edge``, or ``l_max`` if that is not given."""
+        return self.l_max if self.l_max_edge is None else self.l_max_edge
+
+    @property
+    def message_degree(self) -> int:
+        """``l_max_message``, or ``l_max`` where that is lower."""
+        return min(self.l_max_message, self.l_max)
+
+    @property
+    def has_grid_error(self) -> bool:
+        """With ``silu``; the grid of ``product`` is exact."""
+        return self.activation != "product"
 
 
 class FacetLayer(nn.Module):
@@ -21,7 +93,7 @@ class FacetLayer(nn.Module):
 
     def __init__(
         self,
-        config: PotentialConfig,
+        config: FacetConfig,
         n_species: int,
         mean_neighbors: float,
         first: bool,
@@ -85,9 +157,7 @@ class FacetLayer(nn.Module):
         return features[:, 0]
 
 
-def facet_layers(
-    config: PotentialConfig, n_species: int, mean_neighbors: float
-) -> list[FacetLayer]:
+def facet_layers(config: FacetConfig, n_species: int, mean_neighbors: float) -> list[FacetLayer]:
     """The layers of ``architecture: facet``."""
     last = config.layers - 1
     return [

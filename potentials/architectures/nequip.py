@@ -7,6 +7,9 @@ are flat rows, (N, 1, Σ_l (2l + 1) C_l), so that each degree has channels of it
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -16,13 +19,69 @@ from tesseral.potentials.blocks.path_convolution import PathConvolution
 from tesseral.potentials.blocks.sphere import EdgeFeatures
 from tesseral.potentials.config import PotentialConfig
 
+GATES = ("sigmoid", "silu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NequIPConfig(PotentialConfig):
+    """NequIP: steerable linear convolutions with gates.
+
+    Args:
+        l_max: highest degree of the atoms' spherical-harmonic features and of the edges' harmonics.
+        channels_by_degree: channels of degree 0, 1, … l_max, the first as many as ``channels``; as
+            many in all degrees if not given.
+        kinks: distances in Å at which the radial functions may have a kink in their slope; each a
+            multiple of cutoff / spline_intervals. At the cutoff it makes forces end in a kink.
+        gates: function that makes the gates of steerable features from scalars, ``sigmoid`` or
+            ``silu``.
+        odd_paths: couple degrees with an odd sum too. Features then have no parity, and the
+            energies of mirror images may differ.
+        element_self_connection: give each element its own matrices for what an atom keeps of its
+            features.
+        biases: add a learned constant to the scalars that linear maps give.
+        linear_readout: read the energy from the last layer's scalars only, by a linear map.
+    """
+
+    architecture: ClassVar[str] = "nequip"
+    layers: int = 3
+    channels: int = 32
+    l_max: int = 2
+    channels_by_degree: list[int] | None = None
+    kinks: list[float] | None = None
+    gates: str = "sigmoid"
+    odd_paths: bool = False
+    element_self_connection: bool = True
+    biases: bool = False
+    linear_readout: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot make a model."""
+        super().__post_init__()
+        self._require(0, "l_max")
+        if self.gates not in GATES:
+            raise ValueError(f"gates are {self.gates!r}; use one of {', '.join(GATES)}")
+        channels = self.channels_by_degree
+        if channels is not None and (
+            len(channels) != self.l_max + 1 or channels[0] != self.channels or min(channels) < 1
+        ):
+            raise ValueError(
+                f"channels_by_degree is {channels}; with l_max {self.l_max} it has "
+                f"{self.l_max + 1} numbers of 1 or more, the first of them channels "
+                f"({self.channels})"
+            )
+
+    @property
+    def edge_degree(self) -> int:
+        """That of the features."""
+        return self.l_max
+
 
 class NequIPLayer(nn.Module):
     """An interaction block and its gate: (N, 1, D_in) to (N, 1, D_out)."""
 
     def __init__(
         self,
-        config: PotentialConfig,
+        config: NequIPConfig,
         n_species: int,
         mean_neighbors: float,
         first: bool,
@@ -85,9 +144,7 @@ def gate(rows: Tensor, channels: list[int], silu: bool = False) -> Tensor:
     return torch.cat(results, dim=1)
 
 
-def nequip_layers(
-    config: PotentialConfig, n_species: int, mean_neighbors: float
-) -> list[NequIPLayer]:
+def nequip_layers(config: NequIPConfig, n_species: int, mean_neighbors: float) -> list[NequIPLayer]:
     """The layers of ``architecture: nequip``."""
     last = config.layers - 1
     return [

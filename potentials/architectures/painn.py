@@ -8,6 +8,9 @@ mean number.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -18,12 +21,19 @@ from tesseral.potentials.blocks.sphere import EdgeFeatures
 from tesseral.potentials.config import PotentialConfig
 
 
+@dataclass(frozen=True, kw_only=True)
+class PaiNNConfig(PotentialConfig):
+    """PaiNN: scalars and vectors."""
+
+    architecture: ClassVar[str] = "painn"
+    layers: int = 3
+    channels: int = 64
+
+
 class PaiNNLayer(nn.Module):
     """A message block and an update block: (N, 4, C) to (N, 4, C)."""
 
-    def __init__(
-        self, config: PotentialConfig, mean_neighbors: float, first: bool, last: bool
-    ) -> None:
+    def __init__(self, config: PaiNNConfig, mean_neighbors: float, first: bool, last: bool) -> None:
         """Make the weights; there are no vectors before the first layer, nor after the last."""
         super().__init__()
         channels = self.channels = config.channels
@@ -74,9 +84,7 @@ class PaiNNLayer(nn.Module):
         return features[:, 0]
 
 
-def painn_layers(
-    config: PotentialConfig, n_species: int, mean_neighbors: float
-) -> list[PaiNNLayer]:
+def painn_layers(config: PaiNNConfig, n_species: int, mean_neighbors: float) -> list[PaiNNLayer]:
     """The layers of ``architecture: painn``."""
     last = config.layers - 1
     return [

@@ -9,6 +9,9 @@ docs/understand/systems.md.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +25,40 @@ from tesseral.potentials.config import PotentialConfig
 WIDENING = 4  # hidden channels of a block, in multiples of its channels
 
 
+@dataclass(frozen=True, kw_only=True)
+class PONITAConfig(PotentialConfig):
+    """PONITA: functions of the orientation on a grid of the sphere.
+
+    Args:
+        l_max: highest degree of the kernels.
+        orientations: points of the Lebedev grid of orientations; the rotation error falls with it.
+        random_orientations: turn that grid at random in each training step, so that no orientation
+            is preferred.
+    """
+
+    architecture: ClassVar[str] = "ponita"
+    layers: int = 2
+    channels: int = 32
+    l_max: int = 2
+    orientations: int = 26
+    random_orientations: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot make a model."""
+        super().__post_init__()
+        self._require(0, "l_max")
+
+    @property
+    def edge_degree(self) -> int:
+        """That of the kernels."""
+        return self.l_max
+
+    @property
+    def has_grid_error(self) -> bool:
+        """Always: rotations are as exact as the grid of orientations."""
+        return True
+
+
 class SpatialConvolution(ExactBuffers):
     """The sum over neighbours, orientation by orientation, with its result in harmonics.
 
@@ -29,7 +66,7 @@ class SpatialConvolution(ExactBuffers):
     the edge, with splines of the length as coefficients.
     """
 
-    def __init__(self, config: PotentialConfig) -> None:
+    def __init__(self, config: PONITAConfig) -> None:
         """Make the splines and the tables of the grid."""
         super().__init__()
         degrees = config.l_max + 1
@@ -63,7 +100,7 @@ class SpatialConvolution(ExactBuffers):
 class PonitaLayer(ExactBuffers):
     """A convolution and a ConvNeXt block: (N, O, C) to (N, O, C), the first from (N, 1, C)."""
 
-    def __init__(self, config: PotentialConfig, mean_neighbors: float, first: bool) -> None:
+    def __init__(self, config: PONITAConfig, mean_neighbors: float, first: bool) -> None:
         """Make the weights; the first layer sums in harmonics, since its features have no grid."""
         super().__init__()
         l_max, channels = config.l_max, config.channels
@@ -98,8 +135,6 @@ class PonitaLayer(ExactBuffers):
         return (self.weights.to(features.dtype) @ features).squeeze(1)
 
 
-def ponita_layers(
-    config: PotentialConfig, n_species: int, mean_neighbors: float
-) -> list[PonitaLayer]:
+def ponita_layers(config: PONITAConfig, n_species: int, mean_neighbors: float) -> list[PonitaLayer]:
     """The layers of ``architecture: ponita``."""
     return [PonitaLayer(config, mean_neighbors, first=i == 0) for i in range(config.layers)]

@@ -8,6 +8,8 @@ neighbours are divided by the root of their mean number.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +19,19 @@ from tesseral.potentials.blocks.sphere import EdgeFeatures
 from tesseral.potentials.config import PotentialConfig
 
 
+@dataclass(frozen=True, kw_only=True)
+class SchNetConfig(PotentialConfig):
+    """SchNet: distances only."""
+
+    architecture: ClassVar[str] = "schnet"
+    layers: int = 3
+    channels: int = 64
+
+
 class SchNetLayer(nn.Module):
     """An interaction block: (N, 1, C) to (N, 1, C)."""
 
-    def __init__(self, config: PotentialConfig, mean_neighbors: float) -> None:
+    def __init__(self, config: SchNetConfig, mean_neighbors: float) -> None:
         """Make the weights."""
         super().__init__()
         channels = config.channels
@@ -50,8 +61,6 @@ def shifted_softplus(x: Tensor) -> Tensor:
     return nn.functional.softplus(x) - math.log(2.0)
 
 
-def schnet_layers(
-    config: PotentialConfig, n_species: int, mean_neighbors: float
-) -> list[SchNetLayer]:
+def schnet_layers(config: SchNetConfig, n_species: int, mean_neighbors: float) -> list[SchNetLayer]:
     """The layers of ``architecture: schnet``."""
     return [SchNetLayer(config, mean_neighbors) for _ in range(config.layers)]

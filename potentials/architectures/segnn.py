@@ -8,6 +8,9 @@ the paper.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +20,32 @@ from tesseral.potentials.blocks.mixing import DegreeLinear
 from tesseral.potentials.blocks.radial import SplineRadial, envelope
 from tesseral.potentials.blocks.sphere import EdgeFeatures, coupling, degree_sizes, degree_slice
 from tesseral.potentials.config import PotentialConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SEGNNConfig(PotentialConfig):
+    """SEGNN: steerable messages that are not linear.
+
+    Args:
+        l_max: highest degree of the atoms' spherical-harmonic features.
+        l_max_edge: highest degree of the edges' harmonics; l_max if not given.
+    """
+
+    architecture: ClassVar[str] = "segnn"
+    layers: int = 2
+    channels: int = 16
+    l_max: int = 2
+    l_max_edge: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot make a model."""
+        super().__post_init__()
+        self._require(0, "l_max")
+
+    @property
+    def edge_degree(self) -> int:
+        """``l_max_edge``, or ``l_max`` if that is not given."""
+        return self.l_max if self.l_max_edge is None else self.l_max_edge
 
 
 class SteerableLinear(ExactBuffers):
@@ -89,9 +118,7 @@ def gated(parts: list[Tensor]) -> Tensor:
 class SEGNNLayer(nn.Module):
     """One round of messages and updates: (N, M_in, C) to (N, M_out, C)."""
 
-    def __init__(
-        self, config: PotentialConfig, mean_neighbors: float, first: bool, last: bool
-    ) -> None:
+    def __init__(self, config: SEGNNConfig, mean_neighbors: float, first: bool, last: bool) -> None:
         """Make the weights; the first layer reads scalars only, the last one keeps scalars only."""
         super().__init__()
         l_max, l_edge, channels = config.l_max, config.edge_degree, config.channels
@@ -149,9 +176,7 @@ class SEGNNLayer(nn.Module):
         return features[:, 0]
 
 
-def segnn_layers(
-    config: PotentialConfig, n_species: int, mean_neighbors: float
-) -> list[SEGNNLayer]:
+def segnn_layers(config: SEGNNConfig, n_species: int, mean_neighbors: float) -> list[SEGNNLayer]:
     """The layers of ``architecture: segnn``.
 
     Raises:

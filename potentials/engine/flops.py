@@ -1,15 +1,15 @@
-"""Multiplications and additions of one inference step, counted from the formulas."""
+"""Multiplications and additions of one inference step of Facet, counted from the formulas."""
 
 from __future__ import annotations
 
+from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.blocks.convolution import convolution_paths
 from tesseral.potentials.blocks.sphere import coupling
-from tesseral.potentials.config import PotentialConfig
 
 MULTIPLY_ADD = 2
 
 
-def inference_flops(config: PotentialConfig, neighbors: float) -> dict[str, float]:
+def inference_flops(config: FacetConfig, neighbors: float) -> dict[str, float]:
     """FLOPs per atom of energy, forces and virial as the compiled kernels compute them.
 
     Counted are the sums over paths of the convolutions, maps by degree and sphere products, each
@@ -17,7 +17,7 @@ def inference_flops(config: PotentialConfig, neighbors: float) -> dict[str, floa
     (shared by all channels), readout, sums of forces.
 
     Args:
-        config: architecture and size.
+        config: size.
         neighbors: edges per atom.
     """
     parts = {"convolutions": 0.0, "linear maps": 0.0, "sphere products": 0.0}

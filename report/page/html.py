@@ -30,7 +30,7 @@ class Chapter(NamedTuple):
 
 
 class Page(NamedTuple):
-    """All that stands on the page."""
+    """Content of the page."""
 
     title: str
     facts: tuple[str, ...]  # lines below the title
@@ -44,7 +44,7 @@ def verdicts_of(chapters: Sequence[Chapter]) -> list[Verdict]:
 
 
 def count(verdicts: Sequence[Verdict]) -> dict[str, int]:
-    """How many verdicts there are of each level."""
+    """Number of verdicts of each level."""
     return {level: sum(v.level == level for v in verdicts) for level in LEVELS}
 
 
@@ -108,7 +108,7 @@ against.</p>
 
 
 def _look_at(verdicts: Sequence[Verdict]) -> str:
-    """What does not pass, the failures first, with links to the sections."""
+    """Verdicts that do not pass, failures first, with links to the sections."""
     rows = [
         f'<li><span class="pill {v.level}">{v.level}</span> <a href="#{v.section}">'
         f"{escape(v.claim)}</a>{_subject(v)}: {escape(v.shown)}</li>"
@@ -120,7 +120,7 @@ def _look_at(verdicts: Sequence[Verdict]) -> str:
 
 
 def _verdict_table(chapters: Sequence[Chapter]) -> str:
-    """All claims, grouped by section; a claim about several things stands there once."""
+    """All claims, grouped by section; a claim about several things is listed once."""
     rows = []
     for chapter in chapters:
         if chapter.section.verdicts:

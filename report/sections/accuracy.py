@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from ase.data import chemical_symbols
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from tesseral.deploy.modelfile import ModelCard
 from tesseral.report.content import (
     Block,
     Note,
@@ -32,8 +34,8 @@ from tesseral.report.figures import (
     picture,
     plain_ticks,
 )
-from tesseral.report.predictions import Predictions
 from tesseral.report.verdicts import judge
+from tesseral.training.evaluate import Predictions
 
 Floats = NDArray[np.float64]
 
@@ -43,8 +45,9 @@ SHOWN_TYPES = 30
 def accuracy(context: Context) -> Section:
     """Parity plots, errors by element and config type."""
     found = context.predictions
+    energies = _above_references(found, context.card)
     errors = found.errors
-    blocks: list[Block] = [_parity(found)]
+    blocks: list[Block] = [_parity(found, energies)]
     blocks.append(_overall(found))
     kinds = errors["by_config_type"]
     if sum("forces" in part for part in kinds.values()) > 2:
@@ -60,7 +63,7 @@ def accuracy(context: Context) -> Section:
         "right. Energies are per atom and above the model's reference energies; free atoms are not "
         "drawn and do not count in the verdict.",
         blocks=tuple(blocks),
-        verdicts=tuple(_verdicts(found)),
+        verdicts=tuple(_verdicts(found, energies)),
         numbers={
             "data": str(context.test.path),
             "content_hash": context.test.content_hash,
@@ -75,7 +78,15 @@ def rms(values: Floats) -> float:
     return float(np.sqrt(np.square(known).mean())) if known.size else float("nan")
 
 
-def _verdicts(found: Predictions) -> list[Verdict]:
+def _above_references(found: Predictions, card: ModelCard) -> tuple[Floats, Floats]:
+    """Energies above those of the reference atoms, of the labels and of the model, (G,) eV/atom."""
+    references = np.zeros(len(chemical_symbols))
+    references[list(card.elements)] = card.reference_energies
+    zero = np.bincount(found.structure, references[found.numbers], len(found.n_atoms))
+    return (found.energy_label - zero) / found.n_atoms, (found.energy - zero) / found.n_atoms
+
+
+def _verdicts(found: Predictions, energies: tuple[Floats, Floats]) -> list[Verdict]:
     errors = found.errors
     verdicts = []
     if "forces" in errors:
@@ -84,7 +95,7 @@ def _verdicts(found: Predictions) -> list[Verdict]:
         share = 100 * mae / size if size > 0 else float("nan")
         shown = f"{number(mae)} meV/Å, {number(share)}% of their RMS {number(size)} meV/Å"
         verdicts.append(judge("force-error", share, shown=shown))
-    off = np.abs(found.energy - found.energy_label)[found.n_atoms > 1]
+    off = np.abs(energies[1] - energies[0])[found.n_atoms > 1]
     if np.isfinite(off).any():
         verdicts.append(judge("energy-error", 1000 * float(np.nanmean(off))))
     if "stress" in errors:
@@ -103,12 +114,12 @@ def _verdicts(found: Predictions) -> list[Verdict]:
 def _shares_by_type(found: Predictions) -> dict[str, float]:
     """Force MAE of each config type in % of the RMS of its forces, or of all if that is larger.
 
-    A relaxed surface has hardly any forces, and its error cannot be held against them.
+    A relaxed surface has hardly any forces, so its error cannot be compared with them.
     """
     overall = rms(found.forces_label)
-    kind_of_atom = np.array(found.types)[found.structure]
+    kind_of_atom = np.array(found.config_types)[found.structure]
     shares = {}
-    for kind in sorted(set(found.types)):
+    for kind in sorted(set(found.config_types)):
         rows = kind_of_atom == kind
         off = np.abs(found.forces[rows] - found.forces_label[rows])
         size = max(rms(found.forces_label[rows]), overall)
@@ -117,28 +128,28 @@ def _shares_by_type(found: Predictions) -> dict[str, float]:
     return shares
 
 
-def _parity(found: Predictions) -> Picture:
+def _parity(found: Predictions, energies: tuple[Floats, Floats]) -> Picture:
     """Energy, forces by element, stress."""
     stress = np.isfinite(found.stress_label) & np.isfinite(found.stress)
     columns = 3 if stress.any() else 2
     figure, axes = panels(1, columns, width=9.2 if columns == 3 else 6.8, height=3.2)
-    names = sorted(set(found.types))
+    names = sorted(set(found.config_types))
     if 1 < len(names) <= 6:
-        kinds = {n: np.array(found.types) == n for n in names}
+        kinds = {n: np.array(found.config_types) == n for n in names}
     else:
-        kinds = {"": np.ones(len(found.types), dtype=bool)}
+        kinds = {"": np.ones(len(found.config_types), dtype=bool)}
     bound = found.n_atoms > 1  # free atoms would stretch the axis
     groups = {
-        name: (found.energy_label[rows & bound], found.energy[rows & bound])
+        name: (energies[0][rows & bound], energies[1][rows & bound])
         for name, rows in kinds.items()
         if (rows & bound).any()
     }
     _scatter(axes[0, 0], groups)
     finish(axes[0, 0], "energy", "reference (eV/atom)", "model (eV/atom)", legend=len(groups) > 1)
-    symbols = np.array(found.symbols)
+    symbols = np.array(chemical_symbols)[found.numbers]
     groups = {
         s: (found.forces_label[symbols == s].ravel(), found.forces[symbols == s].ravel())
-        for s in sorted(set(found.symbols))
+        for s in sorted(set(symbols.tolist()))
     }
     _scatter(axes[0, 1], groups)
     finish(axes[0, 1], "force components", "reference (eV/Å)", "model (eV/Å)", legend=True)

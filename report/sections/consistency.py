@@ -42,7 +42,7 @@ def consistency(context: Context) -> Section:
     verdicts = [judge(key, values[key]) for key in values if key not in free]
     verdicts += [judge("precision", precision), judge("force-derivative", force)]
     rows: list[tuple[str, ...]] = [
-        (LABELS[key], *(number(part[key]) for part in columns.values()), UNITS[key])
+        (LABELS[key], number(values[key]), number(columns["float64"][key]), UNITS[key])
         for key in values
     ]
     numbers = {name: dict(part) for name, part in columns.items()}

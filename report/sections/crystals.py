@@ -9,7 +9,7 @@ import numpy as np
 from tesseral.calculators.properties import elastic, eos
 from tesseral.report.content import NONE, Block, Note, Section, Verdict, table
 from tesseral.report.context import Context
-from tesseral.report.crystals import Crystal, conventional
+from tesseral.report.crystal_search import Crystal, conventional
 from tesseral.report.figures import COLORS, finish, panels, picture
 from tesseral.report.verdicts import decide, judge
 

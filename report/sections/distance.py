@@ -1,12 +1,23 @@
-"""Section: error against distance to the training set; copies of training structures."""
+"""Section: error against distance to the training set; copies of training structures.
+
+Distances are between invariant features of atoms: how the model itself sees their surroundings.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
+from tesseral.data.graph import Edges, edges_of
+from tesseral.data.loading.datasets import labelled_graph
+from tesseral.data.store.read import Store
+from tesseral.deploy.modelfile import ModelCard
+from tesseral.potentials.message_passing import MessagePassing
 from tesseral.report.content import Note, Section, number, table
 from tesseral.report.context import Context
 from tesseral.report.figures import (
@@ -20,12 +31,31 @@ from tesseral.report.figures import (
     picture,
     plain_ticks,
 )
-from tesseral.report.fingerprint import Distances, distances, fingerprints
 from tesseral.report.verdicts import decide, judge
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 COPY = 0.01  # of the median distance within the training set: closer is the same
+MOST_ATOMS = 20_000
+KEPT = 0.999  # of the variance, by the components that are kept
+MOST_COMPONENTS = 12  # more make the search slow and the distances alike
+FOLDS = 5
+
+
+class Fingerprints(NamedTuple):
+    """Invariant features of N atoms."""
+
+    features: Floats  # (N, D)
+    species: Integers  # (N,)
+    structure: Integers  # (N,) row of the store
+
+
+class Distances(NamedTuple):
+    """Nearest neighbours in the space of the features, in units of the typical spread."""
+
+    test: Floats  # (N,) of each test atom to the training set
+    train: Floats  # (M,) of training atoms to the training structures of other folds
 
 
 def distance(context: Context) -> Section:
@@ -75,7 +105,85 @@ def distance(context: Context) -> Section:
     )
 
 
-def _copies(found: Distances, structure: NDArray[np.int64], limit: float) -> list[int]:
+def fingerprints(potential: MessagePassing, card: ModelCard, store: Store) -> Fingerprints:
+    """Features that enter the readouts, for all structures or an even sample of a large set.
+
+    Args:
+        potential: on any device.
+        card: of the potential.
+        store: structures with elements that the model knows.
+    """
+    rows = np.arange(len(store))
+    share = MOST_ATOMS / max(1, int(store.n_atoms.sum()))
+    if share < 1:
+        rows = np.unique(
+            np.linspace(0, len(store) - 1, max(1, int(share * len(store)))).astype(int)
+        )
+    caught: list[torch.Tensor] = []
+    hooks = [
+        readout.register_forward_pre_hook(lambda _, given: caught.append(given[0].double().cpu()))
+        for readout in potential.readouts
+    ]
+    parts, species, structure = [], [], []
+    try:
+        for row in rows:
+            graph = labelled_graph(store[int(row)], card.elements, potential.cutoff).graph
+            device = potential.embedding.device
+            with torch.no_grad():
+                edges = Edges(*(part.to(device) for part in edges_of(graph)))
+                potential(graph.species.to(device), edges)
+            parts.append(torch.cat(caught, dim=1).numpy())
+            caught.clear()
+            species.append(graph.species.numpy())
+            structure.append(np.full(len(graph.species), row))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return Fingerprints(np.concatenate(parts), np.concatenate(species), np.concatenate(structure))
+
+
+def distances(test: Fingerprints, train: Fingerprints) -> Distances:
+    """Distance of each atom to the nearest training atom of its element.
+
+    Per element, features are rotated to the principal components of the training set and divided
+    by their spread. The distances within the training set are between its parts, never within one
+    structure, so that they are like those of new structures.
+    """
+    far = np.full(len(test.species), np.inf)
+    within = np.full(len(train.species), np.inf)
+    for kind in np.unique(np.concatenate([test.species, train.species])):
+        mine, known = test.species == kind, train.species == kind
+        if not known.any():
+            continue
+        project = _whitening(train.features[known])
+        points = project(train.features[known])
+        if mine.any():
+            far[mine] = cKDTree(points).query(project(test.features[mine]))[0]
+        fold = train.structure[known] % FOLDS
+        inner = np.full(len(points), np.inf)
+        for part in range(FOLDS):
+            if (fold == part).any() and (fold != part).any():
+                tree = cKDTree(points[fold != part])
+                inner[fold == part] = tree.query(points[fold == part])[0]
+        within[known] = inner
+    return Distances(far, within)
+
+
+def _whitening(features: Floats) -> Callable[[Floats], Floats]:
+    """A function that standardises features along the principal components of these."""
+    mean = features.mean(axis=0)
+    _, sizes, axes = np.linalg.svd(features - mean, full_matrices=False)
+    variance = np.square(sizes)
+    total = variance.sum()
+    if not total > 0:
+        return lambda values: values - mean
+    kept = int(np.searchsorted(np.cumsum(variance) / total, KEPT)) + 1
+    kept = min(kept, MOST_COMPONENTS, int((variance > 1e-12 * variance[0]).sum()))
+    scale = axes[:kept].T * (np.sqrt(len(features)) / sizes[:kept])
+    return lambda values: (values - mean) @ scale
+
+
+def _copies(found: Distances, structure: Integers, limit: float) -> list[int]:
     """Rows of the test set all of whose atoms are those of training structures.
 
     Free atoms do not count: they stand in every set, to fix the zero of the energy.
@@ -87,7 +195,7 @@ def _copies(found: Distances, structure: NDArray[np.int64], limit: float) -> lis
     ]
 
 
-def _errors(context: Context, structure: NDArray[np.int64]) -> Floats:
+def _errors(context: Context, structure: Integers) -> Floats:
     """Force error (eV/Å) of the atoms whose fingerprints were taken."""
     predictions = context.predictions
     inside = np.isin(predictions.structure, np.unique(structure))
@@ -95,7 +203,7 @@ def _errors(context: Context, structure: NDArray[np.int64]) -> Floats:
 
 
 def _bins(
-    context: Context, found: Distances, structure: NDArray[np.int64], limit: float
+    context: Context, found: Distances, structure: Integers, limit: float
 ) -> tuple[list[tuple[str, ...]], list[dict[str, Any]]]:
     """Errors of the atoms by quantiles of the distance, and beyond the limit."""
     off = _errors(context, structure)
@@ -120,7 +228,7 @@ def _bins(
 def _picture(
     context: Context,
     found: Distances,
-    structure: NDArray[np.int64],
+    structure: Integers,
     limit: float,
     bins: list[dict[str, Any]],
 ) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from tesseral.report.content import Picture, Section, number, table
@@ -32,7 +33,7 @@ def force_size(context: Context) -> Section:
     if not known.any():
         return Section("The data hold no forces.")
     size, off = size[known], found.force_error[known]
-    symbols = np.array(found.symbols)[known]
+    symbols = np.array(chemical_symbols)[found.numbers[known]]
     edges = _bins(size)
     rows = []
     for low, high in zip(edges[:-1], edges[1:], strict=True):

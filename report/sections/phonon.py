@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tesseral.calculators.properties import phonons
 from tesseral.report.content import Block, Section, Verdict, number, table
 from tesseral.report.context import Context
-from tesseral.report.crystals import Crystal, conventional
+from tesseral.report.crystal_search import Crystal, conventional
 from tesseral.report.figures import BLUE, GREY, ORANGE, RED, finish, panels, picture
 from tesseral.report.verdicts import judge
 

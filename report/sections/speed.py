@@ -1,4 +1,4 @@
-"""Section: time and memory against the number of atoms, in a process of its own."""
+"""Section: time and memory against the number of atoms, in a separate process."""
 
 from __future__ import annotations
 

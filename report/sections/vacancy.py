@@ -8,7 +8,7 @@ from tesseral.calculators.properties.atoms import repeated
 from tesseral.calculators.properties.vacancy import Vacancy, vacancy_energies
 from tesseral.report.content import Section, number, table
 from tesseral.report.context import Context
-from tesseral.report.crystals import Crystal
+from tesseral.report.crystal_search import Crystal
 from tesseral.report.verdicts import judge
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -18,14 +18,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
-
-
-class Column(NamedTuple):
-    """A number of the summary of a run."""
-
-    name: str  # in the file
-    title: str  # on the screen; it is not shown without one
-    decimals: int  # on the screen
 
 
 class Show(Protocol):

@@ -10,12 +10,14 @@ from benchmarks.study import __main__ as study
 from benchmarks.study import degree, pairs, systems
 from benchmarks.study.expressivity import difference, highest_fold, layers_for_chain, separates
 from benchmarks.study.trainings import Training, job_of
-from tesseral.potentials.config import OPTIONS, PotentialConfig
+from tesseral.potentials.architectures.facet import FacetConfig
+from tesseral.potentials.architectures.schnet import SchNetConfig
+from tesseral.potentials.architectures.table import ARCHITECTURES, make_config
 
 
 def config(**options):
     sizes = {"channels": 8, "grid_channels": 8, "cutoff": 1.5 * pairs.RADIUS, "layers": 1}
-    return PotentialConfig(**{**sizes, **options})
+    return FacetConfig(**{**sizes, **options})
 
 
 def fingerprint(graph, order):
@@ -59,7 +61,7 @@ def test_all_atoms_of_a_pair_have_edges_of_one_length():
 
 
 def test_distances_alone_see_none_of_the_pairs():
-    schnet = PotentialConfig(architecture="schnet", channels=8, layers=3, cutoff=3.0)
+    schnet = SchNetConfig(channels=8, layers=3, cutoff=3.0)
     for pair in (pairs.same_distances(), pairs.triangles_and_hexagon(), pairs.chain(4)):
         apart, _ = difference(schnet, pair)
         print(f"{apart:.1e}")
@@ -96,10 +98,10 @@ def test_a_training_has_the_data_of_the_recipe_and_options_of_its_own():
     assert (setting.threads, program.name) == (1, "six")
 
 
-@pytest.mark.parametrize("architecture", OPTIONS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_has_a_config_file_that_makes_it(architecture):
     model = systems.settings(architecture, "AcAc")["model"]
-    assert PotentialConfig(**model).architecture == architecture
+    assert make_config(**model).architecture == architecture
 
 
 def test_a_wrong_part_is_named(capsys):

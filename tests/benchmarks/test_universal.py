@@ -19,7 +19,7 @@ from benchmarks.universal.speed import speed_sheet
 from benchmarks.universal.structures import structures
 from benchmarks.universal.zero_shot import errors
 from tesseral.deploy.modelfile import ModelCard, build_potential
-from tesseral.potentials.config import PotentialConfig
+from tesseral.potentials.architectures.nequip import NequIPConfig
 
 SORTS = {"bulk", "compound", "strained", "small cell", "slab", "molecule", "alloy", "hot"}
 
@@ -85,8 +85,8 @@ def test_a_shift_of_all_energies_is_no_error():
 def model():
     """A small model of the kind that is converted, in float64."""
     torch.manual_seed(0)
-    config = PotentialConfig(
-        **{"architecture": "nequip", "channels": 4, "channels_by_degree": [4, 2], "l_max": 1},
+    config = NequIPConfig(
+        **{"channels": 4, "channels_by_degree": [4, 2], "l_max": 1},
         **{"layers": 2, "spline_intervals": 40, "kinks": [4.5, 5.0], "cutoff": 5.0},
     )
     card = ModelCard(

@@ -8,15 +8,16 @@ import torch
 import yaml
 
 from tesseral.commands import fit as fit_command
-from tesseral.commands.main import main, parse
-from tesseral.commands.parser import Parser, build, with_flags
+from tesseral.commands.main import main, make_parser
+from tesseral.commands.parser import Parser, with_flags
 from tesseral.data.loading.datasets import evaluation_loader
 from tesseral.data.store.read import open_store, write_store
 from tesseral.data.structures import atoms_from_structure, make_structure
 from tesseral.deploy.modelfile import load_model
-from tesseral.potentials.config import DEFAULTS, PotentialConfig
+from tesseral.potentials.architectures.facet import FacetConfig
+from tesseral.potentials.architectures.schnet import SchNetConfig
+from tesseral.potentials.architectures.table import make_config
 from tesseral.potentials.derivatives import predict
-from tesseral.training.config import FitConfig
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 FIT = ["fit", "--data.train", "a.h5", "--output", "m.safetensors"]
@@ -236,32 +237,33 @@ def test_the_example_configurations_are_valid(run, path):
     status, text, _ = run(*FIT, "--config", path, "--print_config")
     assert status == 0
     given = yaml.safe_load(path.read_text())
-    config = build(FitConfig, yaml.safe_load(text))
+    config = fit_command.fit_config(yaml.safe_load(text))
     for part, values in given.items():
         assert {name: getattr(getattr(config, part), name) for name in values} == values
 
 
 def fit_options(*more):
     """Of a command line for fit."""
-    return parse([*FIT, *more], "fit", fit_command)["fit"]
+    words = [*FIT, *more]
+    return make_parser(words, "fit", fit_command).parse_args(words).as_dict()["fit"]
 
 
 def test_an_architecture_brings_its_own_defaults(tmp_path):
     facet, schnet = fit_options(), fit_options("--model.architecture", "schnet")
-    assert facet["model"]["channels"] == PotentialConfig().channels
-    assert schnet["model"]["channels"] == DEFAULTS["schnet"]["channels"]
+    assert facet["model"]["channels"] == FacetConfig().channels
+    assert schnet["model"]["channels"] == SchNetConfig().channels
     chosen = fit_options("--model.architecture=schnet", "--model.channels", "5")
     assert chosen["model"]["channels"] == 5
     path = tmp_path / "schnet.yaml"
     path.write_text("model:\n  architecture: schnet\n  layers: 4\n")
     from_file = fit_options("--config", str(path))
     assert from_file["model"]["layers"] == 4
-    assert from_file["model"]["channels"] == DEFAULTS["schnet"]["channels"]
+    assert from_file["model"]["channels"] == SchNetConfig().channels
 
 
 def test_an_option_of_another_architecture_is_refused():
     with pytest.raises(ValueError, match="schnet has no l_max"):
-        PotentialConfig(architecture="schnet", l_max=1)
+        make_config("schnet", l_max=1)
 
 
 def test_options_of_fit_may_have_dashes():

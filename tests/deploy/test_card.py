@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 
 from tesseral.deploy.card import FORMAT_VERSION, ModelCard, card_from_json, card_to_json, describe
+from tesseral.potentials.architectures.facet import FacetConfig
+from tesseral.potentials.architectures.nequip import NequIPConfig
+from tesseral.potentials.architectures.ponita import PONITAConfig
+from tesseral.potentials.architectures.schnet import SchNetConfig
 from tesseral.potentials.config import PotentialConfig
 
 CARD = ModelCard(
-    config=PotentialConfig(layers=1, channels=4),
+    config=FacetConfig(layers=1, channels=4),
     elements=(6, 14),
     reference_energies=(-1.25, 0.1 + 0.2),
     binding_energies=(-3.5, 0.25),
@@ -28,12 +32,68 @@ def test_card_survives_json() -> None:
 
 
 def test_lists_in_the_configuration_survive_json() -> None:
-    config = PotentialConfig(
-        architecture="nequip", channels=8, l_max=2, channels_by_degree=[8, 4, 2]
-    )
+    config = NequIPConfig(channels=8, l_max=2, channels_by_degree=[8, 4, 2])
     card = replace(CARD, config=config)
     assert card_from_json(card_to_json(card)) == card
     assert "channels_by_degree [8, 4, 2]" in dict(describe(card))["size"]
+
+
+# As tesseral wrote configurations before each architecture had its own: all options in one.
+FLAT = {
+    **{"architecture": "facet", "cutoff": 5.0, "layers": 2, "channels": 16, "l_max": 4},
+    **{"mixings": 1, "l_max_edge": None, "l_max_message": 2, "grid_channels": 32},
+    **{"grid_points": None, "spline_intervals": 8, "orientations": 26},
+    **{"random_orientations": False, "activation": "product", "order": 2, "relaxed": False},
+    **{"channels_by_degree": None, "kinks": None, "gates": "sigmoid", "odd_paths": False},
+    **{"element_self_connection": True, "biases": False, "linear_readout": False},
+    **{"move_atoms": True, "zbl": False},
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "config"),
+    [
+        ({}, FacetConfig()),
+        ({"l_max": 3, "mixings": 2, "zbl": True}, FacetConfig(l_max=3, mixings=2, zbl=True)),
+        (
+            {"architecture": "schnet", "cutoff": 4.0},
+            SchNetConfig(cutoff=4.0, layers=2, channels=16),
+        ),
+        (
+            {"architecture": "nequip", "channels_by_degree": [16, 8], "l_max": 1},
+            NequIPConfig(layers=2, channels=16, l_max=1, channels_by_degree=[16, 8]),
+        ),
+        (
+            {"architecture": "ponita", "layers": 3},  # its random orientations were off
+            PONITAConfig(layers=3, channels=16, l_max=4, random_orientations=False),
+        ),
+    ],
+)
+def test_earlier_cards_hold_the_options_of_all_architectures(
+    given: dict[str, object], config: PotentialConfig
+) -> None:
+    assert len(FLAT) == 25
+    assert card_from_json(changed(config={**FLAT, **given})).config == config
+
+
+def test_the_first_cards_had_no_limit_of_messages_and_no_architecture() -> None:
+    first = {"cutoff": 4.0, "layers": 2, "channels": 8, "l_max": 3}
+    config = FacetConfig(cutoff=4.0, channels=8, l_max=3, l_max_message=3)
+    assert card_from_json(changed(config=first)).config == config
+
+
+def test_an_option_of_another_architecture_that_was_used_is_refused() -> None:
+    with pytest.raises(ValueError, match="the config has the unknown key 'l_max'"):
+        card_from_json(changed(config={**FLAT, "architecture": "schnet", "l_max": 3}))
+
+
+def test_a_card_holds_the_options_of_its_architecture_alone() -> None:
+    card = replace(CARD, config=SchNetConfig(channels=8))
+    assert json.loads(card_to_json(card))["config"] == {
+        **{"architecture": "schnet", "cutoff": 5.0, "layers": 3, "channels": 8},
+        **{"spline_intervals": 8, "zbl": False},
+    }
+    assert card_from_json(card_to_json(card)) == card
 
 
 def test_card_json_is_strict_and_holds_units() -> None:

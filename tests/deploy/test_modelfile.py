@@ -25,11 +25,11 @@ from tesseral.deploy.modelfile import (
     save_model,
 )
 from tesseral.deploy.probe import make_probe, probe_from_json
-from tesseral.potentials.config import PotentialConfig
+from tesseral.potentials.architectures.facet import FacetConfig
 
 CPU = torch.device("cpu")
 CARD = ModelCard(
-    config=PotentialConfig(cutoff=4.0, layers=2, channels=4, grid_channels=4, zbl=True),
+    config=FacetConfig(cutoff=4.0, layers=2, channels=4, grid_channels=4, zbl=True),
     elements=(1, 6, 8),
     reference_energies=(-13.6, -1030.123456789012, -2041.987654321098),
     energy_scale=0.7,

@@ -91,21 +91,18 @@ def test_an_architecture(install, monkeypatch, tmp_path, dtype):
     from tesseral.data.neighbors import atomic_graph
     from tesseral.deploy.card import ModelCard
     from tesseral.deploy.modelfile import build_potential, load_model, save_model
-    from tesseral.potentials import config, message_passing, testing
+    from tesseral.potentials import testing
+    from tesseral.potentials.architectures import table
     from tesseral.potentials.derivatives import predict
 
     module = install("architecture.md", "potentials/architectures/spectrum.py")
-    monkeypatch.setattr(config, "OPTIONS", dict(config.OPTIONS))
-    monkeypatch.setattr(config, "DEFAULTS", dict(config.DEFAULTS))
-    monkeypatch.setattr(message_passing, "LAYERS", dict(message_passing.LAYERS))
-    tables = {**vars(module), **vars(config), "LAYERS": message_passing.LAYERS}
-    lines = [text for text in blocks("architecture.md", "python") if '["spectrum"] = ' in text]
-    assert len(lines) == 2
-    for text in lines:
-        exec(text, tables)
+    (text,) = (t for t in blocks("architecture.md", "python") if t.startswith("ARCHITECTURES"))
+    names = {**vars(table), **vars(module)}
+    exec(text, names)
+    monkeypatch.setitem(table.ARCHITECTURES, "spectrum", names["ARCHITECTURES"]["spectrum"])
 
     card = ModelCard(
-        config=config.PotentialConfig(architecture="spectrum", cutoff=4.0, channels=8, l_max=2),
+        config=table.make_config("spectrum", cutoff=4.0, channels=8, l_max=2),
         elements=(6, 14),
         reference_energies=(-1.5, -2.5),
         energy_scale=1.0,

@@ -3,10 +3,11 @@ import torch
 from ase.build import bulk
 
 from tesseral.data.neighbors import atomic_graph
+from tesseral.potentials.architectures.facet import FacetConfig
+from tesseral.potentials.architectures.table import make_config
 from tesseral.potentials.blocks.flat import FlatLinear
 from tesseral.potentials.blocks.mixing import DegreeLinear
 from tesseral.potentials.calibrate import DAMPING, calibrate
-from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.derivatives import predict
 from tesseral.potentials.message_passing import MessagePassing
 
@@ -19,13 +20,13 @@ def rattled_graph():
 
 def calibrated(**options):
     torch.manual_seed(0)
-    config = PotentialConfig(channels=8, **options)
+    config = make_config(channels=8, **options)
     potential = MessagePassing(config, (14,), reference_energies=[-100.0])
     calibrate(potential, rattled_graph())
     return potential
 
 
-@pytest.mark.parametrize("options", [{}, {"architecture": "nequip", "layers": 3}])
+@pytest.mark.parametrize("options", [{}, {"architecture": "nequip", "layers": 3, "l_max": 4}])
 def test_features_have_the_size_of_their_degree(options):
     potential = calibrated(**options)
     sizes = []
@@ -60,7 +61,7 @@ def test_the_perfect_crystal_is_no_trap():
     """Degrees that vanish by symmetry get a finite scale."""
     atoms = bulk("Si", cubic=True)
     graph = atomic_graph(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, (14,), 5.0)
-    potential = MessagePassing(PotentialConfig(channels=8), (14,))
+    potential = MessagePassing(FacetConfig(channels=8), (14,))
     calibrate(potential, graph)
     for name, value in potential.state_dict().items():
         assert torch.isfinite(value).all(), name

@@ -10,6 +10,8 @@ from seeds import reseed
 from tesseral.data.graph import Edges
 from tesseral.data.neighbors import atomic_graph
 from tesseral.potentials import testing
+from tesseral.potentials.architectures.facet import FacetConfig
+from tesseral.potentials.architectures.table import make_config
 from tesseral.potentials.calibrate import calibrate
 from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.derivatives import forces_and_virial, predict
@@ -32,12 +34,12 @@ class Case:
 
 def case(name, rotation=1e-11, l_max=2, **options):
     sizes = {"cutoff": CUTOFF, "channels": 8, "grid_channels": 12, "l_max": l_max}
-    return Case(name, PotentialConfig(**sizes, **options), rotation)
+    return Case(name, FacetConfig(**sizes, **options), rotation)
 
 
 def other(architecture, name=None, rotation=1e-11, **options):
     sizes = {"cutoff": CUTOFF, "channels": 8, "layers": 2}
-    config = PotentialConfig(architecture=architecture, **sizes, **options)
+    config = make_config(architecture, **sizes, **options)
     return Case(name or architecture, config, rotation)
 
 
@@ -54,7 +56,7 @@ CASES = [
     other("nequip", l_max=2),
     other("nequip", "nequip-8-4-2", l_max=2, channels_by_degree=[8, 4, 2]),
     other("painn"),
-    other("ponita", l_max=2, orientations=50, rotation=0.1),
+    other("ponita", l_max=2, orientations=50, random_orientations=False, rotation=0.1),
     other("schnet"),
     other("segnn", l_max=2),
     other("segnn", l_max=2, l_max_edge=1),
@@ -143,7 +145,7 @@ def test_rotation_error_against_grid_size():
     for activation, grids in (("silu", (14, 26, 50, 110)), ("product", (26, 50, 110))):
         for points in grids:
             reseed(0)
-            config = PotentialConfig(
+            config = FacetConfig(
                 cutoff=CUTOFF,
                 channels=8,
                 l_max=2,

@@ -10,7 +10,7 @@ from e3nn import o3
 
 from tesseral.data.neighbors import atomic_graph
 from tesseral.potentials import testing
-from tesseral.potentials.config import PotentialConfig
+from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.derivatives import predict
 from tesseral.potentials.engine.evaluate import can_pack
 from tesseral.potentials.message_passing import MessagePassing
@@ -132,7 +132,7 @@ def test_a_tolerance_that_means_nothing_is_refused(tolerance):
 def relaxed_potential(fill):
     """Float64, two layers; ``fill`` sets the learned functions (mixings, S, M - 1, C)."""
     torch.manual_seed(0)
-    config = PotentialConfig(
+    config = FacetConfig(
         cutoff=3.6, channels=6, grid_channels=8, l_max=2, l_max_message=2, relaxed=True
     )
     potential = MessagePassing(config, (6, 14), mean_neighbors=12.0, dtype=torch.float64)
@@ -194,4 +194,4 @@ def test_other_programs_are_not_given_a_relaxed_potential():
 
 def test_relaxed_without_directions_is_refused():
     with pytest.raises(ValueError, match="relaxed needs directions"):
-        PotentialConfig(l_max=0, relaxed=True)
+        FacetConfig(l_max=0, relaxed=True)

@@ -15,9 +15,8 @@ from tesseral.calculators.ase import TesseralCalculator
 from tesseral.data.store.read import write_store
 from tesseral.data.structures import Structure, make_structure
 from tesseral.data.units import stress_tensor
-from tesseral.report.config import ReportConfig
+from tesseral.report.config import Effort, ReportConfig
 from tesseral.report.context import Context
-from tesseral.report.effort import Effort
 
 TINY = Effort(
     crystals=1,

@@ -14,7 +14,7 @@ from ase.calculators.emt import EMT
 from tesseral.data.store.read import open_store, write_store
 from tesseral.data.structures import make_structure
 from tesseral.report.config import ReportConfig
-from tesseral.report.crystals import (
+from tesseral.report.crystal_search import (
     classify,
     conventional,
     find_candidates,

@@ -11,7 +11,7 @@ from tesseral.commands.main import main
 from tesseral.report import report as run
 from tesseral.report.config import ReportConfig
 from tesseral.report.content import Section
-from tesseral.report.report import PARTS, Part, report
+from tesseral.report.report import PARTS, Part, write_report
 from tesseral.report.verdicts import judge
 
 from .conftest import TINY
@@ -48,7 +48,7 @@ def whole(small_model, own_data, tmp_path_factory):
         device="cpu",
         threads=1,
     )
-    return report(config, effort=TINY)
+    return write_report(config, effort=TINY)
 
 
 def test_a_whole_report_fails_an_untrained_model(whole):

@@ -17,8 +17,7 @@ from tesseral.data.store.read import open_store, write_store
 from tesseral.data.structures import make_structure
 from tesseral.deploy.modelfile import build_potential, load_model, save_model
 from tesseral.potentials.derivatives import predict
-from tesseral.report.crystals import conventional
-from tesseral.report.fingerprint import distances, fingerprints
+from tesseral.report.crystal_search import conventional
 from tesseral.report.sections import (
     accuracy,
     consistency,
@@ -30,6 +29,7 @@ from tesseral.report.sections import (
     molecule,
     speed,
 )
+from tesseral.report.sections.distance import distances, fingerprints
 
 from .conftest import labelled, shaken
 
@@ -151,6 +151,14 @@ def test_the_laws_hold_for_any_weights(make_context):
     assert set(levels(section).values()) == {"pass"}
     assert {"rotation", "stress-derivative", "precision", "extensivity"} <= levels(section).keys()
     assert section.numbers["float64"]["rotation"] < 1e-6 < section.numbers["float32"]["rotation"]
+
+
+def test_laws_in_float64_stand_in_one_column(make_context) -> None:
+    section = consistency.consistency(make_context(dtype="float64"))
+    (table,) = section.blocks
+    assert table.columns == ("law", "in float64", "unit")
+    assert {len(row) for row in table.rows} == {3}
+    assert {row[2] for row in table.rows} <= {"meV/Å", "meV/atom", "GPa"}
 
 
 def test_a_doubled_graph_is_that_of_a_doubled_cell(small_model):

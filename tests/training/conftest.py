@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from tesseral.data.loading.datamodule import DataConfig
-from tesseral.potentials.config import PotentialConfig
+from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.training.config import FitConfig, OptimizationConfig, TrainerConfig
 
-MODEL = PotentialConfig(cutoff=3.6, layers=1, channels=4, grid_channels=4, l_max=1)
+MODEL = FacetConfig(cutoff=3.6, layers=1, channels=4, grid_channels=4, l_max=1)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tesseral.data.loading.datamodule import DataConfig
-from tesseral.potentials.config import PotentialConfig
+from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.training.config import (
     FitConfig,
     LossConfig,
@@ -53,7 +53,7 @@ def test_a_limit_in_steps_takes_the_limit_in_time_away():
 @pytest.mark.parametrize(
     ("kind", "settings", "message"),
     [
-        (PotentialConfig, {"l_max_message": -1}, "l_max_message is -1"),
+        (FacetConfig, {"l_max_message": -1}, "l_max_message is -1"),
         (LossConfig, {"forces_weight": -1.0}, "forces_weight is -1.0"),
         (
             LossConfig,

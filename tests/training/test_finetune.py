@@ -13,14 +13,14 @@ from tesseral.data.loading.datamodule import DataConfig
 from tesseral.data.store.read import write_store
 from tesseral.data.structures import structure_from_atoms
 from tesseral.deploy.modelfile import load_model, read_card
-from tesseral.potentials.config import PotentialConfig
+from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.derivatives import predict
 from tesseral.potentials.testing import isolated_atom
 from tesseral.training.config import FitConfig, OptimizationConfig, TrainerConfig
 from tesseral.training.fit import fit
 from tesseral.training.module import part_groups
 
-MODEL = PotentialConfig(cutoff=3.6, layers=1, channels=8, grid_channels=8, l_max=2)
+MODEL = FacetConfig(cutoff=3.6, layers=1, channels=8, grid_channels=8, l_max=2)
 SHIFT = {29: 3.0, 13: -2.0, 47: 5.0}  # eV an atom between the two theories
 SCALE = 1.15
 
@@ -73,7 +73,7 @@ def config_of(folder, name, train, steps, *, validation=None, data=None, **optio
             batch_structures=6,
             **(data or {}),
         ),
-        model=options.pop("model", MODEL if "init_from" not in options else PotentialConfig()),
+        model=options.pop("model", MODEL if "init_from" not in options else FacetConfig()),
         optimization=OptimizationConfig(**optimization),
         trainer=TrainerConfig(
             accelerator="cpu", max_steps=steps, enable_progress_bar=False, validate_every=30

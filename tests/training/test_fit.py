@@ -12,12 +12,12 @@ from rich.console import Console
 from tesseral.data.loading.datasets import evaluation_loader
 from tesseral.data.store.read import open_store, write_store
 from tesseral.deploy.modelfile import load_model, read_card
-from tesseral.potentials.config import PotentialConfig
+from tesseral.potentials.architectures.facet import FacetConfig
+from tesseral.potentials.architectures.ponita import PONITAConfig
 from tesseral.potentials.derivatives import predict
 from tesseral.training.fit import fit
 
-RANDOM = PotentialConfig(
-    architecture="ponita",
+RANDOM = PONITAConfig(
     cutoff=3.6,
     layers=1,
     channels=4,
@@ -25,7 +25,7 @@ RANDOM = PotentialConfig(
     orientations=6,
     random_orientations=True,
 )
-RELAXED = PotentialConfig(cutoff=3.6, layers=1, channels=4, grid_channels=4, l_max=1, relaxed=True)
+RELAXED = FacetConfig(cutoff=3.6, layers=1, channels=4, grid_channels=4, l_max=1, relaxed=True)
 
 
 def weights(path):
@@ -112,6 +112,23 @@ def test_a_complete_training_is_not_resumed(fit_config):
         fit(fit_config(max_steps=2, ckpt_path="last"))
 
 
+def test_a_checkpoint_with_the_options_of_all_architectures_is_resumed(fit_config):
+    """As tesseral wrote them before each architecture had its own configuration."""
+    first = fit_config(max_steps=3)
+    fit(first)
+    path = first.run_directory / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    model = content["callbacks"]["FitRun"]["identity"]["model"]
+    flat = {"orientations": 26, "kinks": None, "gates": "sigmoid", "move_atoms": True, **model}
+    content["callbacks"]["FitRun"]["identity"]["model"] = flat
+    torch.save(content, path)
+    again = fit_config(max_steps=4, ckpt_path="last")
+    assert fit(again).history[-1]["step"] == 4
+    other = fit_config(max_steps=5, ckpt_path="last", model=replace(first.model, channels=5))
+    with pytest.raises(ValueError, match="other model"):
+        fit(other)
+
+
 def test_a_checkpoint_of_another_model_is_refused(fit_config):
     fit(fit_config(max_steps=2))
     other = fit_config(max_steps=4, ckpt_path="last", optimization={"dtype": "float32"})
@@ -155,6 +172,12 @@ def test_logs_and_plots_are_written(fit_config):
     assert any(float(row["validation/forces_mae"] or "nan") > 0 for row in rows)
     assert (config.run_directory / "learning_curves.png").stat().st_size > 1000
     assert list(config.run_directory.glob("tensorboard/version_0/events*"))
+
+
+def test_without_a_console_nothing_is_printed(fit_config, capfd):
+    fit(fit_config(max_steps=2))
+    fit(fit_config(max_steps=2))  # moves the earlier training aside
+    assert capfd.readouterr() == ("", "")
 
 
 def test_plain_lines_are_written_where_there_is_no_terminal(fit_config):

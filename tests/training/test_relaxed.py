@@ -22,8 +22,8 @@ from tesseral.data.neighbors import atomic_graph
 from tesseral.data.store.read import write_store
 from tesseral.data.structures import make_structure
 from tesseral.deploy.modelfile import build_potential, load_model, read_card, save_model
+from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.blocks.sphere import degree_slice
-from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.symmetry import broken_weights
 from tesseral.potentials.testing import rotation_errors
 from tesseral.training.config import FitConfig, LossConfig, TrainerConfig
@@ -31,7 +31,7 @@ from tesseral.training.fit import fit
 from tesseral.training.relaxed import Relaxation
 
 DIRECTION = np.array([0.48, -0.64, 0.6])
-RELAXED = PotentialConfig(cutoff=3.6, layers=1, channels=4, grid_channels=4, l_max=1, relaxed=True)
+RELAXED = FacetConfig(cutoff=3.6, layers=1, channels=4, grid_channels=4, l_max=1, relaxed=True)
 MASSES = {1: 1.0, 8: 16.0}
 MOLECULES = [  # numbers, positions in Å, charges
     ([8, 1, 1], [[0, 0, 0], [0.757, 0.586, 0], [-0.757, 0.586, 0]], [-0.8, 0.4, 0.4]),
@@ -84,7 +84,7 @@ def trained(tmp_path_factory):
                 validation=str(folder / "validation.h5"),
                 batch_structures=30,
             ),
-            model=PotentialConfig(
+            model=FacetConfig(
                 cutoff=4.0, layers=2, channels=8, grid_channels=16, l_max=2, relaxed=relaxed
             ),
             loss=LossConfig(stress_weight=0.0),

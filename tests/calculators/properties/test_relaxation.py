@@ -1,4 +1,4 @@
-"""The course of a relaxation and the filter that moves the cell."""
+"""Where a relaxation ends, its course, and the filter that moves the cell."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
+from ase.build import bulk, fcc111
+from ase.calculators.emt import EMT
 from ase.filters import FrechetCellFilter
 
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties import relaxation
-from tesseral.calculators.properties.relaxation import CellFilter, relaxing
+from tesseral.calculators.properties.atoms import largest_force, pressure_gpa
+from tesseral.calculators.properties.relaxation import CellFilter, relaxed, relaxing
+
+A_EMT = 3.9944  # Å, EMT aluminium
 
 
 @pytest.fixture
@@ -60,3 +64,53 @@ def test_a_cell_that_has_hardly_moved_gives_no_warning(crystal: Atoms) -> None:
 def test_a_wrong_setting_is_refused_at_once(crystal: Atoms) -> None:
     with pytest.raises(ValueError, match="optimizer 'newton'; use positive numbers and one of"):
         relaxing(crystal, fmax=0.1, steps=3, optimizer="newton")
+
+
+def aluminium(a: float, rattle: float = 0.0) -> Atoms:
+    """Cubic aluminium of four atoms with EMT."""
+    atoms = bulk("Al", "fcc", a=a, cubic=True)
+    atoms.rattle(rattle, seed=1)
+    atoms.calc = EMT()
+    return atoms
+
+
+@pytest.mark.parametrize("optimizer", ["bfgs", "fire"])
+def test_relaxation_finds_the_lattice(optimizer: str) -> None:
+    atoms = aluminium(4.1, rattle=0.05)
+    pressure, force = pressure_gpa(atoms), largest_force(atoms)
+    steps = list(relaxing(atoms, fmax=0.001, steps=500, optimizer=optimizer))
+    assert steps[-1].converged
+    assert atoms.cell.lengths() == pytest.approx([A_EMT] * 3, abs=2e-3)
+    assert abs(pressure_gpa(atoms)) < 0.05 < abs(pressure)
+    assert largest_force(atoms) < 0.001 < force
+    assert steps[-1].energy < steps[0].energy
+
+
+def test_fixed_cell_stays_and_the_atoms_given_too() -> None:
+    atoms = aluminium(4.1, rattle=0.05)
+    before = atoms.copy()
+    end = relaxed(atoms, fmax=0.01, fixed_cell=True)
+    assert end.converged
+    np.testing.assert_array_equal(end.atoms.cell.array, atoms.cell.array)
+    assert pressure_gpa(end.atoms) < -1
+    assert atoms == before
+
+
+def test_relaxation_leaves_the_vacuum_of_a_slab() -> None:
+    atoms = fcc111("Al", (1, 1, 4), a=4.1, vacuum=6.0)
+    atoms.calc = EMT()
+    lengths = relaxed(atoms, fmax=0.02, steps=500).atoms.cell.lengths()
+    assert lengths[2] == pytest.approx(atoms.cell.lengths()[2], rel=1e-12)
+    assert lengths[0] < atoms.cell.lengths()[0] - 0.02
+
+
+def test_unfinished_relaxation_says_so() -> None:
+    end = relaxed(aluminium(4.2), steps=1, fmax=1e-8)
+    assert (end.converged, end.steps) == (False, 1)
+
+
+def test_a_molecule_without_a_cell_relaxes(stable_model: Path) -> None:
+    atoms = Atoms("Si2", positions=[[0, 0, 0], [0, 0, 2.4]])
+    atoms.calc = TesseralCalculator(stable_model)
+    end = relaxed(atoms, fmax=0.01)
+    assert end.converged and end.max_force < 0.01 < largest_force(atoms)

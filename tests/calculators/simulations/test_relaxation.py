@@ -54,7 +54,7 @@ def test_the_summary_is_that_of_the_structure(
     crystal: Atoms, calculator: TesseralCalculator, tmp_path: Path
 ) -> None:
     outcome, atoms = relax(crystal, calculator, tmp_path / "a.b")
-    values = dict(zip((column.name for column in COLUMNS), outcome.values, strict=True))
+    values = dict(zip(COLUMNS, outcome.values, strict=True))
     print(outcome)
     assert outcome.word == atoms.info["relaxation"] == "converged"
     assert values["energy_eV_atom"] == pytest.approx(atoms.get_potential_energy() / 8, abs=1e-8)

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from tesseral.potentials.architectures.nequip import gate
-from tesseral.potentials.config import PotentialConfig
+from tesseral.potentials.architectures.nequip import NequIPConfig, gate
+from tesseral.potentials.architectures.table import make_config
 from tesseral.potentials.message_passing import MessagePassing
 
 pytestmark = pytest.mark.usefixtures("seed")
 
 
 def layers_of(**options):
-    config = PotentialConfig(architecture="nequip", channels=8, layers=3, **options)
+    config = NequIPConfig(channels=8, layers=3, **options)
     return MessagePassing(config, (6, 14)).layers
 
 
@@ -36,7 +36,7 @@ def test_channels_that_do_not_fit_are_refused(channels):
 
 def test_other_architectures_have_no_such_channels():
     with pytest.raises(ValueError, match="facet has no channels_by_degree"):
-        PotentialConfig(channels_by_degree=[16] * 5)
+        make_config("facet", channels_by_degree=[16] * 5)
 
 
 def test_gates_open_one_channel_each():

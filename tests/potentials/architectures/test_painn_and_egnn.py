@@ -6,8 +6,8 @@ from ase.build import bulk
 
 from tesseral.data.graph import Edges, edge_vectors, edges_of
 from tesseral.data.neighbors import atomic_graph
+from tesseral.potentials.architectures.table import make_config
 from tesseral.potentials.calibrate import calibrate
-from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.testing import random_rotations
 
@@ -24,9 +24,7 @@ def crystal():
 
 
 def potential(architecture, **options):
-    config = PotentialConfig(
-        architecture=architecture, cutoff=CUTOFF, channels=6, layers=3, **options
-    )
+    config = make_config(architecture, cutoff=CUTOFF, channels=6, layers=3, **options)
     made = MessagePassing(config, (6, 14), mean_neighbors=12.0, dtype=torch.float64)
     calibrate(made, crystal())
     return made.requires_grad_(False)

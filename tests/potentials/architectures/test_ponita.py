@@ -6,11 +6,10 @@ from ase.build import bulk
 
 from tesseral.data.neighbors import atomic_graph
 from tesseral.potentials import testing
-from tesseral.potentials.architectures.ponita import SpatialConvolution
+from tesseral.potentials.architectures.ponita import PONITAConfig, SpatialConvolution
 from tesseral.potentials.blocks.convolution import SplineConvolution
 from tesseral.potentials.blocks.sphere import EdgeFeatures, EdgeHarmonics, sphere_grid
 from tesseral.potentials.calibrate import calibrate
-from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.derivatives import predict
 from tesseral.potentials.message_passing import MessagePassing
 
@@ -19,7 +18,8 @@ CUTOFF = 3.6
 
 def config(**options):
     sizes = {"cutoff": CUTOFF, "channels": 8, "layers": 2, "l_max": 2, "orientations": 14}
-    return PotentialConfig(architecture="ponita", **{**sizes, **options})
+    sizes |= {"random_orientations": False}
+    return PONITAConfig(**{**sizes, **options})
 
 
 @pytest.fixture

@@ -2,9 +2,8 @@ import pytest
 import torch
 from e3nn import o3
 
-from tesseral.potentials.architectures.segnn import SEGNNLayer, SteerableLinear
+from tesseral.potentials.architectures.segnn import SEGNNConfig, SEGNNLayer, SteerableLinear
 from tesseral.potentials.blocks.sphere import EdgeFeatures
-from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.message_passing import MessagePassing
 
 HARMONICS = [o3.Irreps.spherical_harmonics(degree) for degree in range(4)]
@@ -42,7 +41,7 @@ def test_steerable_linear_keeps_the_variance():
 @torch.no_grad()
 def test_messages_are_not_linear_in_what_is_sent():
     """Which is what sets SEGNN apart from a convolution."""
-    layer = SEGNNLayer(PotentialConfig(architecture="segnn", l_max=1), 1.0, False, False).double()
+    layer = SEGNNLayer(SEGNNConfig(l_max=1), 1.0, False, False).double()
     pair, harmonics = torch.randn(6, 4, 16).double(), torch.randn(6, 4).double()
     radii = torch.full((6,), 3.0, dtype=torch.float64)
     edges = EdgeFeatures(harmonics, radii, *[torch.zeros(6, dtype=torch.int64)] * 2)
@@ -53,7 +52,7 @@ def test_messages_are_not_linear_in_what_is_sent():
 
 
 def test_attributes_of_an_atom_alone_are_those_of_a_scalar():
-    layer = SEGNNLayer(PotentialConfig(architecture="segnn", l_max=2), 1.0, True, True)
+    layer = SEGNNLayer(SEGNNConfig(l_max=2), 1.0, True, True)
     none = torch.zeros(0, dtype=torch.int64)
     attributes = layer.node_attributes(
         EdgeFeatures(torch.zeros(0, 9), torch.zeros(0), none, none), 2
@@ -62,6 +61,6 @@ def test_attributes_of_an_atom_alone_are_those_of_a_scalar():
 
 
 def test_edge_degrees_too_low_for_the_messages_are_refused():
-    config = PotentialConfig(architecture="segnn", l_max=3, l_max_edge=1)
+    config = SEGNNConfig(l_max=3, l_max_edge=1)
     with pytest.raises(ValueError, match="l_max_edge is 1 and l_max 3.*give l_max_edge 2 or more"):
         MessagePassing(config, (14,))

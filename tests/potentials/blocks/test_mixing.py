@@ -4,9 +4,9 @@ import pytest
 import torch
 from e3nn import o3
 
+from tesseral.potentials.architectures.table import make_config
 from tesseral.potentials.blocks.mixing import ORDERS, SphereMixing, exact_grid_points
 from tesseral.potentials.blocks.sphere import Harmonics, degree_slice, lebedev_degrees, sphere_grid
-from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.testing import random_rotations
 
 SPECIES = torch.tensor([0, 1, 0, 1, 0, 1])
@@ -146,4 +146,4 @@ def test_smallest_exact_grids(order, points):
 )
 def test_orders_that_make_no_model_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        PotentialConfig(**options)
+        make_config(**options)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tesseral.data.graph import AtomicGraph, Edges, edge_vectors, edges_of
 from tesseral.data.neighbors import atomic_graph
-from tesseral.potentials.config import PotentialConfig
+from tesseral.potentials.architectures.table import make_config
 from tesseral.potentials.derivatives import predict
 from tesseral.potentials.engine.evaluate import evaluate
 from tesseral.potentials.engine.weights_bytes import weights_bytes
@@ -33,7 +33,7 @@ def potential(ops: str, dtype: torch.dtype = torch.float64, **options: object) -
         settings |= {"l_max": 2, "grid_channels": 8}
     reseed(3)
     model = MessagePassing(
-        PotentialConfig(**{**settings, "zbl": True, **options}),
+        make_config(**{**settings, "zbl": True, **options}),
         (6, 14),
         reference_energies=[-1.0, -2.0],
         binding_energies=[-3.0, -4.0],
@@ -72,7 +72,7 @@ def with_ghosts(graph: AtomicGraph) -> tuple[Tensor, Tensor]:
         {"architecture": "egnn"},
         {"architecture": "nequip", "l_max": 2, "channels_by_degree": [6, 4, 2]},
         {"architecture": "painn"},
-        {"architecture": "ponita", "l_max": 2},
+        {"architecture": "ponita", "l_max": 2, "random_orientations": False},
         {"architecture": "schnet"},
         {"architecture": "segnn", "l_max": 2},
     ],

@@ -10,10 +10,10 @@ import torch
 from seeds import reseed
 
 from tesseral.data.graph import Edges
+from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.blocks.convolution import SplineConvolution
 from tesseral.potentials.blocks.mixing import SphereMixing
 from tesseral.potentials.blocks.sphere import EdgeFeatures, EdgeHarmonics, coupling
-from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.engine import evaluate as engine
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops import compiled, convolution_operators, operators, tables
@@ -75,7 +75,7 @@ def small_facet(binding=None, **options):
     reseed(1)
     sizes = {"cutoff": CUTOFF, "channels": 8, "grid_channels": 12, "l_max": 2, **options}
     potential = MessagePassing(
-        PotentialConfig(**sizes), (6, 14), reference_energies=[-1.0, 2.0], binding_energies=binding
+        FacetConfig(**sizes), (6, 14), reference_energies=[-1.0, 2.0], binding_energies=binding
     )
     with torch.no_grad():  # a scale that differs, so that its place in the gradient is tested
         potential.scale.scale.copy_(torch.tensor([0.7, 1.3]))

@@ -8,10 +8,10 @@ from seeds import reseed
 
 import tesseral.potentials.ops.operators  # noqa: F401  defines torch.ops.tesseral
 from tesseral.data.graph import Edges
+from tesseral.potentials.architectures.nequip import NequIPConfig
 from tesseral.potentials.blocks.convolution import convolution_paths
 from tesseral.potentials.blocks.path_convolution import PathConvolution
 from tesseral.potentials.blocks.sphere import EdgeFeatures
-from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops import compiled, convolution_operators
 from tesseral.potentials.ops.select import select_ops
@@ -181,7 +181,7 @@ def test_unwanted_gradients_are_left_out():
 
 def test_a_nequip_potential_uses_it():
     channels = {"channels": 6, "l_max": 2, "channels_by_degree": [6, 4, 2]}
-    config = PotentialConfig(architecture="nequip", layers=3, odd_paths=True, **channels)
+    config = NequIPConfig(layers=3, odd_paths=True, **channels)
     potential = MessagePassing(config, (6, 14))
     species, vectors = torch.randint(2, (9,)), 2.0 * torch.randn(60, 3, dtype=torch.float64)
     edges = torch.randint(9, (60,)), torch.randint(9, (60,)).sort().values

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tesseral.data.graph import Edges
-from tesseral.potentials.config import PotentialConfig
+from tesseral.potentials.architectures.facet import FacetConfig
+from tesseral.potentials.architectures.table import make_config
 from tesseral.potentials.engine import evaluate as engine
 from tesseral.potentials.engine.flops import inference_flops
 from tesseral.potentials.message_passing import MessagePassing
@@ -19,7 +20,7 @@ CACHED = (compiled._library, compiled.instruction_sets, compiled._warn_once)
 def potential(**options):
     if "architecture" not in options:
         options["grid_channels"] = 4
-    return MessagePassing(PotentialConfig(channels=4, **options), (14,))
+    return MessagePassing(make_config(channels=4, **options), (14,))
 
 
 def forms(model):
@@ -110,9 +111,9 @@ def test_products_of_three_are_not_for_the_compiled_function():
 
 
 def test_operations_grow_as_they_should():
-    small, large = (inference_flops(PotentialConfig(channels=c), 28) for c in (16, 32))
+    small, large = (inference_flops(FacetConfig(channels=c), 28) for c in (16, 32))
     assert large["convolutions"] == pytest.approx(2 * small["convolutions"])
     assert small["total"] == pytest.approx(sum(v for k, v in small.items() if k != "total"))
-    crowded = inference_flops(PotentialConfig(channels=16), 56)
+    crowded = inference_flops(FacetConfig(channels=16), 56)
     assert crowded["convolutions"] == pytest.approx(2 * small["convolutions"])
     assert crowded["linear maps"] == small["linear maps"]

@@ -51,7 +51,7 @@ class Crystal(NamedTuple):
 
     @property
     def cubic(self) -> bool:
-        """Whether it is of the cubic system."""
+        """Whether the crystal system is cubic."""
         return self.number >= 195
 
 

@@ -1,4 +1,4 @@
-"""The commands `relax` and `md` as users run them: many structures, failures, interruptions."""
+"""`relax` and `md` as users run them: many structures, failures, interruptions; and in Python."""
 
 from __future__ import annotations
 
@@ -19,9 +19,14 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
+from tesseral.calculators.simulations.dynamics import MdConfig
 from tesseral.calculators.simulations.folder import RunFolder
 from tesseral.calculators.simulations.frames import readable_frames
+from tesseral.calculators.simulations.relaxation import RelaxConfig
+from tesseral.calculators.simulations.runs import Progress, relax_structures, run_dynamics
 from tesseral.commands.main import main
+
+OUTPUTS = ("summary.csv", "relaxed.extxyz", "structures")
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -265,3 +270,33 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_end(
         apart = np.abs(parts[-1].positions - whole[-1].positions).max()
         print(f"{left} frames left, {name}: {apart:.1e} Å apart")
         assert 2 < left <= len(parts) == len(whole) and apart < 1e-6
+
+
+def test_library_runs_in_silence_and_returns_the_summary(
+    folder: Path, stable_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[Progress] = []
+    config = RelaxConfig(
+        structures=["si.cif", "germanium.cif"], model=str(stable_model), output="out", fmax=0.05
+    )
+    result = relax_structures(config, seen.append)
+    assert capsys.readouterr() == ("", "")
+    assert [row["name"] for row in result.rows] == ["si", "germanium"]
+    assert result.rows == list(summary(folder / "out").values())
+    assert [row["name"] for row in result.bad] == ["germanium"]
+    assert result.written == [Path("out", name) for name in OUTPUTS]
+    assert seen[0] == Progress(0, 2) and seen[1] == Progress(0, 2, "si")
+    steps = int(result.rows[0]["steps"])
+    assert [state.step for state in seen if state.text] == list(range(steps + 1))
+    ends = [state for state in seen if state.outcome]
+    assert ends == [
+        Progress(1, 2, "si", outcome="converged"),
+        Progress(2, 2, "germanium", outcome="failed"),
+    ]
+    assert relax_structures(config).rows == result.rows
+
+
+def test_dynamics_without_a_screen(folder: Path, stable_model: Path) -> None:
+    config = MdConfig(structures=["si.cif"], model=str(stable_model), output="out", time=0.005)
+    result = run_dynamics(config)
+    assert not result.bad and result.rows[0]["steps"] == "5" and result.good == "done"

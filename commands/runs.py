@@ -1,0 +1,131 @@
+"""Progress and results of ``relax`` and ``md`` on the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.progress import TaskID
+
+from tesseral.calculators.simulations.runs import Progress, RunResult
+from tesseral.process import ctrl_c
+from tesseral.screen import print_table, print_written, progress_bar
+
+SHOWN = 40  # structures on the screen; the summary has all
+
+
+class Column(NamedTuple):
+    """A number of the summary that is shown."""
+
+    name: str  # in the file
+    title: str
+    decimals: int
+
+
+def run_on_screen(
+    run: Callable[[Callable[[Progress], None]], RunResult],
+    columns: Sequence[Column],
+    console: Console,
+    words: Callable[[str], str],
+) -> int:
+    """Run many structures with a progress bar, and show the summary.
+
+    Args:
+        run: takes the function to be called with the progress.
+        columns: of the summary to show.
+        console: where.
+        words: applied to reasons such as "`steps` was not enough"; turns arguments into options.
+
+    Returns:
+        The exit status: 0, or 1 where a structure failed or did not converge.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C; says how to resume.
+    """
+    try:
+        with ExitStack() as stack:
+            result = run(_Display(console, stack))
+    except KeyboardInterrupt as stop:
+        reason = str(stop) or "stopped by Ctrl-C"
+        raise KeyboardInterrupt(f"{reason}; the same command resumes") from None
+    _show(result, columns, console, words)
+    print_written(console, *result.written)
+    return int(bool(result.bad))
+
+
+class _Display:
+    """A bar of all structures, and one of the steps of the current structure.
+
+    It appears when the first structure begins. From then on Ctrl-C waits for the end of a step.
+    """
+
+    def __init__(self, console: Console, stack: ExitStack) -> None:
+        """Show nothing yet; what is begun ends with the stack."""
+        self.console, self.stack = console, stack
+        self.bar = progress_bar(console)
+        self.check: Callable[[], None] | None = None
+        self.whole: TaskID | None = None
+        self.current: TaskID | None = None
+
+    def __call__(self, state: Progress) -> None:
+        """Show a state of the run."""
+        if self.whole is None:
+            self._begin(state)
+        elif state.outcome:
+            self._structure_done(state)
+        elif state.name:
+            self._step(state)
+        assert self.check is not None
+        self.check()
+
+    def _begin(self, state: Progress) -> None:
+        if state.done:
+            self.console.print(f"{state.done} of {state.total} structures are done already")
+        self.stack.enter_context(self.bar)
+        self.check = self.stack.enter_context(ctrl_c())
+        self.whole = self.bar.add_task("structures", total=state.total, completed=state.done)
+
+    def _step(self, state: Progress) -> None:
+        if self.current is None:
+            self.current = self.bar.add_task("", total=None)
+        if state.steps is None:
+            self.bar.reset(self.current, description=state.name)
+            return
+        text = f"{state.name}, {state.text}"
+        self.bar.update(self.current, completed=state.step, total=state.steps, description=text)
+
+    def _structure_done(self, state: Progress) -> None:
+        assert self.whole is not None
+        self.bar.update(self.whole, completed=state.done)
+        if not self.console.is_terminal:  # where there is no bar, in a log, say
+            text = f"{state.done}/{state.total} {state.name}: {state.outcome}"
+            self.console.print(text, highlight=False)
+        if state.done == state.total and self.current is not None:
+            self.bar.remove_task(self.current)
+            self.current = None
+
+
+def _show(
+    result: RunResult,
+    columns: Sequence[Column],
+    console: Console,
+    words: Callable[[str], str],
+) -> None:
+    """The summary on the screen; of many structures, those that want attention."""
+    rows, bad = result.rows, result.bad
+    shown = (rows if len(rows) <= SHOWN else bad)[:SHOWN]
+    columns = [c for c in columns if any(row[c.name] for row in shown)]
+    lines = []
+    for row in shown:
+        values = [f"{float(row[c.name]):.{c.decimals}f}" if row[c.name] else "–" for c in columns]
+        ends = [row["steps"] or "–", row["outcome"]]
+        lines.append([row["name"], row["formula"] or "–", row["atoms"] or "–", *values, *ends])
+    if lines:
+        heads = ("structure", "formula", "atoms", *(c.title for c in columns), "steps", "outcome")
+        print_table(console, heads, lines)
+    for row in bad[:SHOWN]:
+        text = f"{row['name']} ({row['file']}, frame {row['frame']}): {words(row['reason'])}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{len(rows) - len(bad)} of {len(rows)} structures {result.good}")

@@ -1,0 +1,81 @@
+"""The architectures by name. Adding one takes its file and a line in the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from tesseral.potentials.architectures.egnn import EGNNConfig, egnn_layers
+from tesseral.potentials.architectures.facet import FacetConfig, facet_layers
+from tesseral.potentials.architectures.nequip import NequIPConfig, nequip_layers
+from tesseral.potentials.architectures.painn import PaiNNConfig, painn_layers
+from tesseral.potentials.architectures.ponita import PONITAConfig, ponita_layers
+from tesseral.potentials.architectures.schnet import SchNetConfig, schnet_layers
+from tesseral.potentials.architectures.segnn import SEGNNConfig, segnn_layers
+from tesseral.potentials.config import PotentialConfig
+
+
+class Architecture(NamedTuple):
+    """An architecture's configuration, and the function that makes its layers."""
+
+    config: type[PotentialConfig]
+    layers: Callable[[Any, int, float], Sequence[nn.Module]]  # config, n_species, mean_neighbors
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "facet": Architecture(FacetConfig, facet_layers),
+    "egnn": Architecture(EGNNConfig, egnn_layers),
+    "nequip": Architecture(NequIPConfig, nequip_layers),
+    "painn": Architecture(PaiNNConfig, painn_layers),
+    "ponita": Architecture(PONITAConfig, ponita_layers),
+    "schnet": Architecture(SchNetConfig, schnet_layers),
+    "segnn": Architecture(SEGNNConfig, segnn_layers),
+}
+
+
+def config_class(architecture: str) -> type[PotentialConfig]:
+    """The configuration of an architecture.
+
+    Raises:
+        ValueError: there is no such architecture.
+    """
+    if architecture not in ARCHITECTURES:
+        raise ValueError(
+            f"architecture {architecture!r} is not known; use {', '.join(ARCHITECTURES)}"
+        )
+    return ARCHITECTURES[architecture].config
+
+
+def field_names(architecture: str) -> list[str]:
+    """Names of the values that the configuration of an architecture holds."""
+    return [item.name for item in fields(config_class(architecture))]
+
+
+def make_config(architecture: str = "facet", **values: Any) -> PotentialConfig:
+    """The configuration of an architecture from values by name, as a model card holds them.
+
+    Args:
+        architecture: name in the table.
+        values: fields of its configuration; the others have their defaults.
+
+    Raises:
+        ValueError: there is no such architecture, it has no such field, or a value cannot make a
+            model.
+    """
+    known = field_names(architecture)
+    for name in values:
+        if name not in known:
+            raise ValueError(no_such_field(architecture, name))
+    return config_class(architecture)(**values)
+
+
+def no_such_field(architecture: str, name: str) -> str:
+    """The sentence for a value that an architecture does not have, with the nearest that it has."""
+    known = field_names(architecture)
+    near = get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}? It" if near else "it"
+    return f"{architecture} has no {name}; {hint} has {', '.join(known)}"

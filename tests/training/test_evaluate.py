@@ -1,0 +1,80 @@
+"""Predictions of a whole dataset beside those of its structures one by one."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tesseral.data.loading.datasets import labelled_graph
+from tesseral.data.store.read import open_store
+from tesseral.deploy.modelfile import ModelCard, build_potential
+from tesseral.potentials.config import PotentialConfig
+from tesseral.potentials.derivatives import predict
+from tesseral.training.evaluate import evaluate
+
+CARD = ModelCard(
+    config=PotentialConfig(cutoff=3.6, layers=1, channels=4, grid_channels=4, l_max=1),
+    elements=(13, 29),
+    reference_energies=(-1.0, -2.0),
+    energy_scale=1.0,
+    mean_neighbors=10.0,
+    dtype="float64",
+)
+
+
+@pytest.fixture
+def store(emt_files):
+    return open_store(emt_files[0])
+
+
+@pytest.fixture
+def potential():
+    return build_potential(CARD, "reference")
+
+
+def test_values_are_those_of_single_structures(store, potential):
+    found = evaluate(potential, store, CARD.elements, batch_edges=500)
+    for row, structure in enumerate(store):
+        single = predict(potential, labelled_graph(structure, CARD.elements, 3.6).graph)
+        mine = found.structure == row
+        assert found.numbers[mine].tolist() == structure.numbers.tolist()
+        assert found.energy[row] == pytest.approx(float(single.energy[0].detach()), abs=1e-9)
+        np.testing.assert_allclose(found.forces[mine], single.forces.detach(), atol=1e-9)
+        np.testing.assert_array_equal(found.forces_label[mine], structure.forces)
+        assert found.energy_label[row] == structure.energy
+
+
+def test_errors_are_those_of_the_values(store, potential):
+    found = evaluate(potential, store, CARD.elements)
+    off = np.abs(found.energy - found.energy_label) / found.n_atoms
+    assert found.errors["energy_per_atom"]["mae"] == pytest.approx(1e3 * off.mean())
+    forces = np.abs(found.forces - found.forces_label)
+    assert found.errors["forces"]["mae"] == pytest.approx(1e3 * forces.mean())
+    stress = np.abs(found.stress - found.stress_label)
+    assert found.errors["stress"]["mae"] == pytest.approx(np.nanmean(stress))
+
+
+def test_errors_need_no_values(store, potential):
+    kept = evaluate(potential, store, CARD.elements)
+    bare = evaluate(potential, store, CARD.elements, keep=False)
+    assert bare.errors == kept.errors
+    assert bare.forces.shape == (0, 3) and len(bare.energy) == len(bare.numbers) == 0
+
+
+def test_progress_ends_with_all_structures(store, potential):
+    seen = []
+    evaluate(potential, store, CARD.elements, batch_edges=1, show=lambda *step: seen.append(step))
+    assert seen == [(done, len(store)) for done in range(1, len(store) + 1)]
+
+
+def test_an_unknown_element_is_named(store):
+    card = replace(CARD, elements=(13, 14))
+    with pytest.raises(ValueError, match="Cu"):
+        evaluate(build_potential(card), store, card.elements)
+
+
+def test_gradients_of_the_weights_stay_on(store, potential):
+    evaluate(potential, store, CARD.elements)
+    assert all(weight.requires_grad for weight in potential.parameters())
+    assert potential.training and torch.is_grad_enabled()
