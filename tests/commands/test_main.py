@@ -79,7 +79,7 @@ def test_without_arguments_it_shows_the_commands(run):
         (("info",), ("model file",)),
         (("export",), ("TorchScript",)),
         (("data",), ("import", "merge", "append", "verify")),
-        (("data", "import"), ("--energy-key", "--stress-sign", "common names are")),
+        (("data", "import"), ("--energy-key", "--stress-sign", "common names are recognised")),
     ],
 )
 def test_each_command_has_help_with_words(run, command, words):

@@ -78,7 +78,7 @@ def test_all_structures_are_relaxed_and_those_that_fail_are_told(
     assert list(rows) == ["germanium", "two-0", "two-1", "broken", "si"]
     outcomes = [row["outcome"] for row in rows.values()]
     assert outcomes == ["failed", "converged", "converged", "failed", "converged"]
-    assert "element Ge is not one of those the model knows: C, Si" in text
+    assert "element Ge is not one of those the model supports: C, Si" in text
     assert "cannot be read" in rows["broken"]["reason"] and rows["broken"]["formula"] == ""
     assert rows["two-1"]["file"] == "two.extxyz" and rows["two-1"]["frame"] == "1"
     atoms = ase.io.read(folder / "relax/relaxed.extxyz", index=":")

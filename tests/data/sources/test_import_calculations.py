@@ -89,7 +89,10 @@ def test_the_theory_lands_in_the_store_and_mixing_is_reported(tmp_path, vasp):
         "1 structures: code VASP 6.3.0; functional PBE; cutoff 400 eV"
         in store.attributes["settings"]
     )
-    assert any("computed with different settings (cutoff 520 eV or 400 eV)" in text for text in report.warnings)
+    assert any(
+        "computed with different settings (cutoff 520 eV or 400 eV)" in text
+        for text in report.warnings
+    )
     report, store = run(tmp_path, tmp_path / "1.OUTCAR", overwrite=True, theory="mine")
     assert store.texts("theory") == ["mine"] and store.attributes["theory"] == "mine"
     _, store = run(tmp_path, tmp_path / "1.OUTCAR", overwrite=True)
