@@ -209,7 +209,7 @@ class FitRun(lightning.Callback):
             self._saved_step = trainer.global_step
 
     def how_to_resume(self) -> str:
-        """How to resume after an end without a new checkpoint."""
+        """Advice on resuming after an end without a new checkpoint."""
         path = self.directory / "last.ckpt"
         if not path.exists():
             return "there is no checkpoint yet, so start it again"

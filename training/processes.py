@@ -171,7 +171,7 @@ class Watch(threading.Thread):
 
     @property
     def told(self) -> bool:
-        """Whether another process of this node will report the loss.
+        """True if another process of this node will report the lost process.
 
         If a launcher has started the processes, the first two report, since one may be lost.
         """

@@ -45,7 +45,7 @@ class Checkup:
 
     @property
     def safe(self) -> bool:
-        """Whether there are no errors."""
+        """True if there are no errors."""
         return all(finding.severity != "error" for finding in self.findings)
 
     def as_dict(self) -> dict[str, Any]:

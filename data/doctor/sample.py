@@ -29,7 +29,7 @@ class Sample(NamedTuple):
 
     @property
     def complete(self) -> bool:
-        """Whether all structures are included."""
+        """True if all structures of the dataset are included."""
         return len(self.rows) == len(self.store)
 
 

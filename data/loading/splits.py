@@ -89,7 +89,7 @@ def _choose_groups(
 ) -> tuple[Integers | None, str]:
     """Number of each structure's group, (G,), or None for blocks; and the reason."""
     if method == "random":
-        return np.arange(len(store)), "at random, as asked for"
+        return np.arange(len(store)), "at random, as requested"
     texts = store.texts("group")
     if method == "group":
         if not any(texts):
@@ -97,7 +97,7 @@ def _choose_groups(
                 f"{store.path} has no groups to split by; import it with `group_key`, or "
                 "split it in blocks"
             )
-        return _number(texts), "whole groups, as asked for"
+        return _number(texts), "whole groups, as requested"
     if method == "auto":
         choices = [(_atoms(store), "whole sets of structures of the same atoms, as there are many")]
         if any(texts):
