@@ -109,7 +109,7 @@ class ModelCard:
             raise ValueError(f"elements are {self.elements}; give each once, in ascending order")
         if len(self.reference_energies) != len(self.elements):
             raise ValueError(
-                f"there are {len(self.reference_energies)} reference energies for "
+                f"{len(self.reference_energies)} reference energies were given for "
                 f"{len(self.elements)} elements; give one for each"
             )
         if not all(math.isfinite(value) for value in self.reference_energies):

@@ -57,11 +57,11 @@ def test_the_report_says_what_was_left_out_and_passed_over(tmp_path, runs):
         text == "1 steps left out (electronic steps did not converge): b/OUTCAR 1"
         for text in report.warnings
     )
-    assert any(text.startswith("1 files were passed over: ") for text in report.warnings)
+    assert any(text.startswith("1 files were skipped: ") for text in report.warnings)
 
 
 def test_a_file_that_was_named_must_be_readable(tmp_path, runs):
-    with pytest.raises(ValueError, match="c/OUTCAR holds no structures|c/OUTCAR cannot be read"):
+    with pytest.raises(ValueError, match="c/OUTCAR contains no structures|c/OUTCAR cannot be read"):
         run(tmp_path, runs / "a/OUTCAR", runs / "c/OUTCAR")
     assert not (tmp_path / "out.h5").exists()
 
