@@ -36,7 +36,7 @@ class SymmetryConfig:
     """Show which symmetries a relaxed model breaks, and the point group that remains.
 
     Args:
-        model: model file, ….safetensors, or universal.
+        model: model file (.safetensors), or universal.
         json: file to write the numbers to.
         plot: PNG file for a plot of the symmetry-breaking function on the sphere.
         tolerance: maximum relative change of the functions under a symmetry operation; learned

@@ -46,7 +46,7 @@ class Notes(NamedTuple):
 
 @dataclass(kw_only=True)
 class ImportReport:
-    """Counts and ranges of what was imported."""
+    """Counts and ranges of the imported structures."""
 
     output: str = ""
     content_hash: str = ""

@@ -99,9 +99,11 @@ def _choose_groups(
             )
         return _number(texts), "whole groups, as requested"
     if method == "auto":
-        choices = [(_atoms(store), "whole sets of structures of the same atoms, as there are many")]
+        choices = [
+            (_atoms(store), "whole sets of structures of the same atoms, since there are many")
+        ]
         if any(texts):
-            choices.insert(0, (_number(texts), "whole groups, as there are many"))
+            choices.insert(0, (_number(texts), "whole groups, since there are many"))
         for groups, reason in choices:
             sizes = np.unique(groups[candidates], return_counts=True)[1]
             # Groups of one structure do not count; a large group cannot be split off.

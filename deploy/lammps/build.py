@@ -90,7 +90,7 @@ def build_plugin(
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(library_path(), folder / KERNELS)
     say(f"building for LAMMPS {lammps.date} in {folder}")
-    say("the pair style")
+    say("compiling the pair style")
     compile_library(
         [SOURCES / f"{name}.cpp" for name in ("pair_tesseral", "plugin", "model_file", "compiled")],
         folder / PLUGIN,
@@ -102,7 +102,7 @@ def build_plugin(
         ],
         [f"-L{folder}", f"-l:{KERNELS}", "-Wl,-rpath,$ORIGIN", "-ldl"],
     )
-    say("its part for TorchScript")
+    say("compiling its TorchScript part")
     found = find_spec("torch")
     assert found is not None and found.origin is not None
     torch = Path(found.origin).parent

@@ -104,7 +104,7 @@ def test_what_is_done_is_not_done_again(folder: Path, command: Command) -> None:
     before = {path: path.stat().st_mtime_ns for path in (folder / "out/structures").iterdir()}
     rows = summary(folder / "out")
     status, text, _ = command(*words)
-    assert status == 1 and "2 of 3 structures are done already" in text
+    assert status == 1 and "2 of 3 structures are already done" in text
     assert before == {
         path: path.stat().st_mtime_ns for path in (folder / "out/structures").iterdir()
     }
@@ -120,7 +120,7 @@ def test_a_summary_that_was_cut_off_loses_only_its_last_line(
     whole = path.read_text()
     path.write_text(whole[:-4])
     status, text, _ = command(*words)
-    assert status == 0 and "1 of 2 structures are done already" in text
+    assert status == 0 and "1 of 2 structures are already done" in text
     assert path.read_text() == whole
 
 
