@@ -88,13 +88,16 @@ def _import(values: dict[str, Any], console: Console) -> None:
 
 
 def _check(values: dict[str, Any], console: Console) -> int:
+    from tesseral.commands import fit
     from tesseral.data.doctor.display import checkup_table
 
     def show(checkup: Checkup) -> None:
-        findings = [
-            finding._replace(advice=with_flags(finding.advice, parser()))
-            for finding in checkup.findings
-        ]
+        findings = []
+        for finding in checkup.findings:
+            advice = with_flags(finding.advice, parser())
+            if "`" in advice:  # names an argument of fit
+                advice = with_flags(advice, fit.parser())
+            findings.append(finding._replace(advice=advice))
         console.print(checkup_table(replace(checkup, findings=findings)))
 
     config = build(CheckConfig, values)
@@ -118,7 +121,7 @@ def _verify(values: dict[str, Any], console: Console) -> None:
         for source in values["sources"]:
             store = open_store(source)
             verify_store(store, bar)
-            console.print(f"{source}: {len(store)} structures are what was written")
+            console.print(f"{source}: {len(store)} structures are unchanged")
 
 
 def _join(command: str, values: dict[str, Any], console: Console) -> None:

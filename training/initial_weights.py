@@ -64,8 +64,8 @@ def open_initial(path: str, model: PotentialConfig, dtype: str) -> Trained:
     potential, card = load_model(path, dtype=dtype, ops="reference")
     if model not in (FacetConfig(), card.config):
         raise ValueError(
-            f"the model to start from, {path}, has an architecture and size of its own "
-            "(train-potential info shows them); leave out the options model.…, or init_from"
+            f"the model to start from, {path}, has its own architecture and size "
+            "(train-potential info shows them); leave out all options of the model, or `init_from`"
         )
     return Trained(path, potential, card)
 

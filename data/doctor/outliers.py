@@ -235,7 +235,7 @@ def _large_forces(sample: Sample) -> list[Finding]:
             sample.rows[large],
             f"{count(int(large.sum()))} with forces above {LARGE:g} eV/Å, up to "
             f"{largest[large].max():.0f}",
-            "a few of them rule a squared loss: take them out, or use `loss.forces='huber'`",
+            "a few of them dominate a squared loss: take them out, or use `loss.forces='huber'`",
         )
     ]
 
