@@ -126,6 +126,8 @@ def test_an_empty_file_of_options_is_refused(run, tmp_path):
         (["data", "merge"], "missing: sources, --output"),
         (["data", "check"], "missing: files"),
         (["lammps"], "give one of the commands build, verify"),
+        ([*REPORT, "--batch-edges", "0"], "--batch-edges is 0"),
+        (["evaluate", "m", "a.h5", "--batch-edges", "-5"], "--batch-edges is -5"),
         ([*REPORT, "--temperatures", "300"], "temperatures: expected list[float], found 300"),
         (FIT, "there is no dataset a.h5"),
         (["info", "nowhere.safetensors"], "there is no model file nowhere.safetensors"),
