@@ -88,13 +88,16 @@ def _import(values: dict[str, Any], console: Console) -> None:
 
 
 def _check(values: dict[str, Any], console: Console) -> int:
+    from tesseral.commands import fit
     from tesseral.data.doctor.display import checkup_table
 
     def show(checkup: Checkup) -> None:
-        findings = [
-            finding._replace(advice=with_flags(finding.advice, parser()))
-            for finding in checkup.findings
-        ]
+        findings = []
+        for finding in checkup.findings:
+            advice = with_flags(finding.advice, parser())
+            if "`" in advice:  # names an argument of fit
+                advice = with_flags(advice, fit.parser())
+            findings.append(finding._replace(advice=advice))
         console.print(checkup_table(replace(checkup, findings=findings)))
 
     config = build(CheckConfig, values)

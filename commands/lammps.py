@@ -37,6 +37,7 @@ def parser() -> Parser:
 
 def run(values: dict[str, Any], console: Console) -> int:
     """Build the pair style, or compare it with Python; returns 1 if they differ."""
+    from tesseral.deploy.export import load_exported
     from tesseral.deploy.lammps import plugin_folder
     from tesseral.deploy.lammps.build import PLUGIN, build_plugin
     from tesseral.deploy.lammps.verify import table, verify
@@ -55,6 +56,7 @@ def run(values: dict[str, Any], console: Console) -> int:
     numbers = values["ranks"].split(",")
     if not all(number.isdigit() and int(number) > 0 for number in numbers):
         raise ValueError(f"--ranks is {values['ranks']!r}; give numbers, like 1,2,4")
+    load_exported(values["model"])  # before the minute that the compiler takes
     if not Path(plugin_folder(), PLUGIN).exists():
         say("the plugin is not built yet")
         build_plugin(None, say)

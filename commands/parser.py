@@ -60,8 +60,9 @@ def explain(message: str, known: Sequence[str], elsewhere: Mapping[str, str]) ->
         if found:
             name = found.group(1).split("=")[0]
             option = name.lstrip("-").replace("-", "_")
-            if option in elsewhere:
-                return elsewhere[option]
+            same = [key for key in elsewhere if key == option or key.endswith(f".{option}")]
+            if same:
+                return elsewhere[same[0]]
             if pattern is UNKNOWN[0] and not name.startswith("-"):
                 return f"{name} is not expected there; give all files together, before the options"
             near = get_close_matches(name.lstrip("-"), [k.lstrip("-") for k in known], n=1)
@@ -75,9 +76,26 @@ def explain(message: str, known: Sequence[str], elsewhere: Mapping[str, str]) ->
     text = re.sub(r"Expected an? typing\.Literal\[(.*?)\]\. Got value:", r"use \1, not", text)
     required = re.match(r"the following arguments are required: (.*)", text)
     if required:
-        missing = [re.sub(r"^\w+\.(import\.)?", "", n) for n in required.group(1).split(", ")]
-        text = f"missing: {', '.join(missing)}"
+        missing = [_as_given(name, known) for name in required.group(1).split(", ")]
+        return f"missing: {', '.join(missing)}"
+    command = re.match(r'expected ".*" to be one of \{(.*)\}, but it was not provided', text)
+    if command:
+        return f"give one of the commands {command.group(1).replace(',', ', ')}"
+    if text.startswith("Unexpected config:"):
+        return "the configuration file is empty or has no `key: value` lines"
+    union = re.match(r"(.*?)Does not validate against any of the Union subtypes.*: (.*)$", text)
+    if union:
+        kinds = re.search(r"Subtypes: \[(.*?), <class 'NoneType'>\]", text)
+        expected = re.sub(r"<class '(\w+)'>", r"\1", kinds.group(1)) if kinds else "another type"
+        return f"{union.group(1)}expected {expected}, found {union.group(2)}"
     return text
+
+
+def _as_given(name: str, known: Sequence[str]) -> str:
+    """A name of jsonargparse, which begins with those of the commands, as it is typed."""
+    parts = name.split(".")
+    ends = ["--" + ".".join(parts[start:]) for start in range(len(parts))]
+    return next((end for end in ends if end in known), parts[-1])
 
 
 def add_fields(

@@ -157,7 +157,8 @@ def symmetry_sentence(result: dict[str, Any]) -> str:
         return f"nothing is broken (all below {UNBROKEN:g} of the field): O(3)"
     axis = group["axis"]
     around = "" if axis is None else f" around {' '.join(f'{x:.3f}' for x in axis)}"
-    order = "" if group["order"] is None else f", {group['order']} operations"
+    order = "" if group["order"] is None else f", {group['order']} operation"
+    order += "s" * (group["order"] not in (None, 1))
     return (
         f"left: {group['name']}{around}{order}; it changes the functions by "
         f"{100 * group['deviation']:.0f}% at most (tolerance {100 * group['tolerance']:.0f}%)"

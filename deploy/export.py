@@ -278,9 +278,10 @@ def load_exported(
                 str(path), map_location=device, _extra_files=extra
             )
     except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0]
         raise ValueError(
-            f"{path} cannot be read as TorchScript ({str(error).splitlines()[0]}); give a file "
-            "that train-potential export wrote"
+            f"{path} cannot be read as TorchScript ({reason}); give a file that train-potential "
+            "export wrote"
         ) from None
     texts = [text.decode() if isinstance(text, bytes) else text for text in extra.values()]
     if not all(texts):

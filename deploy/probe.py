@@ -106,12 +106,6 @@ def probe_from_json(text: str) -> Probe:
     return probe
 
 
-def probe_edges(probe: Probe, cutoff: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Vectors (E, 3) Å, senders (E,) and receivers (E,) of the cluster."""
-    senders, receivers = _cluster_edges(probe.positions, cutoff)
-    return probe.positions[receivers] - probe.positions[senders], senders, receivers
-
-
 def _cluster_edges(positions: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
     near = torch.cdist(positions, positions) < cutoff
     near.fill_diagonal_(False)

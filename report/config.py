@@ -51,12 +51,14 @@ class ReportConfig:
             self.temperatures and all(0 < value < 1e5 for value in self.temperatures)
         ):
             raise ValueError(
-                f"temperatures is {self.temperatures}; give one or more in K, e.g. [300,1000]"
+                f"`temperatures` is {self.temperatures}; give one or more in K, e.g. [300,1000]"
             )
         if self.hot is not None and not 0 < self.hot < 1e5:
-            raise ValueError(f"hot is {self.hot}; give a temperature in K, e.g. 2000")
+            raise ValueError(f"`hot` is {self.hot}; give a temperature in K, e.g. 2000")
         if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads is {self.threads}; give 1 or more")
+            raise ValueError(f"`threads` is {self.threads}; give 1 or more")
+        if self.batch_edges < 1:
+            raise ValueError(f"`batch_edges` is {self.batch_edges}; it must be 1 or more")
 
 
 class Effort(NamedTuple):

@@ -74,5 +74,5 @@ def check_checkpoint(path: Path | None, identity: dict[str, Any], budget: Budget
     if budget.progress(step, elapsed) >= 1.0:
         raise ValueError(
             f"the training of {path} had reached its end after {step} steps and {elapsed:.0f} s; "
-            "to resume, raise `trainer.max_time`, max_epochs or max_steps"
+            "to resume, raise `max_time`, `max_epochs` or `max_steps`"
         )

@@ -49,6 +49,11 @@ class EvaluateConfig:
     device: str | None = None
     batch_edges: int = 20_000
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be done."""
+        if self.batch_edges < 1:
+            raise ValueError(f"`batch_edges` is {self.batch_edges}; it must be 1 or more")
+
 
 class Predictions(NamedTuple):
     """Labels and predictions of a dataset of G structures with N atoms; a missing label is NaN.

@@ -65,7 +65,7 @@ def open_initial(path: str, model: PotentialConfig, dtype: str) -> Trained:
     if model not in (FacetConfig(), card.config):
         raise ValueError(
             f"the model to start from, {path}, has its own architecture and size "
-            "(train-potential info shows them); leave out the options model.…, or init_from"
+            "(train-potential info shows them); leave out all options of the model, or `init_from`"
         )
     return Trained(path, potential, card)
 

@@ -39,7 +39,10 @@ class RunFolder:
             self._compare(json.loads(known.read_text(encoding="utf-8")), identity)
         elif path.exists():
             if not path.is_dir() or any(not p.name.startswith(".") for p in path.iterdir()):
-                raise ValueError(f"{path} is no folder of such a run; give a new one as `output`")
+                raise ValueError(
+                    f"{path} exists and holds no results of relax or md; give a new folder as "
+                    "`output`"
+                )
         (path / FILES).mkdir(parents=True, exist_ok=True)
         self._lock = _lock(path)
         if not known.is_file():

@@ -98,6 +98,8 @@ def _read(path: Path, index: str) -> list[tuple[Atoms | None, str]]:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         rest = f"from frame {len(frames)} on, the file" if frames else "the file"
         frames.append((None, f"{rest} cannot be read as a structure ({reason})"))
+    if not frames and index != ":":
+        return [(None, f"the file has no frame {index}")]
     return frames or [(None, "the file holds no structures")]
 
 

@@ -106,7 +106,7 @@ class ImportConfig:
         if Path(self.output).suffix not in (".h5", ".hdf5"):
             raise ValueError(f"the output {self.output} must end in .h5")
         if self.processes is not None and self.processes < 1:
-            raise ValueError(f"processes is {self.processes}; it must be 1 or more")
+            raise ValueError(f"`processes` is {self.processes}; it must be 1 or more")
         check_label_names(self.allow_missing)
         self.keys(LabelKeys())
 
@@ -248,6 +248,11 @@ def _frames(
             yield atoms, keys
             count += 1
     except UnknownFileTypeError as error:
+        if config.format:
+            raise ValueError(
+                f"`format` is {config.format!r}, which is not known; leave it out, or use a name "
+                "of ase.io.read"
+            ) from error
         raise ValueError(
             f"the format of {source.path} is not recognised; name it with `format` (as in "
             "ase.io.read)"

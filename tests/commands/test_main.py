@@ -21,6 +21,7 @@ from tesseral.potentials.derivatives import predict
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 FIT = ["fit", "--data.train", "a.h5", "--output", "m.safetensors"]
+REPORT = ["report", "m.safetensors", "--data", "a.h5", "--output", "report"]
 
 
 @pytest.fixture
@@ -110,17 +111,28 @@ def test_a_wrong_key_in_a_file_is_refused_with_the_nearest_one(run, tmp_path):
     assert "there is no trainer.max_tme; did you mean trainer.max_time?" in text
 
 
+def test_an_empty_file_of_options_is_refused(run, tmp_path):
+    (tmp_path / "c.yaml").touch()
+    assert "the configuration file is empty" in sentence(run(*FIT, "--config", tmp_path / "c.yaml"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([*FIT, "--trainer.devices", "two"], "trainer.devices: expected int, found two"),
         ([*FIT, "--trainer.strategy", "dpp"], "trainer.strategy: use 'auto', 'ddp', not dpp"),
         ([*FIT, "--trainer.max_time", "soon"], "'soon' is not a duration"),
-        (["fit", "--output", "m.safetensors"], "missing: data.train"),
+        (["fit", "--output", "m.safetensors"], "missing: --data.train"),
+        (["data", "merge"], "missing: sources, --output"),
+        (["data", "check"], "missing: files"),
+        (["lammps"], "give one of the commands build, verify"),
+        ([*REPORT, "--batch-edges", "0"], "--batch-edges is 0"),
+        (["evaluate", "m", "a.h5", "--batch-edges", "-5"], "--batch-edges is -5"),
+        ([*REPORT, "--temperatures", "300"], "temperatures: expected list[float], found 300"),
         (FIT, "there is no dataset a.h5"),
         (["info", "nowhere.safetensors"], "there is no model file nowhere.safetensors"),
         (["data", "import", "nowhere.xyz", "-o", "b.h5"], "there is no file nowhere.xyz"),
-        (["data", "import", "a", "-o", "b.h5", "--processes", "0"], "processes is 0"),
+        (["data", "import", "a", "-o", "b.h5", "--processes", "0"], "--processes is 0"),
         (["data", "merge", "nowhere.h5", "-o", "b.h5"], "there is no dataset nowhere.h5"),
         (["data", "append", "nowhere.h5", "b.h5"], "there is no dataset nowhere.h5"),
         (["data", "verify", "nowhere.h5"], "there is no dataset nowhere.h5"),

@@ -154,10 +154,10 @@ def test_the_training_set_is_named_by_the_card_or_given(make_context, own_data):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"temperatures": [300.0, -1.0]}, "temperatures is"),
-        ({"temperatures": []}, "temperatures is"),
-        ({"hot": 0.0}, "hot is 0"),
-        ({"threads": 0}, "threads is 0"),
+        ({"temperatures": [300.0, -1.0]}, "`temperatures` is"),
+        ({"temperatures": []}, "`temperatures` is"),
+        ({"hot": 0.0}, "`hot` is 0"),
+        ({"threads": 0}, "`threads` is 0"),
     ],
 )
 def test_impossible_options_are_refused(changes, message):

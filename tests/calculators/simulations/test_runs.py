@@ -168,7 +168,7 @@ def test_a_folder_with_other_files_and_one_in_use_are_refused(
     folder: Path, command: Command
 ) -> None:
     status, _, text = command("relax", "si.cif", "-o", ".")
-    assert status == 2 and "is no folder of such a run" in text
+    assert status == 2 and "exists and holds no results" in text
     words = ("relax", "si.cif", "--steps", 1, "-o", "busy")
     command(*words)
     identity = json.loads((folder / "busy/run.json").read_text())
