@@ -186,8 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("structure", type=Path, help="structure file in any format ASE reads")
     add("model", help="model file, or universal")
-    temperature = "temperature of the initial velocities in K (%(default)s)"
-    add("--temperature", type=float, default=300.0, help=temperature)
+    add("--temperature", type=float, default=300.0, help="initial temperature, K (%(default)s)")
     add("--time", type=float, default=2.0, help="duration in ps (%(default)s)")
     add("--timestep", type=float, default=1.0, help="time step in fs (%(default)s)")
     add("--every", type=int, default=10, help="number of steps between records (%(default)s)")
