@@ -118,7 +118,7 @@ def _verify(values: dict[str, Any], console: Console) -> None:
         for source in values["sources"]:
             store = open_store(source)
             verify_store(store, bar)
-            console.print(f"{source}: {len(store)} structures are what was written")
+            console.print(f"{source}: {len(store)} structures are what was written", soft_wrap=True)
 
 
 def _join(command: str, values: dict[str, Any], console: Console) -> None:

@@ -19,6 +19,7 @@ extensions = [
 exclude_patterns = ["_build"]
 language = "en"
 highlight_language = "text"
+smartquotes = False  # it turns the dashes of options into one
 default_role = "literal"  # `name` in a docstring is code
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]

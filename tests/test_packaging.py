@@ -1,5 +1,6 @@
 """What pyproject.toml promises: every folder is packaged, importing is light, names resolve."""
 
+import ast
 import subprocess
 import sys
 import tarfile
@@ -52,6 +53,20 @@ def test_importing_tesseral_loads_nothing_heavy():
 @pytest.mark.parametrize("name", tesseral.__all__)
 def test_public_names_resolve(name):
     assert getattr(tesseral, name).__name__ == name
+
+
+def test_the_lists_of_public_names_agree():
+    text = (ROOT / "src/tesseral/__init__.py").read_text(encoding="utf-8")
+    typed = {
+        alias.name
+        for block in ast.walk(ast.parse(text))
+        if isinstance(block, ast.If)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert sorted(typed) == sorted(tesseral._LAZY) == sorted(tesseral.__all__)
+    assert set(tesseral.__all__) <= set(dir(tesseral))
 
 
 def test_an_unknown_name_lists_the_known_ones():

@@ -25,6 +25,7 @@ def folder_of(output: Path, recipe: Recipe, program: str) -> Path:
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
     """Save a result, either completely or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
     with write_whole(folder / RESULT) as temporary:
         save(temporary, result)
 

@@ -14,6 +14,7 @@ from tesseral.commands.main import main
 from tesseral.deploy.modelfile import load_model
 from tesseral.potentials.architectures.table import ARCHITECTURES, Architecture, field_names
 from tesseral.potentials.blocks.radial import SplineRadial
+from tesseral.potentials.blocks.sphere import EdgeFeatures
 from tesseral.potentials.config import PotentialConfig
 
 FIT = ["fit", "--data.train", "a.h5", "--output", "m.safetensors"]
@@ -140,19 +141,12 @@ class ToyLayer(nn.Module):
         self.sharpness = config.sharpness
 
     def forward(
-        self,
-        features: Tensor,
-        species: Tensor,
-        harmonics: Tensor,
-        radii: Tensor,
-        senders: Tensor,
-        receivers: Tensor,
-        n_local: int,
+        self, features: Tensor, species: Tensor, edges: EdgeFeatures, n_local: int
     ) -> Tensor:
         """One layer; see ``message_passing`` for the shapes."""
         x = features[:, 0]
-        messages = self.sharpness * x[senders] * self.filter(radii)
-        return (x[:n_local].index_add(0, receivers, messages)).unsqueeze(1)
+        messages = self.sharpness * x[edges.senders] * self.filter(edges.radii)
+        return (x[:n_local].index_add(0, edges.receivers, messages)).unsqueeze(1)
 
     def invariants(self, features: Tensor) -> Tensor:
         """What the energy is read from: (N, 1, C) to (N, C)."""

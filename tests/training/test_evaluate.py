@@ -9,12 +9,12 @@ import torch
 from tesseral.data.loading.datasets import labelled_graph
 from tesseral.data.store.read import open_store
 from tesseral.deploy.modelfile import ModelCard, build_potential
-from tesseral.potentials.config import PotentialConfig
+from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.derivatives import predict
 from tesseral.training.evaluate import evaluate
 
 CARD = ModelCard(
-    config=PotentialConfig(cutoff=3.6, layers=1, channels=4, grid_channels=4, l_max=1),
+    config=FacetConfig(cutoff=3.6, layers=1, channels=4, grid_channels=4, l_max=1),
     elements=(13, 29),
     reference_energies=(-1.0, -2.0),
     energy_scale=1.0,
