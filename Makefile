@@ -1,10 +1,10 @@
-# One command each, with nothing preinstalled but Python and a C++ compiler.
+# Each target is one command and needs only Python and a C++ compiler.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-# Threads that spin while they wait stand still on a busy machine (see commands/main.py).
+# Threads that spin while waiting stall on a busy machine (see let_waiting_threads_sleep in src/tesseral/process.py).
 export GOMP_SPINCOUNT ?= 1000
 
 .PHONY: quickstart quickstart-short test test-fast docs lint format clean
@@ -12,13 +12,13 @@ export GOMP_SPINCOUNT ?= 1000
 quickstart: $(STAMP)  ## train, evaluate, relax and run MD of SiC on the shipped DFT data
 	$(BIN)/python -m tesseral.md_examples.quickstart
 
-quickstart-short: $(STAMP)  ## the same with a two-minute training, for CI
+quickstart-short: $(STAMP)  ## quickstart with a two-minute training, for CI
 	$(BIN)/python -m tesseral.md_examples.quickstart --minutes 2 --picoseconds 0.5 --tolerance 3
 
 test: $(STAMP)  ## all tests
 	$(BIN)/python -m pytest -n 2
 
-test-fast: $(STAMP)  ## the tests that take seconds
+test-fast: $(STAMP)  ## tests that take seconds
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 docs: $(STAMP)  ## the documentation site in docs/_build/html; warnings are errors

@@ -21,16 +21,21 @@ def parser() -> Parser:
         "source", type=str, help=f"checkpoint file, or one of {', '.join(releases())}"
     )
     made.add_argument(
-        "-o", "--output", type=str | None, help="where `--model universal` finds it if not given"
+        "-o",
+        "--output",
+        type=str | None,
+        help="model file to write. Default: the location used by --model universal",
     )
     made.add_argument(
         "--intervals",
         type=int,
         default=INTERVALS,
-        help="of the splines that replace the radial networks",
+        help="number of intervals of the splines that replace the radial networks",
     )
     made.add_argument(
-        "--modality", type=str | None, help="level of theory to keep, where there are several"
+        "--modality",
+        type=str | None,
+        help="level of theory to keep, if the checkpoint has several",
     )
     return made
 

@@ -14,15 +14,15 @@ from tesseral.data.imports.importer import ImportConfig, import_structures
 from tesseral.screen import print_written, progress_line
 
 CHECK_EPILOG = """\
-Labels, units and signs (all labels are compared with a small model of them, stresses against finite
-differences of the energy where there are strained cells), copies, distances, neighbours, reference
-energies, and structures that training and validation share. The exit status is 1 if there is an
-error, which would make training wrong, 0 if there are warnings and notes at most.
+Checks labels, units and signs (all labels are compared with a small fitted model, and stresses with
+finite differences of the energy where there are strained cells), duplicates, distances, neighbours,
+reference energies, and structures shared between training and validation. The exit status is 1 if
+there is an error that would invalidate the training, 0 if there are only warnings and notes.
 """
 
 
 def parser() -> Parser:
-    """Options of ``data`` and of the commands below it."""
+    """Options of ``data`` and of its subcommands."""
     made = Parser(usage="train-potential data import | check | merge | append | verify …")
     reader = Parser(usage="train-potential data import SOURCE… -o SET.h5 [options]")
     reader.description = (
@@ -32,21 +32,21 @@ def parser() -> Parser:
     checker = Parser(
         usage="train-potential data check SET.h5 [TEST.h5 …] [options]", epilog=CHECK_EPILOG
     )
-    checker.description = "Look for what makes training fail, before it is begun."
+    checker.description = "Find errors in datasets before training."
     add_fields(checker, CheckConfig, positional={"files": "+"})
     merger = Parser(usage="train-potential data merge SET.h5 SET.h5… -o ALL.h5 [--overwrite]")
-    merger.description = "Join datasets, one after the other; they are compared with their hashes."
+    merger.description = "Merge datasets in the given order; their hashes are checked."
     merger.add_argument("sources", type=str, nargs="+", help="dataset files")
     merger.add_argument("-o", "--output", type=str, required=True, help="dataset file to write")
     merger.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
     appender = Parser(usage="train-potential data append SET.h5 MORE.h5…")
     appender.description = (
-        "Append datasets to one. The file is written anew and replaced when that is complete."
+        "Append datasets to an existing one. The file is rewritten and replaced only when complete."
     )
-    appender.add_argument("output", type=str, help="dataset file that grows")
-    appender.add_argument("sources", type=str, nargs="+", help="dataset files with what to append")
+    appender.add_argument("output", type=str, help="dataset file to extend")
+    appender.add_argument("sources", type=str, nargs="+", help="dataset files to append")
     verifier = Parser(usage="train-potential data verify SET.h5…")
-    verifier.description = "Compare datasets with their hashes; exit status 2 if they differ."
+    verifier.description = "Check datasets against their hashes; exit status 2 if they differ."
     verifier.add_argument("sources", type=str, nargs="+", help="dataset files")
     made.below = {
         "import": reader,
@@ -59,7 +59,7 @@ def parser() -> Parser:
 
 
 def run(values: dict[str, Any], console: Console) -> int:
-    """Run one of the commands below ``data``; returns the exit status."""
+    """Run a subcommand of ``data``; returns the exit status."""
     command = values["command"]
     values = values[command]
     if command == "import":
@@ -101,7 +101,7 @@ def _check(values: dict[str, Any], console: Console) -> int:
     checked = check(config, show)
     if checked.mended is not None:
         print_written(console, config.fix)
-        for words in checked.mended or ["nothing to mend"]:
+        for words in checked.mended or ["nothing to correct"]:
             console.print(f"  {words}", highlight=False, soft_wrap=True, markup=False)
         show(checked.checkups[0])
     print_written(console, config.json)
@@ -118,7 +118,7 @@ def _verify(values: dict[str, Any], console: Console) -> None:
         for source in values["sources"]:
             store = open_store(source)
             verify_store(store, bar)
-            console.print(f"{source}: {len(store)} structures are what was written", soft_wrap=True)
+            console.print(f"{source}: {len(store)} structures match their hashes", soft_wrap=True)
 
 
 def _join(command: str, values: dict[str, Any], console: Console) -> None:

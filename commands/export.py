@@ -16,7 +16,7 @@ def parser() -> Parser:
     made.add_argument("model", type=str, help="model file, or universal")
     made.add_argument("-o", "--output", type=str, required=True, help="file to write")
     made.add_argument(
-        "--dtype", type=str | None, help="float32 or float64; the model's if not given"
+        "--dtype", type=str | None, help="float32 or float64. Default: that of the model"
     )
     return made
 

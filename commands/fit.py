@@ -25,7 +25,7 @@ def parser(arguments: Sequence[str] = ()) -> Parser:
     """Options of ``fit``, with those of one architecture.
 
     Args:
-        arguments: of the command line, which name the architecture or a file that does.
+        arguments: command-line arguments, which name the architecture or a file that names it.
 
     Raises:
         ValueError: there is no such architecture.
@@ -38,8 +38,8 @@ def parser(arguments: Sequence[str] = ()) -> Parser:
     made.add_argument(
         "--model.architecture",
         default=name,
-        help=f"One of {', '.join(ARCHITECTURES)}. This help shows the options of {name}; for those "
-        "of another one, give its name too: fit --model.architecture NAME --help.",
+        help=f"One of {', '.join(ARCHITECTURES)}. This help shows the options of {name}. For the "
+        "options of another architecture use fit --model.architecture NAME --help.",
     )
     made.add_class_arguments(FitConfig, skip={"model"})
     made.add_class_arguments(config_class(name), "model")
@@ -56,7 +56,7 @@ def parser(arguments: Sequence[str] = ()) -> Parser:
 
 
 def named_architecture(arguments: Sequence[str]) -> str:
-    """The architecture that a command line or its files name; the last one counts."""
+    """Architecture named by a command line or its files; the last one counts."""
     found = "facet"
     for word, following in zip(arguments, [*arguments, ""][1:], strict=True):
         option, equals, value = word.partition("=")
@@ -73,13 +73,13 @@ def named_architecture(arguments: Sequence[str]) -> str:
 
 
 def _architecture(model: Any, otherwise: str) -> str:
-    """The one that a section ``model``, or the file that it names, has."""
+    """Architecture in a ``model`` section, or in the file that it names."""
     section = model if isinstance(model, Mapping) else _content(model)
     return str(section.get("architecture", otherwise))
 
 
 def _content(source: Any) -> Mapping[str, Any]:
-    """Of a YAML file or text; nothing where it cannot be read, which the parser tells."""
+    """Content of a YAML file or text; empty if it cannot be read, which the parser reports."""
     try:
         path = Path(str(source))
         content = yaml.safe_load(path.read_text("utf-8") if path.is_file() else str(source))
@@ -89,7 +89,7 @@ def _content(source: Any) -> Mapping[str, Any]:
 
 
 def fit_config(values: Mapping[str, Any]) -> FitConfig:
-    """The configuration of a training from the values of the parser."""
+    """Configuration of a training from the values of the parser."""
     config: FitConfig = build(FitConfig, {**values, "model": make_config(**values["model"])})
     return config
 
@@ -121,6 +121,6 @@ def run(values: dict[str, Any], console: Console) -> int:
         status = 1
         if own_rank() == 0:
             tell(str(error))
-    # All processes end this way together. Only the first may end with a status, since it may still
-    # be writing, and launchers kill all processes when any ends with one.
+    # All processes end here together. Only the first may return a non-zero status: it may still be
+    # writing, and launchers kill all processes as soon as one of them fails.
     return status if own_rank() == 0 else 0

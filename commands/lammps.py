@@ -12,23 +12,31 @@ from tesseral.screen import print_written
 
 
 def parser() -> Parser:
-    """Options of ``lammps`` and of the commands below it."""
+    """Options of ``lammps`` and of its subcommands."""
     made = Parser(usage="train-potential lammps build | verify MODEL.pt")
     builder = Parser(usage="train-potential lammps build [-o FOLDER]")
-    builder.description = "Compile the pair style for the installed LAMMPS; takes a minute."
+    builder.description = "Compile the pair style for the installed LAMMPS (about a minute)."
     builder.add_argument(
-        "-o", "--output", type=str | None, help="folder; where lmp looks for it if not given"
+        "-o",
+        "--output",
+        type=str | None,
+        help="output folder. Default: the folder that lmp searches",
     )
     verifier = Parser(usage="train-potential lammps verify MODEL.pt [--ranks 1,2,4]")
     verifier.description = "Compare LAMMPS with Python; the exit status is 1 if they differ."
-    verifier.add_argument("model", type=str, help="model that train-potential export wrote")
-    verifier.add_argument("--ranks", type=str, default="1,2,4", help="numbers of MPI processes")
+    verifier.add_argument("model", type=str, help="exported model (train-potential export)")
+    verifier.add_argument(
+        "--ranks",
+        type=str,
+        default="1,2,4",
+        help="numbers of MPI processes to test, comma-separated",
+    )
     made.below = {"build": builder, "verify": verifier}
     return made
 
 
 def run(values: dict[str, Any], console: Console) -> int:
-    """Build the pair style, or compare it with Python; returns 1 where the two differ."""
+    """Build the pair style, or compare it with Python; returns 1 if they differ."""
     from tesseral.deploy.lammps import plugin_folder
     from tesseral.deploy.lammps.build import PLUGIN, build_plugin
     from tesseral.deploy.lammps.verify import table, verify

@@ -1,4 +1,4 @@
-"""The command `train-potential`: which commands there are, and how one is run."""
+"""Entry point of `train-potential`: the table of commands, and the function that runs one."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from rich.console import Console
 from tesseral.commands.parser import Parser, complain, option_names, with_flags
 from tesseral.process import let_waiting_threads_sleep
 
-# Each is a module of this package with ``parser()`` and ``run(values, console) -> status``; the
-# parser of ``fit`` depends on the words of the command line, which name the architecture.
+# Each is a module of this package with ``parser()`` and ``run(values, console) -> status``. The
+# parser of ``fit`` depends on the command line, which names the architecture.
 COMMANDS = {
     "fit": "train a potential on a dataset",
     "evaluate": "compare a model with a dataset: errors, tables, parity plots",
-    "report": "test a model for use: one page of errors, properties, MD runs and verdicts",
-    "info": "show what a model file holds",
-    "symmetry": "show which symmetry a relaxed model has broken, and the point group that is left",
+    "report": "check a model before use: errors, properties and MD runs, with verdicts",
+    "info": "show the contents of a model file",
+    "symmetry": "show which symmetries a relaxed model breaks, and the point group that remains",
     "relax": "relax structures with a model; resumes after an interruption",
     "md": "molecular dynamics of structures (nve, nvt, npt); resumes after an interruption",
     "export": "write a model as TorchScript, for LAMMPS and plain PyTorch",
-    "convert": "make a universal model from a SevenNet checkpoint, without any download",
+    "convert": "convert a SevenNet checkpoint into a universal model; nothing is downloaded",
     "lammps": "compile the LAMMPS pair style; compare LAMMPS with Python (lammps build, verify)",
-    "data": "make, check and join datasets (data import, check, merge, append, verify)",
+    "data": "create, check and merge datasets (data import, check, merge, append, verify)",
 }
 EPILOG = """\
-a first training:
+example:
   train-potential data import runs/ more.extxyz -o set.h5
   train-potential data check set.h5
   train-potential fit --data.train set.h5 --output model.safetensors --trainer.max_time 10m
@@ -43,13 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        arguments: of the command line; those of the process if not given.
+        arguments: command-line arguments. Default: those of the process.
 
     Returns:
-        0; 1 where training diverged, a claim of a report fails, LAMMPS differs from Python, a
-        dataset has errors or a structure could not be relaxed or run; 2 where something given is
-        wrong; 3 where another process of the training was lost; 128 + n where training was stopped
-        by signal n (130 for Ctrl-C, 138 for USR1, 143 for TERM).
+        0 on success; 1 if training diverged, a claim of a report fails, LAMMPS differs from
+        Python, a dataset has errors or a structure could not be relaxed or run; 2 if an input is
+        wrong; 3 if another process of the training was lost; 128 + n if training was stopped by
+        signal n (130 for Ctrl-C, 138 for USR1, 143 for TERM).
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments:
@@ -59,9 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = import_module(f"tesseral.commands.{name}") if name in COMMANDS else None
     try:
         values = make_parser(arguments, name, command).parse_args(arguments).as_dict()
-    except ValueError as error:  # of an architecture that is not known
+    except ValueError as error:  # unknown architecture
         return complain(str(error))
-    assert command is not None  # any other word has ended in the parser
+    assert command is not None  # any other word has already ended in the parser
     try:
         status: int = command.run(values[name], Console())
     except (ValueError, OSError) as error:
@@ -75,9 +75,9 @@ def make_parser(arguments: Sequence[str], name: str, command: ModuleType | None)
     """Parser of a command line.
 
     Args:
-        arguments: of the command line.
-        name: of the chosen command; any other word if none of them is chosen.
-        command: its module. The others are not imported, which would take seconds.
+        arguments: command-line arguments.
+        name: name of the chosen command; any other word if none is chosen.
+        command: module of the command. The others are not imported, which would take seconds.
     """
     parser = Parser(
         prog="train-potential",

@@ -12,9 +12,9 @@ from tesseral.commands.parser import Parser, add_fields, build, with_flags
 from tesseral.process import keep_freed_memory
 
 EPILOG = """\
-Every structure has its trajectory (.traj, ASE) and table (.csv) in FOLDER/structures, and a line in
-FOLDER/summary.csv. After Ctrl-C, a kill or a power cut the same command resumes. The exit status is
-1 where a run failed.
+The trajectory (.traj, ASE) and table (.csv) of each structure are in FOLDER/structures, with one
+line per structure in FOLDER/summary.csv. After an interruption the same command resumes. The exit
+status is 0 if all runs completed and 1 otherwise.
 """
 
 

@@ -1,4 +1,4 @@
-"""Parsers made from dataclasses; one sentence about what is wrong with an option."""
+"""Parsers built from dataclasses, with one-sentence errors for wrong options."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUOTES = re.compile(r"^[\[(]|[])]$|[\"']")
 
 
 class Help(DefaultHelpFormatter):  # type: ignore[misc, unused-ignore]
-    """Help that keeps the lines of descriptions, and leaves out the marks of docstrings."""
+    """Help formatter that keeps the lines of descriptions and removes docstring markup."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "".join(indent + line for line in text.splitlines(keepends=True))
@@ -33,27 +33,27 @@ class Help(DefaultHelpFormatter):  # type: ignore[misc, unused-ignore]
 
 
 class Parser(ArgumentParser):
-    """A parser that says in one sentence what is wrong and what was probably meant."""
+    """Parser whose errors state in one sentence what is wrong and suggest a correction."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """As jsonargparse's, without abbreviations, which hide typing errors."""
+        """Like jsonargparse's parser, without abbreviations, which hide typing errors."""
         super().__init__(*args, allow_abbrev=False, formatter_class=Help, **kwargs)
-        self.known: list[str] = []  # of the chosen command; shared by all its parsers
-        self.elsewhere: dict[str, str] = {}  # options that are not here → what to tell; shared too
-        self.below: dict[str, Parser] = {}  # commands of this command, by name
+        self.known: list[str] = []  # options of the chosen command; shared by all its parsers
+        self.elsewhere: dict[str, str] = {}  # options that are absent here → message; also shared
+        self.below: dict[str, Parser] = {}  # subcommands by name
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Write the sentence and exit with status 2."""
+        """Write the message and exit with status 2."""
         self.exit(2, f"train-potential: {explain(message, self.known, self.elsewhere)}\n")
 
 
 def explain(message: str, known: Sequence[str], elsewhere: Mapping[str, str]) -> str:
-    """What jsonargparse complains about, in one sentence, with the nearest known name.
+    """One-sentence form of a jsonargparse error, with the nearest known name.
 
     Args:
-        message: of jsonargparse.
+        message: error message of jsonargparse.
         known: names of the options and commands.
-        elsewhere: sentences about options that the command has at other times.
+        elsewhere: messages about options that the command has in other cases.
     """
     for pattern in UNKNOWN:
         found = pattern.search(message)
@@ -87,12 +87,12 @@ def add_fields(
     positional: dict[str, str | None],
     short: dict[str, str] | None = None,
 ) -> None:
-    """Options with dashes for the fields of a flat dataclass; help comes from its docstring.
+    """Add an option for each field of a flat dataclass, with help from its docstring.
 
     Args:
-        parser: to add to.
+        parser: parser that receives the options.
         kind: the dataclass.
-        positional: fields without dashes → how many values (None for one).
+        positional: positional fields → number of values (None for one).
         short: fields → one-letter option.
     """
     hints = get_type_hints(kind)
@@ -125,7 +125,7 @@ def add_fields(
 
 
 def build(kind: type[Any], values: dict[str, Any]) -> Any:
-    """A dataclass, with its inner dataclasses, from nested plain values or such dataclasses."""
+    """Build a dataclass and its inner dataclasses from nested plain values or dataclasses."""
     hints = get_type_hints(kind)
     parts = {}
     for item in fields(kind):
@@ -137,21 +137,21 @@ def build(kind: type[Any], values: dict[str, Any]) -> Any:
 
 
 def option_names(parser: Parser) -> list[str]:
-    """All option names of a parser."""
+    """Names of all options of a parser."""
     return [name for action in parser._actions for name in action.option_strings if len(name) > 2]
 
 
 def with_flags(message: str, parser: Parser) -> str:
-    """A message of the library with its arguments as options of the command.
+    """Rewrite the argument names in a message of the library as options of the command.
 
     The library names an argument in backquotes, alone or with a value: `` `stress_unit` `` becomes
     ``--stress-unit`` and `` `allow_missing=['stress']` `` becomes ``--allow-missing stress``.
-    Where the option is in a group, its last name is enough if no other group has it
-    (`` `max_time` `` for ``--trainer.max_time``). Anything else stays as it is.
+    For an option in a group, its last name is enough if no other group has it (`` `max_time` ``
+    for ``--trainer.max_time``). Anything else stays unchanged.
 
     Args:
-        message: of the library.
-        parser: of the command; the commands below it count too.
+        message: error message of the library.
+        parser: parser of the command; its subcommands are included.
     """
     parsers = [parser, *parser.below.values()]
     options = {
@@ -172,6 +172,6 @@ def with_flags(message: str, parser: Parser) -> str:
 
 
 def complain(message: str, status: int = 2) -> int:
-    """Write one sentence to the error stream; returns the status."""
+    """Write a one-sentence error to stderr; returns the status."""
     sys.stderr.write(f"train-potential: {message}\n")
     return status

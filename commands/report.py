@@ -12,9 +12,9 @@ from tesseral.report.config import ReportConfig
 from tesseral.screen import print_written, progress_line
 
 EPILOG = """\
-The folder gets report.html (open it in a browser; it needs no network) and report.json. Every
-claim is compared with a threshold: pass, warn or fail. The exit status is 1 if a claim fails, 0 if
-none does. A full report of a small model takes some minutes on one core, --quick about one.
+The folder receives report.html (opens in a browser without network access) and report.json. Each
+claim is compared with a threshold: pass, warn or fail. The exit status is 1 if a claim fails and 0
+otherwise. A full report of a small model takes a few minutes on one core, --quick about one.
 """
 STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -30,7 +30,7 @@ def parser() -> Parser:
 
 
 def run(values: dict[str, Any], console: Console) -> int:
-    """Test a model, and show every verdict that is not a pass; returns 1 if a claim fails."""
+    """Check a model and show every verdict that is not a pass; returns 1 if a claim fails."""
     from rich.table import Table
 
     from tesseral.report.page.html import count, summary

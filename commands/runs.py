@@ -13,11 +13,11 @@ from tesseral.calculators.simulations.runs import Progress, RunResult
 from tesseral.process import ctrl_c
 from tesseral.screen import print_table, print_written, progress_bar
 
-SHOWN = 40  # structures on the screen; the summary has all
+SHOWN = 40  # structures on the screen; the summary file has all
 
 
 class Column(NamedTuple):
-    """A number of the summary that is shown."""
+    """Column of the summary that is shown on the screen."""
 
     name: str  # in the file
     title: str
@@ -33,16 +33,17 @@ def run_on_screen(
     """Run many structures with a progress bar, and show the summary.
 
     Args:
-        run: takes the function to be called with the progress.
-        columns: of the summary to show.
-        console: where.
-        words: applied to reasons such as "`steps` was not enough"; turns arguments into options.
+        run: function that takes a callback for the progress.
+        columns: columns of the summary to show.
+        console: console to write to.
+        words: function that rewrites reasons such as "`steps` was not enough", turning arguments
+            into options.
 
     Returns:
-        The exit status: 0, or 1 where a structure failed or did not converge.
+        The exit status: 1 if a structure failed or did not converge, 0 otherwise.
 
     Raises:
-        KeyboardInterrupt: after Ctrl-C; says how to resume.
+        KeyboardInterrupt: after Ctrl-C; the message says how to resume.
     """
     try:
         with ExitStack() as stack:
@@ -56,13 +57,13 @@ def run_on_screen(
 
 
 class _Display:
-    """A bar of all structures, and one of the steps of the current structure.
+    """Progress bars for all structures and for the steps of the current structure.
 
     It appears when the first structure begins. From then on Ctrl-C waits for the end of a step.
     """
 
     def __init__(self, console: Console, stack: ExitStack) -> None:
-        """Show nothing yet; what is begun ends with the stack."""
+        """Show nothing yet; the bars end with the stack."""
         self.console, self.stack = console, stack
         self.bar = progress_bar(console)
         self.check: Callable[[], None] | None = None
@@ -82,7 +83,7 @@ class _Display:
 
     def _begin(self, state: Progress) -> None:
         if state.done:
-            self.console.print(f"{state.done} of {state.total} structures are done already")
+            self.console.print(f"{state.done} of {state.total} structures are already done")
         self.stack.enter_context(self.bar)
         self.check = self.stack.enter_context(ctrl_c())
         self.whole = self.bar.add_task("structures", total=state.total, completed=state.done)
@@ -99,7 +100,7 @@ class _Display:
     def _structure_done(self, state: Progress) -> None:
         assert self.whole is not None
         self.bar.update(self.whole, completed=state.done)
-        if not self.console.is_terminal:  # where there is no bar, in a log, say
+        if not self.console.is_terminal:  # no bar, for example in a log file
             text = f"{state.done}/{state.total} {state.name}: {state.outcome}"
             self.console.print(text, highlight=False)
         if state.done == state.total and self.current is not None:
@@ -113,7 +114,7 @@ def _show(
     console: Console,
     words: Callable[[str], str],
 ) -> None:
-    """The summary on the screen; of many structures, those that want attention."""
+    """Show the summary; of many structures, those that need attention."""
     rows, bad = result.rows, result.bad
     shown = (rows if len(rows) <= SHOWN else bad)[:SHOWN]
     columns = [c for c in columns if any(row[c.name] for row in shown)]

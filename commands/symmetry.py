@@ -1,4 +1,4 @@
-"""``train-potential symmetry``: the symmetry that a relaxed model has broken, and what is left."""
+"""``train-potential symmetry``: the symmetries a relaxed model breaks, and those that remain."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ TOLERANCE = 0.3
 
 @dataclass(frozen=True, kw_only=True)
 class SymmetryConfig:
-    """Show the broken components of a relaxed model, and the point group that is left.
+    """Show which symmetries a relaxed model breaks, and the point group that remains.
 
     Args:
-        model: model file, ….safetensors, or universal.
+        model: model file (.safetensors), or universal.
         json: file to write the numbers to.
-        plot: PNG file to draw the broken function on the sphere to.
-        tolerance: largest change of the functions, as a part of their size, by what is still called
-            a symmetry; learned functions are never exactly symmetric.
+        plot: PNG file for a plot of the symmetry-breaking function on the sphere.
+        tolerance: maximum relative change of the functions under a symmetry operation; learned
+            functions are never exactly symmetric.
     """
 
     model: str
@@ -57,7 +57,7 @@ def parser() -> Parser:
 
 
 def run(values: dict[str, Any], console: Console) -> int:
-    """Show the broken components and the point group that is left; returns 0."""
+    """Show the broken components and the remaining point group; returns 0."""
     config = build(SymmetryConfig, values)
     result = symmetry(config)
     if result["components"]:
@@ -68,17 +68,18 @@ def run(values: dict[str, Any], console: Console) -> int:
 
 
 def symmetry(config: SymmetryConfig) -> dict[str, Any]:
-    """The components and the point group of a model; written as JSON and drawn where asked for.
+    """Broken components and point group of a model; also written as JSON and drawn on request.
 
     Returns:
-        ``relaxed`` (bool), ``exact`` (bool: there is no grid that makes errors), ``components``
-        (for each layer, mixing and degree the ``size``, relative to that of the field, the ``axis``
-        and its ``share``, None where nothing is broken) and ``point_group`` (``name``, ``axis``,
-        ``order``, ``deviation``, ``tolerance``).
+        ``relaxed`` (bool), ``exact`` (bool: no error from a grid), ``components`` (for each layer,
+        mixing and degree the ``size``, relative to that of the field, the ``axis`` and its
+        ``share``, None if nothing is broken) and ``point_group`` (``name``, ``axis``, ``order``,
+        ``deviation``, ``tolerance``).
 
     Raises:
-        FileNotFoundError: no such model.
-        ValueError: not a model file, a tolerance out of range, or nothing to draw.
+        FileNotFoundError: the model does not exist.
+        ValueError: the file is not a model, the tolerance is out of range, or there is nothing to
+            draw.
     """
     potential, card = load_model(config.model)
     functions = broken_functions(potential)
@@ -127,7 +128,7 @@ def symmetry(config: SymmetryConfig) -> dict[str, Any]:
 
 
 def symmetry_table(result: dict[str, Any], title: str) -> Table:
-    """The result of ``symmetry`` for people."""
+    """Table of the result of ``symmetry``."""
     table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
     for name in ("layer", "mixing", "degree", "size / field's", "axis x y z", "share"):
         table.add_column(name, justify="right")
@@ -143,7 +144,7 @@ def symmetry_table(result: dict[str, Any], title: str) -> Table:
 
 
 def symmetry_sentence(result: dict[str, Any]) -> str:
-    """What is left of the symmetry, in a line."""
+    """One-line summary of the remaining symmetry."""
     if not result["relaxed"]:
         accuracy = (
             "exactly"
@@ -164,7 +165,7 @@ def symmetry_sentence(result: dict[str, Any]) -> str:
 
 
 def _draw(shape: torch.Tensor, share: float, group: PointGroup, path: Path) -> None:
-    """A map of the sphere: longitude from x to y, latitude towards z."""
+    """Draw a map of the sphere: longitude from x to y, latitude towards z."""
     longitude, latitude = np.linspace(-np.pi, np.pi, 181), np.linspace(-np.pi / 2, np.pi / 2, 91)
     x, y = np.meshgrid(longitude, latitude)
     directions = np.stack([np.cos(y) * np.cos(x), np.cos(y) * np.sin(x), np.sin(y)], axis=-1)

@@ -1,1 +1,1 @@
-"""Structures, labels and datasets: graphs, neighbour lists, HDF5 stores, statistics."""
+"""Structures, labels and datasets: graphs, neighbour lists, HDF5 files, statistics."""

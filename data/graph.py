@@ -1,4 +1,4 @@
-"""One graph type for one or many structures, its labels, and the functions beside it."""
+"""Graph of one or many structures, its labels, and functions of graphs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ class AtomicGraph(NamedTuple):
 
     positions: Tensor  # (N, 3)     float64
     species: Tensor  # (N,)       index into the model's element list
-    structure: Tensor  # (N,)       which structure an atom belongs to, sorted
-    cell: Tensor  # (G, 3, 3)  float64, rows are lattice vectors; zeros where there is no cell
+    structure: Tensor  # (N,)       index of each atom's structure, sorted
+    cell: Tensor  # (G, 3, 3)  float64, rows are lattice vectors; zeros without a cell
     senders: Tensor  # (E,)
     receivers: Tensor  # (E,)       sorted
     shifts: Tensor  # (E, 3)     float64, whole lattice translations of the receiver
 
 
 class Edges(NamedTuple):
-    """E directed edges between atoms, by their vectors: all the geometry that a potential needs."""
+    """E directed edges between atoms with their vectors, the only geometry a potential needs."""
 
     vectors: Tensor  # (E, 3)  Å, float64, sender to receiver
     senders: Tensor  # (E,)
@@ -30,7 +30,7 @@ class Edges(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """What DFT says about the G structures of a graph. A missing label is NaN."""
+    """DFT labels of the G structures of a graph. A missing label is NaN."""
 
     energy: Tensor  # (G,)       eV, float64
     forces: Tensor  # (N, 3)     eV/Å, float64
@@ -38,7 +38,7 @@ class Labels(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A graph, its labels, and where each structure stands in the dataset."""
+    """Graph, its labels, and the row of each structure in the dataset."""
 
     graph: AtomicGraph
     labels: Labels
@@ -53,7 +53,7 @@ def edge_vectors(graph: AtomicGraph) -> Tensor:
 
 
 def edges_of(graph: AtomicGraph) -> Edges:
-    """The edges of a graph with their vectors."""
+    """Edges of a graph with their vectors."""
     return Edges(edge_vectors(graph), graph.senders, graph.receivers)
 
 
@@ -63,7 +63,7 @@ def atom_counts(graph: AtomicGraph) -> Tensor:
 
 
 def join_graphs(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
-    """Several graphs as one, atoms and structures renumbered in order."""
+    """Join graphs into one; atoms and structures are renumbered in order."""
     atoms = structures = 0
     shifted = []
     for graph in graphs:
@@ -84,7 +84,7 @@ def join_graphs(graphs: Sequence[AtomicGraph]) -> AtomicGraph:
 
 
 def join_batches(batches: Sequence[Batch]) -> Batch:
-    """Several batches as one; the collate function of the data loader."""
+    """Join batches into one; the collate function of the data loader."""
     return Batch(
         graph=join_graphs([batch.graph for batch in batches]),
         labels=Labels(

@@ -1,10 +1,10 @@
-"""Finding energy, forces and stress in ASE's atoms, wherever a file has put them.
+"""Search for energy, forces and stress in ASE's atoms.
 
 When no key is given, the calculator's results and these names (in any case) are candidates, and
-they must agree: ``energy``, ``REF_energy``, ``dft_energy``, ``total_energy`` … for the energy,
-likewise for forces, stress and virial. ``free_energy`` is taken only where there is no other
-energy: of the two energies of a calculation with smearing, ``energy`` is what most files call the
-label. Forces are derivatives of the free energy; ``energy_key="free_energy"`` asks for it.
+they must agree: ``energy``, ``REF_energy``, ``dft_energy``, ``total_energy``, … for the energy,
+likewise for forces, stress and virial. ``free_energy`` is used only if there is no other energy: of
+the two energies of a calculation with smearing, most files use ``energy`` as the label. Forces are
+derivatives of the free energy; ``energy_key="free_energy"`` selects it.
 """
 
 from __future__ import annotations
@@ -49,23 +49,23 @@ LOOKS_LIKE = {
 
 @dataclass(frozen=True, kw_only=True)
 class LabelKeys:
-    """Where the labels of a file are, and in which units.
+    """Keys and units of the labels of a file.
 
     Args:
-        energy_key: name of the energy in ``info`` or of the calculator; well-known names if None.
+        energy_key: name of the energy in ``info`` or of the calculator; None for common names.
         forces_key: name of the forces in ``arrays`` or of the calculator.
         stress_key: name of the stress in ``info`` or of the calculator.
-        virial_key: name of a virial, -V · stress, in ``energy_unit``; used in place of a stress.
-        config_type_key: name of the configuration type; ``config_type`` or ``category`` if None.
-        group_key: name of the group that a split must not divide; ``group`` if None.
+        virial_key: name of a virial, -V · stress, in ``energy_unit``; used instead of a stress.
+        config_type_key: name of the configuration type; None for ``config_type`` or ``category``.
+        group_key: name of the group that a split must not divide; None for ``group``.
         energy_unit: a key of ``units.ENERGY_UNITS``.
         forces_unit: a key of ``units.FORCE_UNITS``.
         stress_unit: a key of ``units.STRESS_UNITS``.
-        stress_sign: 1 where the stress is positive under tension (ASE), -1 for the opposite (VASP).
-        stress_order: Voigt order of six components: ``ase``, ``lammps`` or ``vasp``; those of a
-            calculator are always in ASE's.
-        optional: labels (energy, forces, stress) that may be absent even though they are asked for
-            or something looks like them.
+        stress_sign: 1 if the stress is positive under tension (ASE), -1 for the opposite (VASP).
+        stress_order: Voigt order of six components: ``ase``, ``lammps`` or ``vasp``. Those of a
+            calculator are always in ASE's order.
+        optional: labels (energy, forces, stress) that may be missing even if they are requested or
+            an entry looks like them.
     """
 
     energy_key: str | None = None
@@ -82,7 +82,7 @@ class LabelKeys:
     optional: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse unknown units, signs, orders and labels."""
+        """Reject unknown units, signs, orders and labels."""
         unit_factor(ENERGY_UNITS, self.energy_unit)
         unit_factor(FORCE_UNITS, self.forces_unit)
         unit_factor(STRESS_UNITS, self.stress_unit)
@@ -98,14 +98,14 @@ class LabelKeys:
 
 
 def check_label_names(names: tuple[str, ...] | list[str]) -> None:
-    """Refuse a name that is none of energy, forces, stress."""
+    """Reject names other than energy, forces and stress."""
     for name in names:
         if name not in LABELS:
             raise ValueError(f"{name!r} is not a label; use {', '.join(LABELS)}")
 
 
 class FoundLabels(NamedTuple):
-    """Labels in tesseral's units; None where there is none."""
+    """Labels in tesseral's units; None if missing."""
 
     energy: float | None  # eV
     forces: Array | None  # (n, 3) eV/Å
@@ -117,7 +117,7 @@ def find_labels(atoms: Atoms, keys: LabelKeys) -> FoundLabels:
 
     Raises:
         ValueError: a requested key is absent, candidates disagree, a label has a wrong shape, or
-            something looks like a label that was not found.
+            an entry looks like a label that was not found.
     """
     energy = _pick(atoms, "energy", keys.energy_key, keys)
     forces = _pick(atoms, "forces", keys.forces_key, keys)
@@ -133,7 +133,7 @@ def find_labels(atoms: Atoms, keys: LabelKeys) -> FoundLabels:
 
 
 def find_text(atoms: Atoms, names: tuple[str, ...]) -> str:
-    """The first of the named entries of ``info`` as a text; empty where there is none."""
+    """The first of the named entries of ``info`` as text; empty if there is none."""
     info = _info(atoms)
     for name in names:
         if info.get(name) is not None:
@@ -160,7 +160,7 @@ def unread_labels(atoms: Atoms, keys: LabelKeys) -> list[str]:
 
 
 def dropped_stress(atoms: Atoms, keys: LabelKeys) -> bool:
-    """Whether a stress is there but not kept, as the structure has no volume."""
+    """Return whether a stress exists but is dropped since the structure has no volume."""
     return not _has_volume(atoms) and any(
         _candidates(atoms, label, key, keys)
         for label, key in (("stress", keys.stress_key), ("virial", keys.virial_key))
@@ -168,7 +168,7 @@ def dropped_stress(atoms: Atoms, keys: LabelKeys) -> bool:
 
 
 def free_energy_difference(atoms: Atoms, keys: LabelKeys) -> float:
-    """Free energy minus energy per atom; 0 where either is absent or the energy was chosen."""
+    """Free energy minus energy per atom; 0 if either is missing or the energy was chosen."""
     results = {**_info(atoms), **_results(atoms)}
     if keys.energy_key is not None or not {"energy", "free_energy"} <= results.keys():
         return 0.0
@@ -176,7 +176,7 @@ def free_energy_difference(atoms: Atoms, keys: LabelKeys) -> float:
 
 
 def _find_stress(atoms: Atoms, keys: LabelKeys) -> Array | None:
-    """Stress tensor in eV/Å³, from a stress or else from a virial."""
+    """Stress tensor in eV/Å³, from a stress or, if there is none, from a virial."""
     stress = virial = None
     if keys.virial_key is None:
         stress = _pick(atoms, "stress", keys.stress_key, keys)
@@ -198,7 +198,7 @@ def _find_stress(atoms: Atoms, keys: LabelKeys) -> Array | None:
 
 
 def _pick(atoms: Atoms, label: str, key: str | None, keys: LabelKeys) -> Any:
-    """The value of a label in the file's units, or None."""
+    """Value of a label in the file's units, or None."""
     found = _candidates(atoms, label, key, keys)
     if not found and label == "energy" and key is None:
         found = _candidates(atoms, label, "free_energy", keys)
@@ -207,7 +207,7 @@ def _pick(atoms: Atoms, label: str, key: str | None, keys: LabelKeys) -> Any:
         for other, second in others:
             if value.shape != second.shape or not np.allclose(value, second, rtol=1e-9, atol=1e-7):
                 raise ValueError(
-                    f"{first} and {other} both hold {label} and disagree; "
+                    f"{first} and {other} both contain {label} and disagree; "
                     f"choose one of them with `{label}_key`"
                 )
         return value
@@ -226,7 +226,7 @@ def _pick(atoms: Atoms, label: str, key: str | None, keys: LabelKeys) -> Any:
 
 
 def _candidates(atoms: Atoms, label: str, key: str | None, keys: LabelKeys) -> dict[str, Array]:
-    """Everything that may be the label: description → value."""
+    """Candidates for the label: description → value."""
     names = KNOWN_NAMES[label] if key is None else [key]
     results = _results(atoms)
     places: tuple[tuple[str, Mapping[str, Any]], ...] = (
@@ -273,7 +273,7 @@ def _lookalikes(atoms: Atoms, label: str) -> list[str]:
 
 
 def contents(atoms: Atoms) -> str:
-    """What a structure holds, for messages."""
+    """Content of a structure, for messages."""
     parts = {
         "info": sorted(_info(atoms)),
         "arrays": sorted(set(atoms.arrays) - {"numbers", "positions"}),
@@ -283,23 +283,23 @@ def contents(atoms: Atoms) -> str:
 
 
 def _needs_no_label(atoms: Atoms, label: str) -> bool:
-    """Whether the label is zero by symmetry: the forces of an isolated atom."""
+    """Return whether the label is zero by symmetry: the forces of an isolated atom."""
     return label == "forces" and len(atoms) == 1 and not atoms.pbc.any()
 
 
 def _has_volume(atoms: Atoms) -> bool:
-    """Whether a stress is defined: periodic in all three directions."""
+    """Return whether a stress is defined: periodic in all three directions."""
     return bool(atoms.pbc.all() and has_volume(atoms.cell.array))
 
 
 def _entries(atoms: Atoms, label: str) -> dict[str, Any]:
-    """The dictionary of the atoms in which a label may stand."""
+    """Dictionary of the atoms that may contain a label."""
     # A database may keep its own forces in a dictionary; names of arrays come first.
     return {**_info(atoms), **atoms.arrays} if label == "forces" else _info(atoms)
 
 
 def _info(atoms: Atoms) -> dict[str, Any]:
-    """``info`` together with what ASE's databases keep in dictionaries of their own."""
+    """``info`` together with the separate dictionaries of ASE's databases."""
     info = dict(atoms.info)
     for name in ("data", "key_value_pairs"):
         inner = info.pop(name, None)
@@ -313,7 +313,7 @@ def _info(atoms: Atoms) -> dict[str, Any]:
 def _results(atoms: Atoms) -> dict[str, Any]:
     """Results of the calculator, which must belong to these atoms.
 
-    ``get_forces`` and its like are not used: they apply constraints, which zero forces.
+    ``get_forces`` and similar methods are not used: they apply constraints, which zero forces.
     """
     calculator = atoms.calc
     if calculator is None or not getattr(calculator, "results", None):
@@ -328,7 +328,7 @@ def _results(atoms: Atoms) -> dict[str, Any]:
 
 
 def _is_of(calculator: Any, atoms: Atoms) -> bool:
-    """Whether results belong to atoms, to the bit; ASE's own test takes most of an import."""
+    """Return whether results belong exactly to these atoms; faster than ASE's own test."""
     known = getattr(calculator, "atoms", None)
     return known is not None and all(
         np.array_equal(first, second)
@@ -342,7 +342,7 @@ def _is_of(calculator: Any, atoms: Atoms) -> bool:
 
 
 def _as_numbers(value: Any, place: str) -> Array:
-    """A value as float64."""
+    """Convert a value to float64."""
     try:
         return np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
@@ -350,7 +350,7 @@ def _as_numbers(value: Any, place: str) -> Array:
 
 
 def _scalar(value: Array, place: str) -> Array:
-    """One number."""
+    """Check that a value is a single number."""
     if value.size != 1:
         raise ValueError(f"{place} should be one number; found shape {value.shape}")
     return value.reshape(())

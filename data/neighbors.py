@@ -1,7 +1,7 @@
 """Neighbour lists by matscipy, and graphs made from them.
 
-Right for cells smaller than the cutoff, skewed cells, slabs, wires and molecules without a cell,
-and for atoms anywhere in space. An atom's own periodic images are its neighbours too.
+Valid for cells smaller than the cutoff, skewed cells, slabs, wires and molecules without a cell,
+and for atoms anywhere in space. An atom's own periodic images are also its neighbours.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from tesseral.data.graph import AtomicGraph
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-FEW = 100  # atoms of a molecule; up to so many, all pairs take less time than a search grid
-MAX_BINS = 100_000  # of the search grid; beyond it, a molecule's box is mostly empty space
+FEW = 100  # atoms of a molecule up to which all pairs take less time than a search grid
+MAX_BINS = 100_000  # bins of the search grid; beyond it, a molecule's box is mostly empty space
 
 
 class NeighborList(NamedTuple):
@@ -30,7 +30,7 @@ class NeighborList(NamedTuple):
 
     senders: Integers  # (E,)
     receivers: Integers  # (E,)
-    shifts: Array  # (E, 3) whole numbers
+    shifts: Array  # (E, 3) integers
 
 
 def neighbor_list(
@@ -42,9 +42,9 @@ def neighbor_list(
 
     Args:
         positions: (n, 3) Å; they may lie outside the cell.
-        cell: (3, 3) Å, rows are lattice vectors; ignored in directions that are not periodic.
+        cell: (3, 3) Å, rows are lattice vectors; ignored in non-periodic directions.
         pbc: (3,) periodic directions.
-        cutoff: Å.
+        cutoff: cutoff (Å).
 
     Returns:
         Senders (E,), receivers (E,) and shifts (E, 3).
@@ -63,7 +63,7 @@ def neighbor_list(
         return _all_pairs(points, cutoff)
     box = complete_cell(lattice, periodic)
     fractions = np.linalg.solve(box.T, points.T).T
-    # Whole translations bring the atoms into the cell; in the other directions the box is fitted.
+    # Lattice translations move the atoms into the cell; in other directions the box is fitted.
     wraps = np.where(periodic, np.floor(fractions), 0.0)
     inside = fractions - wraps
     low = np.where(periodic, 0.0, inside.min(axis=0))
@@ -84,15 +84,15 @@ def atomic_graph(
     elements: tuple[int, ...],
     cutoff: float,
 ) -> AtomicGraph:
-    """One structure as a graph.
+    """Graph of one structure.
 
     Args:
         numbers: (n,) atomic numbers.
         positions: (n, 3) Å.
-        cell: (3, 3) Å; rows of directions that are not periodic are kept but make no edges.
-        pbc: (3,).
-        elements: sorted atomic numbers that the model knows.
-        cutoff: Å.
+        cell: (3, 3) Å; rows of non-periodic directions are kept but give no edges.
+        pbc: (3,) periodic directions.
+        elements: sorted atomic numbers that the model supports.
+        cutoff: cutoff (Å).
 
     Raises:
         ValueError: an element is not among ``elements``; see also `neighbor_list`.
@@ -123,7 +123,7 @@ def species_index(numbers: ArrayLike, elements: tuple[int, ...]) -> Integers:
     strange = np.unique(values[known[index] != values])
     if len(strange):
         raise ValueError(
-            f"element {names(strange)} is not one of those the model knows: {names(elements)}"
+            f"element {names(strange)} is not one of those the model supports: {names(elements)}"
         )
     return index.astype(np.int64)
 
@@ -137,7 +137,7 @@ def names(numbers: ArrayLike) -> str:
 
 
 def _check(points: Array, cell: Array, pbc: NDArray[np.bool_], cutoff: float) -> None:
-    """Refuse what has no neighbour list."""
+    """Reject input for which no neighbour list exists."""
     if not np.isfinite(points).all():
         atom = int(np.nonzero(~np.isfinite(points).all(axis=1))[0][0])
         raise ValueError(f"the position of atom {atom} is {points[atom]}; positions must be finite")
@@ -173,7 +173,7 @@ def _search(
         i, j = np.concatenate([pairs, pairs[:, ::-1]]).T
         return i, j, np.zeros((len(i), 3))
     with warnings.catch_warnings():
-        # A wire or slab of great extent: matscipy tells that it takes longer, which is all.
+        # For a long wire or slab matscipy warns only that the search takes longer.
         warnings.filterwarnings("ignore", "Ratio of simulation cell size", RuntimeWarning)
         i, j, shift = neighbour_list(
             "ijS", cutoff=float(cutoff), positions=points, cell=box, pbc=pbc

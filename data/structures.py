@@ -1,4 +1,4 @@
-"""One structure with its DFT labels, and its way from and to ASE."""
+"""Structure with its DFT labels, and conversion from and to ASE."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ NAN = float("nan")
 
 
 class Structure(NamedTuple):
-    """One structure of n atoms with its labels. A missing label is NaN."""
+    """Structure of n atoms with its labels. A missing label is NaN."""
 
     numbers: NDArray[np.int64]  # (n,)    atomic numbers
     positions: NDArray[np.float64]  # (n, 3)  Å
-    cell: NDArray[np.float64]  # (3, 3)  Å, rows are lattice vectors; zeros where there is none
+    cell: NDArray[np.float64]  # (3, 3)  Å, rows are lattice vectors; zeros without a cell
     pbc: NDArray[np.bool_]  # (3,)    periodic directions
     energy: float  # eV
     forces: NDArray[np.float64]  # (n, 3)  eV/Å
@@ -50,20 +50,20 @@ def make_structure(
     forces: ArrayLike | None = None,
     stress: ArrayLike | None = None,
 ) -> Structure:
-    """A checked `Structure` from array-likes in tesseral's units.
+    """Create and check a `Structure` from array-likes in tesseral's units.
 
     Args:
         numbers: (n,) atomic numbers.
         positions: (n, 3) Å.
-        cell: (3, 3) Å; none if not given.
-        pbc: (3,); periodic where there is a cell vector if not given.
-        energy: eV; missing if not given.
-        forces: (n, 3) eV/Å; missing if not given.
-        stress: (3, 3) eV/Å³, positive under tension; missing if not given.
+        cell: (3, 3) Å. Default: no cell.
+        pbc: (3,) periodic directions. Default: periodic along every cell vector.
+        energy: energy (eV). Default: missing.
+        forces: (n, 3) eV/Å. Default: missing.
+        stress: (3, 3) eV/Å³, positive under tension. Default: missing.
 
     Raises:
-        ValueError: shapes that do not fit, positions or a cell that are not finite, a periodic
-            direction without a cell vector.
+        ValueError: shapes do not match, positions or cell are not finite, or a periodic direction
+            has no cell vector.
     """
     z = np.asarray(numbers, dtype=np.int64)
     n = len(z)
@@ -83,10 +83,10 @@ def make_structure(
 
 
 def check_structure(structure: Structure) -> None:
-    """Refuse a structure that no model could be given.
+    """Reject an invalid structure.
 
     Raises:
-        ValueError: what is wrong with its shapes, positions, cell or labels.
+        ValueError: its shapes, positions, cell or labels are wrong; the message says what.
     """
     n = len(structure.numbers)
     if n == 0:
@@ -111,20 +111,20 @@ def check_structure(structure: Structure) -> None:
 
 
 def structure_from_atoms(atoms: Atoms, keys: LabelKeys | None = None) -> Structure:
-    """A `Structure` from ASE's atoms, with every label that can be found.
+    """`Structure` from ASE's atoms, with every label that can be found.
 
     Labels are taken from the calculator's results (ASE >= 3.23 moves the keys ``energy``,
     ``forces`` and ``stress`` of an extxyz file there), and from ``info`` and ``arrays`` under the
-    names of `LabelKeys` or, without them, under well-known names. Constraints do not touch the
+    names of `LabelKeys` or, without them, under common names. Constraints are not applied to the
     forces. A stress is kept only for structures periodic in all three directions.
 
     Args:
-        atoms: positions in Å.
-        keys: where the labels are and in which units; well-known names if not given.
+        atoms: ASE's atoms, with positions in Å.
+        keys: keys and units of the labels. Default: common names.
 
     Raises:
-        ValueError: a requested key is absent, several candidates disagree, or something looks like
-            a label under an unknown name.
+        ValueError: a requested key is absent, several candidates disagree, or an entry with an
+            unknown name looks like a label.
     """
     keys = LabelKeys() if keys is None else keys
     if not np.isfinite(atoms.positions).all():

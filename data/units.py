@@ -1,4 +1,4 @@
-"""Units, signs and Voigt orders: the only place where they are converted.
+"""Conversion of units, signs and Voigt orders.
 
 Inside tesseral: Å, eV, eV/Å, and stress as a (3, 3) tensor ``+dE/dε / V`` in eV/Å³, positive
 under tension. The virial is ``-V · stress`` in eV.
@@ -49,13 +49,13 @@ EV_PER_A3_IN_GPA = 1.0 / ase_units.GPa
 
 
 def unit_factor(table: dict[str, float], name: str) -> float:
-    """Factor that turns a value in unit ``name`` into tesseral's own unit.
+    """Factor that converts a value in unit ``name`` to tesseral's unit.
 
     Raises:
-        ValueError: the unit is not in the table; the message lists those that are.
+        ValueError: the unit is not in the table; the message lists the known units.
     """
     if name not in table:
-        raise ValueError(f"unit {name!r} is not known; use one of {', '.join(table)}")
+        raise ValueError(f"unknown unit {name!r}; use one of {', '.join(table)}")
     return table[name]
 
 
@@ -63,11 +63,11 @@ def stress_tensor(stress: ArrayLike, order: str = "ase") -> Array:
     """Symmetric (3, 3) tensor from 6 Voigt components, 9 numbers or a (3, 3) array.
 
     Args:
-        stress: (6,), (9,) or (3, 3); units and sign are left as they are.
+        stress: (6,), (9,) or (3, 3); units and sign are not changed.
         order: Voigt order of six components: ``ase``, ``lammps`` or ``vasp``.
 
     Raises:
-        ValueError: another shape, an unknown order, or a tensor that is not symmetric.
+        ValueError: the shape or the order is unknown, or the tensor is not symmetric.
     """
     values = np.asarray(stress, dtype=np.float64)
     if values.size == 9:

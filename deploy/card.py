@@ -1,4 +1,4 @@
-"""The card of a model: what it is, what it was trained on, how good it is; as strict JSON."""
+"""Model card: architecture, training data, errors and versions of a model, as strict JSON."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tesseral.files import json_text
 from tesseral.potentials.architectures.table import field_names, make_config
 from tesseral.potentials.config import PotentialConfig
 
-FORMAT_VERSION = 1  # raise it when an older tesseral would misread a newer file
+FORMAT_VERSION = 1  # increase it when an older tesseral would misread a newer file
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 UNITS = {"length": "Å", "energy": "eV", "forces": "eV/Å", "stress": "eV/Å³"}
-# Earlier cards and checkpoints hold the options of all architectures; those of others had these
-# values. A record of the past: it does not grow with new options.
+# Earlier cards and checkpoints contain the options of all architectures; those of the other
+# architectures had these values. New options are not added here.
 OF_OTHERS: dict[str, Any] = {
     "l_max": 4,
     "mixings": 1,
@@ -48,7 +48,7 @@ OF_OTHERS: dict[str, Any] = {
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of what computes a model's numbers: tesseral, torch, e3nn, python."""
+    """Versions of the packages that compute a model's results: tesseral, torch, e3nn, python."""
     found = {"python": platform.python_version()}
     for name in ("tesseral", "torch", "e3nn"):
         try:
@@ -64,26 +64,26 @@ def _now() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """Everything about a model that is not its weights.
+    """Description of a model, everything but its weights.
 
     Args:
         config: architecture and size.
         elements: atomic numbers in ascending order, in the order of the species index.
         reference_energies: E0 in eV of each element.
-        binding_energies: eV that an atom of each element has on average over its E0, where these
-            are energies of isolated atoms; empty where E0 is fitted to the training set.
-        energy_scale: eV for one unit of network output.
-        mean_neighbors: mean number of neighbours that normalises the sums.
+        binding_energies: mean energy (eV) of an atom of each element relative to E0, if E0 is the
+            energy of isolated atoms; empty if E0 is fitted to the training set.
+        energy_scale: energy (eV) of one unit of network output.
+        mean_neighbors: mean number of neighbours, which normalises the sums.
         dtype: ``float32`` or ``float64``; ``save_model`` takes it from the weights.
-        training: what it was trained on and how, e.g. ``PotentialDataModule.summary()``.
+        training: training data and options, e.g. ``PotentialDataModule.summary()``.
         errors: test errors as `tesseral.training.evaluate` returns them.
-        versions: package versions that wrote it; today's if not given.
-        format_version: of the file.
-        created: time (UTC, ISO 8601); now if not given.
+        versions: versions of the packages that wrote the file. Default: the current ones.
+        format_version: version of the file format.
+        created: time (UTC, ISO 8601). Default: now.
         parameters: number of weights; ``save_model`` counts them.
 
     Raises:
-        ValueError: values that cannot be a model's.
+        ValueError: a value is not possible for a model.
     """
 
     config: PotentialConfig
@@ -101,7 +101,7 @@ class ModelCard:
     parameters: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot be a model's."""
+        """Reject values that are not possible for a model."""
         known = range(1, len(chemical_symbols))
         if not self.elements or any(z not in known for z in self.elements):
             raise ValueError(f"elements are {self.elements}; give atomic numbers from 1 to 118")
@@ -109,7 +109,7 @@ class ModelCard:
             raise ValueError(f"elements are {self.elements}; give each once, in ascending order")
         if len(self.reference_energies) != len(self.elements):
             raise ValueError(
-                f"{len(self.reference_energies)} reference energies stand against "
+                f"{len(self.reference_energies)} reference energies were given for "
                 f"{len(self.elements)} elements; give one for each"
             )
         if not all(math.isfinite(value) for value in self.reference_energies):
@@ -135,15 +135,15 @@ class ModelCard:
 
 
 def config_to_values(config: PotentialConfig) -> dict[str, Any]:
-    """Architecture and size as plain values; ``config_from_values`` reads them."""
+    """Architecture and size as plain values, to be read by ``config_from_values``."""
     return {"architecture": config.architecture, **asdict(config)}
 
 
 def config_from_values(values: Mapping[str, Any]) -> PotentialConfig:
-    """The configuration of a card or of a checkpoint, of this version or an earlier one.
+    """Configuration from a card or a checkpoint of this version or an earlier one.
 
     Raises:
-        ValueError: there is no such architecture or option, or a value cannot make a model.
+        ValueError: the architecture or an option is unknown, or a value is not valid.
     """
     architecture = values.get("architecture", "facet")
     known = field_names(architecture)
@@ -152,17 +152,17 @@ def config_from_values(values: Mapping[str, Any]) -> PotentialConfig:
         for name, value in values.items()
         if name in known or name not in OF_OTHERS or value != OF_OTHERS[name]
     }
-    if architecture == "facet" and "l_max" in own:  # the first models had no such limit
+    if architecture == "facet" and "l_max" in own:  # the first models did not have this limit
         own.setdefault("l_max_message", own["l_max"])
     _check_keys("config", own, ["architecture", *known])
     return make_config(**own)
 
 
 def card_to_json(card: ModelCard) -> str:
-    """The card as strict JSON; values that are not finite become null.
+    """Card as strict JSON; values that are not finite become null.
 
     Raises:
-        ValueError: ``training`` or ``errors`` hold something that JSON cannot.
+        ValueError: ``training`` or ``errors`` contain a value that JSON cannot represent.
     """
     content = {**asdict(card), "config": config_to_values(card.config), "units": UNITS}
     try:
@@ -172,10 +172,11 @@ def card_to_json(card: ModelCard) -> str:
 
 
 def card_from_json(text: str) -> ModelCard:
-    """The card that ``card_to_json`` wrote.
+    """Read a card that ``card_to_json`` wrote.
 
     Raises:
-        ValueError: not such a card, or written by a newer tesseral; the message says which.
+        ValueError: the text is not a card, or was written by a newer tesseral; the message says
+            which.
     """
     try:
         content = json.loads(text, parse_constant=_refuse_constant)
@@ -203,7 +204,7 @@ def card_from_json(text: str) -> ModelCard:
 
 
 def describe(card: ModelCard) -> list[tuple[str, str]]:
-    """The card for people: rows of name and value, in reading order."""
+    """Human-readable card: rows of name and value, in reading order."""
     config = card.config
     sizes = ", ".join(
         f"{item.name} {getattr(config, item.name)}"
@@ -239,14 +240,14 @@ def describe(card: ModelCard) -> list[tuple[str, str]]:
 
 
 def _mapping(name: str, content: Any) -> dict[str, Any]:
-    """Refuse anything else."""
+    """Reject anything that is not a mapping."""
     if not isinstance(content, dict):
         raise ValueError(f"the {name} is not a mapping")
     return content
 
 
 def _check_keys(name: str, content: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Refuse keys that this version does not know, and say which was probably meant."""
+    """Reject unknown keys and suggest the nearest known one."""
     for key in content:
         if key not in known:
             near = get_close_matches(key, known, n=1)

@@ -1,4 +1,4 @@
-"""What a program without Python needs to know of an exported model, as lines of plain text.
+"""Contract of an exported model, for programs without Python, as lines of plain text.
 
     tesseral 1
     elements C Si
@@ -9,8 +9,7 @@
     <species> <x> <y> <z> <energy> <force x> <force y> <force z> <allowed>   for each atom
 
 The atoms are a cluster with the energies (eV) and forces (eV/Å) that the model gave when it was
-exported; an energy or force that differs by more than ``allowed`` means that this build, or this
-file, is broken.
+exported. If an energy or force differs by more than ``allowed``, the build or the file is broken.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ CONTRACT_VERSION = 1
 
 
 def contract_text(card: ModelCard, probe: Probe) -> str:
-    """The lines."""
+    """Lines of the contract."""
     allowed = TOLERANCE[card.dtype] * probe_scale(card, probe)
     numbers = [probe.positions, probe.energies[:, None], probe.forces, allowed[:, None]]
     rows = torch.cat(numbers, dim=1).tolist()
@@ -45,10 +44,10 @@ def contract_text(card: ModelCard, probe: Probe) -> str:
 
 
 def contract_probe(text: str) -> Probe:
-    """The probe of the lines that ``contract_text`` wrote.
+    """Probe in the lines that ``contract_text`` wrote.
 
     Raises:
-        ValueError: not such lines.
+        ValueError: the text is not a contract.
     """
     head, _, rows = text.partition("\natoms ")
     if head.splitlines()[:1] != [f"tesseral {CONTRACT_VERSION}"]:

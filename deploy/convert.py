@@ -1,7 +1,8 @@
 """Conversion of foreign potentials: convert, compare with the original, write the model file.
 
 A converter is a folder of this package with a function that turns the foreign weights into a
-potential, and an entry in `CONVERTERS`. Foreign files (pickles, often) are opened by it alone.
+potential, and an entry in `CONVERTERS`. Only the converter opens foreign files, which are often
+pickles.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ from tesseral.potentials.derivatives import predict, stress_from_virial
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.select import select_ops
 
-LARGEST = 0.05  # relative difference of the forces that splines of any sensible fineness keep to
+LARGEST = 0.05  # relative difference of the forces that any sensible number of intervals meets
 
 
 class Converter(NamedTuple):
-    """A kind of foreign potential.
+    """Converter for one kind of foreign potential.
 
     Attributes:
-        releases: names of published weights that the foreign package holds.
-        suffixes: of files with such weights.
+        releases: names of published weights that the foreign package contains.
+        suffixes: suffixes of files with such weights.
         convert: ``(source, *, intervals, modality) -> (potential, card)`` of a release or a file.
         calculator: ``(source, modality)`` to the foreign package's own ASE calculator.
     """
@@ -61,11 +62,11 @@ def releases() -> list[str]:
 
 
 def find_converter(source: str | Path) -> Converter:
-    """The converter of a release or a file.
+    """Converter for a release or a file.
 
     Raises:
-        FileNotFoundError: neither a release nor a file.
-        ValueError: a file of a kind that no converter reads.
+        FileNotFoundError: the source is neither a release nor a file.
+        ValueError: no converter reads this kind of file.
     """
     for converter in CONVERTERS.values():
         if str(source) in converter.releases:
@@ -79,16 +80,16 @@ def find_converter(source: str | Path) -> Converter:
         if path.suffix in converter.suffixes:
             return converter
     known = sorted({suffix for each in CONVERTERS.values() for suffix in each.suffixes})
-    raise ValueError(f"{path} has none of the endings of known weights: {', '.join(known)}")
+    raise ValueError(f"{path} has none of the known suffixes of weights: {', '.join(known)}")
 
 
 class Deviation(NamedTuple):
-    """Largest differences."""
+    """Largest differences between a converted model and the original."""
 
     energy: float  # meV/atom
     forces: float  # meV/Å, of a component
     stress: float  # GPa, of a component
-    relative: float  # RMS of the forces' differences by that of the forces
+    relative: float  # RMS of the force differences relative to that of the forces
 
 
 def write_converted(
@@ -99,21 +100,21 @@ def write_converted(
     modality: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Deviation:
-    """Write a converted model, after it was compared with the original.
+    """Convert a model, compare it with the original, and write it.
 
     Args:
         source: name of a release, or a checkpoint file.
-        output: the model file; its folder is made.
-        intervals: of the radial splines.
+        output: the model file; its folder is created.
+        intervals: number of intervals of the radial splines.
         modality: level of theory to keep.
-        progress: called with how many structures have been compared, of how many.
+        progress: callback with the number of compared structures and the total.
 
     Returns:
-        How far the two are apart, which the card of the model says too.
+        Largest differences from the original; they are also on the card of the model.
 
     Raises:
-        FileNotFoundError: neither a release nor a file.
-        ValueError: it cannot be converted, or the result is not like the original.
+        FileNotFoundError: the source is neither a release nor a file.
+        ValueError: it cannot be converted, or the result differs too much from the original.
     """
     converter = find_converter(source)
     potential, card = converter.convert(source, intervals=intervals, modality=modality)
@@ -122,7 +123,7 @@ def write_converted(
     if not deviation.relative < LARGEST:
         raise ValueError(
             f"with {intervals} intervals the forces differ by {100 * deviation.relative:.1f}% from "
-            f"those of {source}, too far to be of use; give more `intervals` (default {INTERVALS})"
+            f"those of {source}, which is too much; give more `intervals` (default {INTERVALS})"
         )
     found = {
         "energy (meV/atom)": deviation.energy,
@@ -141,13 +142,13 @@ def compare(
     original: Calculator,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Deviation:
-    """Compute the same crystals with a converted model and with the original.
+    """Compare a converted model with the original on the same crystals.
 
     Args:
-        potential: converted, on the CPU.
-        card: of it.
-        original: ASE calculator of what it was converted from.
-        progress: called with how many crystals are done, of how many.
+        potential: converted potential, on the CPU.
+        card: card of the potential.
+        original: ASE calculator of the original.
+        progress: callback with the number of completed crystals and the total.
     """
     crystals = rocksalts(card.elements)
     differences = []
@@ -172,7 +173,7 @@ def compare(
 
 
 def rocksalts(elements: tuple[int, ...]) -> list[Atoms]:
-    """Crystals of two elements each, in which every element is found, slightly out of place."""
+    """Slightly distorted crystals of two elements each, which together contain every element."""
     rng = np.random.default_rng(0)
     order = rng.permutation(elements)
     crystals = []

@@ -4,19 +4,19 @@
     energies = module(species, vectors, senders, receivers, n_local)
     out = module.predict(positions, species, cell, senders, receivers, shifts, structure)
 
-The first is the contract on which everything else stands: atomic energies, whose derivatives by the
-edges' vectors are all that forces, virial and the virial of each atom need. A message-passing model
-whose atoms are spread over several processes runs layer by layer (``module.potential.begin`` and
-``layer``, see ``FlatPotential``), with an exchange of features in between. The file also holds the
-card (``tesseral_card.json``), a probe (``tesseral_contract.txt``) and, where the compiled kernels
-can run the model, its weights as they take them (``tesseral_weights.bin``): LAMMPS then needs no
+The first call is the basic contract: atomic energies, whose derivatives with respect to the edge
+vectors give the forces, the virial and the virial of each atom. A message-passing model whose atoms
+are distributed over several processes runs layer by layer (``module.potential.begin`` and
+``layer``, see ``FlatPotential``), with an exchange of features in between. The file also contains
+the card (``tesseral_card.json``), a probe (``tesseral_contract.txt``) and, if the compiled kernels
+can run the model, its weights in their layout (``tesseral_weights.bin``). LAMMPS then needs no
 PyTorch.
 
 The first two calls of a loaded module are slow, while TorchScript profiles and compiles it (again
-for each way of calling it). On a GPU, where sizes change from call to call,
-``torch.jit.set_fusion_strategy([("DYNAMIC", 2)])`` keeps it from compiling once for each size. The
-module may be called under ``torch.no_grad``, but not under ``torch.inference_mode``, which forbids
-the derivative that the forces are.
+for each way of calling it). On a GPU with changing sizes,
+``torch.jit.set_fusion_strategy([("DYNAMIC", 2)])`` prevents a compilation for each size. The module
+may be called under ``torch.no_grad``, but not under ``torch.inference_mode``, which forbids the
+derivatives needed for the forces.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ WEIGHTS_FILE = "tesseral_weights.bin"
 
 
 class FlatPotential(nn.Module):
-    """The methods of ``MessagePassing`` with plain tensors, for callers in C++."""
+    """Methods of ``MessagePassing`` with plain tensors, for callers in C++."""
 
     def __init__(self, potential: MessagePassing) -> None:
         """Wrap."""
@@ -66,7 +66,7 @@ class FlatPotential(nn.Module):
         receivers: Tensor,
         n_local: int | None = None,
     ) -> Tensor:
-        """Atomic energies; ``MessagePassing.forward``."""
+        """Atomic energies; see ``MessagePassing.forward``."""
         energies: Tensor = self.model(species, Edges(vectors, senders, receivers), n_local)
         return energies
 
@@ -74,11 +74,11 @@ class FlatPotential(nn.Module):
     def begin(
         self, species: Tensor, vectors: Tensor, senders: Tensor, receivers: Tensor, n_local: int
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What comes before the layers.
+        """Part of the forward pass before the layers.
 
         Returns:
-            features (N, 1, C) of all atoms, harmonics (E, M) and lengths (E,) Å of the edges,
-            energies (n_local,) eV without the layers'.
+            Features (N, 1, C) of all atoms, harmonics (E, M) and lengths (E,) Å of the edges, and
+            energies (n_local,) eV without the contributions of the layers.
         """
         features, edges, energies = self.model.begin(
             species, Edges(vectors, senders, receivers), n_local
@@ -97,13 +97,13 @@ class FlatPotential(nn.Module):
         receivers: Tensor,
         n_local: int,
     ) -> tuple[Tensor, Tensor]:
-        """One layer and its readout; ``MessagePassing.layer``."""
+        """Layer and its readout; see ``MessagePassing.layer``."""
         edges = EdgeFeatures(harmonics, radii, senders, receivers)
         return self.model.layer(number, features, species, edges, n_local)
 
 
 class ExportedPotential(nn.Module):
-    """A potential as it is exported: flat tensors in and out."""
+    """Exported form of a potential, with flat tensors in and out."""
 
     def __init__(self, potential: MessagePassing) -> None:
         """Wrap."""
@@ -126,8 +126,8 @@ class ExportedPotential(nn.Module):
             vectors: (E, 3) Å float64, sender to receiver.
             senders: (E,) int64.
             receivers: (E,) int64, sorted, below n_local.
-            n_local: atoms with an energy; those behind them only send, which is right for models of
-                one layer.
+            n_local: number of atoms with an energy. The atoms after them only send, which is valid
+                for models with one layer.
 
         Returns:
             (n_local,) eV float64, differentiable in ``vectors``.
@@ -161,7 +161,7 @@ class ExportedPotential(nn.Module):
             receivers: (E,) int64, sorted.
             shifts: (E, 3) float64, whole lattice translations of the receiver; the vector of an
                 edge is ``r[receiver] - r[sender] + shift @ cell``.
-            structure: (N,) int64, which structure an atom belongs to, sorted.
+            structure: (N,) int64, index of the structure of each atom, sorted.
 
         Returns:
             ``energy`` (G,) eV, ``atomic_energies`` (N,) eV, ``forces`` (N, 3) eV/Å, ``virial``
@@ -179,7 +179,7 @@ class ExportedPotential(nn.Module):
             receivers=receivers,
             shifts=shifts.to(torch.float64),
         )
-        outside = torch.is_grad_enabled()  # TorchScript knows no enable_grad
+        outside = torch.is_grad_enabled()  # TorchScript does not support enable_grad
         torch.set_grad_enabled(True)
         edges = Edges(edge_vectors(graph).detach().requires_grad_(True), senders, receivers)
         energies: Tensor = self.potential.model(species, edges)
@@ -196,7 +196,7 @@ class ExportedPotential(nn.Module):
 
 
 class AsPotential:
-    """An exported module as a ``Potential`` of Python."""
+    """Python ``Potential`` that calls an exported module."""
 
     def __init__(self, module: torch.jit.ScriptModule) -> None:
         """Wrap."""
@@ -216,21 +216,21 @@ def export_model(
 ) -> None:
     """Write a model file as TorchScript, with its card inside.
 
-    The export is read back and compared with the model before it takes its place.
+    The export is read back and compared with the model before it gets its final name.
 
     Args:
-        model_path: file that ``train-potential fit`` wrote.
-        output_path: usually ``….pt``.
-        dtype: ``float32`` or ``float64``; that of the model if not given.
+        model_path: model file (from ``train-potential fit``).
+        output_path: file to write, usually ``….pt``.
+        dtype: ``float32`` or ``float64``. Default: that of the model.
 
     Raises:
-        FileNotFoundError: no such model, or no such folder to write to.
-        ValueError: not a model file, an output that would overwrite it, or an export that does not
+        FileNotFoundError: the model or the folder of the output does not exist.
+        ValueError: the file is not a model, the output would overwrite it, or the export does not
             reproduce the model.
     """
     output = Path(output_path)
     if output.suffix == ".safetensors":
-        raise ValueError(f"{output} is to hold TorchScript, not safetensors; name it ….pt")
+        raise ValueError(f"{output} will contain TorchScript, not safetensors; name it ….pt")
     if not output.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {output.parent} to write {output.name} to")
     potential, card = load_model(model_path, dtype=dtype, ops="reference")
@@ -260,14 +260,14 @@ def export_model(
 def load_exported(
     path: str | Path, *, device: str | torch.device = "cpu"
 ) -> tuple[torch.jit.ScriptModule, ModelCard]:
-    """An exported model and its card; it must still give the answer to its probe.
+    """Load an exported model and its card, and check that it still reproduces its probe.
 
-    Plain PyTorch does the same with ``torch.jit.load``; ``extra_files`` holds the card as JSON in
-    ``tesseral_card.json``.
+    Plain PyTorch loads the model with ``torch.jit.load``; the card is the JSON file
+    ``tesseral_card.json`` of ``extra_files``.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not an export of this package, or one that computes other numbers here.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not an export of this package, or gives different numbers here.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no exported model {path}")
@@ -279,12 +279,12 @@ def load_exported(
             )
     except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"{path} cannot be read as TorchScript ({str(error).splitlines()[0]}); give the file "
+            f"{path} cannot be read as TorchScript ({str(error).splitlines()[0]}); give a file "
             "that train-potential export wrote"
         ) from None
     texts = [text.decode() if isinstance(text, bytes) else text for text in extra.values()]
     if not all(texts):
-        what = "contract: export the model again" if texts[0] else "card: it is another program's"
+        what = "contract: export the model again" if texts[0] else "card: another program wrote it"
         raise ValueError(f"{path} is TorchScript without a tesseral {what}")
     try:
         card, probe = card_from_json(texts[0]), contract_probe(texts[1])
@@ -293,7 +293,7 @@ def load_exported(
     deviation = probe_deviation(AsPotential(module), card, probe, torch.device(device))
     if not deviation <= TOLERANCE[card.dtype]:
         raise ValueError(
-            f"{path} gives other energies and forces here than when it was exported (relative "
+            f"{path} gives different energies and forces here than when it was exported (relative "
             f"deviation {deviation:.1e}): export the model again"
         )
     return module, card
@@ -301,7 +301,7 @@ def load_exported(
 
 @contextmanager
 def _quiet_torchscript() -> Iterator[None]:
-    """PyTorch announces the end of TorchScript at every call; the users of an export know."""
+    """Suppress PyTorch's deprecation warnings for TorchScript, which appear at every call."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
         yield

@@ -1,8 +1,8 @@
-"""The model file: safetensors weights and a JSON card, no pickle; checked when it is loaded.
+"""Model file: safetensors weights and a JSON card, without pickles; checked when it is loaded.
 
 Metadata of the file: ``tesseral`` (the card), ``tesseral_probe`` (a small cluster with the energies
-and forces that the model gave when it was saved) and ``tesseral_sha256`` (of card, probe and
-weights).
+and forces that the model gave when it was saved) and ``tesseral_sha256`` (checksum of card, probe
+and weights).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
     """``float32`` or ``float64`` as a torch dtype.
 
     Raises:
-        ValueError: any other.
+        ValueError: any other dtype.
     """
     if isinstance(dtype, str) and dtype in DTYPES:
         return DTYPES[dtype]
@@ -69,10 +69,10 @@ def torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
 def build_potential(
     card: ModelCard, ops: str = "auto", other_levels: Sequence[Sequence[float]] = ()
 ) -> MessagePassing:
-    """The potential that a card describes, with random weights in the card's dtype, on the CPU.
+    """Build the potential of a card, with random weights in the card's dtype, on the CPU.
 
-    The weights come from torch's global generator (``torch.manual_seed``). Their dtype does not
-    follow torch's global default. ``other_levels`` is as in `MessagePassing`.
+    The weights come from torch's global generator (``torch.manual_seed``). Their dtype is
+    independent of torch's global default. ``other_levels`` is as in `MessagePassing`.
     """
     potential = MessagePassing(
         card.config,
@@ -89,18 +89,18 @@ def build_potential(
 
 
 def save_model(path: str | Path, potential: MessagePassing, card: ModelCard) -> None:
-    """Write a model; an existing file is replaced only by one that has been read back and checked.
+    """Write a model; an existing file is replaced only after the new one was read back and checked.
 
     ``dtype`` and ``parameters`` of the card are taken from the potential.
 
     Args:
-        path: the file, usually ``….safetensors``.
-        potential: on any device.
-        card: what the potential was built from and trained on.
+        path: file to write, usually ``….safetensors``.
+        potential: potential on any device.
+        card: card from which the potential was built, with its training.
 
     Raises:
-        ValueError: weights that are not finite, a card that does not describe this potential, or a
-            card that is not JSON.
+        ValueError: the weights are not finite, or the card does not describe this potential or
+            cannot be written as JSON.
         OSError: the file cannot be written.
     """
     parameters = list(potential.parameters())
@@ -130,22 +130,22 @@ def load_model(
     dtype: str | torch.dtype | None = None,
     ops: str = "auto",
 ) -> tuple[MessagePassing, ModelCard]:
-    """Read a model onto any device and dtype, wherever it was trained.
+    """Load a model onto any device and dtype, wherever it was trained.
 
     Args:
         path: file that ``save_model`` wrote, or ``universal`` (see `universal.model_path`).
-        device: ``cpu``, ``cuda``, ``cuda:1`` …
-        dtype: ``float32`` or ``float64``; that of the file if not given.
-        ops: ``fused`` (compiled kernels), ``reference`` (plain PyTorch) or ``auto`` (the first
-            where it can be used).
+        device: ``cpu``, ``cuda``, ``cuda:1``, …
+        dtype: ``float32`` or ``float64``. Default: that of the file.
+        ops: ``fused`` (compiled kernels), ``reference`` (plain PyTorch) or ``auto`` (compiled
+            kernels if they can be used).
 
     Returns:
-        The potential in evaluation mode, and its card (whose dtype is the file's).
+        The potential in evaluation mode, and its card (with the dtype of the file).
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a model file of this version, damaged, or computing other numbers here than
-            where it was saved.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not a model of this version, is damaged, or gives different numbers
+            here than where it was saved.
     """
     place = _checked_device(device)
     path = model_path(path)
@@ -169,7 +169,7 @@ def load_model(
     exact = name == "float64" and card.dtype == "float64"
     if not deviation <= TOLERANCE["float64" if exact else "float32"]:
         raise ValueError(
-            f"{path} was loaded, but gives other energies and forces than when it was saved "
+            f"{path} was loaded, but gives different energies and forces than when it was saved "
             f"(relative deviation {deviation:.1e}); it was written with {card.versions}, "
             f"this is {library_versions()} on {place}: use the versions it was written with"
         )
@@ -177,18 +177,18 @@ def load_model(
 
 
 def read_card(path: str | Path) -> ModelCard:
-    """The card of a model file (or of ``universal``), without reading its weights.
+    """Read the card of a model file (or of ``universal``), without its weights.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a model file of this version.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not a model of this version.
     """
     path = model_path(path)
     return _card(path, _read(path, weights=False)[0])
 
 
 def _read(path: Path, weights: bool) -> tuple[str, str, str, dict[str, Tensor]]:
-    """Card, probe, checksum and tensors as they stand in the file."""
+    """Read card, probe, checksum and tensors from the file."""
     if not path.exists():
         raise FileNotFoundError(f"there is no model file {path}")
     if path.is_dir():
@@ -206,8 +206,8 @@ def _read(path: Path, weights: bool) -> tuple[str, str, str, dict[str, Tensor]]:
             tensors = {key: file.get_tensor(key) for key in file.keys()} if weights else {}
     except (SafetensorError, OSError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"{path} is not a whole safetensors file ({error}); it may be cut short or of another "
-            "kind: copy it again"
+            f"{path} is not a complete safetensors file ({error}); it may be truncated or of "
+            "another kind: copy it again"
         ) from None
     missing = [key for key in (CARD, PROBE, HASH) if key not in metadata]
     if not missing and metadata.get("format") != "pt":  # the one entry without a checksum
@@ -215,13 +215,13 @@ def _read(path: Path, weights: bool) -> tuple[str, str, str, dict[str, Tensor]]:
     if missing:
         raise ValueError(
             f"{path} is a safetensors file without a tesseral card ({', '.join(missing)} missing): "
-            "it was made by another program; give a file that train-potential fit wrote"
+            "another program wrote it; give a file that train-potential fit wrote"
         )
     return metadata[CARD], metadata[PROBE], metadata[HASH], tensors
 
 
 def _card(path: Path, text: str) -> ModelCard:
-    """The card, with the file's name in any complaint."""
+    """Parse the card; errors name the file."""
     try:
         return card_from_json(text)
     except ValueError as error:
@@ -229,7 +229,7 @@ def _card(path: Path, text: str) -> ModelCard:
 
 
 def _filled(card: ModelCard, tensors: Mapping[str, Tensor]) -> MessagePassing:
-    """A potential with the given weights, in the card's dtype, for evaluation, on the CPU."""
+    """Potential with the given weights, in the card's dtype, for evaluation, on the CPU."""
     with torch.random.fork_rng(devices=[]):  # loading must not disturb the caller's random numbers
         potential = build_potential(card, "reference")
     own = potential.state_dict()
@@ -237,7 +237,7 @@ def _filled(card: ModelCard, tensors: Mapping[str, Tensor]) -> MessagePassing:
     if missing or foreign:
         raise ValueError(
             f"the weights are not those of the architecture in the card; missing: {missing or '-'},"
-            f" not known: {foreign or '-'}"
+            f" unknown: {foreign or '-'}"
         )
     for key, value in tensors.items():
         if value.shape != own[key].shape:
@@ -252,10 +252,10 @@ def _filled(card: ModelCard, tensors: Mapping[str, Tensor]) -> MessagePassing:
 def _checked_probe(
     potential: MessagePassing, device: torch.device, card: ModelCard, tensors: Mapping[str, Tensor]
 ) -> Probe:
-    """The probe of the potential that the card and the weights make, if it is the one given.
+    """Probe of the potential rebuilt from card and weights, checked against the given one.
 
-    Some constants (the cutoff, say) are not among the weights; a card with other values would
-    silently make another model.
+    Some constants (for example the cutoff) are not among the weights; a card with other values
+    would silently describe a different model.
     """
     constants = potential.scale.reference_energies, potential.scale.scale
     for name, constant in zip(("reference_energies", "energy_scale"), constants, strict=True):
@@ -275,13 +275,13 @@ def _checked_probe(
     if not deviation <= TOLERANCE[card.dtype]:
         raise ValueError(
             "the card does not describe this potential: rebuilt from it, the same weights give "
-            f"other energies (relative deviation {deviation:.1e}); check its config"
+            f"different energies (relative deviation {deviation:.1e}); check its config"
         )
     return probe
 
 
 def _digest(card: str, probe: str, tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of everything in the file that decides a number."""
+    """SHA-256 of everything in the file that affects the results."""
     digest = hashlib.sha256()
     for text in (card, probe):
         digest.update(text.encode() + b"\0")
@@ -293,13 +293,13 @@ def _digest(card: str, probe: str, tensors: Mapping[str, Tensor]) -> str:
 
 
 def _checked_device(device: str | torch.device) -> torch.device:
-    """The device, if it is there and can do float64."""
+    """Return the device if it is available and supports float64."""
     try:
         place = torch.device(device)
         torch.zeros(1, dtype=torch.float64, device=place)
     except (RuntimeError, TypeError, AssertionError, AttributeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
-            f"device {str(device)!r} cannot be used ({reason}); use cpu, or cuda where there is one"
+            f"device {str(device)!r} cannot be used ({reason}); use cpu, or cuda if available"
         ) from None
     return place

@@ -1,4 +1,4 @@
-"""Probe of a model file: a small cluster with its results, computed again at each load."""
+"""Probe of a model file: a small cluster with its results, recomputed at each load."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tesseral.deploy.card import ModelCard
 from tesseral.files import json_text
 from tesseral.potentials.derivatives import Potential, predict
 
-MAX_ATOMS = 24  # enough for every pair kind of common models, cheap for all
+MAX_ATOMS = 24  # enough for every pair of elements of common models, and cheap
 
 # Largest allowed deviation of an atom's energy and force, in units of the model's energy scale plus
-# the atom's own energy (without E0) and force. Rounding in float32 is some 1e-6, TF32 on a GPU some
-# 1e-3; a wrong path, table or convention is of order one.
+# the atom's own energy (without E0) and force. Rounding in float32 gives about 1e-6, TF32 on a GPU
+# about 1e-3; a wrong path, table or convention gives a deviation of order one.
 TOLERANCE = {"float32": 1e-2, "float64": 1e-7}
 
 
@@ -33,10 +33,10 @@ class Probe(NamedTuple):
 
 
 def make_probe(potential: Potential, card: ModelCard, device: torch.device) -> Probe:
-    """Energies and forces of a cluster of all elements (of the first 24 if more).
+    """Energies and forces of a cluster of all elements (the first 24 if there are more).
 
-    The first two atoms stand closer than their covalent radii, so that a short-range repulsion
-    takes part.
+    The first two atoms are closer than their covalent radii, so that a short-range repulsion
+    contributes.
     """
     n_atoms = min(max(8, len(card.elements)), MAX_ATOMS)
     species = torch.arange(n_atoms) % len(card.elements)
@@ -59,7 +59,7 @@ def make_probe(potential: Potential, card: ModelCard, device: torch.device) -> P
 def probe_deviation(
     potential: Potential, card: ModelCard, probe: Probe, device: torch.device
 ) -> float:
-    """Largest relative deviation from the stored answer, in the units of ``TOLERANCE``."""
+    """Largest relative deviation from the stored results, in the units of ``TOLERANCE``."""
     energies, forces = _answer(
         potential, card.config.cutoff, probe.species, probe.positions, device
     )
@@ -67,7 +67,7 @@ def probe_deviation(
 
 
 def relative_deviation(card: ModelCard, probe: Probe, energies: Tensor, forces: Tensor) -> float:
-    """The same for an answer, energies (N,) eV and forces (N, 3) eV/Å."""
+    """Largest relative deviation of given energies (N,) eV and forces (N, 3) eV/Å."""
     off = torch.maximum((energies - probe.energies).abs(), (forces - probe.forces).norm(dim=1))
     worst = float((off / probe_scale(card, probe)).max())
     return worst if math.isfinite(worst) else math.inf
@@ -81,16 +81,16 @@ def probe_scale(card: ModelCard, probe: Probe) -> Tensor:
 
 
 def probe_to_json(probe: Probe) -> str:
-    """The probe as strict JSON."""
+    """Probe as strict JSON."""
     content = {name: value.tolist() for name, value in probe._asdict().items()}
     return json_text(content, finite=True, name="probe")
 
 
 def probe_from_json(text: str) -> Probe:
-    """The probe that ``probe_to_json`` wrote.
+    """Read a probe that ``probe_to_json`` wrote.
 
     Raises:
-        ValueError: not such a probe.
+        ValueError: the text is not a probe.
     """
     try:
         content = json.loads(text)

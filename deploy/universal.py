@@ -1,4 +1,4 @@
-"""The model that is called ``universal``: where it is kept, and how its name becomes a path."""
+"""Location of the ``universal`` model, and resolution of its name to a path."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ VARIABLE = "TESSERAL_UNIVERSAL"
 
 
 def universal_path() -> Path:
-    """Where ``train-potential convert`` writes the universal model if it is not told otherwise.
+    """Default path of the universal model that ``train-potential convert`` writes.
 
     Returns:
-        The file that the environment variable ``TESSERAL_UNIVERSAL`` names; without it,
+        The file named by the environment variable ``TESSERAL_UNIVERSAL``; without it,
         ``tesseral/universal.safetensors`` in the user's data folder (``$XDG_DATA_HOME``, or
-        ``~/.local/share``). Neither the file nor its folder need to be there.
+        ``~/.local/share``). Neither the file nor its folder needs to exist.
     """
     named = os.environ.get(VARIABLE)
     if named:
         return Path(named).expanduser()
-    data = Path(os.environ.get("XDG_DATA_HOME", ""))  # which counts only if it is absolute
+    data = Path(os.environ.get("XDG_DATA_HOME", ""))  # used only if it is absolute
     folder = data if data.is_absolute() else Path.home() / ".local" / "share"
     return folder / "tesseral" / FILE
 
 
 def model_path(name: str | Path) -> Path:
-    """The model file that is meant by what a user calls a model.
+    """Path of the model that a user names.
 
     Args:
-        name: a path, which stays as it is, or ``universal``: the file that the environment variable
-            ``TESSERAL_UNIVERSAL`` names, else ``universal.safetensors`` in the working folder, else
-            that in the user's data folder. A file that is itself called ``universal`` comes first.
+        name: a path, which is returned unchanged, or ``universal``: the file named by the
+            environment variable ``TESSERAL_UNIVERSAL``, otherwise ``universal.safetensors`` in the
+            working folder, otherwise that in the user's data folder. A file that is itself called
+            ``universal`` takes precedence.
 
     Raises:
         FileNotFoundError: there is no universal model yet.

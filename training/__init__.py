@@ -1,1 +1,1 @@
-"""Training on DFT data: loss, metrics, Lightning module, the train-potential command."""
+"""Training on DFT data: loss, metrics, Lightning module, train-potential command."""

@@ -1,4 +1,4 @@
-"""Training batches as one endless stream that can be entered at any step."""
+"""Training batches as an endless stream that can start at any step."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from tesseral.data.loading.sampler import EdgeBudgetSampler
 
 
 class BatchStream:
-    """Epoch after epoch of a loader.
+    """Endless sequence of the epochs of a loader.
 
-    The position in the data is a function of the step alone, since all epochs have the same number
-    of batches and their order depends on (seed, epoch): a resumed training continues where the
-    step says, within an epoch too, whatever the state of workers was.
+    The position in the data depends on the step alone, since all epochs have the same number of
+    batches and their order depends on (seed, epoch). A resumed training therefore continues at the
+    right batch, also within an epoch and whatever the state of the workers was.
     """
 
     def __init__(self, loader: GraphLoader, first_step: int) -> None:
-        """Enter the stream at a step (0 is the beginning)."""
+        """Start the stream at a step (0 is the beginning)."""
         self.loader = loader
         self.first_step = first_step
 
@@ -38,17 +38,17 @@ class FitData(PotentialDataModule):
     """The data module with training batches as a stream that starts at the trainer's step."""
 
     def setup(self, stage: str | None = None) -> None:
-        """Set up; a repeat that fills up the batch of a rank is not to count in the loss."""
+        """Set up; repeats that pad the batch of a rank must not count in the loss."""
         super().setup(stage)
         self.train_dataset.mask_repeats = True
 
     def train_dataloader(self) -> BatchStream:  # type: ignore[override]
-        """Batches without end."""
+        """Endless training batches."""
         step = 0 if self.trainer is None else self.trainer.global_step
         return BatchStream(super().train_dataloader(), step)
 
     def steps_per_epoch(self, ranks: int) -> int:
-        """Number of batches of an epoch for each of so many processes."""
+        """Number of batches in an epoch of one process, for a given number of processes."""
         sampler = EdgeBudgetSampler(
             self.train_edges,
             max_structures=self.config.batch_structures,

@@ -1,4 +1,4 @@
-"""Lightning callback of a training: validation, checkpoints, logs, model file, end."""
+"""Lightning callback of a training: validation, checkpoints, logs, model file, stopping."""
 
 from __future__ import annotations
 
@@ -27,25 +27,26 @@ from tesseral.training.module import DivergenceError, PotentialModule, Seen, see
 from tesseral.training.schedule import ValidationPlan
 from tesseral.training.validation import Validation, all_sum, validate
 
-CHECKPOINT_SECONDS = 600.0  # between checkpoints, where validations are rarer
+CHECKPOINT_SECONDS = 600.0  # between checkpoints, if validations are less frequent
 BAD_BATCH = "diverged_batch.extxyz"
-SIGNALS = (  # of a user, of a launcher or a preempted job, and before the end of a SLURM job
+SIGNALS = (  # from a user, from a launcher or preemption, and before the end of a SLURM job
     *(signal.SIGINT, signal.SIGTERM),
     *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []),  # Windows has none
 )
 
 
 class FitRun(lightning.Callback):
-    """Validates, saves and exports at the right times, and ends the training.
+    """Callback that validates, saves, exports and ends the training.
 
     Args:
-        data: set up.
-        directory: of the checkpoints.
-        identity: what a training that resumes from the checkpoints must have in common.
-        plan: when to validate.
-        display: what the user sees.
-        export: writes the model file from the best weights; called on rank 0 with the state.
-        log_every: steps between entries of the logs.
+        data: data module, already set up.
+        directory: folder of the checkpoints.
+        identity: properties that a training that resumes from the checkpoints must share.
+        plan: schedule of the validations.
+        display: progress display.
+        export: function that writes the model file from the best weights; called on rank 0 with
+            the state.
+        log_every: number of steps between entries of the logs.
     """
 
     def __init__(
@@ -59,20 +60,20 @@ class FitRun(lightning.Callback):
         export: Callable[[dict[str, Tensor], dict[str, Any]], None],
         log_every: int,
     ) -> None:
-        """Start without history."""
+        """Start with an empty history."""
         self.data, self.directory, self.identity = data, directory, identity
         self.plan, self.display, self.export = plan, display, export
         self.log_every = log_every
-        self.history: list[dict[str, Any]] = []  # one entry a validation
+        self.history: list[dict[str, Any]] = []  # one entry per validation
         self.best: dict[str, Any] = {}  # loss, step, errors, weights
         self.signal: int | None = None
         self._elapsed = 0.0
         self._saved = 0.0
         self._at_log = self._at_validation = Seen(*(0.0,) * len(Seen._fields))
-        self._saved_step: int | None = None  # of last.ckpt
+        self._saved_step: int | None = None  # step of last.ckpt
 
     def state_dict(self) -> dict[str, Any]:
-        """State that a resumed training needs; saved in the checkpoints."""
+        """State for resuming the training, saved in the checkpoints."""
         return {
             "identity": self.identity,
             "elapsed": self._elapsed,
@@ -87,18 +88,18 @@ class FitRun(lightning.Callback):
         self.best = dict(state_dict["best"])
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Take over the clock of the checkpoint, and the signals."""
+        """Set the clock from the checkpoint and install the signal handlers."""
         module: PotentialModule = pl_module
         module.clock.set(self._elapsed)
         module.elapsed = self._elapsed
         self.plan.done(trainer.global_step, self._elapsed, 0.0)
-        self._catch_signals(module)  # again: Lightning has put its own handlers there
+        self._catch_signals(module)  # again: Lightning has installed its own handlers
         self.display.start(module.budget, trainer.global_step, self._elapsed)
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Log, validate, save and stop when it is time to."""
+        """Log, validate, save or stop if due."""
         module: PotentialModule = pl_module
         step = trainer.global_step
         end = module.progress >= 1.0 or module.stopping
@@ -113,11 +114,11 @@ class FitRun(lightning.Callback):
         trainer.should_stop = end
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Finish what the user sees."""
+        """Close the display."""
         self.display.close()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Where training diverged, keep the structures, and a model if there is none yet."""
+        """If training diverged, save the structures, and a model if there is none yet."""
         self.display.close()
         if isinstance(exception, DivergenceError):
             if not self.best:
@@ -128,7 +129,7 @@ class FitRun(lightning.Callback):
                 ase.io.write(self.directory / BAD_BATCH, culprits, format="extxyz")
 
     def validate(self, trainer: Any, module: PotentialModule, *, save: bool = True) -> None:
-        """Validate the averaged weights; save and export what is better than before."""
+        """Validate the averaged weights; save and export them if they are the best so far."""
         started = time.monotonic()
         result = validate(
             module.averaged,
@@ -185,7 +186,7 @@ class FitRun(lightning.Callback):
             logger.log_metrics(shown, step=trainer.global_step)
 
     def _log(self, trainer: Any, module: PotentialModule, name: str, before: Seen) -> Seen:
-        """Write the training errors since the last entry to the logs."""
+        """Log the training errors since the last entry."""
         now = module.snapshot()
         values = {f"{name}/{key}": value for key, value in seen_errors(before, now).items()}
         values["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
@@ -195,20 +196,20 @@ class FitRun(lightning.Callback):
         return now
 
     def _save(self, trainer: Any, module: PotentialModule, name: str) -> None:
-        """Write a checkpoint; the old one is replaced only by a complete one."""
+        """Write a checkpoint; the old one is replaced only when the new one is complete."""
         self._elapsed = module.clock.elapsed
         self._saved = module.elapsed
         path = self.directory / f"{name}.ckpt"
         if trainer.is_global_zero:
             with write_whole(path) as temporary:
                 trainer.save_checkpoint(temporary)
-        else:  # takes part in gathering the state; only the first process writes
+        else:  # all processes gather the state; only the first one writes
             trainer.save_checkpoint(path)
         if name == "last":
             self._saved_step = trainer.global_step
 
     def how_to_resume(self) -> str:
-        """Advice after an end that left no new checkpoint."""
+        """Advice on resuming after an end without a new checkpoint."""
         path = self.directory / "last.ckpt"
         if not path.exists():
             return "there is no checkpoint yet, so start it again"
@@ -217,7 +218,7 @@ class FitRun(lightning.Callback):
 
     @contextmanager
     def signals(self, module: PotentialModule) -> Iterator[None]:
-        """Within it, the first signal ends the training in good order."""
+        """Context in which the first signal stops the training cleanly."""
         before = {number: signal.getsignal(number) for number in SIGNALS}
         self._catch_signals(module)
         try:
@@ -228,7 +229,7 @@ class FitRun(lightning.Callback):
                     signal.signal(number, handler)
 
     def _catch_signals(self, module: PotentialModule) -> None:
-        """After the second Ctrl-C end at once."""
+        """Install the signal handlers; a second Ctrl-C ends the process at once."""
         if threading.current_thread() is not threading.main_thread():
             return
 

@@ -1,4 +1,4 @@
-"""The folder of a training, and whether a checkpoint may be resumed from."""
+"""Folder of a training, and checks before resuming from a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from tesseral.training.schedule import Budget
 
 
 def prepare_folders(directory: Path, output: Path, checkpoint: Path | None) -> Path | None:
-    """Make the folders; move an earlier training in the same directory aside.
+    """Create the folders; move an earlier training in the same directory aside.
 
     Args:
-        directory: of logs and checkpoints.
+        directory: folder of logs and checkpoints.
         output: the model file to write.
-        checkpoint: to resume from; nothing is moved then.
+        checkpoint: checkpoint to resume from; if given, nothing is moved.
 
     Returns:
-        Where an earlier training was moved to, if there was one.
+        New path of the earlier training, if there was one.
 
     Raises:
-        FileNotFoundError: there is no such checkpoint to resume from.
+        FileNotFoundError: the checkpoint to resume from does not exist.
     """
     moved = None
     if checkpoint is not None and not checkpoint.is_file():
@@ -42,15 +42,15 @@ def prepare_folders(directory: Path, output: Path, checkpoint: Path | None) -> P
 
 
 def check_checkpoint(path: Path | None, identity: dict[str, Any], budget: Budget) -> None:
-    """Refuse a checkpoint of something else, and one whose training is complete.
+    """Reject a checkpoint of a different training or of one that is complete.
 
     Args:
-        path: of the checkpoint; None is fine.
-        identity: of the training that is to resume from it, see ``FitRun``.
-        budget: of the training that is to resume from it.
+        path: checkpoint file; None passes.
+        identity: properties of the training that resumes from it, see ``FitRun``.
+        budget: limits of the training that resumes from it.
 
     Raises:
-        ValueError: what does not fit, and what to do.
+        ValueError: the checkpoint does not fit; the message says why and what to do.
     """
     if path is None:
         return
@@ -60,7 +60,7 @@ def check_checkpoint(path: Path | None, identity: dict[str, Any], budget: Budget
         found, elapsed, step = state["identity"], state["elapsed"], content["global_step"]
         model = config_from_values(found["model"])  # earlier versions wrote other keys
         found = {**found, "model": config_to_values(model)}
-    except Exception as error:  # whatever unpickling some other file may lead to
+    except Exception as error:  # unpickling an arbitrary file may raise anything
         raise ValueError(
             f"{path} is not a checkpoint of train-potential fit ({type(error).__name__}); give "
             "last, best, or a .ckpt file of an earlier training"
@@ -74,5 +74,5 @@ def check_checkpoint(path: Path | None, identity: dict[str, Any], budget: Budget
     if budget.progress(step, elapsed) >= 1.0:
         raise ValueError(
             f"the training of {path} had reached its end after {step} steps and {elapsed:.0f} s; "
-            "to resume, allow it more with `trainer.max_time`, max_epochs or max_steps"
+            "to resume, raise `trainer.max_time`, max_epochs or max_steps"
         )

@@ -21,7 +21,7 @@ def parse_duration(text: str) -> float:
     """Seconds of a duration such as ``90s``, ``10m``, ``1h30m``, ``00:10:00`` or ``00:00:10:00``.
 
     Raises:
-        ValueError: the text is none of these forms, or no time at all.
+        ValueError: the text has none of these forms, or the duration is 0.
     """
     text = text.strip()
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
@@ -41,22 +41,23 @@ def parse_duration(text: str) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """What is minimised: a weighted sum of mean errors of energy, forces and virial or stress.
+    """Loss: a weighted sum of mean errors of energy, forces and virial or stress.
 
-    Every error is divided by the RMS force of the training set (times 1 Å where it is an energy),
-    so that weights near 1 are sensible for any material. Missing labels are left out.
+    Every error is divided by the RMS force of the training set (times 1 Å for energies), so that
+    weights near 1 are sensible for any material. Missing labels are left out.
 
     Args:
         energy_weight: weight of the energy per atom.
-        energy_weight_final: weight at the end of training, reached smoothly; energy_weight if not
-            given.
+        energy_weight_final: energy weight at the end of training, reached smoothly. Default:
+            energy_weight.
         forces_weight: weight of the forces, averaged over all components.
         stress_weight: weight of the stress term, for structures that have a stress label.
         energy: function of the energy error: mse, mae or huber.
         forces: function of the force error: mse, mae or huber.
         stress: function of the stress error: mse, mae or huber.
-        stress_target: virial (virial per atom, an energy) or stress (in force RMS/Å²).
-        huber_delta: scaled error at which huber turns from quadratic to linear.
+        stress_target: quantity in the stress term: virial (virial per atom, an energy) or stress
+            (in units of force RMS / Å²).
+        huber_delta: scaled error at which the Huber loss changes from quadratic to linear.
     """
 
     energy_weight: float = 10.0
@@ -70,7 +71,7 @@ class LossConfig:
     huber_delta: float = 0.1
 
     def __post_init__(self) -> None:
-        """Refuse weights and deltas that make no loss."""
+        """Reject invalid weights and an invalid huber_delta."""
         weights = {
             name: getattr(self, name)
             for name in ("energy_weight", "energy_weight_final", "forces_weight", "stress_weight")
@@ -87,27 +88,28 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizationConfig:
-    """How the weights are found.
+    """Optimisation of the weights.
 
     Args:
-        learning_rate: largest learning rate, reached at the end of the warm-up.
-        warmup: part of the training over which the learning rate rises from 0.
-        decay_start: part of the training after which the learning rate begins to fall.
-        decay: shape of the fall: cosine, linear or none. It ends when the training does.
-        final_learning_rate: learning rate at the end, as a part of learning_rate.
-        optimizer: soap (Adam in the directions of steepest and flattest curvature) or adam; soap
-            takes a third of the steps, each a little longer.
-        weight_decay: decoupled from the gradient, as in AdamW.
-        relaxed_learning_rate: the same of the broken components of a relaxed potential.
-        relaxed_weight_decay: pull of these components to zero, as a part (0 to 1) of the pull of
-            their gradients; what batches do not agree on vanishes exactly.
-        gradient_clip: largest norm of the gradient; 0 does not clip.
-        ema_decay: decay of the moving average of the weights that is validated and exported; 0
-            takes the weights themselves.
-        part_rates: factors of the learning rate for parts of the potential, by the beginning of
-            their weights' names, as in {embedding: 0, layers.0: 0.1}; 0 freezes a part, and the
-            longest name that fits counts.
-        dtype: of weights and features; energies and geometry are float64 always.
+        learning_rate: maximum learning rate, reached at the end of the warm-up.
+        warmup: fraction of the training over which the learning rate rises from 0.
+        decay_start: fraction of the training after which the learning rate begins to fall.
+        decay: shape of the learning-rate decay: cosine, linear or none. It ends with the training.
+        final_learning_rate: learning rate at the end, as a fraction of learning_rate.
+        optimizer: soap (Adam in the eigenbasis of the gradient covariances) or adam. soap needs
+            about a third of the steps; each takes slightly longer.
+        weight_decay: weight decay, decoupled from the gradient as in AdamW.
+        relaxed_learning_rate: learning rate of the symmetry-breaking components of a relaxed
+            potential.
+        relaxed_weight_decay: shrinkage of these components, as a fraction (0 to 1) of the pull of
+            their gradients. Components on which batches disagree stay exactly zero.
+        gradient_clip: maximum norm of the gradient; 0 disables clipping.
+        ema_decay: decay of the moving average of the weights, which is validated and exported; 0
+            uses the weights themselves.
+        part_rates: learning-rate factors for parts of the potential, by prefix of the weights'
+            names, for example {embedding: 0, layers.0: 0.1}. 0 freezes a part; the longest
+            matching prefix applies.
+        dtype: precision of weights and features; energies and geometry are always float64.
     """
 
     learning_rate: float = 1e-2
@@ -125,7 +127,7 @@ class OptimizationConfig:
     dtype: Literal["float32", "float64"] = "float32"
 
     def __post_init__(self) -> None:
-        """Refuse values outside their range."""
+        """Reject values outside their range."""
         for name in ("learning_rate", "relaxed_learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
@@ -144,29 +146,31 @@ class OptimizationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerConfig:
-    """How long, where, and what is written on the way.
+    """Run time, hardware, logs and checkpoints.
 
     Args:
-        max_time: duration of the training with its validations, as 00:00:10:00 (days to seconds)
-            or 90s, 10m, 1h30m. The learning rate reaches its end when the time does. 1h if no
-            limit of any kind is given; the limit that is reached first ends the training.
-        clock: what max_time counts: wall, or cpu for the processor time of the first process, by
-            which trainings on a busy machine can be compared.
+        max_time: maximum duration including validation, as 90s, 10m, 1h30m or DD:HH:MM:SS. The
+            learning-rate schedule is fitted to it. Default: 1h if no limit is given. The first
+            limit reached ends the training.
+        clock: clock of max_time: wall, or cpu (CPU time of the first process), which makes
+            trainings on a busy machine comparable.
         max_epochs: passes over the training data.
         max_steps: updates of the weights.
-        accelerator: cpu, gpu, or auto for a GPU where there is one.
-        devices: number of processes (CPU) or of GPUs on each node.
+        accelerator: cpu, gpu or auto (a GPU if available).
+        devices: number of processes (CPU) or GPUs per node.
         num_nodes: number of machines.
-        strategy: ddp for several devices; auto chooses it where it is needed.
-        timeout: longest that a process waits for the others before the training ends with an
-            error, as in max_time; longer than preparing the data takes.
-        ops: fused (compiled kernels, CPU only) or reference (plain PyTorch); auto takes the faster.
+        strategy: ddp for several devices; auto uses it when needed.
+        timeout: maximum time a process waits for the others before the training fails (format as
+            max_time). It must exceed the time to prepare the data.
+        ops: fused (compiled kernels, CPU only), reference (plain PyTorch) or auto (the faster of
+            the two).
         deterministic: refuse operations whose result changes from run to run.
-        validate_every: steps between validations; about 20 in the whole training if not given.
-        log_every_n_steps: steps between entries of the CSV and TensorBoard logs.
-        enable_progress_bar: show a live line in a terminal; plain lines otherwise.
-        directory: folder of logs, checkpoints and plots; runs/NAME beside the output NAME if not
-            given.
+        validate_every: number of steps between validations. Default: about 20 validations in the
+            whole training.
+        log_every_n_steps: number of steps between entries of the CSV and TensorBoard logs.
+        enable_progress_bar: show a live progress line in a terminal instead of plain lines.
+        directory: folder for logs, checkpoints and plots. Default: runs/NAME next to the output
+            NAME.
     """
 
     max_time: str | None = None
@@ -186,7 +190,7 @@ class TrainerConfig:
     directory: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse durations that cannot be read and numbers below 1."""
+        """Reject durations that cannot be parsed and numbers below 1."""
         if self.max_time is not None:
             parse_duration(self.max_time)
         parse_duration(self.timeout)
@@ -200,12 +204,12 @@ class TrainerConfig:
 
     @property
     def ranks(self) -> int:
-        """Number of processes of all nodes."""
+        """Number of processes on all nodes."""
         return self.devices * self.num_nodes
 
     @property
     def seconds(self) -> float:
-        """Time limit in seconds; infinite where steps or epochs alone are limited."""
+        """Time limit in seconds; infinite if only steps or epochs are limited."""
         if self.max_time is not None:
             return parse_duration(self.max_time)
         if self.max_epochs is None and self.max_steps is None:
@@ -219,14 +223,15 @@ class FitConfig:
 
     Args:
         data: datasets, batches and splits.
-        output: the model file to write, ….safetensors; it is there from the first validation on.
+        output: model file to write (.safetensors). It exists from the first validation on.
         model: architecture and size, e.g. ``NequIPConfig(channels=16)``.
-        loss: what is minimised.
-        optimization: how the weights are found.
-        trainer: how long, where, and what is written on the way.
-        seed: of the initial weights; data.seed is that of the order of the data.
-        init_from: model file, or universal, whose architecture and weights the training starts
-            from; reference energies are shifted to those of the data, and new elements are added.
+        loss: terms and weights of the loss.
+        optimization: optimiser, learning rate and averaging of the weights.
+        trainer: run time, hardware, logs and checkpoints.
+        seed: random seed of the initial weights. data.seed controls the split and the shuffling.
+        init_from: model file (or universal) to fine-tune: training starts from its architecture
+            and weights. Reference energies are shifted to those of the data, and new elements are
+            added.
         ckpt_path: checkpoint to resume from: last, best, or a file.
     """
 
@@ -241,7 +246,7 @@ class FitConfig:
     ckpt_path: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an output that could not be loaded again."""
+        """Reject an output name that could not be loaded again."""
         if Path(self.output).suffix != ".safetensors":
             raise ValueError(f"output is {self.output!r}; name it ….safetensors")
 
@@ -255,7 +260,7 @@ class FitConfig:
 
     @property
     def checkpoint(self) -> Path | None:
-        """The checkpoint file to resume from."""
+        """Checkpoint file to resume from."""
         if self.ckpt_path is None:
             return None
         if self.ckpt_path in ("last", "best"):

@@ -1,4 +1,4 @@
-"""Progress of a training on the screen: one live line, or plain lines in a file."""
+"""Progress of a training: one live line on the screen, or plain lines in a file."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ WINDOW = 40  # refreshes over which the training errors and the speed are averag
 
 
 class FitDisplay:
-    """One line that is renewed at most four times a second, and a line for each validation.
+    """Line updated at most four times a second, and a line for each validation.
 
     Args:
-        console: where to write; nothing is written if None (all ranks but the first).
-        live: renew a line in place, where the console is a terminal.
-        world_size: number of processes, whose speeds add up.
+        console: console to write to; None (all ranks but the first) writes nothing.
+        live: update a line in place if the console is a terminal.
+        world_size: number of processes, whose speeds are added.
     """
 
     def __init__(self, console: Console | None, *, live: bool, world_size: int) -> None:
-        """Not started yet."""
+        """Create a display that is not started yet."""
         self.console = console
         self.world_size = world_size
         self.live = live and console is not None and console.is_terminal
@@ -41,7 +41,7 @@ class FitDisplay:
         self._speed = math.nan
 
     def start(self, budget: Budget, step: int, elapsed: float) -> None:
-        """Begin, at a step and a time that a resumed training has behind it."""
+        """Start at the step and time at which a resumed training continues."""
         self._budget = budget
         if self.console is None:
             return
@@ -59,7 +59,7 @@ class FitDisplay:
             self.console.print(_HEADER, highlight=False)
 
     def step(self, module: PotentialModule, step: int) -> None:
-        """A step is done."""
+        """Count a completed step."""
         now = time.monotonic()
         if self.console is None or now - self._drawn < REFRESH_SECONDS:
             return
@@ -76,20 +76,20 @@ class FitDisplay:
                 f"{duration(left)} left{self._latest} · {_speed(self._speed)} · "
                 f"train {_errors(errors, 'energy_mae', 'forces_mae')} · step {step}"
             )
-            status = status[: self.console.width - 17]  # a second line would be drawn anew below
+            status = status[: self.console.width - 17]  # a second line would not be overwritten
             self._bar.update(self._bar.task_ids[0], completed=progress, status=status)
             self._bar.refresh()
 
     def validation(self, entry: dict[str, Any], better: bool) -> None:
-        """A validation is done.
+        """Show a validation.
 
         Args:
-            entry: of the history of ``FitRun``.
-            better: than all before.
+            entry: entry of the history of ``FitRun``.
+            better: whether it is the best so far.
         """
         if self.console is None:
             return
-        self._window.clear()  # its time is not to count in the speed
+        self._window.clear()  # validation time must not count in the speed
         self._latest = f" · {_errors(entry, 'energy_per_atom_mae', 'forces_mae')}"
         if self._bar is None:
             progress = self._budget.progress(entry["step"], entry["elapsed"])
@@ -106,7 +106,7 @@ _HEADER = "    time   done     step       loss   meV/atom      meV/Å (validatio
 
 
 def _row(entry: dict[str, Any], progress: float, speed: float, better: bool) -> str:
-    """A validation as a plain line under ``_HEADER``."""
+    """Format a validation as a plain line below ``_HEADER``."""
 
     def number(name: str) -> str:
         return f"{entry[name]:10.3g}" if name in entry else " " * 9 + "–"
@@ -119,7 +119,7 @@ def _row(entry: dict[str, Any], progress: float, speed: float, better: bool) -> 
 
 
 def _errors(values: dict[str, Any], energy: str, forces: str) -> str:
-    """Errors of energy and forces as text, as far as they are known."""
+    """Known errors of energy and forces as text."""
     parts = []
     if energy in values:
         parts.append(f"{values[energy]:.3g} meV/atom")

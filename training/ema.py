@@ -7,11 +7,10 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """Keeps the weights of one module at the moving average of another's.
+    """Moving average of the weights of one module, kept in another module.
 
-    The average starts fast, ``min(decay, (1 + n) / (10 + n))`` after n updates, so that the random
-    initial weights are soon forgotten. Both modules belong to the caller, who saves and restores
-    them.
+    The decay starts small, ``min(decay, (1 + n) / (10 + n))`` after n updates, so that the random
+    initial weights are soon forgotten. The caller owns both modules and saves and restores them.
     """
 
     def __init__(self, source: nn.Module, average: nn.Module, decay: float) -> None:
@@ -19,7 +18,7 @@ class WeightAverage:
 
         Args:
             source: the module that is trained.
-            average: a copy of it; its buffers are left alone, since none of them is trained.
+            average: a copy of it; its buffers are not updated, since none of them is trained.
             decay: 0 copies the weights.
         """
         self.source: list[Tensor] = list(source.parameters())

@@ -32,13 +32,13 @@ class EvaluateConfig:
     """Compare a model with a dataset.
 
     Args:
-        model: model file, ….safetensors, or universal.
-        data: dataset file, ….h5.
+        model: model file (.safetensors), or universal.
+        data: dataset file (.h5).
         json: file to write the errors to.
         plots: folder to write parity plots to.
-        dtype: float32 or float64; that of the model if not given.
-        device: cpu, cuda, cuda:1 …; a GPU where there is one if not given.
-        batch_edges: edges (neighbour pairs) that are computed at once; bounds the memory.
+        dtype: float32 or float64. Default: that of the model.
+        device: cpu, cuda, cuda:1, …. Default: a GPU if available.
+        batch_edges: number of edges (neighbour pairs) computed at once; limits the memory.
     """
 
     model: str
@@ -51,9 +51,9 @@ class EvaluateConfig:
 
 
 class Predictions(NamedTuple):
-    """Labels and predictions of a dataset: G structures with N atoms; a missing label is NaN.
+    """Labels and predictions of a dataset of G structures with N atoms; a missing label is NaN.
 
-    The arrays of numbers are empty where they were not kept, see ``evaluate``.
+    The arrays are empty if they were not kept, see ``evaluate``.
     """
 
     errors: dict[str, Any]  # MAE and RMSE, see ErrorSums.summary
@@ -89,18 +89,18 @@ def evaluate(
     Args:
         potential: as ``load_model`` returns it, on any device.
         store: the dataset, as ``open_store`` returns it.
-        elements: atomic numbers that the potential knows, in the order of its species
+        elements: atomic numbers supported by the potential, in the order of its species
             (``elements`` of the model card).
-        keep: whether to keep the labels and predictions, about 120 bytes an atom. Without them the
-            memory is bounded by ``batch_edges``, however large the dataset is.
-        batch_edges: edges (neighbour pairs) that are computed at once.
-        show: called after each batch with the number of structures done and of all.
+        keep: whether to keep the labels and predictions, about 120 bytes per atom. Without them
+            ``batch_edges`` limits the memory, however large the dataset is.
+        batch_edges: number of edges (neighbour pairs) computed at once.
+        show: callback after each batch, with the number of completed structures and the total.
 
     Returns:
-        The errors, and the values where they are kept, in the order of the dataset.
+        The errors, and the values if they are kept, in the order of the dataset.
 
     Raises:
-        ValueError: the dataset has an element that the potential does not know.
+        ValueError: the dataset has an element that the potential does not support.
     """
     device = potential.embedding.device
     elements = tuple(elements)
@@ -162,18 +162,18 @@ def _values(batch: Batch, prediction: Prediction) -> tuple[NDArray[Any], ...]:
 def evaluate_file(
     config: EvaluateConfig, show: Callable[[int, int], None] | None = None
 ) -> dict[str, Any]:
-    """Errors of a model file on a dataset file; written as JSON and plots where asked for.
+    """Errors of a model file on a dataset file; also written as JSON and plots on request.
 
     Args:
-        config: what to compare.
-        show: called after each batch with the number of structures done and of all.
+        config: options of the comparison.
+        show: callback after each batch, with the number of completed structures and the total.
 
     Returns:
         ``ErrorSums.summary`` with the names of model and data.
 
     Raises:
-        FileNotFoundError: no such model or dataset.
-        ValueError: files that cannot be read, or elements that the model does not know.
+        FileNotFoundError: the model or dataset does not exist.
+        ValueError: a file cannot be read, or the model does not support an element of the data.
     """
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
     potential, card = load_model(config.model, device=device, dtype=config.dtype)
@@ -202,7 +202,7 @@ def evaluate_file(
 
 
 def plot_predictions(found: Predictions, folder: Path) -> None:
-    """Write energy.png, forces.png and stress.png to a folder, as far as there are labels."""
+    """Write energy.png, forces.png and stress.png to a folder, for the labels that exist."""
     folder.mkdir(parents=True, exist_ok=True)
     n_atoms = found.n_atoms
     for name, label, value, text, unit, factor in (

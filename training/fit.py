@@ -40,15 +40,15 @@ from tesseral.training.trainer import train
 class FitResult(NamedTuple):
     """Result of a training.
 
-    An entry of the history is one validation: ``step``, ``elapsed`` (s), ``loss`` and errors by
-    name, such as ``forces_mae`` (meV/Å) and ``energy_per_atom_rmse`` (meV/atom).
+    An entry of the history describes one validation: ``step``, ``elapsed`` (s), ``loss`` and
+    errors by name, such as ``forces_mae`` (meV/Å) and ``energy_per_atom_rmse`` (meV/atom).
     """
 
     model: Path  # the model file
-    directory: Path  # of logs and checkpoints
+    directory: Path  # folder of logs and checkpoints
     best: dict[str, Any]  # entry of the history with the smallest validation loss
     history: list[dict[str, Any]]
-    signal: int | None  # that stopped it early
+    signal: int | None  # signal that stopped the training early
 
 
 def fit(
@@ -59,21 +59,21 @@ def fit(
     """Train a potential and write it to ``config.output``.
 
     Args:
-        config: data, model, training, and where to write.
-        console: where to report progress and results; silent if None.
-        tell: called with the last message of a process that must end itself because another one
-            was lost; writes it to stderr if not given.
+        config: data, model, options of the training, and output.
+        console: console for progress and results; silent if None.
+        tell: function called with the last message of a process that must end itself because
+            another one was lost. Default: write the message to stderr.
 
     Returns:
         The files and the errors at each validation, meV/atom, meV/Å and GPa.
 
     Raises:
-        FileNotFoundError: there are no such data or checkpoint.
+        FileNotFoundError: the data or the checkpoint do not exist.
         ValueError: something in the configuration, the data or the checkpoint does not fit.
-        DivergenceError: the loss or its gradient was not finite; the model file holds the last
+        DivergenceError: the loss or its gradient was not finite; the model file contains the last
             good weights.
-        LostProcessError: another process of the training has ended or does not answer; the last
-            checkpoint is as it was.
+        LostProcessError: another process of the training has ended or does not respond; the last
+            checkpoint is unchanged.
     """
     environment = cluster_environment(config.trainer)
     first = environment.global_rank() == 0
@@ -87,7 +87,7 @@ def fit(
         config = replace(config, model=trained.card.config)
     data = FitData(config.data, config.model.cutoff, known)
     data.setup("fit")
-    if first:  # only now, since wrong data must not move an earlier training aside
+    if first:  # only now, so that wrong data do not move an earlier training aside
         moved = prepare_folders(config.run_directory, Path(config.output), config.checkpoint)
         if moved is not None and console is not None:
             console.print(f"the earlier training in {config.run_directory} was moved to {moved}")
@@ -127,7 +127,7 @@ def fit(
             tell=tell,
         )
     except LostProcessError:
-        lost = True  # to be told at once: who started this process may be about to end it
+        lost = True  # report at once: the parent of this process may be about to end it
         raise
     finally:
         if first and run.history and not lost:
@@ -139,14 +139,14 @@ def fit(
 
 
 def _seed(seed: int) -> None:
-    """The same random numbers in every run and on every rank."""
+    """Seed the random numbers identically in every run and on every rank."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
 def _make_module(config: FitConfig, data: FitData, potential: MessagePassing) -> PotentialModule:
-    """A potential with its training."""
+    """Lightning module that trains a potential."""
     steps = [float(config.trainer.max_steps or math.inf)]
     if config.trainer.max_epochs is not None:
         steps.append(config.trainer.max_epochs * data.steps_per_epoch(config.trainer.ranks))
@@ -185,12 +185,12 @@ def _write_model(
     """Write the model file, with a card that describes the training.
 
     Args:
-        config: of the training.
-        data: set up.
-        card: of the untrained potential.
-        module: for the device and the number of processes.
-        weights: of the averaged potential.
-        best: entry of the history they belong to, with its ``errors``.
+        config: configuration of the training.
+        data: data module, already set up.
+        card: card of the untrained potential.
+        module: training module, for the device and the number of processes.
+        weights: weights of the averaged potential.
+        best: entry of the history that belongs to the weights, with its ``errors``.
     """
     settings = {
         f"{part}.{name}": value
@@ -242,21 +242,21 @@ def _opening(config: FitConfig, data: FitData, module: PotentialModule) -> str:
 
 
 def _show_findings(config: DataConfig, cutoff: float, console: Console) -> None:
-    """The worst that a short look at the data finds."""
+    """Show the worst findings of a short check of the data."""
     train, validation = config.train, config.validation
     findings = quick_check(
         open_store(train),
         None if validation is None else open_store(validation),
         cutoff,
     )
-    if config.theory is not None:  # several theories are meant
+    if config.theory is not None:  # several theories are intended
         findings = [finding for finding in findings if finding.check != "theory"]
     for line in short_form(findings, train):
         console.print(line, highlight=False, soft_wrap=True)
 
 
 def _closing(result: FitResult, module: PotentialModule, console: Console) -> None:
-    """Errors of the best weights, duration, and how to resume."""
+    """Show the errors of the best weights, the duration, and how to resume."""
     best = result.best
     console.print(
         error_table(best["errors"], f"validation errors at step {best['step']}, the best")

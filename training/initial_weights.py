@@ -1,4 +1,4 @@
-"""Initial weights of a training: random ones, or those of a model that was trained before."""
+"""Initial weights of a training: random, or those of an earlier model."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from tesseral.training.batches import FitData
 Array = NDArray[np.float64]
 
 CALIBRATION_STRUCTURES = 32
-CALIBRATION_EDGES = 20_000  # bounds the memory
-SHIFT_STRUCTURES = 2_000  # whose energies decide the shift of E0
+CALIBRATION_EDGES = 20_000  # limits the memory
+SHIFT_STRUCTURES = 2_000  # number of structures that determine the shift of E0
 
 
 class Start(NamedTuple):
     """A potential before its training."""
 
-    card: ModelCard  # for the level of theory that the model file is for
-    potential: MessagePassing  # with all levels
-    lines: list[str]  # what the user should know
+    card: ModelCard  # for the level of theory of the model file
+    potential: MessagePassing  # with all levels of theory
+    lines: list[str]  # messages for the user
 
 
 class Trained(NamedTuple):
-    """The model to start from."""
+    """Model to start from."""
 
     path: str
     potential: MessagePassing
@@ -50,21 +50,21 @@ class Trained(NamedTuple):
 
 
 def open_initial(path: str, model: PotentialConfig, dtype: str) -> Trained:
-    """The model to start from.
+    """Open the model to start from.
 
     Args:
-        path: its file, or universal.
-        model: the architecture that was asked for.
-        dtype: of the training.
+        path: model file, or universal.
+        model: requested architecture.
+        dtype: precision of the training.
 
     Raises:
-        FileNotFoundError: there is no such model.
-        ValueError: it is not a model file, or another architecture was asked for.
+        FileNotFoundError: the model does not exist.
+        ValueError: the file is not a model, or a different architecture was requested.
     """
     potential, card = load_model(path, dtype=dtype, ops="reference")
     if model not in (FacetConfig(), card.config):
         raise ValueError(
-            f"the model to start from, {path}, has an architecture and size of its own "
+            f"the model to start from, {path}, has its own architecture and size "
             "(train-potential info shows them); leave out the options model.…, or init_from"
         )
     return Trained(path, potential, card)
@@ -73,13 +73,13 @@ def open_initial(path: str, model: PotentialConfig, dtype: str) -> Trained:
 def start(
     data: FitData, model: PotentialConfig, trained: Trained | None, *, dtype: str, ops: str
 ) -> Start:
-    """The potential to train.
+    """Potential to train, with its initial weights.
 
     Args:
-        data: set up, with the elements of the model to start from.
+        data: data module, already set up with the elements of the model to start from.
         model: architecture and size.
-        trained: the model to start from, in the dtype of the training; random weights if None.
-        dtype: of weights and features.
+        trained: model to start from, in the dtype of the training; None for random weights.
+        dtype: precision of weights and features.
         ops: see ``build_potential``.
     """
     if trained is None:
@@ -118,7 +118,7 @@ def _random(data: FitData, model: PotentialConfig, dtype: str, ops: str) -> Star
 
 
 def _fine_tuned(data: FitData, trained: Trained, dtype: str, ops: str) -> Start:
-    """The weights of a model; E0 shifted by what its energies differ from those of the data."""
+    """Weights of a model, with E0 shifted by the difference of its energies from the data."""
     old = trained.card
     references = np.zeros(len(data.elements))
     binding = np.zeros(len(data.elements))
@@ -149,16 +149,16 @@ def _fine_tuned(data: FitData, trained: Trained, dtype: str, ops: str) -> Start:
 
 @torch.no_grad()
 def _take_weights(potential: MessagePassing, weights: dict[str, Tensor], place: list[int]) -> None:
-    """Copy weights; rows of elements go to their places, and those of new elements stay random.
+    """Copy weights; rows of elements move to their new places, new elements keep random weights.
 
-    E0 is on the card.
+    E0 is not copied, since it is on the card.
     """
     for name, target in potential.state_dict().items():
         if name not in weights or name == "scale.reference_energies":
             continue
         value = weights[name]
         other = [k for k in range(value.ndim) if value.shape[k] != target.shape[k]]
-        if other:  # the axis of the elements
+        if other:  # axis of the elements
             target.index_copy_(other[0], torch.tensor(place), value)
         else:
             target.copy_(value)
@@ -168,8 +168,8 @@ def _take_weights(potential: MessagePassing, weights: dict[str, Tensor], place: 
 def _shifts(potential: MessagePassing, data: FitData) -> Array:
     """Shifts of E0 at each level of theory, (T, n_elements) eV.
 
-    Least squares of what the model's energies lack; elements whose isolated atoms are given get
-    just those.
+    Least-squares fit to the difference between DFT and model energies. Elements with a given
+    isolated-atom energy use exactly that energy.
     """
     dataset, elements = data.train_dataset, data.elements
     levels = max(1, len(data.theories))
@@ -191,7 +191,7 @@ def _shifts(potential: MessagePassing, data: FitData) -> Array:
 
 
 def _residual(potential: MessagePassing, batch: Batch) -> float:
-    """Energy of one structure by DFT without that of the model, eV; NaN without a label."""
+    """DFT energy minus model energy of one structure, eV; NaN without a label."""
     graph = batch.graph
     energies = potential(graph.species, edges_of(graph))
     total = sum_by_structure(energies, graph.structure, 1)
@@ -199,7 +199,7 @@ def _residual(potential: MessagePassing, batch: Batch) -> float:
 
 
 def _told(data: FitData, trained: Trained, shifts: Array) -> list[str]:
-    """Messages about what was taken over and what is new."""
+    """Messages about which weights were reused and which are new."""
     old = trained.card
     new = [z for z in data.elements if z not in old.elements]
     named = symbols(data.elements)
@@ -214,11 +214,11 @@ def _told(data: FitData, trained: Trained, shifts: Array) -> list[str]:
         where = f" of {data.theories[level]!r}" if data.theories else ""
         lines.append(f"reference energies{where} shifted by {', '.join(parts)} eV")
     if new:
-        lines.append(f"new elements, with random weights of their own: {', '.join(symbols(new))}")
+        lines.append(f"new elements, with random weights: {', '.join(symbols(new))}")
     kept = [z for z in old.elements if z not in present]
     if kept:
         lines.append(
-            f"{', '.join(symbols(kept))} are not in the data: the model still takes them, but may "
-            "forget what it knew of them (data.replay helps)"
+            f"{', '.join(symbols(kept))} are not in the data: the model still supports them, but "
+            "may forget what it learned about them (data.replay helps)"
         )
     return lines

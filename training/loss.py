@@ -1,7 +1,7 @@
-"""The loss: scaled errors of energy per atom, forces and virial, as pure functions.
+"""Loss: scaled errors of energy per atom, forces and virial, as pure functions.
 
 Each term is a sum over labels and the number of labels, so that several processes can divide by
-the number that they have together and get the loss of the joined batch.
+their total number of labels and get the loss of the joint batch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tesseral.training.config import LossConfig
 
 
 class Residuals(NamedTuple):
-    """Prediction minus label; exactly 0, with gradient 0, where a label is missing."""
+    """Prediction minus label; exactly 0, with zero gradient, for a missing label."""
 
     energy: Tensor  # (G,)       eV per atom
     forces: Tensor  # (N, 3)     eV/Å
@@ -32,13 +32,13 @@ def label_counts(labels: Labels) -> Tensor:
 
 
 def residuals(prediction: Prediction, graph: AtomicGraph, labels: Labels, target: str) -> Residuals:
-    """Differences to the labels.
+    """Differences between predictions and labels.
 
     Args:
-        prediction: of a potential for the graph.
+        prediction: prediction of a potential for the graph.
         graph: G structures.
-        labels: of the graph, NaN where missing.
-        target: ``virial`` or ``stress``; what is compared for the stress labels.
+        labels: labels of the graph, NaN where missing.
+        target: quantity compared for the stress labels: ``virial`` or ``stress``.
     """
     n_atoms = atom_counts(graph).to(torch.float64)
     volume = torch.linalg.det(graph.cell).abs().view(-1, 1, 1)
@@ -56,12 +56,13 @@ def residuals(prediction: Prediction, graph: AtomicGraph, labels: Labels, target
 
 
 def loss_sums(differences: Residuals, force_rms: float, config: LossConfig) -> Tensor:
-    """Sums over the labels of the function of the scaled error, (3,): energy, forces, stress.
+    """Sums of the loss function of the scaled errors over the labels, (3,): energy, forces, stress.
 
     Args:
-        differences: from ``residuals``.
-        force_rms: eV/Å, of the training set; the scale of all errors (times 1 Å for energies).
-        config: the functions.
+        differences: result of ``residuals``.
+        force_rms: RMS force (eV/Å) of the training set, the scale of all errors (times 1 Å for
+            energies).
+        config: configuration with the loss functions.
     """
     names = (config.energy, config.forces, config.stress)
     return torch.stack(
@@ -87,14 +88,14 @@ def weighted_loss(sums: Tensor, counts: Tensor, weights: tuple[float, float, flo
     Args:
         sums: (3,) from ``loss_sums``.
         counts: (3,) from ``label_counts``.
-        weights: of energy, forces and stress.
+        weights: weights of energy, forces and stress.
     """
     scale = torch.tensor(weights, dtype=sums.dtype, device=sums.device)
     return (scale * sums / counts.clamp(min=1.0)).sum()
 
 
 def _difference(prediction: Tensor, label: Tensor) -> Tensor:
-    """Prediction minus label; 0 where the label is missing, so that no NaN enters a gradient."""
+    """Prediction minus label; 0 for a missing label, so that no NaN enters a gradient."""
     return prediction - torch.where(torch.isfinite(label), label, prediction.detach())
 
 
@@ -107,4 +108,4 @@ def _function(name: str, scaled: Tensor, delta: float) -> Tensor:
     if name == "huber":
         zeros = torch.zeros_like(scaled)
         return 2.0 * functional.huber_loss(scaled, zeros, reduction="sum", delta=delta)
-    raise ValueError(f"loss function {name!r} is not known; use mse, mae or huber")
+    raise ValueError(f"unknown loss function {name!r}; use mse, mae or huber")

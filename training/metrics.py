@@ -21,16 +21,16 @@ UPPER = ((0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2))  # rows and columns of the six 
 
 
 class ErrorSums:
-    """Sums of |error|, error² and 1, from which errors follow at any time.
+    """Running sums of |error|, error² and 1, from which the errors are computed.
 
-    All sums stand in one tensor whose shape is known beforehand, so that processes can add theirs
+    All sums are in one tensor whose shape is known beforehand, so that processes can combine theirs
     with one ``all_reduce`` of ``sums``.
 
     Args:
         elements: atomic numbers in the order of the species index.
-        config_types: names of the kinds of structures that are told apart.
-        type_of_row: (rows,) index into ``config_types`` of each row of the dataset; all are of the
-            first type if not given.
+        config_types: names of the config types with separate errors.
+        type_of_row: (rows,) index into ``config_types`` of each row of the dataset. Default: all
+            have the first type.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class ErrorSums:
         self.sums = torch.zeros(4 * self.n_types + len(self.elements), 3, dtype=torch.float64)
 
     def add(self, batch: Batch, prediction: Prediction) -> None:
-        """Take in a batch; labels that are missing do not count."""
+        """Add a batch; missing labels do not count."""
         graph, labels = batch.graph, batch.labels
         kind = torch.zeros_like(batch.index)
         if self.type_of_row is not None:
@@ -78,7 +78,7 @@ class ErrorSums:
         Returns:
             ``energy_per_atom`` in meV/atom, ``forces`` in meV/Å, ``stress`` in GPa, each
             ``{"mae", "rmse"}``; ``n_structures``, ``n_atoms``; ``by_element`` (forces) and
-            ``by_config_type`` (empty where the structures have no types).
+            ``by_config_type`` (empty if the structures have no config types).
         """
         by_type = self.sums[: 4 * self.n_types].view(4, self.n_types, 3)
         by_element = self.sums[4 * self.n_types :]
@@ -97,7 +97,7 @@ class ErrorSums:
 
 
 def _add(sums: Tensor, rows: Tensor, errors: Tensor, known: Tensor) -> None:
-    """Add errors (n, k) to the rows (n,) of the sums, as far as their labels are known."""
+    """Add errors (n, k) with known labels to the rows (n,) of the sums."""
     errors = torch.where(known, errors, torch.zeros_like(errors))
     parts = torch.stack(
         [errors.abs().sum(1), errors.square().sum(1), known.sum(1).to(errors.dtype)], dim=1
@@ -112,7 +112,7 @@ def _any(known: Tensor, structure: Tensor, n_structures: int) -> Tensor:
 
 
 def _errors(rows: Tensor) -> dict[str, Any]:
-    """Rows energy, forces, stress, counts (4, 3) as errors."""
+    """Errors from the rows energy, forces, stress and counts (4, 3) of the sums."""
     errors: dict[str, Any] = {
         name: _mean(row, factor)
         for name, row, factor in zip(QUANTITIES, rows[:3], FACTORS, strict=True)

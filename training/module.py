@@ -1,4 +1,4 @@
-"""The training step around a potential, as a LightningModule."""
+"""Training step of a potential, as a LightningModule."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class DivergenceError(RuntimeError):
     """The loss or its gradient is not a finite number; the weights are those before the step.
 
     Attributes:
-        rows: rows of the training file of the structures in the batch.
+        rows: rows in the training file of the structures of the batch.
     """
 
     def __init__(self, message: str, rows: list[int]) -> None:
-        """Tell what happened and to which structures."""
+        """Create the error with a message and the rows of the structures."""
         super().__init__(message)
         self.rows = rows
 
@@ -52,9 +52,9 @@ class Seen(NamedTuple):
     steps: float
     loss: float
     atoms: float
-    energies: float  # labels
+    energies: float  # number of labels
     energy: float  # Σ |error|, eV per atom
-    components: float  # labels
+    components: float  # number of labels
     forces: float  # Σ |error|, eV/Å
 
 
@@ -70,10 +70,10 @@ def seen_errors(before: Seen, after: Seen) -> dict[str, float]:
 
 
 class PotentialModule(lightning.LightningModule):
-    """A potential, the moving average of its weights, and one step of their training.
+    """Potential with the moving average of its weights and its training step.
 
-    Learning rate and loss weights follow the progress of the training, which all ranks take from
-    rank 0, since clocks differ.
+    Learning rate and loss weights follow the progress of the training. All ranks take it from rank
+    0, since clocks differ.
     """
 
     def __init__(
@@ -90,13 +90,13 @@ class PotentialModule(lightning.LightningModule):
         """Prepare.
 
         Args:
-            potential: with its initial weights, in the dtype of the training.
-            loss: what is minimised.
-            optimization: how.
-            budget: what ends the training.
-            force_rms: eV/Å of the training set, the scale of the loss.
-            clock: of the budget; of wall-clock time if not given.
-            seed: of what the potential draws at random in a step.
+            potential: potential with its initial weights, in the dtype of the training.
+            loss: configuration of the loss.
+            optimization: configuration of the optimiser.
+            budget: limits of the training.
+            force_rms: RMS force (eV/Å) of the training set, the scale of the loss.
+            clock: clock of the budget. Default: wall-clock time.
+            seed: random seed of the numbers that the potential draws in a step.
         """
         super().__init__()
         self.potential = potential
@@ -115,16 +115,16 @@ class PotentialModule(lightning.LightningModule):
 
     @property
     def progress(self) -> float:
-        """Part of the training that is done, 0 to 1, the same on all ranks."""
+        """Completed fraction of the training, 0 to 1, the same on all ranks."""
         return self.budget.progress(self.global_step, self.elapsed)
 
     @property
     def final_weights(self) -> tuple[float, float, float]:
-        """Weights of the loss at the end, by which validations at different times compare."""
+        """Final weights of the loss, which make validations at different times comparable."""
         return loss_weights(self.loss_config, 1.0)
 
     def configure_optimizers(self) -> Optimizer:
-        """SOAP or Adam, with decoupled weight decay; broken components have ``Relaxation``."""
+        """SOAP or Adam, with decoupled weight decay; broken components use ``Relaxation``."""
         config = self.optimization
         if config.optimizer == "soap":
             return Soap(
@@ -145,7 +145,7 @@ class PotentialModule(lightning.LightningModule):
         self.clock.start()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of a batch, scaled so that the mean over ranks is the loss of the joined batch."""
+        """Loss of a batch, scaled so that the mean over ranks is the loss of the joint batch."""
         counts = self._agree(batch)
         progress = self._progress = self.progress
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
@@ -163,7 +163,7 @@ class PotentialModule(lightning.LightningModule):
         return loss
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Gradients by the weights; those by the positions, which nobody reads, are left out."""
+        """Gradients with respect to the weights; unused ones (positions) are not computed."""
         with gradients_of("weights"):
             loss.backward(*args, **kwargs)  # type: ignore[no-untyped-call]
 
@@ -173,7 +173,7 @@ class PotentialModule(lightning.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the norm of the gradient; stop before a step that would spoil the weights.
+        """Clip the norm of the gradient; stop before a step that would corrupt the weights.
 
         Raises:
             DivergenceError: the gradient is not finite.
@@ -184,7 +184,7 @@ class PotentialModule(lightning.LightningModule):
             raise self._divergence()
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Take the step, then move the average."""
+        """Take the step, then update the moving average."""
         number = self.global_step
         super().optimizer_step(*args, **kwargs)
         if self.relaxation is not None:
@@ -195,11 +195,11 @@ class PotentialModule(lightning.LightningModule):
         self.average.update(number)
 
     def snapshot(self) -> Seen:
-        """Sums over the training so far on this rank; two of them give the errors in between."""
+        """Sums over the training so far on this rank; two snapshots give the errors in between."""
         return Seen(*self.seen.tolist())
 
     def _agree(self, batch: Batch) -> Tensor:
-        """Numbers of labels in the joined batch; elapsed time and a wish to stop, of all ranks."""
+        """Numbers of labels in the joint batch; also share elapsed time and stop requests."""
         counts = label_counts(batch.labels)
         elapsed = self.clock.elapsed if self.global_rank == 0 else 0.0
         if self.trainer.world_size == 1:
@@ -225,7 +225,7 @@ class PotentialModule(lightning.LightningModule):
         self.seen += torch.stack(values)
 
     def _divergence(self) -> DivergenceError:
-        """The error for a gradient that is not finite, with the structures of all ranks."""
+        """Error for a non-finite gradient, with the structures of all ranks."""
         rows = sorted(int(row) for row in self._rows)
         guilty = rows if not math.isfinite(float(self._loss)) else []
         parts: list[Any] = [(guilty, rows)]
@@ -242,17 +242,17 @@ class PotentialModule(lightning.LightningModule):
 
 
 def part_groups(potential: MessagePassing, part_rates: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Weights with the same factor of the learning rate, for an optimiser.
+    """Parameter groups of an optimiser, one for each learning-rate factor.
 
-    Weights whose factor is 0 are in no group and need no gradient from now on. Broken components,
-    whose steps are those of ``Relaxation``, are in none either.
+    Weights with factor 0 are in no group and no longer require a gradient. Broken components, which
+    are updated by ``Relaxation``, are in no group either.
 
     Args:
-        potential: whose weights; changed where parts are frozen.
+        potential: potential with the weights; modified if parts are frozen.
         part_rates: see ``OptimizationConfig``.
 
     Raises:
-        ValueError: no weights begin with a name, or all are frozen.
+        ValueError: a prefix matches no weights, or all weights are frozen.
     """
     groups: dict[float, list[nn.Parameter]] = {}
     broken = {id(weight) for weight in broken_weights(potential)}
@@ -269,8 +269,8 @@ def part_groups(potential: MessagePassing, part_rates: Mapping[str, float]) -> l
         names = [name for name, _ in potential.named_parameters()]
         parts = sorted({".".join(name.split(".")[:2]) for name in names})
         raise ValueError(
-            f"part_rates names {', '.join(sorted(unused))}, which the potential has not; its parts "
-            f"are {', '.join(parts)}"
+            f"part_rates names {', '.join(sorted(unused))}, which the potential does not have; its "
+            f"parts are {', '.join(parts)}"
         )
     if not groups:
         raise ValueError("part_rates freezes all weights; there is nothing to train")

@@ -1,4 +1,4 @@
-"""Pictures of a training and of an evaluation, as PNG files."""
+"""Plots of a training and of an evaluation, as PNG files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BLUE, ORANGE, GREY = "#2563a8", "#d9722b", "#7a7a7a"
 
 
 def plot_learning_curves(history: list[dict[str, Any]], path: str | Path) -> None:
-    """Loss and validation errors against time.
+    """Plot loss and validation errors against time.
 
     Args:
         history: entries with ``elapsed`` (s), ``loss`` and errors, as ``FitRun`` keeps them.
@@ -53,15 +53,15 @@ def plot_learning_curves(history: list[dict[str, Any]], path: str | Path) -> Non
 def plot_parity(
     label: Array, prediction: Array, path: str | Path, *, name: str, unit: str, factor: float
 ) -> None:
-    """Prediction against label, coloured by the density of points.
+    """Plot predictions against labels, coloured by the density of points.
 
     Args:
         label: (n,) reference values.
         prediction: (n,) in the same unit.
         path: PNG file to write.
-        name: of the quantity, for the axes.
-        unit: of the values.
-        factor: from ``unit`` to the thousandth (or whole) that the errors are written in.
+        name: name of the quantity, for the axes.
+        unit: unit of the values.
+        factor: factor from ``unit`` to the unit of the displayed errors (1000 or 1).
     """
     error = prediction - label
     figure = Figure(figsize=(4.2, 4.0), layout="constrained")
@@ -99,9 +99,9 @@ def plot_parity(
 
 
 def _density(x: Array, y: Array, bins: int = 120) -> Array:
-    """log10 of the number of points in each point's cell of a grid, smoothed over its neighbours.
+    """log10 of the number of points in the grid cell of each point, smoothed over neighbours.
 
-    The grid is along the diagonal and across it, since errors are small against the values.
+    The grid runs along and across the diagonal, since errors are small compared with the values.
     """
     counts, first, second = np.histogram2d(x + y, y - x, bins=bins)
     padded = np.pad(counts, 1)
@@ -117,7 +117,7 @@ def _density(x: Array, y: Array, bins: int = 120) -> Array:
 def _curve(
     axes: Axes, minutes: Array, history: list[dict[str, Any]], name: str, color: str, label: str
 ) -> None:
-    """One quantity of the history, where it is known."""
+    """Plot one quantity of the history where it is known."""
     values = np.array([entry.get(name, np.nan) for entry in history], dtype=np.float64)
     if np.isfinite(values).any():
         axes.plot(minutes, values, color=color, label=label, marker=".", markersize=4)

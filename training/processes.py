@@ -1,4 +1,4 @@
-"""The processes of one training: who starts them, and what is said and done when one is lost."""
+"""Processes of a training: starting them, and handling the loss of one."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from torch import distributed
 
 from tesseral.training.config import TrainerConfig
 
-PARENT = "TESSERAL_PARENT"  # tells a process which one has started it
+PARENT = "TESSERAL_PARENT"  # names the process that started this one
 LOST = 3  # exit status of a process that ends because another one did
-LOOK = 0.5  # seconds between looks at the other processes
-PATIENCE = 8.0  # seconds in which the children of a process are expected to end when one has failed
-MOMENT = 2.0  # seconds in which a process that was killed is gone
+LOOK = 0.5  # seconds between checks of the other processes
+PATIENCE = 8.0  # seconds within which the children of a process should end when one has failed
+MOMENT = 2.0  # seconds within which a killed process disappears
 GRACE = 15.0  # seconds after which a process that still waits for a lost one is ended
 
 
 class LostProcessError(RuntimeError):
-    """Another process of the training has ended or does not answer.
+    """Another process of the training has ended or does not respond.
 
     Attributes:
-        told: another process says it, so that this one need not.
+        told: another process reports it, so that this one need not.
     """
 
     def __init__(self, message: str, told: bool) -> None:
-        """Keep the message, with what is known and how to resume."""
+        """Create the error with a message that says what is known and how to resume."""
         super().__init__(message)
         self.told = told
 
 
 def cluster_environment(settings: TrainerConfig) -> ClusterEnvironment:
-    """Where the numbers of the processes come from: torchrun, srun of SLURM, or this program.
+    """Source of the process ranks: torchrun, srun of SLURM, or this program.
 
-    Unlike Lightning's own choice it never leaves the end of a job to Lightning, which would write
-    checkpoints of another kind, and a SLURM job without srun is a machine like any other.
+    Unlike Lightning's own choice, it never leaves the end of a job to Lightning, which would write
+    checkpoints of another kind, and it treats a SLURM job without srun like any other machine.
 
     Raises:
-        ValueError: they have started another number of processes than the settings ask for.
+        ValueError: the number of started processes differs from that in the settings.
     """
     environment: ClusterEnvironment
     asked = f"`trainer.devices={settings.devices}` `trainer.num_nodes={settings.num_nodes}`"
@@ -57,7 +57,7 @@ def cluster_environment(settings: TrainerConfig) -> ClusterEnvironment:
     elif "SLURM_STEP_NODELIST" in os.environ and SLURMEnvironment.detect():
         try:
             environment, starter = SLURMEnvironment(auto_requeue=False), "srun"
-        except RuntimeError:  # Lightning cannot tell how the processes are spread
+        except RuntimeError:  # Lightning cannot find the distribution of the processes
             raise ValueError(
                 "the SLURM job was given --ntasks; give --ntasks-per-node and --nodes instead"
             ) from None
@@ -81,7 +81,7 @@ def cluster_environment(settings: TrainerConfig) -> ClusterEnvironment:
 
 
 def own_rank() -> int:
-    """Number of this process among all of the training, from ``cluster_environment`` on."""
+    """Rank of this process in the training, once ``cluster_environment`` was called."""
     rank: int | None = rank_zero_only.rank  # type: ignore[attr-defined]
     return rank or 0
 
@@ -89,10 +89,10 @@ def own_rank() -> int:
 def start_children(
     environment: ClusterEnvironment, settings: TrainerConfig
 ) -> list[subprocess.Popen[bytes]]:
-    """Start this program once more for each further device, unless another has started it.
+    """Start this program again for each further device, unless a launcher has started it.
 
-    Not Lightning's launcher, since that kills the first process a moment after any other has
-    ended, before it can say why.
+    Lightning's launcher is not used, since it kills the first process shortly after any other has
+    ended, before it can report the reason.
     """
     if settings.ranks == 1 or environment.creates_processes_externally:
         return []
@@ -102,7 +102,7 @@ def start_children(
         MASTER_ADDR=environment.main_address,
         MASTER_PORT=str(environment.main_port),
         NODE_RANK=str(environment.node_rank()),
-        LOCAL_RANK="0",  # tells Lightning that the processes are started
+        LOCAL_RANK="0",  # Lightning then takes the processes as started
     )
     return [
         subprocess.Popen(
@@ -114,7 +114,7 @@ def start_children(
 
 
 def is_lost_contact(error: BaseException) -> bool:
-    """Whether an error is PyTorch's about another process that has ended or does not answer."""
+    """Return whether a PyTorch error reports another process as ended or not responding."""
     if isinstance(error, distributed.DistError):
         return True
     return isinstance(error, RuntimeError) and any(
@@ -123,17 +123,17 @@ def is_lost_contact(error: BaseException) -> bool:
 
 
 class Watch(threading.Thread):
-    """Looks after the other processes of this node as long as it is entered with ``with``.
+    """Context manager that monitors the other processes of this node.
 
-    Communication notices the end of a process late, or only after a time limit, where it does not
-    wait for that process itself: then this one is ended after ``GRACE`` seconds.
+    Communication detects the end of a process late, or only after a time limit, unless it waits for
+    that very process. Therefore this process is ended ``GRACE`` seconds after the loss.
 
     Args:
-        environment: whose process this is.
-        children: the processes that this one has started; killed where an error ends it.
-        say: a sentence for the user from one about the lost process.
-        tell: called with that sentence before this process ends itself; writes it to stderr if not
-            given.
+        environment: cluster environment of this process.
+        children: processes started by this one; killed if an error ends it.
+        say: function that turns a description of the lost process into a message for the user.
+        tell: function called with that message before this process ends itself. Default: write it
+            to stderr.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Watch(threading.Thread):
         say: Callable[[str], str],
         tell: Callable[[str], object] | None = None,
     ) -> None:
-        """Look at nothing yet."""
+        """Create the thread; monitoring starts with the block."""
         super().__init__(daemon=True, name="watch")
         self.children, self.say = children, say
         self.tell = tell or (lambda text: sys.stderr.write(f"{text}\n"))
@@ -153,7 +153,7 @@ class Watch(threading.Thread):
         self._closed = threading.Event()
 
     def __enter__(self) -> Watch:
-        """Begin to look."""
+        """Start monitoring."""
         if self.children or self.parent:
             self.start()
         return self
@@ -164,21 +164,21 @@ class Watch(threading.Thread):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Look no more; leave no children behind that would wait for this process."""
+        """Stop monitoring; leave no children behind that would wait for this process."""
         self._closed.set()
         if kind is not None:
             self._kill()
 
     @property
     def told(self) -> bool:
-        """Whether another process of this node will report what happened.
+        """True if another process of this node will report the lost process.
 
-        Where others have started the processes, the first two speak: one of them may be lost.
+        If a launcher has started the processes, the first two report, since one may be lost.
         """
         return self.local_rank > 1 or (self.local_rank == 1 and self._parent_lives())
 
     def run(self) -> None:
-        """Look, and end this process where it cannot."""
+        """Monitor the processes, and end this one if it cannot end itself."""
         while not self._closed.wait(LOOK):
             lost = self.failed()
             if lost is None:
@@ -192,7 +192,7 @@ class Watch(threading.Thread):
             os._exit(LOST)
 
     def failed(self) -> str | None:
-        """The process that failed, and how; None where all are running or ended well."""
+        """Description of the process that failed; None if all are running or ended normally."""
         if self.parent and not self._parent_lives():
             return f"process {self.first} is gone"
         for number, child in enumerate(self.children, self.first + 1):
@@ -204,11 +204,11 @@ class Watch(threading.Thread):
         return None
 
     def explain(self, error: BaseException, timeout: str) -> str:
-        """The process that was lost, as far as this one can tell.
+        """Description of the lost process, as far as it is known here.
 
         Args:
-            error: of the communication.
-            timeout: its time limit.
+            error: error of the communication.
+            timeout: time limit of the communication.
         """
         until = time.monotonic() + (PATIENCE if self.children else MOMENT)
         while time.monotonic() < until and (self.children or self.parent):
@@ -225,13 +225,13 @@ class Watch(threading.Thread):
             if child.poll() is None
         ]
         whom = f"process {' or '.join(silent)}" if silent else "another process"
-        return f"{whom} did not answer for {timeout} (`trainer.timeout`)"
+        return f"{whom} did not respond for {timeout} (`trainer.timeout`)"
 
     def _parent_lives(self) -> bool:
         return self.parent > 0 and os.getppid() == self.parent
 
     def _kill(self) -> None:
-        """End the children, those that are stopped or wait for others too."""
+        """Kill the children, including those that are stopped or wait for others."""
         for child in self.children:
             if child.poll() is None:
                 child.kill()

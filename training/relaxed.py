@@ -11,19 +11,19 @@ from tesseral.potentials.blocks.sphere import degree_sizes
 
 
 class Relaxation(nn.Module):
-    """Adam and a soft threshold for the broken components of all mixings, degree by degree.
+    """Adam with a soft threshold for the broken components of all mixings, degree by degree.
 
     The components of one degree in one mixing form a group with one second moment, so that steps
-    turn with the data. After each step the group is pulled to zero by a constant amount,
+    rotate with the data. After each step the group is shrunk towards zero by a constant amount,
 
         b ← b - η m / v^(1/2),      b ← b · max(0, 1 - η λ / rms(b)),
 
     the proximal step of a group lasso (Yuan and Lin 2006) in the metric of Adam. A group that is
     zero stays exactly zero while rms(m) < λ v^(1/2), that is, unless the gradients of different
-    batches agree on a direction. Shrinking in proportion, as in AdamW, would leave noise of the
+    batches agree on a direction. Proportional shrinkage, as in AdamW, would leave noise of the
     size of the learning rate.
 
-    The moments are buffers, to be saved with the training.
+    The moments are buffers, so that they are saved with the training.
     """
 
     def __init__(
@@ -35,12 +35,12 @@ class Relaxation(nn.Module):
         """Start with moments of zero.
 
         Args:
-            weights: of each layer, (mixings, S, M - 1, C).
+            weights: weights of each layer, (mixings, S, M - 1, C).
             decay: λ.
             beta: decay of the mean gradient and of its mean square.
         """
         super().__init__()
-        self.weights = list(weights)  # a list of the potential's own, not weights of this module
+        self.weights = list(weights)  # weights of the potential, not of this module
         self.decay, self.beta = decay, beta
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.steps: Tensor
@@ -50,7 +50,7 @@ class Relaxation(nn.Module):
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
-        """Move the weights, whose gradients are there.
+        """Update the weights from their gradients.
 
         Args:
             learning_rate: η.
@@ -66,17 +66,17 @@ class Relaxation(nn.Module):
             weight.sub_(learning_rate * mean / root)
             size = degree_means(weight.square()).sqrt().clamp(min=1e-30)
             weight.mul_((1.0 - learning_rate * self.decay / size).clamp(min=0.0))
-            weight.grad = None  # the optimiser, which has the other weights, would leave it
+            weight.grad = None  # the optimiser of the other weights would not clear it
 
 
 def degree_means(values: Tensor) -> Tensor:
-    """Means over species, components and channels of each degree from 1 on, spread over all.
+    """Means over species, components and channels for each degree from 1, broadcast back.
 
     Args:
         values: (mixings, S, M - 1, C).
 
     Returns:
-        of the same shape.
+        Tensor of the same shape.
     """
     sizes = degree_sizes(round((values.shape[2] + 1) ** 0.5) - 1)[1:]
     parts = torch.split(values, sizes, dim=2)

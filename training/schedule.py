@@ -16,42 +16,42 @@ class Budget:
 
     Args:
         steps: updates of the weights.
-        seconds: wall-clock time with validations, summed over resumed runs.
+        seconds: wall-clock time including validation, summed over resumed runs.
     """
 
     steps: float = math.inf
     seconds: float = math.inf
 
     def progress(self, step: int, elapsed: float) -> float:
-        """Part of the training that is done, 0 to 1.
+        """Completed fraction of the training, 0 to 1.
 
         Args:
-            step: updates done.
-            elapsed: seconds.
+            step: number of completed updates.
+            elapsed: elapsed time (s).
         """
         return min(1.0, max(step / self.steps, elapsed / self.seconds))
 
 
 class Clock:
-    """Seconds of training, going on from an earlier run where there was one."""
+    """Elapsed time of a training (s), continued from an earlier run if there was one."""
 
     def __init__(self, kind: Literal["wall", "cpu"] = "wall") -> None:
-        """Stopped at 0; counts the time of this process alone where ``kind`` is cpu."""
+        """Create a stopped clock at 0; ``cpu`` counts the CPU time of this process only."""
         self._now = time.monotonic if kind == "wall" else time.process_time
         self._before = 0.0
         self._started: float | None = None
 
     def set(self, elapsed: float) -> None:
-        """Take over the seconds of an earlier run."""
+        """Set the time (s) of an earlier run."""
         self._before = elapsed
 
     def start(self) -> None:
-        """Let it run."""
+        """Start the clock."""
         self._started = self._now()
 
     @property
     def elapsed(self) -> float:
-        """Seconds until now."""
+        """Elapsed time (s)."""
         running = 0.0 if self._started is None else self._now() - self._started
         return self._before + running
 
@@ -60,11 +60,11 @@ def learning_rate(config: OptimizationConfig, progress: float) -> float:
     """Learning rate at a point of the training: linear warm-up, plateau, decay to the end.
 
     Args:
-        config: largest rate and shape.
-        progress: 0 to 1.
+        config: maximum rate and shape.
+        progress: completed fraction of the training, 0 to 1.
     """
     rise = 1.0 if config.warmup == 0 else min(1.0, progress / config.warmup)
-    # The first step should do something, even where one step is the whole warm-up.
+    # The first step must not be zero, even if the warm-up is a single step.
     rise = max(rise, 0.01)
     start = max(config.decay_start, config.warmup)
     fall = 0.0 if progress <= start else (progress - start) / (1.0 - start)
@@ -77,17 +77,17 @@ def learning_rate(config: OptimizationConfig, progress: float) -> float:
 
 
 class ValidationPlan:
-    """When to validate: every so many steps, or a number of times spread over the training."""
+    """Schedule of validations: at a fixed interval of steps, or spread over the training."""
 
     TIMES = 20
     LARGEST_SHARE = 0.05  # of the time
 
     def __init__(self, every: int | None, budget: Budget) -> None:
-        """Plan.
+        """Create the schedule.
 
         Args:
-            every: steps between validations; spread over the training if None.
-            budget: of the training.
+            every: number of steps between validations; None spreads them over the training.
+            budget: limits of the training.
         """
         self.every = every
         self.budget = budget
@@ -96,11 +96,11 @@ class ValidationPlan:
         self.last_cost = 0.0
 
     def due(self, step: int, elapsed: float) -> bool:
-        """Whether to validate after this step; the same answer to the same question on all ranks.
+        """Return whether to validate after this step; deterministic, so that all ranks agree.
 
         Args:
-            step: updates done.
-            elapsed: seconds, agreed on by all ranks.
+            step: number of completed updates.
+            elapsed: elapsed time (s), the same on all ranks.
         """
         if self.every is not None:
             return step % self.every == 0
@@ -112,12 +112,12 @@ class ValidationPlan:
         return True
 
     def done(self, step: int, elapsed: float, cost: float) -> None:
-        """Take note of a validation.
+        """Record a validation.
 
         Args:
-            step: updates done.
-            elapsed: seconds, agreed on by all ranks.
-            cost: seconds it took, agreed on by all ranks.
+            step: number of completed updates.
+            elapsed: elapsed time (s), the same on all ranks.
+            cost: duration of the validation (s), the same on all ranks.
         """
         self.last_progress = self.budget.progress(step, elapsed)
         self.last_elapsed = elapsed

@@ -2,8 +2,8 @@
 
 Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam", arXiv 2409.11321. The weights of
 these potentials are stacks of small matrices over channels, one for each degree or path. Each
-matrix has its own left and right basis; all matrices of one shape are worked on together,
-since calls cost more than arithmetic at this size.
+matrix has its own left and right basis. All matrices of one shape are processed together, since
+function calls cost more than arithmetic at this size.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ State = dict[str, Any]
 
 
 class Soap(Optimizer):
-    """Adam on gradients that are rotated into the eigenvectors of their own covariances.
+    """Adam on gradients rotated into the eigenbasis of their covariances.
 
     For matrices G (m, n): L and R, the moving averages of G Gᵀ and Gᵀ G, have the eigenvectors U
-    and V. Adam's second moment is that of Uᵀ G V, where steep and flat directions are told apart;
-    the step is rotated back. Vectors and single rows or columns get plain Adam.
+    and V. Adam's second moment is that of Uᵀ G V, where steep and flat directions are separated;
+    the step is rotated back. Vectors and single rows or columns use plain Adam.
 
     Args:
         parameters: tensors, or groups of them; their last two dimensions are the matrices.
         lr: learning rate.
-        betas: decay of the mean gradient; and of its square, L and R.
-        eps: added to the root of the second moment.
-        weight_decay: decoupled, as in AdamW.
-        refresh: steps between improvements of the eigenvectors.
+        betas: decay of the mean gradient, and of its square, L and R.
+        eps: constant added to the root of the second moment.
+        weight_decay: weight decay, decoupled as in AdamW.
+        refresh: number of steps between updates of the eigenvectors.
     """
 
     def __init__(
@@ -43,14 +43,14 @@ class Soap(Optimizer):
         weight_decay: float = 0.0,
         refresh: int = 10,
     ) -> None:
-        """Prepare; the first step only measures the covariances."""
+        """Create the optimiser; its first step only initialises the covariances."""
         names = ("lr", "betas", "eps", "weight_decay", "refresh")
         values = (lr, betas, eps, weight_decay, refresh)
         super().__init__(parameters, dict(zip(names, values, strict=True)))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take a step; the closure, if given, is called first and its loss returned."""
+        """Take a step; a closure is called first and its loss returned."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -67,7 +67,7 @@ class Soap(Optimizer):
     def _step(
         self, parameters: list[Tensor], shape: tuple[int, int], state: State, options: State
     ) -> None:
-        """Move the weights of one shape; their common state is that of the first of them."""
+        """Update the weights of one shape; the first of them holds the common state."""
         gradients = [_gradient(each).reshape(-1, *shape) for each in parameters]
         gradient = torch.cat(gradients)  # (B, m, n)
         if not state:
@@ -100,13 +100,13 @@ def _gradient(parameter: Tensor) -> Tensor:
 
 
 def _matrix_shape(parameter: Tensor) -> tuple[int, int]:
-    """Rows and columns of a parameter's matrices; (1, 1) where it has none."""
+    """Rows and columns of a parameter's matrices; (1, 1) if it has none."""
     rows, columns = parameter.shape[-2:] if parameter.ndim > 1 else (1, 1)
     return (rows, columns) if min(rows, columns) > 1 else (1, 1)
 
 
 def _initial(gradient: Tensor) -> State:
-    """The state after the first gradient (B, m, n)."""
+    """State after the first gradient (B, m, n)."""
     state: State = {"step": 0}
     state["mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
     if gradient.shape[1] > 1:
@@ -117,7 +117,7 @@ def _initial(gradient: Tensor) -> State:
 
 
 def _rotate(matrices: Tensor, state: State) -> Tensor:
-    """Into the eigenbasis, Uᵀ G V."""
+    """Rotate into the eigenbasis, Uᵀ G V."""
     if "left" not in state:
         return matrices
     rotated: Tensor = state["left_basis"].mT @ matrices @ state["right_basis"]
@@ -125,7 +125,7 @@ def _rotate(matrices: Tensor, state: State) -> Tensor:
 
 
 def _rotate_back(matrices: Tensor, state: State) -> Tensor:
-    """Out of the eigenbasis, U G Vᵀ."""
+    """Rotate out of the eigenbasis, U G Vᵀ."""
     if "left" not in state:
         return matrices
     rotated: Tensor = state["left_basis"] @ matrices @ state["right_basis"].mT
@@ -133,7 +133,7 @@ def _rotate_back(matrices: Tensor, state: State) -> Tensor:
 
 
 def _refresh(state: State, side: str, dimension: int) -> None:
-    """One step of orthogonal iteration, steep directions first; squares move with their vectors."""
+    """Step of orthogonal iteration, steep directions first; squares follow their vectors."""
     basis = state[f"{side}_basis"]
     product = state[side] @ basis
     order = (basis * product).sum(-2).argsort(dim=-1, descending=True)  # of the curvatures, (B, m)

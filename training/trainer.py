@@ -1,4 +1,4 @@
-"""The Lightning Trainer of `fit`, and how it ends early."""
+"""Lightning Trainer of `fit`, and its early ends."""
 
 from __future__ import annotations
 
@@ -42,17 +42,18 @@ def train(
     """Train on all processes.
 
     Args:
-        run: with the data.
-        module: what is trained.
-        environment: of this process.
-        settings: of the trainer.
-        checkpoint: to resume from.
-        output: the model file that ``run`` writes, for messages.
-        tell: called with the last message of a process that ends itself, see `Watch`.
+        run: callback of the training, with the data.
+        module: training module.
+        environment: cluster environment of this process.
+        settings: options of the trainer.
+        checkpoint: checkpoint to resume from.
+        output: model file that ``run`` writes, for messages.
+        tell: function called with the last message of a process that ends itself, see `Watch`.
 
     Raises:
-        DivergenceError: the loss or its gradient was not finite; says what is left.
-        LostProcessError: another process has ended or does not answer; says how to resume.
+        DivergenceError: the loss or its gradient was not finite; the message names the files kept.
+        LostProcessError: another process has ended or does not respond; the message says how to
+            resume.
     """
     rank = environment.global_rank()
     speaker = f"process {rank} of {settings.ranks}: " if rank > 0 else ""
@@ -73,7 +74,7 @@ def train(
                 what = watch.explain(error, settings.timeout)
                 raise LostProcessError(lost(what), watch.told) from None
     except DivergenceError as error:
-        kept = f"{output} holds the weights of step {run.best['step']}" if run.best else ""
+        kept = f"{output} has the weights of step {run.best['step']}" if run.best else ""
         raise DivergenceError(
             f"{error}; they are in {run.directory / BAD_BATCH}. "
             f"{kept or 'There is no good model yet'}. Look at these structures, or lower "
@@ -85,13 +86,13 @@ def train(
 def _make_trainer(
     settings: TrainerConfig, run: FitRun, environment: ClusterEnvironment
 ) -> lightning.Trainer:
-    """Lightning's loop, with everything off that ``FitRun`` does."""
+    """Create Lightning's Trainer, without the features that ``FitRun`` provides."""
     accelerator = settings.accelerator
     if accelerator == "auto":  # Lightning would take Apple's GPUs, which have no float64
         accelerator = "gpu" if torch.cuda.is_available() else "cpu"
     strategy: Any = "auto"
     if settings.strategy == "ddp" or settings.ranks > 1:
-        # The buffers are constants; newer PyTorch has another name for not sending them around.
+        # The buffers are constants; newer PyTorch renamed the option that disables broadcasting.
         known = inspect.signature(DistributedDataParallel).parameters
         name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
         settings_of_ddp: dict[str, Any] = {name: False}
@@ -125,7 +126,7 @@ def _make_trainer(
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Leave out advice of Lightning's that does not apply here, and deprecations inside it."""
+    """Suppress hints of Lightning that do not apply here, and its internal deprecations."""
     loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Running a potential over a dataset: the loss and the errors."""
+"""Loss and errors of a potential on a dataset."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tesseral.training.metrics import ErrorSums
 class Validation(NamedTuple):
     """Errors on a validation set."""
 
-    loss: float  # weighted as the training loss at that time
+    loss: float  # with the weights of the training loss at that time
     errors: dict[str, Any]  # see ErrorSums.summary
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """A batch on another device."""
+    """Move a batch to a device."""
     return Batch(
         graph=AtomicGraph(*(part.to(device) for part in batch.graph)),
         labels=Labels(*(part.to(device) for part in batch.labels)),
@@ -32,7 +32,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 def predict_frozen(potential: Potential, batch: Batch) -> Prediction:
-    """Prediction in evaluation mode, without gradients of the weights: saves time and memory."""
+    """Prediction in evaluation mode, without gradients of the weights, to save time and memory."""
     assert isinstance(potential, nn.Module)
     mode = potential.training
     potential.eval()
@@ -50,7 +50,7 @@ def predict_frozen(potential: Potential, batch: Batch) -> Prediction:
 def predictions(
     potential: Potential, batches: Iterable[Batch], device: torch.device
 ) -> Iterator[tuple[Batch, Prediction]]:
-    """Each batch, moved to the device of the potential, with its prediction."""
+    """Yield each batch, moved to the device of the potential, with its prediction."""
     for batch in batches:
         batch = to_device(batch, device)
         yield batch, predict_frozen(potential, batch)
@@ -69,13 +69,13 @@ def validate(
     """Loss and errors over all batches of all processes.
 
     Args:
-        potential: on the device.
-        batches: this process's part of the validation set.
+        potential: potential on the device.
+        batches: batches of the validation set for this process.
         sums: empty sums to fill.
-        device: where the potential is.
-        loss: functions of the loss.
-        weights: of energy, forces and stress in the loss.
-        force_rms: eV/Å, scale of the loss.
+        device: device of the potential.
+        loss: configuration with the loss functions.
+        weights: weights of energy, forces and stress in the loss.
+        force_rms: RMS force (eV/Å), the scale of the loss.
     """
     total = torch.zeros(2, 3, dtype=torch.float64, device=device)
     for batch, prediction in predictions(potential, batches, device):
@@ -91,6 +91,6 @@ def validate(
 
 
 def all_sum(values: Tensor) -> None:
-    """Add the values of all processes in place; nothing where there is one."""
+    """Sum values over all processes in place; does nothing for a single process."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.all_reduce(values)

@@ -1,1 +1,1 @@
-"""The dataset doctor: checks of labels, units, signs, geometry and splits before any training."""
+"""Dataset doctor: checks of labels, units, signs, geometry and splits before training."""

@@ -1,4 +1,4 @@
-"""Check of dataset files before a training, and the cleaned copy."""
+"""Check of dataset files before a training, and the corrected copy."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ STORES = (".h5", ".hdf5")
 
 @dataclass(frozen=True, kw_only=True)
 class CheckConfig:
-    """Which datasets to check, and for which training.
+    """Datasets to check, and the intended training.
 
     Args:
-        files: datasets (or files that ASE reads, with the usual names and units of labels). Of
-            several, the first is what is trained on, and the others must not share structures with
-            it.
-        cutoff: Å, of the potential.
-        split: how fit would split the first dataset if it were the only one: auto, group, blocks
+        files: datasets, or files ASE reads with standard label names and units. The first is the
+            training set; the others must not share structures with it.
+        cutoff: cutoff (Å) of the potential.
+        split: split that fit would use if only the first dataset were given: auto, group, blocks
             or random.
         validation_fraction: as in fit.
         seed: as data.seed in fit.
-        json: file for the findings with the indices of all structures, counted from 0.
-        fix: dataset to write, a copy of the first without what can be mended for sure: signs and
-            units of labels, labels of zero (they become missing), copies and structures with
-            labels of another one (they are left out).
-        max_atoms: larger sets are checked in a random part of so many atoms, unless fix is given.
+        json: JSON file for the findings, with 0-based structure indices.
+        fix: write a corrected copy of the first dataset. Signs and units are corrected, zero
+            labels become missing, and duplicates and structures with the labels of another
+            structure are removed; only unambiguous errors are changed.
+        max_atoms: larger datasets are checked on a random sample of this many atoms, unless fix is
+            given.
     """
 
     files: list[str]
@@ -57,7 +57,7 @@ class CheckConfig:
     max_atoms: int = MAX_ATOMS
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be checked, before anything is read."""
+        """Reject invalid options before anything is read."""
         if not 0 < self.cutoff < 50:
             raise ValueError(f"cutoff is {self.cutoff} Å; use a positive distance, usually 4 to 6")
         if self.split not in SPLITS:
@@ -70,7 +70,7 @@ class CheckConfig:
             raise ValueError(f"max_atoms is {self.max_atoms}; it must be 1 or more")
         if self.fix is not None:
             if Path(self.fix).suffix not in STORES:
-                raise ValueError(f"the cleaned copy {self.fix} should end in .h5")
+                raise ValueError(f"the name of the corrected copy, {self.fix}, must end in .h5")
             if Path(self.fix).exists():
                 raise FileExistsError(f"{self.fix} exists; choose another name for the copy")
 
@@ -78,16 +78,16 @@ class CheckConfig:
 class Checked(NamedTuple):
     """Result of a check of dataset files."""
 
-    checkups: list[Checkup]  # file by file; of the cleaned copy in place of the first, if any
-    mended: list[str] | None  # changes made in the cleaned copy; None without one
+    checkups: list[Checkup]  # one per file; that of the corrected copy replaces the first, if any
+    mended: list[str] | None  # changes made in the corrected copy; None without one
 
 
 def check(config: CheckConfig, show: Callable[[Checkup], None] | None = None) -> Checked:
     """Check dataset files.
 
     Args:
-        config: what to check.
-        show: called with the result of each file as soon as it is there.
+        config: options of the check.
+        show: callback with the result of each file as soon as it is available.
 
     Raises:
         FileNotFoundError: a file does not exist.
@@ -115,7 +115,7 @@ def check(config: CheckConfig, show: Callable[[Checkup], None] | None = None) ->
 
 
 def _open(name: str, folder: Path) -> Store:
-    """A dataset; another file is imported into the folder first."""
+    """Open a dataset; any other file is imported into the folder first."""
     path = Path(name)
     if path.suffix in STORES:
         return open_store(path)
@@ -126,7 +126,7 @@ def _open(name: str, folder: Path) -> Store:
 
 
 def _check(config: CheckConfig, samples: list[Sample]) -> Iterator[Checkup]:
-    """All files, each with what it has in common with the first."""
+    """Check all files, each also for structures that it shares with the first."""
     for number, sample in enumerate(samples):
         parts = [check_set(sample, cutoff=config.cutoff)]
         if number > 0:

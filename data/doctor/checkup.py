@@ -1,4 +1,4 @@
-"""All checks of one dataset, and of several that are trained and tested on."""
+"""All checks of one dataset, and of a training set with its test sets."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from tesseral.data.doctor.units import check_units
 from tesseral.data.loading.splits import split_store
 from tesseral.data.store.read import Store
 
-MAX_ATOMS = 100_000  # of a full check
-QUICK_ATOMS = 4_000  # of the one before a training
+MAX_ATOMS = 100_000  # in a full check
+QUICK_ATOMS = 4_000  # in the check before a training
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkup:
-    """What was found in one dataset.
+    """Results of the checks of one dataset.
 
     Args:
-        file: its name.
+        file: name of the file.
         structures: number of all structures.
-        checked: number of those that were looked at.
-        findings: errors first.
-        measured: ratios of labels to what they should be, and other numbers, in words.
+        checked: number of structures that were checked.
+        findings: findings, errors first.
+        measured: ratios of labels to their expected values, and other numbers, as text.
     """
 
     file: str
@@ -45,11 +45,11 @@ class Checkup:
 
     @property
     def safe(self) -> bool:
-        """Whether there are no errors."""
+        """True if there are no errors."""
         return all(finding.severity != "error" for finding in self.findings)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Results as plain values for JSON."""
         return {
             "file": self.file,
             "structures": self.structures,
@@ -70,11 +70,11 @@ class Checkup:
 
 
 def check_set(sample: Sample, *, cutoff: float) -> Checkup:
-    """Look at one dataset.
+    """Check one dataset.
 
     Args:
-        sample: its structures.
-        cutoff: Å, of the potential that is going to be trained.
+        sample: structures of the dataset.
+        cutoff: cutoff (Å) of the potential to be trained.
     """
     design = make_design(sample)
     references = composition_energies(sample)
@@ -93,21 +93,21 @@ def check_set(sample: Sample, *, cutoff: float) -> Checkup:
     ]
     measured = {
         **units.measured,
-        f"neighbours within {cutoff:g} Å": f"{distances.neighbors:.3g} an atom",
+        f"neighbours within {cutoff:g} Å": f"{distances.neighbors:.3g} per atom",
     }
     return _checkup(sample, findings, measured)
 
 
 def check_split(sample: Sample, *, method: str, fraction: float, seed: int) -> Checkup:
-    """Look for leakage in the division that a training would make of a dataset."""
+    """Check the split that a training would make of a dataset for leakage."""
     try:
         split = split_store(sample.store, method=method, fraction=fraction, seed=seed)
     except ValueError as error:
-        finding = make_finding("note", "split", [], str(error), "needed for a training only")
+        finding = make_finding("note", "split", [], str(error), "only needed for training")
         return _checkup(sample, [finding], {})
     inside = np.isin(sample.rows, split.validation)
     measured = {
-        "validation structures that fit would take": f"{len(split.validation)}, {split.reason}"
+        "validation structures that fit would use": f"{len(split.validation)}, {split.reason}"
     }
     if inside.all() or not inside.any():
         return _checkup(sample, [], measured)
@@ -121,7 +121,7 @@ def check_split(sample: Sample, *, method: str, fraction: float, seed: int) -> C
 
 
 def check_between(first: Sample, second: Sample) -> Checkup:
-    """Look for leakage between two datasets; rows are those of the second."""
+    """Check two datasets for leakage between them; rows are those of the second."""
     findings = check_leakage(
         first,
         second,
@@ -132,12 +132,12 @@ def check_between(first: Sample, second: Sample) -> Checkup:
 
 
 def quick_check(store: Store, validation: Store | None, cutoff: float) -> list[Finding]:
-    """The errors and warnings that a part of a dataset shows in a second or two.
+    """Errors and warnings from a check of a part of a dataset, which takes a second or two.
 
     Args:
-        store: to train on.
-        validation: to validate on, if it is another.
-        cutoff: Å.
+        store: training set.
+        validation: validation set, if it is a separate one.
+        cutoff: cutoff (Å) of the potential.
     """
     sample = read_sample(store, QUICK_ATOMS)
     findings = check_set(sample, cutoff=cutoff).findings
@@ -147,7 +147,7 @@ def quick_check(store: Store, validation: Store | None, cutoff: float) -> list[F
 
 
 def merge(checkups: Sequence[Checkup]) -> Checkup:
-    """One check-up of several of the same file."""
+    """Merge several check-ups of the same file."""
     first = checkups[0]
     return Checkup(
         file=first.file,
@@ -159,7 +159,7 @@ def merge(checkups: Sequence[Checkup]) -> Checkup:
 
 
 def take(sample: Sample, chosen: Integers) -> Sample:
-    """Some structures of a sample."""
+    """Select structures of a sample."""
     return sample._replace(
         structures=[sample.structures[i] for i in chosen],
         **{

@@ -1,4 +1,4 @@
-"""Checks of what was mixed: theories, sources with other zeros of energy, rare elements, E0."""
+"""Checks for mixtures: theories, sources with a different energy zero, rare elements, E0."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from tesseral.data.doctor.sample import Array, Sample, scale
 from tesseral.data.neighbors import names
 
 SHIFT = 0.02  # eV/atom between sources
-SHIFT_SHARE = 4.0  # typical residuals
+SHIFT_SHARE = 4.0  # in typical residuals
 FEW = 3  # structures with an element
 
 
 def check_consistency(sample: Sample, residuals: Array) -> list[Finding]:
-    """Theories, sources and compositions.
+    """Check theories, sources and compositions.
 
     Args:
         sample: the structures.
-        residuals: (S,) eV/atom, energy labels minus what a model of them says; NaN if unknown.
+        residuals: (S,) eV/atom, energy labels minus their fitted values; NaN if unknown.
     """
     return [*_theories(sample), *_shifts(sample, residuals), *_elements(sample)]
 
@@ -32,7 +32,7 @@ def _texts(sample: Sample, name: str) -> NDArray[np.str_]:
 
 
 def _theories(sample: Sample) -> list[Finding]:
-    """More than one theory."""
+    """Find more than one theory."""
     theories = _texts(sample, "theory")
     found = Counter(theories.tolist()).most_common()
     if len(found) < 2:
@@ -44,13 +44,13 @@ def _theories(sample: Sample) -> list[Finding]:
             "theory",
             sample.rows[theories != found[0][0]],
             f"{len(found)} theories: {shown}",
-            "energies of different functionals or settings do not fit together; train on one",
+            "energies of different functionals or settings are not compatible; train on one",
         )
     ]
 
 
 def _shifts(sample: Sample, residuals: Array) -> list[Finding]:
-    """Sources whose energies have another zero."""
+    """Find sources whose energies have a different zero."""
     findings = []
     usual = scale(residuals)
     sources = _texts(sample, "source")
@@ -67,16 +67,16 @@ def _shifts(sample: Sample, residuals: Array) -> list[Finding]:
                     "warning",
                     "theory",
                     sample.rows[inside],
-                    f"the energies of {source or 'structures without a source'} lie "
-                    f"{shift:+.3g} eV/atom off the others, with a spread of {spread:.2g}",
-                    "another pseudopotential, functional or zero of energy; do not mix them",
+                    f"the energies of {source or 'structures without a source'} are shifted by "
+                    f"{shift:+.3g} eV/atom from the others, with a spread of {spread:.2g}",
+                    "different pseudopotential, functional or energy zero; do not mix them",
                 )
             )
     return findings
 
 
 def _elements(sample: Sample) -> list[Finding]:
-    """Rare elements, and compositions that leave reference energies open."""
+    """Find rare elements, and compositions that do not determine the reference energies."""
     findings = []
     number = (sample.counts > 0).sum(axis=0)
     rare = [z for z, k in zip(sample.elements, number, strict=True) if 0 < k < FEW]
@@ -88,7 +88,7 @@ def _elements(sample: Sample) -> list[Finding]:
                 "elements",
                 sample.rows[(sample.counts[:, columns] > 0).any(axis=1)],
                 f"{names(rare)} in fewer than {FEW} structures",
-                "a potential cannot learn an element from them; add more or take them out",
+                "a potential cannot learn an element from so few; add more or remove them",
             )
         )
     known = np.isfinite(sample.energies)

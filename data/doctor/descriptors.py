@@ -1,9 +1,10 @@
 """Invariants of atomic environments with their derivatives, for a linear model of the labels.
 
-Radial sums ``A_n = Σ_j R_n(r_ij)`` of each element's neighbours, and scalar products of radial sums
-of scalars, unit vectors ``u`` and traceless ``u ⊗ u`` (two- and three-body terms of the atomic
-cluster expansion, Drautz, Phys. Rev. B 99, 014104, in Cartesian form). A potential linear in them
-has forces and stress linear in them, so that one least-squares fit takes all labels.
+The invariants are radial sums ``A_n = Σ_j R_n(r_ij)`` over each element's neighbours, and scalar
+products of radial sums of scalars, unit vectors ``u`` and traceless ``u ⊗ u`` (two- and three-body
+terms of the atomic cluster expansion, Drautz, Phys. Rev. B 99, 014104, in Cartesian form). The
+forces and stress of a potential that is linear in the invariants are linear too, so that one
+least-squares fit uses all labels.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 CUTOFF = 5.0  # Å
-RADIAL = 8  # functions of the sums
+RADIAL = 8  # radial functions of the sums
 PRODUCT_RADIAL = (4, 3, 2)
-ATOMS_OF_FORCES = 24  # atoms of a structure whose forces are taken, at most
+ATOMS_OF_FORCES = 24  # maximum number of atoms of a structure whose forces are used
 PARTS = ("vector", "radial", "slope")
 
 
 class Rows(NamedTuple):
-    """One structure in the linear model with F columns; the first are numbers of atoms."""
+    """Rows of one structure in the linear model with F columns; the first are numbers of atoms."""
 
     energy: Array  # (F,) per atom
     forces: NDArray[np.float32]  # (3 a, F) of the atoms of ``force_atoms``
-    stress: Array  # (9, F) per Å³; NaN where there is no volume
+    stress: Array  # (9, F) per Å³; NaN without a volume
 
 
 class _Neighbors(NamedTuple):
@@ -47,14 +48,14 @@ class _Neighbors(NamedTuple):
 
 
 def describe(structure: Structure, elements: tuple[int, ...]) -> Rows:
-    """The rows of a structure.
+    """Rows of a structure in the linear model.
 
-    More than three elements share their columns, with distances in proportion to the square root
-    of the sum of the covalent radii.
+    If there are more than three elements, they share their columns, with distances scaled by the
+    square root of the sum of the covalent radii.
 
     Args:
-        structure: any.
-        elements: sorted atomic numbers of the whole set.
+        structure: any structure.
+        elements: sorted atomic numbers of the whole dataset.
     """
     near = _neighbors(structure, elements)
     n = len(structure.numbers)
@@ -71,7 +72,7 @@ def describe(structure: Structure, elements: tuple[int, ...]) -> Rows:
     for kind in range(channels):
         of_kind = kinds[near.center] == kind
         part = slopes[of_kind].reshape(int(of_kind.sum()), 3 * width)
-        # Moving the other atom changes the centre's energy by the slope, moving the centre by less.
+        # Moving the other atom changes the centre's energy by +slope, moving the centre by -slope.
         to_atoms = _incidence(near.center[of_kind], n) - _incidence(near.other[of_kind], n)
         gathered = (to_atoms[atoms] @ part).reshape(len(atoms), width, 3)
         forces[:, kind] = gathered.transpose(0, 2, 1).reshape(-1, width)
@@ -90,14 +91,14 @@ def describe(structure: Structure, elements: tuple[int, ...]) -> Rows:
 
 
 def force_atoms(n: int) -> Integers:
-    """Some of n atoms, always the same, whose forces are enough to fit to."""
+    """Fixed selection from n atoms whose forces are sufficient for the fit."""
     if n <= ATOMS_OF_FORCES:
         return np.arange(n)
     return np.sort(np.random.default_rng(n).choice(n, ATOMS_OF_FORCES, replace=False))
 
 
 def environments(structure: Structure, elements: tuple[int, ...]) -> Array:
-    """The invariants of each atom without derivatives, (n, F), elements in separate columns."""
+    """Invariants of each atom without derivatives, (n, F), elements in separate columns."""
     near = _neighbors(structure, elements)
     kinds = _kinds(structure, elements)
     values = _invariants(*_moments(near, len(structure.numbers)))
@@ -111,7 +112,7 @@ def _pooled(elements: tuple[int, ...]) -> bool:
 
 
 def _kinds(structure: Structure, elements: tuple[int, ...]) -> Integers:
-    """The channel of each atom."""
+    """Channel of each atom."""
     if _pooled(elements):
         return np.zeros(len(structure.numbers), dtype=np.int64)
     return np.searchsorted(np.array(elements), structure.numbers)
@@ -121,7 +122,7 @@ def _neighbors(structure: Structure, elements: tuple[int, ...]) -> _Neighbors:
     """Edges within the cutoff, with radial functions of distances."""
     edges = neighbor_list(structure.positions, structure.cell, structure.pbc, CUTOFF)
     center, other = edges.receivers, edges.senders
-    # The edge's vector points to its receiver, here the centre.
+    # The vector of an edge points to its receiver, which is the centre here.
     vector = (
         structure.positions[other] - structure.positions[center] - edges.shifts @ structure.cell
     )
@@ -179,9 +180,9 @@ def _invariants(sums: Array, moments: list[Array]) -> Array:
 
 
 def _slopes(near: _Neighbors, moments: list[Array]) -> Array:
-    """What moving an edge's other atom does to the invariants of its centre, (E, W, 3).
+    """Derivatives of the centre's invariants with respect to the edge's other atom, (E, W, 3).
 
-    In float32, as nearly all the time is spent here.
+    In float32, since nearly all the time is spent here.
     """
     edges = len(near.center)
     near = near._replace(**{k: getattr(near, k).astype(np.float32) for k in PARTS})
@@ -204,7 +205,7 @@ def _slopes(near: _Neighbors, moments: list[Array]) -> Array:
 
 
 def _product_radial(radial: Array) -> Array:
-    """The radial functions that products are made of, (E, channels · few)."""
+    """Radial functions used in products, (E, channels · few)."""
     edges, channels, _ = radial.shape
     few = PRODUCT_RADIAL[channels - 1]
     return radial[:, :, :few].reshape(edges, channels * few)
@@ -228,7 +229,7 @@ def _tensors(vector: Array) -> list[tuple[Array, Array]]:
 
 
 def _incidence(atoms: Integers, n: int) -> sparse.csr_matrix:
-    """Matrix (n, E) that sums edges to atoms."""
+    """Matrix (n, E) that sums over the edges of each atom."""
     edges = len(atoms)
     return sparse.csr_matrix(
         (np.ones(edges, dtype=np.float32), (atoms, np.arange(edges))), shape=(n, edges)

@@ -1,4 +1,4 @@
-"""Finite differences between structures that differ by a small strain: stress without a model."""
+"""Stress from finite differences between structures that differ by a small strain."""
 
 from __future__ import annotations
 
@@ -12,30 +12,31 @@ from tesseral.data.doctor.sample import Array, Integers, Sample
 
 LARGEST_STRAIN = 0.05
 SMALLEST_STRAIN = 1e-4
-LARGEST_SHIFT = 0.05  # Å RMS beside the strain
+LARGEST_SHIFT = 0.05  # Å, RMS displacement in addition to the strain
 LARGEST_GROUP = 300  # structures of the same atoms that are compared with each other
 NEAREST = 3  # partners of a structure
 
 
 class Pair(NamedTuple):
-    """Two structures of the same atoms, a small strain apart."""
+    """Two structures of the same atoms that differ by a small strain."""
 
     first: int
     second: int
     strain: Array  # (3, 3)
-    shifts: Array  # (n, 3) Å, displacements beside the strain
+    shifts: Array  # (n, 3) Å, displacements in addition to the strain
 
 
 def stress_ratio(sample: Sample, labels: Labels, forces_factor: float = 1.0) -> tuple[float, int]:
-    """Stress labels over finite differences of the energies, and the number of pairs.
+    """Ratio of stress labels to finite differences of the energies, and the number of pairs.
 
-    ``E2 - E1 = ½ (V1 σ1 + V2 σ2) : ε - ½ Σ (F1 + F2) · Δu`` for a strain ε and displacements Δu
-    beside it, up to third order in both.
+    ``E2 - E1 = ½ (V1 σ1 + V2 σ2) : ε - ½ Σ (F1 + F2) · Δu`` for a strain ε and additional
+    displacements Δu, up to third order in both.
 
     Args:
         sample: the structures.
         labels: energies and stresses of the structures in the units in which they are compared.
-        forces_factor: what the forces of the structures must be multiplied with to fit to them.
+        forces_factor: factor of the forces of the structures that makes them consistent with the
+            labels.
     """
     differences, products = [], []
     for pair in strained_pairs(sample):
@@ -57,7 +58,7 @@ def stress_ratio(sample: Sample, labels: Labels, forces_factor: float = 1.0) -> 
         return float("nan"), 0
     change = np.array(differences)
     size = np.abs(change)
-    # A wrong energy makes large changes, which must not rule.
+    # A wrong energy gives large changes, which must not dominate.
     weight = np.minimum(size, 3 * np.median(size))
     return weighted_median(np.array(products) / change, weight), len(products)
 
@@ -76,7 +77,7 @@ def strained_pairs(sample: Sample) -> list[Pair]:
 
 
 def _pairs(sample: Sample, members: Integers) -> list[Pair]:
-    """The nearest partners of each member of a group."""
+    """Pairs of each member of a group with its nearest partners."""
     cells = np.stack([sample.structures[i].cell for i in members])
     scaled = np.stack(
         [

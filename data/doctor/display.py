@@ -1,4 +1,4 @@
-"""Check-ups in the terminal."""
+"""Display of check-ups in the terminal."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tesseral.data.doctor.checkup import Checkup
 from tesseral.data.doctor.findings import Finding, count, rows_text
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
-LINES = 4  # of the short form
+LINES = 4  # in the short form
 
 
 def checkup_table(checkup: Checkup) -> Group:
-    """What was found in one dataset, and what was measured."""
+    """Table of the findings and measurements of one dataset."""
     part = "" if checkup.checked == checkup.structures else f" (a sample of {checkup.checked})"
     title = Text(f"{checkup.file}: {count(checkup.structures)}{part}", style="bold")
     table = Table(show_header=False, pad_edge=False, padding=(0, 1, 1, 0), box=None)
@@ -35,7 +35,7 @@ def checkup_table(checkup: Checkup) -> Group:
 
 
 def short_form(findings: Sequence[Finding], file: str) -> list[Text]:
-    """A few lines about what matters."""
+    """The most important findings in a few lines."""
     lines = []
     for finding in findings[:LINES]:
         line = Text(f"data {finding.severity}: ", STYLES[finding.severity])
@@ -45,5 +45,5 @@ def short_form(findings: Sequence[Finding], file: str) -> list[Text]:
         lines.append(line)
     if findings:
         more = f"{len(findings) - LINES} more findings; " if len(findings) > LINES else ""
-        lines.append(Text(f"{more}train-potential data check {file} tells what to do", "dim"))
+        lines.append(Text(f"{more}train-potential data check {file} shows what to do", "dim"))
     return lines

@@ -1,4 +1,4 @@
-"""Checks for structures that are there more than once, and for what a split tears apart."""
+"""Checks for duplicate structures, and for leakage between the parts of a split."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AGREE_FORCES = 0.02  # eV/Å, RMS of the forces' sizes
 
 
 def check_duplicates(sample: Sample, prints: Fingerprints) -> list[Finding]:
-    """The same structure more than once, with the same labels or with others."""
+    """Find structures that occur more than once, with the same labels or with different ones."""
     pairs, apart = pairs_within(prints, NEAR)
     same = pairs[apart < SAME]
     copies, conflicts = [], []
@@ -53,7 +53,7 @@ def check_duplicates(sample: Sample, prints: Fingerprints) -> list[Finding]:
                 "conflicting duplicates",
                 sample.rows[conflicts],
                 f"{count(len(conflicts))} of equal geometry and different labels",
-                "no potential can meet both: find out which is right",
+                "no potential can reproduce both: find out which is right",
             )
         )
     close = np.setdiff1d(np.unique(pairs), np.unique(same))
@@ -78,13 +78,13 @@ def check_leakage(
     parts: tuple[str, str],
     chosen: bool,
 ) -> list[Finding]:
-    """Structures of the second part that the first has too.
+    """Find structures of the second part that are also in the first.
 
     Args:
-        first: what is trained on.
-        second: what is tested on; the rows of the findings are its.
+        first: training structures.
+        second: test structures; the findings contain their rows.
         parts: names of both, for messages.
-        chosen: whether a person made the division, so that a copy is an error.
+        chosen: whether the user made the split, so that a duplicate is an error.
     """
     structures = [*first.structures, *second.structures]
     elements = tuple(sorted({*first.elements, *second.elements}))
@@ -109,7 +109,7 @@ def _copies(
                 "leakage",
                 same,
                 f"{count(len(same))} of {len(second.rows)} in {parts[1]} also in {parts[0]}",
-                "errors on them say nothing; take them out of one of the two",
+                "errors on them are meaningless; remove them from one of the two",
             )
         )
     near = rows[apart >= SAME]
@@ -121,14 +121,14 @@ def _copies(
                 near,
                 f"{count(len(near))} of {len(second.rows)} in {parts[1]} less than about {NEAR} Å "
                 f"from one in {parts[0]}",
-                "neighbours of a trajectory on both sides make errors look better than they are",
+                "neighbours of a trajectory on both sides make errors look smaller than they are",
             )
         )
     return findings
 
 
 def _shared_groups(first: Sample, second: Sample, parts: tuple[str, str]) -> list[Finding]:
-    """Groups with members on both sides."""
+    """Find groups with members in both parts."""
     known = first.store.texts("group")
     inside = {known[row] for row in first.rows} - {""}
     groups = second.store.texts("group")
@@ -142,13 +142,13 @@ def _shared_groups(first: Sample, second: Sample, parts: tuple[str, str]) -> lis
             "leakage",
             rows,
             f"{count(number, 'group')} with members in both {parts[0]} and {parts[1]}",
-            "keep a group (a trajectory) on one side",
+            "keep each group (a trajectory) in one part",
         )
     ]
 
 
 def _families(pairs: Integers, n: int) -> list[Integers]:
-    """Sets of structures that are connected by pairs, each sorted."""
+    """Sets of structures connected by pairs, each sorted."""
     if not len(pairs):
         return []
     links = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
@@ -158,7 +158,7 @@ def _families(pairs: Integers, n: int) -> list[Integers]:
 
 
 def _agree(sample: Sample, first: int, second: int) -> bool:
-    """Whether the labels of two equal structures agree as far as both have them."""
+    """Return whether the labels of two equal structures agree, where both have them."""
     energies = sample.energies[[first, second]]
     if abs(energies[0] - energies[1]) > AGREE_ENERGY:
         return False

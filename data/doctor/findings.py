@@ -1,4 +1,4 @@
-"""What a check reports."""
+"""Findings of a check."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ ROWS_SHOWN = 6
 
 
 class Fix(NamedTuple):
-    """What mends a finding without a doubt: a label times a factor, NaN to forget it."""
+    """Unambiguous correction of a finding: a factor for a label, NaN to remove the label."""
 
     label: Literal["energy", "forces", "stress", "structure"]  # structure: left out altogether
     factor: float = float("nan")
 
 
 class Finding(NamedTuple):
-    """One thing found in a dataset.
+    """Finding in a dataset.
 
-    An error makes training wrong, a warning makes it worse than it could be, a note is for the
-    record.
+    An error would invalidate the training, a warning makes it worse than it could be, a note is
+    only information.
     """
 
     severity: Severity
     check: str  # e.g. "stress sign"; the same for all files
-    rows: tuple[int, ...]  # structures concerned, from 0, sorted; empty where it is the whole set
+    rows: tuple[int, ...]  # affected structures, 0-based, sorted; empty for the whole dataset
     found: str  # one sentence
     advice: str  # one sentence
     fix: Fix | None = None
@@ -41,17 +41,17 @@ def make_finding(
     advice: str,
     fix: Fix | None = None,
 ) -> Finding:
-    """A finding with its rows as sorted integers."""
+    """Create a finding with its rows as sorted integers."""
     return Finding(severity, check, tuple(sorted(int(row) for row in rows)), found, advice, fix)
 
 
 def rows_text(rows: tuple[int, ...]) -> str:
-    """The first rows, and how many there are beside them."""
+    """The first rows and the number of further ones, as text."""
     shown = ", ".join(map(str, rows[:ROWS_SHOWN]))
     more = len(rows) - ROWS_SHOWN
     return f"{shown} and {more} more" if more > 0 else shown
 
 
 def count(number: int, noun: str = "structure") -> str:
-    """A number with its noun: ``1 structure``, ``2 structures``."""
+    """Number with its noun: ``1 structure``, ``2 structures``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,9 +1,10 @@
-"""Fingerprints of structures, and which structures are the same or nearly so.
+"""Fingerprints of structures, to find equal or nearly equal structures.
 
 A fingerprint is the composition with means and standard deviations of the invariants of all atoms
 (`descriptors`). It does not change with rotation, reflection, translation, the order of atoms or
-the choice of the periodic cell, supercells included. Distances of fingerprints are given in Å: the
-RMS random displacement of the atoms that makes a fingerprint move as far, by trial.
+the choice of the periodic cell, including supercells. Distances between fingerprints are given in
+Å: the RMS random displacement of the atoms that changes a fingerprint by the same amount, found by
+trial displacements.
 """
 
 from __future__ import annotations
@@ -20,29 +21,29 @@ from tesseral.data.structures import Structure
 
 SAME = 1e-3  # Å; more than the rounding of text files
 NEAR = 0.02  # Å; a few femtoseconds of a trajectory
-TRIAL = 0.01  # Å, displacement by which distances are measured
+TRIAL = 0.01  # Å, trial displacement that calibrates distances
 TRIALS = 12
-DIRECTIONS = 12  # in which neighbours are searched
-COMPOSITION = 1e3  # weight of the composition: others are never near
+DIRECTIONS = 12  # directions in which neighbours are searched
+COMPOSITION = 1e3  # weight of the composition: different compositions are never near
 
 
 class Fingerprints(NamedTuple):
     """Fingerprints of S structures, in Å."""
 
     values: Array  # (S, D)
-    projected: Array  # (S, d), never further apart than ``values``
+    projected: Array  # (S, d), distances never larger than those of ``values``
 
 
 def make_fingerprints(structures: list[Structure], elements: tuple[int, ...]) -> Fingerprints:
-    """Fingerprints of structures that shall be compared with each other.
+    """Fingerprints of structures that will be compared with each other.
 
     Args:
-        structures: of one set or several.
-        elements: sorted atomic numbers of all of them.
+        structures: structures of one dataset or several.
+        elements: sorted atomic numbers of all structures.
     """
     raw = np.stack([_raw(structure, elements) for structure in structures])
     width = raw.std(axis=0)
-    # Columns that hardly vary count as they are, not blown up to the others.
+    # Columns that hardly vary keep their scale and are not amplified.
     width = np.maximum(width, 0.05 * max(float(width.max()), 1e-12))
     per_angstrom = _calibrate(structures, elements, raw, width)
     values = raw / (width * per_angstrom)
@@ -55,7 +56,7 @@ def make_fingerprints(structures: list[Structure], elements: tuple[int, ...]) ->
 def pairs_within(prints: Fingerprints, distance: float) -> tuple[Integers, Array]:
     """Pairs of structures closer than a distance in Å: (P, 2) indices and (P,) distances.
 
-    Of structures with very many such partners, only some pairs are given.
+    For structures with very many such partners, only some pairs are returned.
     """
     tree = cKDTree(prints.projected)
     k = min(PARTNERS + 1, len(prints.projected))
@@ -72,7 +73,7 @@ PARTNERS = 16
 
 
 def _confirmed(values: Array, pairs: Integers, distance: float) -> tuple[Integers, Array]:
-    """Pairs that are close in all directions."""
+    """Keep the pairs that are close in all directions."""
     apart = np.linalg.norm(values[pairs[:, 0]] - values[pairs[:, 1]], axis=1)
     return pairs[apart < distance], apart[apart < distance]
 
@@ -80,15 +81,15 @@ def _confirmed(values: Array, pairs: Integers, distance: float) -> tuple[Integer
 def nearest_within(
     prints: Fingerprints, some: NDArray[np.bool_], distance: float
 ) -> tuple[Integers, Integers, Array]:
-    """For structures of one part, a partner of the other part closer than a distance in Å.
+    """Partners of the structures of one part in the other part, closer than a distance in Å.
 
     Args:
-        prints: of both parts.
-        some: (S,) which structures are asked for.
-        distance: Å.
+        prints: fingerprints of both parts.
+        some: (S,) true for the structures of the first part.
+        distance: maximum distance (Å).
 
     Returns:
-        Indices of the structures, those of their partners, distances.
+        Indices of the structures, indices of their partners, and distances.
     """
     asked, others = np.nonzero(some)[0], np.nonzero(~some)[0]
     tree = cKDTree(prints.projected[others])
@@ -116,7 +117,7 @@ def _raw(structure: Structure, elements: tuple[int, ...]) -> Array:
 def _calibrate(
     structures: list[Structure], elements: tuple[int, ...], raw: Array, width: Array
 ) -> float:
-    """How far a fingerprint moves for an Å of random displacement, a median."""
+    """Median change of a fingerprint per Å of random displacement."""
     rng = np.random.default_rng(0)
     several = [i for i, structure in enumerate(structures) if len(structure.numbers) > 1]
     moved = []

@@ -12,26 +12,26 @@ from tesseral.data.doctor.sample import Array, Sample
 from tesseral.data.neighbors import neighbor_list
 from tesseral.data.units import BOHR_IN_A
 
-OVERLAP = 0.3  # of the sum of the covalent radii: atoms on top of each other
-SHORT = 0.55  # below what compressed and hot materials have
-COMMON = (0.65, 1.6)  # nearest distances of nearly all materials, as medians
+OVERLAP = 0.3  # of the sum of the covalent radii: overlapping atoms
+SHORT = 0.55  # shorter than in compressed and hot materials
+COMMON = (0.65, 1.6)  # median nearest distances of nearly all materials
 
 
 class Distances(NamedTuple):
-    """Of each structure, and of all atoms."""
+    """Distances in each structure, and over all atoms."""
 
-    closest: Array  # (S,) smallest distance over the sum of covalent radii; inf without neighbours
+    closest: Array  # (S,) smallest distance / sum of covalent radii; inf without neighbours
     lonely: Array  # (S,) number of atoms without a neighbour
-    typical: float  # median over all atoms of the nearest distance over the sum of radii
-    neighbors: float  # mean number
+    typical: float  # median over all atoms of nearest distance / sum of covalent radii
+    neighbors: float  # mean number of neighbours
 
 
 def measure_distances(sample: Sample, cutoff: float) -> Distances:
-    """Neighbours of all atoms.
+    """Measure the distances between neighbours.
 
     Args:
         sample: the structures.
-        cutoff: Å.
+        cutoff: cutoff (Å).
     """
     closest, lonely, nearest, edges = [], [], [], 0
     for structure in sample.structures:
@@ -56,7 +56,7 @@ def measure_distances(sample: Sample, cutoff: float) -> Distances:
 
 
 def check_geometry(sample: Sample, distances: Distances, cutoff: float) -> list[Finding]:
-    """Atoms too close, too far, or in another unit of length."""
+    """Find atoms that are too close, too far apart, or given in another unit of length."""
     findings = _unit(distances)
     overlap = distances.closest < OVERLAP
     short = (distances.closest < SHORT) & ~overlap
@@ -66,9 +66,9 @@ def check_geometry(sample: Sample, distances: Distances, cutoff: float) -> list[
                 "error",
                 "distances",
                 sample.rows[overlap],
-                f"atoms on top of each other in {count(int(overlap.sum()))}: "
+                f"overlapping atoms in {count(int(overlap.sum()))}: "
                 f"{distances.closest.min():.2f} of the sum of their covalent radii",
-                "look for atoms that are there twice, and for a wrong cell",
+                "check for duplicate atoms and for a wrong cell",
             )
         )
     if short.any():
@@ -79,7 +79,7 @@ def check_geometry(sample: Sample, distances: Distances, cutoff: float) -> list[
                 sample.rows[short],
                 f"very short distances in {count(int(short.sum()))}: from "
                 f"{distances.closest[short].min():.2f} of the sum of the covalent radii",
-                "good for the repulsion if they are meant; look at them if not",
+                "useful for the short-range repulsion if intended; otherwise check them",
             )
         )
     lonely = (distances.lonely > 0) & ~sample.alone
@@ -99,7 +99,7 @@ def check_geometry(sample: Sample, distances: Distances, cutoff: float) -> list[
 
 
 def _unit(distances: Distances) -> list[Finding]:
-    """Nearest distances that no material has."""
+    """Find nearest distances that no material has."""
     low, high = COMMON
     if np.isnan(distances.typical) or low < distances.typical < high:
         return []
@@ -110,8 +110,8 @@ def _unit(distances: Distances) -> list[Finding]:
             "warning",
             "length unit",
             [],
-            f"the nearest neighbours are {distances.typical:.2f} times the sum of the covalent "
-            f"radii away; times {factor:.3f} (Å and Bohr) it is {factor * distances.typical:.2f}",
+            f"the nearest neighbours are at {distances.typical:.2f} times the sum of the covalent "
+            f"radii; times {factor:.3f} (Å and Bohr) it is {factor * distances.typical:.2f}",
             "positions and cell must be in Å; about 1 is usual, a noble gas has 1.8",
         )
     ]

@@ -1,4 +1,4 @@
-"""Checks of the labels themselves: are they there, complete, and each structure's own?"""
+"""Checks of the labels: presence, completeness, and belonging to their structure."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 from tesseral.data.doctor.findings import Finding, Fix, count, make_finding
 from tesseral.data.doctor.sample import Sample, has_forces, has_stress
 
-NET_FORCE = 0.05  # eV/Å an atom
+NET_FORCE = 0.05  # eV/Å per atom
 NET_FORCE_SHARE = 0.1  # of the RMS force
 
 
 def check_labels(sample: Sample) -> list[Finding]:
-    """Missing labels, forces with a sum, labels of another structure."""
+    """Find missing labels, non-zero net forces, and labels of another structure."""
     return [*_missing(sample), *_net_forces(sample), *_stale(sample)]
 
 
 def _missing(sample: Sample) -> list[Finding]:
-    """Structures without a label that they need."""
+    """Find structures without a required label."""
     findings = []
     needed = {
         "energy": (np.isfinite(sample.energies), np.ones(len(sample.rows), dtype=bool)),
@@ -49,14 +49,14 @@ def _missing(sample: Sample) -> list[Finding]:
                 "missing labels",
                 sample.rows[lacking],
                 f"{count(int(lacking.sum()))} of {wanted.sum()} without {label}",
-                "training leaves missing labels out; look whether they were lost in a conversion",
+                "training ignores missing labels; check whether a conversion lost them",
             )
         )
     return findings
 
 
 def _net_forces(sample: Sample) -> list[Finding]:
-    """Structures whose forces have a sum, which no potential can have."""
+    """Find structures with a non-zero net force, which no potential can have."""
     rows, largest = [], 0.0
     for row, structure in zip(sample.rows, sample.structures, strict=True):
         n = len(structure.numbers)
@@ -73,15 +73,15 @@ def _net_forces(sample: Sample) -> list[Finding]:
             "warning",
             "net force",
             rows,
-            f"the forces of {count(len(rows))} have a sum, up to {largest:.2g} eV/Å an atom",
-            "look for lost or fixed atoms (constraints set forces to zero) or an external field; "
-            "no potential can have such a sum",
+            f"the net force of {count(len(rows))} is not zero, up to {largest:.2g} eV/Å per atom",
+            "check for missing or fixed atoms (constraints set forces to zero) or an external "
+            "field; no potential can have a net force",
         )
     ]
 
 
 def _stale(sample: Sample) -> list[Finding]:
-    """Different geometries with bitwise the same forces: labels of an earlier calculation."""
+    """Find different geometries with bitwise equal forces: labels of an earlier calculation."""
     seen: dict[bytes, list[int]] = {}
     for index, structure in enumerate(sample.structures):
         if np.isfinite(structure.forces).all() and np.abs(structure.forces).max() > 1e-3:
@@ -104,7 +104,7 @@ def _stale(sample: Sample) -> list[Finding]:
             "stale labels",
             rows,
             f"{count(len(rows))} with exactly the forces of an earlier, different structure",
-            "the calculation was not done again after the atoms had moved; label them again",
+            "the calculation was not repeated after the atoms had moved; recompute the labels",
             Fix("structure"),
         )
     ]

@@ -1,7 +1,7 @@
-"""Checks of single structures: labels that the rest of the set contradicts.
+"""Checks of single structures: labels that contradict the rest of the dataset.
 
-A robust linear model of all labels (`model`) predicts each of them. A label that a sign or the
-factor of a unit brings to its prediction has that fault; one that nothing brings there is an
+A robust linear model of all labels (`ridge`) predicts each of them. If a sign or a unit factor
+brings a label to its prediction, the label has that error; a label that nothing explains is an
 outlier.
 """
 
@@ -27,42 +27,42 @@ from tesseral.data.doctor.units import UNITS_OF_LABEL
 
 Label = Literal["energy", "forces", "stress"]
 
-EVIDENCE = 4.0  # how much smaller the square of the residual must become, in usual ones
-SUSPECT = 2.5  # usual residuals from which on a label is looked at
-OUTLIER = 20.0  # usual residuals that are more than an unusual structure
-BEYOND = 10.0  # how the square of a residual grows with the leverage; by trial on surfaces
-CLEARLY = 0.03  # of a residual may be left by the right unit, where the model is poor
+EVIDENCE = 4.0  # required decrease of the squared residual, in usual residuals
+SUSPECT = 2.5  # usual residuals above which a label is examined
+OUTLIER = 20.0  # usual residuals that an unusual structure does not explain
+BEYOND = 10.0  # growth of the squared residual with the leverage; found by trial on surfaces
+CLEARLY = 0.03  # fraction of a residual that the right unit may leave if the model is poor
 LARGE = 50.0  # eV/Å
-LEAST = 40  # structures for a model to judge by
-ROUNDS = 4  # of mending what is found and fitting again: each sees more than the one before
+LEAST = 40  # structures needed for a reliable model
+ROUNDS = 4  # rounds of correcting and refitting: each finds more than the one before
 
 
 class _Compared(NamedTuple):
-    """A label beside its prediction."""
+    """Labels of one kind compared with their predictions."""
 
     label: Label
     size: Array  # (S,) norm of the label; NaN where it is missing
     should: Array  # (S,) norm of the prediction
-    usual: Array  # (S,) residual of structures like it
-    margin: Array  # (S,) the same, wider where the model reaches beyond what it was fitted to
-    residual: Callable[[float], Array]  # (S,) of the label times a factor
+    usual: Array  # (S,) residual of similar structures
+    margin: Array  # (S,) the same, wider where the model extrapolates
+    residual: Callable[[float], Array]  # (S,) residual of the label times a factor
 
 
 CLOSEST = 5
-ALIKE = 25  # structures whose residuals set the usual size
+ALIKE = 25  # structures whose residuals define the usual size
 
 
 def check_outliers(
     sample: Sample, design: Design, labels: Labels, references: Array, *, stress: bool
 ) -> tuple[list[Finding], Array]:
-    """Single labels with a wrong sign, a wrong unit, or no relation to the others.
+    """Find single labels with a wrong sign, a wrong unit, or no relation to the others.
 
     Args:
         sample: the structures.
-        design: of the model.
-        labels: with what is wrong in the whole set mended.
-        references: (S,) eV/atom that the energies of ``labels`` are relative to.
-        stress: whether the stresses can be judged.
+        design: rows of the linear model.
+        labels: labels, with errors of the whole dataset corrected.
+        references: (S,) eV/atom, zero of the energies of ``labels``.
+        stress: whether the stresses can be checked.
 
     Returns:
         The findings, and energies minus predictions, (S,) eV/atom.
@@ -92,7 +92,7 @@ def check_outliers(
 def _times(
     design: Design, labels: Labels, references: Array, factors: dict[Label, Array]
 ) -> Labels:
-    """Labels times a factor for each structure."""
+    """Multiply labels by a factor for each structure."""
     stress = factors.get("stress", np.ones(len(references)))
     return Labels(
         energy=factors["energy"] * (labels.energy + references) - references,
@@ -102,7 +102,7 @@ def _times(
 
 
 def _compare(design: Design, labels: Labels, references: Array, stress: bool) -> list[_Compared]:
-    """Labels beside the predictions of a model fitted to all of them."""
+    """Compare labels with the predictions of a model fitted to all of them."""
     found = fit_labels(design, without_gross(design, labels), stress=stress)
     total, expected = labels.energy + references, found.energy + references
     residuals: dict[Label, Callable[[float], Array]] = {
@@ -129,7 +129,7 @@ def _compare(design: Design, labels: Labels, references: Array, stress: bool) ->
 
 
 def _mending_factors(one: _Compared) -> Array:
-    """What each label must be multiplied with, (S,); 1 where nothing is wrong or known."""
+    """Correction factor of each label, (S,); 1 if it is right or the factor is unknown."""
     units = [sign * factor for factor in UNITS_OF_LABEL[one.label].values() for sign in (1.0, -1.0)]
     factors = np.array([factor for factor in dict.fromkeys(units) if factor != 1])
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -144,7 +144,7 @@ def _mending_factors(one: _Compared) -> Array:
 
 
 def _explains(one: _Compared, factor: float, off: Array) -> NDArray[np.bool_]:
-    """Whether a factor brings a label to its prediction, and does not just shrink it."""
+    """Return whether a factor brings a label to its prediction and does not merely shrink it."""
     if factor == -1 and one.label != "energy":
         return np.ones(len(off), dtype=bool)
     left = one.residual(factor)
@@ -156,7 +156,7 @@ def _explains(one: _Compared, factor: float, off: Array) -> NDArray[np.bool_]:
 
 
 def _wrong_factors(sample: Sample, label: Label, factors: Array) -> list[Finding]:
-    """Signs and units of single structures."""
+    """Findings about signs and units of single structures."""
     findings = []
     for factor in np.unique(factors[factors != 1]):
         rows = sample.rows[factors == factor]
@@ -175,7 +175,7 @@ def _wrong_factors(sample: Sample, label: Label, factors: Array) -> list[Finding
                 f"{count(len(rows))} with {label} {' and of '.join(filter(None, (said, turned)))}"
                 if said
                 else f"{count(len(rows))} with {turned} of {label}",
-                "convert them; files of two conventions were probably mixed",
+                "convert them; files with two conventions were probably mixed",
                 Fix(label, float(factor)),
             )
         )
@@ -185,7 +185,7 @@ def _wrong_factors(sample: Sample, label: Label, factors: Array) -> list[Finding
 def _unexplained(
     sample: Sample, design: Design, one: _Compared, plain: NDArray[np.bool_]
 ) -> list[Finding]:
-    """Labels of zero that are not zero, and outliers that no unit or sign explains."""
+    """Find zero labels that should not be zero, and outliers that no unit or sign explains."""
     off = one.residual(1.0)
     findings = []
     with np.errstate(invalid="ignore"):
@@ -199,8 +199,8 @@ def _unexplained(
                 "error",
                 "zero labels",
                 sample.rows[lost],
-                f"{count(int(lost.sum()))} with {one.label} of zero where the others ask for more",
-                "the labels were lost; a missing label is no harm, one of zero is",
+                f"{count(int(lost.sum()))} with {one.label} of zero that should not be zero",
+                "the labels were lost; a missing label is harmless, a zero label is not",
                 Fix(one.label),
             )
         )
@@ -212,20 +212,20 @@ def _unexplained(
                 "warning",
                 f"{one.label} outlier",
                 sample.rows[strange],
-                f"{one.label} of {count(int(strange.sum()))} far from what the others ask for, by "
-                f"up to {off[strange].max():.2g} {unit}",
-                "look at the calculations: not converged, another spin state or another setting",
+                f"{one.label} of {count(int(strange.sum()))} inconsistent with the others, by up "
+                f"to {off[strange].max():.2g} {unit}",
+                "check the calculations: not converged, a different spin state or setting",
             )
         )
     return findings
 
 
 def _large_forces(sample: Sample) -> list[Finding]:
-    """Forces so large that they rule the loss."""
+    """Find forces that are large enough to dominate the loss."""
     largest = np.array(
         [np.linalg.norm(structure.forces, axis=1).max() for structure in sample.structures]
     )
-    large = largest > LARGE  # NaN is not
+    large = largest > LARGE  # False for NaN
     if not large.any():
         return []
     return [
@@ -235,18 +235,18 @@ def _large_forces(sample: Sample) -> list[Finding]:
             sample.rows[large],
             f"{count(int(large.sum()))} with forces above {LARGE:g} eV/Å, up to "
             f"{largest[large].max():.0f}",
-            "a few of them rule a squared loss: take them out, or use `loss.forces='huber'`",
+            "a few of them dominate a squared loss: remove them, or use `loss.forces='huber'`",
         )
     ]
 
 
 def local_scale(design: Design, norms: Array) -> Array:
-    """How large a residual is usual among structures like each one, (S,).
+    """Usual size of a residual among structures similar to each one, (S,).
 
-    The median over the structures closest in the ranks of force, volume and energy.
+    The median over the structures that are closest in the ranks of force, volume and energy.
 
     Args:
-        design: of the structures.
+        design: rows of the structures.
         norms: (S,) residuals; NaN where there is none.
     """
     known = np.isfinite(norms)
@@ -255,13 +255,13 @@ def local_scale(design: Design, norms: Array) -> Array:
     tree = cKDTree(design.alike[known])
     _, near = tree.query(design.alike, k=min(ALIKE, int(known.sum())))
     usual = np.median(norms[known][near.reshape(len(norms), -1)], axis=1)
-    # A few structures that the model happens to meet exactly make no scale.
+    # A few structures that the model happens to fit exactly must not set the scale.
     floor = 0.2 * float(np.median(norms[known]))
     return np.where(usual > floor, usual, floor)
 
 
 def local_center(design: Design, norms: Array) -> Array:
-    """The median residual of the few structures most like each one, (S,); see `local_scale`."""
+    """Median residual of the few structures most similar to each one, (S,); see `local_scale`."""
     known = np.isfinite(norms)
     if known.sum() == 0:
         return np.full(len(norms), np.nan)

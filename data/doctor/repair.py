@@ -1,4 +1,4 @@
-"""Writing a cleaned copy of a dataset."""
+"""Writing a corrected copy of a dataset."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from tesseral.data.structures import Structure
 
 
 def write_cleaned(store: Store, findings: Sequence[Finding], path: Path) -> list[str]:
-    """Write a copy without what can be mended for sure; the rest is as it was.
+    """Write a copy with unambiguous errors corrected; everything else is unchanged.
 
-    Wrong signs and units are changed, labels that are zero but should not be become missing, copies
-    and structures with labels of another one are left out.
+    Wrong signs and units are corrected, labels that are wrongly zero become missing, and duplicates
+    and structures with the labels of another one are removed.
 
     Args:
-        store: to copy.
-        findings: about all structures of it, from `checkup.check_set`.
-        path: of the copy.
+        store: dataset to copy.
+        findings: findings about all its structures, from `checkup.check_set`.
+        path: path of the copy.
 
     Returns:
-        What was done, in sentences.
+        Descriptions of the changes.
 
     Raises:
-        ValueError: nothing would be left.
+        ValueError: no structure would be left.
     """
     mending = [finding for finding in findings if finding.fix is not None]
     left_out = {
@@ -58,14 +58,14 @@ def write_cleaned(store: Store, findings: Sequence[Finding], path: Path) -> list
 
 
 def _factors(finding: Finding, n: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Which rows a finding is about, (n,)."""
+    """Mask of the rows that a finding affects, (n,)."""
     rows = np.full(n, not finding.rows)
     rows[list(finding.rows)] = True
     return rows
 
 
 def _mended(structure: Structure, finding: Finding) -> Structure:
-    """A structure with one label changed."""
+    """Structure with one label changed."""
     assert finding.fix is not None
     label, factor = finding.fix
     if label == "structure":
@@ -74,7 +74,7 @@ def _mended(structure: Structure, finding: Finding) -> Structure:
 
 
 def _words(finding: Finding) -> str:
-    """What a fix does."""
+    """Description of a fix."""
     assert finding.fix is not None
     label, factor = finding.fix
     if label == "structure":

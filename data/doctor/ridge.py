@@ -1,7 +1,7 @@
-"""A linear model of energies, forces and stresses, fitted in seconds: what labels ought to be.
+"""Linear model of energies, forces and stresses, fitted in seconds, that predicts the labels.
 
-All labels are derivatives of one energy. A model fitted to some of them predicts the others, which
-shows units and signs; a robust fit to all of them leaves wrong labels as outliers.
+All labels are derivatives of one energy. A model fitted to some of them predicts the others, and
+so reveals wrong units and signs. In a robust fit to all of them wrong labels appear as outliers.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from tesseral.data.loading.statistics import fit_energies
 ENERGY_WEIGHT = 10.0  # Å⁻¹: energies per atom are predicted ten times as well as forces times 1 Å
 STRESS_WEIGHT = 10.0
 RIDGE = 1e-6
-ROUNDS = 6  # of reweighting
-SOFT = 3.0  # typical residuals from which on a structure counts less
+ROUNDS = 6  # rounds of reweighting
+SOFT = 3.0  # typical residuals above which a structure has less weight
 GROSS = 30.0  # times the usual size of a label
 
 
@@ -29,35 +29,35 @@ Block = tuple[NDArray[np.floating[Any]], Array, Integers]
 
 
 class Labels(NamedTuple):
-    """Labels in the order of the linear model; NaN where they are missing or not to be used."""
+    """Labels in the order of the linear model; NaN where they are missing or unused."""
 
-    energy: Array  # (S,) eV/atom over the fitted energies of the elements
+    energy: Array  # (S,) eV/atom relative to the fitted energies of the elements
     forces: Array  # (R,) eV/Å
     stress: Array  # (S, 9) eV/Å³
 
 
 class Design(NamedTuple):
-    """The linear model's rows of S structures."""
+    """Rows of S structures in the linear model."""
 
     energy: Array  # (S, F)
     forces: NDArray[np.float32]  # (R, F)
-    owner: Integers  # (R,) the structure of a force component
+    owner: Integers  # (R,) structure of each force component
     stress: Array  # (S, 9, F)
     volumes: Array  # (S,) Å³/atom
-    alike: Array  # (S, 3) by which structures are compared; see `alike`
+    alike: Array  # (S, 3) features that measure the similarity of structures; see `alike`
 
 
 class Prediction(NamedTuple):
-    """What the model says of each structure, from the other structures' labels of the kind."""
+    """Predictions for each structure from the labels of the other structures."""
 
-    energy: Array  # (S,) eV/atom over the fitted energies of the elements
-    forces: Array  # (R,) eV/Å; these know their own labels
+    energy: Array  # (S,) eV/atom relative to the fitted energies of the elements
+    forces: Array  # (R,) eV/Å; their own labels are included in the fit
     stress: Array  # (S, 9) eV/Å³
-    reach: Array  # (S,) leverage of the energy: large for what is unlike all that was fitted
+    reach: Array  # (S,) leverage of the energy: large for structures unlike those fitted
 
 
 def composition_energies(sample: Sample) -> Array:
-    """Energies per atom of the compositions, fitted without what lies far off, (S,) eV.
+    """Energies per atom of the compositions, fitted without outliers, (S,) eV.
 
     NaN for all if no structure has an energy.
     """
@@ -65,7 +65,7 @@ def composition_energies(sample: Sample) -> Array:
     if not known.any():
         return np.full(len(sample.rows), np.nan)
     fractions = sample.counts / sample.n_atoms[:, None]
-    # Medians of the compositions stand in for their structures: half of them may be wrong.
+    # Medians represent the structures of each composition: up to half of them may be wrong.
     _, kind = np.unique(sample.counts[known], axis=0, return_inverse=True)
     target = sample.energies[known]
     medians = np.array([np.median(target[kind == k]) for k in range(kind.max() + 1)])[kind]
@@ -80,7 +80,7 @@ def composition_energies(sample: Sample) -> Array:
 
 
 def make_design(sample: Sample) -> Design:
-    """The rows of all structures; the only step that takes seconds."""
+    """Compute the rows of all structures; the only step that takes seconds."""
     parts = [describe(structure, sample.elements) for structure in sample.structures]
     size = [
         np.sqrt(np.nanmean(structure.forces**2)) if known else 0.0
@@ -99,7 +99,7 @@ def make_design(sample: Sample) -> Design:
 
 
 def read_labels(sample: Sample, references: Array) -> Labels:
-    """The labels of the structures.
+    """Labels of the structures.
 
     Args:
         sample: the structures.
@@ -116,15 +116,14 @@ def read_labels(sample: Sample, references: Array) -> Labels:
 
 
 def fit_labels(design: Design, labels: Labels, *, stress: bool) -> Prediction:
-    """Fit the model robustly and predict.
+    """Fit the model robustly and predict all labels.
 
-    Energies, and stresses if they are fitted, are predicted as if their own label had been left
-    out.
+    Energies, and stresses if they are fitted, are leave-one-out predictions.
 
     Args:
-        design: of the structures.
-        labels: to fit; NaN are left out.
-        stress: whether stresses are fitted too.
+        design: rows of the structures.
+        labels: labels to fit; NaN are ignored.
+        stress: whether to fit stresses too.
     """
     virial = design.stress * (STRESS_WEIGHT * design.volumes)[:, None, None]
     target = labels.stress * (STRESS_WEIGHT * design.volumes)[:, None]
@@ -156,10 +155,10 @@ def fit_labels(design: Design, labels: Labels, *, stress: bool) -> Prediction:
 
 
 def energy_scale(design: Design, labels: Labels) -> float:
-    """What energies must be multiplied with to have the forces as their gradients; NaN if unknown.
+    """Factor of the energies that makes the forces their gradients; NaN if unknown.
 
-    The factor f that minimises the residual of a common fit to f · energies and forces, which is a
-    quadratic function of it.
+    The factor f minimises the residual of a joint fit to f · energies and forces, which is a
+    quadratic function of f.
     """
     known, felt = np.isfinite(labels.energy), np.isfinite(labels.forces)
     if known.sum() < 2 or not felt.any():
@@ -179,7 +178,7 @@ def energy_scale(design: Design, labels: Labels) -> float:
 
 
 def without_gross(design: Design, labels: Labels, times: float = GROSS) -> Labels:
-    """The labels without those many times larger than usual, so that one cannot spoil a fit."""
+    """Labels without those many times larger than usual, so that one cannot spoil a fit."""
     size = np.abs(labels.energy - median(labels.energy))
     energy = np.where(size > times * median(size), np.nan, labels.energy)
     felt = force_norms(design, labels.forces)
@@ -194,7 +193,7 @@ def without_gross(design: Design, labels: Labels, times: float = GROSS) -> Label
 
 
 def weighted_median(values: Array, weights: Array) -> float:
-    """The value below and above which half of the weight lies."""
+    """Value with half of the weight below and half above."""
     order = np.argsort(values)
     total = np.cumsum(weights[order])
     return float(values[order][np.searchsorted(total, total[-1] / 2)])
@@ -236,7 +235,7 @@ def _column_scale(parts: list[NDArray[np.floating[Any]]]) -> Array:
 
 
 def _ridged(normal: Array) -> Array:
-    """A normal matrix that can be inverted."""
+    """Add a ridge to a normal matrix, so that it can be inverted."""
     return normal + RIDGE * float(np.trace(normal)) / len(normal) * np.eye(len(normal))
 
 
@@ -257,7 +256,7 @@ def _weight(norms: Array) -> Array:
 
 
 def _start(values: Array, owner: Integers, n: int) -> Array:
-    """First weights: what is ten times larger than usual hardly counts."""
+    """Initial weights; values ten times larger than usual hardly count."""
     norms = _norms(values, owner, n)
     return _weight(norms / 3) ** 2
 
@@ -271,7 +270,7 @@ def _reach(rows: Array, inverse: Array, weights: Array) -> Array:
 def _left_out(
     rows: Array, values: Array, inverse: Array, coefficients: Array, weights: Array
 ) -> Array:
-    """Predictions (S, k) of rows (S, k, F) as if their own k values had not been fitted."""
+    """Leave-one-out predictions (S, k) of rows (S, k, F), without their own k values."""
     fitted = rows @ coefficients
     spread = rows @ inverse
     leverage = np.einsum("skf,slf->skl", spread, rows) * (weights / rows.shape[1])[:, None, None]

@@ -1,4 +1,4 @@
-"""The structures that the checks look at: all of a small set, a random part of a large one."""
+"""Structures used by the checks: all of a small dataset, a random sample of a large one."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ class Sample(NamedTuple):
     """S structures of a dataset, in memory."""
 
     store: Store
-    rows: Integers  # (S,) where they are in the store, sorted
+    rows: Integers  # (S,) rows in the store, sorted
     structures: list[Structure]
     elements: tuple[int, ...]  # of the store, sorted
     counts: Integers  # (S, n_elements) atoms of each element
     n_atoms: Integers  # (S,)
     energies: Array  # (S,) eV/atom, NaN where missing
     volumes: Array  # (S,) Å³/atom, NaN where not periodic in three directions
-    alone: NDArray[np.bool_]  # (S,) isolated atoms
+    alone: NDArray[np.bool_]  # (S,) true for isolated atoms
 
     @property
     def complete(self) -> bool:
-        """Whether no structure was left out."""
+        """True if all structures of the dataset are included."""
         return len(self.rows) == len(self.store)
 
 
 def read_sample(store: Store, max_atoms: int) -> Sample:
-    """Read a dataset, or a random part of it (always the same) of about ``max_atoms`` atoms.
+    """Read a dataset, or a reproducible random sample of about ``max_atoms`` atoms.
 
     Raises:
         ValueError: the file is damaged.
@@ -63,12 +63,12 @@ def read_sample(store: Store, max_atoms: int) -> Sample:
 
 
 def has_forces(sample: Sample) -> NDArray[np.bool_]:
-    """Which structures have all their forces, (S,)."""
+    """Mask of the structures with all forces, (S,)."""
     return np.array([bool(np.isfinite(s.forces).all()) for s in sample.structures])
 
 
 def has_stress(sample: Sample) -> NDArray[np.bool_]:
-    """Which structures have a stress, (S,)."""
+    """Mask of the structures with a stress, (S,)."""
     return np.array([bool(np.isfinite(s.stress).all()) for s in sample.structures])
 
 
@@ -81,6 +81,6 @@ def median(values: Array) -> float:
 def scale(values: Array) -> float:
     """Standard deviation of the normal distribution with the median absolute deviation of values.
 
-    NaN are left out; NaN for no values.
+    NaN values are ignored; NaN without any value.
     """
     return 1.4826 * median(np.abs(values - median(values)))

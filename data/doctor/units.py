@@ -1,4 +1,4 @@
-"""Checks of units and signs that are wrong in the whole set: do the labels fit together?"""
+"""Checks of units and signs of the whole dataset, by the consistency of the labels."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from tesseral.data.doctor.ridge import (
 from tesseral.data.doctor.sample import Array, Sample, median, scale
 from tesseral.data.units import ENERGY_UNITS, FORCE_UNITS, STRESS_UNITS
 
-ALIKE = 1.35  # factors between energies and forces that are closer to 1 are not told from 1
-EXPLAINED = 0.5  # of the labels that a model may leave over for its judgement to count
-LEAST = 40  # structures for a model to judge by
-GROSS = 10.0  # times the usual size: labels that are no help here
-PAIRS = 12  # finite differences that are enough
-ODD = 2.0  # factor from which on a ratio is wrong even if no unit explains it
+ALIKE = 1.35  # factors between energies and forces closer to 1 are taken as 1
+EXPLAINED = 0.5  # largest unexplained fraction of the labels for a model to be reliable
+LEAST = 40  # structures needed for a reliable model
+GROSS = 10.0  # times the usual size: labels ignored here
+PAIRS = 12  # sufficient number of finite differences
+ODD = 2.0  # factor above which a ratio is wrong even if no unit explains it
 UNITS_OF_LABEL = {"energy": ENERGY_UNITS, "forces": FORCE_UNITS, "stress": STRESS_UNITS}
 
 
 class Guess(NamedTuple):
-    """A possible cause of a factor."""
+    """Possible cause of a factor."""
 
     label: str
     unit: str
     sign: int
-    factor: float  # what the label must be multiplied with
+    factor: float  # factor that corrects the label
 
 
 def recognise(label: str, ratio: float, tolerance: float) -> Guess | None:
-    """The unit in which a label is probably given, nearest first; None if there is none.
+    """Unit and sign in which a label is probably given; None if no unit explains the ratio.
 
     Args:
         label: energy, forces or stress.
-        ratio: label over what it should be.
-        tolerance: factor by which the ratio may be off.
+        ratio: label divided by its expected value.
+        tolerance: factor by which the ratio may differ.
     """
     if not math.isfinite(ratio) or ratio == 0:
         return None
@@ -61,31 +61,31 @@ def recognise(label: str, ratio: float, tolerance: float) -> Guess | None:
 
 
 class Units(NamedTuple):
-    """What is known after the check."""
+    """Results of the check of the units."""
 
     findings: list[Finding]
-    labels: Labels  # with wrong units and signs of the whole set mended
-    references: Array  # (S,) eV/atom that the energies are relative to, likewise
-    measured: dict[str, str]  # ratios, for the reader
-    stress: bool  # whether the stress was understood
-    forces_factor: float = 1.0  # of the forces in ``labels`` over those of the structures
+    labels: Labels  # with wrong units and signs of the whole dataset corrected
+    references: Array  # (S,) eV/atom, zero of the energies, corrected likewise
+    measured: dict[str, str]  # ratios, for the report
+    stress: bool  # whether the convention of the stress is known
+    forces_factor: float = 1.0  # forces in ``labels`` / forces of the structures
 
 
 def check_units(sample: Sample, design: Design, labels: Labels, references: Array) -> Units:
-    """Energies against forces, stresses against both.
+    """Compare energies with forces, and stresses with both.
 
     Args:
         sample: the structures.
-        design: of the model.
-        labels: to check.
-        references: (S,) eV/atom that their energies are relative to.
+        design: rows of the linear model.
+        labels: labels to check.
+        references: (S,) eV/atom, zero of their energies.
     """
     plain = Units([], labels, references, {}, False)
     return _stresses(sample, design, _energies_and_forces(sample, design, plain))
 
 
 def _energies_and_forces(sample: Sample, design: Design, units: Units) -> Units:
-    """One factor between all energies and the forces, which are their gradient."""
+    """Find a common factor between the energies and the forces, their gradient."""
     labels = units.labels
     factor = energy_scale(design, without_gross(design, labels, GROSS))
     enough = np.isfinite(labels.energy).sum() >= LEAST and np.isfinite(labels.forces).any()
@@ -97,7 +97,7 @@ def _energies_and_forces(sample: Sample, design: Design, units: Units) -> Units:
     if 1 / ALIKE < factor < ALIKE:
         return units
     energy, forces = recognise("energy", 1 / factor, ALIKE), recognise("forces", factor, ALIKE)
-    # The stress knows which of the two is right, if it is right itself.
+    # The stress shows which of the two is right, if the stress is right.
     witness, pairs = stress_ratio(sample, without_gross(design, labels, GROSS), 1 / factor)
     if pairs >= PAIRS and 1 / ALIKE < witness < ALIKE:
         energy = None
@@ -128,7 +128,7 @@ def _energies_and_forces(sample: Sample, design: Design, units: Units) -> Units:
 
 
 def _fits(design: Design, labels: Labels) -> bool:
-    """Whether the model explains energies and forces well enough to judge."""
+    """Return whether the model explains energies and forces well enough to be reliable."""
     found = fit_labels(design, without_gross(design, labels, GROSS), stress=False)
     rest = scale(labels.energy - found.energy) / max(scale(labels.energy), 1e-12)
     felt = median(force_norms(design, labels.forces - found.forces))
@@ -137,7 +137,7 @@ def _fits(design: Design, labels: Labels) -> bool:
 
 
 def _stresses(sample: Sample, design: Design, units: Units) -> Units:
-    """The factor between the stresses and what energies and forces make of them."""
+    """Find the factor between the stresses and their values from energies and forces."""
     labels = units.labels
     used = np.isfinite(labels.stress).all(axis=1) & np.isfinite(labels.energy)
     fitted = without_gross(design, labels, GROSS)
@@ -150,7 +150,7 @@ def _stresses(sample: Sample, design: Design, units: Units) -> Units:
         trusted = rest < 2 * EXPLAINED
     if trusted:
         units.measured["stress over the virial of a model of energies and forces"] = f"{ratio:.2f}"
-    # Where a part of the strained cells is wrong, the model still sees that most are not.
+    # If some of the strained cells are wrong, the model still shows that most are right.
     right = trusted and 1 / ALIKE < ratio < ALIKE
     if pairs >= PAIRS:
         name = "stress over finite differences of the energy"
@@ -167,7 +167,7 @@ def _stresses(sample: Sample, design: Design, units: Units) -> Units:
     elif guess is None and 1 / ODD < ratio < ODD:
         return units
     else:
-        said = f"all stresses are {ratio:.4g} times what the energies ask for"
+        said = f"all stresses are {ratio:.4g} times their values from the energies"
         said += f": {_describe(guess)}" if guess else ""
         advice = "import again with `stress_unit` and `stress_sign`"
         fix = Fix("stress", guess.factor) if guess else None
@@ -178,7 +178,7 @@ def _stresses(sample: Sample, design: Design, units: Units) -> Units:
 
 
 def _virial_ratio(sample: Sample, labels: Labels, should: Array) -> float:
-    """As the ratio of stresses, if the labels were virials; NaN without a model."""
+    """Ratio of the labels to the model if they are virials; NaN without a model."""
     known = np.isfinite(labels.stress * should).all(axis=1)
     if not known.any():
         return float("nan")
@@ -191,7 +191,7 @@ def _cells(sample: Sample) -> Array:
 
 
 def _ratio(labels: Array, should: Array) -> tuple[float, float]:
-    """Label over prediction, a median, and what that leaves over of the labels."""
+    """Median ratio of label to prediction, and the fraction of the labels it leaves unexplained."""
     square = np.einsum("sk,sk->s", should, should)
     ratio = weighted_median(np.einsum("sk,sk->s", labels, should) / square, square)
     left = np.linalg.norm(labels - ratio * should, axis=1)
@@ -199,8 +199,8 @@ def _ratio(labels: Array, should: Array) -> tuple[float, float]:
 
 
 def _describe(guess: Guess) -> str:
-    """A guess in words."""
+    """Description of a guess."""
     if abs(guess.factor) == 1:
-        return f"{guess.label} of the opposite sign"
-    sign = " and of the opposite sign" if guess.sign < 0 else ""
+        return f"{guess.label} with the opposite sign"
+    sign = " and with the opposite sign" if guess.sign < 0 else ""
     return f"{guess.label} in {guess.unit}{sign}"

@@ -1,1 +1,1 @@
-"""Datasets shipped with the package; see README.md beside this file."""
+"""Datasets shipped with the package; see README.md in this folder."""

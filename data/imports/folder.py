@@ -1,4 +1,4 @@
-"""The hidden folder of an import: its parts, and what was found in each of them."""
+"""Hidden folder of an import, with its parts and a report for each of them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tesseral.files import write_whole
 
 
 class PartFolder:
-    """The hidden folder beside an output.
+    """Hidden folder next to an output.
 
     Args:
         output: dataset file.
-        identity: what must be the same for the parts to be of use, in JSON's types.
+        identity: properties that must be equal for the parts to be reused, in JSON's types.
     """
 
     def __init__(self, output: Path, identity: dict[str, Any]) -> None:
-        """Open it, empty unless it has parts of the same import."""
+        """Open the folder, and empty it unless it has parts of the same import."""
         self.path = output.with_name(f".{output.name}.import")
         plan = self.path / "plan"
         text = json.dumps(identity, indent=1)
@@ -32,15 +32,15 @@ class PartFolder:
             plan.write_text(text, encoding="utf-8")
 
     def remove(self) -> None:
-        """Delete it with all parts."""
+        """Delete the folder with all parts."""
         shutil.rmtree(self.path, ignore_errors=True)
 
     def structures(self) -> int:
-        """Number of structures of all complete parts."""
+        """Number of structures in all complete parts."""
         return sum(int(path.stem.split("-")[2]) for path in self.path.glob("*.json"))
 
     def part(self, task: int, part: int) -> Path | None:
-        """The JSON file of a part, if that is complete."""
+        """JSON file of a part; None if the part is not complete."""
         return next(self.path.glob(f"{task:06d}-{part:06d}-*.json"), None)
 
     def parts(self) -> list[Path]:
@@ -49,14 +49,14 @@ class PartFolder:
 
 
 def save_report(path: Path, report: ImportReport, last: bool) -> None:
-    """Write the report of a part, and whether the task has no more; appears when complete."""
+    """Write the report of a part atomically, with a flag for the last part of the task."""
     values = {**vars(report), "groups": sorted(report.groups), "seen": report.seen.tolist()}
     with write_whole(path, sync=False) as temporary:
         temporary.write_text(json.dumps({"report": values, "last": last}), encoding="utf-8")
 
 
 def load_report(path: Path) -> tuple[ImportReport, bool]:
-    """What `save_report` wrote."""
+    """Read what `save_report` wrote."""
     saved = json.loads(path.read_text(encoding="utf-8"))
     values = saved["report"]
     report = ImportReport(**values)

@@ -40,43 +40,43 @@ from tesseral.data.sources.opening import open_source
 from tesseral.data.sources.search import Source, find_sources
 from tesseral.data.structures import Structure, structure_from_atoms
 
-SOURCES_KEPT = 100  # names in the store's attributes; each structure has its own besides
+SOURCES_KEPT = 100  # names in the store's attributes; each structure also has its own
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportConfig:
-    """Which files to import, and where their labels are.
+    """Files to import, and the keys and units of their labels.
 
-    Units, sign and order are those of the file format if they are not given: ASE's (eV, eV/Å,
-    eV/Å³, positive under tension) after reading outputs of VASP, Quantum ESPRESSO and GPAW and all
-    that ASE reads, VASP's stress (kbar, -1, vasp) for JSON in pymatgen's form.
+    By default units, sign and order are those of the file format: ASE's (eV, eV/Å, eV/Å³, positive
+    under tension) for outputs of VASP, Quantum ESPRESSO and GPAW and for all formats ASE reads,
+    VASP's stress (kbar, -1, vasp) for JSON in pymatgen's form.
 
     Args:
-        sources: files, folders of calculations, or quoted patterns such as ``'runs/**/OUTCAR'``:
-            OUTCAR, vasprun.xml, output of pw.x or GPAW, extxyz, traj, db, aselmdb, whatever ASE
-            reads, or JSON in the form of mlearn or MPtrj.
+        sources: files, folders of calculations, or quoted patterns such as ``'runs/**/OUTCAR'``.
+            Formats: OUTCAR, vasprun.xml, output of pw.x or GPAW, extxyz, traj, db, aselmdb, other
+            ASE formats, and JSON as in mlearn or MPtrj.
         output: dataset file to write.
-        format: name of ASE's format, ``aselmdb``, or ``pymatgen`` for JSON; found in the files if
-            not given.
-        index: which frames of each file, as in ASE: ``:``, ``0:1000``, ``::10``, ``-1``.
-        energy_key: name of the energy; well-known names if not given.
+        format: ASE format name, ``aselmdb``, or ``pymatgen`` (JSON). Default: detected from the
+            files.
+        index: frames to read from each file, in ASE notation: ``:``, ``0:1000``, ``::10``, ``-1``.
+        energy_key: name of the energy in the files. Default: common names are recognised.
         forces_key: name of the forces.
         stress_key: name of the stress.
         virial_key: name of a virial (-V · stress, in the unit of the energy), instead of a stress.
-        energy_unit: eV, meV, Ha, Ry, kcal/mol or kJ/mol.
-        forces_unit: eV/A, meV/A, Ha/Bohr, Ry/Bohr, kcal/mol/A or kJ/mol/A.
-        stress_unit: eV/A^3, GPa, kbar, bar, Ry/Bohr^3 or Ha/Bohr^3.
+        energy_unit: unit of the energies: eV, meV, Ha, Ry, kcal/mol or kJ/mol.
+        forces_unit: unit of the forces: eV/A, meV/A, Ha/Bohr, Ry/Bohr, kcal/mol/A or kJ/mol/A.
+        stress_unit: unit of the stresses: eV/A^3, GPa, kbar, bar, Ry/Bohr^3 or Ha/Bohr^3.
         stress_sign: 1 if the stress is positive under tension, -1 for the opposite.
-        stress_order: of six stress components: ase (xx yy zz yz xz xy), lammps (xx yy zz xy xz yz)
-            or vasp (xx yy zz xy yz zx).
-        allow_missing: labels that structures may lack: energy, forces, stress.
-        config_type_key: name of the configuration type; config_type or category if not given.
-        group_key: name of what a split must keep together; group if not given. A calculation or
-            trajectory that names none is a group.
-        theory: how the labels were computed, for the record; what the files say if not given.
+        stress_order: order of six stress components: ase (xx yy zz yz xz xy), lammps (xx yy zz xy
+            xz yz) or vasp (xx yy zz xy yz zx).
+        allow_missing: labels that may be missing: energy, forces, stress.
+        config_type_key: key of the configuration type. Default: config_type or category.
+        group_key: key of the group, which a split keeps together. Default: group; otherwise each
+            calculation or trajectory is a group.
+        theory: level of theory of the labels. Default: read from the files.
         overwrite: replace the output if it exists.
-        processes: how many read at once; as many as there are cores if not given. Extended XYZ is
-            read in pieces, any other file by one process.
+        processes: number of processes that read files. Default: the number of cores. Extended XYZ
+            files are read in pieces, other files by one process each.
     """
 
     sources: list[str]
@@ -100,18 +100,18 @@ class ImportConfig:
     processes: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be imported, before anything is read."""
+        """Reject invalid options before anything is read."""
         if not self.sources:
             raise ValueError("there are no sources to import; give one file or more")
         if Path(self.output).suffix not in (".h5", ".hdf5"):
-            raise ValueError(f"the output {self.output} should end in .h5")
+            raise ValueError(f"the output {self.output} must end in .h5")
         if self.processes is not None and self.processes < 1:
             raise ValueError(f"processes is {self.processes}; it must be 1 or more")
         check_label_names(self.allow_missing)
         self.keys(LabelKeys())
 
     def keys(self, convention: LabelKeys) -> LabelKeys:
-        """The keys and units, with those of a file format where none are given."""
+        """Keys and units, with those of a file format where none are given."""
         given = {
             name: getattr(self, name)
             for name in LabelKeys.__dataclass_fields__
@@ -125,20 +125,20 @@ def import_structures(
 ) -> ImportReport:
     """Read all sources into a dataset file.
 
-    An import that was interrupted or killed goes on where it stopped when it is called again with
-    the same options and files; see `import_parts`. A script that calls this for more than a few
-    megabytes needs ``if __name__ == "__main__":``, as other processes import it.
+    An import that was interrupted or killed resumes when it is called again with the same options
+    and files; see `parts`. A script that calls this for more than a few megabytes needs
+    ``if __name__ == "__main__":``, since other processes import it.
 
     Args:
-        config: what to read, and how.
-        progress: called with what is being done, the number of structures so far, and the
-            fraction of the work.
+        config: options of the import.
+        progress: callback with a description of the current step, the number of structures so
+            far, and the fraction of the work.
 
     Raises:
         FileNotFoundError: a source does not exist.
-        FileExistsError: the output exists and is not to be overwritten.
-        ValueError: a source cannot be read, a label is ambiguous, or labels are missing that are
-            not allowed to be. Nothing is written then.
+        FileExistsError: the output exists and ``overwrite`` is not set.
+        ValueError: a source cannot be read, a label is ambiguous, or labels are missing that must
+            not be. Nothing is written in this case.
         ChildProcessError: a process was killed.
     """
     output = Path(config.output)
@@ -167,7 +167,7 @@ def import_structures(
 
 
 def _identity(config: ImportConfig, sources: list[Source]) -> dict[str, Any]:
-    """What must not change for an interrupted import to go on."""
+    """Properties that must not change for an interrupted import to resume."""
     options = asdict(config)
     del options["processes"], options["overwrite"]
     files = [Path(source.path).stat() for source in sources]
@@ -179,16 +179,16 @@ def _identity(config: ImportConfig, sources: list[Source]) -> dict[str, Any]:
 
 
 def _split(config: ImportConfig, path: str, size: int) -> list[FrameRange] | None:
-    """Pieces of a large file, if it is of a format that can be entered anywhere."""
+    """Pieces of a large file, if its format can be read from any frame."""
     if config.index == ":" and config.format in (None, "extxyz"):
-        with suppress(Exception):  # reading will tell what is wrong
+        with suppress(Exception):  # reading will report what is wrong
             if (config.format or find_format(path)) == "extxyz":
                 return split_frames(path, size)
     return None
 
 
 def _read(config: ImportConfig, span: Span, skip: int, aside: ImportReport) -> Iterator[Found]:
-    """Structures of one source, or of a piece of one, after the first few."""
+    """Structures of one source or a piece of one, without the first ``skip``."""
     source = span.source
     left_out: Counter[str] = Counter()
     first = span.frames.first if span.frames else 0
@@ -217,7 +217,7 @@ def _read(config: ImportConfig, span: Span, skip: int, aside: ImportReport) -> I
         if not taken:
             raise ValueError(_no_structures(config, source, left_out))
     except ValueError as error:
-        # Among many calculations some have failed, which must not stop the others.
+        # Some of many calculations may have failed, which must not stop the others.
         if not source.found or taken:
             raise
         aside.skipped.append(str(error))
@@ -232,7 +232,7 @@ def _lacks_labels(structure: Structure) -> bool:
 def _frames(
     config: ImportConfig, span: Span, left_out: Counter[str]
 ) -> Iterator[tuple[Atoms, LabelKeys]]:
-    """Atoms of one source and where their labels are; errors of readers made readable."""
+    """Atoms of one source and the keys of their labels; errors of readers are made readable."""
     source = span.source
     count = span.frames.first if span.frames else 0
     try:
@@ -259,14 +259,14 @@ def _frames(
 
 
 def _no_structures(config: ImportConfig, source: Source, left_out: Counter[str]) -> str:
-    """That a source holds nothing, and what was left out of it."""
+    """Message about a source without structures, with what was left out of it."""
     reasons = [f"index {config.index}"] if config.index != ":" else []
     reasons += [f"{count} {what}" for what, count in left_out.items() if count]
     why = f": {'; '.join(reasons)}" if reasons else ""
-    return f"{source.path} holds no structures to import{why}"
+    return f"{source.path} contains no structures to import{why}"
 
 
 def _short_list(names: list[str]) -> str:
-    """The first names, and how many more there are."""
+    """The first names and the number of further ones, as text."""
     more = f", and {len(names) - SOURCES_KEPT} more" if len(names) > SOURCES_KEPT else ""
     return ", ".join(names[:SOURCES_KEPT]) + more

@@ -1,9 +1,9 @@
-"""Importing in parts: several processes at once, and on from where an interrupted import stopped.
+"""Importing in parts, with several processes and with resumption after an interruption.
 
 The sources are divided into tasks of a few megabytes. Each task writes its structures to parts,
-small dataset files with what was found in a JSON file beside, in a hidden folder beside the output.
-A part counts when its JSON file is there. The parts are merged in order at the end, so that the
-result does not depend on the processes or on interruptions.
+small dataset files with a report in a JSON file, in a hidden folder next to the output. A part is
+complete when its JSON file exists. The parts are merged in order at the end, so that the result
+does not depend on the number of processes or on interruptions.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from tesseral.data.store.write import StoreWriter
 from tesseral.data.structures import Structure
 from tesseral.process import finished, worker_pool
 
-TASK_BYTES = 8_000_000  # of the sources
+TASK_BYTES = 8_000_000  # size of the sources
 PART_STRUCTURES = 2_000
 
 
 class Span(NamedTuple):
-    """A source, or the frames of it that a task reads."""
+    """Source, or the frames of it that a task reads."""
 
     source: Source
     frames: FrameRange | None = None
 
 
 class Task(NamedTuple):
-    """What is read in one go: small sources, or a piece of a large one."""
+    """Unit of work: small sources, or a piece of a large one."""
 
     number: int
     spans: list[Span]
@@ -44,7 +44,7 @@ class Task(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A structure, where it stands, and what else there was."""
+    """Structure, its place in the source, and further notes."""
 
     structure: Structure
     place: str
@@ -52,11 +52,12 @@ class Found(NamedTuple):
 
 
 class Reader(NamedTuple):
-    """What a task needs to know; it is pickled.
+    """Pickled settings of a task.
 
     Args:
-        read: structures of a span after the first so many; what is left out goes to a report.
-        allow_missing: labels that they may lack.
+        read: function that yields the structures of a span after a number of skipped ones; what is
+            left out is counted in a report.
+        allow_missing: labels that may be missing.
     """
 
     read: Callable[[Span, int, ImportReport], Iterator[Found]]
@@ -70,8 +71,8 @@ def make_tasks(
 
     Args:
         sources: files.
-        split: pieces of about so many bytes of a path, or None where it must be read from its
-            beginning.
+        split: function that divides a path into pieces of about a given number of bytes, or
+            returns None if the file must be read from its beginning.
     """
     tasks: list[Task] = []
     waiting: list[Span] = []
@@ -105,19 +106,19 @@ def run_tasks(
     processes: int | None,
     progress: Callable[[int, float], None],
 ) -> None:
-    """Make all parts that are not there yet.
+    """Create all parts that do not exist yet.
 
     Args:
-        tasks: of `make_tasks`.
-        reader: of the sources.
-        folder: for the parts.
-        processes: how many work at once, as many as there are cores if None; with one, no other
-            process is started.
-        progress: called with the number of structures so far and the fraction of the bytes of
+        tasks: tasks from `make_tasks`.
+        reader: settings of the reading.
+        folder: folder for the parts.
+        processes: number of processes; None for the number of cores. With one, no other process is
+            started.
+        progress: callback with the number of structures so far and the fraction of the bytes in
             finished tasks.
 
     Raises:
-        ValueError: of the reader.
+        ValueError: a source cannot be read.
         ChildProcessError: a process was killed.
     """
     size = max(1, sum(task.size for task in tasks))
@@ -152,14 +153,14 @@ def run_tasks(
 def run_task(
     task: Task, reader: Reader, folder: PartFolder, tell: Callable[[], None] | None = None
 ) -> None:
-    """Make the parts of one task that are not there yet."""
+    """Create the parts of one task that do not exist yet."""
     number = done = 0
     while (known := folder.part(task.number, number)) is not None:
         report, last = load_report(known)
         if last:
             return
         done, number = done + report.structures, number + 1
-    # Only a source that is read alone has several parts, so that only there some may be done.
+    # Only a source that is read alone has several parts, some of which may be complete.
     limit = PART_STRUCTURES if len(task.spans) == 1 else None
     aside = ImportReport()
     found = chain.from_iterable(reader.read(span, done, aside) for span in task.spans)
@@ -190,13 +191,13 @@ def merge_parts(
     attributes: Mapping[str, str],
     progress: Callable[[int, float], None],
 ) -> ImportReport:
-    """All parts as one dataset, and their reports as one.
+    """Merge all parts into one dataset, and their reports into one.
 
     Args:
-        folder: with all parts.
+        folder: folder with all parts.
         output: dataset file; replaced if it exists.
-        attributes: of the dataset, besides those that its report gives.
-        progress: called with the number of structures and the fraction that is written.
+        attributes: attributes of the dataset, in addition to those from its report.
+        progress: callback with the number of structures and the fraction written.
 
     Raises:
         ValueError: there is no structure, or a part is damaged.

@@ -1,4 +1,4 @@
-"""What an import found: collected structure by structure, judged at the end, shown as a table."""
+"""Report of an import: collected structure by structure, evaluated at the end, shown as a table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tesseral.data.sources.settings import settings_differences
 from tesseral.data.structures import Structure
 from tesseral.data.units import EV_PER_A3_IN_GPA
 
-FORCES_LIMIT = 300.0  # eV/Å; more is rarely meant
+FORCES_LIMIT = 300.0  # eV/Å; more is rarely intended
 STRESS_LIMIT = 1000.0  # GPa
 SETTINGS_LENGTH = 20_000  # characters in the store's attributes
 PLACES_SHOWN = 5
@@ -35,18 +35,18 @@ COUNTERS = (
 
 
 class Notes(NamedTuple):
-    """What was in a file but not taken from it."""
+    """Content of a file that was not imported."""
 
     dropped_stress: bool
     unread: list[str]
     settings: str
     free_energy_difference: float  # eV/atom
-    contents: str  # of the file, where a label is missing
+    contents: str  # content of the file, if a label is missing
 
 
 @dataclass(kw_only=True)
 class ImportReport:
-    """Counts and ranges of what was imported."""
+    """Counts and ranges of the imported structures."""
 
     output: str = ""
     content_hash: str = ""
@@ -62,13 +62,13 @@ class ImportReport:
     largest_force: float = 0.0  # eV/Å
     stress_range: tuple[float, float] = (np.inf, -np.inf)  # GPa
     missing: Counter[str] = field(default_factory=Counter)
-    places: dict[str, list[str]] = field(default_factory=dict)  # of the first missing ones
+    places: dict[str, list[str]] = field(default_factory=dict)  # of the first missing labels
     duplicates: int = 0
     dropped_stresses: int = 0
     free_energy_difference: float = 0.0  # eV/atom
     unread: Counter[str] = field(default_factory=Counter)
     theories: Counter[str] = field(default_factory=Counter)
-    settings: Counter[str] = field(default_factory=Counter)  # of the calculations, in full
+    settings: Counter[str] = field(default_factory=Counter)  # full settings of the calculations
     left_out: dict[str, Counter[str]] = field(default_factory=dict)  # what → source → number
     skipped: list[str] = field(default_factory=list)  # why found files were not imported
     warnings: list[str] = field(default_factory=list)
@@ -76,7 +76,7 @@ class ImportReport:
     seen: array[int] = field(default_factory=lambda: array("Q"), repr=False)  # hashes
 
     def add(self, structure: Structure, place: str, notes: Notes) -> None:
-        """Count one structure, which stands at ``place``."""
+        """Count one structure, found at ``place``."""
         n = len(structure.numbers)
         self.structures += 1
         self.atoms += n
@@ -112,7 +112,7 @@ class ImportReport:
         self._shorten()
 
     def merge(self, other: ImportReport) -> None:
-        """Add what was found in other structures, which follow."""
+        """Add the report of the structures that follow."""
         self.structures += other.structures
         self.atoms += other.atoms
         self.periodic += other.periodic
@@ -135,19 +135,20 @@ class ImportReport:
         self._shorten()
 
     def add_left_out(self, counts: Counter[str], source: str) -> None:
-        """Remember what a reader has left out of a source."""
+        """Count what a reader has left out of a source."""
         for what, count in counts.items():
             if count:
                 self.left_out.setdefault(what, Counter())[source] += count
 
     def refuse_missing(self, allowed: list[str]) -> None:
-        """Refuse structures without the labels that they need.
+        """Reject structures without required labels.
 
         Args:
-            allowed: labels that they may lack.
+            allowed: labels that may be missing.
 
         Raises:
-            ValueError: it says which frames lack which label, and what the file has.
+            ValueError: a label is missing; the message names the frames and the content of the
+                file.
         """
         for label in ("energy", "forces"):
             number = self.missing[label]
@@ -161,7 +162,7 @@ class ImportReport:
             )
 
     def attributes(self) -> dict[str, str]:
-        """What the store should say of all structures: a theory, if they share one; settings."""
+        """Attributes of the store: the theory, if all structures share one, and the settings."""
         found = {}
         if len(self.theories) == 1 and any(self.theories):
             (found["theory"],) = self.theories
@@ -178,12 +179,12 @@ class ImportReport:
         if self.skipped:
             more = f" … and {len(self.skipped) - 3} more" if len(self.skipped) > 3 else ""
             self.warnings.append(
-                f"{len(self.skipped)} files were passed over: {'; '.join(self.skipped[:3])}{more}"
+                f"{len(self.skipped)} files were skipped: {'; '.join(self.skipped[:3])}{more}"
             )
         if differences := settings_differences(self.settings):
             self.warnings.append(
-                f"the structures were not computed alike ({'; '.join(differences)}); a model takes "
-                "the difference for noise"
+                "the structures were computed with different settings "
+                f"({'; '.join(differences)}); to a model the difference is noise"
             )
         if self.missing.get("stress"):
             self.warnings.append(
@@ -201,7 +202,7 @@ class ImportReport:
             )
         if self.unread:
             found = ", ".join(f"{name} ({count})" for name, count in self.unread.most_common())
-            self.warnings.append(f"not read, though they look like labels: {found}")
+            self.warnings.append(f"not read, although they look like labels: {found}")
         if abs(self.free_energy_difference) > 1e-6:
             self.warnings.append(
                 "the energy differs from the free energy by up to "
@@ -220,7 +221,7 @@ class ImportReport:
             )
 
     def table(self) -> Group:
-        """The report for a terminal."""
+        """Report for a terminal."""
         table = Table(
             title=Text(f"imported into {self.output}"), show_header=False, title_justify="left"
         )
@@ -265,7 +266,7 @@ class ImportReport:
         free_energy_difference: float,
         contents: str,
     ) -> None:
-        """Remember what was in a file but not taken from it."""
+        """Count the content of a file that was not imported."""
         self.dropped_stresses += dropped_stress
         self.unread.update(unread)
         if settings:
@@ -275,13 +276,13 @@ class ImportReport:
         self.contents = contents or self.contents
 
     def _shorten(self) -> None:
-        """Keep only the places that are shown."""
+        """Drop the places that are not shown."""
         for places in self.places.values():
             del places[PLACES_SHOWN:]
 
 
 def _fingerprint(structure: Structure) -> int:
-    """A hash of what makes a structure, without its labels."""
+    """Hash of a structure without its labels."""
     digest = hashlib.blake2b(digest_size=8)
     for part in structure[:4]:
         digest.update(np.ascontiguousarray(part).data)

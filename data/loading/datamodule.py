@@ -1,4 +1,4 @@
-"""The training and validation data of a training run, as a LightningDataModule."""
+"""Training and validation data of a training, as a LightningDataModule."""
 
 from __future__ import annotations
 
@@ -35,30 +35,32 @@ VALIDATION_STRUCTURES = 16
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which data to train on, and how they are batched.
+    """Training and validation data, and their batches.
 
     Args:
-        train: dataset file (made by ``train-potential data import``).
-        validation: dataset file to validate on; a part of ``train`` is split off if not given.
-        validation_fraction: of the structures of ``train``, if no validation file is given.
-        split: how to split: ``group`` sets whole groups aside, ``blocks`` runs of consecutive
-            structures of each group or config type, ``random`` single structures, whose
-            neighbours in a trajectory are then trained on; ``auto`` takes ``group`` where there are
-            many groups, or many molecules, and ``blocks`` elsewhere.
-        batch_structures: structures in a training batch of one process, at most.
-        batch_edges: edges (neighbour pairs) in a batch of one process, at most; bounds the memory
-            and is what fills batches of cells of some tens of atoms. Small batches learn most in
-            a given time on a CPU; raise it for a GPU.
-        workers: processes that prepare batches; 0 does it in the main one, best for small sets.
-        seed: of the split and the shuffling.
-        cache_gigabytes: memory for neighbour lists that are kept from one epoch to the next.
-        isolated_energies: chemical symbol → energy of the isolated atom in eV, for the reference
-            energies; from isolated atoms in ``train`` or least squares if not given.
-        theory: train on all levels of theory in ``train``, of which the model file is for this
-            one; without it, no difference is made between them.
-        replay: dataset of an earlier training, structures of which are trained on as well, so that
-            a model that starts from that training does not forget it.
-        replay_ratio: structures of ``replay`` for each of ``train``.
+        train: training set: dataset file made by ``train-potential data import``.
+        validation: validation set: dataset file. By default a part of ``train`` is split off.
+        validation_fraction: fraction of ``train`` to use for validation if no validation file is
+            given.
+        split: how to split off the validation structures: ``group`` (whole groups), ``blocks``
+            (runs of consecutive structures of each group or config type), ``random`` (single
+            structures, whose neighbours in a trajectory stay in the training set) or ``auto``
+            (``group`` if there are many groups or many molecules, otherwise ``blocks``).
+        batch_structures: maximum number of structures in a training batch of one process.
+        batch_edges: maximum number of edges (neighbour pairs) in a batch of one process; limits
+            the memory, and is the limit that applies to cells of more than a few tens of atoms.
+            Small batches learn fastest on a CPU; use a larger value on a GPU.
+        workers: number of processes that prepare batches; 0 prepares them in the main process,
+            which is best for small sets.
+        seed: random seed of the split and the shuffling.
+        cache_gigabytes: memory (GB) for neighbour lists that are kept between epochs.
+        isolated_energies: energies of isolated atoms (eV) by chemical symbol, used as reference
+            energies. Default: from isolated atoms in ``train``, otherwise least squares.
+        theory: level of theory that the model file predicts, when training on several levels of
+            theory in ``train``. By default they are not distinguished.
+        replay: dataset of the earlier training, from which structures are mixed in so that
+            fine-tuning does not forget it.
+        replay_ratio: number of ``replay`` structures per structure of ``train``.
     """
 
     train: str
@@ -76,7 +78,7 @@ class DataConfig:
     replay_ratio: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot make batches."""
+        """Reject values that cannot give batches."""
         if not 0 < self.validation_fraction < 1:
             raise ValueError(
                 f"validation_fraction is {self.validation_fraction}; it must be between 0 and 1"
@@ -93,7 +95,7 @@ class DataConfig:
 
 
 class GraphLoader(DataLoader[Batch]):
-    """A DataLoader that goes on within an epoch after training was interrupted there.
+    """DataLoader that resumes within an epoch after an interruption.
 
     Lightning saves `state_dict` in its checkpoints and restores it.
     """
@@ -116,11 +118,11 @@ class GraphLoader(DataLoader[Batch]):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch and how many of its batches were handed out."""
+        """Epoch, and the number of its batches that were yielded."""
         return {"epoch": self._epoch, "batches": self._done}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Skip the batches that were handed out, if the next epoch is the one of the state."""
+        """Skip the batches that were already yielded, if the next epoch is that of the state."""
         self._resume = (state["epoch"], state["batches"])
 
 
@@ -128,17 +130,17 @@ class PotentialDataModule(lightning.LightningDataModule):
     """Loaders of `Batch` for training and validation.
 
     With several processes, give the Trainer ``use_distributed_sampler=False``: the samplers here
-    deal the batches to the ranks themselves.
+    distribute the batches over the ranks themselves.
 
     Args:
         config: files, split and batches.
-        cutoff: Å.
-        known: atomic numbers that the model shall know besides those of the training data.
+        cutoff: cutoff (Å).
+        known: atomic numbers that the model supports in addition to those of the training data.
 
     Attributes:
         elements: atomic numbers, in the order of the species index.
-        theories: levels of theory, that of the model file first; empty where they are not told
-            apart.
+        theories: levels of theory, that of the model file first; empty if they are not
+            distinguished.
     """
 
     def __init__(self, config: DataConfig, cutoff: float, known: tuple[int, ...] = ()) -> None:
@@ -147,7 +149,7 @@ class PotentialDataModule(lightning.LightningDataModule):
         self.elements: tuple[int, ...] = ()
         self.theories: tuple[str, ...] = ()
         self._statistics: Statistics | None = None
-        self.split_reason = "in a file of their own"
+        self.split_reason = "in a separate file"
 
     def setup(self, stage: str | None = None) -> None:
         """Open the files, split them, and compute the statistics of the training part.
@@ -195,7 +197,7 @@ class PotentialDataModule(lightning.LightningDataModule):
             train_store, main_rows, self.cutoff, isolated_energies=config.isolated_energies
         )
         trained = statistics.elements
-        if self.theories:  # other levels may have more; all atoms are read once again
+        if self.theories:  # other levels may have more elements; all atoms are read again
             present = np.nonzero(train_store.compositions()[train_rows].sum(axis=0))[0]
             trained = tuple(train_store.elements[column] for column in present)
         self.elements = tuple(sorted({*trained, *self.known}))
@@ -222,7 +224,7 @@ class PotentialDataModule(lightning.LightningDataModule):
         self._statistics = statistics
 
     def _of_target(self, store: Store, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Those of the level of theory that the model file is for."""
+        """Rows with the level of theory of the model file."""
         kept: NDArray[np.int64] = rows[theory_numbers(store, self.theories)[rows] == 0]
         if len(kept) == 0:
             raise ValueError(
@@ -233,13 +235,13 @@ class PotentialDataModule(lightning.LightningDataModule):
 
     @property
     def statistics(self) -> Statistics:
-        """Statistics of the training part; `setup` must have run."""
+        """Statistics of the training part; available after `setup`."""
         if self._statistics is None:
             raise RuntimeError("the data are not set up yet; call setup() first")
         return self._statistics
 
     def train_dataloader(self) -> GraphLoader:
-        """Shuffled batches; the order depends on the seed and the epoch only."""
+        """Shuffled batches; their order depends on the seed and the epoch only."""
         data, limit = self.train_dataset, self.config.batch_structures
         segments = data.store.segments[data.rows]
         sampler = self._sampler(self.train_edges, limit, shuffle=True, segments=segments)
@@ -248,7 +250,7 @@ class PotentialDataModule(lightning.LightningDataModule):
     def val_dataloader(self) -> GraphLoader:
         """Batches in the order of the dataset.
 
-        With several processes, a rank without a structure in a step is given one without labels.
+        With several processes, a rank without a structure in a step receives one without labels.
         """
         limit = max(self.config.batch_structures, VALIDATION_STRUCTURES)
         return self._loader(
@@ -256,7 +258,7 @@ class PotentialDataModule(lightning.LightningDataModule):
         )
 
     def summary(self) -> dict[str, Any]:
-        """What the model card says about the data."""
+        """Description of the data for the model card."""
         statistics = self.statistics
 
         def part(dataset: GraphDataset) -> dict[str, Any]:

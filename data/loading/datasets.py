@@ -1,4 +1,4 @@
-"""Structures of a store as graphs with labels, kept in memory as far as they fit."""
+"""Structures of a store as graphs with labels, cached in memory as far as they fit."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ Integers = NDArray[np.int64]
 
 MAX_COUNTED = 50_000  # structures whose edges are counted one by one
 COUNT_SAMPLE = 2_000
-TENSOR_BYTES = 640  # of a tensor without numbers, measured
+TENSOR_BYTES = 640  # size of a tensor object without its data, measured
 
 
 def labelled_graph(
     structure: Structure, elements: tuple[int, ...], cutoff: float, index: int = 0
 ) -> Batch:
-    """One structure as a batch.
+    """Convert one structure to a batch.
 
     Args:
-        structure: with its labels.
-        elements: sorted atomic numbers that the model knows.
-        cutoff: Å.
-        index: its row in the dataset.
+        structure: structure with its labels.
+        elements: sorted atomic numbers that the model supports.
+        cutoff: cutoff (Å).
+        index: row of the structure in the dataset.
 
     Raises:
         ValueError: an element is not among ``elements``, or positions are not finite.
@@ -49,30 +49,30 @@ def labelled_graph(
 
 
 def without_labels(batch: Batch) -> Batch:
-    """The same graph with every label missing."""
+    """Copy of a batch with all labels missing."""
     return batch._replace(labels=Labels(*(torch.full_like(part, torch.nan) for part in batch[1])))
 
 
 def memory_size(batch: Batch) -> int:
-    """Bytes of the tensors of a batch, with those of the objects around their numbers."""
+    """Bytes of the tensors of a batch, including the tensor objects."""
     tensors = [*batch.graph, *batch.labels, batch.index]
     return sum(TENSOR_BYTES + tensor.element_size() * tensor.numel() for tensor in tensors)
 
 
 class GraphDataset(Dataset[Batch]):
-    """Some structures of a store as batches of one.
+    """Structures of a store as batches of one.
 
-    Graphs are built at first use and kept until ``cache_bytes`` are full; the cache is not pickled.
+    Graphs are built at first use and cached up to ``cache_bytes``; the cache is not pickled.
 
     Args:
         store: the dataset.
-        rows: which of its structures, and in which order.
-        elements: sorted atomic numbers that the model knows.
-        cutoff: Å.
-        cache_bytes: memory for graphs that are kept.
+        rows: rows of the structures, in this order.
+        elements: sorted atomic numbers that the model supports.
+        cutoff: cutoff (Å).
+        cache_bytes: memory for cached graphs.
         mask_repeats: whether a repeat (a negative number, see `sampler.deal`) has no labels, so
             that no label counts twice.
-        theories: levels of theory that the model tells apart, if any; the species of an atom is
+        theories: levels of theory that the model distinguishes, if any. The species of an atom is
             then ``level × len(elements) + element``.
     """
 
@@ -101,7 +101,7 @@ class GraphDataset(Dataset[Batch]):
         return {**self.__dict__, "_cache": {}, "_used": 0}
 
     def __getitem__(self, number: int) -> Batch:
-        """Structure ``number``, or the repeat ``-1 - number`` of one."""
+        """Structure ``number``; a negative number is a repeat of structure ``-1 - number``."""
         if number < 0:
             batch = self[-1 - number]
             return without_labels(batch) if self.mask_repeats else batch
@@ -129,7 +129,7 @@ class GraphDataset(Dataset[Batch]):
         """Number of edges of each structure.
 
         In sets of more than ``MAX_COUNTED`` structures it is estimated from the number of atoms and
-        a sample, on the high side: of the sample's structures nine of ten have fewer an atom.
+        a sample, on the high side: nine of ten structures of the sample have fewer edges per atom.
         """
         if len(self) <= MAX_COUNTED:
             return np.array([len(self[i].graph.senders) for i in range(len(self))], dtype=np.int64)
@@ -140,14 +140,14 @@ class GraphDataset(Dataset[Batch]):
 
 
 class EvaluationLoader:
-    """Batches of a store in its order, each made when it is asked for; see `evaluation_loader`."""
+    """Batches of a store in its order, each created on request; see `evaluation_loader`."""
 
     def __init__(self, dataset: GraphDataset, batch_edges: int) -> None:
         self.dataset, self.batch_edges = dataset, batch_edges
 
     @property
     def n_structures(self) -> int:
-        """Number of structures of all batches together."""
+        """Total number of structures in all batches."""
         return len(self.dataset)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -172,12 +172,12 @@ def evaluation_loader(
 
     Args:
         store: the dataset.
-        elements: sorted atomic numbers that the model knows.
-        cutoff: Å.
-        batch_edges: bound of the memory; a structure with more makes a batch alone.
+        elements: sorted atomic numbers that the model supports.
+        cutoff: cutoff (Å).
+        batch_edges: limit of the memory; a structure with more edges forms a batch by itself.
 
     Raises:
-        ValueError: the store has an element that the model does not know.
+        ValueError: the store has an element that the model does not support.
     """
     check_elements(store, elements)
     return EvaluationLoader(
@@ -186,16 +186,16 @@ def evaluation_loader(
 
 
 def check_elements(store: Store, elements: tuple[int, ...]) -> None:
-    """Refuse a store with other elements.
+    """Reject a store with other elements.
 
     Raises:
-        ValueError: the message names them.
+        ValueError: there are other elements; the message names them.
     """
     from tesseral.data.neighbors import names
 
     strange = sorted(set(store.elements) - set(elements))
     if strange:
         raise ValueError(
-            f"{store.path} has {names(strange)}, which the training set has not: the model knows "
-            f"{names(elements)}; add such structures to the training set or take these out"
+            f"{store.path} has {names(strange)}, which the training set does not have: the model "
+            f"supports {names(elements)}; add such structures to the training set or remove these"
         )

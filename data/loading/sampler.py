@@ -1,13 +1,13 @@
-"""Which structures make a batch: shuffled, bounded in edges, the same for any number of workers.
+"""Sampler of batches: shuffled, limited in edges, independent of the number of workers.
 
 Structures are packed into global batches of at most ``ranks × max_structures`` structures and
-``ranks × max_edges`` edges, which are then dealt to the ranks. Two ranks thus see at each step
-what one process with both limits doubled would see, and all ranks make the same number of steps.
-The order of a dataset depends on (seed, epoch) alone, and all epochs have the same number of
-batches.
+``ranks × max_edges`` edges, which are then distributed over the ranks. At each step two ranks thus
+see the same structures as one process with both limits doubled, and all ranks take the same number
+of steps. The order of a dataset depends on (seed, epoch) alone, and all epochs have the same number
+of batches.
 
-Random access to a file costs far more than reading on. Structures that are read together (the
-segments of a `Store`) are therefore kept near each other in the order of a large set, see
+Random access to a file costs far more than sequential reading. Structures that are read together
+(the segments of a `Store`) are therefore kept near each other in the order of a large set, see
 `shuffle`.
 """
 
@@ -27,15 +27,15 @@ WINDOW = 256  # segments that are shuffled together; a store keeps about twice a
 
 
 def shuffle(segments: Integers, seed: int, epoch: int) -> Integers:
-    """A random order of structures that is fast to read.
+    """Random order of structures that is fast to read.
 
-    The segments are shuffled, and then the structures of `WINDOW` segments at a time. Of a set
-    with fewer segments (some 500,000 atoms), any order is as likely as any other.
+    The segments are shuffled, and then the structures of `WINDOW` segments at a time. In a set
+    with fewer segments (some 500,000 atoms), all orders are equally likely.
 
     Args:
-        segments: (n,) segment of each structure, not falling.
-        seed: of the shuffling.
-        epoch: each has its own order.
+        segments: (n,) segment of each structure, non-decreasing.
+        seed: random seed of the shuffling.
+        epoch: number of the epoch; each has its own order.
 
     Returns:
         The numbers 0 … n - 1, shuffled.
@@ -59,21 +59,21 @@ def shuffle(segments: Integers, seed: int, epoch: int) -> Integers:
 
 
 def pack(edges: Integers, *, max_structures: int, max_edges: int, at_least: int = 1) -> Integers:
-    """Where consecutive structures are cut into pieces that keep within both limits.
+    """Bounds of pieces of consecutive structures within both limits.
 
-    A piece holds ``at_least`` structures even where they pass the limit of edges.
+    A piece contains ``at_least`` structures even if they exceed the limit of edges.
 
     Args:
         edges: number of edges of each structure, in the order in which they are packed.
-        max_structures: in a piece.
-        max_edges: in a piece.
-        at_least: structures in a piece, but for the last one.
+        max_structures: maximum number of structures in a piece.
+        max_edges: maximum number of edges in a piece.
+        at_least: minimum number of structures in a piece, except the last one.
 
     Returns:
         (pieces + 1,) bounds: piece i is ``bounds[i]:bounds[i + 1]``.
     """
     total = np.concatenate([[0], np.cumsum(edges)])
-    # As far as the edges allow from each structure on.
+    # End of the longest piece that starts at each structure, limited by the edges.
     reach = np.searchsorted(total, total[:-1] + max_edges, side="right") - 1
     bounds = [0]
     while bounds[-1] < len(edges):
@@ -84,11 +84,11 @@ def pack(edges: Integers, *, max_structures: int, max_edges: int, at_least: int 
 
 
 def resize(bounds: Integers, number: int, at_least: int) -> Integers:
-    """The bounds, divided or left out at the end until there are ``number`` pieces.
+    """Bounds with pieces divided, or dropped at the end, to give ``number`` pieces.
 
-    Schedules and progress bars count on epochs of equal length. When the edges bound the batches,
-    an epoch may come out longer than the first, and its last few structures wait for another
-    epoch. No piece is made smaller than ``at_least`` structures, so too few may stay too few.
+    Schedules and progress bars assume epochs of equal length. When the edges limit the batches, an
+    epoch may be longer than the first, and its last few structures wait for another epoch. No piece
+    is made smaller than ``at_least`` structures, so there may remain fewer than ``number`` pieces.
     """
     bounds = bounds[: number + 1]
     pieces = [
@@ -103,9 +103,9 @@ def resize(bounds: Integers, number: int, at_least: int) -> Integers:
 
 
 def deal(batch: Integers, edges: Integers, ranks: int) -> list[list[int]]:
-    """One global batch divided among the ranks: equal numbers of structures, similar work.
+    """Divide a global batch among the ranks: equal numbers of structures, similar work.
 
-    Where there are fewer structures than ranks, the others are given repeats, written as
+    If there are fewer structures than ranks, the others receive repeats, written as
     ``-1 - structure``.
     """
     if ranks == 1:
@@ -115,7 +115,7 @@ def deal(batch: Integers, edges: Integers, ranks: int) -> list[list[int]]:
     work = np.zeros(ranks)
     for structure in batch[np.argsort(-edges[batch], kind="stable")]:
         free = [rank for rank in range(ranks) if len(hands[rank]) < room]
-        # The emptiest hand first, so that no rank is left with nothing.
+        # The rank with the fewest structures first, so that no rank is left without any.
         rank = min(free, key=lambda r: (len(hands[r]) > 0, work[r], r))
         hands[rank].append(int(structure))
         work[rank] += edges[structure]
@@ -133,14 +133,14 @@ class EdgeBudgetSampler(Sampler[list[int]]):
 
     Args:
         edges: number of edges of each structure.
-        max_structures: structures in a batch of one rank.
-        max_edges: edges in a batch of one rank; a structure with more makes a batch alone. With
-            several ranks the mean over the ranks keeps the limit.
-        shuffle: a new order every epoch, or always the order of the dataset.
-        seed: of the shuffling.
-        rank: of this process.
+        max_structures: maximum number of structures in a batch of one rank.
+        max_edges: maximum number of edges in a batch of one rank; a structure with more forms a
+            batch by itself. With several ranks the limit applies to the mean over the ranks.
+        shuffle: a new order every epoch instead of the order of the dataset.
+        seed: random seed of the shuffling.
+        rank: rank of this process.
         ranks: number of processes.
-        segments: which structures are read together, see `shuffle`; all of them if not given.
+        segments: segment of each structure, see `shuffle`. Default: all in one segment.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class EdgeBudgetSampler(Sampler[list[int]]):
 
     @property
     def sampler(self) -> EdgeBudgetSampler:
-        """Itself: Lightning looks for ``set_epoch`` at ``batch_sampler.sampler``."""
+        """This sampler: Lightning looks for ``set_epoch`` at ``batch_sampler.sampler``."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
@@ -177,18 +177,18 @@ class EdgeBudgetSampler(Sampler[list[int]]):
         self.epoch = epoch
 
     def _pack(self) -> tuple[Integers, Integers]:
-        """Order of this epoch, and the bounds of its batches before they are dealt to the ranks."""
+        """Order of this epoch, and the bounds of its global batches."""
         epoch = self.epoch if self.shuffle else 0
         if self._packed is None or self._packed[0] != epoch:
             order, bounds = self._natural(epoch)
-            # Every epoch gets as many batches as the first has by itself.
+            # Every epoch gets as many batches as the first one.
             if self._length is None:
                 self._length = len(bounds if epoch == 0 else self._natural(0)[1]) - 1
             self._packed = (epoch, order, resize(bounds, self._length, self.ranks))
         return self._packed[1:]
 
     def _natural(self, epoch: int) -> tuple[Integers, Integers]:
-        """Order of an epoch, and as many batches as the limit of edges makes them."""
+        """Order of an epoch, and the batches that the limits give."""
         order = np.arange(len(self.edges))
         if self.shuffle:
             order = shuffle(self.segments, self.seed, epoch)
@@ -204,7 +204,7 @@ class EdgeBudgetSampler(Sampler[list[int]]):
         return len(self._pack()[1]) - 1
 
     def __iter__(self) -> Iterator[list[int]]:
-        """This rank's batches, after the first ``start`` ones, which are skipped once."""
+        """Batches of this rank, without the first ``start`` ones, which are skipped once."""
         start, self.start = self.start, 0
         order, bounds = self._pack()
         for first, last in zip(bounds[start:-1], bounds[start + 1 :], strict=True):

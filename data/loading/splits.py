@@ -12,9 +12,9 @@ from tesseral.data.store.read import Store
 Integers = NDArray[np.int64]
 
 SPLITS = ("auto", "group", "blocks", "random")
-BLOCK = 10  # validation structures in one block of a long series, about
-MANY = 20  # groups from which on whole ones are set aside
-TRIES = 20  # draws, until one keeps half of what is wanted
+BLOCK = 10  # approximate number of validation structures in one block of a long series
+MANY = 20  # number of groups from which whole groups are split off
+TRIES = 20  # draws, until one keeps half of the requested structures
 COPY = 1e-7  # eV/atom between energies of the same structure
 
 
@@ -23,41 +23,42 @@ class Split(NamedTuple):
 
     train: Integers
     validation: Integers
-    reason: str = ""  # how it was made, and why
+    reason: str = ""  # method of the split, and its reason
 
 
 def split_store(store: Store, *, method: str, fraction: float, seed: int) -> Split:
-    """Split a store so that neighbours of a trajectory do not stand on both sides.
+    """Split a store so that neighbours of a trajectory are not in both parts.
 
-    - ``group``: whole groups. Structures without a group are then groups of their own.
-    - ``blocks``: runs of consecutive structures, from each group or config type as many as is its
-      share. Only the ends of a run have a neighbour on the other side, and every kind of
-      configuration is validated on. In a shuffled set it is a random split by config type.
-    - ``auto``: ``group`` if there are many groups, by name or by having atoms of their own
-      (a set of many molecules), none of them large; else ``blocks``.
-    - ``random``: every structure by itself.
+    - ``group``: whole groups. A structure without a group is its own group.
+    - ``blocks``: runs of consecutive structures, from each group or config type in proportion to
+      its size. Only the ends of a run have a neighbour in the other part, and every kind of
+      configuration is validated. In a shuffled set this is a random split by config type.
+    - ``auto``: ``group`` if there are many groups, by name or by composition (a set of many
+      molecules), none of them large; otherwise ``blocks``.
+    - ``random``: single structures.
 
-    Isolated atoms always go to the training part: they fix the reference energies. So does what
-    has an element that training would otherwise lack and, unless the split is random, what has
-    atoms and energy of a training structure, as copies and equivalent strained cells have.
+    Isolated atoms always belong to the training part, since they determine the reference energies.
+    So do structures with an element that training would otherwise lack and, unless the split is
+    random, structures with the same atoms and energy as a training structure, such as duplicates
+    and equivalent strained cells.
 
     Args:
         store: the dataset.
         method: one of the above.
-        fraction: of the structures that are for validation, about; at least one.
-        seed: of the random choices.
+        fraction: approximate fraction of the structures for validation; at least one.
+        seed: random seed of the choices.
 
     Raises:
         ValueError: an unknown method, or too few structures or groups to make two parts.
     """
     if method not in SPLITS:
-        raise ValueError(f"split {method!r} is not known; use {', '.join(SPLITS)}")
+        raise ValueError(f"unknown split {method!r}; use {', '.join(SPLITS)}")
     isolated = (store.n_atoms == 1) & ~store.pbc.any(axis=1)
     candidates = np.nonzero(~isolated)[0]
     if len(candidates) < 2:
         raise ValueError(
             f"{store.path} has {len(candidates)} structures to split, but two are needed; give "
-            "validation data in a file of their own"
+            "validation data in a separate file"
         )
     rng = np.random.default_rng(seed)
     groups, reason = _choose_groups(store, method, candidates, fraction)
@@ -77,8 +78,8 @@ def split_store(store: Store, *, method: str, fraction: float, seed: int) -> Spl
         best, reason = leaky, f"{reason}, with copies of training structures among them"
     if not best.any():
         raise ValueError(
-            f"every choice of validation structures from {store.path} would take an element away "
-            "from training; give validation data in a file of their own"
+            f"every choice of validation structures from {store.path} would remove an element from "
+            "training; give validation data in a separate file"
         )
     return Split(np.nonzero(~best)[0], np.nonzero(best)[0], reason)
 
@@ -86,9 +87,9 @@ def split_store(store: Store, *, method: str, fraction: float, seed: int) -> Spl
 def _choose_groups(
     store: Store, method: str, candidates: Integers, fraction: float
 ) -> tuple[Integers | None, str]:
-    """A number for each structure's group, (G,), or None for blocks; and why."""
+    """Number of each structure's group, (G,), or None for blocks; and the reason."""
     if method == "random":
-        return np.arange(len(store)), "at random, as asked for"
+        return np.arange(len(store)), "at random, as requested"
     texts = store.texts("group")
     if method == "group":
         if not any(texts):
@@ -96,14 +97,16 @@ def _choose_groups(
                 f"{store.path} has no groups to split by; import it with `group_key`, or "
                 "split it in blocks"
             )
-        return _number(texts), "whole groups, as asked for"
+        return _number(texts), "whole groups, as requested"
     if method == "auto":
-        choices = [(_atoms(store), "whole sets of structures of the same atoms, as there are many")]
+        choices = [
+            (_atoms(store), "whole sets of structures of the same atoms, since there are many")
+        ]
         if any(texts):
-            choices.insert(0, (_number(texts), "whole groups, as there are many"))
+            choices.insert(0, (_number(texts), "whole groups, since there are many"))
         for groups, reason in choices:
             sizes = np.unique(groups[candidates], return_counts=True)[1]
-            # Groups of one are no groups; a large one cannot be set aside.
+            # Groups of one structure do not count; a large group cannot be split off.
             real = len(sizes) < 0.8 * len(candidates)
             if len(sizes) >= MANY and real and sizes.max() <= fraction * len(candidates):
                 return groups, reason
@@ -111,14 +114,14 @@ def _choose_groups(
 
 
 def _number(texts: list[str]) -> Integers:
-    """Numbers of groups from their names; no name makes a group of one."""
+    """Numbers of groups from their names; a structure without a name is its own group."""
     table: dict[str, int] = {}
     numbers = [table.setdefault(text or f"\0{row}", len(table)) for row, text in enumerate(texts)]
     return np.array(numbers, dtype=np.int64)
 
 
 def _atoms(store: Store) -> Integers:
-    """Structures of the same composition have the same number."""
+    """Number of each structure's composition."""
     return np.unique(store.compositions(), axis=0, return_inverse=True)[1].reshape(-1)
 
 
@@ -129,12 +132,12 @@ def _whole_groups(
     fraction: float,
     rng: np.random.Generator,
 ) -> NDArray[np.bool_]:
-    """Random groups, until the wanted number is reached as closely as possible; one is left."""
+    """Random groups that approach the requested number as closely as possible; one is left."""
     found, sizes = np.unique(groups[candidates], return_counts=True)
     if len(found) < 2:
         raise ValueError(
             f"{store.path} has {len(found)} groups to split, but two are needed; split it in "
-            "blocks, or give validation data in a file of their own"
+            "blocks, or give validation data in a separate file"
         )
     order = rng.permutation(len(found))
     wanted = max(1, round(fraction * len(candidates)))
@@ -150,14 +153,14 @@ def _blocks(
 ) -> tuple[NDArray[np.bool_], str]:
     """Runs of consecutive structures of each group, config type or source."""
     kind, series = "", np.zeros(len(candidates), dtype=np.int64)
-    for name in ("source", "config_type", "group"):  # the last that makes series counts
+    for name in ("source", "config_type", "group"):  # the last one that gives series is used
         texts = store.texts(name)
         numbers = _number(texts)[candidates]
         if any(texts) and 2 * len(np.unique(numbers)) <= len(candidates):
             kind, series = name, numbers
     parts = [candidates[series == number] for number in rng.permutation(np.unique(series))]
     wanted = max(1, round(fraction * len(candidates)))
-    # Shares are rounded in the sum, so that many small series give what is wanted together.
+    # Shares are rounded in the sum, so that many small series together give the requested number.
     ends = np.round(np.cumsum([len(part) for part in parts]) * wanted / len(candidates)).astype(int)
     chosen = np.zeros(len(store), dtype=bool)
     for part, number in zip(parts, np.diff(ends, prepend=0), strict=True):
@@ -178,12 +181,12 @@ def _blocks(
 
 
 def _shares(number: int, pieces: int) -> list[int]:
-    """A number in equal parts."""
+    """Divide a number into equal parts."""
     return [len(part) for part in np.array_split(np.arange(number), pieces)]
 
 
 def _keep_elements(store: Store, groups: Integers, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Take structures (and their groups) with elements that training would lack out of a choice."""
+    """Remove structures (and their groups) from a choice if training would lack their elements."""
     has = store.compositions() > 0
     lacking = has.any(axis=0) & ~has[~chosen].any(axis=0)
     needed = chosen & has[:, lacking].any(axis=1)
@@ -191,11 +194,11 @@ def _keep_elements(store: Store, groups: Integers, chosen: NDArray[np.bool_]) ->
 
 
 def _keep_copies(store: Store, groups: Integers, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Take structures (and their groups) with a copy in training out of a choice."""
+    """Remove structures (and their groups) from a choice if training has a duplicate."""
     energies = store.energies / store.n_atoms
     order = np.lexsort((energies, _atoms(store)))
     same = np.diff(_atoms(store)[order]) == 0
-    same &= np.abs(np.diff(energies[order])) < COPY  # NaN is no copy of NaN
+    same &= np.abs(np.diff(energies[order])) < COPY  # NaN does not equal NaN
     family = np.empty(len(order), dtype=np.int64)
     family[order] = np.concatenate([[0], np.cumsum(~same)])
     torn = chosen & np.isin(family, family[~chosen])

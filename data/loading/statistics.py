@@ -1,9 +1,9 @@
-"""What a potential must know of its training set before the first step.
+"""Statistics of the training set that a potential needs before the first step.
 
-Reference energies E0, element by element, come from the first of these that has them: energies of
+The reference energy E0 of each element comes from the first source that has it: energies of
 isolated atoms given by the user; isolated atoms in the training set (structures of one atom without
-periodic directions, of which the lowest energy counts; they stay in the training set); ridge least
-squares of the energies on the compositions.
+periodic directions, of which the lowest energy is used; they stay in the training set); ridge
+regression of the energies on the compositions.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Statistics:
     Args:
         elements: atomic numbers, sorted.
         reference_energies: E0 in eV, in the order of ``elements``.
-        binding_energies: mean energy in eV that an atom of each element has over its E0; empty
-            where all E0 are least squares already.
+        binding_energies: mean energy (eV) of an atom of each element relative to its E0; empty if
+            all E0 come from least squares.
         force_rms: root mean square of the force components, eV/Å.
         mean_neighbors: mean number of neighbours of an atom within the cutoff.
         n_structures: number of structures.
@@ -58,19 +58,19 @@ def compute_statistics(
     *,
     isolated_energies: Mapping[str, float] | None = None,
 ) -> Statistics:
-    """Statistics of some structures of a store.
+    """Statistics of the training structures of a store.
 
-    Force RMS and neighbours of large sets are those of a random subset, always the same.
+    For large sets force RMS and number of neighbours are those of a reproducible random subset.
 
     Args:
         store: the dataset.
-        indices: its structures that are trained on.
-        cutoff: Å, for the neighbours.
+        indices: rows of the training structures.
+        cutoff: cutoff (Å) of the neighbours.
         isolated_energies: chemical symbol → energy of the isolated atom, eV.
 
     Raises:
-        ValueError: no structures, or no energies, forces or neighbours among them, or an unknown
-            symbol in ``isolated_energies``.
+        ValueError: there are no structures, they have no energies, forces or neighbours, or
+            ``isolated_energies`` has an unknown symbol.
 
     Warns:
         UserWarning: the compositions do not determine all reference energies.
@@ -122,9 +122,9 @@ def reference_energies(
         elements: atomic numbers.
         counts: (G, n_elements) atoms of each element in each structure.
         energies: (G,) eV, NaN where missing.
-        isolated: (G,) which structures are isolated atoms.
+        isolated: (G,) true for isolated atoms.
         given: symbol → energy of the isolated atom, eV.
-        place: where the structures come from, for messages.
+        place: source of the structures, for messages.
 
     Raises:
         ValueError: no structure has an energy, or ``given`` has an unknown symbol.
@@ -164,7 +164,7 @@ def reference_energies(
 
 
 def binding_energies(references: Array, counts: Integers, energies: Array) -> Array:
-    """Mean energy of each element's atoms over E0, (n_elements,) eV; zeros without any energy.
+    """Mean energy of each element's atoms relative to E0, (n_elements,) eV; zeros without energies.
 
     Args:
         references: (n_elements,) E0 in eV.
@@ -183,8 +183,8 @@ def fit_energies(fractions: Array, targets: Array) -> Array:
     """Energies of elements from energies per atom by ridge regression about a common energy.
 
     Minimises ``mean (t - f·(c + d))² + RIDGE |d|²`` over the common energy c, which is not
-    penalised, and the deviations d. What the compositions do not determine is thus equal for all
-    elements, and the mean energy per atom is met exactly.
+    penalised, and the deviations d. The part that the compositions do not determine is thus equal
+    for all elements, and the mean energy per atom is reproduced exactly.
 
     Args:
         fractions: (G, n) fraction of each element's atoms.
@@ -201,21 +201,21 @@ def fit_energies(fractions: Array, targets: Array) -> Array:
 
 
 def _warn_unidentified(elements: Sequence[int], fractions: Array) -> None:
-    """Warn where the compositions do not determine the energies of the elements."""
+    """Warn if the compositions do not determine the energies of the elements."""
     rank = np.linalg.matrix_rank(fractions / np.sqrt(len(fractions)), tol=np.sqrt(RIDGE))
     if rank < len(elements):
         warnings.warn(
             f"the compositions of the training set determine only {rank} of the reference energies "
             f"of {names(elements)}: only sums of them are right, which is enough for structures of "
-            "the same composition. Give energies of isolated atoms (isolated_energies) if the "
-            "potential shall be used for others.",
+            "the same composition. Give energies of isolated atoms (isolated_energies) to use the "
+            "potential for others.",
             UserWarning,
             stacklevel=4,
         )
 
 
 def sample(rows: Integers, limit: int) -> Integers:
-    """At most ``limit`` of the rows, chosen at random but always the same, in order."""
+    """At most ``limit`` of the rows, a reproducible random choice, in order."""
     if len(rows) <= limit:
         return rows
     chosen = np.random.default_rng(0).choice(len(rows), limit, replace=False)
@@ -232,7 +232,7 @@ def _force_rms(store: Store, rows: Integers) -> float:
         components += known.size
     if components == 0:
         raise ValueError(
-            f"no structure of {store.path} that is trained on has forces; a potential needs them"
+            f"no training structure of {store.path} has forces; a potential needs them"
         )
     return float(np.sqrt(total / components))
 

@@ -1,4 +1,4 @@
-"""Several levels of theory in one dataset: which, and how their energies are shifted."""
+"""Several levels of theory in one dataset, and the shifts of their energies."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Integers = NDArray[np.int64]
 
 
 def theory_levels(store: Store, rows: Integers, target: str) -> tuple[str, ...]:
-    """The levels of theory of some structures, the target first, the others in order.
+    """Levels of theory of some structures, the target first, the others in order.
 
     Raises:
-        ValueError: no structure has the target; the message names those there are.
+        ValueError: no structure has the target; the message names the existing levels.
     """
     texts = store.texts("theory")
     found = sorted({texts[row] for row in rows})
@@ -33,17 +33,17 @@ def theory_levels(store: Store, rows: Integers, target: str) -> tuple[str, ...]:
 
 
 def theory_numbers(store: Store, theories: tuple[str, ...]) -> Integers:
-    """Place of each structure's theory among ``theories``, (G,); -1 for any other."""
+    """Index of each structure's theory in ``theories``, (G,); -1 for any other."""
     place = {text: number for number, text in enumerate(theories)}
     return np.array([place.get(text, -1) for text in store.texts("theory")], dtype=np.int64)
 
 
 def energy_shift(counts: Integers, residuals: Array) -> Array:
-    """Energies of elements, (n_elements,) eV, that explain what is left of the energies.
+    """Energies of elements, (n_elements,) eV, that explain the residuals.
 
     Args:
         counts: (G, n_elements) atoms of each element.
-        residuals: (G,) eV, NaN where there is no label; zero is the answer if all are.
+        residuals: (G,) eV, NaN without a label; the result is zero if all are NaN.
     """
     known = np.isfinite(residuals)
     if not known.any():
@@ -61,15 +61,15 @@ def theory_references(
 ) -> Array:
     """E0 of each element at each level of theory, (T, n_elements) eV.
 
-    At the level with most structures they are those of the statistics; at the others these plus a
-    shift by least squares. Isolated atoms of those levels are not looked for.
+    At the level with most structures they are those of the statistics; at the others a shift by
+    least squares is added. Isolated atoms of the other levels are not used.
 
     Args:
         store: the dataset.
-        rows: its structures that are trained on.
-        theories: their levels.
-        elements: atomic numbers; may be more than those of the statistics.
-        statistics: of the structures of the largest level.
+        rows: rows of the training structures.
+        theories: levels of theory of the structures.
+        elements: atomic numbers; may include more than those of the statistics.
+        statistics: statistics of the structures of the largest level.
     """
     own, bound = np.zeros(len(elements)), np.zeros(len(elements))
     place = [elements.index(z) for z in statistics.elements]
@@ -88,7 +88,7 @@ def theory_references(
 
 
 def element_counts(store: Store, elements: tuple[int, ...]) -> Integers:
-    """Atoms of each element in each structure, (G, n_elements), for elements of other sets too."""
+    """Atoms of each element in each structure, (G, n_elements), also for absent elements."""
     counts = np.zeros((len(store), len(elements)), dtype=np.int64)
     own = store.compositions()
     for column, z in enumerate(store.elements):
@@ -98,18 +98,18 @@ def element_counts(store: Store, elements: tuple[int, ...]) -> Integers:
 
 
 def largest_level(numbers: Integers) -> int:
-    """The level of theory that most structures have."""
+    """Level of theory with most structures."""
     return int(np.bincount(numbers).argmax())
 
 
 def joined_with_replay(store: Store, replay: Store, ratio: float, seed: int, path: Path) -> Store:
-    """All structures of a store followed by some of another, as a file of their own.
+    """Write all structures of a store, followed by some of another, to a new file.
 
     Args:
         store: the dataset.
-        replay: the other one.
-        ratio: structures of ``replay`` for each of ``store``, as far as there are.
-        seed: of their choice.
+        replay: dataset from which structures are added.
+        ratio: number of structures of ``replay`` per structure of ``store``, as far as available.
+        seed: random seed of the choice.
         path: the file to write.
     """
     number = min(len(replay), max(1, round(ratio * len(store))))

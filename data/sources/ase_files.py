@@ -1,13 +1,13 @@
 """ASE's own files: databases, trajectories, and databases in LMDB (``.aselmdb``).
 
-Results are the plain ones that the file holds; ASE's constraints do not touch them.
+Results are those stored in the file; ASE's constraints are not applied to them.
 
-The form of LMDB is that of ase-db-backends and fairchem's ``AseDBDataset`` (OMat24, OMol25 …): one
-file in which the key ``nextid`` holds the number after the last row, ``deleted_ids`` (optional) a
-list of numbers, and each number, in ASCII, a row of an ASE database; all values are JSON of
-ase.io.jsonio compressed by zlib. It is read here with the package lmdb alone: ase-db-backends
-would bring in clients of PostgreSQL and MySQL. Older LMDB files of OCP hold pickles, which can run
-any code when they are opened: they are refused.
+The LMDB form is that of ase-db-backends and fairchem's ``AseDBDataset`` (OMat24, OMol25, …): one
+file in which the key ``nextid`` contains the number after the last row, ``deleted_ids`` (optional)
+a list of numbers, and each number, in ASCII, a row of an ASE database. All values are JSON of
+ase.io.jsonio compressed by zlib. Only the package lmdb is needed here: ase-db-backends would
+install clients of PostgreSQL and MySQL. Older LMDB files of OCP contain pickles, which can run any
+code when they are opened, and are therefore rejected.
 """
 
 from __future__ import annotations
@@ -57,38 +57,38 @@ def read_aselmdb(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
         ) from None
     with lmdb.open(path, subdir=False, readonly=True, lock=False) as environment:
         size = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-        if Path(path).stat().st_size < size:  # reading on would kill the process
-            raise ValueError(f"the file is cut off; it should have {size} bytes")
+        if Path(path).stat().st_size < size:  # reading further would kill the process
+            raise ValueError(f"the file is truncated; it should have {size} bytes")
         with environment.begin() as transaction:
             count = _value(transaction.get(b"nextid"))
             deleted = set(_value(transaction.get(b"deleted_ids") or zlib.compress(b"[]")))
             for number in range(1, int(count)):
                 if number not in deleted:
                     row = _value(transaction.get(str(number).encode()))
-                    row.pop("constraints", None)  # no use, and they may be of unknown kinds
+                    row.pop("constraints", None)  # unused, and possibly of unknown kinds
                     yield _row_atoms(AtomsRow({**row, "id": number}))
 
 
 def _value(packed: bytes | None) -> Any:
-    """What a value of the LMDB holds."""
+    """Content of a value of the LMDB."""
     try:
         return decode(zlib.decompress(packed or b"").decode())
     except (zlib.error, ValueError):
         raise ValueError(
-            "it is no LMDB database of ASE (a row is missing or is not compressed JSON). An older "
-            "one of OCP holds pickles, which can run any code: convert it with fairchem"
+            "it is not an LMDB database of ASE (a row is missing or is not compressed JSON). Older "
+            "ones of OCP contain pickles, which can run any code: convert them with fairchem"
         ) from None
 
 
 def _row_atoms(row: AtomsRow) -> Atoms:
-    """Atoms of a row; texts and labels may stand in its key-value pairs and data."""
+    """Atoms of a row; its key-value pairs and data may contain texts and labels."""
     atoms: Atoms = row.toatoms(add_additional_information=True)
     _add_settings(atoms, row.get("calculator", ""), row.get("calculator_parameters"))
     return atoms
 
 
 def _add_settings(atoms: Atoms, name: str | None, parameters: Any) -> None:
-    """Say what is known of the calculator."""
+    """Add the known settings of the calculator."""
     if isinstance(parameters, Mapping) and name not in (None, "", "unknown"):
         add_settings(atoms, settings_of_calculator(str(name), parameters))
 

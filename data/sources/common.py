@@ -1,4 +1,4 @@
-"""Parts of all readers: the description of a format, lines, tables of numbers, labelled atoms."""
+"""Common parts of the readers: formats, lines, tables of numbers, labelled atoms."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ Array = NDArray[np.float64]
 
 
 class Format(NamedTuple):
-    """A file format with its reader; `formats.FORMATS` lists them.
+    """File format with its reader; `formats.FORMATS` lists them.
 
     Attributes:
-        name: as in ``ase.io.read`` where ASE knows the format.
+        name: name as in ``ase.io.read`` if ASE has the format.
         read: the reader.
-        steps: the frames are steps of one calculation, and so belong to one group.
-        recognise: whether the first bytes of a file are of this format; never if not given.
-        suffixes: endings of file names that no other format has.
-        file_names: regular expression of file names that are looked for in folders. Besides them,
-            texts (.out, .pwo, .txt, .log) are taken there whose first bytes are recognised.
+        steps: whether the frames are steps of one calculation, and so belong to one group.
+        recognise: function that recognises the format by the first bytes of a file. Default: never.
+        suffixes: suffixes of file names that no other format has.
+        file_names: regular expression of the file names searched for in folders. Text files (.out,
+            .pwo, .txt, .log) whose first bytes are recognised are found there too.
     """
 
     name: str
@@ -44,11 +44,11 @@ class Format(NamedTuple):
     file_names: str | None = None
 
 
-# What a reader may count; the number of steps or files stands before, the files after it.
+# Omissions that a reader may count, shown after the number of steps or files and before the files.
 UNCONVERGED = "steps left out (electronic steps did not converge)"
 UNREADABLE = "steps left out (numbers missing or overflowed to ***)"
 LEARNED = "steps left out (from a learned force field, not from DFT)"
-CUT_OFF = "files end before their calculation did (killed or still running); whole steps kept"
+CUT_OFF = "files end before their calculation did (killed or still running); complete steps kept"
 NO_STRESS = "stresses left out (ISIF 0 computes none, ISIF 1 the pressure only)"
 
 # Fortran may leave no space before a minus sign.
@@ -56,9 +56,9 @@ NUMBER = re.compile(r"[-+]?\d+\.\d*(?:[Ee][-+]?\d+)?")
 
 
 def whole_lines(path: str) -> Iterator[str]:
-    """Lines of a text, plain or compressed (.gz, .bz2, .xz).
+    """Lines of a text file, plain or compressed (.gz, .bz2, .xz).
 
-    A last line that is cut off is left out; a compressed file that ends too early ends the lines.
+    A truncated last line is left out; the lines end where a truncated compressed file ends.
     """
     with open_with_compression(path, "rb") as file:
         try:
@@ -70,10 +70,10 @@ def whole_lines(path: str) -> Iterator[str]:
 
 
 def take(lines: Iterator[str], count: int, skip: int = 0) -> list[str]:
-    """The next lines.
+    """Take the next lines.
 
     Raises:
-        EOFError: there are too few.
+        EOFError: there are too few lines.
     """
     found = list(islice(lines, skip, skip + count))
     if len(found) < count:
@@ -82,10 +82,10 @@ def take(lines: Iterator[str], count: int, skip: int = 0) -> list[str]:
 
 
 def table(lines: Sequence[str], columns: int) -> Array:
-    """The first decimal numbers of each line, (len(lines), columns); whole numbers do not count.
+    """The first decimal numbers of each line, (len(lines), columns); integers do not count.
 
     Raises:
-        ValueError: a number is missing, or was too large for its field and printed as stars.
+        ValueError: a number is missing, or was too large for its field and printed as asterisks.
     """
     rows = [NUMBER.findall(line)[:columns] for line in lines]
     for row, line in zip(rows, lines, strict=True):
@@ -104,14 +104,14 @@ def labelled_atoms(
     stress: ArrayLike | None = None,
     **results: Any,
 ) -> Atoms:
-    """Atoms with the results of a calculation, those that are not None.
+    """Atoms with those results of a calculation that are not None.
 
     Args:
         symbols: n chemical symbols.
         positions: (n, 3) Å.
         cell: (3, 3) Å.
         pbc: periodic directions.
-        settings: how the results were computed, of `settings_text`.
+        settings: settings of the calculation, from `settings_text`.
         stress: (3, 3) eV/Å³, positive under tension.
         results: energy and free_energy in eV, forces in eV/Å.
     """

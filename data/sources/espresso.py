@@ -1,8 +1,8 @@
 """Steps of Quantum ESPRESSO's pw.x from its text output, read line by line.
 
-``energy`` is the total energy, with smearing the free energy F = E - TS, whose derivatives the
-forces are; after exact exchange it is that of the last cycle. Forces of fixed atoms are printed
-as they are (in the XML they are zeroed, which is why that is not read).
+``energy`` is the total energy, with smearing the free energy F = E - TS, whose derivatives are the
+forces; with exact exchange it is that of the last cycle. The text output contains the unconstrained
+forces of fixed atoms (in the XML they are zeroed, so the XML is not read).
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ ADDITIONS = {
     "DFT+U calculation": "+ U",
     "DFT+Hubbard": "+ U",
 }
-BANDS = set("0123456789-")  # begin most lines, of which nothing is needed
+BANDS = set("0123456789-")  # first characters of most lines, which are not needed
 LOOSE = 1.001  # the accuracy is printed with two digits
 
 
 @dataclass
 class _Run:
-    """What a start of pw.x prints once, and the present structure."""
+    """Values that pw.x prints once at its start, and the current structure."""
 
     version: str = ""
     threshold: float = float("inf")  # Ry
@@ -61,7 +61,7 @@ class _Run:
     potentials: dict[str, str] = field(default_factory=dict)
 
     def description(self) -> str:
-        """The settings as a text."""
+        """Settings as text."""
         name = " ".join([self.settings.get("functional", ""), *self.additions])
         parts = {"spin": "none", **self.settings, "functional": name}
         return settings_text({"code": f"pw.x {self.version}", **parts}, self.potentials)
@@ -69,7 +69,7 @@ class _Run:
 
 @dataclass
 class _Results:
-    """Labels of the present structure, in pw.x's units."""
+    """Labels of the current structure, in pw.x's units."""
 
     energy: float | None = None
     accuracy: float | None = None
@@ -80,14 +80,14 @@ class _Results:
 
 
 def read_espresso(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
-    """Structures of a pw.x output with their labels, those that reached self-consistency.
+    """Self-consistent structures of a pw.x output with their labels.
 
-    Self-consistency is judged by the accuracy that is printed beside the energy: with
-    ``scf_must_converge = .false.`` pw.x says that it converged in any case.
+    Self-consistency is tested with the accuracy printed next to the energy, since pw.x always
+    reports convergence with ``scf_must_converge = .false.``.
 
     Args:
-        path: the file; .gz, .bz2 or .xz are read as they are.
-        left_out: counts what is not yielded.
+        path: the file, plain or compressed (.gz, .bz2, .xz).
+        left_out: counter of the omissions.
     """
     lines = whole_lines(path)
     run, results, ended, with_stress = _Run(), _Results(), False, False
@@ -112,14 +112,14 @@ def read_espresso(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
                 _read_settings(line, lines, run)
     except EOFError:
         results, ended = _Results(), False
-    # Cut off within its results, the last structure would lack labels that it was to have.
+    # If the file is truncated within its results, the last structure would lack labels.
     if ended or (results.forces is not None and not (with_stress and results.stress is None)):
         yield from _finish(run, results, left_out)
     left_out[CUT_OFF] += not ended
 
 
 def _finish(run: _Run, results: _Results, left_out: Counter[str]) -> Iterator[Atoms]:
-    """The present structure, if it has results to be trusted."""
+    """Yield the current structure, if its results are reliable."""
     accuracy = results.accuracy or 0.0
     if results.failed or accuracy > LOOSE * run.threshold:
         left_out[UNCONVERGED] += 1
@@ -142,13 +142,13 @@ def _finish(run: _Run, results: _Results, left_out: Counter[str]) -> Iterator[At
 
 
 def _read_results(line: str, lines: Iterator[str], results: _Results, n_atoms: int) -> bool:
-    """Put what begins at a line into the results; whether there was something.
+    """Read the results that begin at a line, and return whether there were any.
 
     Raises:
-        EOFError: the file ends within it.
+        EOFError: the file ends within them.
     """
     try:
-        if line.startswith("!"):  # of each cycle of exact exchange, and "!!" of the last
+        if line.startswith("!"):  # for each cycle of exact exchange, and "!!" for the last
             results.energy = float(table([line], 1)[0, 0])
         elif results.energy is not None and "estimated scf accuracy" in line:
             results.accuracy = float(line.split("<")[1].split()[0])
@@ -167,10 +167,10 @@ def _read_results(line: str, lines: Iterator[str], results: _Results, n_atoms: i
 
 
 def _read_settings(line: str, lines: Iterator[str], run: _Run) -> None:
-    """Take what a line says about the run or its structure.
+    """Read settings of the run or its structure from a line.
 
     A variable-cell relaxation repeats its header before the last calculation, with fewer digits
-    than the structure before it: only the first one counts.
+    than the structure before it; only the first header is used.
 
     Raises:
         EOFError: the file ends within a table.
@@ -213,14 +213,14 @@ def _read_settings(line: str, lines: Iterator[str], run: _Run) -> None:
 
 
 def _read_additions(line: str, run: _Run) -> None:
-    """Note a term beside the functional."""
+    """Read a term added to the functional."""
     for mark, name in ADDITIONS.items():
         if mark in line and name not in run.additions:
             run.additions.append(name)
 
 
 def _read_positions(line: str, lines: Iterator[str], run: _Run) -> None:
-    """A new structure, from the card of its positions."""
+    """Read a new structure from the card of its positions."""
     rows = take(lines, run.n_atoms)
     positions = table(rows, 3)
     run.symbols = [_symbol(row.split()[0]) for row in rows]
@@ -230,7 +230,7 @@ def _read_positions(line: str, lines: Iterator[str], run: _Run) -> None:
 
 
 def _scale(line: str, run: _Run) -> float:
-    """Å in the unit that a card names: ``(angstrom)``, ``(bohr)``, ``(alat)``, ``(alat= 7.1)``."""
+    """Å per unit of a card: ``(angstrom)``, ``(bohr)``, ``(alat)``, ``(alat= 7.1)``."""
     found = UNIT.search(line.lower())
     unit = found[1] if found else "alat"
     if unit == "alat" and found and found[2]:
@@ -239,7 +239,7 @@ def _scale(line: str, run: _Run) -> float:
 
 
 def _symbol(label: str) -> str:
-    """Chemical symbol of a label of pw.x, such as ``Fe1`` or ``O_h``."""
+    """Chemical symbol in a label of pw.x, such as ``Fe1`` or ``O_h``."""
     letters = re.match(r"[A-Za-z]+", label)
     symbol = letters[0].capitalize() if letters else ""
     if symbol[:2] in atomic_numbers:

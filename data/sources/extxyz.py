@@ -1,4 +1,4 @@
-"""Extended XYZ beside ASE: stresses of six components, which it refuses; parts of large files."""
+"""Extended XYZ in addition to ASE: stresses of six components and parts of large files."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ SIX_COMPONENTS = re.compile(r"""(?<!\S)(stress|virial)=(["'{\[])([^"'}\]]*)(["'}
 
 
 class FrameRange(NamedTuple):
-    """Some frames of a file."""
+    """Range of frames of a file."""
 
     first: int  # number of the first frame
-    start: int  # bytes
+    start: int  # byte offset
     stop: int
 
 
 def split_frames(path: str | os.PathLike[str], size: int) -> list[FrameRange] | None:
     """Divide a file at the beginnings of frames.
 
-    Only the numbers of atoms are looked at.
+    Only the numbers of atoms are read.
 
     Args:
         path: the file.
-        size: bytes of a piece, about.
+        size: approximate size of a piece in bytes.
 
     Returns:
-        The pieces, or None where the file is not a plain sequence of frames; what is wrong with it
-        is for ASE to say.
+        The pieces, or None if the file is not a plain sequence of frames; ASE then reports the
+        error.
     """
     pieces = []
     with open(path, "rb") as file:
@@ -56,14 +56,14 @@ def split_frames(path: str | os.PathLike[str], size: int) -> list[FrameRange] | 
 
 
 def open_frames(path: str | os.PathLike[str], frames: FrameRange) -> StringIO:
-    """Some frames as a file of their own."""
+    """Open a range of frames as a separate file."""
     with open(path, "rb") as file:
         file.seek(frames.start)
         return StringIO(file.read(frames.stop - frames.start).decode())
 
 
 def properties_parser(order: str) -> Callable[[str], dict[str, Any]]:
-    """A parser of comment lines that writes six components of ``stress`` or ``virial`` as nine.
+    """Parser of comment lines that expands six components of ``stress`` or ``virial`` to nine.
 
     Args:
         order: Voigt order of the six: ``ase``, ``lammps`` or ``vasp``.

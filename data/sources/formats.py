@@ -1,4 +1,4 @@
-"""The formats that have a reader here, and which of them a file has: by content, not by name."""
+"""Formats with a reader here, and detection of the format of a file by its content."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ FORMATS: Mapping[str, Format] = {
     )
 }
 ESPRESSO_XML = b"quantum-espresso.org/ns/qes"
-HEAD = 16384  # bytes; batch systems may print something before a code does
+HEAD = 16384  # bytes; batch systems may print text before the code does
 
 
 def find_format(path: str) -> str:
-    """The format of a file: a key of `FORMATS`, or another name of ASE's.
+    """Format of a file: a key of `FORMATS`, or another name of ASE's.
 
     Raises:
-        ValueError: it is Quantum ESPRESSO's XML, whose forces are not the raw ones.
+        ValueError: the file is Quantum ESPRESSO's XML, which does not contain the raw forces.
         ase.io.formats.UnknownFileTypeError: it is not recognised.
     """
     for each in FORMATS.values():
@@ -49,7 +49,7 @@ def find_format(path: str) -> str:
 
 
 def known_calculation(path: str) -> str | None:
-    """The format of a calculation's text, by its first lines; None if it is no such text.
+    """Format of a calculation's text output by its first lines; None for any other file.
 
     Raises:
         OSError: the file cannot be read.
@@ -57,6 +57,6 @@ def known_calculation(path: str) -> str | None:
     try:
         with open_with_compression(path, "rb") as file:
             head = file.read(HEAD)
-    except EOFError:  # a compressed file cut off so early holds no step
+    except EOFError:  # a compressed file truncated so early contains no step
         return None
     return next((each.name for each in FORMATS.values() if each.recognise(head)), None)

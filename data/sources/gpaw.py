@@ -1,8 +1,8 @@
-"""Structures of a GPAW text output, in its old and its new form, read line by line.
+"""Structures of a GPAW text output, in its old and new form, read line by line.
 
-``energy`` is the one extrapolated to zero smearing, ``free_energy`` the one whose derivatives the
-forces are. Forces and stress are printed without constraints. ASE reads the old form only, and no
-free energy.
+``energy`` is the energy extrapolated to zero smearing, ``free_energy`` the one whose derivatives
+are the forces. Forces and stress are printed without constraints. ASE reads only the old form, and
+no free energy.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SPIN = {"components: 2": "collinear", "polarized": "collinear", "components: 4":
 
 @dataclass
 class _Frame:
-    """One structure and its results, in eV and Å."""
+    """Structure and its results, in eV and Å."""
 
     symbols: list[str] = field(default_factory=list)
     positions: Array | None = None
@@ -60,7 +60,7 @@ class _Frame:
 
 @dataclass
 class _Text:
-    """What holds for all structures of the text."""
+    """Settings of all structures of the text."""
 
     cell: Array | None = None
     pbc: list[bool] = field(default_factory=list)
@@ -69,18 +69,18 @@ class _Text:
     ended: bool = False
 
     def description(self) -> str:
-        """The settings as a text."""
+        """Settings as text."""
         return settings_text({"code": f"GPAW {self.version}", **self.settings})
 
 
 def read_gpaw_text(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
-    """Structures with an energy of a GPAW text output.
+    """Structures of a GPAW text output that have an energy.
 
     GPAW prints the energy of self-consistent structures only.
 
     Args:
-        path: the file; .gz, .bz2 or .xz are read as they are.
-        left_out: counts what is not yielded.
+        path: the file, plain or compressed (.gz, .bz2, .xz).
+        left_out: counter of the omissions.
     """
     lines = whole_lines(path)
     text, frame, with_stress = _Text(), _Frame(), False
@@ -101,14 +101,14 @@ def read_gpaw_text(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
                 _read_settings(line, text)
     except EOFError:
         frame = _Frame()
-    # Cut off within its results, the last structure would lack labels that it was to have.
+    # If the file is truncated within its results, the last structure would lack labels.
     if text.ended or (frame.forces is not None and not (with_stress and frame.stress is None)):
         yield from _finish(text, frame, left_out)
     left_out[CUT_OFF] += not text.ended
 
 
 def read_gpw(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
-    """The structure of a GPAW restart file."""
+    """Structure of a GPAW restart file."""
     (atoms,) = ase.io.iread(path, format="gpw")
     with ase.io.ulm.open(path) as file:
         version = str(file.asdict().get("gpaw_version", ""))
@@ -118,7 +118,7 @@ def read_gpw(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
 
 
 def _finish(text: _Text, frame: _Frame, left_out: Counter[str]) -> Iterator[Atoms]:
-    """The structure, if it has results to be trusted."""
+    """Yield the structure, if its results are reliable."""
     if frame.positions is None or text.cell is None:
         return
     if frame.corrected:
@@ -141,10 +141,10 @@ def _finish(text: _Text, frame: _Frame, left_out: Counter[str]) -> Iterator[Atom
 
 
 def _read_atoms(lines: Iterator[str], frame: _Frame) -> None:
-    """The rows of a table of atoms, up to the first line that is none.
+    """Read the rows of a table of atoms, up to the first other line.
 
     Raises:
-        EOFError: the file ends within it.
+        EOFError: the file ends within the table.
     """
     rows: list[str] = []
     for line in lines:
@@ -157,7 +157,7 @@ def _read_atoms(lines: Iterator[str], frame: _Frame) -> None:
 
 
 def _read_cell(line: str, lines: Iterator[str], text: _Text) -> None:
-    """The cell and the periodic directions."""
+    """Read the cell and the periodic directions."""
     take(lines, 2 if "#" in line else 1)
     rows = take(lines, 3)
     # "1. axis:" in the old form would look like a decimal number.
@@ -166,10 +166,10 @@ def _read_cell(line: str, lines: Iterator[str], text: _Text) -> None:
 
 
 def _read_results(line: str, lines: Iterator[str], frame: _Frame) -> bool:
-    """Put what begins at a line into the frame; whether there was something.
+    """Read the results that begin at a line, and return whether there were any.
 
     Raises:
-        EOFError: the file ends within it.
+        EOFError: the file ends within them.
     """
     try:
         if found := ENERGY.match(line):
@@ -191,7 +191,7 @@ def _read_results(line: str, lines: Iterator[str], frame: _Frame) -> bool:
 
 
 def _read_settings(line: str, text: _Text) -> None:
-    """Take what a line says about the settings."""
+    """Read settings from a line."""
     if not text.version and (found := VERSION.match(line)):
         text.version = found[1]
     for name, pattern in SETTINGS.items():

@@ -1,4 +1,4 @@
-"""Reading the members of a huge JSON list or object one by one."""
+"""Reading the members of a large JSON list or object one by one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-CHUNK = 1 << 20  # characters read at a time, at first
+CHUNK = 1 << 20  # initial number of characters read at a time
 MAX_MEMBER = 1 << 30  # characters of one member
 
 
 def iterate_json(path: str | os.PathLike[str]) -> Iterator[tuple[str | None, Any]]:
-    """Members of the list or object that a JSON file holds; the file may be gzipped.
+    """Members of the list or object in a JSON file, which may be gzipped.
 
     Only one member at a time is in memory.
 
@@ -25,7 +25,7 @@ def iterate_json(path: str | os.PathLike[str]) -> Iterator[tuple[str | None, Any
         Key (None in a list) and value.
 
     Raises:
-        ValueError: the file holds something else, or is broken; the message says after which
+        ValueError: the file contains something else, or is invalid; the message says after which
             member.
     """
     name = Path(path)
@@ -35,7 +35,7 @@ def iterate_json(path: str | os.PathLike[str]) -> Iterator[tuple[str | None, Any
 
 
 class _Members:
-    """A text file read in pieces, and the place in the current piece."""
+    """Text file read in pieces, with the position in the current piece."""
 
     def __init__(self, file: TextIO, name: str) -> None:
         self.file, self.name = file, name
@@ -45,7 +45,7 @@ class _Members:
     def __iter__(self) -> Iterator[tuple[str | None, Any]]:
         opening = self.next_character()
         if opening not in ("[", "{"):
-            raise ValueError(f"{self.name} holds neither a JSON list nor a JSON object")
+            raise ValueError(f"{self.name} contains neither a JSON list nor a JSON object")
         closing = "]" if opening == "[" else "}"
         self.place += 1
         while (character := self.next_character()) != closing:
@@ -77,7 +77,7 @@ class _Members:
                 raise self.broken("the file ends too early")
 
     def value(self) -> Any:
-        """The value that starts here."""
+        """Value that starts here."""
         size = CHUNK
         while True:
             try:
@@ -91,7 +91,7 @@ class _Members:
             return value
 
     def more(self, size: int) -> bool:
-        """Read on, and forget what has been passed."""
+        """Read more, and drop the text already parsed."""
         piece = self.file.read(size)
         self.text, self.place = self.text[self.place :] + piece, 0
         return bool(piece)

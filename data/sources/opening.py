@@ -1,4 +1,4 @@
-"""The frames of any file that can be imported."""
+"""Frames of any file that can be imported."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def open_source(
     left_out: Counter[str],
     part: FrameRange | None = None,
 ) -> tuple[Iterator[Atoms], LabelKeys]:
-    """The frames of a file, and where their labels are.
+    """Frames of a file, and the keys of their labels.
 
     Args:
         source: the file; its name becomes the group of a calculation's steps.
-        form: name of ASE's format, ``aselmdb``, or ``pymatgen`` for JSON; None to find it.
-        index: which frames, in ASE's notation.
-        keys: gives the user's keys and units, with those of the format where there are none.
-        left_out: counts what a reader leaves out, as the frames are taken.
-        part: of an extxyz file; all of it if not given.
+        form: ASE format name, ``aselmdb``, or ``pymatgen`` (JSON); None to detect it.
+        index: frames to read, in ASE notation.
+        keys: function that completes the user's keys and units with those of the format.
+        left_out: counter of the omissions, filled as the frames are read.
+        part: range of frames of an extxyz file. Default: all frames.
 
     Raises:
-        ValueError: the file has another form than was asked for.
+        ValueError: the file does not have the requested form.
         ase.io.formats.UnknownFileTypeError: the form is not recognised.
     """
     path = source.path
@@ -66,13 +66,13 @@ def open_source(
 
 
 def _grouped(atoms: Atoms, key: str, name: str) -> Atoms:
-    """The same atoms; a step of a calculation belongs to it, unless it says where it belongs."""
+    """Set the group of a calculation's step, unless the atoms already have one."""
     atoms.info.setdefault(key, name)
     return atoms
 
 
 def _choose(frames: Iterator[Atoms], index: str) -> Iterator[Atoms]:
-    """The frames of an index in ASE's notation."""
+    """Select the frames of an index in ASE notation."""
     parts = [int(part) if part else None for part in index.split(":")]
     if any(part is not None and part < 0 for part in parts):
         every = list(frames)

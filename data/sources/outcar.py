@@ -1,7 +1,7 @@
 """Ionic steps of a VASP OUTCAR, read line by line.
 
-``energy`` is VASP's energy(sigma->0), ``free_energy`` its free energy TOTEN, whose derivatives the
-forces are. Positions have five decimals there; vasprun.xml has eight.
+``energy`` is VASP's energy(sigma->0), ``free_energy`` its free energy TOTEN, whose derivatives are
+the forces. Positions have five decimals; vasprun.xml has eight.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from tesseral.data.units import STRESS_UNITS, stress_tensor
 TAG = re.compile(rf"\b({'|'.join([*SETTINGS_TAGS, 'ISIF', 'NELM'])})\s*=\s*([^\s;]+)")
 GRID = re.compile(r"generate k-points for:\s+(\d+)\s+(\d+)\s+(\d+)")
 IRREDUCIBLE = re.compile(r"NKPTS =\s*(\d+)")
-BEGIN = ("Iteration", "FORCE on cell")  # of the first step; the latter with a learned force field
+BEGIN = ("Iteration", "FORCE on cell")  # first step; the latter with a learned force field
 END = "General timing and accounting"
 
 
 @dataclass
 class _Header:
-    """What stands before the first step."""
+    """Header before the first step."""
 
     version: str = ""
-    titles: list[str] = field(default_factory=list)  # of POTCARs, TITEL = …
+    titles: list[str] = field(default_factory=list)  # titles of the POTCARs, TITEL = …
     potcars: list[str] = field(default_factory=list)  # POTCAR: …, which VASP prints twice
     counts: list[int] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
@@ -51,24 +51,24 @@ class _Header:
         """Title of the POTCAR of each kind of ions.
 
         Raises:
-            ValueError: the titles do not fit the kinds of ions.
+            ValueError: the titles do not match the kinds of ions.
         """
         found = self.titles or self.potcars[: len(self.potcars) // 2]
         if not self.counts or len(self.counts) != len(found):
             raise ValueError(
                 f"it names {len(found)} POTCARs (TITEL) and {len(self.counts)} kinds of ions (ions "
-                "per type), which should be as many and at least one; is it a whole OUTCAR? The "
-                "vasprun.xml of the same calculation may help"
+                "per type), which should be equal numbers and at least one; is the OUTCAR "
+                "complete? The vasprun.xml of the same calculation may help"
             )
         return found
 
 
 @dataclass
 class _Step:
-    """What is known of an ionic step, in VASP's units."""
+    """Values of an ionic step, in VASP's units."""
 
     iterations: int = 0
-    converged: bool | None = None  # None: VASP has not said
+    converged: bool | None = None  # None: not reported by VASP
     readable: bool = True
     cell: Array | None = None
     positions: Array | None = None
@@ -82,11 +82,11 @@ def read_outcar(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
     """Ionic steps of an OUTCAR whose electronic steps converged.
 
     Args:
-        path: the file; .gz, .bz2 or .xz are read as they are.
-        left_out: counts what is not yielded.
+        path: the file, plain or compressed (.gz, .bz2, .xz).
+        left_out: counter of the omissions.
 
     Raises:
-        ValueError: the file does not say which atoms there are, or holds several runs.
+        ValueError: the file does not list its atoms, or contains several runs.
     """
     lines = whole_lines(path)
     header = _read_header(lines)
@@ -98,13 +98,13 @@ def read_outcar(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
     limit = int(header.tags.get("NELM", "60"))
     try:
         for line in lines:
-            if line.lstrip()[:1].isdigit():  # most lines: bands, of which nothing is needed
+            if line.lstrip()[:1].isdigit():  # most lines: bands, which are not needed
                 continue
-            if "free  energy ML TOTEN" in line:  # a DFT step may follow, which counts alone
+            if "free  energy ML TOTEN" in line:  # a DFT step may follow, which counts separately
                 left_out[LEARNED] += learned
                 step, learned = _Step(), True
             elif line.startswith(" vasp."):
-                raise ValueError("several runs stand in it one behind the other; separate them")
+                raise ValueError("it contains several runs one after the other; separate them")
             elif not _read_line(line, lines, step, len(symbols)):
                 ended = ended or END in line
             elif step.energy is not None:
@@ -143,17 +143,17 @@ def _read_header(lines: Iterator[str]) -> _Header:
             header.tags["LDAU"] = "T"
         else:
             for tag, value in TAG.findall(line):
-                # "METAGGA= F" is printed below the functional that the INCAR has asked for.
+                # "METAGGA= F" is printed below the functional requested in the INCAR.
                 if not (tag == "METAGGA" and value in NOTHING):
                     header.tags[tag] = value
     return header
 
 
 def _read_line(line: str, lines: Iterator[str], step: _Step, n_atoms: int) -> bool:
-    """Put what begins at a line into the step; whether there was something.
+    """Read the results that begin at a line, and return whether there were any.
 
     Raises:
-        EOFError: the file ends within it.
+        EOFError: the file ends within them.
     """
     try:
         if line.startswith("  in kB"):
@@ -163,7 +163,7 @@ def _read_line(line: str, lines: Iterator[str], step: _Step, n_atoms: int) -> bo
         elif "TOTAL-FORCE (eV/Angst)" in line:
             *rows, rule = take(lines, n_atoms + 1, skip=1)
             if "---" not in rule:
-                raise ValueError("there are other atoms than at the beginning")
+                raise ValueError("the atoms differ from those at the beginning")
             numbers = table(rows, 6)
             step.positions, step.forces = numbers[:, :3], numbers[:, 3:]
         elif "aborting loop" in line:
@@ -178,13 +178,13 @@ def _read_line(line: str, lines: Iterator[str], step: _Step, n_atoms: int) -> bo
             return False
     except ValueError:
         step.readable = False
-        if "energy" in line:  # the last of a step's numbers
+        if "energy" in line:  # last number of a step
             step.free_energy = step.energy = float("nan")
     return True
 
 
 def _reason(step: _Step, limit: int) -> str:
-    """Why a step cannot be used; empty if it can."""
+    """Reason why a step cannot be used; empty if it can."""
     if step.converged is False or (step.converged is None and step.iterations >= limit):
         return UNCONVERGED
     if not step.readable or step.cell is None or step.positions is None:
@@ -195,12 +195,12 @@ def _reason(step: _Step, limit: int) -> str:
 def _atoms(
     step: _Step, symbols: list[str], settings: str, isif: str | None, left_out: Counter[str]
 ) -> Atoms:
-    """The step as atoms, in ASE's units and signs."""
+    """Atoms of the step, in ASE's units and signs."""
     stress = None if step.stress is None else -STRESS_UNITS["kbar"] * step.stress
     if isif in ("0", "1") and stress is not None:
         left_out[NO_STRESS] += 1
         stress = None
-    assert step.positions is not None and step.cell is not None  # else there is a reason
+    assert step.positions is not None and step.cell is not None  # otherwise there is a reason
     return labelled_atoms(
         symbols,
         step.positions,

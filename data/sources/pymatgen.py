@@ -1,13 +1,13 @@
-"""Structures and labels from pymatgen: its objects, and published JSON files.
+"""Structures and labels from pymatgen objects and published JSON files.
 
-Two forms of JSON are read, plain or gzipped, a member at a time:
+Two forms of JSON are read, plain or gzipped, one member at a time:
 
 * mlearn and its relatives: a list of ``{"structure": …, "outputs": {"energy", "forces",
-  "virial_stress" or "stress"}, "tags" or "tag" or "group": …}``. The labels may also stand in
-  ``"data"`` (there with ``energy_per_atom``) or beside the structure.
+  "virial_stress" or "stress"}, "tags" or "tag" or "group": …}``. The labels may also be in
+  ``"data"`` (with ``energy_per_atom``) or next to the structure.
 * MPtrj: ``{mp-id: {frame-id: {"structure": …, "uncorrected_total_energy",
   "corrected_total_energy", "force", "stress"}}}``. The two energies differ by the corrections of
-  the Materials Project; where they do, one must be chosen. The mp-id becomes the group.
+  the Materials Project; if they do, one must be chosen. The mp-id becomes the group.
 
 Energies are in eV, forces in eV/Å; a stress is VASP's: kB, positive under compression, six
 components in the order xx yy zz xy yz zx or a matrix. Other units need to be stated.
@@ -42,16 +42,16 @@ def structure_from_pymatgen(
     forces: ArrayLike | None = None,
     stress: ArrayLike | None = None,
 ) -> Structure:
-    """A `Structure` from pymatgen's Structure or Molecule.
+    """`Structure` from pymatgen's Structure or Molecule.
 
     Args:
-        structure: every site occupied by one element.
+        structure: structure with one element on every site.
         energy: eV.
         forces: (n, 3) eV/Å.
         stress: (3, 3) eV/Å³, positive under tension.
 
     Raises:
-        ValueError: sites are disordered, or shapes do not fit.
+        ValueError: sites are disordered, or shapes do not match.
     """
     atoms = atoms_from_pymatgen(structure)
     return make_structure(
@@ -66,7 +66,7 @@ def structure_from_pymatgen(
 
 
 def pymatgen_from_structure(structure: Structure) -> Crystal | Molecule:
-    """The same as a Structure of pymatgen, or a Molecule where nothing is periodic; no labels."""
+    """Convert to pymatgen's Structure, or Molecule if nothing is periodic, without labels."""
     if not structure.pbc.any():
         return Molecule(structure.numbers.tolist(), structure.positions)
     a, b, c = (bool(periodic) for periodic in structure.pbc)
@@ -83,7 +83,7 @@ def atoms_from_pymatgen(structure: Crystal | Molecule) -> Atoms:
         ValueError: sites are disordered.
     """
     if not structure.is_ordered:
-        raise ValueError("the structure has sites that several elements share")
+        raise ValueError("the structure has sites shared by several elements")
     lattice = getattr(structure, "lattice", None)
     return Atoms(
         numbers=[site.specie.Z for site in structure],
@@ -99,10 +99,10 @@ def atoms_from_json(
     """Atoms with labels, in the file's units, from JSON in the form of mlearn or MPtrj.
 
     Returns:
-        The structures, or None where the file has another form.
+        The structures, or None if the file has another form.
 
     Raises:
-        ValueError: the file is no valid JSON, or an entry cannot be read.
+        ValueError: the file is not valid JSON, or an entry cannot be read.
     """
     members = iterate_json(path)
     first = next(members, None)
@@ -124,7 +124,7 @@ def atoms_from_json(
 
 
 def _mlearn_atoms(entry: Mapping[str, Any]) -> Atoms:
-    """One entry of a file in the form of mlearn."""
+    """Atoms of one entry of a file in the form of mlearn."""
     atoms = _atoms(entry)
     labels = entry.get("outputs", entry.get("data", entry))
     if "energy_per_atom" in labels and "energy" not in labels:
@@ -132,7 +132,7 @@ def _mlearn_atoms(entry: Mapping[str, Any]) -> Atoms:
     _attach(atoms, labels)
     if "virial_stress" in labels:
         atoms.info["stress"] = atoms.info.pop("virial_stress")
-    # Its "group" is a kind of configuration, not one that a split must keep together.
+    # Its "group" is a configuration type, not a group that a split must keep together.
     for name in ("config_type", "tags", "tag", "group"):
         if isinstance(entry.get(name), str) and entry[name] not in ("train", "test"):
             atoms.info.setdefault("config_type", entry[name])
@@ -140,7 +140,7 @@ def _mlearn_atoms(entry: Mapping[str, Any]) -> Atoms:
 
 
 def _mptrj_atoms(entry: Mapping[str, Any], group: str, keys: LabelKeys) -> Atoms:
-    """One frame of a file in the form of MPtrj."""
+    """Atoms of one frame of a file in the form of MPtrj."""
     atoms = _atoms(entry)
     _attach(atoms, entry)
     energies = [entry[name] for name in MPTRJ_ENERGIES if entry.get(name) is not None]
@@ -158,7 +158,7 @@ def _mptrj_atoms(entry: Mapping[str, Any], group: str, keys: LabelKeys) -> Atoms
 
 
 def _atoms(entry: Mapping[str, Any]) -> Atoms:
-    """The structure of an entry."""
+    """Atoms of the structure of an entry."""
     structure = entry.get("structure") if isinstance(entry, Mapping) else None
     if not isinstance(structure, Mapping):
         raise ValueError("the entry has no structure in pymatgen's form")
@@ -167,14 +167,14 @@ def _atoms(entry: Mapping[str, Any]) -> Atoms:
 
 
 def _attach(atoms: Atoms, labels: Mapping[str, Any]) -> None:
-    """Put numbers of an entry where `structure_from_atoms` looks for labels."""
+    """Store the labels of an entry where `structure_from_atoms` looks for them."""
     for name, value in labels.items():
         if isinstance(value, bool | str | Mapping) or value is None:
             continue
         numbers = np.asarray(value)
         if numbers.dtype.kind not in "fi":
             continue
-        # Six atoms' stress could pass for an array of atoms: only forces go there.
+        # The stress of six atoms could pass for an array of atoms: only forces go there.
         if numbers.shape == (len(atoms), 3) and name.lower() not in KNOWN_NAMES["stress"]:
             if name != "virial_stress":
                 atoms.arrays[name] = numbers.astype(np.float64)

@@ -1,4 +1,4 @@
-"""Which files a user means: files, patterns such as ``runs/**/OUTCAR``, folders of calculations."""
+"""Search for source files: files, patterns such as ``runs/**/OUTCAR``, folders of calculations."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from typing import NamedTuple
 from tesseral.data.sources.formats import FORMATS, known_calculation
 
 COMPRESSED = r"(\.(gz|bz2|xz))?"
-# Names that only one format has; a broken file of such a name is worth a note.
+# Names that only one format has; a broken file with such a name is reported.
 CERTAIN_NAME = re.compile("|".join(each.file_names for each in FORMATS.values() if each.file_names))
-TEXT_NAME = re.compile(rf".*\.(out|pwo|txt|log){COMPRESSED}")  # what they hold decides
+TEXT_NAME = re.compile(rf".*\.(out|pwo|txt|log){COMPRESSED}")  # recognised by their content
 VASP_NAME = re.compile(rf"vasprun(\.xml)?|OUTCAR|\.xml|{COMPRESSED}$")
 
 
 class Source(NamedTuple):
-    """A file to import."""
+    """File to import."""
 
     path: str
-    name: str  # short and unlike all others
-    found: bool  # in a folder or by a pattern, and not named by the user
+    name: str  # short and unique
+    found: bool  # found in a folder or by a pattern, not named by the user
 
 
 def find_sources(given: Sequence[str]) -> list[Source]:
-    """All files that are meant, each once.
+    """All source files, each once.
 
-    In a folder, and those within it, these are outputs of VASP, Quantum ESPRESSO and GPAW, and
-    .aselmdb files; of a vasprun.xml and an OUTCAR of the same calculation the vasprun.xml, which
-    has more digits.
+    In a folder and its subfolders these are outputs of VASP, Quantum ESPRESSO and GPAW, and
+    .aselmdb files. If a calculation has a vasprun.xml and an OUTCAR, only the vasprun.xml is used,
+    which has more digits.
 
     Args:
         given: files, folders, or patterns with ``*``, ``?``, ``[…]`` and ``**`` for any folders.
 
     Raises:
-        FileNotFoundError: there is no such file, or a pattern or folder holds none.
+        FileNotFoundError: a file does not exist, or a pattern or folder contains none.
     """
     paths: dict[str, bool] = {}
     for text in given:
@@ -62,7 +62,7 @@ def find_sources(given: Sequence[str]) -> list[Source]:
 
 
 def _outputs(folder: str) -> Iterator[str]:
-    """Outputs of calculations in a folder and all below it, in order."""
+    """Outputs of calculations in a folder and its subfolders, in order."""
     for place, folders, files in os.walk(folder):
         folders.sort()
         names = [
@@ -80,7 +80,7 @@ def _outputs(folder: str) -> Iterator[str]:
 
 
 def _is_output(path: str) -> bool:
-    """Whether a file is a calculation's, or cannot be read, which the import will tell."""
+    """Return whether a file is the output of a calculation; unreadable files are kept."""
     try:
         return known_calculation(path) is not None
     except OSError:
@@ -88,7 +88,7 @@ def _is_output(path: str) -> bool:
 
 
 def _names(paths: list[str]) -> dict[str, str]:
-    """Paths without the folders that all have in common."""
+    """Paths without their common folders."""
     whole = {path: Path(path).absolute() for path in paths}
     common = os.path.commonpath([path.parent for path in whole.values()])
     return {path: full.relative_to(common).as_posix() for path, full in whole.items()}

@@ -1,8 +1,8 @@
-"""How labels were computed: all settings as a text, and the level of theory among them.
+"""Settings of calculations as text, and the level of theory.
 
 Settings: ``code VASP 6.3.0; functional PBE; cutoff 520 eV; spin none; k-points 4 x 4 x 4; …``.
-The level of theory, ``VASP PBE 520 eV``, is what structures of any size and elements share; it
-becomes the theory of a structure, by which training may tell levels apart.
+The level of theory, ``VASP PBE 520 eV``, contains the settings that structures of any size and
+elements share. It becomes the theory of a structure, by which training can distinguish levels.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from ase import Atoms
 
 FIELDS = ("code", "functional", "cutoff", "spin", "smearing", "k-points", "potentials")
 LEVEL = ("code", "functional", "cutoff")
-FREE_TO_DIFFER = ("k-points",)  # they follow the size of the cell
+FREE_TO_DIFFER = ("k-points",)  # they depend on the size of the cell
 CODES = {"gpaw": "GPAW", "vasp": "VASP", "espresso": "pw.x"}
 
 
 def settings_text(parts: Mapping[str, str], potentials: Mapping[str, str] | None = None) -> str:
-    """The settings of a calculation as one text; unknown ones are left out.
+    """Settings of a calculation as one text; unknown ones are left out.
 
     Args:
-        parts: a text for each of `FIELDS` but the potentials; that of the code ends in a version.
+        parts: text of each of `FIELDS` except the potentials; that of the code ends in a version.
         potentials: name of the pseudopotential of each element.
     """
     known = {name: parts[name] for name in FIELDS if parts.get(name)}
@@ -32,11 +32,11 @@ def settings_text(parts: Mapping[str, str], potentials: Mapping[str, str] | None
 
 
 def settings_of_calculator(name: str, parameters: Mapping[str, Any]) -> str:
-    """The settings that ASE keeps of a calculator, in a trajectory or a database.
+    """Settings of a calculator stored by ASE in a trajectory or a database.
 
     Args:
-        name: of the calculator, and its version if known.
-        parameters: of the calculator; functional and cutoff are found for GPAW and VASP.
+        name: name of the calculator, and its version if known.
+        parameters: parameters of the calculator; functional and cutoff are found for GPAW and VASP.
     """
     code, _, version = name.partition(" ")
     values = {key.lower(): value for key, value in parameters.items()}
@@ -51,7 +51,7 @@ def settings_of_calculator(name: str, parameters: Mapping[str, Any]) -> str:
 
 
 def add_settings(atoms: Atoms, settings: str) -> None:
-    """Note the settings, and the level of theory if a functional is known and none is there yet."""
+    """Add the settings, and the level of theory if the functional is known and none is set."""
     if settings:
         atoms.info["settings"] = settings
     found = dict(_parts(settings))
@@ -61,7 +61,7 @@ def add_settings(atoms: Atoms, settings: str) -> None:
 
 
 def settings_differences(texts: Iterable[str]) -> list[str]:
-    """In what the settings of structures differ that should be the same.
+    """Differences between settings of structures that should be equal.
 
     K-points and versions of a code may differ, and so may the potentials of different elements.
 
@@ -78,7 +78,7 @@ def settings_differences(texts: Iterable[str]) -> list[str]:
 
 
 def _parts(settings: str) -> Iterator[tuple[str, str]]:
-    """Names and values of settings, the code without its version, a potential for each element."""
+    """Names and values of settings: the code without its version, a potential per element."""
     for part in settings.split("; ") if settings else []:
         name, _, value = part.partition(" ")
         if name == "potentials":

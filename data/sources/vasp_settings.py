@@ -1,4 +1,4 @@
-"""Settings of a VASP calculation from its tags, in the same words for OUTCAR and vasprun.xml."""
+"""Settings of a VASP calculation from its tags, in the same form for OUTCAR and vasprun.xml."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from tesseral.data.sources.settings import settings_text
 
-# Tags that tell the settings; see the VASP wiki, https://www.vasp.at/wiki.
+# Tags that define the settings; see the VASP wiki, https://www.vasp.at/wiki.
 SETTINGS_TAGS = (
     "AEXX ENCUT ENMAX GGA HFSCREEN ISMEAR ISPIN IVDW LDAU LDAUU LHFCALC LNONCOLLINEAR LUSE_VDW "
     "METAGGA SIGMA"
@@ -25,10 +25,10 @@ def vasp_settings(
     """Settings of a VASP calculation in the form of `settings_text`.
 
     Args:
-        version: of VASP.
+        version: version of VASP.
         tags: values of `SETTINGS_TAGS` as VASP prints them.
-        titles: of the POTCAR of each species, ``PAW_PBE Si 05Jan2001``.
-        k_points: the grid, in words.
+        titles: title of the POTCAR of each species, ``PAW_PBE Si 05Jan2001``.
+        k_points: the grid, as text.
     """
     cutoff = tags.get("ENCUT", tags.get("ENMAX", ""))
     noncollinear = _is_true(tags.get("LNONCOLLINEAR", ""))
@@ -48,7 +48,7 @@ def element_of(title: str) -> str:
     """Chemical symbol in the title of a POTCAR: ``PAW_PBE Fe_pv 02Aug2007``, ``PAW_PBE H.5 …``.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the title contains no symbol.
     """
     words = title.split()
     name = (words[1] if len(words) > 1 else words[0] if words else "").split("_")[0]
@@ -63,7 +63,7 @@ def _is_true(value: str) -> bool:
 
 
 def _shortest(number: str) -> str:
-    """A number without needless zeros; what is none (``2*0.0``) as it is."""
+    """Number without trailing zeros; other text (``2*0.0``) unchanged."""
     try:
         return f"{float(number):g}"
     except ValueError:
@@ -93,7 +93,7 @@ def _functional(tags: Mapping[str, str], titles: Sequence[str]) -> str:
 
 
 def _smearing(tags: Mapping[str, str]) -> str:
-    """Kind and width."""
+    """Kind and width of the smearing."""
     kind = tags.get("ISMEAR", "")
     if not kind:
         return ""

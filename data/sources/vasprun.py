@@ -1,7 +1,7 @@
 """Ionic steps of a VASP vasprun.xml, one in memory at a time.
 
 ``energy`` is VASP's energy(sigma->0) and ``free_energy`` its free energy, as in an OUTCAR. Two
-peculiarities of the file are repaired as in ASE (ase.io.vasp): its free energy holds P·V of a
+peculiarities of the file are corrected as in ASE (ase.io.vasp): its free energy includes P·V of a
 PSTRESS, and its e_0_energy is right in the electronic steps only, which lack dispersion.
 """
 
@@ -37,7 +37,7 @@ LARGE = ("dos", "eigenvalues", "projected")
 
 @dataclass
 class _Header:
-    """What stands before the first step."""
+    """Header before the first step."""
 
     version: str = ""
     tags: dict[str, str] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class _Header:
     k_points: str = ""
 
     def settings(self) -> str:
-        """The settings as a text."""
+        """Settings as text."""
         return vasp_settings(self.version, self.tags, self.titles, self.k_points)
 
 
@@ -56,11 +56,11 @@ def read_vasprun(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
     A step with NELM electronic steps counts as not converged.
 
     Args:
-        path: the file; .gz, .bz2 or .xz are read as they are.
-        left_out: counts what is not yielded.
+        path: the file, plain or compressed (.gz, .bz2, .xz).
+        left_out: counter of the omissions.
 
     Raises:
-        ValueError: the file does not say which atoms there are.
+        ValueError: the file does not list its atoms.
     """
     header = _Header()
     with open_with_compression(path, "rb") as file:
@@ -75,7 +75,7 @@ def read_vasprun(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
 
 
 def _elements(file: IO[bytes], left_out: Counter[str]) -> Iterator[ET.Element]:
-    """Whole elements of the file that matter here, until it ends or breaks off."""
+    """Complete elements of the file that are needed, until it ends or is truncated."""
     wanted = {"generator", "incar", "parameters", "kpoints", "atominfo", "calculation"}
     depth = 0
     root = None
@@ -96,7 +96,7 @@ def _elements(file: IO[bytes], left_out: Counter[str]) -> Iterator[ET.Element]:
 
 
 def _read_header(element: ET.Element, header: _Header) -> None:
-    """Take what an element before the steps says."""
+    """Read the header from an element before the steps."""
     if element.tag == "generator":
         header.version = _text(element, "i[@name='version']")
     elif element.tag in ("incar", "parameters"):
@@ -118,7 +118,7 @@ def _read_header(element: ET.Element, header: _Header) -> None:
 
 
 def _step(element: ET.Element, header: _Header, left_out: Counter[str]) -> Iterator[Atoms]:
-    """The atoms of a calculation element, if its numbers are to be trusted."""
+    """Yield the atoms of a calculation element, if its numbers are reliable."""
     electronic = element.findall("scstep")
     if not electronic:
         left_out[LEARNED] += 1
@@ -161,12 +161,12 @@ def _step(element: ET.Element, header: _Header, left_out: Counter[str]) -> Itera
 
 
 def _text(element: ET.Element, path: str) -> str:
-    """The text of the element at a path; empty where there is none."""
+    """Text of the element at a path; empty if there is none."""
     return (element.findtext(path) or "").strip()
 
 
 def _rows(element: ET.Element, path: str) -> Array | None:
-    """The vectors of an array, or None where there is none."""
+    """Vectors of an array, or None if there is none."""
     found = element.find(path)
     if found is None:
         return None

@@ -1,8 +1,8 @@
-"""The layout of a dataset file, shared by its writer and its reader.
+"""Layout of a dataset file, shared by its writer and its reader.
 
-Atoms of all structures follow each other in flat arrays; ``offsets[i]:offsets[i + 1]`` are those
-of structure i. Texts are kept once, in a table, with an index a structure. ``block_hashes`` holds a
-hash of every `HASH_ROWS` structures; files written before there were such hashes lack it.
+The atoms of all structures are consecutive in flat arrays; ``offsets[i]:offsets[i + 1]`` are those
+of structure i. Texts are stored once, in a table, with an index for each structure.
+``block_hashes`` contains a hash of every `HASH_ROWS` structures; older files lack it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ STRUCTURE_ARRAYS: dict[str, tuple[str, tuple[int, ...]]] = {
 }
 TEXTS = ("config_type", "group", "theory", "source")
 RESERVED = {"format", "format_version", "units", "elements", "content_hash", "tesseral_version"}
-HASH_ROWS = 256  # structures of one block hash; a part of the format
+HASH_ROWS = 256  # structures of one block hash; part of the format
 HASH_BYTES = 16
 
 
@@ -50,8 +50,8 @@ class Block(NamedTuple):
 
     Args:
         arrays: rows of each of ATOM_ARRAYS and STRUCTURE_ARRAYS.
-        texts: one text a structure for each of TEXTS.
-        starts: (structures + 1,) where the atoms of each structure begin in the block.
+        texts: one text per structure for each of TEXTS.
+        starts: (structures + 1,) first atom of each structure in the block.
     """
 
     arrays: dict[str, NDArray[Any]]
@@ -60,7 +60,7 @@ class Block(NamedTuple):
 
 
 def make_block(structures: Sequence[Structure]) -> Block:
-    """Structures as a block."""
+    """Convert structures to a block."""
     counts = np.array([len(structure.numbers) for structure in structures])
     arrays = {}
     for name, (dtype, _) in {**ATOM_ARRAYS, **STRUCTURE_ARRAYS}.items():
@@ -74,7 +74,7 @@ def make_block(structures: Sequence[Structure]) -> Block:
 
 
 def join_blocks(blocks: Sequence[Block]) -> Block:
-    """Blocks one after the other as one."""
+    """Join consecutive blocks into one."""
     if len(blocks) == 1:
         return blocks[0]
     arrays = {name: np.concatenate([b.arrays[name] for b in blocks]) for name in blocks[0].arrays}
@@ -100,7 +100,7 @@ def block_bytes(block: Block) -> int:
 
 
 def structure_at(block: Block, i: int) -> Structure:
-    """Structure ``i`` of a block, a copy."""
+    """Copy of structure ``i`` of a block."""
     arrays, texts = block.arrays, block.texts
     atoms = slice(block.starts[i], block.starts[i + 1])
     return Structure(
@@ -119,7 +119,7 @@ def structure_at(block: Block, i: int) -> Structure:
 
 
 class ContentHash:
-    """Hash of all arrays and texts of a dataset, independent of the blocks they come in."""
+    """Hash of all arrays and texts of a dataset, independent of the division into blocks."""
 
     def __init__(self) -> None:
         names = [*ATOM_ARRAYS, *STRUCTURE_ARRAYS, *TEXTS]
@@ -159,5 +159,5 @@ def canonical(values: Any, dtype: str) -> NDArray[Any]:
 
 
 def _joined(texts: Iterable[str]) -> bytes:
-    """Texts as bytes that tell where each of them ends."""
+    """Texts as bytes that also encode the end of each text."""
     return "".join(f"{len(text)}:{text}" for text in texts).encode()

@@ -1,4 +1,4 @@
-"""Making one dataset file of several: copied block by block, checked on the way."""
+"""Merging dataset files: copied block by block and checked at the same time."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ def merge_stores(
 ) -> str:
     """Write the structures of several dataset files, one after the other, to a new one.
 
-    The sources are compared with their hashes on the way. The output gets its name when it is
-    complete; it may be one of the sources, which is how structures are appended to a file: what
-    was there stays until then.
+    The sources are checked against their hashes while they are read. The output gets its name when
+    it is complete. It may be one of the sources, to append structures to a file; the old file
+    exists until then.
 
     Args:
         sources: dataset files, in this order.
         output: dataset file to write.
-        attributes: texts about the whole dataset; those of the sources if not given, where they
-            differ joined by ``; ``.
+        attributes: texts about the whole dataset. Default: those of the sources, joined by ``; ``
+            where they differ.
         overwrite: replace an output that exists and is not the first of the sources.
-        progress: called with the number of structures written so far and that of all.
+        progress: callback with the number of structures written so far and the total.
 
     Returns:
         The content hash of the output.
 
     Raises:
         FileNotFoundError: a source does not exist.
-        FileExistsError: the output exists and is not to be overwritten.
-        ValueError: a source is no dataset, or damaged. Nothing is written then.
+        FileExistsError: the output exists and ``overwrite`` is not set.
+        ValueError: a source is not a dataset, or is damaged. Nothing is written in this case.
     """
     stores = [open_store(source) for source in sources]
     if not stores:
@@ -61,7 +61,7 @@ def merge_stores(
 
 
 def _joined_attributes(stores: Sequence[Store]) -> dict[str, str]:
-    """The attributes of all; texts that differ one after the other, each once."""
+    """Attributes of all stores; texts that differ are joined, each once."""
     parts: dict[str, dict[str, None]] = {}
     for store in stores:
         for name, text in store.attributes.items():

@@ -1,12 +1,12 @@
 """Reading a dataset file: random access to any number of structures without loading them.
 
 A `Store` opens its file at the first access in each process, and closes it before a process forks
-(an HDF5 handle must not cross a fork), so that it may be given to data-loader workers of any kind.
+(an HDF5 handle must not cross a fork), so that it can be passed to data-loader workers of any kind.
 It pickles as its path. To write one, see `write_store`.
 
-HDF5 reads and decompresses whole chunks, and each call of it costs as much as a small structure
-does. So a structure is read together with its neighbours, a segment of some 2000 atoms, and the
-last segments are kept: structures that are asked for near each other cost microseconds.
+HDF5 reads and decompresses whole chunks, and each call costs as much as a small structure. A
+structure is therefore read together with its neighbours, a segment of some 2000 atoms, and the last
+segments are cached: access to structures near each other takes microseconds.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from tesseral.data.structures import Structure
 
 __all__ = ["Store", "StoreWriter", "open_store", "write_store"]
 
-READ_ROWS = 2048  # structures that are read together where all are
+READ_ROWS = 2048  # structures read together when all are read
 SEGMENT = 2048  # atoms read together; a structure counts as four more for its cell and stress
-KEPT_BYTES = 64e6  # of the last segments
+KEPT_BYTES = 64e6  # memory of the cached segments
 
-DAMAGE = (OSError, KeyError, RuntimeError, IndexError, UnicodeDecodeError)  # of h5py
+DAMAGE = (OSError, KeyError, RuntimeError, IndexError, UnicodeDecodeError)  # raised by h5py
 
 REMEDY = "restore the file from a copy or import it again"
 
-# A fork concerns the whole process, and so does this guard of it.
+# A fork affects the whole process, and so does this guard.
 _open_stores: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
@@ -64,9 +64,9 @@ def open_store(path: str | os.PathLike[str]) -> Store:
     """Open a dataset file made by `write_store` or ``train-potential data import``.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not a dataset of this package, is damaged, or was written by a newer
-            version of it.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not a dataset of this package, is damaged, or was written by a newer
+            version.
     """
     return Store(path)
 
@@ -100,14 +100,14 @@ class Store:
         return self._length
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the path; the file is opened anew where it is unpickled."""
+        """Pickle as the path; the file is reopened after unpickling."""
         return _reopen, (str(self.path.absolute()), self.content_hash)
 
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r}, {len(self)} structures)"
 
     def __getitem__(self, index: SupportsIndex) -> Structure:
-        """One structure with its labels, read from the file.
+        """Structure with its labels, read from the file.
 
         Raises:
             IndexError: the index is not in -len … len - 1.
@@ -132,7 +132,7 @@ class Store:
 
     @property
     def energies(self) -> NDArray[np.float64]:
-        """Energy of each structure, (G,) eV; NaN where it is missing."""
+        """Energy of each structure, (G,) eV; NaN where missing."""
         return self._array("energy").astype(np.float64)
 
     @property
@@ -142,7 +142,7 @@ class Store:
 
     @property
     def segments(self) -> NDArray[np.int32]:
-        """Number of the segment of each structure, (G,): what is read together, in order."""
+        """Segment number of each structure, (G,), in order; a segment is read together."""
         if "segments" not in self._arrays:
             places = self._array("offsets")[:-1] + 4 * np.arange(len(self))
             self._arrays["segments"] = (places // SEGMENT).astype(np.int32)
@@ -150,11 +150,11 @@ class Store:
 
     @property
     def block_hashes(self) -> NDArray[np.uint8] | None:
-        """Hash of every HASH_ROWS structures; None in files of before there were such hashes."""
+        """Hash of every HASH_ROWS structures; None in older files without these hashes."""
         return self._array("block_hashes") if "block_hashes" in self._handle() else None
 
     def block(self, start: int, stop: int) -> Block:
-        """Structures ``start:stop`` as flat arrays, in one read of each array.
+        """Structures ``start:stop`` as flat arrays, with one read for each array.
 
         Raises:
             ValueError: the file is damaged there.
@@ -199,7 +199,7 @@ class Store:
         self._file = None
 
     def _handle(self) -> h5py.File:
-        """The file, opened in this process."""
+        """File handle, opened in this process."""
         if self._file is None or self._pid != os.getpid():
             self._datasets.clear()
             self._file = _open_file(self.path)
@@ -208,7 +208,7 @@ class Store:
         return self._file
 
     def _dataset(self, name: str) -> h5py.Dataset:
-        """An array in the file."""
+        """Array in the file."""
         handle = self._handle()
         if name not in self._datasets:
             try:
@@ -218,7 +218,7 @@ class Store:
         return self._datasets[name]
 
     def _array(self, name: str) -> NDArray[Any]:
-        """An array with a few bytes a structure, read at its first use and kept."""
+        """Array with a few bytes per structure, read at its first use and cached."""
         if name not in self._arrays:
             try:
                 self._arrays[name] = self._dataset(name)[:]
@@ -227,7 +227,7 @@ class Store:
         return self._arrays[name]
 
     def _keep(self, number: int) -> None:
-        """Read a segment, and forget those that were not asked for longest."""
+        """Read a segment into the cache, and drop those unused for longest."""
         ends = np.array([number, number + 1], dtype=np.int32)  # else all segments are converted
         start, stop = np.searchsorted(self.segments, ends).tolist()
         block = self.block(start, stop)
@@ -238,7 +238,7 @@ class Store:
             self._kept_bytes -= block_bytes(oldest)
 
     def _table(self, name: str) -> list[str]:
-        """The different texts of one kind."""
+        """Distinct texts of one kind."""
         if name not in TEXTS:
             raise ValueError(f"{name!r} is not a text of a store; use {', '.join(TEXTS)}")
         if name not in self._tables:
@@ -249,17 +249,17 @@ class Store:
         return self._tables[name]
 
     def _texts(self, name: str, rows: slice) -> list[str]:
-        """The texts of some structures."""
+        """Texts of some structures."""
         table, index = self._table(name), self._dataset(f"texts/{name}_index")
         if len(table) == 1:
             return table * len(range(*rows.indices(len(self))))
         return [table[i] for i in index[rows].tolist()]
 
     def _row(self, index: SupportsIndex) -> int:
-        """An index counted from the start."""
+        """Non-negative form of an index."""
         i = int(index.__index__())
         if not -len(self) <= i < len(self):
-            raise IndexError(f"index {i} is outside of {self.path} with {len(self)} structures")
+            raise IndexError(f"index {i} is out of range: {self.path} has {len(self)} structures")
         return i % len(self)
 
     def _damaged(self, error: Exception, part: str = "it") -> ValueError:
@@ -271,18 +271,18 @@ def _reopen(path: str, content_hash: str) -> Store:
 
 
 def _open_file(path: Path) -> h5py.File:
-    """Open an HDF5 file and check that it is a dataset that this version can read."""
+    """Open an HDF5 file and check that it is a dataset this version can read."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no dataset {path}")
     if not h5py.is_hdf5(path):
         if path.suffix in (".h5", ".hdf5"):
             raise ValueError(f"{path} is not an HDF5 file, or its beginning is damaged; {REMEDY}")
         raise ValueError(
-            f"{path} is not an HDF5 file; make a dataset of it with import_structures, or "
+            f"{path} is not an HDF5 file; convert it to a dataset with import_structures, or "
             f"train-potential data import {path} -o {path.stem}.h5"
         )
     try:
-        # Files are complete when they get their name: no locks, which some network disks refuse.
+        # Files are complete when they get their name: no locks, which some network disks reject.
         file = h5py.File(path, "r", locking=False)
     except OSError as error:
         raise ValueError(f"{path} is truncated or damaged ({error}); {REMEDY}") from error

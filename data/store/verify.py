@@ -1,4 +1,4 @@
-"""Comparing the data of a dataset file with the hashes that were stored with them."""
+"""Checking the data of a dataset file against their stored hashes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 from tesseral.data.store.format import HASH_ROWS, Block, ContentHash, block_hash, cut_block
 from tesseral.data.store.read import REMEDY, Store
 
-READ_BLOCKS = 8  # read together
+READ_BLOCKS = 8  # blocks read together
 PLACES_SHOWN = 5
 
 
 def verify_store(store: Store, progress: Callable[[int, int], None] | None = None) -> None:
-    """Read everything and compare it with the hashes of the blocks and of the whole.
+    """Read everything and check it against the hashes of the blocks and of the dataset.
 
     Args:
         store: the dataset.
-        progress: called with the number of structures read so far and that of all.
+        progress: callback with the number of structures read so far and the total.
 
     Raises:
-        ValueError: the data are not those that were written; the message names the structures.
+        ValueError: the data do not match the hashes; the message names the structures.
     """
     count = 0
     for block in verified_blocks(store):
@@ -51,7 +51,7 @@ def verified_blocks(store: Store) -> Iterator[Block]:
 
 
 def _readable(store: Store, damaged: list[int]) -> Iterator[tuple[int, Block]]:
-    """First structures and blocks; where one cannot be read, its first structure is damaged."""
+    """First structures and blocks; the first structure of an unreadable block is damaged."""
     step = READ_BLOCKS * HASH_ROWS
     for first in range(0, len(store), step):
         rows = range(first, min(first + step, len(store)))
@@ -72,14 +72,14 @@ def _readable(store: Store, damaged: list[int]) -> Iterator[tuple[int, Block]]:
 
 
 def _is_right(store: Store, start: int, block: Block) -> bool:
-    """Whether a block has its hash, and the offsets of its atoms agree with their numbers."""
+    """Return whether a block matches its hash and its offsets match the numbers of atoms."""
     hashes = store.block_hashes
     right = hashes is None or np.array_equal(hashes[start // HASH_ROWS], block_hash(block))
     return right and np.array_equal(np.diff(block.starts), block.arrays["n_atoms"])
 
 
 def _places(store: Store, damaged: list[int]) -> str:
-    """Which structures are damaged, in words."""
+    """Description of the damaged structures."""
     if not damaged:
         return "the file has been"
     shown = ", ".join(

@@ -1,4 +1,4 @@
-"""Writing a dataset file: in blocks, into a temporary file that is renamed when complete."""
+"""Writing a dataset file in blocks, to a temporary file that is renamed when complete."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def write_store(
 ) -> int:
     """Write structures to a dataset file, a block at a time.
 
-    The file appears under its name only when it is complete; an earlier one is replaced then.
+    The file appears under its name only when it is complete, and then replaces an earlier one.
 
     Args:
         path: the file to write.
-        structures: any iterable; it is not held in memory.
-        attributes: texts about the whole dataset: source, theory, license …
-        progress: called with the number of structures taken so far, after each of them.
+        structures: any iterable; it is not kept in memory.
+        attributes: texts about the whole dataset: source, theory, license, …
+        progress: callback after each structure, with the number of structures so far.
 
     Returns:
         The number of structures written.
@@ -72,16 +72,16 @@ def write_store(
 
 
 class StoreWriter:
-    """A context in which structures are appended to a new dataset file.
+    """Context manager that appends structures to a new dataset file.
 
-    Leaving it without an error completes the file and gives it its name; leaving it with one
-    removes everything. The same structures give the same bytes, however they are handed over.
+    Leaving it without an error completes the file and gives it its name; an error removes the file.
+    The same structures give the same bytes, whether they come singly or in blocks.
 
     Args:
         path: the file to write.
         attributes: texts about the whole dataset.
-        temporary: the file is read once and deleted soon: written fast, not compressed, and not
-            safe from a power failure.
+        temporary: for a file that is read once and soon deleted: written fast, not compressed, and
+            not safe from a power failure.
     """
 
     def __init__(
@@ -118,9 +118,9 @@ class StoreWriter:
         return self
 
     def _create_all(self) -> None:
-        """The empty arrays."""
+        """Create the empty arrays."""
         for name, (dtype, shape) in {**ATOM_ARRAYS, **STRUCTURE_ARRAYS}.items():
-            wide = len(shape) == 2  # read a row at a time, where the others are read whole
+            wide = len(shape) == 2  # read row by row; the others are read as a whole
             self._create(name, dtype, shape, STRUCTURE_CHUNK if wide else ATOM_CHUNK)
         self._create("offsets", "<i8", (), ATOM_CHUNK)
         for name in TEXTS:
@@ -138,7 +138,7 @@ class StoreWriter:
         self._exit.__exit__(kind, error, traceback)
 
     def _complete(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Write what is known only at the end, unless there was an error, and close."""
+        """Write the final arrays and attributes, unless there was an error, and close."""
         try:
             if kind is None:
                 self._finish()
@@ -159,13 +159,13 @@ class StoreWriter:
             self._gather()
 
     def extend(self, block: Block) -> None:
-        """Add the structures of a block of another dataset, which are valid."""
+        """Add the structures of a block of another dataset, which are already checked."""
         self._gather()
         self.count += len(block.starts) - 1
         self._take(block)
 
     def _create(self, name: str, dtype: str, shape: tuple[int, ...], chunk: int) -> None:
-        """An empty, growing array, compressed and with checksums."""
+        """Create an empty, growing array, compressed and with checksums."""
         self._datasets[name] = self._file.create_dataset(
             name,
             shape=(0, *shape),
@@ -179,7 +179,7 @@ class StoreWriter:
         )
 
     def _gather(self) -> None:
-        """Make a block of the structures that wait."""
+        """Convert the pending structures to a block."""
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             self._take(make_block(waiting))
@@ -211,7 +211,7 @@ class StoreWriter:
             _append(self._datasets[f"texts/{name}_index"], np.array(index))
 
     def _finish(self) -> None:
-        """Write what is known only at the end."""
+        """Write the final arrays and attributes."""
         self._gather()
         if self.count == 0:
             raise ValueError(f"there are no structures to write to {self.path}")
@@ -232,12 +232,12 @@ class StoreWriter:
 
 
 def _check_attributes(attributes: Mapping[str, str]) -> None:
-    """Refuse attributes that the format uses itself, that are no texts or too long."""
+    """Reject attributes that are reserved, not text or too long."""
     for name, text in attributes.items():
         if name in RESERVED:
             raise ValueError(f"the attribute {name!r} is reserved; use another name")
         if not isinstance(text, str) or len(text.encode()) > MAX_ATTRIBUTE:
-            raise ValueError(f"the attribute {name!r} must be a text of at most 60 kB")
+            raise ValueError(f"the attribute {name!r} must be text of at most 60 kB")
 
 
 def _append(dataset: h5py.Dataset, rows: Any) -> None:

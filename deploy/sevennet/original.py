@@ -1,4 +1,4 @@
-"""A SevenNet checkpoint, opened by SevenNet's own package."""
+"""SevenNet checkpoint, opened by SevenNet's own package."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-RELEASES = {  # name to place in the package's pretrained_potentials
+RELEASES = {  # name → path in the package's pretrained_potentials
     "sevennet-0": "SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth",
     "sevennet-0-22may2024": "SevenNet_0__22May2024/checkpoint_sevennet_0.pth",
     "sevennet-l3i5": "SevenNet_l3i5/checkpoint_l3i5.pth",
@@ -17,10 +17,10 @@ RELEASES = {  # name to place in the package's pretrained_potentials
 
 
 def checkpoint_path(source: str | Path) -> Path:
-    """The file of a release in the installed ``sevenn``, or the file that was given.
+    """File of a release in the installed ``sevenn``, or the given file.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: the file does not exist.
     """
     path = Path(source)
     if str(source) in RELEASES:
@@ -34,11 +34,11 @@ def checkpoint_path(source: str | Path) -> Path:
 
 
 class Original(NamedTuple):
-    """A SevenNet network and where it comes from."""
+    """SevenNet network and its origin."""
 
     modules: dict[str, Any]
     settings: dict[str, Any]
-    elements: dict[int, int]  # atomic number to index
+    elements: dict[int, int]  # atomic number → index
     path: Path
 
 
@@ -46,7 +46,7 @@ def load_original(source: str | Path) -> Original:
     """Build the network of a release in the installed ``sevenn``, or of a checkpoint file.
 
     Raises:
-        FileNotFoundError: neither a release nor a file.
+        FileNotFoundError: the source is neither a release nor a file.
         ValueError: ``sevenn`` is not installed, or the file is not a checkpoint that it can read.
     """
     try:
@@ -61,7 +61,7 @@ def load_original(source: str | Path) -> Original:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             network, settings = util.model_from_checkpoint(str(path))
-    except Exception as error:  # whatever a foreign pickle may cause
+    except Exception as error:  # a foreign pickle may raise anything
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise ValueError(f"sevenn cannot read {path} as a checkpoint ({reason})") from None
     modules = {name: module.double() for name, module in network.named_children()}
@@ -70,7 +70,7 @@ def load_original(source: str | Path) -> Original:
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
-    """Refuse what ``architecture: nequip`` cannot be."""
+    """Reject settings that ``architecture: nequip`` does not support."""
     wanted = {
         "is_parity": (False, "features of both parities"),
         "interaction_type": ("nequip", "this kind of interaction"),
@@ -100,7 +100,7 @@ def level_of(settings: Mapping[str, Any], modality: str | None) -> int | None:
     """Index of the modality to keep, None for a model that has none.
 
     Raises:
-        ValueError: the modality is missing or not known.
+        ValueError: the modality is missing or unknown.
     """
     known: dict[str, int] = settings.get("_modal_map") or {}
     if not settings.get("use_modality") or not known:

@@ -1,7 +1,7 @@
-"""Numbers of a SevenNet network, read from its modules into those of our NequIP layers.
+"""Weights of a SevenNet network, copied from its modules into our NequIP layers.
 
-e3nn's maps carry factors of their own (of paths, of activations), which are multiplied into our
-matrices or stand in the ``scale`` of the map that follows.
+e3nn's maps have additional factors (for paths and activations), which are multiplied into our
+matrices or into the ``scale`` of the following map.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ PARTS = (
 
 
 class Maps(NamedTuple):
-    """A linear map: matrices (C_in, C_out) of each degree, and what is added to the scalars."""
+    """Linear map: matrices (C_in, C_out) of each degree, and the constant of the scalars."""
 
     by_degree: list[Tensor]
     bias: Tensor
 
 
 def linear_maps(linear: Any, scalars: int | None, level: int | None) -> Maps:
-    """The matrices of an e3nn linear map, with its path weights.
+    """Matrices of an e3nn linear map, with its path weights.
 
     Args:
         linear: ``e3nn.o3.Linear``.
-        scalars: how many of the scalars that come in are features; behind them stands which level
-            of theory is meant, one number for each, which makes a constant. None: all are features.
+        scalars: number of incoming scalars that are features. The others encode the level of theory
+            (one-hot), which gives a constant. None: all are features.
         level: index of the level.
     """
     starts, totals = zip(
@@ -43,7 +43,7 @@ def linear_maps(linear: Any, scalars: int | None, level: int | None) -> Maps:
     matrices = [
         torch.zeros(totals[0][degree], count, dtype=torch.float64)
         for degree, count in sorted(totals[1].items())
-        if degree in totals[0]  # what nothing leads to is zero
+        if degree in totals[0]  # without a path the result is zero
     ]
     for _, path, weight in linear.weight_views(yield_instruction=True):
         degree, row = starts[0][path.i_in]
@@ -69,7 +69,7 @@ def _offsets(irreps: Any) -> tuple[list[tuple[int, int]], dict[int, int]]:
 
 
 def by_element(values: Tensor, level: int | None, n_elements: int) -> Tensor:
-    """(n_elements,) float64 of a parameter that may have a row for each level."""
+    """Values (n_elements,) float64 of a parameter that may have a row for each level."""
     values = values.detach().double()
     if values.dim() == 2:
         values = values[level or 0]
@@ -79,18 +79,17 @@ def by_element(values: Tensor, level: int | None, n_elements: int) -> Tensor:
 def fill_layer(
     layer: Any, original: Original, number: int, sizes: list[float], level: int | None
 ) -> list[float]:
-    """Weights of one layer.
+    """Copy the weights of one layer.
 
     Args:
-        layer: ours.
-        original: theirs.
-        number: of the layer.
-        sizes: factors of the features of each degree that come in, which theirs have and ours have
-            not.
+        layer: our layer.
+        original: SevenNet's layer.
+        number: number of the layer.
+        sizes: factors of the incoming features of each degree that SevenNet's have and ours do not.
         level: index of the level of theory.
 
     Returns:
-        The same factors of the features that go out.
+        The same factors for the outgoing features.
     """
     part = {name: original.modules[f"{number}_{name}"] for name in PARTS}
     scalars = layer.enter.sizes[0]
@@ -99,7 +98,7 @@ def fill_layer(
         _fill(ours, maps, sizes)
     paths = _paths(part["convolution"].convolution)
     _fill_radial(layer.convolution, original, part["convolution"].weight_nn, paths)
-    # Their paths to one degree stand in another order than ours.
+    # Their paths to one degree are in a different order.
     maps = linear_maps(part["self_interaction_2"].linear, layer.convolution.channels_out[0], level)
     for degree, matrix in enumerate(maps.by_degree):
         rows = [paths[path].rows for path in layer.convolution.paths if path[2] == degree]
@@ -112,7 +111,7 @@ def fill_layer(
 
 
 def _fill(ours: Any, maps: Maps, sizes: list[float]) -> None:
-    """One linear map, with factors of what comes in."""
+    """Copy one linear map, with factors of the incoming features."""
     ours.scale.copy_(torch.tensor(sizes[: len(ours.scale)]).view(-1, 1, 1))
     for weight, matrix in zip(ours.weights, maps.by_degree, strict=True):
         weight.copy_(matrix.unsqueeze(0))
@@ -121,15 +120,15 @@ def _fill(ours: Any, maps: Maps, sizes: list[float]) -> None:
 
 
 class _Path(NamedTuple):
-    """One path of their tensor product."""
+    """Path of SevenNet's tensor product."""
 
     rows: Tensor  # its channels among those of its result's degree
     columns: Tensor  # its channels among the outputs of the radial network
-    scale: float  # theirs by ours
+    scale: float  # theirs divided by ours
 
 
 def _paths(product: Any) -> dict[tuple[int, int, int], _Path]:
-    """The paths (l1, l2, l3) of an e3nn tensor product with "uvu" instructions."""
+    """Paths (l1, l2, l3) of an e3nn tensor product with "uvu" instructions."""
     starts, _ = _offsets(product.irreps_out)
     found: dict[tuple[int, int, int], _Path] = {}
     column = 0
@@ -152,10 +151,10 @@ def _fill_radial(
     network: Any,
     paths: Mapping[tuple[int, int, int], _Path],
 ) -> None:
-    """Splines through the outputs of a radial network.
+    """Fit splines to the outputs of a radial network.
 
-    Their edges point from the receiver to the sender, ours the other way: harmonics of odd degree
-    change sign. Where theirs are not normalised, those of degree l are longer by r^l.
+    Their edges point from the receiver to the sender, ours the other way, so harmonics of odd
+    degree change sign. If theirs are not normalised, those of degree l are larger by r^l.
     """
     embedding = original.modules["edge_embedding"]
     normalised = original.settings.get("_normalize_sph", True)

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and strict JSON."""
+"""Atomic writing of files, and strict JSON."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from typing import Any
 
 import numpy as np
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # they come without a file name
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # errors without a file name
 HDF5_WRITE = re.compile(r"file write failed.*error message = '([^']+)'", re.DOTALL)
 
 
 @contextmanager
 def write_whole(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator[Path]:
-    """Write a file so that it appears only when it is complete, in place of an earlier one.
+    """Write a file so that it appears only when complete, replacing an earlier one.
 
     The block writes to a temporary file in the same folder, which is renamed at the end of the
-    block, and removed after an error. A symbolic link stays; the file that it names is replaced.
+    block and removed after an error. A symbolic link is kept; the file it points to is replaced.
     Pipes and devices, such as ``/dev/stdout``, are written directly.
 
     Args:
         path: the file to write.
-        sync: wait until the content is on the disk, so that it survives a power failure.
+        sync: wait until the content is on disk, so that it survives a power failure.
 
     Yields:
         The name of the temporary file, which the block must create.
 
     Raises:
-        OSError: the file cannot be written; the message names it and says why. The subclass is the
-            one of the original error, such as ``PermissionError``.
+        OSError: the file cannot be written; the message names it and gives the reason. The
+            subclass is that of the original error, such as ``PermissionError``.
     """
     target = Path(path)
     if target.is_dir():
@@ -64,7 +64,7 @@ def write_whole(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator[
 
 
 def _reason(error: OSError, temporary: Path) -> str | None:
-    """Why the temporary file could not be written; none if the error is about something else."""
+    """Reason why the temporary file could not be written; None for an unrelated error."""
     within = HDF5_WRITE.search(str(error))
     if within:
         return within[1]
@@ -74,7 +74,7 @@ def _reason(error: OSError, temporary: Path) -> str | None:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all.
+    """Write a text file in UTF-8 atomically.
 
     Raises:
         OSError: the file cannot be written.
@@ -84,10 +84,10 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_json(path: str | os.PathLike[str], content: Any, *, indent: int) -> None:
-    """Write strict JSON and a newline, whole or not at all; see `json_text`.
+    """Write strict JSON and a newline atomically; see `json_text`.
 
     Raises:
-        TypeError: something that JSON cannot hold.
+        TypeError: the content has a type that JSON cannot represent.
         OSError: the file cannot be written.
     """
     write_text(path, json_text(content, indent=indent) + "\n")
@@ -99,21 +99,21 @@ def json_text(
     """Strict JSON, with null for numbers that are not finite.
 
     Args:
-        content: text, numbers, lists, mappings, NumPy arrays and scalars. Keys become text, named
-            tuples mappings.
-        indent: spaces of each level; all in one line if not given.
-        finite: refuse numbers that are not finite.
-        name: of the content, in messages.
+        content: text, numbers, lists, mappings, NumPy arrays and scalars. Keys become text, and
+            named tuples become mappings.
+        indent: number of spaces per level. Default: everything on one line.
+        finite: reject numbers that are not finite.
+        name: name of the content in messages.
 
     Raises:
-        TypeError: something that JSON cannot hold.
-        ValueError: ``finite`` and a number that is not.
+        TypeError: the content has a type that JSON cannot represent.
+        ValueError: a number is not finite and ``finite`` is set.
     """
     return json.dumps(_plain(content, finite, name), indent=indent, ensure_ascii=False)
 
 
 def _plain(value: Any, finite: bool, name: str) -> Any:
-    """JSON's types only."""
+    """Convert a value to JSON's types."""
     if isinstance(value, (np.ndarray, np.generic)):
         value = value.tolist()
     if value is None or isinstance(value, (str, bool, int)):

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     import torch
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # constants of glibc's malloc.h
 LARGEST_INT = 2**31 - 1
 POLL_SECONDS = 0.5
 
@@ -30,14 +30,14 @@ Result = TypeVar("Result")
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep large freed blocks instead of giving them back to the system.
+    """Make glibc keep large freed blocks instead of returning them to the system.
 
-    Every step frees and asks for the same large tensors; mapping them anew costs a page
-    fault for every 4 kB, a quarter of the time of a step on CPUs. Only for programs that own
-    their process, such as ``train-potential`` and the examples.
+    Every step frees and allocates the same large tensors. Mapping them again costs a page fault
+    for every 4 kB, a quarter of the time of a step on CPUs. Only for programs that own their
+    process, such as ``train-potential`` and the examples.
 
     Returns:
-        Whether it was done; not on systems without glibc.
+        True if the setting was applied, False on systems without glibc.
     """
     if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
         return False
@@ -49,10 +49,10 @@ def keep_freed_memory() -> bool:
 
 @contextmanager
 def ctrl_c() -> Iterator[Callable[[], None]]:
-    """Let Ctrl-C wait for the end of a step, so that no step is cut in two and no signal is lost.
+    """Delay Ctrl-C to the end of a step, so that no step is interrupted and no signal is lost.
 
-    Also works in programs that a shell has started in the background, where Python itself leaves
-    the signal alone.
+    Also works in programs that a shell has started in the background, where Python itself ignores
+    the signal.
 
     Yields:
         A function that raises KeyboardInterrupt if there was a signal; call it after each step.
@@ -74,19 +74,19 @@ def ctrl_c() -> Iterator[Callable[[], None]]:
 
 
 def let_waiting_threads_sleep() -> None:
-    """Keep threads that wait for each other from spinning long; must precede the import of torch.
+    """Limit the time for which waiting threads spin; must precede the import of torch.
 
-    Where other programs use the cores too, a spinning thread holds up the very one that it waits
+    If other programs use the cores too, a spinning thread delays the very thread that it waits
     for: training on two threads beside two busy processes came to a standstill, 2 steps in 25 s.
-    With this many spins (microseconds) it goes at half speed, and on an idle machine at 0.92 of
-    the speed of long spins; threads that do not spin at all lose a third there.
+    With this many spins (microseconds) it runs at half speed, and on an idle machine at 0.92 of
+    the speed of long spins. Threads that do not spin at all lose a third there.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def machine(device: torch.device) -> str:
-    """Processor or GPU, and the number of threads, for the record."""
-    import torch  # only for those that ask: it takes a second
+    """Name of the processor or GPU, and the number of threads."""
+    import torch  # imported here since it takes a second
 
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}"
@@ -102,16 +102,16 @@ def machine(device: torch.device) -> str:
 def worker_pool(
     processes: int, start: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
 ) -> Iterator[ProcessPoolExecutor]:
-    """A pool of processes that ends with the block; at once, if that ends with an exception.
+    """Pool of processes that ends with the block, and at once if the block raises an exception.
 
-    They end too if this process dies. Ctrl-C is for this process alone.
+    The processes also end if this process dies. Ctrl-C reaches this process only.
 
     Args:
-        processes: how many.
-        start: called in each of them first, with ``arguments``; both are pickled.
-        arguments: of ``start``.
+        processes: number of processes.
+        start: function called first in each process, with ``arguments``; both are pickled.
+        arguments: arguments of ``start``.
     """
-    # Started anew, not forked: the parent has threads (of the progress bar, of libraries).
+    # Spawned, not forked: the parent has threads (of the progress bar, of libraries).
     context = get_context("spawn")
     alive, here = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(
@@ -120,7 +120,7 @@ def worker_pool(
     try:
         yield pool
     except BaseException:
-        here.close()  # ends the processes, whatever they are at
+        here.close()  # ends the processes, whatever they are doing
         raise
     finally:
         pool.shutdown(cancel_futures=True)
@@ -129,9 +129,9 @@ def worker_pool(
 
 
 def finished(futures: Iterable[Future[Result]]) -> Iterator[list[Future[Result]]]:
-    """Those futures that are done since the last time, every half second, until all are.
+    """Yield the futures that have finished since the last time, every half second, until all have.
 
-    An empty list, between, gives the caller the chance to look at something else.
+    An empty list in between lets the caller check something else.
     """
     waiting = set(futures)
     while waiting:

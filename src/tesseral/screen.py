@@ -1,4 +1,4 @@
-"""Progress and tables on the screen."""
+"""Progress bars and tables on the screen."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from rich.table import Table
 
 
 class Show(Protocol):
-    """How far something is."""
+    """Function that shows the progress of a task."""
 
     def __call__(self, done: float, total: float, description: str = "") -> None:
-        """Show how much is done, of how much; an empty description leaves the last one."""
+        """Show the amount done and the total; an empty description keeps the last one."""
 
 
 def progress_bar(console: Console | None) -> Progress:
-    """A bar for each of several tasks, with the time left; without a console it shows nothing."""
+    """Progress bars for several tasks, with the time left; without a console nothing is shown."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -41,14 +41,14 @@ def progress_bar(console: Console | None) -> Progress:
 
 @contextmanager
 def progress_line(console: Console | None, description: str = "") -> Iterator[Show]:
-    """One bar that disappears at the end; shown in terminals only.
+    """Progress bar that disappears at the end; shown in terminals only.
 
     Args:
-        console: shows nothing without one.
-        description: of what is done.
+        console: console to draw on; nothing is shown without one.
+        description: description of the task.
 
     Yields:
-        The function that moves it.
+        The function that updates the bar.
     """
     columns = (
         BarColumn(bar_width=20),
@@ -67,14 +67,14 @@ def progress_line(console: Console | None, description: str = "") -> Iterator[Sh
 
 
 def print_written(console: Console, *paths: str | PathLike[str] | None) -> None:
-    """Name the files that were written, one a line."""
+    """Print the names of the files that were written, one per line."""
     for path in paths:
         if path is not None:
             console.print(f"written: {path}", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A small table, names left and values right."""
+    """Print a small table, names left-aligned and values right-aligned."""
     table = Table(box=None, pad_edge=False)
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left")

@@ -295,9 +295,9 @@ def test_one_calculator_serves_structures_in_turn(
         (Atoms(), "no atoms"),
         (
             Atoms("SiGe", positions=[[0, 0, 0], [0, 0, 2.3]]),
-            "Ge is not one of those the model knows: C, Si",
+            "Ge is not one of those the model supports: C, Si",
         ),
-        (Atoms("X", positions=[[0, 0, 0]]), "is not one of those the model knows"),
+        (Atoms("X", positions=[[0, 0, 0]]), "is not one of those the model supports"),
         (Atoms("Si2", positions=[[0, 0, 0], [0, np.nan, 2]]), "position of atom 1 is"),
         (Atoms("Si2", positions=[[0, 0, 0], [0, np.inf, 2]]), "position of atom 1 is"),
         (Atoms("Si2", positions=[[0, 0, 0], [0, 0, 0.1]]), r"0\.100 Å apart; atoms overlap"),

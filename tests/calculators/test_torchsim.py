@@ -273,7 +273,9 @@ def test_batch_without_any_answer_is_all_nan(small_model: Path) -> None:
 
 def test_unknown_element_and_unsorted_atoms_are_refused(model: TesseralModel) -> None:
     germanium = bulk("Ge")
-    with pytest.raises(ValueError, match="element Ge is not one of those the model knows: C, Si"):
+    with pytest.raises(
+        ValueError, match="element Ge is not one of those the model supports: C, Si"
+    ):
         model(make_state([crystal(), germanium]))
     state = make_state([crystal(1), crystal(2)])
     state.system_idx = torch.tensor([1, 1, 0, 0])

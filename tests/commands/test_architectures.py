@@ -57,7 +57,7 @@ def test_help_explains_the_options_of_one_architecture(run, name):
     shown = {word.rstrip("+") for word in text.split() if word.startswith("--model.")}
     assert shown == {f"--model.{own}" for own in ("architecture", *field_names(name))}
     sentences = " ".join(text.split())
-    assert f"shows the options of {name}; for those of another" in sentences
+    assert f"shows the options of {name}. For the options of another" in sentences
     assert "the range of the model is layers × cutoff" in sentences  # a common option has help
     other = {"facet": "mixings on the sphere", "nequip": "distances (Å) at which the slope"}
     for owner, words in other.items():

@@ -79,7 +79,7 @@ def test_without_arguments_it_shows_the_commands(run):
         (("info",), ("model file",)),
         (("export",), ("TorchScript",)),
         (("data",), ("import", "merge", "append", "verify")),
-        (("data", "import"), ("--energy-key", "--stress-sign", "well-known names")),
+        (("data", "import"), ("--energy-key", "--stress-sign", "common names are recognised")),
     ],
 )
 def test_each_command_has_help_with_words(run, command, words):
@@ -223,7 +223,7 @@ def test_datasets_are_merged_appended_and_verified(run, silicon, tmp_path):
     status, text, _ = run("data", "append", whole, silicon)
     assert status == 0 and "6 structures" in text
     status, text, _ = run("data", "verify", silicon, whole)
-    assert status == 0 and "6 structures are what was written" in " ".join(text.split())
+    assert status == 0 and "6 structures match their hashes" in " ".join(text.split())
     data = bytearray(whole.read_bytes())
     data[data.index(b"type 1") + 5] = ord("2")
     whole.write_bytes(data)

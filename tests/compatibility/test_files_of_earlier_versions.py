@@ -224,7 +224,7 @@ def test_a_run_that_was_killed_comes_to_the_same_end(
     expected = EXPECTED[version]["runs"][verb]
     status, text = command(*expected["command"])
     assert status == expected["status"], text
-    assert "1 of 2 structures are done already" in text
+    assert "1 of 2 structures are already done" in text
     for name, content in expected["last"].items():
         frames = ase.io.read(f"{verb}/structures/{name}.traj", index=":")
         assert len(frames) == expected["frames"][name]

@@ -122,7 +122,7 @@ def test_what_json_cannot_hold_is_named() -> None:
         ({"elements": ()}, "atomic numbers"),
         ({"elements": (14, 6)}, "ascending"),
         ({"elements": (6, 119)}, "atomic numbers"),
-        ({"reference_energies": (1.0,)}, "1 reference energies stand against 2 elements"),
+        ({"reference_energies": (1.0,)}, "1 reference energies were given for 2 elements"),
         ({"reference_energies": (1.0, float("nan"))}, "not finite"),
         ({"binding_energies": (1.0,)}, "a finite one for each of 2 elements"),
         ({"binding_energies": (1.0, float("inf"))}, "a finite one for each of 2 elements"),

@@ -237,7 +237,9 @@ def test_other_numbers_than_at_export_are_refused(
     with_contract(exported[0], same, lambda text: text)
     load_exported(same)
     with_contract(exported[0], other, wrong)
-    with pytest.raises(ValueError, match="gives other energies and forces here than when it was"):
+    with pytest.raises(
+        ValueError, match="gives different energies and forces here than when it was"
+    ):
         load_exported(other)
     for change, message in (
         (lambda text: "", "without a tesseral contract: export the model again"),

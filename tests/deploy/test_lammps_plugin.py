@@ -132,7 +132,7 @@ print "values lengths $(lx/2) $(ly) $(lz)"
 def test_excluded_neighbors_are_worth_a_warning(folder: Path) -> None:
     (folder / "in.test").write_text(f"{ATOMS}{PAIR}\nneigh_modify exclude type 1 1\nrun 0\n")
     output = call_lammps(["-in", "in.test", "-log", "none"], 1, folder)
-    assert "does not see the neighbors that neigh_modify exclude takes away" in output
+    assert "does not see the neighbors that neigh_modify exclude removes" in output
 
 
 HYBRID = """pair_style hybrid tesseral zbl 1.0 2.0
@@ -141,19 +141,31 @@ pair_coeff * * tesseral model.pt C Si
 REFUSED = {
     "units": ("units real\nread_data sic.data\n" + PAIR, "use 'units metal', not 'units real'"),
     "newton": ("units metal\nnewton off\nread_data sic.data\n" + PAIR, "needs 'newton on'"),
-    "word": (ATOMS + "pair_style tesseral quick", "no word but 'portable'; found 'quick'"),
-    "element": (ATOMS + PAIR.replace("Si", "Ge"), "type 2 is 'Ge', which model.pt does not know"),
+    "word": (ATOMS + "pair_style tesseral quick", "no argument but 'portable'; found 'quick'"),
+    "element": (
+        ATOMS + PAIR.replace("Si", "Ge"),
+        "type 2 is 'Ge', which model.pt does not support",
+    ),
     "one element": (
         ATOMS + PAIR.replace(" Si", ""),
-        "names 1 elements, and there are 2 atom types",
+        "names 1 elements, but there are 2 atom types",
     ),
     "no model": (ATOMS + PAIR.replace("model", "none"), "none.pt cannot be used: it cannot be op"),
-    "text": (ATOMS + PAIR.replace("model", "text"), "text.pt cannot be used: it is no TorchScript"),
-    "cut short": (ATOMS + PAIR.replace("model", "short"), "short.pt .* archive, or cut short"),
-    "lost middle": (ATOMS + PAIR.replace("model", "middle"), "middle.pt cannot be used: it is cut"),
+    "text": (
+        ATOMS + PAIR.replace("model", "text"),
+        "text.pt cannot be used: it is not a TorchScript",
+    ),
+    "truncated": (
+        ATOMS + PAIR.replace("model", "short"),
+        "short.pt .* archive, or it is truncated",
+    ),
+    "lost middle": (
+        ATOMS + PAIR.replace("model", "middle"),
+        "middle.pt cannot be used: it is truncated",
+    ),
     "other weights": (
         ATOMS + PAIR.replace("model", "bent"),
-        "bent.pt cannot be used: it gives other energies and",
+        "bent.pt cannot be used: it gives different energies and",
     ),
     "some pairs": (ATOMS + HYBRID + "pair_coeff 1 1 zbl 6 6", "use pair_style hybrid/overlay"),
     "some atoms": (ATOMS + HYBRID + "pair_coeff 1 * zbl 6 6", "use pair_style hybrid/overlay"),

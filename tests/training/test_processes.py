@@ -111,7 +111,7 @@ def test_a_process_that_does_not_answer_is_named_and_ended(fit_config, start_fit
     )
     text = ended(process)
     assert process.returncode == LOST
-    assert "process 1 did not answer for 40s (--trainer.timeout) at step 1" in text
+    assert "process 1 did not respond for 40s (--trainer.timeout) at step 1" in text
     assert "Traceback" not in text
 
 

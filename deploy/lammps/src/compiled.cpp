@@ -1,4 +1,4 @@
-// A model on the compiled kernels: the bytes of potentials/engine/weights_bytes.py are its weights in place.
+// A model on the compiled kernels. The bytes of potentials/engine/weights_bytes.py are used as its weights in place.
 #include <cstring>
 
 #include "engine.h"
@@ -6,12 +6,12 @@
 namespace tesseral {
 namespace {
 
-// Memory that starts on a cache line.
+// Memory aligned to a cache line.
 class Block {
  public:
   void resize(size_t size) {
     if (size + 64 <= data_.size()) return;
-    data_.clear();  // what is in it need not be copied
+    data_.clear();  // the old content need not be copied
     data_.resize(size + size / 8 + 64);
   }
   char* start() { return reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(data_.data()) + 63) / 64 * 64); }
@@ -27,7 +27,7 @@ class Compiled : public Engine {
     int64_t head[5];  // version, size of a number, place of the potential, of the pointers, their number
     if (image.size() < 48 || image.compare(0, 8, "tesseral") != 0) throw std::runtime_error("its weights cannot be read");
     std::memcpy(head, image.data() + 8, sizeof head);
-    if (head[0] != TESSERAL_VERSION) throw std::runtime_error("its weights are of another version: export it again, or build again");
+    if (head[0] != TESSERAL_VERSION) throw std::runtime_error("its weights have another version: export it again, or rebuild the plugin");
     weights_.resize(image.size());
     char* start = weights_.start();
     std::memcpy(start, image.data(), image.size());

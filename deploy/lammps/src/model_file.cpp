@@ -1,4 +1,4 @@
-// Reads an exported model without PyTorch: a zip archive whose members of interest are not packed.
+// Reads an exported model without PyTorch: a zip archive whose relevant members are not compressed.
 #include <cmath>
 #include <cstring>
 #include <fstream>
@@ -11,17 +11,17 @@ namespace {
 
 template <class T> T number(const std::string& bytes, size_t at) {
   T value;
-  if (at + sizeof(T) > bytes.size()) throw std::runtime_error("it is cut short");
+  if (at + sizeof(T) > bytes.size()) throw std::runtime_error("it is truncated");
   std::memcpy(&value, bytes.data() + at, sizeof(T));
   return value;
 }
 
-// The content of the member whose name ends with `name`; empty if there is none. Layout: PKWARE's
-// APPNOTE.TXT, 4.3; little-endian, as is every machine that LAMMPS plugins run on.
+// Content of the member whose name ends with `name`; empty if there is none. Layout: PKWARE's
+// APPNOTE.TXT, 4.3; little-endian, like every machine that LAMMPS plugins run on.
 std::string member(const std::string& archive, const std::string& name) {
   size_t end = archive.rfind("PK\5\6");
   if (archive.compare(0, 4, "PK\3\4") != 0 || end == std::string::npos)
-    throw std::runtime_error("it is no TorchScript archive, or cut short");
+    throw std::runtime_error("it is not a TorchScript archive, or it is truncated");
   const int members = number<uint16_t>(archive, end + 10);
   size_t at = number<uint32_t>(archive, end + 16);
   for (int n = 0; n < members; n++) {
@@ -38,7 +38,7 @@ std::string member(const std::string& archive, const std::string& name) {
   return "";
 }
 
-// Reads "key value" or ends.
+// Reads "key value" or throws.
 template <class T> T entry(std::istream& lines, const std::string& key) {
   std::string found;
   T value;
@@ -53,9 +53,9 @@ ModelFile::ModelFile(const std::string& path) {
   if (!file) throw std::runtime_error("it cannot be opened");
   const std::string archive((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   const std::string contract = member(archive, "/extra/tesseral_contract.txt");
-  if (contract.empty()) throw std::runtime_error("it has no contract: write it with train-potential export");
+  if (contract.empty()) throw std::runtime_error("it has no contract: create it with train-potential export");
   std::istringstream lines(contract);
-  if (entry<int>(lines, "tesseral") != 1) throw std::runtime_error("its format is newer than this plugin: update tesseral and build again");
+  if (entry<int>(lines, "tesseral") != 1) throw std::runtime_error("its format is newer than this plugin: update tesseral and rebuild the plugin");
   std::string line, element;
   std::getline(lines, line);
   std::getline(lines, line);
@@ -70,7 +70,7 @@ ModelFile::ModelFile(const std::string& path) {
     lines >> a.species >> a.position[0] >> a.position[1] >> a.position[2] >> a.energy;
     lines >> a.force[0] >> a.force[1] >> a.force[2] >> a.allowed;
   }
-  if (!lines || elements.empty()) throw std::runtime_error("its contract is cut short");
+  if (!lines || elements.empty()) throw std::runtime_error("its contract is truncated");
   weights = member(archive, "/extra/tesseral_weights.bin");
 }
 

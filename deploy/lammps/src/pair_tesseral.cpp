@@ -1,9 +1,9 @@
-// The pair style: neighbours in, energies, forces and virials out. Nothing here knows a model from
-// the inside (engine.h does).
+// Pair style: neighbours in, energies, forces and virials out. The engine (engine.h) evaluates the
+// model.
 //
-// On one process ghosts are images of its own atoms, and edges start at those. On several, ghosts
-// get the features of their owners after each layer, and their gradients go back (kernels.h,
-// tesseral_exchange). Forces on ghosts go to their owners as those of any pair style do.
+// On one process, ghosts are images of its own atoms, and edges start at those atoms. On several,
+// ghosts receive the features of their owners after each layer, and their gradients are sent back
+// (kernels.h, tesseral_exchange). Forces on ghosts are sent to their owners as in any pair style.
 #include "pair_tesseral.h"
 
 #include <algorithm>
@@ -23,13 +23,13 @@
 using namespace LAMMPS_NS;
 
 namespace {
-constexpr int doubles_per_message = 128;  // of an atom; LAMMPS must know it before the model is read
+constexpr int doubles_per_message = 128;  // per atom; LAMMPS needs it before the model is read
 constexpr char not_all[] = "pair_style tesseral must see all atoms and pairs of atoms: use pair_style hybrid/overlay, "
                            "not hybrid, and no neigh_modify include";
 }
 
 PairTesseral::PairTesseral(LAMMPS* lmp) : Pair(lmp) {
-  if (lmp->num_ver != TESSERAL_LAMMPS_NUMBER)  // its classes may look different; LAMMPS only warns
+  if (lmp->num_ver != TESSERAL_LAMMPS_NUMBER)  // its classes may differ; LAMMPS only warns
     error->all(FLERR, "pair_style tesseral was built for LAMMPS {}, this is {}: run train-potential lammps build",
                TESSERAL_LAMMPS_NUMBER, lmp->num_ver);
   single_enable = 0;
@@ -53,7 +53,7 @@ PairTesseral::~PairTesseral() {
 void PairTesseral::settings(int narg, char** arg) {
   portable_ = narg == 1 && std::string(arg[0]) == "portable";
   if (narg > 1 || (narg == 1 && !portable_))
-    error->all(FLERR, "pair_style tesseral takes no word but 'portable'; found '{}'", arg[narg - 1]);
+    error->all(FLERR, "pair_style tesseral takes no argument but 'portable'; found '{}'", arg[narg - 1]);
 }
 
 void PairTesseral::coeff(int narg, char** arg) {
@@ -61,7 +61,7 @@ void PairTesseral::coeff(int narg, char** arg) {
   if (narg < 3 || std::string(arg[0]) != "*" || std::string(arg[1]) != "*")
     error->all(FLERR, "pair_style tesseral needs: pair_coeff * * MODEL.pt and an element for each of {} atom types", types);
   if (narg != 3 + types)
-    error->all(FLERR, "pair_coeff names {} elements, and there are {} atom types: give an element for each, in the order of the types",
+    error->all(FLERR, "pair_coeff names {} elements, but there are {} atom types: give an element for each, in the order of the types",
                narg - 3, types);
   const std::string path = arg[2];
   load(path);
@@ -72,7 +72,7 @@ void PairTesseral::coeff(int narg, char** arg) {
     if (found == known.end()) {
       std::string names;
       for (const std::string& name : known) names += " " + name;
-      error->all(FLERR, "atom type {} is '{}', which {} does not know; it knows{}", type, arg[2 + type], path, names);
+      error->all(FLERR, "atom type {} is '{}', which {} does not support; it supports{}", type, arg[2 + type], path, names);
     }
     species_of_type_[type] = found - known.begin();
   }
@@ -85,8 +85,8 @@ void PairTesseral::coeff(int narg, char** arg) {
     for (int j = 1; j <= types; j++) setflag[i][j] = 1, cutsq[i][j] = model_->cutoff * model_->cutoff;
 }
 
-// Reads the model and tries it out. Each process does, and all stop if one cannot: on a cluster the
-// file may be missing, or the processor another, on some machines only.
+// Reads the model and tests it on every process. All stop if one fails: on a cluster the file may be
+// missing, or the processor may differ, on some machines only.
 void PairTesseral::load(const std::string& path) {
   std::string problem;
   try {
@@ -95,12 +95,12 @@ void PairTesseral::load(const std::string& path) {
     engine_ = compiled ? tesseral::compiled_engine(model_->weights) : tesseral::torch_engine(path);
     const double deviation = model_->deviation(*engine_);
     if (!(deviation <= 1))
-      problem = fmt::format("it gives other energies and forces here than when it was exported ({:.1e} times what is "
-                            "allowed): export it again, or build the plugin again", deviation);
+      problem = fmt::format("it gives different energies and forces here than when it was exported ({:.1e} times the "
+                            "allowed deviation): export it again, or rebuild the plugin", deviation);
   } catch (const std::exception& error) {
     problem = error.what();
   }
-  // The first process that has a problem tells it to all.
+  // The first process with a problem sends it to all others.
   int place = problem.empty() ? comm->nprocs : comm->me, first;
   MPI_Allreduce(&place, &first, 1, MPI_INT, MPI_MIN, world);
   if (first == comm->nprocs) return;
@@ -111,7 +111,7 @@ void PairTesseral::load(const std::string& path) {
 
 void PairTesseral::init_style() {
   if (std::string(update->unit_style) != "metal")
-    error->all(FLERR, "pair_style tesseral is in eV and Å: use 'units metal', not 'units {}'", update->unit_style);
+    error->all(FLERR, "pair_style tesseral uses eV and Å: use 'units metal', not 'units {}'", update->unit_style);
   if (!force->newton_pair) error->all(FLERR, "pair_style tesseral needs 'newton on'");
   for (int n = 1; n <= 3 && atom->molecular != Atom::ATOMIC; n++)
     if (force->special_lj[n] == 0 && force->special_coul[n] == 0)
@@ -124,10 +124,10 @@ double PairTesseral::init_one(int, int) { return model_->cutoff; }
 void PairTesseral::setup() {
   if (list->listskip) error->all(FLERR, "{}", not_all);
   if (neighbor->exclude && comm->me == 0)
-    error->warning(FLERR, "pair_style tesseral does not see the neighbors that neigh_modify exclude takes away; "
-                   "energies and forces of their atoms are those without them");
+    error->warning(FLERR, "pair_style tesseral does not see the neighbors that neigh_modify exclude removes; "
+                   "energies and forces are computed without them");
   if (comm->get_comm_cutoff() < model_->cutoff)
-    error->all(FLERR, "ghost atoms reach {} Å, and the model needs {} Å: raise comm_modify cutoff",
+    error->all(FLERR, "ghost atoms reach {} Å, but the model needs {} Å: increase comm_modify cutoff",
                comm->get_comm_cutoff(), model_->cutoff);
 }
 
@@ -153,7 +153,7 @@ void PairTesseral::compute(int eflag, int vflag) {
   add_results(all);
 }
 
-// Owners of ghosts, as LAMMPS tells: through a message to all ghosts that holds the atom's index.
+// Owners of the ghosts, found through LAMMPS's communication: a message to all ghosts with the index of their atom.
 void PairTesseral::find_owners() {
   const size_t all = atom->nlocal + atom->nghost;
   if (neighbor->ago != 0 && owner_.size() == all) return;

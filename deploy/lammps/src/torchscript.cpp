@@ -1,7 +1,7 @@
 // A model in TorchScript, layer by layer, so that features can be exchanged between processes.
 //
-// The gradient goes back by hand from layer to layer, each layer's own by autograd: what comes back
-// for ghosts is added to their owners in between.
+// The gradient is passed explicitly from layer to layer, with autograd inside each layer. Gradients
+// of ghosts are added to their owners in between.
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/script.h>
@@ -13,10 +13,10 @@ namespace {
 
 using torch::Tensor;
 
-// The sum of two gradients, either of which may be missing.
+// Sum of two gradients, either of which may be missing.
 Tensor sum(const Tensor& a, const Tensor& b) { return !a.defined() ? b : b.defined() ? a + b : a; }
 
-// A part of the graph ends here: the same values, from which another part starts.
+// Cuts the autograd graph: returns the same values as new leaves.
 Tensor start(const Tensor& values) { return values.detach().requires_grad_(true); }
 
 class TorchScript : public Engine {
@@ -90,7 +90,7 @@ class TorchScript : public Engine {
     return rows.narrow(0, 0, g.owned);
   }
 
-  // An edge pulls its sender by its gradient and its receiver by the opposite.
+  // The gradient of an edge acts on its sender and, with opposite sign, on its receiver.
   static void write(const tesseral_graph& g, const double* energies, const double* gradient) {
     std::copy(energies, energies + g.owned, g.energies);
     std::fill(g.forces, g.forces + 3 * g.atoms, 0.0);

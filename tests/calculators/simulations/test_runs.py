@@ -78,7 +78,7 @@ def test_all_structures_are_relaxed_and_those_that_fail_are_told(
     assert list(rows) == ["germanium", "two-0", "two-1", "broken", "si"]
     outcomes = [row["outcome"] for row in rows.values()]
     assert outcomes == ["failed", "converged", "converged", "failed", "converged"]
-    assert "element Ge is not one of those the model knows: C, Si" in text
+    assert "element Ge is not one of those the model supports: C, Si" in text
     assert "cannot be read" in rows["broken"]["reason"] and rows["broken"]["formula"] == ""
     assert rows["two-1"]["file"] == "two.extxyz" and rows["two-1"]["frame"] == "1"
     atoms = ase.io.read(folder / "relax/relaxed.extxyz", index=":")
@@ -104,7 +104,7 @@ def test_what_is_done_is_not_done_again(folder: Path, command: Command) -> None:
     before = {path: path.stat().st_mtime_ns for path in (folder / "out/structures").iterdir()}
     rows = summary(folder / "out")
     status, text, _ = command(*words)
-    assert status == 1 and "2 of 3 structures are done already" in text
+    assert status == 1 and "2 of 3 structures are already done" in text
     assert before == {
         path: path.stat().st_mtime_ns for path in (folder / "out/structures").iterdir()
     }
@@ -120,7 +120,7 @@ def test_a_summary_that_was_cut_off_loses_only_its_last_line(
     whole = path.read_text()
     path.write_text(whole[:-4])
     status, text, _ = command(*words)
-    assert status == 0 and "1 of 2 structures are done already" in text
+    assert status == 0 and "1 of 2 structures are already done" in text
     assert path.read_text() == whole
 
 

@@ -72,7 +72,7 @@ def test_a_sample_of_a_large_set(sic, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--fix", "clean.txt"], "should end in .h5"),
+        (["--fix", "clean.txt"], "must end in .h5"),
         (["--split", "magic"], "not one of auto"),
         (["--cutoff", "-1"], "positive distance"),
         (["--jason", "a"], "did you mean --json"),

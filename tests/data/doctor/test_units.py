@@ -24,9 +24,9 @@ def test_nothing_is_wrong_with_clean_labels(sic, examine):
 @pytest.mark.parametrize(
     ("factor", "check", "words"),
     [
-        (-1.0, "stress sign", "stress of the opposite sign"),
+        (-1.0, "stress sign", "stress with the opposite sign"),
         (1 / STRESS_UNITS["kbar"], "stress unit", "kbar"),
-        (-1 / STRESS_UNITS["kbar"], "stress unit", "kbar and of the opposite sign"),
+        (-1 / STRESS_UNITS["kbar"], "stress unit", "kbar and with the opposite sign"),
         (1 / STRESS_UNITS["GPa"], "stress unit", "GPa"),
     ],
 )
@@ -51,7 +51,7 @@ def test_virials_in_place_of_stresses(sic, examine):
     [
         (lambda s: s._replace(energy=s.energy / ENERGY_UNITS["Ha"]), "energy in Ha"),
         (lambda s: s._replace(forces=s.forces / FORCE_UNITS["Ha/Bohr"]), "forces in Ha/Bohr"),
-        (lambda s: s._replace(forces=-s.forces), "forces of the opposite sign"),
+        (lambda s: s._replace(forces=-s.forces), "forces with the opposite sign"),
     ],
     ids=["Hartree", "Ha/Bohr", "gradients"],
 )

@@ -82,7 +82,7 @@ def test_a_validation_file_is_used_whole(small_store, tmp_path, make_structures)
 
 def test_an_element_only_in_the_validation_file_is_named(small_store, tmp_path):
     write_store(tmp_path / "v.h5", [make_structure([8], [[0, 0, 0]])])
-    with pytest.raises(ValueError, match="has O, which the training set has not"):
+    with pytest.raises(ValueError, match="has O, which the training set does not have"):
         module(small_store, validation=str(tmp_path / "v.h5"))
 
 

@@ -57,11 +57,11 @@ def test_the_report_says_what_was_left_out_and_passed_over(tmp_path, runs):
         text == "1 steps left out (electronic steps did not converge): b/OUTCAR 1"
         for text in report.warnings
     )
-    assert any(text.startswith("1 files were passed over: ") for text in report.warnings)
+    assert any(text.startswith("1 files were skipped: ") for text in report.warnings)
 
 
 def test_a_file_that_was_named_must_be_readable(tmp_path, runs):
-    with pytest.raises(ValueError, match="c/OUTCAR holds no structures|c/OUTCAR cannot be read"):
+    with pytest.raises(ValueError, match="c/OUTCAR contains no structures|c/OUTCAR cannot be read"):
         run(tmp_path, runs / "a/OUTCAR", runs / "c/OUTCAR")
     assert not (tmp_path / "out.h5").exists()
 
@@ -89,12 +89,15 @@ def test_the_theory_lands_in_the_store_and_mixing_is_reported(tmp_path, vasp):
         "1 structures: code VASP 6.3.0; functional PBE; cutoff 400 eV"
         in store.attributes["settings"]
     )
-    assert any("not computed alike (cutoff 520 eV or 400 eV)" in text for text in report.warnings)
+    assert any(
+        "computed with different settings (cutoff 520 eV or 400 eV)" in text
+        for text in report.warnings
+    )
     report, store = run(tmp_path, tmp_path / "1.OUTCAR", overwrite=True, theory="mine")
     assert store.texts("theory") == ["mine"] and store.attributes["theory"] == "mine"
     _, store = run(tmp_path, tmp_path / "1.OUTCAR", overwrite=True)
     assert store.attributes["theory"] == "VASP PBE 520 eV"
-    assert not any("computed alike" in text for text in report.warnings)
+    assert not any("computed with different settings" in text for text in report.warnings)
 
 
 def test_outputs_of_different_codes_have_the_same_units(tmp_path):
