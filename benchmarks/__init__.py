@@ -1,1 +1,1 @@
-"""Measurements that anyone can repeat: python -m benchmarks.NAME."""
+"""Benchmarks, started with python -m benchmarks.NAME."""

@@ -1,4 +1,4 @@
-"""200 small crystals relaxed in one torch-sim batch, and one after another with ASE's FIRE.
+"""Relaxation of 200 small crystals in one torch-sim batch, and one by one with FIRE of ASE.
 
 python -m benchmarks.batch_relaxation quickstart/model.safetensors
 """
@@ -24,7 +24,7 @@ from tesseral.screen import print_table
 
 
 def crystal(seed: int) -> Atoms:
-    """SiC of 8 atoms, strained by some 2% and rattled by 0.1 Å."""
+    """SiC cells of 8 atoms, strained by about 2% and rattled by 0.1 Å."""
     atoms = bulk("SiC", "zincblende", a=4.36, cubic=True)
     strain = np.random.default_rng(seed).normal(0, 0.02, (3, 3))
     atoms.set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
@@ -33,7 +33,7 @@ def crystal(seed: int) -> Atoms:
 
 
 def relax_alone(atoms: Atoms, calculator: TesseralCalculator, fmax: float, fixed: bool) -> int:
-    """Relax in place with ASE; the number of steps."""
+    """Relax in place with ASE; returns the number of steps."""
     atoms.calc = calculator
     method = FIRE(atoms if fixed else UnitCellFilter(atoms), logfile=None)
     method.run(fmax=fmax, steps=500)
@@ -43,11 +43,11 @@ def relax_alone(atoms: Atoms, calculator: TesseralCalculator, fmax: float, fixed
 def compare(
     path: Path, number: int, fmax: float, fixed: bool, dtype: str | None
 ) -> list[tuple[str, str]]:
-    """Both ways on the same crystals; what is to be shown."""
+    """Relax the same crystals both ways; returns the rows of the table."""
     model = TesseralModel(path, dtype=dtype)
     calculator = TesseralCalculator(path, dtype=dtype)
     crystals = [crystal(seed) for seed in range(number)]
-    list(relax_batch(crystals[:2], model, fmax=fmax, steps=2))  # warm
+    list(relax_batch(crystals[:2], model, fmax=fmax, steps=2))  # warm-up
     wall, busy = time.perf_counter(), time.process_time()
     batch = sorted(
         relax_batch(crystals, model, fmax=fmax, fixed_cell=fixed), key=lambda done: done.number
@@ -81,9 +81,11 @@ def compare(
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", type=Path, help="a model that knows Si and C")
+    parser.add_argument("model", type=Path, help="model file with Si and C")
     parser.add_argument("--number", type=int, default=200)
-    parser.add_argument("--fmax", type=float, default=0.02, help="eV/Å (%(default)s)")
+    parser.add_argument(
+        "--fmax", type=float, default=0.02, help="eV/Å, maximum force (%(default)s)"
+    )
     parser.add_argument("--fixed-cell", action="store_true")
     parser.add_argument("--dtype", choices=("float32", "float64"))
     options = parser.parse_args()

@@ -1,11 +1,11 @@
-"""A store of a million structures: import, merge, opening, streaming, memory.
+"""Import, merge, opening, streaming and memory for a store of a million structures.
 
-``python -m benchmarks.data_scale runs/scale.h5`` makes the store if it is not there, out of random
-molecules of 6 to 12 atoms: a fiftieth of them is imported from an extxyz file, and copies of that
-are merged. Two tables come out, and a figure of the memory against what has been read.
+``python -m benchmarks.data_scale runs/scale.h5`` makes the store, if it does not exist, from random
+molecules of 6 to 12 atoms: 2% of them are imported from an extxyz file, and copies of the result
+are merged. The output is two tables, and a figure of the memory against the structures read.
 
-All CPU seconds are those of all processes together; on a machine that others use too, they tell
-more than the wall clock does.
+CPU seconds are summed over all processes; on a shared machine they are more meaningful than the
+wall-clock time.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ print(time.perf_counter() - start)
 
 
 class Cost(NamedTuple):
-    """Seconds by the wall and of all processors."""
+    """Wall-clock seconds, and CPU seconds of all processes."""
 
     wall: float
     cpu: float
 
 
 class Raw(Dataset[Structure]):
-    """The structures of a store as they are."""
+    """Dataset of the unchanged structures of a store."""
 
     def __init__(self, store: Store) -> None:
-        """Of one store."""
+        """Take the path of a store."""
         self.store = store
 
     def __getitem__(self, row: int) -> Structure:
@@ -70,7 +70,7 @@ class Raw(Dataset[Structure]):
 
 @contextmanager
 def timed() -> Iterator[list[Cost]]:
-    """Fills the list with what the block cost; workers must have ended in it."""
+    """Append the cost of the block to the list; its workers must have ended."""
     result: list[Cost] = []
     start = _cpu(), time.perf_counter()
     yield result
@@ -78,13 +78,13 @@ def timed() -> Iterator[list[Cost]]:
 
 
 def _cpu() -> float:
-    """CPU seconds of this process and of those of its children that have ended."""
+    """CPU seconds of this process and its ended children."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def memory_mb() -> float:
-    """Memory of this process and its children; what they share counts once (Linux)."""
+    """Memory of this process and its children; shared memory counts once (Linux)."""
     total = 0.0
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     for process in ("self", *children):
@@ -95,7 +95,7 @@ def memory_mb() -> float:
 
 
 def write_molecules(path: Path, count: int) -> None:
-    """Random molecules with random labels, as a labelling program writes them."""
+    """Write random molecules with random labels in the format of a DFT program."""
     rng = np.random.default_rng(0)
     with path.open("w") as file:
         for i in range(count):
@@ -129,13 +129,13 @@ def write_cells(path: Path, count: int) -> None:
 
 
 def train_potential(*arguments: str) -> None:
-    """The command line, as processes of an import would load all of this module otherwise."""
+    """Run the command, since processes of an import would otherwise load this whole module."""
     command = [sys.executable, "-m", "tesseral.commands.main", *arguments]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def make_store(path: Path, count: int, workers: int, sheet: Sheet) -> Path:
-    """The store, and the part of it that was imported, both made if they are not there."""
+    """The store and its imported part; both are made if they do not exist."""
     part, text = path.with_suffix(".part.h5"), path.with_suffix(".extxyz")
     if not part.exists():
         write_molecules(text, count // COPIES)
@@ -170,7 +170,7 @@ def raw_stream(store: Store, workers: int, segments: bool) -> DataLoader[Any]:
 
 
 def training_data(path: Path, workers: int) -> PotentialDataModule:
-    """What gives ``fit`` its batches with neighbour lists."""
+    """Loader of batches with neighbour lists, as used by ``fit``."""
     data = PotentialDataModule(
         DataConfig(
             train=str(path),
@@ -186,7 +186,7 @@ def training_data(path: Path, workers: int) -> PotentialDataModule:
 
 
 def stream(loader: Iterable[Any], limit: int, watch: Callable[[int], None] | None = None) -> int:
-    """Number of structures taken, at least ``limit`` if there are so many."""
+    """Number of structures read, at least ``limit`` if the store is large enough."""
     taken = 0
     for batch in loader:
         taken += len(batch.starts) - 1 if isinstance(batch, Block) else len(batch.index)
@@ -240,7 +240,7 @@ def measure_access(path: Path, sheet: Sheet) -> None:
 
 
 def draw_memory(stores: list[Path], workers: int, limit: int, figure: Path) -> float:
-    """Memory of all processes while batches with neighbours are read; the highest in MB."""
+    """Peak memory of all processes in MB while batches with neighbour lists are read."""
     image, axes = pyplot.subplots(figsize=(6.4, 4.0), layout="constrained")
     highest = 0.0
     for path in stores:
@@ -270,16 +270,20 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("store", type=Path, nargs="?", default=Path("runs/data_scale/million.h5"))
-    parser.add_argument("--structures", type=int, default=1_000_000, help="%(default)s")
-    parser.add_argument("--workers", type=int, default=2, help="and processes; %(default)s")
-    parser.add_argument("--read", type=int, default=200_000, help="structures; %(default)s")
+    parser.add_argument(
+        "--structures", type=int, default=1_000_000, help="structures in the store (%(default)s)"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="processes (%(default)s)")
+    parser.add_argument(
+        "--read", type=int, default=200_000, help="structures to read (%(default)s)"
+    )
     parser.add_argument("--markdown", type=Path, help="file for the tables")
-    parser.add_argument("--figure", type=Path, help="beside the store if not given")
+    parser.add_argument("--figure", type=Path, help="image file. Default: next to the store")
     options = parser.parse_args()
     path, count = options.store, options.structures
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = ("", "structures", "wall s", "CPU s", "per s", "per CPU s")
-    rates = Sheet("Throughput", columns, "per s: structures by the wall clock")
+    rates = Sheet("Throughput", columns, "per s: structures per second of wall-clock time")
     access = Sheet(f"A store of {count:,} structures", ("", ""))
     part = make_store(path, count, options.workers, rates)
     cells = path.with_suffix(".cells.h5")

@@ -1,10 +1,10 @@
-"""LAMMPS with our pair style: energy conservation on 1, 2 and 4 processes, and time beside SNAP.
+"""Our pair style in LAMMPS: energy conservation on 1, 2 and 4 processes, time versus SNAP.
 
     python -m benchmarks.lammps quickstart/model.safetensors [--sizes 512,4096] [--rounds 3]
         [--snap FOLDER] [--output runs/lammps.md]
 
 The model must know silicon (for the times) and carbon (for the energies, in SiC). SNAP and
-quadratic SNAP run in the same LAMMPS where FOLDER has their files. All runs take turns.
+quadratic SNAP run in the same LAMMPS if FOLDER has their files. All runs alternate.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ SNAP_FILES = {"SNAP": "SNAPotential", "quadratic SNAP": "qSNAPotential"}
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options."""
+    """Command-line options."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.lammps", description=(__doc__ or "").splitlines()[0]
     )
-    parser.add_argument("model", type=Path, help="of Si and C, that fit wrote")
-    parser.add_argument("--sizes", default="512,4096", help="atoms, of the form 8 n³")
+    parser.add_argument("model", type=Path, help="model file with Si and C")
+    parser.add_argument("--sizes", default="512,4096", help="numbers of atoms, of the form 8 n³")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=1000, help="of the conserved energy, 1 fs")
+    parser.add_argument("--steps", type=int, default=1000, help="steps of 1 fs for the energy")
     parser.add_argument("--snap", type=Path, default=Path("../shared/data/mlearn/snap_si"))
     parser.add_argument("--output", type=Path, default=Path("runs/lammps.md"))
     options = parser.parse_args(arguments)
@@ -57,7 +57,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def script(
     data: Path, pair: str, temperature: float, steps: int, every: int, start: int = 10
 ) -> str:
-    """An NVE run of so many steps, after some that do not count."""
+    """Input of an NVE run, with start-up steps that do not count."""
     return f"""units metal
 atom_style atomic
 read_data "{data}"
@@ -73,20 +73,20 @@ run {steps}
 
 
 def run(folder: Path, text: str, ranks: int, threads: int = 1) -> str:
-    """What LAMMPS prints."""
+    """Output of LAMMPS."""
     (folder / "in.run").write_text(text, encoding="utf-8")
     arguments = ["-in", "in.run", "-log", "none"]
     return call_lammps(arguments, ranks, folder, threads=threads, limit=3600)
 
 
 def rows(output: str) -> list[str]:
-    """The lines of numbers of the last run."""
+    """The thermo lines of the last run."""
     last = output.rsplit("Step ", 1)[1].split("Loop time", 1)[0]
     return [" ".join(line.split()) for line in last.splitlines()[1:] if line.strip()]
 
 
 def step_time(output: str, steps: int) -> float:
-    """Seconds for one step of the last run."""
+    """Seconds per step of the last run."""
     return float(re.findall(r"Loop time of (\S+)", output)[-1]) / steps
 
 
@@ -100,9 +100,9 @@ def conservation(model: Path, folder: Path, steps: int) -> Sheet:
     pair = f"pair_style tesseral\npair_coeff * * double.pt {' '.join(symbols)}"
     text = script(data, pair, 1200, steps, max(steps // 50, 1), start=steps)
     sheet = Sheet(
-        f"Conserved energy of {len(atoms)} atoms of SiC, some 600 K, {steps} fs after as many",
+        f"Conserved energy of {len(atoms)} atoms of SiC, about 600 K, {steps} fs after as many",
         ("processes", "drift, meV/atom/ns", "fluctuation, meV/atom", "same lines as on 1 process"),
-        "Drift: slope of the total energies that LAMMPS prints. Lines: all numbers it prints.",
+        "Drift: slope of the total energies printed by LAMMPS. Lines: all printed numbers.",
     )
     first: list[str] = []
     for ranks in (1, 2, 4):
@@ -118,7 +118,7 @@ def conservation(model: Path, folder: Path, steps: int) -> Sheet:
 
 
 def model_time(model: Path, n_atoms: int) -> float:
-    """Seconds of the model alone, as in the ASE calculator: neighbours known, one thread."""
+    """Seconds of the model alone in the ASE calculator, with known neighbours, on one thread."""
     torch.set_num_threads(1)
     potential, card = load_model(model)
     atoms = supercell(n_atoms)
@@ -137,7 +137,7 @@ def model_time(model: Path, n_atoms: int) -> float:
 
 
 def times(model: Path, folder: Path, options: argparse.Namespace) -> Sheet:
-    """Microseconds for an atom and step, in turns."""
+    """Microseconds per atom and step, in alternating runs."""
     export_model(model, folder / "model.pt")
     ours = "pair_style tesseral\npair_coeff * * model.pt Si"
     runs = {
@@ -152,9 +152,9 @@ def times(model: Path, folder: Path, options: argparse.Namespace) -> Sheet:
             coefficients = " ".join(f'"{path}"' for path in files)
             runs[name] = f"pair_style snap\npair_coeff * * {coefficients} Si", 1, 1
     sheet = Sheet(
-        "µs for an atom and step, NVE of silicon, 1 Å skin",
+        "µs per atom and step, NVE of silicon, 1 Å skin",
         ("program", *(f"{size} atoms" for size in options.sizes)),
-        f"Median of {options.rounds} runs in turns, and the fastest.",
+        f"Median of {options.rounds} alternating runs, and the fastest.",
     )
     found: dict[str, list[list[float]]] = {}
     for size in options.sizes:
@@ -178,7 +178,7 @@ def times(model: Path, folder: Path, options: argparse.Namespace) -> Sheet:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run all and write the tables."""
+    """Run all measurements and write the tables."""
     options = parse(arguments)
     keep_freed_memory()
     facts = machine()

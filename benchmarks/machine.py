@@ -1,4 +1,4 @@
-"""What a benchmark ran on."""
+"""Description of the machine that runs a benchmark."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FEATURES = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16")
 
 
 def machine() -> dict[str, str]:
-    """Processor, memory, system, compiler and libraries, in words."""
+    """Processor, memory, system, compiler and libraries as text."""
     import torch
 
     facts = {
@@ -33,7 +33,7 @@ def machine() -> dict[str, str]:
 
 
 def free_memory_mb() -> float:
-    """Memory that a process can still take."""
+    """Available memory, in MB."""
     info = Path("/proc/meminfo")
     if not info.exists():
         return float("inf")
@@ -62,7 +62,7 @@ def _processor() -> dict[str, str]:
 
 
 def _caches() -> str:
-    """Sizes of the data caches that a core sees."""
+    """Sizes of the data caches of a core."""
     folder = Path("/sys/devices/system/cpu/cpu0/cache")
     sizes = [
         f"L{(index / 'level').read_text().strip()} {(index / 'size').read_text().strip()}"
@@ -73,13 +73,13 @@ def _caches() -> str:
 
 
 def _compiler() -> str:
-    """First line of what the C++ compiler says about itself."""
+    """First line of the version of the C++ compiler."""
     name = os.environ.get("CXX", "c++")
     return _first_line(name, "--version") if shutil.which(name) else ""
 
 
 def _commit() -> str:
-    """The commit, marked where files have changed since."""
+    """The commit, marked if files have changed since."""
     commit = _first_line("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty")
     return f" at {commit}" if commit else ""
 

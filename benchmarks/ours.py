@@ -1,4 +1,4 @@
-"""What is timed of the calculator; made in a worker by benchmarks/serve.py."""
+"""Timed steps of our calculator; made in a worker by benchmarks/serve.py."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.derivatives import predict
 from tesseral.potentials.message_passing import MessagePassing
 
-FORCE_RMS = 0.5  # eV/Å of the random model on warm silicon
+FORCE_RMS = 0.5  # eV/Å, forces of the random model on warm silicon
 MATRIX = 1024
 
 
@@ -53,12 +53,12 @@ def random_model(config: dict[str, Any]) -> tuple[MessagePassing, ModelCard]:
 
 
 def is_fused(potential: nn.Module) -> bool:
-    """Whether the compiled kernels are at work."""
+    """Whether the compiled kernels are used."""
     return any(getattr(module, "fused", False) for module in potential.modules())
 
 
 def sgemm(size: int = MATRIX) -> Task:
-    """Product of two float32 matrices: what the machine can do."""
+    """Product of two float32 matrices, as a measure of the machine."""
     a, b = torch.randn(size, size), torch.randn(size, size)
     product = torch.empty(size, size)
 
@@ -69,10 +69,10 @@ def sgemm(size: int = MATRIX) -> Task:
 
 
 class Inference(SiliconSteps):
-    """The calculator, its neighbour list apart, and a matrix product for comparison."""
+    """The calculator, its neighbour list separately, and a matrix product for comparison."""
 
     def __init__(self, config: dict[str, Any], model: str | None, ops: str) -> None:
-        """Load a model file, or one with random weights where none is given."""
+        """Load a model file, or make a model with random weights if none is given."""
         with TemporaryDirectory() as folder:
             path = Path(model) if model else Path(folder) / "random.safetensors"
             if model is None:
@@ -91,36 +91,36 @@ class Inference(SiliconSteps):
         )
 
     def list_at_lattice(self, n_atoms: int) -> None:
-        """A neighbour list made for the lattice, which serves all positions drawn around it."""
+        """A neighbour list for the lattice, valid for all positions drawn around it."""
         self.set_up(n_atoms)
         self.calculator.neighbors.forget()
         self.calculator.neighbors.edges(self.lattice, self.atoms.cell.array, self.atoms.pbc)
 
     def step(self, n_atoms: int) -> Task:
-        """A step that finds its neighbours in the list, as most steps of MD do."""
+        """A step that reuses the neighbour list, as most steps of MD do."""
         self.list_at_lattice(n_atoms)
         return self.move, self.compute
 
     def rebuilt(self, n_atoms: int) -> Task:
-        """A step that searches its neighbours."""
+        """A step with a neighbour search."""
         self.set_up(n_atoms)
         return self._move_and_forget, self.compute
 
     def search(self, n_atoms: int) -> Task:
-        """The search of the neighbours alone."""
+        """The neighbour search only."""
         self.set_up(n_atoms)
         return self._move_and_forget, self._edges
 
     def check(self, n_atoms: int) -> Task:
-        """The test alone whether the list can still be used."""
+        """Only the test whether the list is still valid."""
         self.list_at_lattice(n_atoms)
         return self.move, self._edges
 
     def dynamics(self, n_atoms: int, steps: int, temperature: float) -> Task:
-        """NVE dynamics from the lattice with time steps of 1 fs; tells how many lists it took."""
+        """NVE dynamics from the lattice with time steps of 1 fs; returns the number of searches."""
         atoms = supercell(n_atoms)
         atoms.calc = self.calculator
-        # Half of the energy goes into the potential: twice the temperature to begin with.
+        # Half of the energy becomes potential energy: start with twice the temperature.
         width = np.sqrt(2 * temperature * units.kB * atoms.get_masses())[:, None]
         atoms.set_momenta(width * np.random.default_rng(0).normal(size=(n_atoms, 3)))
         verlet = VelocityVerlet(atoms, timestep=units.fs)
@@ -133,7 +133,7 @@ class Inference(SiliconSteps):
         return (lambda: None), run
 
     def sgemm(self) -> Task:
-        """See the function."""
+        """Product of two float32 matrices."""
         return sgemm()
 
     def _move_and_forget(self) -> None:

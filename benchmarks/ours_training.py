@@ -1,4 +1,4 @@
-"""What is timed of the training; made in a worker by benchmarks/serve.py."""
+"""Timed steps of our training; made in a worker by benchmarks/serve.py."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from tesseral.training.schedule import Budget
 
 
 class LoopModule(PotentialModule):
-    """The training module in a plain loop: what it asks of Lightning's trainer is answered here."""
+    """Minimal replacement of Lightning's trainer, for the training module in a plain loop."""
 
     optimizer: torch.optim.Optimizer
     steps = 0
 
     @property  # type: ignore[misc]
     def trainer(self) -> Any:
-        """One process."""
+        """Number of processes, 1."""
         return SimpleNamespace(world_size=1)
 
     @property
     def global_rank(self) -> int:
-        """The only one."""
+        """Whether this is the first process, always true."""
         return 0
 
     @property
@@ -44,7 +44,7 @@ class LoopModule(PotentialModule):
 
 
 class Training:
-    """Whole optimiser steps with a loss of energy, forces and stress on one batch."""
+    """Complete optimiser steps with a loss of energy, forces and stress on one batch."""
 
     def __init__(self, config: dict[str, Any], ops: str, structures: int, n_atoms: int) -> None:
         """Make a potential, a batch with random labels, and the optimiser."""
@@ -72,7 +72,7 @@ class Training:
         return (lambda: None), self._step
 
     def sgemm(self) -> Task:
-        """See the function."""
+        """Product of two float32 matrices."""
         return sgemm()
 
     def _step(self) -> None:
@@ -87,7 +87,7 @@ class Training:
 
 
 def random_batch(card: ModelCard, n_atoms: int, seed: int) -> Batch:
-    """Perturbed silicon with random labels; for the time they do not matter."""
+    """Perturbed silicon with random labels, which do not affect the time."""
     graph = warm_graph(card, n_atoms, seed)
     generator = torch.Generator().manual_seed(seed)
 

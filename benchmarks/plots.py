@@ -1,4 +1,4 @@
-"""Time of a step against the number of atoms."""
+"""Plots of the time of a step against the number of atoms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator  # noqa: E402
 
 MARKERS = "osD^vP*Xh<>d"
 
-Curves = Mapping[str, Sequence[tuple[int, float]]]  # by name: atoms, seconds of a step
+Curves = Mapping[str, Sequence[tuple[int, float]]]  # by name: numbers of atoms, seconds per step
 
 
 def plot_scaling(curves: Curves, title: str, path: Path) -> None:
@@ -24,7 +24,7 @@ def plot_scaling(curves: Curves, title: str, path: Path) -> None:
 
     Args:
         curves: points of each system.
-        title: of the figure.
+        title: title of the figure.
         path: image to write.
     """
     curves = {name: points for name, points in curves.items() if points}
@@ -61,7 +61,7 @@ def plot_scaling(curves: Curves, title: str, path: Path) -> None:
 
 
 def few(value: float, _: int) -> str:
-    """Labels between powers of ten: 2 and 5 alone."""
+    """Labels between powers of ten, only at 2 and 5."""
     return f"{value:,g}" if f"{value:e}"[0] in "25" else ""
 
 

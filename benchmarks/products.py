@@ -1,12 +1,12 @@
-"""Time of the product of two fields on the sphere: on a grid, and by Clebsch–Gordan contractions.
+"""Time of the product of two fields on the sphere, on a grid or by Clebsch–Gordan contractions.
 
     python -m benchmarks.products [--degrees 1,2,3,4,5,6] [--atoms 64] [--channels 32]
                                   [--rounds 15] [--markdown FILE]
 
-Two fields (N, (l_max + 1)², C) are multiplied channel by channel and cut at l_max, in float32 on
-one thread. All forms compute the same numbers (tests/benchmarks/test_products.py), in turns, so
-that what else the machine does hits all of them; times are medians of the CPU time. What they
-mean: docs/measurements/systems.md, "Time of one product on the sphere".
+Two fields (N, (l_max + 1)², C) are multiplied channel by channel and truncated at l_max, in float32
+on one thread. All forms compute the same numbers (tests/benchmarks/test_products.py). They
+alternate, so that other load on the machine affects all of them; times are medians of the CPU time.
+For the discussion see docs/measurements/systems.md, "Time of one product on the sphere".
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Product = Callable[[Tensor, Tensor], Tensor]
 
 
 class Form(NamedTuple):
-    """A way to compute the product, and the layout that it wants."""
+    """A method to compute the product, and its memory layout."""
 
     product: Product
     enter: Callable[[Tensor], Tensor] = lambda field: field  # from (N, M, C)
@@ -46,7 +46,7 @@ class Form(NamedTuple):
 
 
 def on_grid(l_max: int) -> Form:
-    """Values on the smallest exact Lebedev grid, multiplied."""
+    """Product of the values on the smallest exact Lebedev grid."""
     to_grid, from_grid = (m.float() for m in sphere_grid(exact_grid_points(l_max), l_max))
     return Form(lambda a, b: from_grid @ ((to_grid @ a) * (to_grid @ b)))
 
@@ -62,13 +62,13 @@ def gaunt_table(l_max: int) -> Tensor:
 
 
 def dense(l_max: int) -> Form:
-    """One matrix product with the table of all coefficients."""
+    """Matrix product with the table of all coefficients."""
     table = gaunt_table(l_max).flatten(0, 1).T.float().contiguous()  # (M, M M)
     return Form(lambda a, b: table @ (a.unsqueeze(2) * b.unsqueeze(1)).flatten(1, 2))
 
 
 def sparse(l_max: int) -> Form:
-    """The coefficients that are not zero, term by term."""
+    """Sum over the nonzero coefficients, term by term."""
     table = gaunt_table(l_max)
     first, second, third = (table.abs() > 1e-10).nonzero(as_tuple=True)
     values = table[first, second, third].float().unsqueeze(1)
@@ -117,7 +117,7 @@ def by_e3nn(l_max: int, channels: int) -> Form:
     irreps = o3.Irreps([(channels, (degree, (-1) ** degree)) for degree in range(l_max + 1)])
     paths = convolution_paths(l_max, l_max, l_max)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, inside of e3nn
+        warnings.simplefilter("ignore", DeprecationWarning)  # warning of torch.jit inside e3nn
         module = o3.TensorProduct(
             irreps,
             irreps,
@@ -142,14 +142,14 @@ def by_e3nn(l_max: int, channels: int) -> Form:
 
 
 def compiled(l_max: int) -> Form:
-    """The package's operator."""
+    """Operator of this package."""
     import tesseral.potentials.ops.operators  # noqa: F401  defines torch.ops.tesseral
 
     return Form(lambda a, b: torch.ops.tesseral.sphere_product(a, b, l_max))
 
 
 def forms(l_max: int, channels: int) -> dict[str, Form]:
-    """All ways there are for a degree, by the names of the columns."""
+    """All methods for a degree, by the names of the columns."""
     found = {
         "grid": on_grid(l_max),
         "CG dense": dense(l_max),
@@ -165,7 +165,7 @@ def forms(l_max: int, channels: int) -> dict[str, Form]:
 def measured(
     ways: dict[str, Form], l_max: int, atoms: int, channels: int, rounds: int
 ) -> dict[str, tuple[float, float]]:
-    """Seconds an atom of every form: forwards, and forwards and backwards."""
+    """Seconds per atom of every form: forward, and forward with backward."""
     calls: dict[tuple[str, bool], Callable[[], object]] = {}
     for name, form in ways.items():
         fields = [form.enter(torch.randn(atoms, (l_max + 1) ** 2, channels)) for _ in range(2)]
@@ -186,7 +186,7 @@ def measured(
         for key, call in calls.items():
             start = time.process_time()
             call()
-            if number >= 2:  # before that, libraries choose their ways and TorchScript compiles
+            if number >= 2:  # warm-up: libraries choose algorithms and TorchScript compiles
                 times[key].append((time.process_time() - start) / atoms)
     return {
         name: (statistics.median(times[name, False]), statistics.median(times[name, True]))
@@ -199,10 +199,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--degrees", default="1,2,3,4,5,6", help="l_max (%(default)s)")
-    parser.add_argument("--atoms", type=int, default=64, help="N (%(default)s)")
-    parser.add_argument("--channels", type=int, default=32, help="C (%(default)s)")
+    parser.add_argument("--atoms", type=int, default=64, help="number of atoms N (%(default)s)")
+    parser.add_argument("--channels", type=int, default=32, help="channels C (%(default)s)")
     parser.add_argument("--rounds", type=int, default=15, help="%(default)s")
-    parser.add_argument("--markdown", type=Path, help="write the tables to this file too")
+    parser.add_argument("--markdown", type=Path, help="file to write the tables to")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     torch.manual_seed(0)

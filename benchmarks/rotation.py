@@ -2,10 +2,10 @@
 
     python -m benchmarks.rotation MODEL.safetensors SET.h5 [--structures 8] [--rotations 8]
 
-The weights do not depend on the grid, so one trained model is evaluated on all of them; that of its
-training is marked. For each: RMS change of energies and forces under random rotations, that of the
-forces in per cent of the model's force error in validation too; force error against DFT of the
-structures as they are and turned at random, and time.
+The weights do not depend on the grid, so one trained model is evaluated on all grids; that of its
+training is marked. The table has, for each grid, the RMS change of energies and forces under random
+rotations, the latter also in per cent of the force error in validation; the force error against DFT
+for the original and the randomly rotated structures; and the time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tesseral.potentials.derivatives import Potential, predict
 from tesseral.potentials.testing import random_rotations, transformed
 
 GRIDS = (6, 14, 26, 38, 50, 86, 110, 194)
-SIZES = ("orientations", "grid_points")  # options that say how many points there are
+SIZES = ("orientations", "grid_points")  # options for the number of points
 COLUMNS = (
     *("energy (meV/atom)", "forces (meV/Å)", "of the error (%)"),
     *("force RMSE (meV/Å)", "turned (meV/Å)", "µs/atom"),
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if name is None:
         parser.error(f"{config.architecture} has no grid on the sphere; its rotation error is 0")
     store = open_store(options.store)
-    step = max(1, len(store) // options.structures)  # a set may be sorted by kind
+    step = max(1, len(store) // options.structures)  # a set may be sorted by type
     structures = [store[i] for i in range(0, len(store), step)[: options.structures]]
     graph = join_graphs(
         [
@@ -87,8 +87,8 @@ def errors(
     """RMS over random rotations.
 
     Returns:
-        change of the energy (eV/atom) and of the forces (eV/Å); error of the forces (eV/Å) of the
-        structures as they are, and turned; ms per atom.
+        change of the energy (eV/atom) and of the forces (eV/Å); error of the forces (eV/Å) for the
+        original and the rotated structures; ms per atom.
     """
     start = time.perf_counter()
     reference = predict(potential, graph)
@@ -107,7 +107,7 @@ def errors(
 
 
 def is_too_coarse(card: ModelCard, points: int) -> bool:
-    """Whether the potential refuses to be built on that grid."""
+    """Whether the potential cannot be built on this grid."""
     config = card.config
     product = isinstance(config, FacetConfig) and config.activation == "product"
     return product and points < exact_grid_points(config.l_max, config.order)

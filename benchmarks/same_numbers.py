@@ -1,17 +1,17 @@
-"""Energies, forces and stress of model files to the last bit, for comparing two versions.
+"""Bitwise comparison of energies, forces and stress of model files between two versions.
 
     python -m benchmarks.same_numbers dump MODEL.safetensors … -o before.json
     python -m benchmarks.same_numbers dump MODEL.safetensors … -o after.json
     python -m benchmarks.same_numbers compare before.json after.json
 
 ``dump`` uses the installed version of tesseral, in float64 and on one thread, once with the
-compiled kernels and once with plain PyTorch. The structures are made of the elements of each model:
-a crystal, a strained and rattled cell, a slab, a cluster, a cell with one atom, a short dimer and a
-lone atom. Numbers are written as hexadecimal floats. ``compare`` lists what differs and by how
-much; its exit status is 1 if anything does. Both files must come from the same machine: other
-processors round differently.
+compiled kernels and once with plain PyTorch. The structures consist of the elements of each model:
+a crystal, a strained and rattled cell, a slab, a cluster, a cell with one atom, a short dimer and
+an isolated atom. Numbers are written as hexadecimal floats. ``compare`` lists all differences and
+their size; its exit status is 1 if there are any. Both files must come from the same machine, since
+other processors round differently.
 
-Only public names of the package are used, so the program runs with older versions too.
+Only public names of the package are used, so the program also runs with older versions.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tesseral import TesseralCalculator, load_model
 
 OPS = ("fused", "reference")
 SEED = 25
-NEAREST = 2.5  # Å, between atoms of the crystals
+NEAREST = 2.5  # Å, distance between atoms of the crystals
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def model_numbers(path: Path) -> dict[str, Any]:
-    """Hash of a model file and its numbers, by operators and structure."""
+    """Hash of a model file, and its numbers by operators and structure."""
     torch.set_num_threads(1)
     _, card = load_model(path, dtype="float64", ops="reference")
     atoms = structures(card.elements)
@@ -101,9 +101,9 @@ def results(atoms: Atoms, calculator: Any) -> dict[str, list[str]]:
 
 
 def structures(elements: Sequence[int]) -> dict[str, Atoms]:
-    """Structures by name, with atoms of all elements; no library decides where the atoms are."""
+    """Structures by name, with atoms of all elements; positions do not depend on any library."""
     generator = np.random.default_rng(SEED)
-    edge = 2 * NEAREST / 3**0.5  # of the body-centred cubic cell
+    edge = 2 * NEAREST / 3**0.5  # edge of the body-centred cubic cell
 
     def numbers(count: int) -> list[int]:
         kinds = [int(z) for z in generator.permutation(list(elements))]
@@ -136,7 +136,7 @@ def structures(elements: Sequence[int]) -> dict[str, Atoms]:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[int, list[str]]:
-    """How many numbers were compared, and a line for each array that is not the same."""
+    """Number of compared values, and a line for each array that differs."""
     lines = [f"{name} is in one file only" for name in sorted(before.keys() ^ after.keys())]
     count = 0
     for name in (name for name in before if name in after):
@@ -157,7 +157,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[in
 
 
 def _arrays(numbers: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], list[str]]]:
-    """Operators, structure and property, with the numbers."""
+    """Operators, structure and property of each array, with its numbers."""
     for ops in OPS:
         for structure, found in numbers[ops].items():
             for name, values in found.items():
@@ -165,7 +165,7 @@ def _arrays(numbers: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], list[
 
 
 def _apart(one: Sequence[str], other: Sequence[str]) -> str:
-    """How far two arrays are apart."""
+    """Description of the difference between two arrays."""
     if len(one) != len(other):
         return f"has {len(one)} numbers before and {len(other)} after"
     first, second = (np.array([float.fromhex(text) for text in part]) for part in (one, other))
@@ -174,7 +174,7 @@ def _apart(one: Sequence[str], other: Sequence[str]) -> str:
 
 
 def _hex(values: Any) -> list[str]:
-    """Numbers as hexadecimal floats, flat."""
+    """Numbers of an array as a flat list of hexadecimal floats."""
     return [float(value).hex() for value in np.asarray(values, dtype=np.float64).ravel()]
 
 

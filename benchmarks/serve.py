@@ -1,12 +1,12 @@
-"""A process that times calls on request: the part of a benchmark that runs in any environment.
+"""A process that times calls on request; runs in any environment.
 
     python -m benchmarks.serve SPECIFICATION        (started by benchmarks/workers.py)
 
 The specification is JSON: ``factory`` (module:function), its ``arguments``, the number of
 ``threads``, and whether to import ``torch`` first. The factory returns the object whose methods
 are timed. Each method returns two functions: one that prepares a call, not timed, and one that is
-timed and may return a dict, where ``steps`` tells how many steps it was. Requests and replies are
-lines of JSON on stdin and stdout; what the code under test prints goes to stderr.
+timed and may return a dict, in which ``steps`` is the number of steps. Requests and replies are
+lines of JSON on stdin and stdout; output of the code under test goes to stderr.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def memory_mb(field: str) -> float:
 
 
 def forget_peak() -> None:
-    """Let the peak start anew from the memory in use, where the system can do that."""
+    """Reset the peak to the memory in use, if the system supports this."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -45,7 +45,7 @@ def forget_peak() -> None:
 
 
 def be_first_to_be_killed() -> None:
-    """Should memory run out, the kernel is to end this process and not the user's others."""
+    """If memory runs out, let the kernel end this process rather than others of the user."""
     try:
         Path("/proc/self/oom_score_adj").write_text("1000")
     except OSError:
@@ -53,11 +53,11 @@ def be_first_to_be_killed() -> None:
 
 
 def time_calls(task: Task, seconds: float) -> dict[str, Any]:
-    """Call again and again until the seconds are over, at least once.
+    """Repeat calls until the time is over, at least once.
 
     Returns:
-        Lists of the wall and CPU seconds of a step, the peak of memory, and what the last call
-        returned.
+        Lists of the wall and CPU seconds per step, the peak memory, and the result of the last
+        call.
     """
     prepare, run = task
     wall: list[float] = []
@@ -76,7 +76,7 @@ def time_calls(task: Task, seconds: float) -> dict[str, Any]:
 
 
 def build(specification: dict[str, Any]) -> tuple[Any, float]:
-    """The object under test, and the memory before it was made."""
+    """The object under test, and the memory before its creation."""
     if specification["torch"]:
         import torch
 
@@ -109,7 +109,7 @@ def main() -> None:
         try:
             task = getattr(subject, request["method"])(**request["arguments"])
             reply(time_calls(task, request["seconds"]))
-        except Exception as error:  # told to the one who asked; the next request may work
+        except Exception as error:  # reported to the client; the next request may work
             reply({"error": f"{type(error).__name__}: {str(error)[:300]}"})
 
 

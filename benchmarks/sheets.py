@@ -1,4 +1,4 @@
-"""Tables of results, for the terminal and for Markdown, and the files that hold them."""
+"""Tables of results for the terminal and for Markdown, and their files."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from rich.table import Table
 
 @dataclass
 class Sheet:
-    """A table of texts; the first column names what the row is about."""
+    """A table of texts; the first column is the name of the row."""
 
     title: str
     columns: Sequence[str]
-    legend: str = ""  # what the columns mean
+    legend: str = ""  # explanation of the columns
     rows: list[Sequence[str]] = field(default_factory=list)
 
     def table(self) -> Table:
-        """For the terminal."""
+        """Table for the terminal."""
         table = Table(title=self.title, caption=self.legend or None)
         for number, column in enumerate(self.columns):
             table.add_column(column, justify="right" if number else "left", no_wrap=not number)
@@ -33,7 +33,7 @@ class Sheet:
         return table
 
     def markdown(self) -> str:
-        """For a document."""
+        """Table as Markdown."""
         lines = [
             f"**{self.title}**\n",
             "| " + " | ".join(self.columns) + " |",
@@ -46,7 +46,7 @@ class Sheet:
 
 
 def console() -> Console:
-    """As wide as the terminal, or wide enough for the tables where there is none."""
+    """Console with the width of the terminal, or wide enough for the tables without one."""
     return Console() if sys.stdout.isatty() else Console(width=150)
 
 
@@ -57,7 +57,7 @@ def report(
     terminal: Console,
     markdown: Path | None,
 ) -> None:
-    """Print the tables and what they were measured on; write them as Markdown if asked to."""
+    """Print the tables and the description of the machine; write them as Markdown on request."""
     if markdown is not None:
         parts = [f"```\n{shlex.join(command)}\n```"]
         parts += ["\n".join(f"- {name}: {text}" for name, text in facts.items())]
@@ -77,7 +77,7 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def cell(value: float | None, digits: int = 3) -> str:
-    """A number with so many significant digits, a dash for none."""
+    """A number with the given significant digits, or a dash."""
     if value is None:
         return "–"
     if value >= 10 ** (digits - 1):

@@ -1,6 +1,6 @@
-"""The work that all calculators are timed on: energy, forces and stress of warm silicon.
+"""Task for timing all calculators: energy, forces and stress of warm silicon.
 
-Needs NumPy and ASE alone, so that it runs in the environment of any calculator.
+Needs only NumPy and ASE, so that it runs in the environment of any calculator.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ FARTHEST = 0.24  # Å; noise beyond it (1 atom in 100,000) is shortened, as a sk
 
 
 def supercell(n_atoms: int) -> Atoms:
-    """Perfect diamond silicon of 8 n³ atoms.
+    """Perfect diamond silicon with 8 n³ atoms.
 
     Raises:
-        ValueError: the number is not of that form.
+        ValueError: the number of atoms does not have this form.
     """
     n = round((n_atoms / 8) ** (1 / 3))
     if n < 1 or 8 * n**3 != n_atoms:
         raise ValueError(
-            f"{n_atoms} atoms are no cubic supercell of diamond; use 8 n³, such as "
+            f"{n_atoms} atoms are not a cubic supercell of diamond; use 8 n³, such as "
             f"{8 * max(n, 1) ** 3} or {8 * (n + 1) ** 3}"
         )
     atoms: Atoms = bulk("Si", "diamond", a=LATTICE, cubic=True).repeat(n)
@@ -43,14 +43,14 @@ def noise(n_atoms: int, generator: np.random.Generator) -> np.ndarray:
 
 
 class SiliconSteps:
-    """Steps as in molecular dynamics: the same atoms at other places, one calculator.
+    """Steps as in molecular dynamics: the same atoms at new positions with one calculator.
 
     Attributes:
-        info: what the calculator is; ``parameters`` and ``dtype``.
+        info: description of the calculator: ``parameters`` and ``dtype``.
     """
 
     def __init__(self, calculator: Any, **info: Any) -> None:
-        """Take a calculator of ASE and what to tell about it."""
+        """Take an ASE calculator and its description."""
         self.calculator = calculator
         self.info = info
         self.atoms = Atoms()
@@ -63,7 +63,7 @@ class SiliconSteps:
         return self.move, self.compute
 
     def set_up(self, n_atoms: int) -> None:
-        """Make atoms if there are not as many yet."""
+        """Make atoms if their number has changed."""
         if len(self.atoms) != n_atoms:
             self.atoms = supercell(n_atoms)
             self.lattice = self.atoms.positions.copy()
@@ -74,9 +74,9 @@ class SiliconSteps:
         self.atoms.positions[:] = self.lattice + noise(len(self.atoms), self.generator)
 
     def compute(self) -> None:
-        """What one step of molecular dynamics asks of a calculator, and the stress."""
+        """Compute the properties needed in a step of molecular dynamics, and the stress."""
         energy = self.atoms.get_potential_energy()
         forces = self.atoms.get_forces()
         stress = self.atoms.get_stress()
         if not (np.isfinite(energy) and np.isfinite(forces).all() and np.isfinite(stress).all()):
-            raise ValueError("the calculator's results are not finite")
+            raise ValueError("the results of the calculator are not finite")

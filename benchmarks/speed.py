@@ -1,4 +1,4 @@
-"""Speed of tesseral: time, memory and rate of arithmetic of a step, against the number of atoms.
+"""Speed of tesseral: time, memory and arithmetic rate of a step against the number of atoms.
 
     python -m benchmarks.speed [--sizes 64,216,512] [--threads 1,2] [--ops fused,reference]
                                [--channels 32] [--l-max 2] [--layers 2] [--model FILE]
@@ -6,8 +6,8 @@
                                [--markdown FILE]
 
 A step is energy, forces and stress of diamond silicon with Gaussian noise of 0.05 Å, new in each
-step, through the ASE calculator; with --training an optimiser step on 4 structures of 64 atoms.
-Every setting has its own process, and the processes are timed in turn.
+step, through the ASE calculator; with --training it is an optimiser step on 4 structures of 64
+atoms. Every setting has its own process, and the timings of the processes alternate.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from benchmarks.workers import KEEP_MEMORY, Job, Specification, Timing, Worker, 
 
 MATRIX_FLOPS = 2 * 1024.0**3
 DYNAMICS = {"n_atoms": 216, "steps": 200, "temperature": 600.0}
-STEPS_PER_LIST = 17.0  # of 1 fs at 600 K with a skin of 0.5 Å, by the SNAP potential of mlearn
+STEPS_PER_LIST = 17.0  # steps of 1 fs at 600 K with a skin of 0.5 Å, for SNAP of mlearn
 STRUCTURES, STRUCTURE_ATOMS = 4, 64
 
 
 def integers(text: str) -> list[int]:
-    """Whole numbers of a comma-separated list."""
+    """Integers of a comma-separated list."""
     return [int(word) for word in text.split(",")]
 
 
 def specifications(options: argparse.Namespace) -> list[Specification]:
-    """One worker for each combination of the settings asked for."""
+    """One worker for each combination of the requested settings."""
     factory = "ours_training:Training" if options.training else "ours:Inference"
     found = []
     sweep = {"channels": options.channels, "l_max": options.l_max, "layers": options.layers}
@@ -70,7 +70,7 @@ def specifications(options: argparse.Namespace) -> list[Specification]:
 
 
 def flops_per_atom(info: dict[str, Any]) -> float | None:
-    """Counted operations of an inference step, where the package counts them."""
+    """Number of operations in an inference step, if the package counts them."""
     try:
         counting = importlib.import_module("tesseral.potentials.engine.flops")
     except ModuleNotFoundError:
@@ -83,7 +83,7 @@ def flops_per_atom(info: dict[str, Any]) -> float | None:
 
 
 def enough_memory(worker: Worker, rows: list[dict[str, Any]], n_atoms: int) -> bool:
-    """Whether the next size fits, going by the size before; if not, the worker is given up."""
+    """Whether the next size fits, judged from the last size; if not, the worker is stopped."""
     before = [row for row in rows if row["name"] == worker.name and "peak_mb" in row]
     if not before:
         return True
@@ -91,7 +91,7 @@ def enough_memory(worker: Worker, rows: list[dict[str, Any]], n_atoms: int) -> b
     needed = last["peak_mb"] * n_atoms / last["atoms"]
     if needed < free_memory_mb():
         return True
-    worker.error = f"{n_atoms} atoms would need some {needed / 1e3:.0f} GB"
+    worker.error = f"{n_atoms} atoms would need about {needed / 1e3:.0f} GB"
     return False
 
 
@@ -133,7 +133,7 @@ def measure(options: argparse.Namespace, terminal: Console) -> list[dict[str, An
 
 
 def inference_jobs(n_atoms: int) -> list[Job]:
-    """What is timed at one size, and a matrix product for comparison."""
+    """Jobs to time at one size, and a matrix product for comparison."""
     where = {"n_atoms": n_atoms}
     return [
         Job("step", "step", where),
@@ -145,7 +145,7 @@ def inference_jobs(n_atoms: int) -> list[Job]:
 
 
 def steps_per_list(worker: Worker) -> float:
-    """Steps of molecular dynamics between two searches of the neighbours, with the model given."""
+    """Steps of molecular dynamics between two neighbour searches, for the given model."""
     answer = worker.call(Job("dynamics", "dynamics", DYNAMICS), 0.0)
     if "error" in answer:
         raise SystemExit(f"molecular dynamics with this model failed: {answer['error']}")
@@ -159,7 +159,7 @@ def row_of(
     jobs: Sequence[Job],
     per_list: float,
 ) -> dict[str, Any]:
-    """Everything about one setting and size, in seconds and MB."""
+    """Results for one setting and size, in seconds and MB."""
     facts = worker.specification.facts
     row: dict[str, Any] = {"name": worker.name, "atoms": n_atoms, **facts, "info": worker.info}
     own = {job.label: timings.get((worker.name, job.label), Timing()) for job in jobs}
@@ -184,7 +184,7 @@ def row_of(
 
 
 def matrix_rates(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """The best rate of a float32 matrix product in the whole run, for each number of threads."""
+    """The best rate of a float32 matrix product in the run, for each number of threads."""
     best: dict[int, float] = {}
     for row in rows:
         rate = row.get("sgemm_gflops_per_thread") or 0.0
@@ -194,7 +194,7 @@ def matrix_rates(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options, checked before anything is started."""
+    """Command-line options, checked before any process is started."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=integers, default=[64, 216, 512, 1000, 1728, 4096])
     parser.add_argument("--threads", type=integers, default=[1, 2])
@@ -202,19 +202,19 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--channels", type=integers, help="widths of the model to sweep")
     parser.add_argument("--l-max", type=integers, help="degrees of the model to sweep")
     parser.add_argument("--layers", type=integers, help="numbers of layers to sweep")
-    parser.add_argument("--model", type=Path, help="a model file with Si; random weights if none")
-    parser.add_argument("--training", action="store_true", help="time the training instead")
+    parser.add_argument("--model", type=Path, help="model file with Si. Default: random weights")
+    parser.add_argument("--training", action="store_true", help="time training steps instead")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--warmup", type=int, default=1, help="rounds before, not counted")
-    parser.add_argument("--seconds", type=float, default=0.5, help="of each burst of calls")
+    parser.add_argument("--warmup", type=int, default=1, help="warm-up rounds, not counted")
+    parser.add_argument("--seconds", type=float, default=0.5, help="duration of each burst")
     parser.add_argument(
-        "--keep-memory", action="store_true", help="let malloc keep freed memory, in all processes"
+        "--keep-memory", action="store_true", help="let malloc keep freed memory in all processes"
     )
     parser.add_argument("--output", type=Path, default=Path("runs/speed"))
     parser.add_argument("--markdown", type=Path, help="file to write the tables to")
     options = parser.parse_args(arguments)
     if options.model and (options.training or options.channels or options.l_max or options.layers):
-        parser.error("--model goes neither with --training nor with sizes of the model")
+        parser.error("--model cannot be combined with --training or sizes of the model")
     if options.model and not options.model.is_file():
         parser.error(f"there is no model file {options.model}")
     try:

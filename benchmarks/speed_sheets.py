@@ -1,4 +1,4 @@
-"""The tables of benchmarks/speed.py."""
+"""Tables of benchmarks/speed.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.sheets import Sheet, cell
 
 
 def inference_sheet(rows: Sequence[dict[str, Any]]) -> Sheet:
-    """Times per atom, the share of the list, memory, and arithmetic."""
+    """Table of times per atom, share of the neighbour list, memory, and arithmetic."""
     counted = any("gflops" in row for row in rows)
     columns = ["setting", "atoms", "wall min", "median", "CPU min", "median", "rebuilt"]
     columns += ["list", "MB", "sgemm"] + (["GFLOP/s", "of sgemm"] if counted else [])
@@ -41,7 +41,7 @@ def inference_sheet(rows: Sequence[dict[str, Any]]) -> Sheet:
 
 
 def training_sheet(rows: Sequence[dict[str, Any]], batch: str) -> Sheet:
-    """Throughput of whole optimiser steps."""
+    """Table of the throughput of optimiser steps."""
     sheet = Sheet(
         f"Optimiser steps with energy, forces and stress of {batch}",
         ["setting", "atoms/s median", "best", "CPU µs/atom median", "best", "MB", "sgemm"],

@@ -1,9 +1,9 @@
-"""Does a long hot run hold? NVT with a watch on the closest pair of atoms.
+"""Stability of a long hot NVT run, measured by the closest pair of atoms.
 
     python -m benchmarks.stability MODEL STRUCTURE --temperature 1000 --time 100 [--timestep 1]
                                    [--repeat 2 2 2] [--output runs/stability]
 
-Langevin thermostat, friction 1/50 fs. The exit status is 1 if the run explodes or a pair comes
+Langevin thermostat, friction 1/50 fs. The exit status is 1 if the run diverges or a pair comes
 closer than 60% of the sum of its covalent radii.
 """
 
@@ -24,11 +24,11 @@ from benchmarks.machine import machine
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties.dynamics import HotRun, Unstable, hot_run
 
-LIMIT = 0.6  # of the sum of the covalent radii
+LIMIT = 0.6  # fraction of the sum of the covalent radii
 
 
 def watched_run(atoms: Atoms, options: argparse.Namespace, console: Console) -> HotRun:
-    """The run, with its progress."""
+    """Run with a progress display."""
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("NVT", total=round(1000 * options.time / options.timestep))
         return hot_run(
@@ -45,7 +45,7 @@ def watched_run(atoms: Atoms, options: argparse.Namespace, console: Console) -> 
 
 
 def plot(run: HotRun, path: Path, title: str) -> None:
-    """Temperature, potential energy and the closest pair against time."""
+    """Plot temperature, potential energy and the closest pair against time."""
     figure = Figure(figsize=(9.0, 6.0), layout="constrained")
     panels = figure.subplots(3, 1, sharex=True)
     energy = 1000 * (run.record.potential - run.record.potential[0])
@@ -67,11 +67,11 @@ def main() -> int:
     """Run, print, plot; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
-    parser.add_argument("structure", type=Path, help="the last of the file is taken")
-    parser.add_argument("--temperature", type=float, default=1000.0, help="K (%(default)s)")
-    parser.add_argument("--time", type=float, default=100.0, help="ps (%(default)s)")
-    parser.add_argument("--timestep", type=float, default=1.0, help="fs (%(default)s)")
-    parser.add_argument("--every", type=int, default=5, help="steps between looks (%(default)s)")
+    parser.add_argument("structure", type=Path, help="structure file; its last frame is used")
+    parser.add_argument("--temperature", type=float, default=1000.0, help="in K (%(default)s)")
+    parser.add_argument("--time", type=float, default=100.0, help="duration in ps (%(default)s)")
+    parser.add_argument("--timestep", type=float, default=1.0, help="in fs (%(default)s)")
+    parser.add_argument("--every", type=int, default=5, help="steps between records (%(default)s)")
     parser.add_argument("--repeat", type=int, nargs=3, default=(1, 1, 1))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("runs/stability"))

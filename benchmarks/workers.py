@@ -1,4 +1,4 @@
-"""Worker processes that are timed in turn, A B A B, so that a drifting machine meets all alike."""
+"""Worker processes with alternating timings, A B A B, so that drifts affect all of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
-# For glibc's malloc: keep what is freed. Else large arrays are handed back and faulted in again in
+# For glibc's malloc: keep freed memory. Otherwise large arrays are returned and faulted in again in
 # each step, which can take half of the time on a virtual machine.
 KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": "4000000000",
@@ -26,7 +26,7 @@ KEEP_MEMORY = {
 
 
 def environment(threads: int, **more: str) -> dict[str, str]:
-    """Variables of a process that may use so many threads."""
+    """Environment variables of a process for a number of threads."""
     limits = dict.fromkeys(THREADS, str(threads))
     return {**os.environ, "GOMP_SPINCOUNT": "1000", **limits, **more}
 
@@ -37,22 +37,22 @@ class Job(NamedTuple):
     label: str
     method: str
     arguments: dict[str, Any] = {}
-    seconds: float | None = None  # of a burst of calls, if not those of all jobs
+    seconds: float | None = None  # duration of a burst, if different from other jobs
 
 
 @dataclass(kw_only=True)
 class Specification:
-    """What a worker is to time.
+    """Task of a worker.
 
     Args:
-        name: for tables.
+        name: name in tables.
         factory: module:function that returns the object under test.
-        arguments: of the factory.
+        arguments: arguments of the factory.
         python: interpreter.
-        threads: how many it may use.
-        torch: import torch first; the memory in use then counts as none.
-        variables: more environment variables.
-        facts: what else to write to the result.
+        threads: number of threads.
+        torch: import torch first; memory is counted relative to that after the import.
+        variables: additional environment variables.
+        facts: additional entries of the result.
     """
 
     name: str
@@ -69,13 +69,13 @@ class Worker:
     """One process of benchmarks/serve.py.
 
     Attributes:
-        info: what the object under test tells about itself.
+        info: description from the object under test.
         before_mb: memory after the import of torch.
-        error: why it cannot answer any more; empty while it can.
+        error: reason why it cannot answer any more; empty while it can.
     """
 
     def __init__(self, specification: Specification, logs: Path) -> None:
-        """Start it; ``logs`` is the folder for what it prints."""
+        """Start the process; ``logs`` is the folder for its output."""
         self.specification = specification
         self.name = specification.name
         logs.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ class Worker:
         self.error = self.error or start.get("error", "")
 
     def call(self, job: Job, seconds: float) -> dict[str, Any]:
-        """Time a burst of calls; what serve.time_calls returns, or ``error``."""
+        """Time a burst of calls; returns the result of serve.time_calls, or ``error``."""
         if self.error:
             return {"error": self.error}
         request = {"method": job.method, "arguments": job.arguments, "seconds": seconds}
@@ -108,7 +108,7 @@ class Worker:
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
         except OSError:
-            pass  # it is dead; the answer will tell
+            pass  # it has died; detected when the answer is read
         return self._receive()
 
     def close(self) -> None:
@@ -138,10 +138,10 @@ class Worker:
 
 @contextmanager
 def workers(specifications: Iterable[Specification], logs: Path) -> Iterator[list[Worker]]:
-    """Started workers, ended in any case.
+    """Started workers, which are always ended.
 
     Raises:
-        SystemExit: none of them could be started.
+        SystemExit: no worker could be started.
     """
     started: list[Worker] = []
     try:
@@ -157,7 +157,7 @@ def workers(specifications: Iterable[Specification], logs: Path) -> Iterator[lis
 
 @dataclass
 class Timing:
-    """Seconds of many calls of one worker."""
+    """Times of many calls of one worker."""
 
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
@@ -166,7 +166,7 @@ class Timing:
     error: str = ""
 
     def add(self, answer: dict[str, Any]) -> None:
-        """Take the calls of a burst."""
+        """Add the calls of a burst."""
         if "error" in answer:
             self.error = answer["error"]
             return
@@ -202,11 +202,11 @@ def interleave(
 
     Args:
         started: the workers.
-        jobs: what each of them does in every round.
-        rounds: how often; each time every worker makes as many calls as the seconds allow.
-        warmup: rounds before, of one call each, that do not count.
-        seconds: of a burst of calls.
-        advance: is told the name of the worker before each burst.
+        jobs: jobs of every worker in every round.
+        rounds: number of rounds; in each, every worker makes as many calls as the time allows.
+        warmup: number of warm-up rounds of one call each, which do not count.
+        seconds: duration of a burst of calls.
+        advance: called with the name of the worker before each burst.
 
     Returns:
         Timings by name of the worker and label of the job.

@@ -1,1 +1,1 @@
-"""Wrappers that let simulation codes call a trained potential."""
+"""Interfaces between trained potentials and simulation codes, and simulations with them."""

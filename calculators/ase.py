@@ -1,4 +1,4 @@
-"""The ASE calculator: a model file in, energy, forces and stress out."""
+"""ASE calculator for model files: energy, forces and stress."""
 
 from __future__ import annotations
 
@@ -30,25 +30,28 @@ from tesseral.potentials.engine.near_edges import NearEdges, near_edges
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.select import select_ops
 
-CLOSEST = 0.2  # Å; far inside any nucleus-nucleus distance that a simulation can mean
+CLOSEST = 0.2  # Å; far below any distance between nuclei in a meaningful simulation
 
 
 class TesseralCalculator(Calculator):
     """Energy, forces and stress of a trained potential.
 
-    Reads any ``atoms`` with elements that the model knows: crystals, slabs, wires, molecules. The
-    neighbour list is searched with a skin and reused while that is safe, also when the cell
-    changes. Picklable; a copy searches its own neighbours.
+    Takes any ``atoms`` with elements that the model knows: crystals, slabs, wires, molecules. The
+    neighbour list has a skin and is reused while that is safe, also when the cell changes. The
+    calculator can be pickled; a copy builds its own neighbour list.
 
     Attributes:
         potential: the model, on its device.
-        card: what the model is; see ``ModelCard``.
+        card: description of the model; see ``ModelCard``.
         neighbors: the neighbour list; ``neighbors.builds`` counts the searches.
     """
 
     name = "tesseral"
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
-    ignored_changes = {"initial_charges", "initial_magmoms"}  # the energy does not depend on them
+    ignored_changes = {
+        "initial_charges",
+        "initial_magmoms",
+    }  # no effect on the energy
 
     def __init__(
         self,
@@ -61,17 +64,19 @@ class TesseralCalculator(Calculator):
         """Load a model.
 
         Args:
-            path: model file that ``train-potential fit`` wrote, or ``universal``.
-            device: ``cpu``, ``cuda`` …; a GPU if there is one when not given.
-            dtype: ``float32`` or ``float64`` of the features; that of the model if not given.
-                Geometry and energies are always float64.
-            skin: Å added to the cutoff of the neighbour search, so that its result can be reused.
-            ops: ``fused`` (compiled kernels), ``reference`` (plain PyTorch) or ``auto`` (the first
-                where it can be used).
+            path: model file written by ``train-potential fit``, or ``universal``.
+            device: ``cpu``, ``cuda``, …. Default: a GPU if available.
+            dtype: ``float32`` or ``float64``, the precision of the features. Default: that of the
+                model. Geometry and energies are always float64.
+            skin: distance (Å) added to the cutoff of the neighbour search, so that its result can
+                be reused.
+            ops: ``fused`` (compiled kernels), ``reference`` (plain PyTorch) or ``auto`` (compiled
+                kernels where available).
 
         Raises:
-            FileNotFoundError: no such file.
-            ValueError: not a model file; a device or dtype that cannot be used; a negative skin.
+            FileNotFoundError: the file does not exist.
+            ValueError: the file is not a model file, the device or dtype cannot be used, or the
+                skin is negative.
         """
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -80,12 +85,12 @@ class TesseralCalculator(Calculator):
 
     @classmethod
     def from_model(cls, potential: MessagePassing, card: ModelCard, *, skin: float = 0.5) -> Any:
-        """A calculator of a potential that is already in memory; it keeps a copy.
+        """Make a calculator from a copy of a potential in memory.
 
         Args:
-            potential: stays on its device and keeps its dtype.
-            card: names the elements.
-            skin: Å; see the class.
+            potential: the potential; the copy has the same device and dtype.
+            card: model card, which names the elements.
+            skin: distance (Å) added to the cutoff of the neighbour search.
         """
         calculator = cls.__new__(cls)
         calculator._set_up(deepcopy(potential), card, skin)
@@ -100,7 +105,7 @@ class TesseralCalculator(Calculator):
 
     @property
     def device(self) -> torch.device:
-        """Where the potential computes."""
+        """Device of the potential."""
         return next(self.potential.parameters()).device
 
     def calculate(
@@ -111,14 +116,14 @@ class TesseralCalculator(Calculator):
     ) -> None:
         """Compute all properties of ``atoms`` into ``results``.
 
-        Stress (Voigt ``xx yy zz yz xz xy``, eV/Å³, positive under tension) is there for periodic
-        atoms in a cell with a volume; a vacuum counts as part of it.
+        Stress (Voigt ``xx yy zz yz xz xy``, eV/Å³, positive under tension) is computed for periodic
+        atoms in a cell with a volume, which includes any vacuum.
 
         Raises:
-            ValueError: no atoms, an element that the model does not know, positions that are not
-                finite, overlapping atoms, a periodic cell without volume.
-            PropertyNotImplementedError: stress asked of atoms without a periodic cell.
-            CalculationFailed: the model's result is not finite.
+            ValueError: there are no atoms, an element is unknown to the model, positions are not
+                finite, atoms overlap, or a periodic cell has no volume.
+            PropertyNotImplementedError: the stress of atoms without a periodic cell is requested.
+            CalculationFailed: the result of the model is not finite.
         """
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
         self.results = {}
@@ -155,7 +160,7 @@ class TesseralCalculator(Calculator):
         self.results = results
 
     def _graph(self, atoms: Atoms, species: Tensor) -> AtomicGraph:
-        """The atoms with the edges of the list, which has a skin, on the model's device."""
+        """The atoms and the edges of the list, including its skin, on the device of the model."""
         device = self.device
         edges = self.neighbors.edges(atoms.positions, atoms.cell.array, atoms.pbc)
         if self._listed is None or self._listed[0] is not edges:
@@ -173,7 +178,7 @@ class TesseralCalculator(Calculator):
         )
 
     def _near_edges(self, graph: AtomicGraph) -> NearEdges:
-        """The edges within the cutoff; refuses atoms that lie on top of each other."""
+        """The edges within the cutoff; overlapping atoms are an error."""
         near = near_edges(graph, self.card.config.cutoff)
         if near.closest is not None:
             one = slice(near.closest, near.closest + 1)
@@ -189,7 +194,7 @@ class TesseralCalculator(Calculator):
         return near
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the neighbour list, and with weights that any machine can read."""
+        """State for pickling, without the neighbour list and with weights any machine can read."""
         state = self.__dict__.copy()
         state["_listed"] = None
         state["neighbors"] = SkinNeighbors(self.neighbors.cutoff, self.neighbors.skin)
@@ -199,17 +204,17 @@ class TesseralCalculator(Calculator):
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Back onto the device it came from, or the CPU where there is none."""
+        """Restore on the original device, or on the CPU if it is not available."""
         device = torch.device(state.pop("_device"))
         self.__dict__.update(state)
         if device.type != "cuda" or torch.cuda.is_available():
             self.potential = self.potential.to(device)
-        if self.potential.harmonics.fused:  # where there may be no compiled kernels
+        if self.potential.harmonics.fused:  # this machine may have no compiled kernels
             select_ops(self.potential)
 
 
 def _check_geometry(atoms: Atoms) -> None:
-    """Refuse what no neighbour search can answer."""
+    """Check that a neighbour search is possible."""
     if not np.isfinite(atoms.positions).all():
         bad = int(np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))[0])
         raise ValueError(f"the position of atom {bad} is {atoms.positions[bad]}; it is not finite")

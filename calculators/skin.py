@@ -1,4 +1,4 @@
-"""Neighbour lists with a skin, reused while no unlisted pair can have come within the cutoff."""
+"""Neighbour lists with a skin, reused while no unlisted pair can be within the cutoff."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tesseral.data.neighbors import NeighborList, neighbor_list
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-APART = 100.0  # Å per atom; keeps systems of different sizes from being taken for each other
+APART = 100.0  # Å per atom; makes systems of different sizes distinct
 
 
 class SkinNeighbors:
-    """Pairs within a cutoff, searched with a skin and reused while that is provably safe.
+    """Neighbour list with a skin, reused while that is provably safe.
 
     Write an atom's position as the deformed reference position plus its own displacement,
     ``r = r0 F + u`` with ``F`` the deformation of the cell. Then a pair vector is
     ``d = d0 F + u_j - u_i`` and ``|d| ≥ σ_min(F) |d0| - |u_i| - |u_j|``. A pair that is not listed
-    had ``|d0| > cutoff + skin``, so that it is beyond the cutoff as long as
+    had ``|d0| > cutoff + skin``, so it is beyond the cutoff as long as
     ``σ_min(F) (cutoff + skin) - (two largest |u|) ≥ cutoff``. Only differences of u matter, so a
-    common drift is taken out first.
+    common drift is subtracted first.
 
     Attributes:
         builds: number of searches so far.
@@ -35,11 +35,11 @@ class SkinNeighbors:
         """Start without a list.
 
         Args:
-            cutoff: Å.
-            skin: Å, 0 or more; 0 searches anew whenever anything comes closer.
+            cutoff: cutoff (Å).
+            skin: skin (Å), 0 or more. With 0 the list is rebuilt whenever atoms come closer.
 
         Raises:
-            ValueError: a skin that is negative or not finite.
+            ValueError: the skin is negative or not finite.
         """
         if not (np.isfinite(skin) and skin >= 0):
             raise ValueError(f"skin is {skin} Å; use a distance of 0 or more, usually 0.3 to 1")
@@ -52,7 +52,7 @@ class SkinNeighbors:
         self._pbc: NDArray[np.bool_] = np.zeros(3, dtype=bool)
 
     def edges(self, positions: Floats, cell: Floats, pbc: NDArray[np.bool_]) -> NeighborList:
-        """Edges that include every pair within the cutoff, and others up to the skin.
+        """Edges with every pair within the cutoff, and some pairs within the skin.
 
         Args:
             positions: (N, 3) Å.
@@ -60,9 +60,9 @@ class SkinNeighbors:
             pbc: (3,) bool.
 
         Returns:
-            The same object as in the last call where that is still safe.
+            The edges; the same object as in the last call if it is still valid.
         """
-        # Directions that are not periodic have no shifts, so that their vectors may change freely.
+        # Directions without periodicity have no shifts, so their vectors may change freely.
         lattice = complete_cell(cell, pbc)
         if self._edges is None or not self._is_safe(positions, lattice, pbc):
             self._edges = neighbor_list(positions, cell, pbc, self.cutoff + self.skin)
@@ -71,7 +71,7 @@ class SkinNeighbors:
         return self._edges
 
     def forget(self) -> None:
-        """Drop the list; the next call searches."""
+        """Discard the list; the next call rebuilds it."""
         self._edges = None
 
     def _is_safe(self, positions: Floats, lattice: Floats, pbc: NDArray[np.bool_]) -> bool:
@@ -92,9 +92,9 @@ class SkinNeighbors:
 class BatchNeighbors:
     """One `SkinNeighbors` for each system of a batch.
 
-    Systems have no names: the next batch may lack some, hold others, or have another order. Each
-    is paired with the list of the system it looks most like, and that list decides from positions
-    and cell alone whether it is safe. A wrong pairing costs a search, never an edge.
+    Systems have no identifiers: the next batch may have fewer, other or reordered systems. Each
+    system is paired with the list of the most similar one, and that list checks by positions and
+    cell alone whether it is still valid. A wrong pairing costs a search but never loses an edge.
 
     Attributes:
         builds: number of searches so far, over all systems.
@@ -104,11 +104,11 @@ class BatchNeighbors:
         """Start without lists.
 
         Args:
-            cutoff: Å.
-            skin: Å, 0 or more.
+            cutoff: cutoff (Å).
+            skin: skin (Å), 0 or more.
 
         Raises:
-            ValueError: a skin that is negative or not finite.
+            ValueError: the skin is negative or not finite.
         """
         self.builds = 0
         self._empty = SkinNeighbors(cutoff, skin)
@@ -120,7 +120,7 @@ class BatchNeighbors:
     def edges(
         self, positions: Floats, sizes: Integers, cells: Floats, pbc: NDArray[np.bool_]
     ) -> NeighborList:
-        """Edges that include every pair within the cutoff, and others up to the skin.
+        """Edges with every pair within the cutoff, and some pairs within the skin.
 
         Args:
             positions: (N, 3) Å, system after system.
@@ -129,8 +129,8 @@ class BatchNeighbors:
             pbc: (3,) bool.
 
         Returns:
-            Edges between the N atoms, sorted by receiver; the same object as in the last call where
-            all lists are still safe.
+            Edges between the N atoms, sorted by receiver; the same object as in the last call if
+            all lists are still valid.
         """
         ends = np.cumsum(sizes)
         starts = ends - sizes
@@ -149,7 +149,7 @@ class BatchNeighbors:
         return self._joined
 
     def _paired(self, marks: Floats) -> list[SkinNeighbors]:
-        """A list for each system: that of its place in the batch, or the most similar one's."""
+        """A list for each system: that of its place in the batch, or of the most similar system."""
         old, self._marks = self._marks, marks
         if not self._lists:
             return [copy(self._empty) for _ in marks]
@@ -160,7 +160,7 @@ class BatchNeighbors:
         place = np.arange(len(marks))
         if strange.any():
             place[strange] = cKDTree(old).query(marks[strange])[1]
-        # Copies, because two systems may look most like the same one.
+        # Copies, because two systems may be most similar to the same one.
         lists = zip(place, strange, strict=True)
         return [copy(self._lists[k]) if new else self._lists[k] for k, new in lists]
 

@@ -1,4 +1,4 @@
-"""The torch-sim model: many systems in one call, energies, forces and stresses out."""
+"""torch-sim model: energies, forces and stresses of many systems in one call."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ FAILED = ("raise", "nan")
 class TesseralModel(ModelInterface):
     """A trained potential as a torch-sim model.
 
-    All systems of a state go through the potential in one call. Each has its own neighbour list
-    with a skin, which is reused while that is safe, also when torch-sim takes systems out of the
-    batch and puts others in. Crystals of any cell, slabs, wires and molecules: ``pbc`` of the
-    state may be one bool or one for each cell vector.
+    All systems of a state are evaluated in one call. Each has its own neighbour list with a skin,
+    which is reused while that is safe, also when torch-sim removes systems from the batch and adds
+    others. Systems may be crystals of any cell, slabs, wires and molecules: ``pbc`` of the state
+    may be one bool or one for each cell vector.
 
     Attributes:
         potential: the model, on its device.
-        card: what the model is; see ``ModelCard``.
+        card: description of the model; see ``ModelCard``.
         neighbors: the neighbour lists; ``neighbors.builds`` counts the searches.
     """
 
@@ -59,20 +59,21 @@ class TesseralModel(ModelInterface):
         """Load a model.
 
         Args:
-            path: model file that ``train-potential fit`` wrote, or ``universal``.
-            device: ``cpu``, ``cuda`` …; a GPU if there is one when not given.
-            dtype: ``float32`` or ``float64`` of the features; that of the model if not given.
-                The ``dtype`` that torch-sim reads, that of its states, is always float64.
-            skin: Å added to the cutoff of the neighbour search, so that its result can be reused.
-            ops: ``fused`` (compiled kernels), ``reference`` (plain PyTorch) or ``auto`` (the first
-                where it can be used).
-            failed: what to do with a system that has no answer (overlapping atoms, numbers that are
-                not finite, no volume): ``raise``, or answer ``nan`` for this system alone.
+            path: model file written by ``train-potential fit``, or ``universal``.
+            device: ``cpu``, ``cuda``, …. Default: a GPU if available.
+            dtype: ``float32`` or ``float64``, the precision of the features. Default: that of the
+                model. The ``dtype`` read by torch-sim, that of its states, is always float64.
+            skin: distance (Å) added to the cutoff of the neighbour search, so that its result can
+                be reused.
+            ops: ``fused`` (compiled kernels), ``reference`` (plain PyTorch) or ``auto`` (compiled
+                kernels where available).
+            failed: treatment of systems that cannot be evaluated (overlapping atoms, values that
+                are not finite, no volume): ``raise``, or ``nan`` to return NaN for these systems.
 
         Raises:
-            FileNotFoundError: no such file.
-            ValueError: not a model file; a device or dtype that cannot be used; a negative skin;
-                an unknown word for ``failed``.
+            FileNotFoundError: the file does not exist.
+            ValueError: the file is not a model file, the device or dtype cannot be used, the skin
+                is negative, or ``failed`` has an unknown value.
         """
         super().__init__()
         if failed not in FAILED:
@@ -94,7 +95,7 @@ class TesseralModel(ModelInterface):
         """Energies, forces and stresses of the N atoms and G systems of a state.
 
         Args:
-            state: torch-sim's, or a dictionary of its fields; not changed.
+            state: torch-sim state, or a dictionary of its fields; not changed.
 
         Returns:
             ``energy`` (G,) eV, ``forces`` (N, 3) eV/Å and ``stress`` (G, 3, 3) eV/Å³, positive
@@ -102,10 +103,10 @@ class TesseralModel(ModelInterface):
             periodic or has no volume is NaN.
 
         Raises:
-            ValueError: an element that the model does not know; atoms that are not sorted by
-                system; and unless ``failed`` is ``nan``, overlapping atoms, positions or cells that
-                are not finite, a periodic cell without volume.
-            CalculationFailed: the model's result is not finite, unless ``failed`` is ``nan``.
+            ValueError: an element is unknown to the model, or atoms are not sorted by system.
+                Unless ``failed`` is ``nan``: atoms overlap, positions or cells are not finite, or a
+                periodic cell has no volume.
+            CalculationFailed: the result of the model is not finite, unless ``failed`` is ``nan``.
         """
         if isinstance(state, dict):
             state = SimState(**{"masses": torch.ones_like(state["positions"][:, 0]), **state})
@@ -149,7 +150,7 @@ class TesseralModel(ModelInterface):
     def _evaluate_some(
         self, graph: AtomicGraph, pbc: NDArray[np.bool_], good: Tensor
     ) -> tuple[Tensor, ...]:
-        """The same with NaN for the systems that are not ``good`` (G,)."""
+        """The results with NaN for the systems that are not ``good`` (G,)."""
         keep = good[graph.structure]
         positions, cell = graph.positions, graph.cell
         whole = positions.new_zeros(len(cell)), torch.zeros_like(positions), torch.zeros_like(cell)
@@ -169,7 +170,7 @@ class TesseralModel(ModelInterface):
         return whole
 
     def _with_edges(self, graph: AtomicGraph, pbc: NDArray[np.bool_]) -> AtomicGraph:
-        """The graph on the model's device with the edges of its lists, which have a skin."""
+        """The graph on the device of the model, with the edges of its lists, including the skin."""
         edges = self.neighbors.edges(
             graph.positions.numpy(),
             torch.bincount(graph.structure).numpy(),
@@ -211,9 +212,9 @@ def _graph(state: SimState, elements: tuple[int, ...]) -> tuple[AtomicGraph, NDA
 
 
 def _broken(graph: AtomicGraph, pbc: NDArray[np.bool_]) -> tuple[Tensor, str] | None:
-    """Systems (G,) that have no neighbour list, and what is wrong with the first; None if all do.
+    """Systems (G,) without a neighbour list, and the error of the first; None if there are none.
 
-    The sentence counts systems and their atoms from 0.
+    The error message counts systems and their atoms from 0.
     """
     atoms = ~graph.positions.isfinite().all(dim=1)
     cells = ~graph.cell.isfinite().flatten(1).all(dim=1)
@@ -241,6 +242,6 @@ def _describe_overlap(graph: AtomicGraph, edges: Edges, short: Tensor) -> str:
 
 
 def _name(structure: Tensor, atom: int) -> str:
-    """Which atom of which system this is, both counted from 0."""
+    """Description of an atom by its system and its index in it, both counted from 0."""
     system = int(structure[atom])
     return f"system {system}, atom {atom - int((structure < system).sum())}"

@@ -38,7 +38,7 @@ except ModuleNotFoundError as error:
 
 OUTCOMES = ("converged", "not converged", "failed")
 COLUMNS = ("number", "formula", "atoms", "start_eV", "end_eV", "steps", "max_force_eV_A", "outcome")
-SHOWN = 20  # structures named on the screen; the table has all
+SHOWN = 20  # structures listed on the screen; the table has all
 
 OnStep = Callable[[int], None]
 
@@ -46,12 +46,12 @@ OnStep = Callable[[int], None]
 class Relaxed(NamedTuple):
     """A structure that has left the batch."""
 
-    number: int  # place among the structures given
-    atoms: Atoms  # with energy and forces, and stress where the cell moved; NaN where it failed
+    number: int  # index among the given structures
+    atoms: Atoms  # with energy, forces, and stress if the cell moved; NaN if it failed
     start: float  # eV
     end: float  # eV
     steps: int
-    max_force: float  # eV/Å, of the atoms
+    max_force: float  # eV/Å, on the atoms
     outcome: str  # one of OUTCOMES
 
 
@@ -65,27 +65,27 @@ def relax_batch(
     batch_atoms: int = 5000,
     on_step: OnStep | None = None,
 ) -> Iterator[Relaxed]:
-    """Relax copies of ``structures`` together with FIRE, as ASE's does, step by step.
+    """Relax copies of ``structures`` together with FIRE, as implemented in ASE, step by step.
 
-    A structure that has converged makes room for the next one. The cell moves where it is periodic
-    in all three directions (by deformation gradient, as in ASE's ``UnitCellFilter``).
+    A converged structure is replaced by the next one. The cell is relaxed if it is periodic in all
+    three directions (by deformation gradient, as in ASE's ``UnitCellFilter``).
 
     Args:
-        structures: not changed.
-        model: with ``failed="nan"``, a structure that has no energy ends alone; otherwise it
-            raises.
-        fmax: eV/Å, largest force (and cell force) of a relaxed structure.
-        steps: at most so many for each.
-        fixed_cell: positions only.
-        batch_atoms: at most so many atoms in a batch, or one structure.
+        structures: structures to relax; not changed.
+        model: torch-sim model. With ``failed="nan"`` a structure without an energy fails alone;
+            otherwise it raises an error.
+        fmax: convergence criterion: maximum force (eV/Å), including the force on the cell.
+        steps: maximum number of steps per structure.
+        fixed_cell: relax the positions only.
+        batch_atoms: maximum number of atoms in a batch; a larger structure has its own batch.
         on_step: called after each step with the number of structures in the batch.
 
     Yields:
-        Each structure when it is done, in the order in which they are.
+        Each structure when it is finished, in the order of completion.
 
     Raises:
-        ValueError: settings that are not positive, an element that the model does not know, a
-            structure without atoms or with constraints.
+        ValueError: a setting is not positive, an element is unknown to the model, or a structure
+            has no atoms or has constraints.
     """
     if not fmax > 0 or steps < 1 or batch_atoms < 1:
         raise ValueError(
@@ -103,7 +103,7 @@ def relax_batch(
 
 
 class Batch:
-    """Structures with the same periodic directions on their way through torch-sim."""
+    """Relaxation of structures with the same periodic directions in torch-sim."""
 
     def __init__(
         self, structures: Sequence[Atoms], model: TesseralModel, batch_atoms: int, cell_moves: bool
@@ -124,7 +124,7 @@ class Batch:
         self.batcher.load_states(states)
 
     def relax(self, fmax: float, steps: int, on_step: OnStep | None) -> Iterator[Relaxed]:
-        """Step all structures until each is done."""
+        """Step all structures until each is finished."""
         is_relaxed = generate_force_convergence_fn(fmax, include_cell_forces=self.cell_moves)
         taken = torch.zeros(len(self.structures), dtype=torch.int64)
         state, _, members = self.batcher.next_batch(None, None)
@@ -137,14 +137,14 @@ class Batch:
                 yield self._result(state, place, members[place], int(taken[here[place]]), outcome)
             if done.any():
                 state, _, members = self.batcher.next_batch(state, done.to(state.device))
-                continue  # a structure that has come in may be relaxed already
+                continue  # a new structure may be relaxed already
             state = self.step(state)
             taken[here] += 1
             if on_step is not None:
                 on_step(len(members))
 
     def _result(self, state: Any, place: int, index: int, steps: int, outcome: str) -> Relaxed:
-        """The structure at a place of the batch as ASE atoms with its energy and forces."""
+        """A structure of the batch as ASE atoms with its energy and forces."""
         mine = state.system_idx == place
         atoms = self.structures[index].copy()
         atoms.calc = None
@@ -165,8 +165,8 @@ class Batch:
 def make_state(structures: Sequence[Atoms], device: torch.device) -> SimState:
     """Structures with the same periodic directions as one torch-sim state in float64.
 
-    Unlike torch-sim's own conversion it keeps slabs and wires periodic, and makes the cells of
-    crystals right-handed: torch-sim's optimizers take the volume with its sign.
+    Unlike the conversion in torch-sim, it keeps slabs and wires periodic and makes the cells of
+    crystals right-handed, since the optimizers of torch-sim use the signed volume.
     """
     cells = [atoms.cell.array[_vector_order(atoms)] for atoms in structures]
     sizes = torch.tensor([len(atoms) for atoms in structures])
@@ -185,13 +185,13 @@ def make_state(structures: Sequence[Atoms], device: torch.device) -> SimState:
 
 
 def _vector_order(atoms: Atoms) -> list[int]:
-    """The order of a crystal's cell vectors that is right-handed; its own inverse."""
+    """The right-handed order of the cell vectors of a crystal; its own inverse."""
     left_handed = atoms.pbc.all() and np.linalg.det(atoms.cell.array) < 0
     return [1, 0, 2] if left_handed else [0, 1, 2]
 
 
 def _check_structures(structures: Sequence[Atoms], elements: tuple[int, ...]) -> None:
-    """Refuse, with its place, a structure that no batch can hold."""
+    """Check that all structures can be relaxed; errors name the index of the structure."""
     if not structures:
         raise ValueError("there are no structures to relax")
     for index, atoms in enumerate(structures):
@@ -212,14 +212,14 @@ def read_structures(path: Path) -> list[Atoms]:
     """All structures of a file that ASE reads.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: it cannot be read.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file cannot be read.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no structure file {path}")
     try:
         found = ase.io.read(path, index=":")
-    except Exception as error:  # every format of ASE has its own
+    except Exception as error:  # every format of ASE raises different errors
         reason = f"{type(error).__name__}: {error}"
         raise ValueError(f"{path} cannot be read as structures ({reason})") from None
     assert isinstance(found, list)
@@ -227,7 +227,7 @@ def read_structures(path: Path) -> list[Atoms]:
 
 
 def write_results(results: Sequence[Relaxed], output: Path) -> Path:
-    """Structures as extended XYZ, and the table beside it; the path of the table."""
+    """Write structures as extended XYZ with a table next to it; returns the path of the table."""
     output.parent.mkdir(parents=True, exist_ok=True)
     ordered = sorted(results, key=lambda result: result.number)
     ase.io.write(output, [result.atoms for result in ordered], format="extxyz")
@@ -240,7 +240,7 @@ def write_results(results: Sequence[Relaxed], output: Path) -> Path:
 
 
 def _row(result: Relaxed) -> tuple[str, ...]:
-    """A line of the table, in the order of COLUMNS."""
+    """A row of the table in the order of COLUMNS."""
     energies = f"{result.start:.6f}", f"{result.end:.6f}"
     formula = result.atoms.get_chemical_formula()
     names = str(result.number), formula, str(len(result.atoms))
@@ -257,13 +257,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped by Ctrl-C; the files hold everything up to here", file=sys.stderr)
+        print("stopped by Ctrl-C; the files have all results so far", file=sys.stderr)
         return 130
     return 0
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> None:
-    """Relax the structures of the command line, and write what has been relaxed in any case."""
+    """Relax the structures of the command line; the results so far are written in any case."""
     structures = read_structures(arguments.structures)
     model = TesseralModel(
         arguments.model, device=arguments.device, dtype=arguments.dtype, failed="nan"
@@ -307,32 +307,32 @@ def _parser() -> argparse.ArgumentParser:
         description="Relax many structures in one batch with torch-sim.",
     )
     add = parser.add_argument
-    add("structures", type=Path, help="file with structures, anything that ASE reads")
+    add("structures", type=Path, help="file with structures in any format ASE reads")
     add("model", type=Path, help="model file, or universal")
-    output = "relaxed structures, extended XYZ; the table goes beside it as .csv"
+    output = "relaxed structures as extended XYZ, with a table next to it as .csv"
     add(
         "-o",
         "--output",
         type=Path,
-        help=f"{output}; STRUCTURES-batch_relaxation.extxyz if not given",
+        help=f"{output}. Default: STRUCTURES-batch_relaxation.extxyz",
     )
-    add("--fmax", type=float, default=0.02, help="eV/Å (%(default)s)")
-    add("--steps", type=int, default=500, help="at most so many for each (%(default)s)")
+    add("--fmax", type=float, default=0.02, help="maximum force in eV/Å (%(default)s)")
+    add("--steps", type=int, default=500, help="maximum number of steps (%(default)s)")
     add("--fixed-cell", action="store_true", help="relax the positions only")
-    atoms = "at most so many atoms in a batch (%(default)s)"
+    atoms = "maximum number of atoms in a batch (%(default)s)"
     add("--batch-atoms", type=int, default=5000, help=atoms)
-    add("--device", help="cpu, cuda, …; a GPU if there is one when not given")
-    add("--dtype", choices=("float32", "float64"), help="precision; the model's if not given")
+    add("--device", help="cpu, cuda, …. Default: a GPU if available")
+    add("--dtype", choices=("float32", "float64"), help="precision. Default: that of the model")
     return parser
 
 
 def _report(console: Console, results: Sequence[Relaxed], *, moved: bool) -> None:
-    """What the user should know at a glance."""
+    """Print a summary of the results."""
     counts = [sum(result.outcome == outcome for result in results) for outcome in OUTCOMES]
     steps = np.array([result.steps for result in results])
     gains = [1000 * (r.end - r.start) / len(r.atoms) for r in results if r.outcome != "failed"]
     rows = [(name, str(count)) for name, count in zip(OUTCOMES, counts, strict=True)]
-    rows.append(("steps, median and most", f"{np.median(steps):.0f}, {steps.max()}"))
+    rows.append(("steps, median and maximum", f"{np.median(steps):.0f}, {steps.max()}"))
     if gains:
         rows.append(("energy change (meV/atom), mean", f"{np.mean(gains):.2f}"))
     print_table(console, ("structures", str(len(results))), rows)
@@ -350,7 +350,7 @@ def _report(console: Console, results: Sequence[Relaxed], *, moved: bool) -> Non
     if counts[1]:
         console.print("not converged: raise --steps")
     if counts[2]:
-        console.print("failed: atoms that overlap, or a structure the model has no answer for")
+        console.print("failed: atoms that overlap, or a structure that the model cannot evaluate")
 
 
 if __name__ == "__main__":

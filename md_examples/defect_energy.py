@@ -1,7 +1,7 @@
 """Formation energies of neutral vacancies in silicon carbide.
 
-Rich in an element: the atom taken out goes to the crystal of that element. Poor in it: it goes to
-silicon carbide, in equilibrium with the crystal of the other element.
+Conditions rich in an element: the removed atom goes to the crystal of that element. Conditions
+poor in it: the atom goes to silicon carbide in equilibrium with the crystal of the other element.
 """
 
 from ase.build import bulk
@@ -23,7 +23,7 @@ for atoms in (compound, silicon, carbon):
     atoms.calc = calculator
 compound, silicon, carbon = (relaxed(atoms).atoms for atoms in (compound, silicon, carbon))
 
-potentials = {  # eV, energy of an atom in its crystal
+potentials = {  # eV, energy of an atom in its elemental crystal
     "Si": silicon.get_potential_energy() / len(silicon),
     "C": carbon.get_potential_energy() / len(carbon),
 }

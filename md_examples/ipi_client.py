@@ -1,4 +1,4 @@
-"""Energies, forces and virials for i-PI: path integrals, replica exchange, whatever it drives.
+"""Energies, forces and virials for i-PI: path integrals, replica exchange and other methods.
 
 python -m tesseral.md_examples.ipi_client structure.extxyz model.safetensors -u NAME
 
@@ -33,18 +33,18 @@ def connect(
     """A client of a running i-PI.
 
     Args:
-        unix: name of its UNIX socket, the file ``/tmp/ipi_NAME``; instead of host and port.
-        host: where it listens.
-        port: on which port.
-        wait: s; how long to try again while nobody listens.
+        unix: name of the UNIX socket, the file ``/tmp/ipi_NAME``; replaces host and port.
+        host: host on which i-PI listens.
+        port: port on which i-PI listens.
+        wait: time (s) for which to retry while i-PI does not listen.
 
     Raises:
-        ConnectionError: nobody listens.
+        ConnectionError: i-PI does not listen.
     """
     end = time.monotonic() + wait
     while True:
         with warnings.catch_warnings():
-            # A failed attempt of ASE's leaves its socket to the garbage collector.
+            # After a failed attempt ASE leaves the socket to the garbage collector.
             warnings.simplefilter("ignore", ResourceWarning)
             try:
                 return SocketClient(host=host, port=port, unixsocket=unix)
@@ -59,13 +59,13 @@ def connect(
 
 
 def serve(client: SocketClient, atoms: Atoms, console: Console | None = None) -> int:
-    """Compute what the server asks for until it ends; the number of evaluations.
+    """Answer the requests of the server until it ends; returns the number of evaluations.
 
     Args:
-        client: connected.
-        atoms: with a calculator; elements and periodicity are theirs, positions and cell are the
-            server's.
-        console: shows the number of evaluations if given.
+        client: connected client.
+        atoms: structure with a calculator, which defines elements and periodicity. Positions and
+            cell come from the server.
+        console: console for the number of evaluations.
     """
     count = 0
     status = (console or Console(quiet=True)).status("waiting for i-PI")
@@ -107,14 +107,14 @@ def read_atoms(path: Path) -> Atoms:
     """The last structure of a file that ASE reads.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: it cannot be read.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file cannot be read.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no structure file {path}")
     try:
         atoms = ase.io.read(path, index=-1)
-    except Exception as error:  # every format of ASE has its own
+    except Exception as error:  # every format of ASE raises different errors
         reason = f"{type(error).__name__}: {error}"
         raise ValueError(f"{path} cannot be read as a structure ({reason})") from None
     assert isinstance(atoms, Atoms)
@@ -132,14 +132,14 @@ def _parser() -> argparse.ArgumentParser:
         description="Compute energies, forces and virials for i-PI.",
     )
     add = parser.add_argument
-    add("structure", type=Path, help="the structure of the simulation, anything that ASE reads")
+    add("structure", type=Path, help="structure of the simulation, in any format ASE reads")
     add("model", type=Path, help="model file, or universal")
     add("-u", "--unix", metavar="NAME", help="address of i-PI's UNIX socket (mode='unix')")
-    add("--host", default="localhost", help="where i-PI listens (mode='inet'; %(default)s)")
-    add("--port", type=int, default=PORT, help="on which port (%(default)s)")
-    add("--wait", type=float, default=60.0, help="s to wait for i-PI to start (%(default)s)")
-    add("--device", help="cpu, cuda, …; a GPU if there is one when not given")
-    add("--dtype", choices=("float32", "float64"), help="precision; the model's if not given")
+    add("--host", default="localhost", help="host of i-PI (mode='inet'; %(default)s)")
+    add("--port", type=int, default=PORT, help="port of i-PI (%(default)s)")
+    add("--wait", type=float, default=60.0, help="seconds to wait for i-PI (%(default)s)")
+    add("--device", help="cpu, cuda, …. Default: a GPU if available")
+    add("--dtype", choices=("float32", "float64"), help="precision. Default: that of the model")
     return parser
 
 

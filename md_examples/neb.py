@@ -1,4 +1,4 @@
-"""Energy barrier of a vacancy in silicon that moves to the next site: nudged elastic band.
+"""Energy barrier for vacancy migration in silicon with a nudged elastic band.
 
 Draws neb.png and writes all steps to neb.traj; `ase gui neb.traj@-7:` shows the last seven images.
 """
@@ -13,7 +13,7 @@ from tesseral.calculators.properties.relaxation import relaxed
 
 MODEL = "quickstart/model.safetensors"  # your model file, or "universal"
 REPEATS = (2, 2, 2)
-IMAGES = 7  # with both ends
+IMAGES = 7  # number of images including both ends
 FMAX = 0.05  # eV/Å
 
 atoms = bulk("Si", "diamond", a=5.46, cubic=True)
@@ -23,7 +23,7 @@ crystal = supercell(relaxed(atoms).atoms, REPEATS)
 neighbour = 1 + crystal.get_distances(0, range(1, len(crystal)), mic=True).argmin()
 jump = crystal.get_distance(neighbour, 0, mic=True, vector=True)
 initial, final = crystal.copy(), crystal.copy()
-final.positions[neighbour] += jump  # into the place of atom 0, which is missing
+final.positions[neighbour] += jump  # moved to the site of the missing atom 0
 del initial[0], final[0]
 ends = []
 for end in (initial, final):

@@ -1,4 +1,4 @@
-"""Molecular dynamics at constant temperature and pressure: thermal expansion.
+"""Thermal expansion from molecular dynamics at constant temperature and pressure.
 
 Draws npt.png and writes npt.traj, which `ase gui npt.traj` shows. The cell keeps its shape.
 """

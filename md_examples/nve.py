@@ -1,4 +1,4 @@
-"""Molecular dynamics at constant energy: does the model conserve it?
+"""Energy conservation in molecular dynamics at constant energy.
 
 Draws nve.png and writes nve.traj, which `ase gui nve.traj` shows.
 """

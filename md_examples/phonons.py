@@ -17,7 +17,7 @@ from tesseral.calculators.properties.phonons import (
 from tesseral.calculators.properties.relaxation import relaxed
 
 MODEL = "quickstart/model.safetensors"  # your model file, or "universal"
-LENGTH = 10.0  # Å, least thickness of the supercell
+LENGTH = 10.0  # Å, minimum thickness of the supercell
 DISPLACEMENT = 0.01  # Å
 
 atoms = bulk("Si", "diamond", a=5.46)  # the primitive cell

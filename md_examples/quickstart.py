@@ -1,10 +1,10 @@
-"""The whole path on real DFT data: train, evaluate, relax, run molecular dynamics.
+"""Complete workflow on real DFT data: train, evaluate, relax, run molecular dynamics.
 
 python -m tesseral.md_examples.quickstart [--minutes 6] [--picoseconds 2] [--output quickstart]
 
-Trains a potential for SiC, Si and C on the DFT data that come with tesseral, and checks it against
-reference results of the same DFT. The commands are those that you would type for your own data;
-each is printed before it runs.
+Trains a potential for SiC, Si and C on the DFT data shipped with tesseral, and compares it with
+reference results at the same level of theory. Each command is printed before it runs; the same
+commands work for your own data.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ COLORS = ("#1f6f8b", "#d1603d", "#5b8c5a", "#8a6fb0")
 
 
 class Check(NamedTuple):
-    """A claim of the quickstart with its number and its threshold."""
+    """A claim of the quickstart with its value and its threshold."""
 
     claim: str
     value: float
@@ -62,21 +62,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line.
 
     Returns:
-        0 if every check holds, 1 if one does not or the MD run explodes, 2 if a step fails, 130
+        0 if every check passes, 1 if one does not or the MD run diverges, 2 if a step fails, 130
         after Ctrl-C.
     """
     parser = argparse.ArgumentParser(
         prog="python -m tesseral.md_examples.quickstart", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--minutes", type=float, default=6.0, help="of training (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=6.0, help="training time (%(default)s)")
     parser.add_argument(
-        "--picoseconds", type=float, default=2.0, help="of molecular dynamics (%(default)s)"
+        "--picoseconds", type=float, default=2.0, help="duration of the MD run (%(default)s)"
     )
     parser.add_argument(
         "--tolerance",
         type=float,
         default=0.3,
-        help="of the lattice constant, in %% (%(default)s); more for a shorter training",
+        help="tolerance of the lattice constant in %% (%(default)s); increase it for a shorter "
+        "training",
     )
     parser.add_argument("--output", type=Path, default=Path("quickstart"))
     options = parser.parse_args(argv)
@@ -102,13 +103,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_all(
     console: Console, output: Path, minutes: float, picoseconds: float, tolerance: float
 ) -> list[Check]:
-    """All steps, their pictures and their checks."""
+    """Run all steps, and make their plots and checks."""
     examples = Path(str(files("tesseral.data.examples")))
     model, errors = output / "model.safetensors", output / "errors.json"
     references = json.loads((examples / "sic_references.json").read_text())
     test = examples / "sic_pbe_test.h5"
 
-    # The set is in a shuffled order; the published numbers were measured with a random split.
+    # The dataset is shuffled; the published numbers were measured with a random split.
     train = ["--data.train", str(examples / "sic_pbe.h5"), "--data.split", "random"]
     train += ["--output", str(model)]
     _command(console, "fit", *train, "--trainer.max_time", f"{60 * minutes:.0f}s")
@@ -158,7 +159,7 @@ def _command(console: Console, *words: str) -> None:
 
 
 def relax(crystal: Atoms, output: Path, console: Console) -> Atoms:
-    """Relax positions and cell of a copy; writes relax.traj, relax.extxyz and relax.png."""
+    """Relax positions and cell of a copy; write relax.traj, relax.extxyz and relax.png."""
     atoms = copy_atoms(crystal)
     history = []
     trajectory = Trajectory(output / "relax.traj", "w", atoms)
@@ -183,7 +184,7 @@ def relax(crystal: Atoms, output: Path, console: Console) -> Atoms:
 def run_dynamics(
     atoms: Atoms, temperature: float, picoseconds: float, output: Path, console: Console
 ) -> Drift:
-    """Constant energy after 0.2 ps with a thermostat; writes nve.traj, nve.csv and nve.png."""
+    """Constant-energy run after 0.2 ps with a thermostat; write nve.traj, nve.csv and nve.png."""
     timestep = 1.0  # fs
     atoms = equilibrated(atoms, temperature=temperature, time=0.2, timestep=timestep)
     dynamics = microcanonical(atoms, timestep)
@@ -234,9 +235,9 @@ def _report(
         for check in checks
     ]
     print_table(console, ("", ""), rows)
-    console.print(f"model and pictures are in {output}/ ; start with {output}/summary.png")
+    console.print(f"model and plots are in {output}/ ; start with {output}/summary.png")
     console.print(
-        "is it fit for MD? train-potential report "
+        "to check the model before use: train-potential report "
         f"{output}/model.safetensors --data {test} -o {output}/report",
         highlight=False,
         soft_wrap=True,
@@ -246,7 +247,7 @@ def _report(
 def plot_panels(
     path: Path, x: ArrayLike, xlabel: str, panels: Mapping[str, Mapping[str, ArrayLike]]
 ) -> None:
-    """Curves by name over a common axis, one panel below the other, each with its y label."""
+    """Curves by name over a common axis, in panels one below the other, each with a y label."""
     figure = Figure(figsize=(6.5, 0.6 + 2.0 * len(panels)), layout="constrained")
     axes = figure.subplots(len(panels), 1, sharex=True)
     for axis, (ylabel, lines) in zip(axes, panels.items(), strict=True):
@@ -258,7 +259,7 @@ def plot_panels(
 
 
 def finish_axes(axis: Any, xlabel: str, ylabel: str, *, legend: bool) -> None:
-    """The look of all pictures."""
+    """Common style of all plots."""
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)

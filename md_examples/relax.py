@@ -12,7 +12,7 @@ from tesseral.calculators.properties.atoms import largest_force, pressure_gpa
 
 MODEL = "quickstart/model.safetensors"  # your model file, or "universal"
 FMAX = 0.005  # eV/Å
-STEPS = 300  # at most
+STEPS = 300  # maximum number of steps
 
 atoms = bulk("SiC", "zincblende", a=4.5, cubic=True)  # or ase.io.read("structure.cif")
 atoms.rattle(0.05, seed=0)

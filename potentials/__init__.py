@@ -1,1 +1,1 @@
-"""Energy models and the pieces they are made of."""
+"""Interatomic potentials and their building blocks."""

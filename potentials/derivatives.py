@@ -1,4 +1,4 @@
-"""Forces and virial from per-atom energies: the one place that calls ``autograd.grad``."""
+"""Forces and virial from per-atom energies; the only place that calls ``autograd.grad``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tesseral.potentials.ops.wanted_gradients import gradients_of
 
 
 class Potential(Protocol):
-    """What every architecture provides; see ``MessagePassing``."""
+    """Interface of all potentials; see ``MessagePassing``."""
 
     cutoff: float
 
@@ -24,7 +24,7 @@ class Potential(Protocol):
 
 
 class Prediction(NamedTuple):
-    """What a potential says about the G structures and N atoms of a graph."""
+    """Predictions of a potential for the G structures and N atoms of a graph."""
 
     energy: Tensor  # (G,)       eV, float64
     atomic_energies: Tensor  # (N,)       eV, float64, sum to the energy
@@ -37,14 +37,14 @@ def forces_and_virial(
 ) -> tuple[Tensor, Tensor]:
     """Derivatives of the summed energy with respect to positions and strain.
 
-    Both follow from g = dE/d(vector) alone: an edge pulls its sender by +g and its receiver by -g,
-    and a strain ε changes its vector by ε · vector.
+    Both follow from g = dE/d(vector) alone: an edge contributes +g to the force on its sender and
+    -g to that on its receiver, and a strain ε changes its vector by ε · vector.
 
     Args:
-        energies: (N,) eV, a function of the edges' vectors.
-        edges: whose vectors require grad.
-        structure: (N,) which structure an atom belongs to.
-        n_structures: G.
+        energies: (N,) eV, a function of the edge vectors.
+        edges: edges whose vectors require grad.
+        structure: (N,) index of the structure of each atom.
+        n_structures: G, the number of structures.
         create_graph: keep the graph, so that a loss of the forces can be differentiated.
 
     Returns:
@@ -53,7 +53,7 @@ def forces_and_virial(
     gradient = torch.autograd.grad(
         [energies.sum()], [edges.vectors], create_graph=create_graph, allow_unused=True
     )[0]
-    if gradient is None:  # no edges at all
+    if gradient is None:  # there are no edges
         gradient = torch.zeros_like(edges.vectors)
     return from_gradient(gradient, edges, structure, n_structures)
 
@@ -78,7 +78,7 @@ def sum_by_structure(values: Tensor, structure: Tensor, n_structures: int) -> Te
 
 
 def stress_from_virial(virial: Tensor, cell: Tensor) -> Tensor:
-    """Stress (G, 3, 3) eV/Å³, positive under tension; NaN where there is no cell."""
+    """Stress (G, 3, 3) eV/Å³, positive under tension; NaN without a cell."""
     volume = torch.linalg.det(cell).abs().view(-1, 1, 1)
     return torch.where(volume > 0, -virial / volume, torch.full_like(virial, float("nan")))
 
@@ -105,14 +105,14 @@ def predict_edges(
     n_structures: int,
     create_graph: bool = False,
 ) -> Prediction:
-    """The same from edges; their vectors are taken as they are, detached.
+    """Energy, forces and virial from edges, whose vectors are detached.
 
     Args:
         potential: per-atom energy model.
-        species: (N,).
-        edges: between the atoms.
-        structure: (N,) which structure an atom belongs to, sorted.
-        n_structures: G.
+        species: (N,) index into the elements of the potential.
+        edges: edges between the atoms.
+        structure: (N,) index of the structure of each atom, sorted.
+        n_structures: G, the number of structures.
         create_graph: keep the graph for training; otherwise the result is detached.
     """
     if not create_graph and isinstance(potential, MessagePassing) and engine.applies(potential):
@@ -138,7 +138,7 @@ def _analytic(
     structure: Tensor,
     n_structures: int,
 ) -> Prediction:
-    """By the compiled function."""
+    """Prediction with the compiled function."""
     energies, forces, virials = engine.evaluate(potential, species, edges)
     virial = torch.zeros(n_structures, 3, 3, dtype=energies.dtype)
     virial = virial.index_add(0, structure, 0.5 * (virials + virials.transpose(1, 2)))

@@ -1,17 +1,17 @@
-"""A potential of any architecture: what all of them share, around layers of their own.
+"""Potential of any architecture: the parts shared by all, around the layers of one.
 
-Elements are embedded, layers pass messages, and after each layer (or the last one alone) an energy
-is read from what is invariant in the features. An architecture is a file with its configuration, a
-module for one such layer and a function that makes all of them. A layer offers
+Elements are embedded, layers pass messages, and after each layer (or the last one only) an energy
+is read from invariant features. An architecture is a file with its configuration, a module for one
+layer and a function that makes all layers. A layer provides
 
     forward(features, species, edges, n_local)
         -> features (n_local, R', C') of the first n_local atoms
     invariants(features) -> (n_local, channels)
 
-and may give the rows and channels of its features any meaning. The first one is given the embedding
-(N, 1, channels). It reads features of senders and receivers only, and sums over edges for receivers
-only, which are local: so a potential can be spread over processes that exchange features between
-layers.
+and may give the rows and channels of its features any meaning. The input of the first layer is the
+embedding (N, 1, channels). A layer uses only features of senders and receivers, and sums over edges
+only for receivers, which are local. Therefore a potential can be distributed over processes that
+exchange features between layers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tesseral.potentials.config import PotentialConfig
 
 
 class MessagePassing(nn.Module):
-    """Energy of each atom from its neighbourhood."""
+    """Atomic energies from the neighbourhoods of the atoms."""
 
     def __init__(
         self,
@@ -51,16 +51,16 @@ class MessagePassing(nn.Module):
         Args:
             config: architecture and size.
             elements: atomic numbers, in the order of the species index.
-            reference_energies: E0 in eV of each element; zeros if not given.
-            binding_energies: mean binding energy in eV of each element, which atoms with neighbours
-                have; none if not given.
-            energy_scale: eV for one unit of network output, usually the force RMS × 1 Å.
-            mean_neighbors: mean number of neighbours within the cutoff, normalises the sums.
-            other_levels: E0 in eV of each element at each further level of theory that is trained
-                on together with this one. An atom's species is then ``level × n_elements +
-                element``, and each level has an embedding that is added to the element's; all
-                other weights are shared. ``one_level`` leaves the first level alone.
-            dtype: of weights and features; geometry and energies are float64 always.
+            reference_energies: E0 (eV) of each element. Default: zeros.
+            binding_energies: mean binding energy (eV) of each element, for atoms with neighbours.
+                Default: none.
+            energy_scale: energy (eV) of one unit of network output, usually the force RMS × 1 Å.
+            mean_neighbors: mean number of neighbours within the cutoff, which normalises the sums.
+            other_levels: E0 (eV) of each element at each further level of theory in a joint
+                training. The species of an atom is then ``level × n_elements + element``, and each
+                level has an embedding that is added to that of the element; all other weights are
+                shared. ``one_level`` extracts the first level.
+            dtype: precision of weights and features; geometry and energies are always float64.
         """
         super().__init__()
         n_species = len(elements)
@@ -93,10 +93,11 @@ class MessagePassing(nn.Module):
 
         Args:
             species: (N,) index into ``elements``.
-            edges: between the atoms; receivers are below n_local.
-            n_local: atoms with an energy, the first ones; all if not given. Those behind only send
-                to the first layer; where another layer needs them, whoever has split the atoms
-                calls ``begin`` and ``layer`` and exchanges features in between.
+            edges: edges between the atoms; receivers are below n_local.
+            n_local: number of atoms with an energy, which are the first ones. Default: all. The
+                other atoms only send to the first layer. If further layers need them, a program
+                that splits the atoms calls ``begin`` and ``layer`` and exchanges features in
+                between.
 
         Returns:
             (n_local,) eV, float64.
@@ -111,15 +112,15 @@ class MessagePassing(nn.Module):
     def begin(
         self, species: Tensor, edges: Edges, n_local: int
     ) -> tuple[Tensor, EdgeFeatures, Tensor]:
-        """What comes before the layers; arguments as ``forward``.
+        """Input of the layers; arguments as in ``forward``.
 
         Returns:
-            features (N, 1, C) of all atoms, the edges as layers see them, energies (n_local,) eV
-            without the layers'.
+            features (N, 1, C) of all atoms, edges for the layers, energies (n_local,) eV without
+            the contributions of the layers.
         """
         vectors = edges.vectors
         if self.random_orientations and self.training:
-            # To turn the grid of all layers is to turn the structure the other way.
+            # Rotating the grid of all layers is the inverse rotation of the structure.
             vectors = vectors @ random_orthogonal().to(vectors.device)
         harmonics, radii = self.harmonics(vectors, self.embedding.dtype)
         energies = self.scale.reference_energies[species[:n_local]]
@@ -140,11 +141,11 @@ class MessagePassing(nn.Module):
         """One layer and its readout.
 
         Args:
-            number: of the layer, from 0.
+            number: index of the layer, from 0.
             features: (N, R, C) of all atoms.
-            species: (N,).
-            edges: that ``begin`` returned; receivers are below n_local.
-            n_local: atoms that get new features.
+            species: (N,) as in ``forward``.
+            edges: edges returned by ``begin``; receivers are below n_local.
+            n_local: number of atoms that get new features.
 
         Returns:
             features (n_local, R', C') and energies (n_local,) eV.
@@ -155,7 +156,7 @@ class MessagePassing(nn.Module):
             if k == number:
                 output = layer(features, species, edges, n_local)
                 scalars = layer.invariants(output)  # type: ignore[operator]
-        readings = 0.0 * scalars[:, 0]  # where nothing is read; with a derivative all the same
+        readings = 0.0 * scalars[:, 0]  # without a readout, but differentiable
         for k, readout in enumerate(self.readouts):
             if k + self.first_readout == number:
                 readings = readout(scalars)
@@ -168,7 +169,7 @@ class MessagePassing(nn.Module):
 
 
 def one_level(weights: Mapping[str, Tensor], n_species: int) -> dict[str, Tensor]:
-    """Weights of a potential for its first level of theory alone.
+    """Weights of a potential for its first level of theory only.
 
     Args:
         weights: ``state_dict`` of a potential with one or more levels.

@@ -1,13 +1,13 @@
-"""What is left of the symmetry of a relaxed potential: broken components, their axes, point group.
+"""Symmetry of a relaxed potential: broken components, their axes, remaining point group.
 
-A relaxed Facet adds learned functions on the sphere to the atoms' fields, (7) in
-docs/understand/theory.md. An orthogonal matrix R that leaves all of them as they are is a symmetry
+A relaxed Facet adds learned functions on the sphere to the fields of the atoms, (7) in
+docs/understand/theory.md. An orthogonal matrix R that leaves all of them unchanged is a symmetry
 of the potential. With the coefficients of degree l as columns of a matrix B_l, and natural parity,
 they change by
 
     Σ_l |D_l(R) B_l - B_l|² = 2 Σ_l tr (1 - D_l(R)) G_l,      G_l = B_l B_lᵀ,              (8)
 
-so that the small matrices G_l decide, however many functions there are.
+so the small matrices G_l are sufficient for any number of functions.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ from tesseral.potentials.blocks.sphere import (
 from tesseral.potentials.calibrate import DAMPING
 from tesseral.potentials.message_passing import MessagePassing
 
-UNBROKEN = 1e-3  # of the field's size; less is nothing
-SEPARATE = 0.26  # rad, by which different elements of a point group differ at least
+UNBROKEN = 1e-3  # relative to the field; smaller functions count as zero
+SEPARATE = 0.26  # rad, minimum angle between different elements of a point group
 
 
 def broken_weights(potential: MessagePassing) -> list[nn.Parameter]:
-    """Coefficients of the learned functions of each layer, (mixings, S, M - 1, C); often none."""
+    """Coefficients of the learned functions of each layer, (mixings, S, M - 1, C); may be empty."""
     layers = [layer for layer in potential.layers if isinstance(layer, FacetLayer)]
     return [layer.broken for layer in layers if layer.broken is not None]
 
 
 @torch.no_grad()
 def broken_functions(potential: MessagePassing) -> list[list[Tensor]]:
-    """The learned functions relative to the fields that they are added to.
+    """The learned functions relative to the fields to which they are added.
 
-    The calibration has measured the RMS of these fields, degree by degree (of a degree that is
-    absent by symmetry: 3% of the largest).
+    The RMS of these fields was measured by the calibration for each degree (for a degree absent by
+    symmetry, 3% of the largest value is used).
 
     Returns:
-        for each layer and each of its mixings a tensor (M - 1, S C) of float64 on the CPU.
+        a float64 tensor (M - 1, S C) on the CPU for each mixing of each layer.
     """
     functions = []
     for layer in potential.layers:
@@ -76,22 +76,22 @@ def gram_matrices(functions: Tensor) -> list[Tensor]:
 
 
 def leading_function(functions: Tensor) -> tuple[Tensor, float]:
-    """The shape (M - 1,) that functions (M - 1, K) have most in common, and its share of them."""
+    """The dominant common shape (M - 1,) of functions (M - 1, K), and its share of them."""
     left, sizes, _ = torch.linalg.svd(functions, full_matrices=False)
     return left[:, 0] * sizes[0], float(sizes[0].square() / sizes.square().sum())
 
 
 class Axis(NamedTuple):
-    """The direction in which functions of one degree are largest."""
+    """Direction in which the functions of one degree are largest."""
 
-    direction: list[float]  # x, y, z of a unit vector; its sign has no meaning
-    share: float  # of their mean square that is axial around it; 1 if all of them are
+    direction: list[float]  # unit vector x, y, z; its sign has no meaning
+    share: float  # share of their mean square that is axial around it; at most 1
 
 
 def leading_axis(gram: Tensor) -> Axis:
-    """The axis of the functions of one degree, whose G_l is not zero.
+    """Axis of the functions of one degree, whose G_l must not be zero.
 
-    Where functions are axial it is their axis; for l = 1 it is their principal axis.
+    For axial functions it is their axis; for l = 1 it is their principal axis.
     """
     degree = gram.shape[0] // 2
     harmonics = Harmonics(degree)
@@ -117,8 +117,8 @@ def leading_axis(gram: Tensor) -> Axis:
 def representations(rotations: Tensor, l_max: int) -> list[Tensor]:
     """D_l(R), (B, 2l+1, 2l+1), of l = 1 … l_max for rotations R (B, 3, 3) of float64.
 
-    From harmonics of turned points, Y_l(R n) = D_l(R) Y_l(n); e3nn's matrix exponentials take a
-    hundred times as long.
+    Computed from harmonics of rotated points, Y_l(R n) = D_l(R) Y_l(n); the matrix exponentials of
+    e3nn take a hundred times as long.
     """
     to_grid, from_grid = sphere_grid(smallest_rule(2 * l_max), l_max)
     points = to_grid[:, 1:4] / 3**0.5
@@ -136,20 +136,20 @@ def _overlap(grams: Sequence[Tensor], rotations: Tensor) -> Tensor:
 
 
 class PointGroup(NamedTuple):
-    """The matrices that leave functions as they are."""
+    """Group of the matrices that leave the functions unchanged."""
 
-    name: str  # Schönflies; O(3) if nothing is broken, C∞v and D∞h of axial functions
-    axis: list[float] | None  # main axis of rotation, x, y, z; None where there is none
+    name: str  # Schönflies; O(3) if nothing is broken, C∞v and D∞h for axial functions
+    axis: list[float] | None  # main axis of rotation x, y, z; None if there is none
     elements: Tensor | None  # (order, 3, 3); None for infinite groups
     deviation: float  # largest change of the functions by an element, relative to their size
 
 
 def point_group(grams: Sequence[Tensor], tolerance: float) -> PointGroup:
-    """The largest group that changes functions by at most a part of their RMS.
+    """The largest group that changes the functions by at most a fraction of their RMS.
 
     Args:
-        grams: G_l of l = 1, 2, …
-        tolerance: that part; learned functions are never exactly symmetric.
+        grams: G_l for l = 1, 2, …
+        tolerance: this fraction; learned functions are never exactly symmetric.
 
     Raises:
         ValueError: the tolerance is not between 0 and 1.
@@ -171,14 +171,14 @@ def point_group(grams: Sequence[Tensor], tolerance: float) -> PointGroup:
 
 
 def _generators(l_max: int) -> list[Tensor]:
-    """Derivatives of each D_l by a rotation about x, y and z, (3, 2l+1, 2l+1)."""
+    """Derivatives of each D_l with respect to rotations about x, y and z, (3, 2l+1, 2l+1)."""
     step = 1e-4
     turns = o3.axis_angle_to_matrix(torch.eye(3).double(), torch.full((3,), step).double())
     return [(part - part.mT) / (2.0 * step) for part in representations(turns, l_max)]
 
 
 def _axial(grams: Sequence[Tensor]) -> tuple[Tensor, float]:
-    """The axis around which functions change least, and by how much at most."""
+    """Axis around which the functions change least, and their maximum change."""
     change = torch.zeros(3, 3, dtype=torch.float64)
     for turned, gram in zip(_generators(len(grams)), grams):
         change += torch.einsum("aij,jk,bik->ab", turned, gram, turned)
@@ -191,9 +191,9 @@ def _axial(grams: Sequence[Tensor]) -> tuple[Tensor, float]:
 
 
 def _symmetries(grams: Sequence[Tensor], tolerance: float) -> tuple[Tensor, Tensor]:
-    """All matrices (n, 3, 3) that change functions by less than the tolerance, and by how much.
+    """All matrices (n, 3, 3) that change functions by less than the tolerance, and the changes.
 
-    Rotations on a grid of 12° climb to the nearest maxima of ``_overlap``.
+    Rotations on a grid of 12° are moved to the nearest maxima of ``_overlap``.
     """
     circle = torch.arange(30, dtype=torch.float64) * (2.0 * torch.pi / 30)
     polar = (torch.arange(15, dtype=torch.float64) + 0.5) * (torch.pi / 15)
@@ -245,12 +245,12 @@ def _climb(grams: Sequence[Tensor], rotations: Tensor) -> Tensor:
 
 
 def _angle(first: Tensor, second: Tensor) -> float:
-    """Of the rotation between two rotations, rad."""
+    """Angle of the rotation between two rotations, rad."""
     return float(torch.arccos(((first * second).sum() - 1.0).div(2.0).clamp(-1.0, 1.0)))
 
 
 def _closed(elements: Tensor, deviations: Tensor) -> tuple[Tensor, Tensor]:
-    """The elements that make a group; the least accurate ones are left out until they do."""
+    """Elements that form a group; the least accurate ones are removed until this holds."""
     while True:
         products = torch.einsum("aij,bjk->abik", elements, elements).flatten(0, 1)
         overlaps = torch.einsum("aij,bij->ab", products, elements).amax(1)  # 1 + 2 cos(angle)
@@ -264,10 +264,10 @@ def schoenflies(elements: Tensor) -> tuple[str, list[float] | None]:
     """Name of a finite point group in Schönflies notation, and its main axis.
 
     Args:
-        elements: (order, 3, 3), orthogonal, all of them.
+        elements: (order, 3, 3), all orthogonal matrices of the group.
 
     Returns:
-        the name; x, y, z of an axis of the highest order, None where there is no rotation.
+        the name, and an axis x, y, z of the highest order, or None if there is no rotation.
     """
     proper = [matrix for matrix in elements if matrix.det() > 0]
     identity = torch.eye(3, dtype=torch.float64)
@@ -293,6 +293,6 @@ def schoenflies(elements: Tensor) -> tuple[str, list[float] | None]:
 
 
 def _rotation_axis(rotation: Tensor) -> Tensor:
-    """Unit vector (3,) that a rotation leaves as it is; of a half turn too."""
+    """Rotation axis (3,) as a unit vector; also for half turns."""
     fixed: Tensor = torch.linalg.svd(rotation - torch.eye(3, dtype=torch.float64)).Vh[2]
     return fixed

@@ -1,7 +1,7 @@
-"""The physics suite: numbers that say whether a potential obeys the laws it claims.
+"""Physics tests: measures of how well a potential obeys the laws that it claims.
 
-Every function takes a potential and a graph and returns the largest violation, in eV, eV/Å or
-eV/Å³; the tests of each architecture hold them against thresholds, and reports print them.
+Every function takes a potential and a graph and returns the largest violation in eV, eV/Å or
+eV/Å³. The tests of each architecture compare them with thresholds, and reports print them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tesseral.potentials.derivatives import (
 
 
 def transformed(graph: AtomicGraph, matrix: Tensor) -> AtomicGraph:
-    """The graph with positions and cell turned (or mirrored) by an orthogonal ``matrix`` (3, 3)."""
+    """The graph with positions and cell rotated (or mirrored) by an orthogonal matrix (3, 3)."""
     return graph._replace(positions=graph.positions @ matrix.T, cell=graph.cell @ matrix.T)
 
 
@@ -84,7 +84,7 @@ def random_rotations(number: int, seed: int = 0) -> Tensor:
 def orthogonal_errors(
     potential: Potential, graph: AtomicGraph, matrices: Tensor
 ) -> tuple[float, float, float]:
-    """How much energy, forces and virial fail to turn with the structure.
+    """Deviations of energy, forces and virial from exact rotation with the structure.
 
     Args:
         potential: the potential.
@@ -180,7 +180,7 @@ def _total(prediction: Prediction) -> float:
 def stress_error(potential: Potential, graph: AtomicGraph, step: float = 1e-5) -> float:
     """Largest difference (eV/Å³) between the stress and central differences of the energy.
 
-    Also true of the sign: a stress is positive where stretching costs energy.
+    This includes the sign: the stress is positive if stretching costs energy.
     """
     stress = stress_from_virial(predict(potential, graph).virial, graph.cell)[0]
     volume = float(torch.linalg.det(graph.cell[0]).abs())
@@ -213,12 +213,12 @@ def cutoff_jumps(potential: Potential, species: tuple[int, int]) -> tuple[float,
 def physics_report(
     potential: Potential, graph: AtomicGraph, step: float = 1e-4
 ) -> dict[str, float]:
-    """All checks that need one periodic structure only, by name, in eV, eV/Å and eV/Å³.
+    """All checks that need only one periodic structure, by name, in eV, eV/Å and eV/Å³.
 
     Args:
         potential: the potential.
         graph: one periodic structure.
-        step: of the finite differences in Å, and strain; about 1e-2 for a float32 potential.
+        step: step of the finite differences in Å and in strain; about 1e-2 for a float32 potential.
     """
     rotation = rotation_errors(potential, graph)
     reflection = reflection_errors(potential, graph)

@@ -1,1 +1,1 @@
-"""`train-potential report`: does a model hold what an MD simulation needs? One page tells."""
+"""`train-potential report`: acceptance test of a model for MD, written as one HTML page."""

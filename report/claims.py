@@ -1,4 +1,4 @@
-"""Every claim that a report checks, with its thresholds and their reasons: the one place."""
+"""The claims that a report checks, with their thresholds and the reasons for them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import NamedTuple
 class Claim(NamedTuple):
     """A claim about a number.
 
-    A value that is not worse than ``passes`` passes, one that is not worse than ``warns`` warns,
-    any other fails. Smaller is better unless ``at_least``.
+    A value no worse than ``passes`` passes, a value no worse than ``warns`` gives a warning, and
+    any other value fails. Smaller is better unless ``at_least`` is set.
     """
 
     section: str
@@ -25,15 +25,15 @@ class Claim(NamedTuple):
 CLAIMS: dict[str, Claim] = {
     "force-error": Claim(
         "accuracy",
-        "Forces on the test set are right to a small part of their size",
+        "Force errors on the test set are small compared with the forces",
         "% of their RMS",
         10,
         20,
-        "mean absolute error; MD of solids and molecules is usually sound below a tenth",
+        "mean absolute error; MD of solids and molecules is usually reliable below 10%",
     ),
     "energy-error": Claim(
         "accuracy",
-        "Energies on the test set are right",
+        "Energy errors on the test set are small",
         "meV/atom",
         5,
         20,
@@ -41,35 +41,35 @@ CLAIMS: dict[str, Claim] = {
     ),
     "stress-error": Claim(
         "accuracy",
-        "Stresses on the test set are right to a small part of their size",
+        "Stress errors on the test set are small compared with the stresses",
         "% of their RMS",
         10,
         25,
-        "mean absolute error; decides whether volumes and elastic constants can be trusted",
+        "mean absolute error; volumes and elastic constants depend on it",
     ),
     "worst-type": Claim(
         "accuracy",
-        "No kind of structure stands out",
-        "% of the RMS of its forces, or of all",
+        "No config type has much larger errors than the others",
+        "% of the RMS of its forces, or of all forces",
         15,
         30,
-        "mean absolute force error of the worst config type; tells which data to add",
+        "mean absolute force error of the worst config type; shows which data to add",
     ),
     "large-forces": Claim(
         "force-size",
-        "Large forces are right too",
+        "Large forces are accurate too",
         "%",
         10,
         25,
-        "median error of the tenth of the atoms with the largest forces, which decide collisions",
+        "median error of the 10% of atoms with the largest forces, as they occur in collisions",
     ),
     "extrapolation": Claim(
         "distance",
-        "The test structures lie where there are training data",
-        "% of the atoms beyond",
+        "The test structures are similar to the training data",
+        "% of the atoms beyond the limit",
         5,
         25,
-        "1% is expected by construction; far outside, the test measures luck",
+        "1% is expected by construction; with many atoms beyond it, the test is an extrapolation",
     ),
     "duplicates": Claim(
         "distance",
@@ -77,15 +77,15 @@ CLAIMS: dict[str, Claim] = {
         "% of the structures",
         5,
         25,
-        "the error on structures that were trained on says nothing about new ones",
+        "errors on structures used in training say nothing about new structures",
     ),
     "crystal-kept": Claim(
         "crystals",
-        "Relaxation keeps the crystal as it is",
+        "The crystal keeps its structure when it is relaxed",
         "% change of volume",
         10,
         20,
-        "a crystal of the data that falls apart or loses its symmetry is not one of the model",
+        "a crystal that falls apart or loses its symmetry is not stable in the model",
     ),
     "lattice": Claim(
         "eos",
@@ -93,7 +93,7 @@ CLAIMS: dict[str, Claim] = {
         "%",
         1,
         2,
-        "1% of the length is 3% of the volume; DFT functionals differ by about that much",
+        "1% in length is 3% in volume; DFT functionals differ by about this much",
     ),
     "bulk-modulus": Claim(
         "eos",
@@ -101,7 +101,7 @@ CLAIMS: dict[str, Claim] = {
         "%",
         10,
         20,
-        "a second derivative; functionals and fits of DFT differ by 5 to 10%",
+        "a second derivative; DFT functionals and fits differ by 5 to 10%",
     ),
     "eos-minimum": Claim(
         "eos",
@@ -109,7 +109,7 @@ CLAIMS: dict[str, Claim] = {
         "% off in volume",
         1,
         3,
-        "energy and stress come from one function and must agree on the equilibrium",
+        "stress is the derivative of the energy, so both must give the same equilibrium",
     ),
     "born": Claim(
         "elastic",
@@ -134,7 +134,7 @@ CLAIMS: dict[str, Claim] = {
         "THz",
         -0.2,
         -1.0,
-        "the lowest frequency, negative where imaginary; tiny ones at Γ are rounding",
+        "the lowest frequency, negative if imaginary; tiny values at Γ are rounding errors",
         at_least=True,
     ),
     "phonon-reference": Claim(
@@ -147,20 +147,20 @@ CLAIMS: dict[str, Claim] = {
     ),
     "vacancy": Claim(
         "vacancy",
-        "Taking an atom out costs energy",
+        "Removing an atom costs energy",
         "eV",
         0.3,
         0.0,
-        "the smallest relaxed formation energy; a negative one lets the crystal evaporate",
+        "the smallest relaxed formation energy; if it is negative, vacancies form spontaneously",
         at_least=True,
     ),
     "molecule-kept": Claim(
         "molecule",
-        "Relaxation keeps the bonds of the molecule",
+        "The molecule keeps its bonds when it is relaxed",
         "Å, largest change of a bond",
         0.1,
         0.2,
-        "against the lowest-energy structure of the data",
+        "compared with the lowest-energy structure of the data",
     ),
     "modes": Claim(
         "molecule",
@@ -168,7 +168,7 @@ CLAIMS: dict[str, Claim] = {
         "cm⁻¹",
         -20,
         -100,
-        "the lowest frequency, negative where imaginary; soft rotors may have tiny ones",
+        "the lowest frequency, negative if imaginary; soft rotors may give tiny negative values",
         at_least=True,
     ),
     "hole": Claim(
@@ -177,55 +177,56 @@ CLAIMS: dict[str, Claim] = {
         "eV, barrier in front of the hole",
         math.inf,
         5,
-        "below 0.8 of the sum of the covalent radii nothing attracts; a hole behind a barrier of "
-        "5 eV is out of reach below several thousand K, any lower one will swallow atoms",
+        "below 0.8 of the sum of the covalent radii atoms never attract each other; a hole behind "
+        "a barrier of 5 eV is out of reach below several thousand K, a lower barrier is not safe",
         at_least=True,
     ),
     "wall": Claim(
         "dimers",
-        "The repulsion is a wall, for every pair of elements",
+        "The repulsion is steep, for every pair of elements",
         "eV",
         5,
         0.3,
-        "at 0.6 of the sum of the covalent radii, above the lowest; 0.3 eV is little for hot atoms",
+        "energy at 0.6 of the sum of the covalent radii, above the minimum; hot atoms can overcome "
+        "0.3 eV",
         at_least=True,
     ),
     "drift": Claim(
         "dynamics",
-        "Energy does not drift",
+        "The energy does not drift",
         "meV/atom/ns",
         10,
         50,
-        "beyond two standard errors; 10 meV/atom in a nanosecond heat a solid by 40 K",
+        "size beyond two standard errors; 10 meV/atom per nanosecond heats a solid by 40 K",
     ),
     "order": Claim(
         "dynamics",
-        "The energy's fluctuation falls with the square of the time step",
-        "off the exponent 2",
+        "The energy fluctuation falls with the square of the time step",
+        "deviation from the exponent 2",
         0.4,
         0.8,
-        "in the first 0.2 ps; so it does where forces are smooth and exact derivatives",
+        "in the first 0.2 ps; expected of smooth forces that are exact derivatives of the energy",
     ),
     "hot": Claim(
         "hot",
         "A hot run keeps its atoms apart",
-        "of the covalent distance",
+        "of the sum of covalent radii",
         0.6,
         0.5,
-        "the smallest distance; atoms that come closer fall into a hole of the model",
+        "the smallest distance; atoms that come closer have fallen into a hole of the model",
         at_least=True,
     ),
     "energy-jump": Claim(
         "cutoff",
-        "The energy does not jump where an atom crosses the cutoff",
+        "The energy does not jump when an atom crosses the cutoff",
         "eV",
         1e-6,
         1e-4,
-        "the change of energy in a step of 0.001 Å that the forces do not explain",
+        "change of energy in a step of 0.001 Å that the forces do not explain",
     ),
     "force-jump": Claim(
         "cutoff",
-        "Forces do not jump there either",
+        "The forces do not jump when an atom crosses the cutoff",
         "eV/Å",
         1e-3,
         1e-2,
@@ -233,7 +234,7 @@ CLAIMS: dict[str, Claim] = {
     ),
     "rotation": Claim(
         "consistency",
-        "Forces turn with the structure",
+        "Forces rotate with the structure",
         "meV/Å",
         1,
         10,
@@ -251,7 +252,7 @@ CLAIMS: dict[str, Claim] = {
         "consistency", "The order of the atoms does not matter", "meV/Å", 1, 10, "largest change"
     ),
     "translation": Claim(
-        "consistency", "The place in space does not matter", "meV/Å", 1, 10, "largest change"
+        "consistency", "The position in space does not matter", "meV/Å", 1, 10, "largest change"
     ),
     "extensivity": Claim(
         "consistency",
@@ -267,7 +268,7 @@ CLAIMS: dict[str, Claim] = {
         "meV/Å",
         1,
         10,
-        "largest difference from finite differences in float64; else MD heats or cools",
+        "largest difference from finite differences in float64; otherwise MD heats or cools",
     ),
     "stress-derivative": Claim(
         "consistency",
@@ -275,11 +276,11 @@ CLAIMS: dict[str, Claim] = {
         "GPa",
         0.01,
         0.1,
-        "largest difference from finite differences in float64; else volumes are wrong",
+        "largest difference from finite differences in float64; otherwise volumes are wrong",
     ),
     "precision": Claim(
         "consistency",
-        "The model's precision suffices",
+        "The precision of the model is sufficient",
         "meV/Å",
         1,
         10,
@@ -291,6 +292,6 @@ CLAIMS: dict[str, Claim] = {
         "times the best µs/atom at the largest size",
         2,
         4,
-        "neighbour search and sums are linear; a shared machine adds noise",
+        "neighbour search and sums scale linearly; other programs on the machine add noise",
     ),
 }

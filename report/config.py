@@ -1,4 +1,4 @@
-"""The options of a report, and the sizes of its computations."""
+"""Options of a report, and the sizes of its computations."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig:
-    """Options of a report: the model, the data to test it on, and how thoroughly.
+    """Options of a report: model, test data, and effort.
 
     Args:
-        model: model file, ….safetensors, or universal.
-        data: dataset file (….h5) with structures that training has not seen.
+        model: model file (.safetensors), or universal.
+        data: test set: dataset file (.h5) with structures that were not used in training.
         output: folder for report.html and report.json.
-        train: dataset file that the model was trained on; looked for by the name and hash in the
-            model's card if not given.
-        references: JSON of reference results of crystals (a0_A, B_GPa, eos, C11_GPa …); looked for
-            beside the data and among the shipped examples if not given.
-        structures: crystal (CIF, extxyz …) to test beside those found in the data; may be repeated.
-        temperatures: K, of the runs at constant energy, e.g. [300,1000].
-        hot: K, of the hot run; 2000 for crystals and 1000 for molecules if not given.
-        quick: a shorter report; smaller cells, shorter runs, fewer sizes.
-        dtype: float32 or float64; that of the model if not given.
-        device: cpu, cuda, cuda:1 …; a GPU where there is one if not given.
-        threads: of the processor; PyTorch's choice if not given.
-        batch_edges: edges (neighbour pairs) that are computed at once; bounds the memory.
+        train: training set: dataset file. Default: found by the name and hash in the model card.
+        references: JSON file with reference results of crystals (a0_A, B_GPa, eos, C11_GPa, …).
+            Default: found next to the data or among the shipped examples.
+        structures: additional crystal to test (CIF, extxyz, …); may be repeated.
+        temperatures: temperatures (K) of the constant-energy runs, e.g. [300,1000].
+        hot: temperature (K) of the high-temperature run. Default: 2000 for crystals, 1000 for
+            molecules.
+        quick: shorter report: smaller cells, shorter runs, fewer sizes.
+        dtype: float32 or float64. Default: that of the model.
+        device: cpu, cuda, cuda:1, …. Default: a GPU if available.
+        threads: number of CPU threads. Default: chosen by PyTorch.
+        batch_edges: number of edges (neighbour pairs) computed at once; limits the memory.
 
     Raises:
         ValueError: temperatures or threads that are not positive numbers.
@@ -46,7 +46,7 @@ class ReportConfig:
     batch_edges: int = 20_000
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be done."""
+        """Check the values."""
         if self.temperatures is not None and not (
             self.temperatures and all(0 < value < 1e5 for value in self.temperatures)
         ):
@@ -62,18 +62,18 @@ class ReportConfig:
 
 
 class Effort(NamedTuple):
-    """Sizes of everything that takes time, of a full report and of a quick one."""
+    """Sizes of the computations of a report that take time."""
 
-    crystals: int  # at most so many different ones
-    md_atoms: int  # of the supercell that MD runs on, at least
-    md_time: float  # ps of each run at constant energy
-    warm_up: float  # ps with a thermostat before
-    hot_time: float  # ps
-    vacancy_atoms: int  # of the supercell with a vacancy, at least
+    crystals: int  # maximum number of different crystals
+    md_atoms: int  # least size of the supercell for MD
+    md_time: float  # ps, each constant-energy run
+    warm_up: float  # ps with a thermostat before it
+    hot_time: float  # ps, the high-temperature run
+    vacancy_atoms: int  # least size of the supercell for a vacancy
     phonon_length: float  # Å, least size of a supercell
-    phonon_atoms: int  # up to which the supercell is twice the cutoff wide
-    path_steps: int  # of 0.001 Å that an atom is moved in the material, each way
-    structures: int  # of the test set, for symmetries and derivatives
+    phonon_atoms: int  # largest supercell that is made twice the cutoff wide
+    path_steps: int  # steps of 0.001 Å by which an atom is moved in the material, each way
+    structures: int  # test structures for symmetries and derivatives
     sizes: tuple[int, ...]  # numbers of atoms that are timed
     dimer_step: float = 0.02  # Å
 

@@ -7,23 +7,23 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 Level = Literal["pass", "warn", "fail"]
-NONE = "–"  # stands in tables where there is no value
+NONE = "–"  # shown in tables for a missing value
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 class Verdict(NamedTuple):
-    """One claim with what was found."""
+    """A claim with its result."""
 
-    key: str  # of the table in claims.py
+    key: str  # of ``CLAIMS``
     section: str
-    claim: str  # in plain words
-    subject: str  # of which crystal, pair, temperature …; empty where there is one only
+    claim: str  # the text of the claim
+    subject: str  # crystal, pair, temperature, …; empty if there is only one
     value: float | None
     unit: str
     shown: str  # the value as text, with its unit
     threshold: str
     level: Level
-    reason: str  # of the threshold
+    reason: str  # reason for the threshold
 
 
 class Table(NamedTuple):
@@ -32,7 +32,7 @@ class Table(NamedTuple):
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     caption: str = ""
-    folded: bool = False  # behind a line that opens it
+    folded: bool = False  # collapsed until opened
     words: bool = False  # all columns hold text, left-aligned and wrapped
 
 
@@ -42,11 +42,11 @@ class Picture(NamedTuple):
     uri: str
     alt: str
     caption: str
-    width: int = 930  # CSS pixels, so that all letters are of one size
+    width: int = 930  # CSS pixels; gives the text of all figures the same size
 
 
 class Note(NamedTuple):
-    """A sentence: what is missing and why, or a quiet remark."""
+    """A sentence about something missing and the reason, or a quiet remark."""
 
     text: str
     quiet: bool = False
@@ -58,14 +58,14 @@ Block = Table | Picture | Note
 class Section(NamedTuple):
     """One part of the page."""
 
-    lead: str  # what is shown and how to read it, in a sentence or two
+    lead: str  # what is shown and how to read it, one or two sentences
     blocks: tuple[Block, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
-    numbers: dict[str, Any] = {}  # everything that report.json is to hold of it
+    numbers: dict[str, Any] = {}  # content of report.json for this section
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> Table:
-    """A table from any sequences of text, without columns in which nothing is known."""
+    """A table from sequences of text; columns without any value are dropped."""
     kept = [
         i for i in range(len(columns)) if i == 0 or not rows or any(row[i] != NONE for row in rows)
     ]
@@ -74,7 +74,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = 
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number for people: so many significant digits, powers of ten where they are short."""
+    """A number as text with the given significant digits; powers of ten where they are shorter."""
     if value is None or not math.isfinite(value):
         return NONE
     if value == 0:
@@ -90,5 +90,5 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def limit(value: float) -> str:
-    """A threshold for people, without digits that mean nothing."""
+    """A threshold as text, without meaningless digits."""
     return f"{value:g}".replace("-", "−") if abs(value) >= 1e-3 or value == 0 else number(value, 1)

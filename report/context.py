@@ -1,4 +1,4 @@
-"""Data shared by the sections: the model in two precisions, test set, predictions, crystals."""
+"""Data shared by the sections: model in two precisions, test set, predictions, crystals."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ from tesseral.training.evaluate import Predictions, evaluate
 
 
 class TrainingSet:
-    """The training set, or why it is not at hand."""
+    """The training set, or the reason why it is not available."""
 
     def __init__(self, store: Store | None, why: str) -> None:
         self.store, self.why = store, why
 
 
-MANY_ELEMENTS = 10  # of a model, from which on only those of the data are looked at
+MANY_ELEMENTS = 10  # a model with more elements is tested only on those of the data
 
 
 class Context:
-    """Everything that more than one section needs, made when it is first asked for.
+    """Data that more than one section needs, computed on first use.
 
     Args:
-        config: what the report is about.
-        effort: how much is computed; that of the configuration if not given.
+        config: options of the report.
+        effort: sizes of the computations. Default: those of the configuration.
 
     Raises:
         FileNotFoundError: no such model or data.
@@ -69,7 +69,7 @@ class Context:
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """Elements to look at: the model's, or of a universal model those of the test set."""
+        """Elements to test: those of the model, or those of the test set for a universal model."""
         own = self.card.symbols
         if len(own) <= MANY_ELEMENTS:
             return own
@@ -82,17 +82,17 @@ class Context:
 
     @property
     def dtype(self) -> str:
-        """Precision of the features, as the model is used."""
+        """Precision of the features as the model is used."""
         return self.config.dtype or self.card.dtype
 
     @cached_property
     def exact(self) -> TesseralCalculator:
-        """The same model in float64: for derivatives, where rounding would count."""
+        """The same model in float64, for derivatives, where rounding errors would matter."""
         return TesseralCalculator(self.config.model, device=self.device, dtype="float64")
 
     @cached_property
     def predictions(self) -> Predictions:
-        """The model on the test set."""
+        """Predictions of the model for the test set."""
         return evaluate(
             self.calculator.potential,
             self.test,
@@ -102,12 +102,12 @@ class Context:
 
     @cached_property
     def train(self) -> TrainingSet:
-        """The training set: the one given, or the one that the card names, where it is found."""
+        """The training set: the given one, or the one named in the model card if it is found."""
         return find_training_set(self.config, self.card)
 
     @cached_property
     def crystals(self) -> list[Crystal]:
-        """Different perfect crystals, of the files given and of the data, relaxed in float64."""
+        """Different perfect crystals from the given files and the data, relaxed in float64."""
         stores = [(self.test.path.name, self.test)]
         if self.train.store is not None:
             stores.append((self.train.store.path.name, self.train.store))
@@ -121,9 +121,10 @@ class Context:
 
     @cached_property
     def molecule(self) -> tuple[Atoms, Relaxed] | None:
-        """The lowest molecule of the data, and the same relaxed in float64; None if there is none.
+        """The lowest-energy molecule of the data, unrelaxed and relaxed in float64, or None.
 
-        Lowest in energy above the reference energies, per atom, among those without a cell.
+        The energy is counted per atom, above the reference energies. Molecules are the structures
+        without a cell.
         """
         lowest, where = np.inf, None
         for store in [self.test] + ([self.train.store] if self.train.store is not None else []):
@@ -179,13 +180,13 @@ class Context:
 
     @cached_property
     def temperatures(self) -> tuple[float, ...]:
-        """Temperatures of the runs at constant energy, K."""
+        """Temperatures of the constant-energy runs, K."""
         if self.config.temperatures is not None:
             return tuple(self.config.temperatures)
         return (300.0, 1000.0) if self.sample.pbc.all() else (300.0, 600.0)
 
     def graphs(self, most: int = 200) -> list[AtomicGraph]:
-        """Some structures of the test set as graphs: those with the most atoms up to a limit."""
+        """Some structures of the test set as graphs: the largest ones up to a limit."""
         sizes, number = self.test.n_atoms, self.effort.structures
         rows = [int(i) for i in np.argsort(-sizes, kind="stable") if sizes[i] <= most]
         picked = rows[:: max(1, len(rows) // number)][:number] or [int(np.argmin(sizes))]
@@ -196,17 +197,17 @@ class Context:
 
 
 def supercell_of(crystal: Crystal, number: int) -> Atoms:
-    """At least so many atoms of a crystal in a cell that is about as long as wide."""
+    """A supercell with at least this many atoms and edges of similar length."""
     cell = conventional(crystal.atoms)
     cell.calc = crystal.atoms.calc
     return repeated(cell, number)
 
 
 def find_training_set(config: ReportConfig, card: ModelCard) -> TrainingSet:
-    """The store given, or the one whose hash the card holds, near the model or the data.
+    """The given store, or the one with the hash in the model card, near the model or the data.
 
     Raises:
-        FileNotFoundError: the given file is not there.
+        FileNotFoundError: the given file does not exist.
         ValueError: it is not a dataset.
     """
     entry = card.training.get("data", {}).get("train", {})
@@ -214,10 +215,10 @@ def find_training_set(config: ReportConfig, card: ModelCard) -> TrainingSet:
     if config.train is not None:
         store = open_store(config.train)
         same = store.content_hash == wanted
-        known = "it is the file in the model's card" if same else "the model's card names another"
+        known = "it is the one in the model card" if same else "the model card names another file"
         return TrainingSet(store, f"{store.path}, given as `train`; {known}")
     if not name:
-        return TrainingSet(None, "the model's card names no training file; give one as `train`")
+        return TrainingSet(None, "the model card names no training file; give one as `train`")
     folders = [Path(config.data).parent, Path(config.model).parent, Path.cwd()]
     folders += [Path(config.model).parent.parent, Path(str(files("tesseral.data.examples")))]
     for folder in folders:
@@ -229,9 +230,9 @@ def find_training_set(config: ReportConfig, card: ModelCard) -> TrainingSet:
         except ValueError:
             continue
         if store.content_hash == wanted:
-            return TrainingSet(store, f"{path}, found by the hash in the model's card")
+            return TrainingSet(store, f"{path}, found by the hash in the model card")
     return TrainingSet(
         None,
-        f"the model was trained on {name}, which is not beside the data or the model (with the "
-        "hash in the model's card); give it as `train`",
+        f"the model was trained on {name}, which is not next to the data or the model (with the "
+        "hash in the model card); give it as `train`",
     )

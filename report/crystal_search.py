@@ -20,12 +20,12 @@ from tesseral.data.store.read import Store
 from tesseral.data.structures import atoms_from_structure
 
 SYMPREC = 0.01  # Å
-MAX_ATOMS = 64  # of a structure of the data that is looked at
-MAX_PRIMITIVE = 24  # atoms of a primitive cell; larger ones are defects rather than crystals
+MAX_ATOMS = 64  # largest structure of the data that is considered
+MAX_PRIMITIVE = 24  # atoms; larger primitive cells are defects rather than crystals
 SMALL_FORCE = 0.05  # eV/Å
-LOW_SYMMETRY = 16  # space groups below are taken for disorder
-VACUUM = 6.0  # Å without atoms make a slab of a crystal
-LOOKED_AT = 3000  # structures of a set
+LOW_SYMMETRY = 16  # lower space groups are regarded as disorder
+VACUUM = 6.0  # Å; a crystal with a wider empty layer is a slab
+LOOKED_AT = 3000  # structures of a dataset
 LOST = 50.0  # %, change of volume after which it is no longer the same crystal
 WINDOW = 0.1  # eV/atom above the lowest energy of the same composition
 
@@ -35,14 +35,14 @@ class Crystal(NamedTuple):
 
     formula: str
     group: str  # space group, international symbol
-    number: int  # of the space group
+    number: int  # number of the space group
     atoms: Atoms  # primitive standard cell, relaxed, with the calculator
-    source: str  # where it comes from
+    source: str  # file or structure it was read from
     converged: bool
-    volume_change: float  # %, of the relaxation
+    volume_change: float  # %, by the relaxation
     group_before: str
     number_before: int
-    problem: str = ""  # why nothing can be computed of it; empty where all is well
+    problem: str = ""  # why its properties cannot be computed; empty if they can
 
     @property
     def name(self) -> str:
@@ -67,7 +67,7 @@ class Candidate(NamedTuple):
 
 
 def find_candidates(stores: Iterable[tuple[str, Store]]) -> list[Candidate]:
-    """Symmetric periodic structures without forces: the lowest of each formula and space group.
+    """Symmetric periodic structures without forces, the lowest of each formula and space group.
 
     Returns:
         Compounds first, then by formula, then by energy.
@@ -97,7 +97,7 @@ def find_candidates(stores: Iterable[tuple[str, Store]]) -> list[Candidate]:
 
 
 def _rows(store: Store) -> list[int]:
-    """Periodic structures of a moderate size; in a large set the lowest of each composition."""
+    """Periodic structures of moderate size; in a large set the lowest of each composition."""
     rows = np.flatnonzero(store.pbc.all(axis=1) & (store.n_atoms <= MAX_ATOMS))
     if len(rows) <= LOOKED_AT:
         return [int(row) for row in rows]
@@ -113,7 +113,7 @@ def _rows(store: Store) -> list[int]:
 
 
 def widest_gap(atoms: Atoms) -> float:
-    """Widest layer without atoms (Å) parallel to a face of the cell."""
+    """Thickness (Å) of the widest empty layer parallel to a face of the cell."""
     heights = 1.0 / np.linalg.norm(np.linalg.inv(atoms.cell.array), axis=0)
     places = np.sort(atoms.get_scaled_positions(), axis=0)
     gaps = np.diff(places, axis=0, append=places[:1] + 1.0)
@@ -121,7 +121,7 @@ def widest_gap(atoms: Atoms) -> float:
 
 
 def read_candidates(paths: Iterable[str]) -> list[Candidate]:
-    """Crystals of files, the last structure of each.
+    """Crystals read from files, the last structure of each.
 
     Raises:
         ValueError: a file that cannot be read or holds no crystal.
@@ -130,7 +130,7 @@ def read_candidates(paths: Iterable[str]) -> list[Candidate]:
     for path in paths:
         try:
             atoms = ase.io.read(path, index=-1)
-        except Exception as error:  # every format of ASE has its own
+        except Exception as error:  # every format of ASE raises different errors
             reason = f"{type(error).__name__}: {error}"
             raise ValueError(f"{path} cannot be read as a structure ({reason})") from None
         assert isinstance(atoms, Atoms)
@@ -142,12 +142,12 @@ def read_candidates(paths: Iterable[str]) -> list[Candidate]:
 
 
 def classify(atoms: Atoms, source: str, energy: float) -> Candidate | None:
-    """Primitive standard cell, formula and space group; None where there is no symmetry to find."""
+    """Primitive standard cell, formula and space group; None if no symmetry is found."""
     try:
         with _quiet_spglib():
             data = spglib.get_symmetry_dataset(_cell(atoms), symprec=SYMPREC)
         small = _standard(atoms, primitive=True)
-    except Exception:  # spglib says differently in each version that it found nothing
+    except Exception:  # versions of spglib report in different ways that they found nothing
         return None
     if data is None:
         return None
@@ -157,7 +157,7 @@ def classify(atoms: Atoms, source: str, energy: float) -> Candidate | None:
 
 def reduced_formula(atoms: Atoms) -> str:
     """Formula in the order of electronegativity, as chemists write it: SiC, not CSi."""
-    from pymatgen.core.composition import Composition  # here, since it takes time to import
+    from pymatgen.core.composition import Composition  # imported here because it is slow
 
     counts = Formula(atoms.get_chemical_formula()).count()
     return str(Composition(counts).reduced_formula)
@@ -178,20 +178,20 @@ def _standard(atoms: Atoms, *, primitive: bool) -> Atoms:
 
 
 def _cell(atoms: Atoms) -> Any:
-    """A crystal as spglib takes it."""
+    """A crystal in the form that spglib expects."""
     return atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers
 
 
 @contextmanager
 def _quiet_spglib() -> Iterator[None]:
-    """Without its notice that errors will be told in another way; both ways are provided for."""
+    """Call spglib without its warning about a new way to report errors; both ways are handled."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
 
 
 def relax_crystals(candidates: Iterable[Candidate], calculator: object, most: int) -> list[Crystal]:
-    """Relax candidates with the model, until there are so many different crystals.
+    """Relax candidates with the model until the required number of different crystals is reached.
 
     A strained cell relaxes to the crystal that it was made from, and is dropped.
     """
@@ -206,7 +206,7 @@ def relax_crystals(candidates: Iterable[Candidate], calculator: object, most: in
 
 
 def _relax(candidate: Candidate, calculator: object) -> Crystal:
-    """One candidate relaxed; what goes wrong stands in ``problem``."""
+    """One candidate relaxed; ``problem`` says what went wrong."""
     atoms = candidate.atoms.copy()
     atoms.calc = calculator
     crystal = Crystal(

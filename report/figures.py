@@ -1,4 +1,4 @@
-"""The look of the report's pictures, and their way into the page."""
+"""Style of the figures of a report, and their conversion to images in the page."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ BLUE, ORANGE, GREY = plots.BLUE, plots.ORANGE, plots.GREY
 GREEN, PURPLE, RED, TEAL = "#4c8c5a", "#7d62a8", "#b3362b", "#2b8a8a"
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, TEAL, "#a8823a", "#c2527f", GREY)
 LIGHT = "#e6e6e6"
-SHOWN_POINTS = 12_000  # of a scatter plot
-PIXELS = 101  # of the page for an inch of a figure; 9.2 inches fill its width
+SHOWN_POINTS = 12_000  # points of a scatter plot
+PIXELS = 101  # CSS pixels per inch of a figure; 9.2 inches fill the page width
 SETTINGS: Any = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -44,7 +44,7 @@ def panels(rows: int, columns: int, width: float = 9.2, height: float = 3.1) -> 
 
 
 def finish(axes: Axes, title: str, xlabel: str, ylabel: str, *, legend: bool = False) -> None:
-    """Labels, a light grid, no frame on top and right."""
+    """Add labels and a light grid, and remove the frame on top and right."""
     axes.set_title(title, fontsize=10)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
@@ -66,7 +66,7 @@ def picture(figure: Figure, alt: str, caption: str) -> Picture:
 
 
 def plain_ticks(axis: Any) -> None:
-    """Numbers such as 0.05, 0.1, 0.2 instead of powers, on a logarithmic x or y axis."""
+    """Label a logarithmic axis with numbers such as 0.05, 0.1, 0.2 instead of powers."""
     low, high = sorted(axis.get_view_interval())
     wide = high > 1000 * max(low, 1e-300)
     axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0), numticks=8))

@@ -1,4 +1,4 @@
-"""Reference results of crystals, where there are any of the same theory."""
+"""Reference results of crystals at the level of theory of the data."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from ase import Atoms
 from tesseral.data.store.read import Store, open_store
 from tesseral.report.crystal_search import reduced_formula
 
-EXAMPLES = ("sic_references.json",)  # shipped, each beside the set it belongs to
+EXAMPLES = ("sic_references.json",)  # shipped, each next to its dataset
 BELONGS = {"sic_references.json": "sic_pbe.h5"}
 
 
 class References(NamedTuple):
-    """Results by chemical formula; empty where there are none."""
+    """Results by chemical formula; empty if there are none."""
 
     path: str
     crystals: dict[str, dict[str, Any]]
-    phonons: dict[str, list[float]]  # THz, at the points that fold to Γ of the cubic cell
-    why: str  # they were taken, or there are none
+    phonons: dict[str, list[float]]  # THz, at the q points that fold to Γ of the cubic cell
+    why: str  # reason for taking them, or for having none
 
 
 NONE = References("", {}, {}, "no reference results were found; give some as `references`")
 
 
 def find_references(given: str | None, data: Store, symbols: tuple[str, ...]) -> References:
-    """References that were given, stand beside the data, or came with the package.
+    """References from the given file, from next to the data, or shipped with the package.
 
     Args:
-        given: file that must be read; looked for if None.
+        given: file to read; None searches for one.
         data: the test set.
         symbols: elements of the model.
 
     Raises:
-        FileNotFoundError: the given file is not there.
+        FileNotFoundError: the given file does not exist.
         ValueError: it is not a file of references.
     """
     if given is not None:
@@ -47,9 +47,9 @@ def find_references(given: str | None, data: Store, symbols: tuple[str, ...]) ->
     theory = data.attributes.get("theory", "")
     for path in (*beside, *(examples / name for name in EXAMPLES)):
         try:
-            found = _read(path, "beside the data" if path in beside else "shipped with tesseral")
+            found = _read(path, "next to the data" if path in beside else "shipped with tesseral")
         except ValueError:
-            continue  # some other file
+            continue  # a file of another kind
         elements = {symbol for name in found.crystals for symbol in Atoms(name).symbols}
         if not elements <= set(symbols):
             continue
@@ -62,7 +62,7 @@ def find_references(given: str | None, data: Store, symbols: tuple[str, ...]) ->
 
 
 def _read(path: Path, why: str) -> References:
-    """References of a file, and phonons of files ``phonon_FORMULA.json`` beside it."""
+    """References from a file, and phonons from ``phonon_FORMULA.json`` files next to it."""
     content = _json(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} is not a file of references: it holds no crystals by name")

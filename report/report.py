@@ -1,4 +1,4 @@
-"""From a configuration to report.html and report.json, section by section."""
+"""Computation of a report, section by section, to report.html and report.json."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class Part(NamedTuple):
 
     key: str
     title: str
-    compute: Callable[[Context], Section | None]  # None: it does not apply to these data
+    compute: Callable[[Context], Section | None]  # None if it does not apply to the data
 
 
 PARTS = (
     Part("learning", "Learning curves", learning.learning),
     Part("accuracy", "Test errors", accuracy.accuracy),
-    Part("force-size", "Errors against force", force.force_size),
+    Part("force-size", "Errors by size of the force", force.force_size),
     Part("distance", "Distance to the training set", distance.distance),
     Part("crystals", "Crystals", crystals.crystals),
     Part("eos", "Equation of state", crystals.equations_of_state),
@@ -75,7 +75,7 @@ class Report(NamedTuple):
     verdicts: list[Verdict]
     html: Path
     json: Path
-    seconds: float  # that it took
+    seconds: float  # wall time
 
     @property
     def failed(self) -> bool:
@@ -92,11 +92,11 @@ def write_report(
     """Compute all sections and write the page and the numbers.
 
     Args:
-        config: what to test.
-        show: called before each section with the number of sections done, the number of all, and
-            a description.
-        parts: the sections; all of them if not given.
-        effort: how much is computed; that of the configuration if not given.
+        config: options of the report.
+        show: called before each section with the number of finished sections, the total number,
+            and a description.
+        parts: sections to compute. Default: all.
+        effort: sizes of the computations. Default: those of the configuration.
 
     Returns:
         The content. A section that could not be computed has a verdict that says so.
@@ -104,7 +104,7 @@ def write_report(
     Raises:
         FileNotFoundError: no such model or data.
         ValueError: files that cannot be read, or elements that the model does not know.
-        KeyboardInterrupt: with the section at which it was stopped; nothing is written.
+        KeyboardInterrupt: names the section that was interrupted; nothing is written.
     """
     started = time.monotonic()
     if config.threads is not None:
@@ -141,10 +141,10 @@ def write_report(
 
 
 def compute(part: Part, context: Context) -> Section | None:
-    """One section; an error becomes its content and a warning, and does not stop the others."""
+    """One section; an error becomes its content with a warning and does not stop the others."""
     try:
         section = part.compute(context)
-    except Exception as error:  # whatever happens here must not lose the other sections
+    except Exception as error:  # no error may lose the other sections
         reason = str(error) or type(error).__name__
         if not isinstance(error, (ValueError, OSError, RuntimeError)):
             reason = f"{type(error).__name__}: {reason}"
@@ -158,11 +158,11 @@ def compute(part: Part, context: Context) -> Section | None:
 
 
 def make_page(context: Context, chapters: tuple[Chapter, ...], seconds: float) -> Page:
-    """The page around the sections."""
+    """The page with all sections."""
     card, config = context.card, context.config
     facts = (
         f"{' '.join(card.symbols)}, {card.config.architecture}, cutoff "
-        f"{context.cutoff:g} Å, {card.parameters:,} weights, used in {context.dtype}",
+        f"{context.cutoff:g} Å, {card.parameters:,} parameters, used in {context.dtype}",
         f"tested on {config.data}: {len(context.test)} structures",
         f"references: {context.references.path or 'none'} ({context.references.why})",
     )
@@ -175,7 +175,7 @@ def make_page(context: Context, chapters: tuple[Chapter, ...], seconds: float) -
 
 
 def _content(context: Context, result: Report, times: dict[str, float]) -> dict[str, Any]:
-    """Everything, for programs."""
+    """Content of report.json."""
     config = context.config
     return {
         "format_version": FORMAT_VERSION,

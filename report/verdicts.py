@@ -9,13 +9,13 @@ from tesseral.report.content import Level, Verdict, limit, number
 
 
 def judge(key: str, value: float, *, shown: str | None = None, subject: str = "") -> Verdict:
-    """Verdict on the value of a claim; a value that is not a number fails.
+    """Verdict on the value of a claim; NaN fails.
 
     Args:
-        key: of ``CLAIMS``.
-        value: in the claim's unit.
-        shown: text instead of the number and its unit.
-        subject: of which crystal, pair …
+        key: key in ``CLAIMS``.
+        value: value in the unit of the claim.
+        shown: text shown instead of the number and its unit.
+        subject: crystal, pair, … that the value belongs to.
     """
     claim = CLAIMS[key]
     sign = -1.0 if claim.at_least else 1.0
@@ -30,7 +30,7 @@ def judge(key: str, value: float, *, shown: str | None = None, subject: str = ""
 def decide(
     key: str, level: Level, shown: str, value: float | None = None, subject: str = ""
 ) -> Verdict:
-    """A verdict whose level is known, e.g. where a crystal has fallen apart."""
+    """A verdict whose level is known, for example if a crystal has fallen apart."""
     claim = CLAIMS[key]
     return Verdict(
         key=key,
@@ -47,7 +47,7 @@ def decide(
 
 
 def not_computed(section: str, title: str, reason: str) -> Verdict:
-    """The verdict of a section that could not be computed."""
+    """The verdict on a section that could not be computed."""
     return Verdict(
         key="computed",
         section=section,
@@ -58,12 +58,12 @@ def not_computed(section: str, title: str, reason: str) -> Verdict:
         shown=reason,
         threshold="",
         level="warn",
-        reason="what was not measured is not known",
+        reason="the section's claims were not checked",
     )
 
 
 def threshold(claim: Claim) -> str:
-    """Both limits as text."""
+    """Both thresholds as text."""
     sign = "≥" if claim.at_least else "≤"
     warns = f"warn {sign} {limit(claim.warns)}"
     if math.isinf(claim.passes):

@@ -1,4 +1,4 @@
-"""Our potential and its peers trained on the same data, cores and time, then tested alike.
+"""Comparison of our potential with its peers, trained on the same data, cores and time.
 
-Light on purpose: ``predict`` and ``clock`` are imported in the environments of the peers.
+This file imports nothing: ``predict`` and ``clock`` are imported in the environments of the peers.
 """

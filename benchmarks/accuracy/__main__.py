@@ -4,9 +4,9 @@
         [--only tesseral,MACE] [--data FOLDER] [--output runs/accuracy] [--parallel 2]
         [-- OPTIONS OF train-potential fit]
 
-See docs/measurements/accuracy.md. Tables and figures go to the output folder. What is trained
-already is not trained again (--again does). Peers take part if they are installed: python -m
-benchmarks.peers install --only mace,nequip,sevenn.
+See docs/measurements/accuracy.md. Tables and figures are written to the output folder. Finished
+trainings are not repeated, unless --again is given. Peers take part if they are installed:
+python -m benchmarks.peers install --only mace,nequip,sevenn.
 """
 
 from __future__ import annotations
@@ -48,30 +48,30 @@ INSTALL = "python -m benchmarks.peers install --only mace,nequip,sevenn"
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options."""
+    """Command-line options."""
     arguments = list(arguments)
     extra = arguments[arguments.index("--") + 1 :] if "--" in arguments else []
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.accuracy",
         description=(__doc__ or "").splitlines()[0],
-        epilog="options of train-potential fit, for ours alone, follow --",
+        epilog="options of train-potential fit, for our training only, follow --",
     )
     known = list(all_recipes())
     parser.add_argument(
-        "sets", nargs="*", metavar="SET", help=f"of {', '.join(known)}; all if none"
+        "sets", nargs="*", metavar="SET", help=f"sets to train on: {', '.join(known)}. Default: all"
     )
     parser.add_argument(
-        "--minutes", type=float, help="of training; those of the recipe if not given"
+        "--minutes", type=float, help="training time in minutes. Default: that of the recipe"
     )
-    parser.add_argument("--threads", type=int, default=1, help="of each training")
-    parser.add_argument("--parallel", type=int, default=1, help="trainings at the same time")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each training")
+    parser.add_argument("--parallel", type=int, default=1, help="number of parallel trainings")
     parser.add_argument("--only", type=lambda text: text.split(","), default=[], help="programs")
     parser.add_argument(
         "--data", type=Path, default=Path(os.environ.get("TESSERAL_DATA", "../shared/data"))
     )
-    parser.add_argument("--envs", type=Path, default=Path("runs/peers"), help="of the peers")
+    parser.add_argument("--envs", type=Path, default=Path("runs/peers"), help="environments")
     parser.add_argument("--output", type=Path, default=Path("runs/accuracy"))
-    parser.add_argument("--again", action="store_true", help="train anew what is trained already")
+    parser.add_argument("--again", action="store_true", help="repeat finished trainings")
     options = parser.parse_args(arguments[: len(arguments) - len(extra) - bool(extra)])
     options.extra = extra
     options.sets = options.sets or known
@@ -84,11 +84,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def choose_recipes(sets: Sequence[str]) -> list[Recipe]:
-    """The recipes of these names or files.
+    """The recipes with these names or in these files.
 
     Raises:
-        ValueError: a name is unknown or used twice, or a file is no recipe.
-        FileNotFoundError: there is no such file.
+        ValueError: a name is unknown or used twice, or a file is not a recipe.
+        FileNotFoundError: a file does not exist.
     """
     known = all_recipes()
     chosen: dict[str, Recipe] = {}
@@ -97,16 +97,16 @@ def choose_recipes(sets: Sequence[str]) -> list[Recipe]:
             raise ValueError(f"there is no set {name}; there are {', '.join(known)}")
         recipe = known[name] if name in known else read_recipe(Path(name))
         if recipe.name in chosen:  # their results would share a folder
-            raise ValueError(f"{recipe.name} is asked for twice; leave out one of them")
+            raise ValueError(f"{recipe.name} is given twice; remove one of them")
         chosen[recipe.name] = recipe
     return list(chosen.values())
 
 
 def choose_programs(peers: Peers, only: Sequence[str], terminal: Console) -> list[Program]:
-    """Ours and the peers that are installed, or those asked for.
+    """Our program and the installed peers, or the requested programs.
 
     Raises:
-        ValueError: a name is unknown, or that of a peer that is not installed.
+        ValueError: a name is unknown, or a peer is not installed.
     """
     everyone: dict[str, tuple[Program, bool]] = {
         "tesseral": (Ours(), True),
@@ -138,7 +138,7 @@ def train_all(
     options: argparse.Namespace,
     terminal: Console,
 ) -> list[str]:
-    """Do the trainings, as many at a time as asked for; returns what failed."""
+    """Run the trainings in parallel as requested; returns the failures."""
     free: queue.Queue[Place] = queue.Queue()
     everywhere = places(options.threads, options.parallel)
     for place in everywhere:
@@ -178,10 +178,10 @@ def train_one(
     place: Place,
     terminal: Console,
 ) -> None:
-    """Do one training and keep its result.
+    """Run one training and save its result.
 
     Raises:
-        TrainingFailed: no model came out.
+        TrainingFailed: the training gave no model.
     """
     recipe, setting, program = job
 
@@ -198,11 +198,11 @@ def train_one(
 
 
 def run(options: argparse.Namespace, command: Sequence[str], terminal: Console) -> int:
-    """Train what is missing, then write the tables and figures.
+    """Run the missing trainings, then write the tables and figures.
 
     Raises:
-        FileNotFoundError: the data are not there.
-        ValueError: something given cannot be done.
+        FileNotFoundError: the data do not exist.
+        ValueError: an option is invalid.
     """
     recipes = []
     for recipe in choose_recipes(options.sets):
@@ -215,7 +215,7 @@ def run(options: argparse.Namespace, command: Sequence[str], terminal: Console) 
     for recipe, _, program in done:
         folder = folder_of(options.output, recipe, program.name)
         terminal.print(
-            f"{recipe.name} {program.name}: trained already, see {folder}; --again trains anew",
+            f"{recipe.name} {program.name}: trained already, see {folder}; --again repeats it",
             soft_wrap=True,
         )
     files = {
@@ -231,7 +231,7 @@ def run(options: argparse.Namespace, command: Sequence[str], terminal: Console) 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run; 0, or 1 where a training failed, or 2 where something given is wrong."""
+    """Run; returns 0, or 1 if a training failed, or 2 if an option is invalid."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parse(arguments)
     terminal = console()
@@ -242,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"benchmarks.accuracy: {error}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("benchmarks.accuracy: stopped; the same command goes on from here\n")
+        sys.stderr.write("benchmarks.accuracy: stopped; the same command resumes from here\n")
         return 130
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def tesseral(path: str) -> tuple[Any, int]:
-    """Ours, and its number of weights."""
+    """Our calculator, and its number of weights."""
     from tesseral.calculators.ase import TesseralCalculator
 
     calculator = TesseralCalculator(path, device="cpu")
@@ -15,7 +15,7 @@ def tesseral(path: str) -> tuple[Any, int]:
 
 
 def mace(path: str) -> tuple[Any, int]:
-    """MACE from the model that mace_run_train wrote."""
+    """MACE from a model written by mace_run_train."""
     os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"
     from mace.calculators import MACECalculator
 

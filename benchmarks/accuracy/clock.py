@@ -1,4 +1,4 @@
-"""A callback that tells on stdout when training begins and what each validation found.
+"""A callback that prints the start of the training and the results of each validation.
 
 NequIP loads it in its own environment; see ``programs.nequip``.
 """
@@ -18,10 +18,10 @@ class Clock(lightning.Callback):
     """Print lines that ``programs.nequip`` reads."""
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """The first step is next."""
+        """Print the start, just before the first step."""
         print(BEGIN, flush=True)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """All metrics are there."""
+        """Print the metrics of the validation."""
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         print(VALIDATION + json.dumps(metrics), flush=True)

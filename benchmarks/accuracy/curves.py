@@ -1,4 +1,4 @@
-"""Validation errors against time, and the time at which an error was reached."""
+"""Validation errors against time, and the time to reach an error."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 Quantity = Literal["energy", "forces"]
-CLOSE = 1.005  # two programs that evaluate the same model differ by rounding
+CLOSE = 1.005  # two programs differ by rounding for the same model
 
 
 class Point(NamedTuple):
     """One validation of a training."""
 
-    seconds: float  # since the first training step
+    seconds: float  # seconds since the first training step
     epochs: float  # passes over the training data
     energy: float  # MAE, meV/atom
     forces: float  # MAE of the components, meV/Å
@@ -22,23 +22,23 @@ Curve = list[Point]
 
 
 class Reached(NamedTuple):
-    """Our time to a peer's error beside the peer's own."""
+    """Our time to the error of a peer, and the peer's own time."""
 
     quantity: Quantity
-    error: float  # of the model that the peer delivers, on the validation structures
-    peer: float | None  # s at which the peer's own validation was first as good
-    ours: float | None  # s at which ours was; None: never
+    error: float  # error of the final model of the peer on the validation structures
+    peer: float | None  # s, first validation of the peer that is as good
+    ours: float | None  # s, first validation of ours that is as good; None if there is none
 
     @property
     def share(self) -> float | None:
-        """Our time as a part of the peer's."""
+        """Our time divided by that of the peer."""
         return self.ours / self.peer if self.ours is not None and self.peer else None
 
 
 def first_time(curve: Sequence[Point], quantity: Quantity, error: float) -> float | None:
-    """Seconds of the first validation with at most this error; None where there is none.
+    """Seconds of the first validation with at most this error, or None.
 
-    Nothing is interpolated: between two validations the later one counts.
+    There is no interpolation: between two validations the later one counts.
     """
     return next(
         (point.seconds for point in curve if getattr(point, quantity) <= CLOSE * error), None
@@ -66,11 +66,11 @@ def compare(ours: Sequence[Point], peer: Sequence[Point], error: dict[str, float
 
 
 def epochs_that_fit(curve: Sequence[Point], seconds: float) -> int:
-    """Number of epochs that fill a time, from a trial: the first one may take longer.
+    """Number of epochs that fit into a time, from a trial whose first epoch may take longer.
 
     Args:
-        curve: of the trial, a point for each epoch, two at least.
-        seconds: to fill.
+        curve: validations of the trial, one for each epoch, at least two.
+        seconds: time to fill.
 
     Raises:
         ValueError: the trial was too short.
@@ -83,5 +83,5 @@ def epochs_that_fit(curve: Sequence[Point], seconds: float) -> int:
 
 
 def as_json(curve: Sequence[Point]) -> list[dict[str, Any]]:
-    """For the result file."""
+    """JSON content for the result file."""
     return [point._asdict() for point in curve]

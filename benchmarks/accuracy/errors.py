@@ -1,4 +1,4 @@
-"""Errors of predictions on a file of structures, with one code for all programs."""
+"""Errors of predictions for a file of structures, computed in the same way for all programs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 
 
 def statistics(name: str, differences: Array, factor: float) -> dict[str, float]:
-    """MAE and RMSE over all numbers."""
+    """MAE and RMSE of all numbers."""
     scaled = factor * differences.ravel()
     return {
         f"{name}_mae": float(np.abs(scaled).mean()),
@@ -23,17 +23,17 @@ def statistics(name: str, differences: Array, factor: float) -> dict[str, float]
 
 
 def errors(structures: Path, predictions: Path) -> dict[str, float]:
-    """Errors by name (see ``recipes.ERRORS``), for the labels that the structures have.
+    """Errors by name (see ``recipes.ERRORS``) for the labels that the structures have.
 
-    Energies per atom (meV) and of the whole structure (meV), the components of forces (meV/Å), the
-    six components of stress (GPa). Nothing is fitted or shifted.
+    Energies per atom (meV) and per structure (meV), components of forces (meV/Å), six components of
+    stress (GPa). Nothing is fitted or shifted.
 
     Args:
         structures: extxyz file.
-        predictions: what ``predict`` wrote for it.
+        predictions: file written by ``predict`` for these structures.
 
     Raises:
-        ValueError: predictions that are not finite.
+        ValueError: predictions are not finite.
     """
     frames = read_frames(structures)
     found = np.load(predictions)
@@ -56,12 +56,12 @@ def errors(structures: Path, predictions: Path) -> dict[str, float]:
 def profile(
     structures: Path, predictions: Path, coordinate: str | None
 ) -> tuple[list[float], list[float], list[float]]:
-    """Energies along a path in order of its coordinate, each relative to the lowest DFT structure.
+    """Energies along a path, sorted by its coordinate, relative to the lowest DFT structure.
 
     Args:
         structures: extxyz file.
-        predictions: what ``predict`` wrote for it.
-        coordinate: key of the structures; their number in the file if None.
+        predictions: file written by ``predict`` for these structures.
+        coordinate: key of the coordinate; None for the index in the file.
 
     Returns:
         Coordinates, DFT energies and predicted energies in meV.

@@ -1,4 +1,4 @@
-"""Errors against time, and energies along a path."""
+"""Figures of errors against time, and of energies along a path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter  # noqa: E402
 
 
 def plot_curves(curves: Mapping[str, Curve], title: str, path: Path) -> None:
-    """Validation errors of forces and energy against the time of training, both logarithmic."""
+    """Validation errors of forces and energy against training time, on logarithmic axes."""
     figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
     for axes, quantity, unit in zip(
         panels, ("forces", "energy"), ("meV/Å", "meV/atom"), strict=True
@@ -48,12 +48,12 @@ def plot_profile(
     title: str,
     path: Path,
 ) -> None:
-    """Energy along a path by DFT and all programs; below, the differences.
+    """Energy along a path from DFT and all programs, with the differences below.
 
     Args:
         profiles: coordinate, DFT energy and predicted energy in meV, by program.
-        label: of the coordinate.
-        title: of the figure.
+        label: label of the coordinate.
+        title: title of the figure.
         path: image to write.
     """
     figure, (above, below) = pyplot.subplots(
@@ -75,7 +75,7 @@ def plot_profile(
 
 
 def plain(value: float, _: int) -> str:
-    """A number without a power of ten."""
+    """A number as text without a power of ten."""
     return f"{value:,g}"
 
 

@@ -1,11 +1,11 @@
-"""Energies, forces and stress of a trained model, in the environment of its program.
+"""Prediction of energies, forces and stress in the environment of a program.
 
     python -m benchmarks.accuracy.predict CALCULATOR MODEL THREADS FOLDER FILE.xyz …
 
 CALCULATOR is a function of ``calculators``. For each file, FOLDER gets an .npz with ``energy``
-(structures,), eV; ``forces`` (all atoms, 3), eV/Å; where the file has stress labels, ``stress``
-(structures, 6), eV/Å³ in ASE's order; and info.json with the number of weights and the seconds.
-Needs NumPy and ASE beside the program, and reads no label but whether there is one.
+(structures,), eV; ``forces`` (all atoms, 3), eV/Å; if the file has stress labels, ``stress``
+(structures, 6), eV/Å³ in ASE order; and info.json with the number of weights and the seconds.
+Needs only NumPy and ASE besides the program. Labels are not read, except for their presence.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.accuracy import calculators
 
 
 def predict(calculator: Any, path: Path) -> dict[str, np.ndarray]:
-    """What the calculator says about the structures of a file."""
+    """Predictions of the calculator for the structures of a file."""
     parts: dict[str, list[Any]] = {"energy": [], "forces": [], "stress": []}
     for frame in read(path, ":"):
         atoms = frame.copy()

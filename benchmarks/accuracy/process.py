@@ -1,4 +1,4 @@
-"""A training program as a process: its output with times, its end at the latest when told."""
+"""Training programs as processes with timed output and a time limit."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from typing import NamedTuple
 
 from benchmarks.workers import ROOT, environment
 
-START_SECONDS = 900.0  # allowed before the training begins: imports, data, compilation
-GRACE_SECONDS = 60.0  # between asking a process to end and ending it
+START_SECONDS = 900.0  # s allowed before the training begins: imports, data, compilation
+GRACE_SECONDS = 60.0  # s between asking a process to end and killing it
 
 
 class Ended(NamedTuple):
-    """How a process ended."""
+    """Exit status and times of a process."""
 
-    status: int  # negative: the signal
-    wall: float  # s, with start-up
+    status: int  # negative: number of the signal
+    wall: float  # s, including start-up
     cpu: float  # s
     peak_mb: float
-    stopped: bool  # by us, at the limit
+    stopped: bool  # stopped by us at the limit
 
 
 class Watch:
-    """Ends a process and its children when its time is over: first asks, then makes it."""
+    """Timer that ends a process and its children at a limit: asks first, then kills."""
 
     def __init__(self, group: int, seconds: float) -> None:
-        """Watch a group of processes for so many seconds."""
+        """Watch a group of processes for the given number of seconds."""
         self.group = group
         self.fired = False
         self._timer: threading.Timer | None = None
         self.set(seconds)
 
     def set(self, seconds: float) -> None:
-        """Start the time anew; it may be infinite."""
+        """Restart the time; it may be infinite."""
         self.cancel()
         if math.isfinite(seconds):
             self._start(seconds, self._ask)
 
     def cancel(self) -> None:
-        """Let it live."""
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
 
     def kill(self, number: int) -> None:
-        """Send a signal to all of them, if they are still there."""
+        """Send a signal to all processes that still run."""
         try:
             os.killpg(self.group, number)
         except ProcessLookupError:
@@ -69,11 +69,11 @@ class Watch:
 
 
 class Place:
-    """Where processes run, one at a time.
+    """Cores on which processes run, one at a time.
 
     Args:
-        threads: that each may use.
-        cores: to stay on; any if empty.
+        threads: number of threads of each process.
+        cores: cores to use; any if empty.
     """
 
     def __init__(self, threads: int, cores: Sequence[int] = ()) -> None:
@@ -83,24 +83,24 @@ class Place:
         self._watch: Watch | None = None
 
     def enter(self, watch: Watch) -> None:
-        """Take the process that runs now."""
+        """Register the running process."""
         self._watch = watch
         if self.closed:
             watch.kill(signal.SIGKILL)
 
     def leave(self) -> None:
-        """It has ended."""
+        """Unregister the process, which has ended."""
         self._watch = None
 
     def close(self) -> None:
-        """End what runs now and whatever comes."""
+        """End the running process and every later one."""
         self.closed = True
         if self._watch is not None:
             self._watch.kill(signal.SIGKILL)
 
 
 def stamp(line: str) -> tuple[float, str]:
-    """Seconds and text of a line of a log that ``run_stamped`` wrote."""
+    """Seconds and text of a line in a log written by ``run_stamped``."""
     seconds, _, text = line.partition("\t")
     return float(seconds), text.rstrip("\n")
 
@@ -112,7 +112,7 @@ def read_stamped(log: Path) -> list[tuple[float, str]]:
 
 
 def pinned(command: Sequence[str], cores: Sequence[int]) -> list[str]:
-    """The command on these cores alone, where the system has taskset."""
+    """The command restricted to these cores, if the system has taskset."""
     program = shutil.which("taskset")
     if not cores or program is None:
         return list(command)
@@ -120,17 +120,17 @@ def pinned(command: Sequence[str], cores: Sequence[int]) -> list[str]:
 
 
 def places(threads: int, parallel: int) -> list[Place]:
-    """Places of the processes that run at the same time, each with cores of its own.
+    """Places of the processes that run in parallel, each with its own cores.
 
     Raises:
-        ValueError: there are too few of them.
+        ValueError: there are too few cores.
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     have = len(cores) or os.cpu_count() or 1
     if threads * parallel > have:
         raise ValueError(
             f"{parallel} trainings on {threads} threads each need {threads * parallel} cores, and "
-            f"there are {have}; give less to --parallel or --threads"
+            f"there are {have}; reduce --parallel or --threads"
         )
     return [Place(threads, cores[i * threads : (i + 1) * threads]) for i in range(parallel)]
 
@@ -150,15 +150,15 @@ def run_stamped(
     """Run a command; every line it prints goes to the log with the seconds since its start.
 
     Args:
-        command: to run.
-        folder: to run it in.
-        log: file for its lines.
-        place: where to run it.
-        variables: more of the environment.
-        begins: whether a line says that the training begins.
-        ends: whether a line says that the training is over, and the limit with it.
-        limit: seconds of training after which it is asked to end, and soon after made to.
-        show: told the seconds of training so far and each line.
+        command: command to run.
+        folder: working folder.
+        log: file for the output.
+        place: cores to run on.
+        variables: additional environment variables.
+        begins: whether a line marks the start of the training.
+        ends: whether a line marks the end of the training, and thus of the limit.
+        limit: seconds of training after which it is asked to end, and killed soon after.
+        show: called with the seconds of training so far and each line.
     """
     start = time.perf_counter()
     process = subprocess.Popen(
@@ -207,5 +207,5 @@ def run_stamped(
 
 
 def _python_path() -> str:
-    """The benchmarks for all programs, after what is asked for already."""
+    """PYTHONPATH with the benchmarks appended for all programs."""
     return os.pathsep.join(part for part in (os.environ.get("PYTHONPATH", ""), str(ROOT)) if part)

@@ -1,4 +1,4 @@
-"""What is trained already, and what is still to do."""
+"""Results of finished trainings, and the list of trainings to run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Job = tuple[Recipe, Setting, Program]
 
 
 def folder_of(output: Path, recipe: Recipe, program: str) -> Path:
-    """Where a program trains on a set."""
+    """Folder of the training of a program on a set."""
     return output / recipe.name / program
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
-    """Keep a result; it is there as a whole or not at all."""
+    """Save a result, either completely or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     with write_whole(folder / RESULT) as temporary:
         save(temporary, result)
@@ -40,7 +40,7 @@ def read_result(folder: Path) -> dict[str, Any] | None:
 
 
 def wanted(recipe: Recipe, setting: Setting, program: Program) -> dict[str, Any]:
-    """What a result must have in common with a run that takes it over."""
+    """Settings that a result must share with a run that reuses it."""
     ours = not program.counts_epochs
     return {
         "minutes": setting.minutes,
@@ -60,16 +60,16 @@ def find_results(
     *,
     again: bool,
 ) -> tuple[list[Job], list[Job]]:
-    """The trainings whose results are there, and those to do.
+    """The trainings with results, and those to run.
 
     Args:
         output: folder of all results.
-        recipes: the sets asked for, with what holds for each.
-        programs: those asked for.
-        again: train everything anew.
+        recipes: requested sets, with the settings of each.
+        programs: requested programs.
+        again: repeat all trainings.
 
     Raises:
-        ValueError: an earlier result is one of another setting.
+        ValueError: an earlier result has other settings.
     """
     done: list[Job] = []
     missing: list[Job] = []
@@ -84,15 +84,15 @@ def find_results(
                 found = earlier["wanted"].get(name)
                 if found != value:
                     raise ValueError(
-                        f"{folder / RESULT} is of a training with {name} {found}, "
-                        f"not {value}; add --again to train anew, or choose another --output"
+                        f"{folder / RESULT} is the result of a training with {name} {found}, "
+                        f"not {value}; add --again to repeat it, or choose another --output"
                     )
             done.append((recipe, setting, program))
     return done, missing
 
 
 def gather(output: Path, recipes: Iterable[Recipe]) -> list[dict[str, Any]]:
-    """All results in a folder, by set in the order of the recipes, ours first."""
+    """All results in a folder, by set in the order of the recipes, with ours first."""
     results = []
     for recipe in recipes:
         for program in (OURS, *PEERS):
@@ -103,5 +103,5 @@ def gather(output: Path, recipes: Iterable[Recipe]) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """As it comes back from JSON."""
+    """A value after conversion to JSON and back."""
     return json.loads(json.dumps(value))

@@ -1,4 +1,4 @@
-"""The files that the programs train and are tested on, the same structures for all."""
+"""Training and test files, with the same structures for all programs."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from benchmarks.accuracy.recipes import Recipe
 
 
 class Files(NamedTuple):
-    """What ``write_files`` wrote."""
+    """Files written by ``write_files``."""
 
     fit: Path
     validation: Path
     tests: dict[str, Path]
     profiles: dict[str, Path]
-    elements: tuple[str, ...]  # of the training file, sorted
-    isolated: dict[str, float]  # eV, by element; empty where none are given
+    elements: tuple[str, ...]  # indices in the training file, sorted
+    isolated: dict[str, float]  # eV, by element; empty if none are given
     structures: int  # to fit
     atoms: int  # to fit
 
 
 def split(number: int, validation: int, seed: int) -> tuple[list[int], list[int]]:
-    """Structures to fit and to validate on: two sorted lists without a common member.
+    """Training and validation structures: two sorted lists of indices without overlap.
 
     Args:
-        number: of all structures.
-        validation: of those to validate on.
-        seed: the same seed gives the same lists.
+        number: number of all structures.
+        validation: number of validation structures.
+        seed: random seed.
 
     Raises:
-        ValueError: nothing would be left to fit.
+        ValueError: no training structures would be left.
     """
     if validation >= number:
         raise ValueError(
@@ -45,25 +45,25 @@ def split(number: int, validation: int, seed: int) -> tuple[list[int], list[int]
 
 
 def check_files(recipe: Recipe, data: Path) -> None:
-    """Refuse a data folder that lacks something.
+    """Check that the data folder is complete.
 
     Raises:
-        FileNotFoundError: which file is not there, and what to do.
+        FileNotFoundError: a file is missing; the message says what to do.
     """
     for file in recipe.files:
         if not (data / file).is_file():
             raise FileNotFoundError(
-                f"{recipe.name} needs {data / file}, which is not there; give the folder of the "
+                f"{recipe.name} needs {data / file}, which does not exist; give the folder of the "
                 "data with --data or TESSERAL_DATA"
             )
 
 
 def write_files(recipe: Recipe, data: Path, folder: Path) -> Files:
-    """Divide the training file and write everything as extxyz.
+    """Split the training file and write all structures as extxyz.
 
     Raises:
-        FileNotFoundError: the data are not there.
-        ValueError: they cannot be divided as asked.
+        FileNotFoundError: the data do not exist.
+        ValueError: they cannot be split as requested.
     """
     check_files(recipe, data)
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,10 +103,10 @@ def read_frames(path: Path) -> list[Atoms]:
 
 
 def write_frames(frames: list[Atoms], path: Path, stress: bool) -> Path:
-    """Write structures with labels where every program looks for them.
+    """Write structures with labels under the names that each program expects.
 
-    ASE's names are read by NequIP, SevenNet and us; MACE has names of its own. Stress is left out
-    unless asked for, so that nobody trains on it unawares.
+    NequIP, SevenNet and our program read the names of ASE; MACE has its own names. Stress is
+    written only on request, so that no program trains on it unintentionally.
     """
     prepared = []
     for frame in frames:

@@ -17,22 +17,22 @@ from benchmarks.sheets import Sheet, cell, report, save
 Result = Mapping[str, Any]
 KINDS = ("mae", "rmse")
 LEGEND = (
-    "MAE / RMSE. First those trained here, all on the same structures, cores and time; below, "
-    "figures that others published, which took other hardware and mostly hours to days."
+    "MAE / RMSE. First: trained here, all on the same structures, cores and time. Below: "
+    "values published by others, with other hardware and mostly hours to days of training."
 )
 
 
 def curve_of(result: Result) -> Curve:
-    """The validations of a result."""
+    """Validations of a result."""
     return [Point(**point) for point in result["curve"]]
 
 
 def error_sheets(recipe: Recipe, results: Sequence[Result]) -> list[Sheet]:
-    """Test errors of a set, one table a test set, with the published figures."""
+    """Test errors of a set, one table per test set, with the published values."""
     sheets = []
     for test in recipe.tests:
         shown = [name for name in UNITS if f"{name}_mae" in results[0]["errors"][test]]
-        if recipe.stress:  # cells of many sizes: the energy of a whole one says little
+        if recipe.stress:  # cells of many sizes: the total energy is not meaningful
             shown.remove("molecule_energy")
         columns = [f"{name.replace('_', ' ')} ({UNITS[name]})" for name in shown]
         sheet = Sheet(f"{about(results[0])}: {test} set", ["potential", *columns], LEGEND)
@@ -48,13 +48,13 @@ def error_sheets(recipe: Recipe, results: Sequence[Result]) -> list[Sheet]:
 
 
 def about(result: Result) -> str:
-    """What was trained on, and for how long."""
+    """Description of the training data and time."""
     threads = result["threads"]
     return f"{result['set']}, {result['minutes']:g} min on {threads} thread{'s' * (threads > 1)}"
 
 
 def profile_sheet(recipe: Recipe, results: Sequence[Result]) -> Sheet:
-    """Errors along the paths."""
+    """Table of the errors along paths."""
     columns = [f"{name.replace('_', ' ')} (meV)" for name in recipe.profiles]
     sheet = Sheet(
         f"{about(results[0])}: energies along paths",
@@ -78,13 +78,13 @@ def both(errors: Mapping[str, float], name: str) -> str:
 
 
 def training_sheet(results: Sequence[Result]) -> Sheet:
-    """How long each program trained, and what it did in that time."""
+    """Table of the training time of each program, and its epochs and steps in that time."""
     sheet = Sheet(
         "Trainings",
         ["set, potential", "weights", "s", "epochs", "structures seen", "atoms/s", "cores", "MB"],
-        "s: from the first step to the last validation; cores: CPU time by wall-clock time of the "
-        "whole process, less than its threads where other programs took part of the machine, and "
-        "then the times cannot be compared; MB: peak of the process",
+        "s: from the first step to the last validation; cores: CPU time divided by wall-clock time "
+        "of the whole process. If this is less than the number of threads, other programs used the "
+        "machine, and the times cannot be compared; MB: peak memory of the process",
     )
     for result in results:
         process = result["process"]
@@ -98,16 +98,16 @@ def training_sheet(results: Sequence[Result]) -> Sheet:
 
 
 def time_sheet(comparable: Sequence[Sequence[Result]]) -> Sheet:
-    """Our time to the validation error of each peer's final model.
+    """Our time to reach the validation error of each peer's final model.
 
     Args:
-        comparable: see ``groups``.
+        comparable: result of ``groups``.
     """
     sheet = Sheet(
         "Time to reach the peers' accuracy",
         ["set, peer", "quantity", "peer's error", "peer's time (s)", "ours (s)", "share"],
-        "error: validation MAE of the model that the peer delivers, meV/atom and meV/Å; times from "
-        "the first step to the first validation that is as good, nothing interpolated",
+        "error: validation MAE of the final model of the peer, meV/atom and meV/Å; times from "
+        "the first step to the first validation that is as good, without interpolation",
     )
     for some in comparable:
         by_program = {result["program"]: result for result in some}
@@ -126,7 +126,7 @@ def time_sheet(comparable: Sequence[Sequence[Result]]) -> Sheet:
 
 
 def groups(results: Sequence[Result]) -> list[list[Result]]:
-    """Results that can be compared: of the same set, time and threads."""
+    """Groups of comparable results, with the same set, time and threads."""
     found: dict[tuple[Any, ...], list[Result]] = {}
     for result in results:
         key = tuple(result[name] for name in ("set", "minutes", "threads"))
@@ -144,11 +144,11 @@ def write_summary(
     """Print the tables; write accuracy.md, accuracy.json and the figures.
 
     Args:
-        results: everything that was trained.
-        recipes: by name of the set.
-        output: folder.
-        command: that was given, for the record.
-        terminal: to print on.
+        results: results of all trainings.
+        recipes: recipes by name of the set.
+        output: output folder.
+        command: command line, for the record.
+        terminal: console to print on.
     """
     if not results:
         return
@@ -167,9 +167,9 @@ def write_summary(
         facts["not all on this machine; also"] = ", ".join(sorted(others))
     report(sheets, facts, command, terminal, output / "accuracy.md")
     save(output / "accuracy.json", {"command": list(command), "results": list(results)})
-    for some in sorted(comparable, key=len):  # of several, the one with most programs stays
+    for some in sorted(comparable, key=len):  # of several, the one with most programs is kept
         plot(recipes[some[0]["set"]], some, output)
-    terminal.print(f"written: {output / 'accuracy.md'}, accuracy.json and figures beside it")
+    terminal.print(f"written: {output / 'accuracy.md'}, accuracy.json and figures next to it")
 
 
 def plot(recipe: Recipe, results: Sequence[Result], output: Path) -> None:

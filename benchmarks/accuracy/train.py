@@ -1,4 +1,4 @@
-"""One program on one set: a trial, the training, the test. What it finds is kept in a file."""
+"""Training and test of one program on one set, with a trial; results are saved in a file."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from benchmarks.workers import KEEP_MEMORY
 
 TRIAL = "trial"  # folder
 TRIAL_EPOCHS = 2
-EARLIEST = 0.85  # part of the budget that a training should take at least
-LATEST = 1.3  # part of the budget after which a training is stopped that is slower than its trial
-SHOW_EVERY = 0.1  # part of the budget
+EARLIEST = 0.85  # fraction of the budget that a training should use at least
+LATEST = 1.3  # fraction of the budget at which a training slower than its trial is stopped
+SHOW_EVERY = 0.1  # fraction of the budget
 
 Show = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What all trainings of a run have in common.
+    """Settings shared by all trainings of a run.
 
     Args:
-        minutes: of training.
-        threads: of each program.
-        extra: options of train-potential, for ours alone.
+        minutes: training time.
+        threads: number of threads of each program.
+        extra: options of train-potential, for our training only.
     """
 
     minutes: float
@@ -44,7 +44,7 @@ class Setting:
 
 
 class TrainingFailed(Exception):
-    """A program ended with an error or left nothing; the message tells where to look."""
+    """A program ended with an error or without a model; the message names the log."""
 
 
 def measure(
@@ -59,19 +59,19 @@ def measure(
     """Train and test.
 
     Args:
-        program: to train.
-        recipe: of the set.
-        files: of the set.
-        folder: of this training; what was in it is removed.
-        setting: of the run.
-        place: where to run.
-        show: told what goes on.
+        program: program to train.
+        recipe: recipe of the set.
+        files: files of the set.
+        folder: folder of this training; its contents are removed.
+        setting: settings of the run.
+        place: cores to run on.
+        show: called with messages about the progress.
 
     Returns:
-        What the tables and figures need; see ``result``.
+        Data for the tables and figures; see ``result``.
 
     Raises:
-        TrainingFailed: no model came out.
+        TrainingFailed: the training gave no model.
     """
     shutil.rmtree(folder, ignore_errors=True)
     seconds = 60 * setting.minutes
@@ -107,10 +107,10 @@ def measure(
 
 
 def train_epochs(run: _Run, task: Task) -> tuple[Task, Curve, Ended]:
-    """Train for as many epochs as fit into the time, which a trial tells.
+    """Train for as many epochs as fit into the time according to a trial.
 
-    Where the machine was so busy at the trial that a good part of the time was left, the training
-    is repeated, once, with the epochs that would have fitted.
+    If the machine was so busy during the trial that much of the time is left, the training is
+    repeated once with the number of epochs that would have fitted.
     """
     run.show(f"a trial of {TRIAL_EPOCHS} epochs")
     trial = task._replace(folder=task.folder / TRIAL, epochs=TRIAL_EPOCHS, limit=math.inf)
@@ -131,12 +131,12 @@ def train_epochs(run: _Run, task: Task) -> tuple[Task, Curve, Ended]:
 
 
 def _of(folder: Path, structures: Path) -> Path:
-    """The predictions for a file."""
+    """Path of the predictions for a file."""
     return folder / f"{structures.stem}.npz"
 
 
 class _Run:
-    """Runs the processes of one program."""
+    """Runner of the processes of one program."""
 
     def __init__(self, program: Program, place: Place, show: Show) -> None:
         self.program, self.place, self.show = program, place, show
@@ -161,7 +161,7 @@ class _Run:
         return curve, ended
 
     def forget(self, task: Task) -> None:
-        """Remove what an earlier training left, but for the trial."""
+        """Remove files of an earlier training, except the trial."""
         for path in task.folder.iterdir() if task.folder.exists() else ():
             if path.is_dir() and path.name != TRIAL:
                 shutil.rmtree(path)
@@ -169,7 +169,7 @@ class _Run:
                 path.unlink()
 
     def _progress(self, budget: float) -> Callable[[float, str], None]:
-        """Tells now and then how much of the time is over."""
+        """Report the used fraction of the time at intervals."""
         next_share = SHOW_EVERY
 
         def progress(seconds: float, line: str) -> None:

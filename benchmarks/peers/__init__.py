@@ -1,1 +1,1 @@
-"""Other potentials measured beside ours, in environments of their own."""
+"""Comparison with other potentials, each in its own environment."""

@@ -1,11 +1,11 @@
-"""Other potentials measured beside ours: each in its own environment, all timed in turn.
+"""Comparison with other potentials, each in its own environment, with alternating timings.
 
     python -m benchmarks.peers install [--only mace,nequip,sevenn,chgnet,lammps]
     python -m benchmarks.peers speed [--sizes 64,216,512,1000] [--only NAME,...]
     python -m benchmarks.peers training [--only NAME,...]
 
 Common options: --envs runs/peers, --data FOLDER_WITH_MLEARN, --keep-memory, --markdown FILE.
-Training is that of each peer's own program with its recommended settings; start-up cancels in the
+Training uses the program of each peer with its recommended settings; start-up time cancels in the
 difference of two numbers of epochs.
 """
 
@@ -79,11 +79,11 @@ def row_of(worker: Worker, n_atoms: int, step: dict[str, Any]) -> dict[str, Any]
 
 
 def speed_sheet(rows: Sequence[dict[str, Any]], threads: int) -> Sheet:
-    """Times per atom beside ours."""
+    """Table of the times per atom."""
     sheet = Sheet(
         f"Energy, forces and stress, µs per atom and step, {threads} thread{'s' * (threads > 1)}",
         ["potential", "atoms", "wall min", "median", "CPU min", "median", "ratio", "MB", "weights"],
-        "ratio: of the median CPU time to that of the first; MB: peak above the import of torch "
+        "ratio: median CPU time relative to the first; MB: peak above the import of torch "
         "(SNAP: of the whole process)",
     )
     first = {row["atoms"]: row["step"] for row in reversed(rows) if row["name"] == rows[0]["name"]}
@@ -102,7 +102,7 @@ def speed_sheet(rows: Sequence[dict[str, Any]], threads: int) -> Sheet:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options."""
+    """Command-line options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     shared = argparse.ArgumentParser(add_help=False)
@@ -113,16 +113,16 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     shared.add_argument("--markdown", type=Path, help="file to write the tables to")
     shared.add_argument(
-        "--keep-memory", action="store_true", help="let malloc keep freed memory, in all processes"
+        "--keep-memory", action="store_true", help="let malloc keep freed memory in all processes"
     )
     shared.add_argument("--threads", type=int, default=1)
     commands.add_parser("install", parents=[shared], help="make the environments")
     speed = commands.add_parser("speed", parents=[shared], help="time of energy, forces, stress")
     speed.add_argument("--sizes", type=lambda t: list(map(int, t.split(","))), default=None)
-    speed.add_argument("--model", type=Path, help="our model file; random weights if none")
+    speed.add_argument("--model", type=Path, help="our model file. Default: random weights")
     speed.add_argument("--rounds", type=int, default=5)
-    speed.add_argument("--warmup", type=int, default=3, help="rounds before, not counted")
-    speed.add_argument("--seconds", type=float, default=0.5, help="of each burst of calls")
+    speed.add_argument("--warmup", type=int, default=3, help="warm-up rounds, not counted")
+    speed.add_argument("--seconds", type=float, default=0.5, help="duration of each burst")
     training = commands.add_parser("training", parents=[shared], help="atoms/s of training")
     training.add_argument("--structures", type=int, default=40)
     training.add_argument("--epochs", type=int, nargs=2, default=[2, 8])

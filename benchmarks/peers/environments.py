@@ -1,4 +1,4 @@
-"""The environments of the peers, and what is measured in them."""
+"""Environments of the peers, and the measurements in them."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ TRAINED = ("nequip", "allegro")  # made from a checkpoint
 
 
 class Peers(NamedTuple):
-    """Where the peers are and what they read."""
+    """Folders of the peers and their data."""
 
-    folder: Path  # of the environments
-    data: Path  # of the third-party data
+    folder: Path  # folder of the environments
+    data: Path  # folder of the third-party data
 
     def program(self, environment: str, name: str) -> str:
         """A command of an environment."""
         return str(self.folder.resolve() / environment / "bin" / name)
 
     def checkpoint(self, name: str) -> Path:
-        """Trained for one epoch, for the time alone."""
+        """Checkpoint of a training of one epoch, used only for timing."""
         return self.folder.resolve() / "models" / name / "last.ckpt"
 
     def compiled(self, name: str) -> Path:
-        """The same compiled by AOTInductor."""
+        """The checkpoint compiled by AOTInductor."""
         return self.folder.resolve() / "models" / f"{name}.nequip.pt2"
 
     def installed(self, environment: str) -> bool:
-        """Whether it is there."""
+        """Whether the environment exists."""
         return Path(self.program(environment, "python")).exists()
 
 
@@ -56,10 +56,10 @@ def call(
     threads: int = 2,
     folder: Path | None = None,
 ) -> None:
-    """Print and run a command; what it says goes to a file.
+    """Print and run a command; its output is written to a file.
 
     Raises:
-        SystemExit: it failed; the message holds its last lines.
+        SystemExit: the command failed; the message has its last lines.
     """
     terminal.print(f"$ {shlex.join(command)}", soft_wrap=True, highlight=False, markup=False)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -73,13 +73,13 @@ def call(
 
 
 def install(peers: Peers, only: Sequence[str], terminal: Console) -> None:
-    """Make the environments that are missing, about 1.4 GB each, and the models they need."""
+    """Make the missing environments, about 1.4 GB each, and their models."""
     for name in only:
         log = peers.folder / "logs" / f"install_{name}.log"
         python = peers.program(name, "python")
         if not Path(python).exists():
             call(terminal, log, [sys.executable, "-m", "venv", str(peers.folder / name)])
-        for package in PACKAGES[name]:  # in turn: torch first, else it comes with CUDA
+        for package in PACKAGES[name]:  # torch first, otherwise it comes with CUDA
             call(terminal, log, [python, "-m", "pip", "install", package])
         if name == "nequip":
             for model in TRAINED:
@@ -87,7 +87,7 @@ def install(peers: Peers, only: Sequence[str], terminal: Console) -> None:
 
 
 def make_model(peers: Peers, name: str, terminal: Console) -> None:
-    """A checkpoint and its compiled form, where they are missing."""
+    """Make a checkpoint and its compiled form if they are missing."""
     log = peers.folder / "logs" / f"model_{name}.log"
     checkpoint, compiled = peers.checkpoint(name), peers.compiled(name)
     if not checkpoint.exists():
@@ -115,10 +115,10 @@ def nequip_command(
 
 
 def write_structures(peers: Peers, folder: Path, number: int) -> tuple[Path, Path]:
-    """So many mlearn structures of 64 Si atoms to train on, and one to validate.
+    """Write mlearn structures of 64 Si atoms for training, and one for validation.
 
     Raises:
-        SystemExit: there are no such data.
+        SystemExit: the data do not exist or are too few.
     """
     from ase.io import read, write
 
@@ -128,7 +128,7 @@ def write_structures(peers: Peers, folder: Path, number: int) -> tuple[Path, Pat
     structures = [atoms for atoms in read(source, ":") if len(atoms) == 64]
     if number >= len(structures):
         raise SystemExit(f"{source} has {len(structures)} structures of 64 atoms; ask for fewer")
-    for atoms in structures:  # MACE reads its labels under names of their own
+    for atoms in structures:  # MACE reads labels under its own names
         atoms.info["REF_energy"] = atoms.get_potential_energy()
         atoms.arrays["REF_forces"] = atoms.get_forces()
         atoms.calc.results.pop("stress", None)
@@ -142,7 +142,7 @@ def write_structures(peers: Peers, folder: Path, number: int) -> tuple[Path, Pat
 
 
 def systems(peers: Peers, model: Path | None, threads: int) -> list[Specification]:
-    """Everything that is installed, ours first."""
+    """All installed programs, ours first."""
     factories = "benchmarks.peers.factories:"
 
     def ours() -> Specification:

@@ -1,6 +1,6 @@
-"""Calculators of the peers; each function runs inside that peer's own environment.
+"""Calculators of the peers; each function runs in the environment of its peer.
 
-Weights are random where that is possible, since they do not change the time.
+Weights are random if possible, since they do not change the time.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ def random_mace(
 
     Args:
         hidden: irreps of the features.
-        cutoff: Å.
-        bessel: radial functions.
-        numbers: of the elements it knows.
+        cutoff: cutoff (Å).
+        bessel: number of radial functions.
+        numbers: atomic numbers of its elements.
         neighbors: mean number of neighbours.
-        first: kind of the first interaction.
+        first: class of the first interaction.
     """
     os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"
     import numpy as np

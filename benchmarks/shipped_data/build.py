@@ -1,4 +1,4 @@
-"""Builds ``sic_pbe.h5`` and ``sic_pbe_test.h5`` from the labelled frames of ``make_dataset.py``.
+"""Build ``sic_pbe.h5`` and ``sic_pbe_test.h5`` from the labelled frames of ``make_dataset.py``.
 
 Usage: ``python -m benchmarks.shipped_data.build dataset.extxyz [folder]``
 """
@@ -30,7 +30,7 @@ def build(dataset: str | Path, folder: str | Path) -> dict[str, int]:
 
     Args:
         dataset: extxyz file whose frames are tagged ``split=train`` or ``split=test``.
-        folder: where to write them.
+        folder: output folder.
 
     Returns:
         File name → number of structures.

@@ -1,1 +1,1 @@
-"""A study of the architectures: what they can tell apart, and how they learn on the same data."""
+"""Study of the architectures: expressivity, and learning on the same data."""

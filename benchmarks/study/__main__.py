@@ -1,10 +1,10 @@
-"""What the architectures can tell apart, what angular detail is worth, and how all of them learn.
+"""Study of the architectures: expressivity, effect of l_max, and learning on the same data.
 
     python -m benchmarks.study [expressivity degree systems …] [--data FOLDER]
         [--output runs/study] [--threads 1] [--parallel 1] [--minutes 5]
 
-See docs/measurements/systems.md. Trainings that are done already are not done again; tables and the
-figure go to the output folder.
+See docs/measurements/systems.md. Finished trainings are not repeated; tables and the figure are
+written to the output folder.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ PARTS: dict[str, Part] = {
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options."""
+    """Command-line options."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.study", description=(__doc__ or "").splitlines()[0]
     )
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}, or all")
     parser.add_argument(
         "--data", type=Path, default=Path(os.environ.get("TESSERAL_DATA", "../shared/data"))
     )
     parser.add_argument("--output", type=Path, default=Path("runs/study"))
-    parser.add_argument("--threads", type=int, default=1, help="of each training")
-    parser.add_argument("--parallel", type=int, default=1, help="trainings at the same time")
-    parser.add_argument("--minutes", type=float, default=5.0, help="of each system's training")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each training")
+    parser.add_argument("--parallel", type=int, default=1, help="number of parallel trainings")
+    parser.add_argument("--minutes", type=float, default=5.0, help="time of each training")
     options = parser.parse_args(arguments)
     options.parts = options.parts or list(PARTS)
     for part in options.parts:
@@ -56,7 +56,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run; 0, or 2 where something given is wrong."""
+    """Run; returns 0, or 2 if an option is invalid."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parse(arguments)
     terminal = console()

@@ -1,7 +1,8 @@
 """Accuracy against l_max at a constant number of features (claim of Wang et al., ICLR 2024).
 
-The same number of features an atom, (l_max + 1)² channels, is spent on few channels with fine
-angular detail or on many with coarse one; all else, and the number of steps, is the same.
+The same number of features per atom, (l_max + 1)² channels, is used for few channels with fine
+angular detail or for many channels with coarse detail. Everything else, including the number of
+steps, is the same.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ DEGREES = (0, 1, 2, 3, 4)
 SEEDS = (0, 1, 2)
 STEPS = {"Si": 2000, "AcAc": 2500}
 MIXINGS = {"Si": 1, "AcAc": 2}
-ERRORS = {  # by set: name of the test, of the energy's error and of the forces'
+ERRORS = {  # by set: names of the test and of the energy and force errors
     "Si": (("test", "energy_mae", "forces_mae", "MAE, meV/atom and meV/Å"),),
     "AcAc": (
         ("300K", "molecule_energy_rmse", "forces_rmse", "300 K, RMSE, meV and meV/Å"),
@@ -30,12 +31,12 @@ ERRORS = {  # by set: name of the test, of the energy's error and of the forces'
 
 
 def channels_of(l_max: int) -> int:
-    """Channels that make the number of features."""
+    """Number of channels for the fixed number of features."""
     return round(FEATURES / (l_max + 1) ** 2)
 
 
 def training(name: str, l_max: int, seed: int) -> Training:
-    """One of the trainings."""
+    """Training for a set, a degree and a seed."""
     channels = channels_of(l_max)
     model = {
         "channels": channels,
@@ -49,13 +50,13 @@ def training(name: str, l_max: int, seed: int) -> Training:
 
 
 def degree_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
-    """Train what is missing; a table for each set."""
+    """Run the missing trainings; make a table for each set."""
     sheets = []
     for name in ERRORS:
         wanted = [(degree, seed) for degree in DEGREES for seed in SEEDS]
         found = train([training(name, *one) for one in wanted], options, terminal)
         sheet = Sheet(
-            f"{name}: {FEATURES} features an atom, {STEPS[name]} steps, {len(SEEDS)} seeds",
+            f"{name}: {FEATURES} features per atom, {STEPS[name]} steps, {len(SEEDS)} seeds",
             (
                 *("l_max", "channels", "weights", "ms a step"),
                 *(f"{kind}: {what}" for *_, kind in ERRORS[name] for what in ("energy", "forces")),
@@ -75,7 +76,7 @@ def degree_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]
 
 
 def _row(name: str, l_max: int, results: list[dict[str, Any]]) -> tuple[str, ...]:
-    """A degree."""
+    """Row of a degree."""
     cpu = np.mean([1e3 * result["process"]["cpu"] / STEPS[name] for result in results])
     cells = []
     for test, energy, forces, _ in ERRORS[name]:

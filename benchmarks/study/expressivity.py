@@ -1,7 +1,7 @@
-"""Which architecture can tell which pair of structures apart, found with random weights.
+"""Pairs of structures that each architecture can distinguish, tested with random weights.
 
-If the energies of two structures agree to rounding for every choice of the weights, no training can
-separate them. Random weights give a difference of measure zero otherwise.
+If the energies of two structures agree within rounding errors for every choice of the weights, no
+training can separate them. Otherwise random weights give equal energies with probability zero.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tesseral.potentials.testing import random_rotations, transformed
 
 CHANNELS = 12
 SEEDS = 5
-SEEN = 1e-9  # of the energy that the neighbours make
+SEEN = 1e-9  # relative to the energy due to the neighbours
 MOST_LAYERS = 5
 CHAIN = 4
 FOLDS = (2, 3, 4, 5, 6)
@@ -64,17 +64,17 @@ SYSTEMS: dict[str, dict[str, Any]] = {
 
 
 def difference(config: PotentialConfig, pair: Pair) -> tuple[float, float]:
-    """Largest difference between two energies over random weights, relative to binding.
+    """Largest energy difference over random weights, relative to the binding energy.
 
     Returns:
-        Difference of the two structures, and of the first one from itself after a rotation.
+        Difference between the two structures, and between the first one and its rotated copy.
     """
     largest, rotated = 0.0, 0.0
     for seed in range(SEEDS):
         torch.manual_seed(seed)
         potential = MessagePassing(config, [14], mean_neighbors=4.0, dtype=torch.float64)
         calibrate(potential, join_graphs(list(pair)))
-        for readout in potential.readouts:  # silenced by calibrate
+        for readout in potential.readouts:  # set to zero by calibrate
             torch.nn.init.normal_(readout.linear.weight)
             torch.nn.init.normal_(readout.output.weight)
         turned = transformed(pair.first, random_rotations(1, seed)[0])
@@ -92,18 +92,18 @@ def difference(config: PotentialConfig, pair: Pair) -> tuple[float, float]:
 
 
 def separates(config: PotentialConfig, pair: Pair) -> bool:
-    """Whether the two structures differ by more than the same one does after a rotation."""
+    """Whether the two structures differ by more than a structure and its rotated copy."""
     apart, noise = difference(config, pair)
     return apart > max(SEEN, 3 * noise)
 
 
 def mark(seen: bool) -> str:
-    """For a table."""
+    """Text for a table."""
     return "yes" if seen else "no"
 
 
 def layers_for_chain(config: PotentialConfig) -> str:
-    """The smallest number of layers that tells the two chains apart."""
+    """The smallest number of layers that distinguishes the two chains."""
     pair = chain(CHAIN)
     for layers in range(1, MOST_LAYERS + 1):
         if separates(replace(config, layers=layers), pair):
@@ -112,21 +112,22 @@ def layers_for_chain(config: PotentialConfig) -> str:
 
 
 def highest_fold(config: PotentialConfig) -> str:
-    """Orders of the axis for which two rings are seen as eclipsed or staggered."""
+    """Orders of the axis for which eclipsed and staggered rings are distinguished."""
     seen = [str(fold) for fold in FOLDS if separates(config, two_rings(fold))]
     return ", ".join(seen) or "none"
 
 
 def expressivity_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
-    """The table of all systems; takes some minutes."""
+    """The table of all systems; takes a few minutes."""
     sheet = Sheet(
-        "What can be told apart",
+        "Structures that can be distinguished",
         ("potential", *ENVIRONMENTS, f"chain of {CHAIN}: layers", "two rings: orders of axis"),
-        "Energies of random weights in float64 differ by more than 1e-9 of themselves (three times "
-        "the change under rotation where that is more); one layer / two layers. distances, angles, "
-        "triples: environments of one atom that have these in common; △△ / ⬡: two triangles "
-        "against a hexagon; chain: the smallest number of layers that sees whether its ends are "
-        "bent to one side; two rings: eclipsed against staggered, for which orders of the axis.",
+        "Energies for random weights in float64 differ by more than a fraction of 1e-9 (or three "
+        "times the change under rotation if that is more); one layer / two layers. distances, "
+        "angles, triples: environments of one atom that have these in common; △△ / ⬡: two "
+        "triangles and a hexagon; chain: the smallest number of layers that detects whether its "
+        "ends are bent to the same side; two rings: orders of the axis for which eclipsed and "
+        "staggered are distinguished.",
     )
     for name, model in SYSTEMS.items():
         terminal.print(name, style="dim")

@@ -1,6 +1,6 @@
-"""Pairs of structures that are different, but look alike to potentials of too little detail.
+"""Pairs of different structures that some potentials cannot distinguish.
 
-All are stars or chains: who sees whom is given, not found by distance, so that nothing but the
+All are stars or chains. Their edges are given explicitly, not found by distance, so that only the
 named deficiency hides the difference. Sources: Pozdnyakov et al., PRL 125, 166001 (2020) for the
 environments of one atom; Joshi et al., arXiv 2301.09308, for chains and rotational symmetry.
 """
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tesseral.data.graph import AtomicGraph
 
-RADIUS = 2.0  # Å, of all edges
+RADIUS = 2.0  # Å, length of all edges
 Points = NDArray[np.float64]
 
 
@@ -27,7 +27,7 @@ class Pair(NamedTuple):
 
 
 def graph_of(positions: Points, edges: list[tuple[int, int]]) -> AtomicGraph:
-    """A structure of one element whose edges are given, once for both directions."""
+    """A structure of one element with given edges, each listed once for both directions."""
     ends = sorted({(b, a) for a, b in edges} | set(edges), key=lambda edge: edge[1])
     senders, receivers = torch.tensor(ends).T
     n_atoms = len(positions)
@@ -43,7 +43,7 @@ def graph_of(positions: Points, edges: list[tuple[int, int]]) -> AtomicGraph:
 
 
 def star(neighbors: Points) -> AtomicGraph:
-    """An atom at the origin that sees others and is seen by them, in the given directions."""
+    """An atom at the origin, connected to neighbours in the given directions."""
     lengths = np.linalg.norm(neighbors, axis=1, keepdims=True)
     positions = np.concatenate([np.zeros((1, 3)), RADIUS * neighbors / lengths])
     return graph_of(positions, [(0, i) for i in range(1, len(positions))])
@@ -56,7 +56,7 @@ def circle(degrees: Points, height: float = 0.0) -> Points:
 
 
 def same_distances() -> Pair:
-    """Two neighbours at the same distance, at an angle of 120° or in line: the same pairs."""
+    """Two neighbours at the same distance, at an angle of 120° or 180°: the same pairs."""
     return Pair(star(circle(np.array([0, 120]))), star(circle(np.array([0, 180]))))
 
 
@@ -74,8 +74,8 @@ def same_angles() -> Pair:
 def same_triples() -> Pair:
     """Seven neighbours whose triples have the same angles: the same four-body terms.
 
-    At vertices of a regular dodecahedron: five are also those of a cube, which leaves out three.
-    Found by comparing all choices of seven.
+    They are vertices of a regular dodecahedron; five of them are also vertices of a cube, which has
+    three more. Found by comparing all choices of seven vertices.
     """
     cube = [[1, 1, 1], [1, 1, -1], [1, -1, 1], [1, -1, -1], [-1, 1, 1]]
     long = (1 + 5**0.5) / 2
@@ -87,7 +87,7 @@ def same_triples() -> Pair:
 
 
 def triangles_and_hexagon() -> Pair:
-    """Two equilateral triangles and a regular hexagon: all atoms have two neighbours alike."""
+    """Two equilateral triangles and a regular hexagon: every atom has two equal neighbours."""
     side = RADIUS
     triangle = circle(np.array([90, 210, 330])) * side / 3**0.5
     far = np.array([[50.0, 0.0, 0.0]])
@@ -100,9 +100,9 @@ def triangles_and_hexagon() -> Pair:
 
 
 def chain(length: int) -> Pair:
-    """A straight chain of ``length`` atoms with one more at each end, bent to one side or to two.
+    """A straight chain of ``length`` atoms with one more at each end, to the same or other side.
 
-    Only what happens between the two ends, length + 1 edges apart, tells one from the other.
+    Only information about both ends, length + 1 edges apart, distinguishes them.
     """
     line = RADIUS * np.stack([np.arange(length), np.zeros(length), np.zeros(length)], axis=1)
     bend = RADIUS * np.array([-0.6, 0.8, 0.0])
@@ -118,7 +118,8 @@ def chain(length: int) -> Pair:
 def two_rings(fold: int) -> Pair:
     """An atom between two rings of ``fold`` atoms each, eclipsed or staggered, as in ferrocene.
 
-    Both rings have an axis of order ``fold``: functions on the sphere of lower degree see cones.
+    Both rings have an axis of order ``fold``: for functions on the sphere of lower degree they are
+    cones.
     """
     step = 360.0 / fold
     upper = circle(step * np.arange(fold), 0.8)

@@ -1,4 +1,4 @@
-"""All systems on the same data for the same time: errors, speed, rotation error, size."""
+"""Comparison of all systems after the same training: errors, speed, rotation error, size."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from tesseral.potentials.testing import rotation_errors
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SETS = ("Si", "AcAc")
-ATOMS = 216  # of the timing
-BURST = 0.5  # s of calls in a row
+ATOMS = 216  # rounds of the timing
+BURST = 0.5  # s, consecutive calls
 ROUNDS = 5
 FACET = {"Si": {}, "AcAc": {"channels": 32, "l_max": 3, "mixings": 2}}  # configs/molecules.yaml
 
 
 def settings(architecture: str, name: str) -> dict[str, Any]:
-    """Options of ``train-potential fit`` for an architecture on a set: those of its config file."""
+    """Options of ``train-potential fit`` for an architecture on a set, from its config file."""
     if architecture == "facet":
         return {"model": dict(FACET[name])}
     content = yaml.safe_load((CONFIGS / f"{architecture}.yaml").read_text(encoding="utf-8"))
@@ -44,7 +44,7 @@ def settings(architecture: str, name: str) -> dict[str, Any]:
 
 
 def system_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
-    """Train what is missing, time and rotate the models; two tables and a figure."""
+    """Run the missing trainings, time and rotate the models; make two tables and a figure."""
     trainings = {
         (system, name): Training(name, system, settings(system, name), 0, options.minutes)
         for system in ARCHITECTURES
@@ -58,19 +58,19 @@ def system_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]
     }
     microseconds = speeds(models)
     silicon = Sheet(
-        f"mlearn Si, {options.minutes:g} minutes of one core each",
+        f"mlearn Si, {options.minutes:g} minutes on one core each",
         (
             *("system", "weights", "epochs", "energy", "forces", "stress"),
             *("rotation", "µs/atom"),
         ),
         "Test MAE of energy (meV/atom), forces (meV/Å), stress (GPa); RMS change of the forces "
         f"under rotations of the structure (meV/Å); time of energy and forces of {ATOMS} atoms of "
-        "silicon, smallest of interleaved bursts.",
+        "silicon, minimum of alternating bursts.",
     )
     molecule = Sheet(
-        f"Acetylacetone, {options.minutes:g} minutes of one core each",
+        f"Acetylacetone, {options.minutes:g} minutes on one core each",
         ("system", "weights", "epochs", "300 K: energy", "forces", "600 K: energy", "forces"),
-        "Test RMSE of the molecule's energy (meV) and of the forces (meV/Å).",
+        "Test RMSE of the energy of the molecule (meV) and of the forces (meV/Å).",
     )
     for (system, name), result in results.items():
         if result is None:
@@ -91,13 +91,13 @@ def system_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]
 
 
 def _folder(training: Training, options: argparse.Namespace) -> Path:
-    """Where it was trained."""
+    """Path of the trained model."""
     recipe, _, program = job_of(training, options.threads)
     return folder_of(options.output, recipe, program.name)
 
 
 def warm_silicon(n_atoms: int, cutoff: float, seed: int = 0) -> AtomicGraph:
-    """Silicon with displaced atoms."""
+    """Graph of silicon with displaced atoms."""
     atoms = supercell(n_atoms)
     atoms.positions += noise(n_atoms, np.random.default_rng(seed))
     return atomic_graph(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, (14,), cutoff)
@@ -109,7 +109,7 @@ def rotation(potential: MessagePassing) -> float:
 
 
 def speeds(models: Mapping[str, MessagePassing]) -> dict[str, float]:
-    """Time (µs an atom) of energy and forces; bursts of all models take turns."""
+    """Time (µs per atom) of energy and forces; bursts of all models alternate."""
     graphs = {name: warm_silicon(ATOMS, model.cutoff) for name, model in models.items()}
     best = dict.fromkeys(models, float("inf"))
     threads = torch.get_num_threads()
@@ -132,7 +132,7 @@ def plot_systems(
     microseconds: Mapping[str, float],
     path: Path,
 ) -> None:
-    """Validation error against time of training on both sets, and test error against speed."""
+    """Plot validation error against training time on both sets, and test error against speed."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -161,7 +161,7 @@ def plot_systems(
     for axes, name in zip(panels[:2], SETS, strict=True):
         axes.set(xlabel="CPU s of training", ylabel="validation MAE of forces (meV/Å)", title=name)
     panels[2].set(
-        xlabel="µs an atom (energy and forces)", ylabel="test MAE of forces (meV/Å)", title="Si"
+        xlabel="µs per atom (energy and forces)", ylabel="test MAE of forces (meV/Å)", title="Si"
     )
     for axes in panels:
         axes.grid(True, which="major", alpha=0.4)

@@ -1,4 +1,4 @@
-"""Trainings of our own with different options; done once, and kept with their test errors."""
+"""Our trainings with different options; run once, and saved with their test errors."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from benchmarks.accuracy.structures import check_files, write_files
 from benchmarks.accuracy.train import Setting
 from benchmarks.machine import machine
 
-LONG = 600.0  # minutes after which a training is stopped that hangs
+LONG = 600.0  # minutes after which a training is stopped
 
 
 class Variant(Ours):
-    """``train-potential fit`` with options of its own, under a name of its own."""
+    """``train-potential fit`` with given options and a given name."""
 
     def __init__(self, name: str) -> None:
         """Name it."""
@@ -29,17 +29,17 @@ class Variant(Ours):
 
 
 class Training(NamedTuple):
-    """What to train."""
+    """Definition of a training."""
 
     set: str  # name of a recipe of benchmarks.accuracy
     name: str  # unique on the set
-    options: Mapping[str, Any]  # of train-potential fit, nested as in its --config
+    options: Mapping[str, Any]  # options of train-potential fit, nested as in its --config
     seed: int
-    minutes: float | None = None  # of processor time; None where the steps are limited
+    minutes: float | None = None  # minutes of processor time; None if the steps are limited
 
 
 def job_of(training: Training, threads: int) -> Job:
-    """A training as the accuracy benchmark does it: the recipe's data, our options."""
+    """A training as in the accuracy benchmark, with the data of the recipe and our options."""
     recipe = all_recipes()[training.set]
     settings = dict(training.options)
     for part in ("data", "trainer"):
@@ -57,16 +57,16 @@ def job_of(training: Training, threads: int) -> Job:
 def train(
     trainings: Sequence[Training], options: argparse.Namespace, terminal: Console
 ) -> list[dict[str, Any] | None]:
-    """Results of all trainings, None where one failed; those not there yet are done first.
+    """Results of all trainings, or None if one failed; missing trainings are run first.
 
     Args:
-        trainings: what is wanted; each needs its own name.
-        options: of the command line: data, output, threads, parallel.
-        terminal: told what goes on.
+        trainings: requested trainings, with unique names.
+        options: command-line options: data, output, threads, parallel.
+        terminal: console for the progress.
 
     Raises:
-        FileNotFoundError: the data are not there.
-        ValueError: an earlier result of that name has other settings.
+        FileNotFoundError: the data do not exist.
+        ValueError: an earlier result with the same name has other settings.
     """
     jobs = [job_of(training, options.threads) for training in trainings]
     missing: list[Job] = []

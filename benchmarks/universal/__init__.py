@@ -1,1 +1,1 @@
-"""The universal potential compared with its original; docs/measurements/universal.md."""
+"""Comparison of the universal potential with its original; docs/measurements/universal.md."""

@@ -1,10 +1,10 @@
-"""The converted SevenNet-0 compared with SevenNet; docs/measurements/universal.md.
+"""Comparison of the converted SevenNet-0 with SevenNet; docs/measurements/universal.md.
 
     python -m benchmarks.universal agreement|zero-shot|intervals|speed|relax|finetune
         [--model FILE] [--output runs/universal] [--envs runs/peers] [--data FOLDER]
         [--markdown FILE]
 
-What the peers predict is kept in the output folder and not computed again.
+Predictions of the peers are saved in the output folder and not computed again.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ PARTS: dict[str, tuple[Part, str]] = {
     "agreement": (agreement_sheets, "differences from the original on 200 structures"),
     "zero-shot": (zero_shot_sheets, "errors of both against DFT, mlearn test sets"),
     "intervals": (interval_sheets, "errors and weights against the number of spline intervals"),
-    "speed": (speed_sheets, "time and memory of a step beside the original"),
+    "speed": (speed_sheets, "time and memory of a step compared with the original"),
     "relax": (relax_sheets, "50 perturbed crystals relaxed by several potentials"),
     "finetune": (finetune_sheets, "20 silicon structures, fine-tuned and from scratch"),
 }
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options."""
+    """Command-line options."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.universal", description=(__doc__ or "").splitlines()[0]
     )
@@ -61,19 +61,19 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     }
     made["intervals"].add_argument("--fine", type=Path, help="model converted with 600 intervals")
     tuning = made["finetune"]
-    tuning.add_argument("--minutes", type=float, default=5.0, help="of each training")
+    tuning.add_argument("--minutes", type=float, default=5.0, help="time of each training")
     tuning.add_argument(
-        "--rates", type=_rates, default=[0.004, 0.002], help="0.001,…: learning rates"
+        "--rates", type=_rates, default=[0.004, 0.002], help="learning rates, such as 0.001,0.002"
     )
     speed, relax = made["speed"], made["relax"]
-    speed.add_argument("--sizes", type=_sizes, default=list(SIZES), help="64,216,…: atoms")
+    speed.add_argument("--sizes", type=_sizes, default=list(SIZES), help="numbers of atoms")
     speed.add_argument("--rounds", type=int, default=3)
     for one in (speed, relax):
-        one.add_argument("--seconds", type=float, default=0.5, help="of each burst of steps")
-    relax.add_argument("--number", type=int, default=50, help="of the 50 crystals, spread evenly")
+        one.add_argument("--seconds", type=float, default=0.5, help="duration of each burst")
+    relax.add_argument("--number", type=int, default=50, help="crystals out of the 50")
     relax.add_argument("--optimizer", choices=tuple(OPTIMIZERS), default="BFGS")
-    relax.add_argument("--fmax", type=float, default=0.02, help="eV/Å")
-    relax.add_argument("--steps", type=int, default=300, help="at most")
+    relax.add_argument("--fmax", type=float, default=0.02, help="maximum force in eV/Å")
+    relax.add_argument("--steps", type=int, default=300, help="maximum number of steps")
     options = parser.parse_args(arguments)
     for name in ("rounds", "number", "fmax", "steps", "minutes"):
         if not getattr(options, name, 1) > 0:
@@ -85,7 +85,7 @@ def _rates(text: str) -> list[float]:
     """Learning rates.
 
     Raises:
-        ArgumentTypeError: one of them is no positive number.
+        ArgumentTypeError: a rate is not a positive number.
     """
     try:
         rates = [float(word) for word in text.split(",")]
@@ -100,7 +100,7 @@ def _sizes(text: str) -> list[int]:
     """Numbers of atoms that fill a cube.
 
     Raises:
-        ArgumentTypeError: one of them does not.
+        ArgumentTypeError: a number does not fill a cube.
     """
     try:
         sizes = [int(word) for word in text.split(",")]
@@ -112,7 +112,7 @@ def _sizes(text: str) -> list[int]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run; 0, or 2 where something given is wrong."""
+    """Run; returns 0, or 2 if an option is invalid."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parse(arguments)
     terminal = console()

@@ -1,4 +1,4 @@
-"""How far the converted model is from SevenNet's own calculator on 200 structures."""
+"""Differences between the converted model and SevenNet's own calculator on 200 structures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "GPa"}
 
 
 def structure_file(folder: Path) -> Path:
-    """Write the set; the same file in every run."""
+    """Write the structures; the file is the same in every run."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "structures.xyz"
     write(path, structures(), format="extxyz")
@@ -30,18 +30,18 @@ def structure_file(folder: Path) -> Path:
 
 
 def largest(values: Array) -> tuple[float, int]:
-    """The largest number that is one, and where it is."""
+    """The largest value that is not NaN, and its position."""
     where = int(np.nanargmax(values))
     return float(values[where]), where
 
 
 def summary_sheet(frames: Sequence[Atoms], differences: Mapping[str, Difference]) -> Sheet:
-    """Maxima with their places, and means, of each comparison."""
+    """Maxima with their positions, and means, of each comparison."""
     n_elements = len({symbol for atoms in frames for symbol in atoms.symbols})
     sheet = Sheet(
         f"{len(frames)} structures of {n_elements} elements",
         ("", "largest", "mean", "at", "bar"),
-        "Of the energy per structure, of the largest component of forces and stress in it.",
+        "For each structure: its energy, and the largest component of its forces and stress.",
     )
     for name, apart in differences.items():
         for what, unit in UNITS.items():
@@ -57,11 +57,11 @@ def summary_sheet(frames: Sequence[Atoms], differences: Mapping[str, Difference]
 
 
 def sort_sheet(frames: Sequence[Atoms], apart: Difference, title: str) -> Sheet:
-    """The largest difference within each sort of structures."""
+    """The largest difference for each sort of structures."""
     sheet = Sheet(
         title,
         ("structures", "number", *(f"{what}, {unit}" for what, unit in UNITS.items())),
-        "The largest of each sort.",
+        "The largest difference of each sort.",
     )
     sorts = np.array([atoms.info["sort"] for atoms in frames])
     for sort in dict.fromkeys(sorts.tolist()):
@@ -75,7 +75,7 @@ def sort_sheet(frames: Sequence[Atoms], apart: Difference, title: str) -> Sheet:
 
 
 def agreement_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
-    """Compare ours with theirs, and theirs with itself in float64."""
+    """Compare our results with SevenNet, and SevenNet with itself in float64."""
     path = structure_file(options.output)
     frames = read(path, ":")
     found = {

@@ -1,7 +1,7 @@
-"""What is asked of a universal potential, in the environment of its own program.
+"""Tasks for a universal potential in the environment of its own program.
 
-Each factory returns a ``Subject``, whose methods benchmarks/serve.py times. Needs NumPy and ASE
-beside the program.
+Each factory returns a ``Subject``, whose methods are timed by benchmarks/serve.py. Needs only NumPy
+and ASE besides the program.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from benchmarks.silicon import SiliconSteps, supercell
 warnings.filterwarnings("ignore")
 
 OPTIMIZERS = {"BFGS": BFGS, "FIRE": FIRE}
-MATERIALS = {"Si": ("Si", "diamond", 5.43), "MgO": ("MgO", "rocksalt", 4.21)}  # 8 atoms a cell
+MATERIALS = {"Si": ("Si", "diamond", 5.43), "MgO": ("MgO", "rocksalt", 4.21)}  # 8 atoms per cell
 
 
 class Subject(SiliconSteps):
@@ -34,9 +34,9 @@ class Subject(SiliconSteps):
     material = "Si"
 
     def predict(self, structures: str, output: str) -> Task:
-        """Energies (S,) eV, forces (N, 3) eV/Å, stresses (S, 6) eV/Å³ of a file, as .npz.
+        """Write energies (S,) eV, forces (N, 3) eV/Å, stresses (S, 6) eV/Å³ of a file as .npz.
 
-        Stresses are in ASE's order, and NaN for atoms that are not in a periodic cell.
+        Stresses are in ASE order, and NaN for atoms without a periodic cell.
         """
         frames = read(structures, ":")
 
@@ -55,7 +55,7 @@ class Subject(SiliconSteps):
         return self.step(n_atoms)
 
     def set_up(self, n_atoms: int) -> None:
-        """Make atoms if there are not as many of the material yet."""
+        """Make atoms if their number or material has changed."""
         if len(self.atoms) != n_atoms:
             formula, structure, a = MATERIALS[self.material]
             repeats = round((len(supercell(n_atoms)) / 8) ** (1 / 3))
@@ -64,7 +64,7 @@ class Subject(SiliconSteps):
             self.atoms.calc = self.calculator
 
     def moved(self, structures: str, number: int) -> Task:
-        """A step of one structure of a file at slightly other positions, energy to stress."""
+        """Energy, forces and stress of a structure of a file at slightly displaced positions."""
         atoms = read(structures, number)
         places = atoms.positions.copy()
         atoms.calc = self.calculator
@@ -75,12 +75,12 @@ class Subject(SiliconSteps):
         def run() -> None:
             self.atoms = atoms
             self.compute()
-            self.atoms = Atoms()  # not to be taken for those of ``step``
+            self.atoms = Atoms()  # must not be confused with those of ``step``
 
         return prepare, run
 
     def relax(self, structures: str, number: int, optimizer: str, fmax: float, steps: int) -> Task:
-        """Atoms and cell of one structure of a file, to forces below fmax, eV/Å."""
+        """Relax atoms and cell of a structure of a file to forces below fmax (eV/Å)."""
         source = read(structures, number)
         relaxed: list[Atoms] = []
 
@@ -119,7 +119,7 @@ def predict_frames(
 
 
 def tesseral(path: str, dtype: str | None = None) -> Subject:
-    """Ours, from a model file."""
+    """Our calculator from a model file."""
     from tesseral.calculators.ase import TesseralCalculator
 
     calculator = TesseralCalculator(path, device="cpu", dtype=dtype)
@@ -127,7 +127,7 @@ def tesseral(path: str, dtype: str | None = None) -> Subject:
 
 
 def sevennet(name: str = "7net-0", dtype: str = "float32") -> Subject:
-    """SevenNet with published weights; in float64 the same weights and all arithmetic."""
+    """SevenNet with published weights; with float64, the same weights and all arithmetic in it."""
     import torch
     from sevenn import util
     from sevenn.calculator import SevenNetCalculator
@@ -149,7 +149,7 @@ def _widen(module: Any, arguments: Any, data: Any) -> Any:
 
 
 def chgnet() -> Subject:
-    """CHGNet with the weights that its package holds."""
+    """CHGNet with the weights in its package."""
     from chgnet.model.dynamics import CHGNetCalculator
 
     calculator = CHGNetCalculator(use_device="cpu")
@@ -159,8 +159,8 @@ def chgnet() -> Subject:
 def mace(hidden: str) -> Subject:
     """MACE of the size of MACE-MP-0 (6 Å, 89 elements), with random weights.
 
-    128x0e is the small one, 128x0e+128x1o the medium one. The package holds no trained weights, so
-    that what it predicts means nothing; the time of a step is that of the trained model.
+    128x0e is the small model, 128x0e+128x1o the medium one. The package has no trained weights, so
+    the predictions are meaningless, but the time of a step is that of the trained model.
     """
     from benchmarks.peers.factories import random_mace
 

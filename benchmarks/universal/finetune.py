@@ -1,8 +1,8 @@
-"""20 silicon configurations: fine-tuned from the universal model, or learned from nothing.
+"""Training on 20 silicon structures, by fine-tuning the universal model or from scratch.
 
-All trainings are ``train-potential fit`` as a user calls it, on the same 20 structures, with the
-same structures to validate on and the same processor time. The rate is chosen by the validation
-structures; the test set is read once, at the end.
+All trainings use ``train-potential fit`` on the same 20 structures, with the same validation
+structures and the same processor time. The learning rate is chosen with the validation structures;
+the test set is read once, at the end.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ NAME = "Si20"
 
 
 class Trial(NamedTuple):
-    """One way to train."""
+    """Definition of a training."""
 
-    name: str  # unique
-    options: Mapping[str, Any]  # of train-potential fit, nested
+    name: str  # unique name
+    options: Mapping[str, Any]  # options of train-potential fit, nested
     start: Path | None = None  # model to start from
 
 
 def trials(options: argparse.Namespace) -> list[Trial]:
-    """The universal model at each rate, then from nothing: our architectures, and its own."""
+    """The universal model at each rate, then our architectures and its own from scratch."""
     tuned = _config("finetune_universal")
     model = Path(ours(options).arguments["path"])
     found = []
@@ -55,7 +55,7 @@ def trials(options: argparse.Namespace) -> list[Trial]:
         settings = {**tuned, "optimization": optimization}
         found.append(Trial(f"fine-tuned, rate {rate:g}", settings, model))
     network = config_to_values(read_card(model).config)
-    left = ("spline_intervals", "kinks", "zbl")  # as of a potential that is trained from nothing
+    left = ("spline_intervals", "kinks", "zbl")  # as for a potential trained from scratch
     own = {name: value for name, value in network.items() if name not in left}
     return [
         *found,
@@ -66,7 +66,7 @@ def trials(options: argparse.Namespace) -> list[Trial]:
 
 
 def write_sources(options: argparse.Namespace) -> Path:
-    """The drawn structures and the test set, as a data folder of their own."""
+    """A data folder with the drawn structures and the test set."""
     folder: Path = options.output / "finetune_data"
     folder.mkdir(parents=True, exist_ok=True)
     frames = read_frames(mlearn(options, "Si_train"))
@@ -77,7 +77,7 @@ def write_sources(options: argparse.Namespace) -> Path:
 
 
 def job_of(trial: Trial, options: argparse.Namespace) -> Job:
-    """A training as the accuracy benchmark does it."""
+    """A training as in the accuracy benchmark."""
     recipe = Recipe(
         name=NAME,
         train="train.xyz",
@@ -95,7 +95,7 @@ def job_of(trial: Trial, options: argparse.Namespace) -> Job:
 
 
 def finetune_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
-    """Train what is not trained yet; test errors beside those before any training."""
+    """Run the missing trainings; report test errors with those before any training."""
     listed = trials(options)
     jobs = {trial.name: job_of(trial, options) for trial in listed}
     folder = write_sources(options)
@@ -113,10 +113,10 @@ def finetune_sheets(options: argparse.Namespace, terminal: Console) -> list[Shee
     }
     save(options.output / "finetune.json", results)
     sheet = Sheet(
-        f"mlearn Si: {STRUCTURES} structures, {options.minutes:g} minutes of one core",
+        f"mlearn Si: {STRUCTURES} structures, {options.minutes:g} minutes on one core",
         ("training", "weights", "epochs", "validation forces", "energy", "forces", "stress"),
         "MAE in meV/atom, meV/Å, GPa on the test set of 25 structures; validation: forces on "
-        f"{VALIDATION} other structures of the training file, which choose rate and weights.",
+        f"{VALIDATION} other structures of the training file, used to choose rate and weights.",
     )
     path = folder / "test.xyz"
     before = errors(read_frames(path), predict(ours(options), path, options.output))
@@ -135,7 +135,7 @@ def finetune_sheets(options: argparse.Namespace, terminal: Console) -> list[Shee
 
 
 def _config(name: str) -> dict[str, Any]:
-    """A shipped configuration without its time."""
+    """A shipped configuration without its time limit."""
     content = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))
     content.pop("trainer", None)
     return dict(content)

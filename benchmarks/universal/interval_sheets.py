@@ -1,4 +1,4 @@
-"""Tables and the figure of the study of spline intervals."""
+"""Tables and figure of the study of spline intervals."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from benchmarks.sheets import Sheet, cell  # noqa: E402
 from benchmarks.universal.agreement import BARS, UNITS  # noqa: E402
 
 TICKS = (10, 20, 30, 60, 100, 150, 300, 600)
-FACET = (842_748, 624_380)  # arXiv 2509.08418, its authors' notebook: before and after
+FACET = (842_748, 624_380)  # arXiv 2509.08418, notebook of its authors: before and after
 
 
 class Sizes(NamedTuple):
-    """Numbers of weights; of the radial part by layer."""
+    """Numbers of weights; those of the radial part by layer."""
 
     original: int  # SevenNet
-    other: int  # of ours, all but the radial functions
+    other: int  # ours without the radial functions
     functions: list[int]  # radial functions of each layer
-    kinks: int  # functions that they add to the intervals
-    rank: int  # hidden functions that the last matrix of a radial network mixes
+    kinks: int  # functions in addition to the intervals
+    rank: int  # hidden functions mixed by the last matrix of a radial network
 
     def converted(self, intervals: int) -> int:
-        """With splines for each function."""
+        """Number with splines for each function."""
         return self.other + (intervals + self.kinks) * sum(self.functions)
 
     def factored(self, intervals: int) -> int:
-        """With splines for the hidden functions and the matrices that mix them."""
+        """Number with splines for the hidden functions and the matrices that mix them."""
         splines = (intervals + self.kinks) * self.rank * len(self.functions)
         return self.other + splines + self.rank * sum(self.functions)
 
 
 class Study(NamedTuple):
-    """All that was measured."""
+    """All measurements."""
 
     structures: int
-    noise: dict[str, float]  # of SevenNet in float32, by quantity
+    noise: dict[str, float]  # errors of SevenNet in float32, by quantity
     sizes: Sizes
     errors: list[dict[str, Any]]  # all layers: intervals, kinks, largest and mean errors
     dft: list[dict[str, Any]]  # intervals, errors on Si
@@ -53,7 +53,7 @@ class Study(NamedTuple):
 
 
 def error_sheet(study: Study) -> Sheet:
-    """Errors of the whole network."""
+    """Table of the errors of the whole network."""
     sheet = Sheet(
         f"All layers with K intervals, {study.structures} structures, float64",
         ("K", *(f"{name}, {unit}" for name, unit in UNITS.items()))
@@ -78,10 +78,10 @@ def error_sheet(study: Study) -> Sheet:
 
 
 def layer_sheet(study: Study) -> Sheet:
-    """Largest force errors where one layer is coarse."""
+    """Table of the largest force errors with one coarse layer."""
     numbers = sorted({row["layer"] for row in study.layers})
     sheet = Sheet(
-        "One layer with K intervals, the others as fine as can be: forces, meV/Å",
+        "One layer with K intervals, the others with the finest splines: forces, meV/Å",
         ("K", *(f"layer {number}" for number in numbers)),
         "Largest differences from SevenNet-0 in float64, the same structures.",
     )
@@ -92,13 +92,13 @@ def layer_sheet(study: Study) -> Sheet:
 
 
 def parameter_sheet(study: Study) -> Sheet:
-    """Weights beside those of the original."""
+    """Table of the numbers of weights compared with the original."""
     sizes = study.sizes
     sheet = Sheet(
         f"Weights; SevenNet-0 has {sizes.original:,}",
         ("K", "a spline for each function", "", "rank form", ""),
-        f"Rank form: splines of the {sizes.rank} functions that the last matrix of each radial "
-        f"network mixes, and that matrix. Facet's paper, after a new training: {FACET[0]:,} to "
+        f"Rank form: splines of the {sizes.rank} functions mixed by the last matrix of each radial "
+        f"network, and this matrix. Facet's paper, after a new training: {FACET[0]:,} to "
         f"{FACET[1]:,} ({FACET[1] / FACET[0] - 1:+.0%}).",
     )
     for intervals in sorted({row["intervals"] for row in study.errors}):
@@ -110,7 +110,7 @@ def parameter_sheet(study: Study) -> Sheet:
 
 
 def plot_study(study: Study, path: Path) -> None:
-    """Errors, and weights, against intervals."""
+    """Plot errors and weights against intervals."""
     figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(15, 4.6), layout="constrained")
     kinked = [row for row in study.errors if row["kinks"]]
     smooth = [row for row in study.errors if not row["kinks"]]
@@ -148,7 +148,7 @@ def plot_study(study: Study, path: Path) -> None:
 
 
 def _plot_weights(axes: Axes, sizes: Sizes, intervals: Sequence[int]) -> None:
-    """Both forms beside the original."""
+    """Plot the weights of both forms and of the original."""
     many = np.array(intervals)
     axes.plot(many, [sizes.converted(k) for k in intervals], "o-", label="a spline each")
     axes.plot(many, [sizes.factored(k) for k in intervals], "s-", label=f"rank {sizes.rank}")

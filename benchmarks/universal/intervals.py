@@ -1,8 +1,8 @@
-"""What the number of spline intervals costs and gives: errors of the whole network, parameters.
+"""Errors and number of parameters of the converted network against the number of intervals.
 
-One model converted with very many intervals is all that is needed: its radial functions are fitted
-again with fewer. A coarse spline lies within the space of a fine one whose knots include its own,
-so one layer alone is made coarse by writing its coarse splines on the fine knots.
+Only one model converted with very many intervals is needed: its radial functions are fitted again
+with fewer. A coarse spline is in the space of a fine one whose knots include its own, so a single
+layer is made coarse by writing its coarse splines on the fine knots.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ from tesseral.potentials.blocks.radial import fit_splines
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.select import select_ops
 
-FINE = 600  # intervals of the model to start from; a multiple of all below
+FINE = 600  # intervals of the initial model; a multiple of all others
 INTERVALS = (10, 20, 30, 40, 50, 60, 100, 120, 150, 200, 300, 600)
 IN_ONE_LAYER = (10, 20, 30, 60, 100, 150)
 EVERY = 5
-ORIGINAL = 842_623  # weights of SevenNet-0, as its own program counts them
-RANK = 64  # functions that the last matrix of each of its radial networks mixes
+ORIGINAL = 842_623  # weights of SevenNet-0, as counted by its program
+RANK = 64  # functions mixed by the last matrix of each radial network
 
 Model = tuple[MessagePassing, ModelCard]
 
 
 def refit(into: Any, source: Any) -> None:
-    """Let the splines of one convolution come as near as they can to those of another.
+    """Fit the splines of one convolution to those of another.
 
-    Exact where the knots of ``into`` include those of ``source``.
+    The fit is exact if the knots of ``into`` include those of ``source``.
     """
     coefficients = torch.cat(list(source.coefficients), dim=1).detach().double()
 
@@ -69,7 +69,7 @@ def refit(into: Any, source: Any) -> None:
 
 
 def with_intervals(model: Model, intervals: int, kinks: bool = True) -> Model:
-    """The model with another number of intervals in all layers, with its kinks or without."""
+    """The model with another number of intervals in all layers, with or without kinks."""
     potential, card = model
     config = replace(card.config, spline_intervals=intervals)
     if not kinks:
@@ -86,20 +86,20 @@ def with_intervals(model: Model, intervals: int, kinks: bool = True) -> Model:
 
 
 def with_coarse_layer(model: Model, coarse: Model, number: int) -> Model:
-    """The model with the radial functions of one layer of a coarser one."""
+    """The model with the radial functions of a coarser model in one layer."""
     potential = deepcopy(model[0])
     refit(potential.layers[number].convolution, coarse[0].layers[number].convolution)
     return potential, model[1]
 
 
 def predicted(model: Model, frames: list[Atoms]) -> Predictions:
-    """What the model says, by the compiled kernels where they can be used."""
+    """Predictions of the model, with the compiled kernels if possible."""
     select_ops(model[0])
     return Predictions(*predict_frames(TesseralCalculator.from_model(*model), frames))
 
 
 def errors_of(model: Model, frames: list[Atoms], exact: Predictions) -> dict[str, float]:
-    """Largest and mean differences from the original."""
+    """Largest and mean differences between a model and the original."""
     apart = difference(frames, predicted(model, frames), exact)
     largest = {name: float(np.nanmax(values)) for name, values in apart._asdict().items()}
     means = {f"{name}_mean": float(np.nanmean(v)) for name, v in apart._asdict().items()}
@@ -107,7 +107,7 @@ def errors_of(model: Model, frames: list[Atoms], exact: Predictions) -> dict[str
 
 
 def chosen(frames: list[Atoms]) -> list[Atoms]:
-    """Of the set, every fifth, and all in which atoms are so close that errors are largest."""
+    """Every fifth structure of the set, and all with atoms so close that errors are largest."""
     return [
         atoms
         for number, atoms in enumerate(frames)
@@ -132,8 +132,8 @@ def load_fine(options: argparse.Namespace) -> Model:
     """The finely converted model in float64.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: its intervals are no multiple of those to compare.
+        FileNotFoundError: the model does not exist.
+        ValueError: its number of intervals is not a multiple of those to compare.
     """
     path = options.fine or options.output / f"sevennet-0-{FINE}.safetensors"
     if not path.is_file():
@@ -146,14 +146,14 @@ def load_fine(options: argparse.Namespace) -> Model:
     for intervals in (*INTERVALS, *IN_ONE_LAYER):
         if have % intervals:
             raise ValueError(
-                f"{path} has {have} intervals, no multiple of {intervals}; convert it with "
+                f"{path} has {have} intervals, not a multiple of {intervals}; convert it with "
                 f"--intervals {FINE}"
             )
     return model
 
 
 def interval_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
-    """All layers at once, each alone, and against DFT; a figure."""
+    """Study all layers together, each layer alone, and errors against DFT; make a figure."""
     fine = load_fine(options)
     silicon = read_frames(mlearn(options, "Si_test"))
     frames = chosen(read(structure_file(options.output), ":"))

@@ -1,4 +1,4 @@
-"""Predictions of the programs, made once for each file and model, and how far they are apart."""
+"""Predictions of the programs, made once for each file and model, and their differences."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ FACTORIES = "benchmarks.universal.calculators:"
 
 
 class Predictions(NamedTuple):
-    """What a program says about S structures of N atoms in all."""
+    """Predictions of a program for S structures with N atoms in total."""
 
     energy: Array  # (S,) eV
     forces: Array  # (N, 3) eV/Å
-    stress: Array  # (S, 6) eV/Å³ in ASE's order; NaN without a periodic cell
+    stress: Array  # (S, 6) eV/Å³ in ASE order; NaN without a periodic cell
 
 
 class Difference(NamedTuple):
-    """Two predictions apart, by structure (S,); NaN where there is no stress."""
+    """Differences between two predictions by structure (S,); NaN without a stress."""
 
     energy: Array  # meV/atom
     forces: Array  # meV/Å, the largest component
@@ -36,19 +36,19 @@ class Difference(NamedTuple):
 
 
 def predict(specification: Specification, structures: Path, folder: Path) -> Predictions:
-    """What a program predicts.
+    """Predictions of a program.
 
-    That of the peers is kept in ``folder`` under a hash of all it depends on; ours, which depends
-    on the code too, is computed again.
+    Predictions of the peers are saved in ``folder`` under a hash of everything they depend on. Ours
+    depend on the code too and are always computed again.
 
     Args:
         specification: a factory of ``calculators`` and its arguments, where ``path`` is a model.
         structures: file to predict.
-        folder: of what is kept.
+        folder: folder of saved predictions.
 
     Raises:
         SystemExit: the program could not be started.
-        RuntimeError: it failed.
+        RuntimeError: the program failed.
     """
     kept = folder / "predictions" / f"{_key(specification, structures)}.npz"
     if not kept.exists() or specification.python == sys.executable:
@@ -64,7 +64,7 @@ def predict(specification: Specification, structures: Path, folder: Path) -> Pre
 
 
 def difference(structures: Sequence[Atoms], one: Predictions, other: Predictions) -> Difference:
-    """How far two predictions of the same structures are apart, in absolute values."""
+    """Absolute differences between two predictions for the same structures."""
     n_atoms = np.array([len(atoms) for atoms in structures])
     starts = np.concatenate([[0], n_atoms.cumsum()[:-1]])
     forces = np.abs(one.forces - other.forces).max(axis=1)
@@ -76,7 +76,7 @@ def difference(structures: Sequence[Atoms], one: Predictions, other: Predictions
 
 
 def _key(specification: Specification, structures: Path) -> str:
-    """Of the structures' bytes, the program and its arguments."""
+    """Hash of the bytes of the structures, the program and its arguments."""
     words = [specification.factory, specification.python, specification.arguments]
     content = json.dumps(words, sort_keys=True).encode() + structures.read_bytes()
     return hashlib.sha256(content).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The programs that are compared, as workers with the measurements' options."""
+"""The compared programs as workers, with the options of the measurements."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def ours(options: argparse.Namespace, path: Path | None = None, **arguments: Any
     """The converted model, or another model file.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
     """
     path = path or options.model or options.output / NAME
     if not path.is_file():
@@ -32,10 +32,10 @@ def ours(options: argparse.Namespace, path: Path | None = None, **arguments: Any
 
 
 def peer(options: argparse.Namespace, name: str, **arguments: Any) -> Specification:
-    """A program in an environment of its own.
+    """A program in its own environment.
 
     Raises:
-        FileNotFoundError: the environment is not there.
+        FileNotFoundError: the environment does not exist.
     """
     environment, title = {
         "sevennet": ("sevenn", "SevenNet-0"),

@@ -1,4 +1,4 @@
-"""Relaxation of 50 perturbed crystals with their cells, by each potential in turn."""
+"""Relaxation of 50 perturbed crystals with their cells, with each potential in turn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.universal.structures import SEED, cell_of, compounds, deformed, 
 from benchmarks.workers import Job, Worker, workers
 
 ELEMENTS = ("Al", "Cu", "Si", "Ge", "Fe", "W", "Mg", "Ti", "Na", "Pt", "Nb", "Zn", "C", "Zr")
-STRAIN, NOISE = 0.04, 0.1  # of the cell; Å
+STRAIN, NOISE = 0.04, 0.1  # strain of the cell; Å
 MACE_SIZES = {"128x0e": "small", "128x0e+128x1o": "medium"}
 
 
@@ -36,7 +36,7 @@ def crystals() -> list[Atoms]:
 
 
 def relax_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
-    """Relax with the potentials in turn; time steps of MACE, which has no weights here."""
+    """Relax with the potentials in turn; time only steps of MACE, which has no weights here."""
     path = options.output / "crystals.xyz"
     options.output.mkdir(parents=True, exist_ok=True)
     made = crystals()
@@ -50,7 +50,7 @@ def relax_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
     settings = {"optimizer": options.optimizer, "fmax": options.fmax, "steps": options.steps}
     results: dict[str, list[dict[str, Any]]] = {}
     with workers([*relaxing, *stepping], options.output / "logs") as started:
-        for worker in started:  # what a program does once is not timed
+        for worker in started:  # initial work of a program is not timed
             worker.call(Job("warm", "moved", {"structures": where, "number": 0}), 0.0)
         for number, label in enumerate(labels):
             terminal.print(f"{number + 1}/{len(labels)} {label}")
@@ -66,7 +66,7 @@ def relax_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
 
 
 def _entry(worker: Worker, answer: dict[str, Any]) -> dict[str, Any]:
-    """Seconds in all of a relaxation, of the median step without one."""
+    """Total seconds of a relaxation, or seconds of the median step without one."""
     if "error" in answer:
         return {"error": answer["error"]}
     cpu = statistics.median(answer["cpu"])
@@ -76,12 +76,12 @@ def _entry(worker: Worker, answer: dict[str, Any]) -> dict[str, Any]:
 def _relaxed(
     results: dict[str, list[dict[str, Any]]], labels: Sequence[str], options: argparse.Namespace
 ) -> Sheet:
-    """Total time, steps, and volumes beside those of the first peer, SevenNet."""
+    """Table of total time, steps, and volumes compared with the first peer, SevenNet."""
     sheet = Sheet(
         f"{len(labels)} crystals and their cells to {options.fmax:g} eV/Å, {options.optimizer}, "
         "1 thread",
         ("potential", "converged", "CPU s", "steps", "ms a step", "largest ΔV", "at", "median ΔV"),
-        "ΔV: of the final volume from that of SevenNet-0, where both converged.",
+        "ΔV: deviation of the final volume from that of SevenNet-0, if both converged.",
     )
     original = results["SevenNet-0"]
     for name, entries in results.items():
@@ -106,7 +106,7 @@ def _relaxed(
 
 
 def _stepped(results: dict[str, list[dict[str, Any]]]) -> Sheet:
-    """Mean time of a step on the same crystals, each at its start."""
+    """Table of the mean time of a step on the same initial crystals."""
     sheet = Sheet(
         "MACE of the size of MACE-MP-0, random weights: a step on the same crystals",
         ("potential", "ms a step", "over ours"),

@@ -1,4 +1,4 @@
-"""Time and memory of energy, forces and stress: ours beside SevenNet's own calculator."""
+"""Time and memory of energy, forces and stress, compared with SevenNet's own calculator."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def speed_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
 
 
 def speed_sheet(rows: list[dict[str, Any]]) -> Sheet:
-    """Times an atom, and how many times those of the first program the others take."""
+    """Table of the times per atom, and their ratios to the first program."""
     sheet = Sheet(
         "Energy, forces and stress through ASE, 1 thread",
         ("material", "atoms", "potential", "wall ms/atom", "CPU ms/atom", "ratio", "MB", "of ours"),
-        "Medians. ratio: CPU time over ours. MB: peak above the import of torch, most meaningful "
-        "for the largest size; of ours: over that of ours.",
+        "Medians. ratio: CPU time divided by ours. MB: peak above the import of torch, most "
+        "meaningful for the largest size; of ours: divided by ours.",
     )
     first = {(row["material"], row["atoms"]): row for row in reversed(rows)}
     for row in rows:

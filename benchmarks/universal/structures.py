@@ -1,9 +1,9 @@
-"""The 200 structures on which a converted potential is held against its original.
+"""The 200 structures for comparing a converted potential with its original.
 
-Made with ASE and NumPy alone and the same in every run, so that one file serves all programs. All
-elements of SevenNet-0 with a simple crystal in ase.data, compounds, strain, surfaces, molecules,
-alloys, cells in which atoms neighbour their own images, hot crystals, and dimers at distances no
-simulation should reach.
+They are made only with ASE and NumPy and are the same in every run, so that one file is used by all
+programs. The set has all elements of SevenNet-0 with a simple crystal in ase.data, compounds,
+strained cells, surfaces, molecules, alloys, cells in which atoms neighbour their own images, hot
+crystals, and dimers at distances that no simulation should reach.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ase.spacegroup import crystal
 
 SEED = 2024
 SIMPLE = ("fcc", "bcc", "hcp", "diamond")
-WITHOUT = {"Se", "Te"}  # chains, which ase.build.bulk does not make
+WITHOUT = {"Se", "Te"}  # chains, not supported by ase.build.bulk
 ROCKSALT = {"LiF": 4.03, "NaCl": 5.64, "KBr": 6.60, "MgO": 4.21, "CaO": 4.81, "SrTe": 6.66}
 ROCKSALT |= {"TiN": 4.24, "FeO": 4.33, "NiO": 4.18, "PbS": 5.94, "AgCl": 5.55, "RbI": 7.34}
 ZINCBLENDE = {"GaAs": 5.65, "InP": 5.87, "ZnS": 5.41, "CdTe": 6.48, "AlSb": 6.14, "SiC": 4.36}
@@ -34,7 +34,7 @@ DIMERS += ("W W", "Ga As")
 
 
 def structures() -> list[Atoms]:
-    """All of them; ``info`` has the ``sort`` and a ``label``."""
+    """All structures; ``info`` has the ``sort`` and a ``label``."""
     generator = np.random.default_rng(SEED)
     made = [
         *_bulk(generator),
@@ -63,7 +63,7 @@ def simple_elements() -> list[str]:
 
 
 def _plain(atoms: Atoms) -> Atoms:
-    """Without what the builders leave: sites of adsorbates, space groups, tags."""
+    """Atoms without data of the builders: sites of adsorbates, space groups, tags."""
     info = {name: atoms.info[name] for name in ("sort", "label")}
     return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
 
@@ -74,13 +74,13 @@ def _named(atoms: Atoms, sort: str, label: str) -> Atoms:
 
 
 def rattled(atoms: Atoms, width: float, generator: np.random.Generator) -> Atoms:
-    """Moved by Gaussian noise of this width, Å."""
+    """Atoms displaced by Gaussian noise of the given width (Å)."""
     atoms.positions += generator.normal(scale=width, size=atoms.positions.shape)
     return atoms
 
 
 def deformed(atoms: Atoms, width: float, generator: np.random.Generator) -> Atoms:
-    """Strained by a random matrix without rotation."""
+    """Atoms strained by a random symmetric matrix."""
     strain = generator.uniform(-width, width, size=(3, 3))
     atoms.set_cell(atoms.cell.array @ (np.eye(3) + (strain + strain.T) / 2), scale_atoms=True)
     return atoms
@@ -94,7 +94,7 @@ def _bulk(generator: np.random.Generator) -> Iterator[Atoms]:
 
 
 def cell_of(symbol: str) -> Atoms:
-    """The conventional cell of an element; of hexagonal ones twice the primitive."""
+    """The conventional cell of an element, or twice the primitive cell for hexagonal ones."""
     if reference_states[atomic_numbers[symbol]]["symmetry"] == "hcp":
         return bulk(symbol).repeat((2, 1, 1))
     return bulk(symbol, cubic=True)
@@ -118,7 +118,7 @@ def compounds() -> Iterator[tuple[str, Atoms]]:
 
 
 def fluorite(formula: str, a: float) -> Atoms:
-    """Ca F2, or its opposite where the first element is the frequent one."""
+    """CaF2 structure, or its inverse if the first element is the frequent one."""
     symbols = list(dict.fromkeys(Atoms(formula).get_chemical_symbols()))
     if formula.startswith(f"{symbols[0]}2"):
         symbols.reverse()
@@ -127,25 +127,25 @@ def fluorite(formula: str, a: float) -> Atoms:
 
 
 def perovskite(formula: str, a: float) -> Atoms:
-    """The cubic cell of five atoms."""
+    """Cubic perovskite cell of five atoms."""
     places = [(0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0), (0.5, 0, 0.5), (0, 0.5, 0.5)]
     return Atoms(formula, scaled_positions=places, cell=[a, a, a], pbc=True)
 
 
 def rutile(metal: str, a: float, c: float) -> Atoms:
-    """The tetragonal dioxide."""
+    """Tetragonal rutile cell of a dioxide."""
     places = [(0, 0, 0), (0.305, 0.305, 0)]
     return crystal([metal, "O"], places, spacegroup=136, cellpar=[a, a, c, 90, 90, 90])
 
 
 def _compounds(generator: np.random.Generator) -> Iterator[Atoms]:
-    """Each of them, moved by little or more."""
+    """Each compound with small or larger displacements."""
     for number, (label, atoms) in enumerate(compounds()):
         yield _named(rattled(atoms, (0.03, 0.12)[number % 2], generator), "compound", label)
 
 
 def _strained(generator: np.random.Generator) -> Iterator[Atoms]:
-    """Random strain of 3, 8 and 15% and, in every fourth, a volume far from equilibrium."""
+    """Random strain of 3, 8 and 15%; every fourth with a volume far from equilibrium."""
     sources = [(symbol, cell_of(symbol)) for symbol in ("Si", "Cu", "Fe", "Mg", "W", "Pb")]
     sources += list(compounds())[::3]
     for number in range(24):
@@ -160,7 +160,7 @@ def _strained(generator: np.random.Generator) -> Iterator[Atoms]:
 
 
 def _small_cells(generator: np.random.Generator) -> Iterator[Atoms]:
-    """One to four atoms, whose neighbours are their own images."""
+    """Cells of one to four atoms, whose neighbours are their own images."""
     symbols = ["Al", "Na", "Be", "C", "Ge", "Ti", "Pt", "Zn", "V", "Sr", "Nb", "Re"]
     cells = [(symbol, bulk(symbol)) for symbol in symbols]
     cells += [("BN", bulk("BN", "zincblende", a=3.62)), ("HfC", bulk("HfC", "rocksalt", a=4.64))]
@@ -188,13 +188,13 @@ def _slabs(generator: np.random.Generator) -> Iterator[Atoms]:
 
 
 def _molecules(generator: np.random.Generator) -> Iterator[Atoms]:
-    """In vacuum without a cell."""
+    """Molecules in vacuum without a cell."""
     for name in MOLECULES:
         yield _named(rattled(molecule(name), 0.05, generator), "molecule", name)
 
 
 def _alloys(generator: np.random.Generator) -> Iterator[Atoms]:
-    """Elements at random on the sites of the crystal of the first, at a mean lattice constant."""
+    """Random elements on the sites of the crystal of the first, with a mean lattice constant."""
     for label in ALLOYS:
         symbols = label.split()
         atoms = cell_of(symbols[0])
@@ -208,7 +208,7 @@ def _alloys(generator: np.random.Generator) -> Iterator[Atoms]:
 
 
 def _hot(generator: np.random.Generator) -> Iterator[Atoms]:
-    """Crystals whose atoms are moved as far as in a melt."""
+    """Crystals whose atoms are displaced as far as in a melt."""
     for symbol in ("Si", "Al", "Mo", "Ti"):
         yield _named(rattled(cell_of(symbol).repeat((2, 1, 1)), 0.3, generator), "hot", symbol)
     for label, atoms in list(compounds())[1:10:8]:
@@ -216,7 +216,7 @@ def _hot(generator: np.random.Generator) -> Iterator[Atoms]:
 
 
 def _dimers(generator: np.random.Generator) -> Iterator[Atoms]:
-    """Two atoms from 0.7 Å to just inside the cutoff of 5 Å, more of them close; without a cell."""
+    """Dimers from 0.7 Å to just inside the cutoff of 5 Å, denser at short distance; no cell."""
     for number, label in enumerate(DIMERS):
         distance = 0.7 + 4.25 * (number / (len(DIMERS) - 1)) ** 1.5
         direction = generator.normal(size=3)
@@ -225,6 +225,6 @@ def _dimers(generator: np.random.Generator) -> Iterator[Atoms]:
 
 
 def _atoms() -> Iterator[Atoms]:
-    """One atom alone: without a cell, and in a cell wider than the cutoff."""
+    """A single atom without a cell, and in a cell wider than the cutoff."""
     yield _named(Atoms("Si"), "atom", "Si")
     yield _named(Atoms("O", cell=[12.0, 12.0, 12.0], pbc=True), "atom", "O in a cell")

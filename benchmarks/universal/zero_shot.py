@@ -1,4 +1,4 @@
-"""Errors against DFT (mlearn test sets) of a universal potential and of its converted form."""
+"""Errors against DFT (mlearn test sets) of a universal potential and its converted form."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def mlearn(options: argparse.Namespace, name: str) -> Path:
     """A file of the mlearn data.
 
     Raises:
-        FileNotFoundError: it is not there.
+        FileNotFoundError: the file does not exist.
     """
     path: Path = options.data / "mlearn" / f"{name}.extxyz"
     if not path.is_file():
@@ -34,8 +34,8 @@ def mlearn(options: argparse.Namespace, name: str) -> Path:
 def errors(frames: list[Atoms], found: Predictions) -> tuple[float, float, float]:
     """MAE of energy (meV/atom), forces (meV/Å) and stress (GPa) against the labels.
 
-    The zero of energy is another in each set of DFT calculations: the energy of an atom that fits
-    the set best, by least squares, is taken off.
+    The zero of energy differs between sets of DFT calculations: an energy per atom, fitted to the
+    set by least squares, is subtracted.
     """
     results = [frame.calc.results for frame in frames]
     n_atoms = np.array([len(frame) for frame in frames], dtype=float)
@@ -51,11 +51,11 @@ def errors(frames: list[Atoms], found: Predictions) -> tuple[float, float, float
 
 
 def zero_shot_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
-    """Predict the test sets with both."""
+    """Predict the test sets with both programs."""
     sheet = Sheet(
-        "mlearn test sets, MAE against DFT, without any training on them",
+        "mlearn test sets, MAE against DFT, without training on them",
         ("set", "potential", "energy, meV/atom", "forces, meV/Å", "stress, GPa"),
-        "One energy per atom and set, fitted to the set, is taken off.",
+        "One energy per atom and set, fitted to the set, is subtracted.",
     )
     numbers = {}
     for name in SETS:

@@ -1,1 +1,1 @@
-"""Properties of materials from any ASE calculator; no function changes the atoms it is given."""
+"""Properties of materials from any ASE calculator; the given atoms are never changed."""

@@ -1,4 +1,4 @@
-"""Smoothness along a path: does the energy jump where atoms enter or leave a neighbourhood?"""
+"""Smoothness of energy and forces along a path on which neighbours cross the cutoff."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Path(NamedTuple):
 
     offsets: Floats  # (P,) Å
     energies: Floats  # (P,) eV
-    forces: Floats  # (P,) eV/Å, of the atom along the line
+    forces: Floats  # (P,) eV/Å, component along the line
 
     @property
     def energy_jump(self) -> float:
-        """Largest change of the energy (eV) in a step that the forces do not explain.
+        """Largest difference (eV) between the energy change in a step and the work of the force.
 
-        Work of the force by the trapezoidal rule, whose own error is of third order in the step.
+        The work is computed with the trapezoidal rule, whose error is of third order in the step.
         """
         step = np.diff(self.offsets)
         work = 0.5 * (self.forces[1:] + self.forces[:-1]) * step
@@ -32,7 +32,7 @@ class Path(NamedTuple):
 
     @property
     def force_jump(self) -> float:
-        """Largest second difference of the force (eV/Å), which falls with the step squared."""
+        """Largest second difference of the force (eV/Å); proportional to the squared step."""
         return float(np.abs(np.diff(self.forces, 2)).max())
 
 
@@ -40,10 +40,10 @@ def move_atom(atoms: Atoms, index: int, direction: ArrayLike, offsets: ArrayLike
     """Energy and force of one atom along a line.
 
     Args:
-        atoms: with a calculator; not changed.
-        index: of the atom.
-        direction: (3,) of the line, of any length.
-        offsets: (P,) Å from where the atom is, in equal steps.
+        atoms: structure with a calculator; not changed.
+        index: index of the atom.
+        direction: (3,) vector along the line, of any length.
+        offsets: (P,) Å from the position of the atom, in equal steps.
     """
     atoms = copy_atoms(atoms)
     line = np.asarray(direction, dtype=np.float64)

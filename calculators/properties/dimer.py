@@ -1,4 +1,4 @@
-"""Two atoms in vacuum: energy against distance, and holes where they should repel each other."""
+"""Energy of two atoms in vacuum against distance, and holes where they should repel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tesseral.data.units import covalent_radius
 
 Floats = NDArray[np.float64]
 
-DIRECTION = np.array([0.48, -0.64, 0.6])  # not along an axis, where errors could hide
+DIRECTION = np.array([0.48, -0.64, 0.6])  # no coordinate axis, which could hide errors
 
 
 class DimerCurve(NamedTuple):
@@ -20,16 +20,16 @@ class DimerCurve(NamedTuple):
 
     symbols: tuple[str, str]
     distances: Floats  # (P,) Å
-    energies: Floats  # (P,) eV, relative to the two atoms far apart
-    forces: Floats  # (P,) eV/Å, positive where they repel each other
+    energies: Floats  # (P,) eV, relative to two free atoms
+    forces: Floats  # (P,) eV/Å, positive for repulsion
     bond: float  # Å, sum of the covalent radii
 
 
 class Hole(NamedTuple):
     """A region at short distance where two atoms attract each other."""
 
-    distance: float  # Å, of the top of the barrier in front of it
-    depth: float  # eV, how far the energy falls behind the barrier
+    distance: float  # Å, at the top of the barrier in front of it
+    depth: float  # eV, decrease of the energy behind the barrier
     barrier: float  # eV, top of the barrier above the lowest energy outside
 
 
@@ -45,9 +45,9 @@ def dimer_curve(
 
     Args:
         calculator: ASE calculator that knows the elements.
-        symbols: of the two atoms.
-        shortest: Å.
-        longest: Å, usually the model's cutoff; 1 Å beyond it the atoms count as free.
+        symbols: chemical symbols of the two atoms.
+        shortest: smallest distance (Å).
+        longest: largest distance (Å), usually the cutoff; 1 Å beyond it the atoms count as free.
         points: number of distances.
     """
     atoms = Atoms(list(symbols), positions=np.zeros((2, 3)))
@@ -66,14 +66,14 @@ def dimer_curve(
 
 
 def find_hole(curve: DimerCurve, fraction: float = 0.8) -> Hole | None:
-    """The deepest fall of the energy going inwards from a fraction of the bond length.
+    """The largest decrease of the energy with decreasing distance, at short distance.
 
     Args:
         curve: from ``dimer_curve``.
-        fraction: of the sum of the covalent radii; closer than this, atoms repel each other.
+        fraction: fraction of the sum of the covalent radii below which atoms must repel each other.
 
     Returns:
-        None where the energy only rises.
+        The hole, or None if the energy only rises.
     """
     inside = np.flatnonzero(curve.distances <= fraction * curve.bond)
     if len(inside) < 2:

@@ -1,4 +1,4 @@
-"""Molecular dynamics as a measurement: energy conservation, and whether a hot run holds."""
+"""Molecular dynamics as a test: energy conservation and stability at high temperature."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from tesseral.calculators.properties.ensembles import (
 
 Floats = NDArray[np.float64]
 
-BLOCKS = 10  # parts of a run that count as independent in the error of its drift
+BLOCKS = 10  # parts of a run regarded as independent in the error of its drift
 
 
 class Unstable(RuntimeError):
-    """A simulation that has left the region where the model means anything."""
+    """A simulation has left the region in which the model is meaningful."""
 
 
 class Record(NamedTuple):
-    """A run, T times recorded; energies per atom."""
+    """Records of a run at T times; energies per atom."""
 
     time: Floats  # (T,) ps
     potential: Floats  # (T,) eV/atom
@@ -41,7 +41,7 @@ class Record(NamedTuple):
 
     @property
     def total(self) -> Floats:
-        """(T,) eV/atom."""
+        """Total energy, (T,) eV/atom."""
         total: Floats = self.potential + self.kinetic
         return total
 
@@ -51,11 +51,11 @@ class Step(NamedTuple):
 
     number: int
     temperature: float  # K
-    row: tuple[float, ...] | None  # of a Record, where this step is recorded
+    row: tuple[float, ...] | None  # row of a Record if this step is recorded
 
 
 class Drift(NamedTuple):
-    """Result of a run at constant energy."""
+    """Result of a constant-energy run."""
 
     record: Record
     drift: float  # meV/atom over the run, by a linear fit of the total energy
@@ -87,20 +87,21 @@ def simulate(
     every: int = 10,
     done: int = 0,
 ) -> Iterator[Step]:
-    """Run ``dynamics`` step by step, and stop where it has become meaningless.
+    """Run ``dynamics`` step by step, and stop if it becomes meaningless.
 
     Args:
-        atoms: what ``dynamics`` moves.
-        dynamics: an ASE integrator.
+        atoms: the atoms that ``dynamics`` moves.
+        dynamics: ASE integrator.
         steps: number of steps.
-        timestep: fs.
-        temperature: K, expected; ten times as hot (and at least 3000 K) stops the run.
-        every: steps between records.
-        done: steps done before, of a run that is resumed; the first step reported is this one.
+        timestep: time step (fs).
+        temperature: expected temperature (K); the run stops at ten times this value (and at least
+            3000 K).
+        every: number of steps between records.
+        done: number of steps done before, for a resumed run; the first step reported is this one.
 
     Raises:
         ValueError: ``every`` is less than 1.
-        Unstable: forces are not finite, atoms overlap, or the temperature explodes.
+        Unstable: forces are not finite, atoms overlap, or the temperature diverges.
     """
     if every < 1:
         raise ValueError(f"`every` is {every}; it must be 1 or more")
@@ -132,17 +133,18 @@ def recorded(
     """Run ``dynamics`` for a time and record energies, temperature, volume and pressure.
 
     Args:
-        atoms: with a calculator; ``dynamics`` moves them.
-        dynamics: an ASE integrator, such as those of ``properties.ensembles``.
-        time: ps.
-        timestep: fs, that of ``dynamics``.
-        temperature: K, expected; ten times as hot (and at least 3000 K) stops the run.
-        every: steps between records.
+        atoms: structure with a calculator, moved by ``dynamics``.
+        dynamics: ASE integrator, for example from ``properties.ensembles``.
+        time: duration (ps).
+        timestep: time step (fs) of ``dynamics``.
+        temperature: expected temperature (K); the run stops at ten times this value (and at least
+            3000 K).
+        every: number of steps between records.
         show: called with every step.
 
     Raises:
-        ValueError: a time or time step that is not positive, or ``every`` is less than 1.
-        Unstable: forces are not finite, atoms overlap, or the temperature explodes.
+        ValueError: a time or time step is not positive, or ``every`` is less than 1.
+        Unstable: forces are not finite, atoms overlap, or the temperature diverges.
     """
     rows = []
     for step in simulate(
@@ -205,14 +207,14 @@ def equilibrated(
     """A copy of the atoms after a run with a Langevin thermostat.
 
     Args:
-        atoms: with a calculator; not changed.
-        temperature: K.
-        time: ps.
-        timestep: fs.
-        seed: of the random velocities.
+        atoms: structure with a calculator; not changed.
+        temperature: temperature (K).
+        time: duration (ps).
+        timestep: time step (fs).
+        seed: random seed of the velocities.
 
     Raises:
-        Unstable: the run explodes.
+        Unstable: the run diverges.
     """
     atoms, thermostat = _thermostatted(atoms, temperature, timestep, seed)
     steps = max(1, round(1000 * time / timestep))
@@ -224,18 +226,18 @@ def equilibrated(
 def conserved_energy(
     atoms: Atoms, *, temperature: float, time: float, timestep: float, every: int = 1
 ) -> Drift:
-    """A run at constant energy from the velocities that the atoms have.
+    """A constant-energy run from the velocities of the atoms.
 
     Args:
-        atoms: with velocities and a calculator; not changed.
-        temperature: K, expected.
-        time: ps.
-        timestep: fs.
-        every: steps between records.
+        atoms: structure with velocities and a calculator; not changed.
+        temperature: expected temperature (K).
+        time: duration (ps).
+        timestep: time step (fs).
+        every: number of steps between records.
 
     Raises:
-        ValueError: a time or time step that is not positive.
-        Unstable: the run explodes.
+        ValueError: a time or time step is not positive.
+        Unstable: the run diverges.
     """
     atoms = copy_atoms(atoms)
     record = recorded(
@@ -259,19 +261,19 @@ def hot_run(
     seed: int = 0,
     show: Callable[[Step], None] | None = None,
 ) -> HotRun:
-    """A run with a Langevin thermostat that watches the smallest distance.
+    """A run with a Langevin thermostat that records the smallest distance.
 
     Args:
-        atoms: with a calculator; not changed.
-        temperature: K.
-        time: ps.
-        timestep: fs.
-        every: steps between records.
-        seed: of the random velocities.
-        show: is told every step.
+        atoms: structure with a calculator; not changed.
+        temperature: temperature (K).
+        time: duration (ps).
+        timestep: time step (fs).
+        every: number of steps between records.
+        seed: random seed of the velocities.
+        show: called with every step.
 
     Raises:
-        Unstable: the run explodes.
+        Unstable: the run diverges.
     """
     atoms, thermostat = _thermostatted(atoms, temperature, timestep, seed)
     rows, closest = [], []

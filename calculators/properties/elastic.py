@@ -17,7 +17,7 @@ PAIRS = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))  # Voigt order of ASE
 
 
 class Elasticity(NamedTuple):
-    """Elastic constants and what follows from them, GPa."""
+    """Elastic constants and derived moduli, GPa."""
 
     stiffness: Floats  # (6, 6) in Voigt order, symmetrised
     eigenvalues: Floats  # (6,) ascending; all positive in a stable crystal (Born)
@@ -33,16 +33,16 @@ def elastic_constants(
     fmax: float = 1e-4,
     steps: int = 100,
 ) -> Elasticity:
-    """Stress against strain, with the atoms relaxed within each strained cell.
+    """Elastic constants from the stress at small strains, with the atoms relaxed in each cell.
 
-    Each of the six strains is applied with both signs, so that the even terms of the stress drop
-    out, and the slope is the least-squares fit through all of them.
+    Each of the six strains is applied with both signs, so that the even terms of the stress
+    cancel. The slope is a least-squares fit through all of them.
 
     Args:
         atoms: crystal at zero stress, with a calculator; not changed.
-        strains: sizes; a shear counts as γ = 2 ε.
-        fmax: eV/Å, of the relaxed atoms.
-        steps: of each relaxation, at most.
+        strains: sizes of the strains; a shear counts as γ = 2 ε.
+        fmax: convergence criterion of the relaxations: maximum force (eV/Å).
+        steps: maximum number of steps per relaxation.
 
     Raises:
         ValueError: the atoms are not periodic in three directions.
@@ -70,7 +70,7 @@ def elastic_constants(
 
 
 def cubic_constants(stiffness: Floats) -> dict[str, float]:
-    """C11, C12 and C44 of a cubic crystal whose axes are x, y and z; averages of three each."""
+    """C11, C12 and C44 of a cubic crystal with axes x, y and z, each an average of three values."""
     return {
         "C11": float(stiffness[:3, :3].diagonal().mean()),
         "C12": float(stiffness[[0, 0, 1], [1, 2, 2]].mean()),

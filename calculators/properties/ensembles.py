@@ -1,4 +1,4 @@
-"""Integrators of molecular dynamics, and the part of their state that the atoms do not hold."""
+"""Integrators of molecular dynamics, and their internal state."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ase.md.verlet import VelocityVerlet
 
 from tesseral.calculators.properties.atoms import copy_atoms, is_crystal, thermalize
 
-SOON = 50.0  # fs, damping time of a Langevin thermostat that is to reach equilibrium fast
+SOON = 50.0  # fs, damping time of a Langevin thermostat for fast equilibration
 
 
 def femtoseconds(value: float) -> float:
-    """A time in fs in ASE's unit."""
+    """A time in fs converted to the time unit of ASE."""
     return float(value * units.fs)
 
 
@@ -26,7 +26,7 @@ def steps_of(time_ps: float, timestep_fs: float) -> int:
     """Number of steps of a run.
 
     Raises:
-        ValueError: a time or a time step that is not positive.
+        ValueError: a time or a time step is not positive.
     """
     for name, value in (("time", time_ps), ("timestep", timestep_fs)):
         if not (math.isfinite(value) and value > 0):
@@ -35,10 +35,10 @@ def steps_of(time_ps: float, timestep_fs: float) -> int:
 
 
 def start(atoms: Atoms, temperature: float, seed: int) -> tuple[Atoms, np.random.Generator]:
-    """A copy of the atoms with random velocities, and the generator they came from.
+    """A copy of the atoms with random velocities, and the random number generator used.
 
     Raises:
-        ValueError: a temperature that is not positive, or no atom that is free to move.
+        ValueError: the temperature is not positive, or no atom is free to move.
     """
     if not 0 < temperature < math.inf:
         raise ValueError(f"`temperature` is {temperature} K; it must be a positive number")
@@ -53,7 +53,7 @@ def start(atoms: Atoms, temperature: float, seed: int) -> tuple[Atoms, np.random
 def langevin(
     atoms: Atoms, timestep: float, temperature: float, damping: float, rng: np.random.Generator
 ) -> Langevin:
-    """A Langevin thermostat; time step and damping time in fs, the temperature in K."""
+    """A Langevin thermostat; time step and damping time in fs, temperature in K."""
     return Langevin(
         atoms,
         femtoseconds(timestep),
@@ -76,16 +76,16 @@ def canonical(
     """An integrator at constant temperature.
 
     Args:
-        atoms: with velocities; moved by the integrator.
-        timestep: fs.
-        temperature: K.
-        rng: of the thermostat.
-        thermostat: ``bussi`` (velocity rescaling, keeps the dynamics) or ``langevin`` (couples
-            every atom, reaches equilibrium faster).
-        damping: fs, time in which the temperature is brought back.
+        atoms: structure with velocities; moved by the integrator.
+        timestep: time step (fs).
+        temperature: temperature (K).
+        rng: random number generator of the thermostat.
+        thermostat: ``bussi`` (velocity rescaling, disturbs the dynamics least) or ``langevin``
+            (acts on every atom, equilibrates faster).
+        damping: time constant (fs) of the thermostat.
 
     Raises:
-        ValueError: an unknown thermostat, or a damping time that is not positive.
+        ValueError: the thermostat is unknown, or the damping time is not positive.
     """
     if thermostat not in ("bussi", "langevin") or not damping > 0:
         raise ValueError(
@@ -108,19 +108,19 @@ def isobaric(
 ) -> IsotropicMTKNPT:
     """An integrator at constant temperature and pressure; the cell keeps its shape.
 
-    Martyna–Tobias–Klein equations with Nosé–Hoover chains, as ASE has them.
+    ASE's implementation of the Martyna–Tobias–Klein equations with Nosé–Hoover chains.
 
     Args:
-        atoms: periodic in three directions, with velocities; moved by the integrator.
-        timestep: fs.
-        temperature: K.
-        pressure: GPa.
-        damping: fs, of the temperature.
-        pressure_damping: fs, of the pressure.
+        atoms: structure with velocities, periodic in three directions; moved by the integrator.
+        timestep: time step (fs).
+        temperature: temperature (K).
+        pressure: pressure (GPa).
+        damping: time constant (fs) of the thermostat.
+        pressure_damping: time constant (fs) of the barostat.
 
     Raises:
-        ValueError: atoms that are not periodic in three directions or have constraints, damping
-            times that are not positive.
+        ValueError: the atoms are not periodic in three directions or have constraints, or a
+            damping time is not positive.
     """
     if not is_crystal(atoms):
         raise ValueError(
@@ -129,8 +129,8 @@ def isobaric(
         )
     if atoms.constraints:
         raise ValueError(
-            "constant pressure does not go with the constraints of this structure; remove them, or "
-            "run it at constant volume"
+            "constant pressure does not go with the constraints of this structure; remove them or "
+            "use constant volume"
         )
     if not (damping > 0 and pressure_damping > 0):
         raise ValueError(
@@ -148,12 +148,12 @@ def isobaric(
 
 
 def microcanonical(atoms: Atoms, timestep: float) -> VelocityVerlet:
-    """An integrator at constant energy, time step in fs."""
+    """An integrator at constant energy; time step in fs."""
     return VelocityVerlet(atoms, femtoseconds(timestep))
 
 
 def state_of(dynamics: Any) -> dict[str, Any]:
-    """State of an integrator of this module besides that of its atoms, in JSON types."""
+    """Internal state of an integrator of this module, without its atoms, in JSON types."""
     if isinstance(dynamics, IsotropicMTKNPT):
         return {
             "p_eps": float(dynamics._p_eps),
@@ -164,9 +164,9 @@ def state_of(dynamics: Any) -> dict[str, Any]:
 
 
 def set_state(dynamics: Any, state: dict[str, Any]) -> None:
-    """Give an integrator the state that `state_of` read from one of its kind.
+    """Restore a state from `state_of` in an integrator of the same kind.
 
-    Its atoms must have the positions, velocities and cell of that moment already when it is made.
+    The integrator must be made from atoms with the positions, velocities and cell of that moment.
     """
     if isinstance(dynamics, IsotropicMTKNPT):
         dynamics._p_eps = state["p_eps"]
@@ -177,7 +177,7 @@ def set_state(dynamics: Any, state: dict[str, Any]) -> None:
 
 
 def _chains(dynamics: IsotropicMTKNPT) -> list[tuple[str, str, Any]]:
-    """The arrays of the Nosé–Hoover chains by name; ASE has no public way to them."""
+    """The arrays of the Nosé–Hoover chains by name; ASE has no public access to them."""
     heat, pressure = dynamics._thermostat, dynamics._barostat
     return [
         ("heat", "_eta", heat._eta),

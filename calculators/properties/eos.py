@@ -1,4 +1,4 @@
-"""Equation of state: energy against volume, equilibrium lattice and bulk modulus."""
+"""Equation of state: energy against volume, equilibrium lattice, bulk modulus."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Track = Callable[[Iterable[float]], Iterable[float]]
 
 
 class BirchMurnaghan(NamedTuple):
-    """Third-order Birch–Murnaghan fit; energy and volume of the cell that was fitted."""
+    """Third-order Birch–Murnaghan fit; energy and volume are those of the fitted cell."""
 
     volume: float  # Å³, V0
     energy: float  # eV, E0
     bulk_modulus: float  # GPa, B0
     pressure_derivative: float  # B0'
-    coefficients: tuple[float, ...]  # of E in powers of V^(-2/3), highest first
+    coefficients: tuple[float, ...]  # coefficients of E in powers of V^(-2/3), highest first
 
     def __call__(self, volumes: ArrayLike) -> Floats:
         """Energies in eV at the volumes in Å³."""
@@ -33,7 +33,7 @@ class BirchMurnaghan(NamedTuple):
 
 
 class EquationOfState(NamedTuple):
-    """Result: the points, the fit, and the lattice at the minimum."""
+    """Energies and volumes, their fit, and the lattice at the minimum."""
 
     volumes: Floats  # (P,) Å³ of the cell
     energies: Floats  # (P,) eV
@@ -43,14 +43,15 @@ class EquationOfState(NamedTuple):
 
 
 def fit_birch_murnaghan(volumes: ArrayLike, energies: ArrayLike) -> BirchMurnaghan:
-    """Fit E(V), a cubic polynomial in x = V^(-2/3) (Birch 1947).
+    """Fit E(V) as a cubic polynomial in x = V^(-2/3) (Birch 1947).
 
     Args:
-        volumes: (P,) Å³, four or more.
+        volumes: (P,) Å³, at least four.
         energies: (P,) eV.
 
     Raises:
-        ValueError: too few points, or no minimum between the smallest and the largest volume.
+        ValueError: there are too few points, or there is no minimum between the smallest and the
+            largest volume.
     """
     v, e = np.asarray(volumes, dtype=np.float64), np.asarray(energies, dtype=np.float64)
     if len(v) < 4:
@@ -66,7 +67,7 @@ def fit_birch_murnaghan(volumes: ArrayLike, energies: ArrayLike) -> BirchMurnagh
     if not inside:
         raise ValueError(
             f"the energy has no minimum between {v.min():.2f} and {v.max():.2f} Å³; relax the "
-            "structure first or raise `extent`"
+            "structure first or increase `extent`"
         )
     x = inside[0]
     volume = x**-1.5
@@ -89,17 +90,18 @@ def equation_of_state(
     fixed_positions: bool = False,
     track: Track = iter,
 ) -> EquationOfState:
-    """Energy of a crystal against its volume, the shape of the cell kept.
+    """Energy of a crystal against its volume at constant cell shape.
 
     Args:
-        atoms: relaxed, periodic in three directions, with a calculator; not changed.
+        atoms: relaxed crystal with a calculator; not changed.
         points: number of volumes.
-        extent: largest relative change of the volume, both ways.
-        fixed_positions: do not relax the atoms within each cell.
-        track: passes the volumes on, for a progress bar.
+        extent: maximum relative change of the volume in both directions.
+        fixed_positions: do not relax the atoms in each cell.
+        track: function that passes the volumes on, for a progress bar.
 
     Raises:
-        ValueError: not a crystal, too few points, or no minimum among the volumes.
+        ValueError: the atoms are not a crystal, there are too few points, or the energy has no
+            minimum in the range of volumes.
     """
     if not is_crystal(atoms):
         raise ValueError(f"an equation of state needs a crystal; pbc is {atoms.pbc.tolist()}")
@@ -123,6 +125,6 @@ def equation_of_state(
 
 
 def reference_atoms(reference: Mapping[str, Any]) -> int:
-    """Atoms in the reference's cell."""
+    """Atoms in the cell of the reference."""
     lowest: float = min(reference["eos"]["E"])
     return round(lowest / float(reference["e0_eV_per_atom"]))

@@ -14,39 +14,39 @@ Floats = NDArray[np.float64]
 
 
 class Bands(NamedTuple):
-    """Frequencies along a path of Q points with K labelled ones."""
+    """Frequencies along a path of Q points, K of them labelled."""
 
     qpoints: Floats  # (Q, 3) in units of the reciprocal lattice vectors
     distances: Floats  # (Q,) 1/Å along the path
-    frequencies: Floats  # (Q, 3n) THz; negative where the mode is unstable
+    frequencies: Floats  # (Q, 3n) THz; negative if the mode is unstable
     ticks: Floats  # (K,) 1/Å
     labels: tuple[str, ...]  # (K,)
 
 
 class ForceConstants(NamedTuple):
-    """Phonopy's model of a crystal."""
+    """Force constants of a crystal as a phonopy model."""
 
     model: Any  # phonopy.Phonopy with force constants
     cell: Any  # ase.cell.Cell of the primitive cell
     repeats: tuple[int, int, int]
-    n_atoms: int  # of the supercell
+    n_atoms: int  # number of atoms of the supercell
     n_displacements: int
 
 
 def force_constants(
     atoms: Atoms, *, length: float = 10.0, displacement: float = 0.01
 ) -> ForceConstants:
-    """Forces in a supercell with one atom moved, for each displacement that symmetry asks for.
+    """Force constants from finite displacements, reduced by symmetry, in a supercell.
 
     Args:
         atoms: relaxed primitive cell with a calculator; not changed.
-        length: Å, least distance between opposite faces of the supercell.
-        displacement: Å.
+        length: minimum distance (Å) between opposite faces of the supercell.
+        displacement: displacement (Å) of an atom.
 
     Raises:
         ValueError: the atoms are not periodic in three directions.
     """
-    from phonopy import Phonopy  # here, since it takes time to import
+    from phonopy import Phonopy  # imported here because it is slow
     from phonopy.structure.atoms import PhonopyAtoms
 
     if not is_crystal(atoms):
@@ -106,10 +106,11 @@ def commensurate_points(primitive: ArrayLike, larger: ArrayLike) -> Floats:
 
     Args:
         primitive: (3, 3) Å, rows are lattice vectors.
-        larger: (3, 3) Å, whole-number combinations of them.
+        larger: (3, 3) Å, integer combinations of them.
 
     Returns:
-        (n, 3) in reciprocal lattice units of the primitive cell, n times as many as atoms fit.
+        (n, 3) in reciprocal lattice units of the primitive cell, for n primitive cells in the
+        larger one.
     """
     multiples = np.rint(np.asarray(larger) @ np.linalg.inv(np.asarray(primitive)))
     number = round(abs(float(np.linalg.det(multiples))))

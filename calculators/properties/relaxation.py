@@ -1,4 +1,4 @@
-"""Relaxation of positions and of the cell in its periodic directions."""
+"""Relaxation of atomic positions and of the cell in its periodic directions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RelaxStep(NamedTuple):
 
     number: int
     energy: float  # eV/atom
-    max_force: float  # eV/Å, of atoms and, where it moves, of the cell
+    max_force: float  # eV/Å, on atoms and, if it moves, on the cell
     converged: bool
 
 
@@ -31,15 +31,15 @@ class Relaxed(NamedTuple):
     atoms: Atoms
     converged: bool
     steps: int
-    max_force: float  # eV/Å, of the atoms, at the end
+    max_force: float  # eV/Å, on the atoms at the end
 
 
 class CellFilter(FrechetCellFilter):  # type: ignore[misc, unused-ignore]
-    """ASE's, with the forces on the cell computed once for each structure.
+    """ASE's ``FrechetCellFilter``, with the forces on the cell computed once per structure.
 
-    An optimizer asks for them three or four times a step, and their matrix logarithms and
+    An optimizer requests them three or four times per step, and their matrix logarithms and
     exponentials take longer than the potential of a small crystal. SciPy's warning that a logarithm
-    is off by 1e-12, as it says of many a cell that has hardly moved, is left out.
+    may be inaccurate by 1e-12, frequent for cells that have hardly moved, is suppressed.
     """
 
     _known: tuple[bytes, Any] = (b"", None)
@@ -63,12 +63,12 @@ class CellFilter(FrechetCellFilter):  # type: ignore[misc, unused-ignore]
 
 
 def movable(atoms: Atoms, *, fixed_cell: bool, pressure: float = 0.0) -> Any:
-    """The degrees of freedom of an optimizer: the atoms, and their cell where it is periodic.
+    """The degrees of freedom of an optimizer: atoms, and the cell in its periodic directions.
 
     Args:
-        atoms: with a calculator.
-        fixed_cell: leave the cell alone.
-        pressure: GPa, on the cell.
+        atoms: structure with a calculator.
+        fixed_cell: keep the cell fixed.
+        pressure: external pressure (GPa).
     """
     if not has_stress(atoms) or fixed_cell:
         return atoms
@@ -91,19 +91,20 @@ def relaxing(
     """Relax ``atoms`` themselves, step by step.
 
     Args:
-        atoms: with a calculator; moved.
-        fmax: eV/Å, largest force (and cell force) of a relaxed structure.
-        steps: at most so many; 0 only looks.
-        fixed_cell: positions only; the cell moves in periodic directions only in any case.
-        optimizer: ``bfgs``, ``lbfgs`` for many atoms, or ``fire`` for rough starts.
-        pressure: GPa, on the cell.
+        atoms: structure with a calculator; changed in place.
+        fmax: convergence criterion: maximum force (eV/Å), including the force on the cell.
+        steps: maximum number of steps; 0 only evaluates the structure.
+        fixed_cell: relax the positions only. The cell never moves in directions that are not
+            periodic.
+        optimizer: ``bfgs``, ``lbfgs`` for many atoms, or ``fire`` for poor starting structures.
+        pressure: external pressure (GPa).
 
     Returns:
-        The structure as it is, then after each step.
+        The state of the initial structure, then the state after each step.
 
     Raises:
-        ValueError: fmax that is not positive, a negative number of steps, or an unknown
-            optimizer; what the calculator raises comes while it runs.
+        ValueError: fmax is not positive, the number of steps is negative, or the optimizer is
+            unknown. Errors of the calculator are raised during the iteration.
     """
     if not fmax > 0 or steps < 0 or optimizer not in OPTIMIZERS:
         raise ValueError(
@@ -128,10 +129,10 @@ def relaxed(
     """Relax a copy of ``atoms`` with their calculator.
 
     Args:
-        atoms: not changed.
-        fmax: eV/Å, largest force (and cell force) of a relaxed structure.
-        steps: at most so many.
-        fixed_cell: positions only.
+        atoms: structure with a calculator; not changed.
+        fmax: convergence criterion: maximum force (eV/Å), including the force on the cell.
+        steps: maximum number of steps.
+        fixed_cell: relax the positions only.
     """
     atoms = copy_atoms(atoms)
     for step in relaxing(atoms, fmax=fmax, steps=steps, fixed_cell=fixed_cell):  # noqa: B007

@@ -1,4 +1,4 @@
-"""Energy of taking one atom out of a crystal."""
+"""Formation energies of vacancies in crystals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Vacancy(NamedTuple):
     """Formation energy ``E(N - 1) - E(N) + μ`` of one vacancy in a cell of N atoms."""
 
     symbol: str
-    n_atoms: int  # N
+    n_atoms: int  # N, without the vacancy
     unrelaxed: float  # eV, the other atoms at their lattice sites
     relaxed: float  # eV, at fixed cell
     chemical_potential: float  # eV, μ
@@ -29,13 +29,13 @@ def vacancy_energies(
     fmax: float = 0.01,
     steps: int = 200,
 ) -> list[Vacancy]:
-    """One vacancy of each element, at the first atom of it.
+    """One vacancy for each element, at the first atom of that element.
 
     Args:
-        crystal: relaxed supercell with a calculator, large enough to hold a vacancy; not changed.
-        chemical_potentials: symbol → eV for an atom of it in its reservoir.
-        fmax: eV/Å, of the relaxation at fixed cell.
-        steps: of the relaxation, at most.
+        crystal: relaxed supercell with a calculator, large enough for a vacancy; not changed.
+        chemical_potentials: energy (eV) of an atom in its reservoir, by chemical symbol.
+        fmax: convergence criterion of the relaxation at fixed cell: maximum force (eV/Å).
+        steps: maximum number of steps of the relaxation.
 
     Raises:
         ValueError: an element has no chemical potential.

@@ -17,14 +17,14 @@ PER_CM = units.invcm  # eV
 
 
 class Vibrations(NamedTuple):
-    """Normal modes without the translations and rotations."""
+    """Normal modes without translations and rotations."""
 
-    frequencies: Floats  # (M,) cm⁻¹ ascending; negative where the mode is unstable
-    asymmetry: float  # eV/Å², largest difference of the Hessian from its transpose
+    frequencies: Floats  # (M,) cm⁻¹ ascending; negative if the mode is unstable
+    asymmetry: float  # eV/Å², largest difference between the Hessian and its transpose
 
     @property
     def zero_point_energy(self) -> float:
-        """Half the sum of the stable modes' quanta, eV."""
+        """Zero-point energy of the stable modes, eV."""
         return 0.5 * PER_CM * float(self.frequencies[self.frequencies > 0].sum())
 
 
@@ -33,7 +33,7 @@ def vibrations(atoms: Atoms, *, step: float = 0.005) -> Vibrations:
 
     Args:
         atoms: relaxed molecule with a calculator; not changed.
-        step: Å, of the central differences.
+        step: displacement (Å) of the central differences.
 
     Raises:
         ValueError: fewer than two atoms.
@@ -43,7 +43,7 @@ def vibrations(atoms: Atoms, *, step: float = 0.005) -> Vibrations:
     hessian = _hessian(atoms, step)
     masses = np.repeat(np.sqrt(atoms.get_masses()), 3)
     weighted = 0.5 * (hessian + hessian.T) / np.outer(masses, masses)
-    basis = null_space(_rigid_motions(atoms).T)  # (3n, M), what is not a rigid motion
+    basis = null_space(_rigid_motions(atoms).T)  # (3n, M), orthogonal to rigid motions
     squares = np.linalg.eigvalsh(basis.T @ weighted @ basis)
     quantum = units._hbar * 1e10 / np.sqrt(units._e * units._amu)  # eV for sqrt(eV/Å²/amu)
     frequencies = np.sign(squares) * np.sqrt(np.abs(squares)) * quantum / PER_CM
@@ -67,7 +67,7 @@ def _hessian(atoms: Atoms, step: float) -> Floats:
 def _rigid_motions(atoms: Atoms) -> Floats:
     """Orthonormal translations and rotations in mass-weighted coordinates, (3n, 6), or 5 columns.
 
-    A linear molecule has two rotations only.
+    A linear molecule has only two rotations.
     """
     masses = np.sqrt(atoms.get_masses())[:, None]
     offsets = atoms.positions - atoms.get_center_of_mass()

@@ -1,4 +1,4 @@
-"""Molecular dynamics of one structure; a run can be resumed from each recorded frame."""
+"""Molecular dynamics of one structure, which can be resumed from any recorded frame."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ HEADER = (
     "volume_A3",
     "pressure_GPa",
 )
-COLUMNS = (  # averages over the second half; the drift of nve
+COLUMNS = (  # averages over the second half of the run; drift for nve
     "energy_eV_atom",
     "temperature_K",
     "pressure_GPa",
     "volume_change_percent",
     "drift_meV_atom",
 )
-KEY = "tesseral_md"  # in the info of a frame: its step, and the state of the integrator
-AGREES = 1e-3  # eV/atom; a stored energy that the model does not confirm is of a damaged frame
+KEY = "tesseral_md"  # entry in the info of a frame: its step and the state of the integrator
+AGREES = 1e-3  # eV/atom; a frame is damaged if the model gives another energy than the stored one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,30 +66,31 @@ class MdConfig:
     """Molecular dynamics at constant energy, temperature, or temperature and pressure.
 
     Args:
-        structures: structure files, anything that ASE reads; all frames of each, or those named by
+        structures: structure files in any format ASE reads: all frames, or those selected by
             FILE@INDEX (OUTCAR@-1 is the last).
         model: model file, or universal.
-        output: folder for the results; STRUCTURE-md (md for several files) if not given. The same
-            command again resumes where it stopped.
+        output: folder for the results. Default: STRUCTURE-md, or md for several files. Repeating
+            the command resumes an interrupted run.
         ensemble: nve, nvt or npt.
-        temperature: K, of the first velocities and of the thermostat.
-        pressure: GPa, of npt; the cell keeps its shape.
-        time: ps; more may be asked for later.
-        timestep: fs.
-        every: steps between records.
-        seed: of the random numbers.
-        thermostat: of nvt; bussi keeps the dynamics, langevin reaches equilibrium faster.
-        damping: fs, of the temperature.
-        pressure_damping: fs, of the pressure.
-        equilibrate: ps with a thermostat before nve; 0 for none.
-        repeat: supercell of so many cells.
-        processes: structures at once, each on one thread; as many as there are cores for many small
-            structures.
-        device: cpu, cuda, …; a GPU if there is one when not given.
-        dtype: float32 or float64; that of the model if not given.
+        temperature: temperature (K) of the initial velocities and the thermostat.
+        pressure: pressure (GPa) for npt; the cell keeps its shape.
+        time: duration (ps); can be increased later.
+        timestep: time step (fs).
+        every: number of steps between output frames.
+        seed: random seed.
+        thermostat: thermostat for nvt: bussi disturbs the dynamics least, langevin equilibrates
+            faster.
+        damping: time constant (fs) of the thermostat.
+        pressure_damping: time constant (fs) of the barostat.
+        equilibrate: duration (ps) of thermostatted equilibration before nve; 0 to skip it.
+        repeat: build an A × B × C supercell.
+        processes: number of structures run in parallel, each on one thread. For many small
+            structures use the number of cores.
+        device: cpu, cuda, …. Default: a GPU if available.
+        dtype: float32 or float64. Default: that of the model.
 
     Raises:
-        ValueError: numbers that are not positive.
+        ValueError: a value is out of range.
     """
 
     structures: list[str]
@@ -112,7 +113,7 @@ class MdConfig:
     dtype: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be done."""
+        """Check the values."""
         steps_of(self.time, self.timestep)
         for name in ("temperature", "damping", "pressure_damping"):
             value = getattr(self, name)
@@ -133,7 +134,7 @@ class MdConfig:
 class Checkpoint(NamedTuple):
     """A frame from which a run can be resumed."""
 
-    frames: int  # up to and with this one
+    frames: int  # number of frames up to and including this one
     atoms: Atoms
     step: int
     state: dict[str, Any]
@@ -142,19 +143,19 @@ class Checkpoint(NamedTuple):
 def md_one(
     atoms: Atoms, calculator: Calculator, config: MdConfig, prefix: Path, show: Show
 ) -> Outcome:
-    """Run the dynamics of a structure, or resume it.
+    """Run molecular dynamics of a structure, or resume a run.
 
     Args:
-        atoms: not changed; their constraints hold.
-        calculator: of the model.
-        config: how.
-        prefix: start of the ``.traj`` and ``.csv`` files. Frames that the first holds must come
-            from the same atoms, model and options.
+        atoms: initial structure; not changed. Its constraints apply.
+        calculator: calculator of the model.
+        config: options of the run.
+        prefix: path of the ``.traj`` and ``.csv`` files without their endings. Existing frames must
+            come from the same atoms, model and options.
         show: called with each step.
 
     Raises:
-        ValueError: a structure that the model has no answer for, or not in this ensemble.
-        Unstable: the run explodes.
+        ValueError: the model cannot evaluate the structure, or the ensemble does not apply to it.
+        Unstable: the run diverges.
     """
     steps = steps_of(config.time, config.timestep)
     path = with_suffix(prefix, ".traj")
@@ -200,8 +201,8 @@ def last_checkpoint(path: Path, calculator: Calculator) -> Checkpoint | None:
     """The last frame from which a run can be resumed; later frames are removed.
 
     Args:
-        path: trajectory that `md_one` wrote, or nothing.
-        calculator: of the model; confirms the energy of the frame.
+        path: trajectory written by `md_one`; it need not exist.
+        calculator: calculator of the model, used to check the energy of the frame.
     """
     with open_frames(path) as frames:
         count = len(frames)
@@ -217,7 +218,7 @@ def last_checkpoint(path: Path, calculator: Calculator) -> Checkpoint | None:
 
 
 def _confirmed(frame: Atoms, calculator: Calculator) -> bool:
-    """Whether the model gives the energy stored in the frame."""
+    """Whether the model reproduces the energy stored in the frame."""
     stored = frame.get_potential_energy()
     try:
         computed = calculator.get_potential_energy(frame)
@@ -227,7 +228,7 @@ def _confirmed(frame: Atoms, calculator: Calculator) -> bool:
 
 
 def _begin(atoms: Atoms, config: MdConfig, show: Show) -> tuple[Atoms, Any]:
-    """Atoms with velocities, at the start of the run, and what moves them."""
+    """Atoms with velocities at the start of the run, and their integrator."""
     atoms, rng = start(atoms, config.temperature, config.seed)
     if config.ensemble == "nve" and config.equilibrate > 0:
         steps = steps_of(config.equilibrate, config.timestep)
@@ -243,7 +244,7 @@ def _begin(atoms: Atoms, config: MdConfig, show: Show) -> tuple[Atoms, Any]:
 
 
 def _integrator(atoms: Atoms, config: MdConfig, rng: np.random.Generator) -> Any:
-    """The integrator of the ensemble."""
+    """The integrator for the ensemble."""
     if config.ensemble == "nve":
         return microcanonical(atoms, config.timestep)
     if config.ensemble == "nvt":
@@ -266,7 +267,7 @@ def _integrator(atoms: Atoms, config: MdConfig, rng: np.random.Generator) -> Any
 
 
 def _rows_so_far(prefix: Path, config: MdConfig, frames: int) -> list[tuple[float, ...]]:
-    """The rows of the frames that are there; those that the table has lost, from the frames."""
+    """Table rows of the existing frames; rows missing from the table are made from the frames."""
     rows = read_rows(with_suffix(prefix, ".csv"), len(HEADER))[:frames]
     if len(rows) < frames:
         with open_frames(with_suffix(prefix, ".traj")) as known:
@@ -277,7 +278,7 @@ def _rows_so_far(prefix: Path, config: MdConfig, frames: int) -> list[tuple[floa
 
 
 def _means(record: Record, config: MdConfig, volume: float) -> Sequence[float]:
-    """Averages over the second half, in the order of COLUMNS; the drift of a run in nve."""
+    """Averages over the second half in the order of COLUMNS; the drift for nve."""
     late = slice(len(record.time) // 2, None)
     drift = math.nan
     if config.ensemble == "nve" and len(record.time) > 2:

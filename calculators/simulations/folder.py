@@ -1,4 +1,4 @@
-"""The folder of a run: what was asked for, what is done, and refusal of what does not fit."""
+"""Results folder of a run: its settings, finished structures, and checks for conflicts."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ IDENTITY, SUMMARY, FILES = "run.json", "summary.csv", "structures"
 
 
 class RunFolder:
-    """The results of many structures, each of which is kept as soon as it is there.
+    """Results of many structures, each saved as soon as it is complete.
 
     Attributes:
-        rows: of the summary, by name of the structure.
+        rows: rows of the summary by name of the structure.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any], columns: Sequence[str]) -> None:
-        """Make it, or open one that was made for the same.
+        """Create the folder, or open an existing one with the same identity.
 
         Args:
-            path: the folder.
-            identity: what the results depend on, in JSON's types: ``command``, ``settings`` by
-                option, ``model`` (a hash) and ``structures`` (hashes by name).
-            columns: of the summary, the first of which is ``name``.
+            path: path of the folder.
+            identity: everything that determines the results, in JSON types: ``command``,
+                ``settings`` by option, ``model`` (a hash) and ``structures`` (hashes by name).
+            columns: columns of the summary; the first is ``name``.
 
         Raises:
-            ValueError: the folder holds something else, or another process writes to it.
+            ValueError: the folder has other contents, or another process writes to it.
         """
         self.path, self.columns = path, columns
         known = path / IDENTITY
@@ -50,17 +50,17 @@ class RunFolder:
         self.rows = self._read()
 
     def prefix(self, name: str) -> Path:
-        """The start of the files of a structure."""
+        """Common prefix of the files of a structure."""
         return self.path / FILES / name
 
     def add(self, row: Mapping[str, str]) -> None:
-        """Keep the row of a structure."""
+        """Save the row of a structure."""
         self.rows[row["name"]] = dict(row)
         with (self.path / SUMMARY).open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self.columns).writerow(row)
 
     def keep(self, names: Sequence[str]) -> None:
-        """Write the summary anew, with the rows of these structures alone, in this order."""
+        """Rewrite the summary with the rows of these structures only, in this order."""
         self.rows = {name: self.rows[name] for name in names if name in self.rows}
         with (
             write_whole(self.path / SUMMARY) as temporary,
@@ -71,11 +71,11 @@ class RunFolder:
             writer.writerows(self.rows.values())
 
     def close(self) -> None:
-        """Let another process write to the folder."""
+        """Release the folder to other processes."""
         self._lock.close()
 
     def _read(self) -> dict[str, dict[str, str]]:
-        """Rows of the summary; a line that was cut off does not count."""
+        """Rows of the summary; an incomplete line is ignored."""
         path = self.path / SUMMARY
         if not path.is_file():
             return {}
@@ -89,7 +89,7 @@ class RunFolder:
         }
 
     def _compare(self, known: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
-        """Refuse a folder that was made for something else."""
+        """Check that the folder was made for the same run."""
         instead = "; give another folder as `output`, or the same as before"
         if known["command"] != identity["command"]:
             raise ValueError(
@@ -113,7 +113,7 @@ class RunFolder:
 
 
 def _lock(path: Path) -> IO[str]:
-    """A file that one process can hold at a time."""
+    """A lock file that only one process can hold at a time."""
     file = (path / ".lock").open("w")
     with suppress(ImportError):  # Windows
         import fcntl

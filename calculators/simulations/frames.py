@@ -1,4 +1,4 @@
-"""Trajectories as the memory of a run: frames with their results, also after a cut-off write."""
+"""Trajectories and tables that store the progress of a run, readable after incomplete writes."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from tesseral.files import write_whole
 
 
 def with_suffix(prefix: Path, ending: str) -> Path:
-    """``run`` and ``.png`` to ``run.png``, also where the prefix itself holds a dot."""
+    """``run`` and ``.png`` to ``run.png``, also if the prefix contains a dot."""
     return prefix.with_name(prefix.name + ending)
 
 
 def frame_of(atoms: Atoms, constraints: Sequence[Any]) -> Atoms:
-    """A copy with the results of its calculator, as the model gave them, and these constraints.
+    """A copy with the results of its calculator and the given constraints.
 
     Args:
-        atoms: with a calculator that has computed them.
-        constraints: of the copy.
+        atoms: structure whose calculator has its results.
+        constraints: constraints of the copy.
     """
     results = {
         "energy": float(atoms.get_potential_energy()),
@@ -42,7 +42,7 @@ def frame_of(atoms: Atoms, constraints: Sequence[Any]) -> Atoms:
 
 
 def write_frames(path: Path, frames: Iterable[Atoms]) -> None:
-    """Write a trajectory or extended XYZ (by its ending), whole or not at all."""
+    """Write a trajectory or extended XYZ (by its ending), either completely or not at all."""
     with write_whole(path) as temporary:
         if path.suffix == ".traj":
             with Trajectory(temporary, "w") as trajectory:
@@ -53,7 +53,7 @@ def write_frames(path: Path, frames: Iterable[Atoms]) -> None:
 
 
 def readable_frames(path: Path) -> Iterator[Atoms]:
-    """The frames of a trajectory up to the first that is cut off or damaged."""
+    """The frames of a trajectory before the first incomplete or damaged one."""
     with open_frames(path) as frames:
         for number in range(len(frames)):
             frame = intact_frame(frames, number)
@@ -64,10 +64,10 @@ def readable_frames(path: Path) -> Iterator[Atoms]:
 
 @contextmanager
 def open_frames(path: Path) -> Iterator[Any]:
-    """The frames of a trajectory, read as they are asked for; none where there is no such file."""
+    """The frames of a trajectory, read on demand; none if the file does not exist."""
     try:
         frames = Trajectory(path)
-    except Exception:  # no file, an empty one, a header cut off: ASE has an error for each
+    except Exception:  # no file, an empty one, an incomplete header: all raise other errors
         yield ()
         return
     with frames:
@@ -75,20 +75,20 @@ def open_frames(path: Path) -> Iterator[Any]:
 
 
 def intact_frame(frames: Any, number: int) -> Atoms | None:
-    """A frame of `open_frames` if it is whole: finite positions with an energy."""
+    """A frame of `open_frames` if it is complete: finite positions with an energy."""
     try:
         frame: Atoms = frames[number]
         finite = np.isfinite(frame.positions).all() and np.isfinite(frame.get_potential_energy())
-    except Exception:  # anything may stand in a damaged file
+    except Exception:  # a damaged file may contain anything
         return None
     return frame if finite else None
 
 
 class Table:
-    """Rows of numbers in a CSV file, each of which is in the file once it has been added."""
+    """Rows of numbers in a CSV file; each row is written as soon as it is added."""
 
     def __init__(self, path: Path, columns: Sequence[str], rows: Iterable[Sequence[float]]) -> None:
-        """Start the file anew with these rows."""
+        """Rewrite the file with these rows."""
         self._file: IO[str] = path.open("w", encoding="utf-8")
         self._file.write(",".join(columns) + "\n")
         for row in rows:
@@ -109,7 +109,7 @@ class Table:
 
 
 def read_rows(path: Path, columns: int) -> list[tuple[float, ...]]:
-    """Rows that `Table` wrote, up to the first that is cut off; none where there is no file."""
+    """Rows written by `Table`, before the first incomplete one; none if there is no file."""
     rows: list[tuple[float, ...]] = []
     if not path.is_file():
         return rows

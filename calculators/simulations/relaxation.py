@@ -38,7 +38,7 @@ COLUMNS = (
 STEP_COLUMNS = ("step", "energy_eV_atom", "max_force_eV_A", "volume_A3_atom", "pressure_GPa")
 SAME = 1e-8  # Å; structures that differ by less are the same
 
-Show = Callable[[int, int, str], None]  # steps done, steps at most, what to say
+Show = Callable[[int, int, str], None]  # steps done, maximum number of steps, text
 
 
 class Outcome(NamedTuple):
@@ -46,7 +46,7 @@ class Outcome(NamedTuple):
 
     word: str  # converged, not converged, done
     steps: int
-    values: Sequence[float]  # in the order of the columns of its command
+    values: Sequence[float]  # in the order of the columns of the command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,25 +54,25 @@ class RelaxConfig:
     """Relax positions, and cells where they are periodic.
 
     Args:
-        structures: structure files, anything that ASE reads; all frames of each, or those named by
+        structures: structure files in any format ASE reads: all frames, or those selected by
             FILE@INDEX (OUTCAR@-1 is the last).
         model: model file, or universal.
-        output: folder for the results; STRUCTURE-relax (relax for several files) if not given. The
-            same command again resumes where it stopped.
-        fmax: eV/Å, largest force (and cell force) of a relaxed structure.
-        steps: at most so many for each structure; more may be asked for later.
+        output: folder for the results. Default: STRUCTURE-relax, or relax for several files.
+            Repeating the command resumes an interrupted run.
+        fmax: convergence criterion: maximum force (eV/Å), including the force on the cell.
+        steps: maximum number of steps per structure; can be increased later.
         fixed_cell: relax the positions only.
-        optimizer: bfgs; lbfgs for more than some 100 atoms, fire for rough starts.
-        pressure: GPa, to which crystals are relaxed.
-        symmetry: keep the symmetry that the structure has within 0.01 Å.
-        repeat: supercell of so many cells.
-        processes: structures at once, each on one thread; as many as there are cores for many small
-            structures.
-        device: cpu, cuda, …; a GPU if there is one when not given.
-        dtype: float32 or float64; that of the model if not given.
+        optimizer: bfgs; use lbfgs for more than about 100 atoms, fire for poor starting structures.
+        pressure: external pressure (GPa) for crystals.
+        symmetry: preserve the symmetry of the structure (found with a tolerance of 0.01 Å).
+        repeat: build an A × B × C supercell.
+        processes: number of structures run in parallel, each on one thread. For many small
+            structures use the number of cores.
+        device: cpu, cuda, …. Default: a GPU if available.
+        dtype: float32 or float64. Default: that of the model.
 
     Raises:
-        ValueError: numbers that are not positive, or a pressure that cannot act.
+        ValueError: a value is out of range, or a pressure is given with a fixed cell.
     """
 
     structures: list[str]
@@ -90,7 +90,7 @@ class RelaxConfig:
     dtype: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be done."""
+        """Check the values."""
         if not 0 < self.fmax < np.inf:
             raise ValueError(f"`fmax` is {self.fmax} eV/Å; it must be a positive number")
         for name in ("steps", "processes"):
@@ -110,15 +110,15 @@ def relax_one(
     """Relax a structure, or resume its relaxation.
 
     Args:
-        atoms: not changed; their constraints hold.
-        calculator: of the model.
-        config: how.
-        prefix: start of the ``.traj``, ``.csv`` and ``.extxyz`` files. Frames that the first holds
-            must come from the same atoms, model and options.
+        atoms: initial structure; not changed. Its constraints apply.
+        calculator: calculator of the model.
+        config: options of the relaxation.
+        prefix: path of the ``.traj``, ``.csv`` and ``.extxyz`` files without their endings.
+            Existing frames must come from the same atoms, model and options.
         show: called with each step.
 
     Raises:
-        ValueError: a structure that the model has no answer for, or that cannot be relaxed so.
+        ValueError: the model cannot evaluate the structure, or the options do not apply to it.
         CalculationFailed: energies or forces are not finite.
     """
     known = list(readable_frames(with_suffix(prefix, ".traj")))
@@ -169,17 +169,17 @@ def relax_one(
 
 
 class Remembered(Calculator):
-    """A calculator that repeats the results of known frames, in order, and then asks another.
+    """A calculator that repeats the results of known frames, in order, and then calls another one.
 
     Attributes:
-        used: number of frames that have been repeated; the first structure that is not the next
-            frame ends the memory.
+        used: number of frames repeated so far. The first structure that differs from the next
+            frame ends the replay.
     """
 
     implemented_properties = ["energy", "free_energy", "forces", "stress"]
 
     def __init__(self, calculator: Calculator, frames: Sequence[Atoms]) -> None:
-        """Begin with the first frame."""
+        """Start with the first frame."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.calculator = calculator
         self.frames = list(frames)
@@ -191,7 +191,7 @@ class Remembered(Calculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = all_changes,
     ) -> None:
-        """From memory while it lasts."""
+        """Results of the next frame, or of the other calculator after the replay."""
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
         assert self.atoms is not None
         if self.used < len(self.frames) and _same(self.frames[self.used], self.atoms):
@@ -205,7 +205,7 @@ class Remembered(Calculator):
 
 
 def _same(one: Atoms, other: Atoms) -> bool:
-    """Whether two structures of the same atoms are the same to rounding."""
+    """Whether two structures with the same atoms are equal within rounding errors."""
     if not np.array_equal(one.numbers, other.numbers):
         return False
     moved = np.abs(one.positions - other.positions).max()
@@ -214,13 +214,13 @@ def _same(one: Atoms, other: Atoms) -> bool:
 
 
 def _open_after(path: Path, known: Sequence[Atoms], used: int) -> Any:
-    """The trajectory, to be continued after so many of its frames; what follows them goes."""
+    """The trajectory, opened for appending after ``used`` frames; later frames are removed."""
     write_frames(path, known[:used])
     return Trajectory(path, "a")
 
 
 def _keep_symmetry(atoms: Atoms) -> None:
-    """Constrain atoms and cell to the symmetry that they have."""
+    """Constrain atoms and cell to their symmetry."""
     if atoms.constraints:
         raise ValueError("`symmetry` does not go with the constraints of this structure")
     if not is_crystal(atoms):
@@ -229,10 +229,10 @@ def _keep_symmetry(atoms: Atoms) -> None:
 
 
 def _volume(atoms: Atoms) -> float:
-    """Å³/atom; NaN without a cell."""
+    """Volume in Å³/atom; NaN without a cell."""
     return float(atoms.get_volume()) / len(atoms) if atoms.cell.rank == 3 else float("nan")
 
 
 def _row(step: RelaxStep, atoms: Atoms) -> tuple[float, ...]:
-    """A line of the structure's table."""
+    """A row in the table of a structure."""
     return step.number, step.energy, step.max_force, _volume(atoms), pressure_gpa(atoms)

@@ -34,11 +34,11 @@ from tesseral.process import finished, worker_pool
 BEFORE = ("name", "file", "frame", "formula", "atoms")
 AFTER = ("steps", "outcome", "reason")
 FAILED = "failed"
-FREE = frozenset({"structures", "model", "output", "processes", "device"})  # change no result
+FREE = frozenset({"structures", "model", "output", "processes", "device"})  # no effect on results
 RELAXED = "relaxed.extxyz"
 
-Row = dict[str, str]  # of the summary, by column
-Task = tuple[Job, Path]  # a structure, and the start of its files
+Row = dict[str, str]  # row of the summary by column
+Task = tuple[Job, Path]  # a structure, and the prefix of its files
 
 
 class Progress(NamedTuple):
@@ -46,23 +46,23 @@ class Progress(NamedTuple):
 
     done: int  # structures with a result
     total: int
-    name: str = ""  # the structure at work, or the one just done
-    step: int = 0  # of that structure
-    steps: int | None = None  # at most; None before the first step
-    text: str = ""  # about the step
-    outcome: str = ""  # of the structure just done
+    name: str = ""  # structure in progress, or just finished
+    step: int = 0  # step of this structure
+    steps: int | None = None  # maximum number of steps; None before the first
+    text: str = ""  # description of the step
+    outcome: str = ""  # outcome of the structure just finished
 
 
 class RunResult(NamedTuple):
     """Results of many structures."""
 
-    rows: list[Row]  # of the summary by column, a structure each, as text; empty where unknown
-    good: str  # outcome of a structure with which all is well: converged, or done
+    rows: list[Row]  # rows of the summary by column, as text; empty if unknown
+    good: str  # outcome of a successful structure: converged, or done
     written: list[Path]  # summary, relaxed structures, folder of trajectories and tables
 
     @property
     def bad(self) -> list[Row]:
-        """Rows of structures that failed or did not converge; ``reason`` tells why."""
+        """Rows of structures that failed or did not converge; ``reason`` gives the cause."""
         return [row for row in self.rows if row["outcome"] != self.good]
 
 
@@ -71,9 +71,9 @@ class Kind(NamedTuple):
 
     name: str
     one: Callable[[Atoms, Calculator, Any, Path, Show], Outcome]
-    columns: Sequence[str]  # of the summary, in the order of an Outcome's values
-    length: str  # the option that may be raised later
-    good: str  # outcome of a structure with which all is well
+    columns: Sequence[str]  # columns of the summary, in the order of the values of an Outcome
+    length: str  # option that can be increased later
+    good: str  # outcome of a successful structure
 
 
 RELAX = Kind("relax", relax_one, relaxation.COLUMNS, "steps", "converged")
@@ -83,24 +83,25 @@ MD = Kind("md", md_one, dynamics.COLUMNS, "time", "done")
 def relax_structures(
     config: RelaxConfig, show: Callable[[Progress], None] | None = None
 ) -> RunResult:
-    """Relax many structures, and keep each result in a folder as soon as it is there.
+    """Relax many structures, and save each result in a folder as soon as it is complete.
 
-    An interrupted or killed run resumes when it is called again with the same configuration.
+    A call with the same configuration resumes an interrupted or killed run.
 
     Args:
-        config: structures, model, and how to relax.
+        config: structures, model, and options of the relaxation.
         show: called at the start, with each step, and after each structure; with several
-            processes, every half second instead of each step. What it raises ends the run.
+            processes, every half second instead of each step. Exceptions that it raises end the
+            run.
 
     Returns:
-        The summary and the paths written. A structure that cannot be relaxed does not stop the
+        The summary and the written paths. A structure that cannot be relaxed does not stop the
         others: its row has the outcome ``failed`` and a reason.
 
     Raises:
-        FileNotFoundError: no such structure file or model.
-        ValueError: a model that cannot be used, or a folder that holds something else.
+        FileNotFoundError: a structure file or the model does not exist.
+        ValueError: the model cannot be used, or the folder has other contents.
         ChildProcessError: one of several processes was killed.
-        KeyboardInterrupt: with what is done; the same call resumes.
+        KeyboardInterrupt: states the progress; the same call resumes the run.
     """
     return _run(RELAX, config, config.steps, show)
 
@@ -108,13 +109,13 @@ def relax_structures(
 def run_dynamics(config: MdConfig, show: Callable[[Progress], None] | None = None) -> RunResult:
     """Run the molecular dynamics of many structures.
 
-    Arguments, result and errors are those of `relax_structures`.
+    Arguments, return value and errors are those of `relax_structures`.
     """
     return _run(MD, config, steps_of(config.time, config.timestep), show)
 
 
 def _run(kind: Kind, config: Any, steps: int, show: Callable[[Progress], None] | None) -> RunResult:
-    """Run the structures that are not done yet, and summarise all."""
+    """Run the unfinished structures, and summarise all of them."""
     path = model_path(config.model)
     calculator = TesseralCalculator(path, device=config.device, dtype=config.dtype)
     jobs = read_jobs(config.structures, config.repeat)
@@ -155,7 +156,7 @@ def _columns(kind: Kind) -> tuple[str, ...]:
 
 
 def _output(kind: Kind, config: Any) -> Path:
-    """The folder of the results."""
+    """The results folder."""
     if config.output is not None:
         return Path(config.output)
     alone = len(config.structures) == 1
@@ -163,7 +164,7 @@ def _output(kind: Kind, config: Any) -> Path:
 
 
 def _finished(row: Mapping[str, str], steps: int) -> bool:
-    """Whether nothing is left to do for a structure; failed structures are tried again."""
+    """Whether a structure is finished; failed structures are tried again."""
     return row["outcome"] == RELAX.good or (row["outcome"] != FAILED and int(row["steps"]) >= steps)
 
 
@@ -175,7 +176,7 @@ def _work(
     folder: RunFolder,
     show: Callable[[Progress], None],
 ) -> None:
-    """Go through the structures that the folder has no row of."""
+    """Run the structures without a row in the folder."""
     todo = [(job, folder.prefix(job.name)) for job in jobs if job.name not in folder.rows]
     processes = min(config.processes, len(todo))
     total = len(jobs)
@@ -200,7 +201,7 @@ def _one_by_one(
     todo: Sequence[Task],
     tell: Callable[..., None],
 ) -> Iterator[Row]:
-    """Rows of the structures; tells each step."""
+    """Rows of the structures; reports each step."""
     for job, prefix in todo:
         tell(job.name)
         yield _row(kind, config, calculator, job, prefix, partial(tell, job.name))
@@ -214,8 +215,8 @@ def _side_by_side(
     processes: int,
     tell: Callable[..., None],
 ) -> Iterator[Row]:
-    """Rows of the structures, as they are done, from several processes of one thread each."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of their linear algebra
+    """Rows of the structures, as they finish, from several single-threaded processes."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for linear algebra libraries
     try:
         with worker_pool(processes, _start_worker, (kind, config, calculator)) as pool:
             for futures in finished([pool.submit(_worker_row, *task) for task in todo]):
@@ -224,15 +225,15 @@ def _side_by_side(
     except BrokenProcessPool as error:
         raise ChildProcessError(
             "a process was killed, perhaps because memory ran out; run it again to "
-            "resume, with fewer `processes` in less memory"
+            "resume, with fewer `processes` to use less memory"
         ) from error
 
 
-_worker: tuple[Kind, Any, TesseralCalculator] | None = None  # set in worker processes alone
+_worker: tuple[Kind, Any, TesseralCalculator] | None = None  # set in worker processes only
 
 
 def _start_worker(kind: Kind, config: Any, calculator: TesseralCalculator) -> None:
-    """Keep what all structures of this process have in common."""
+    """Store the objects shared by all structures of this process."""
     global _worker
     torch.set_num_threads(1)
     _worker = kind, config, calculator
@@ -252,7 +253,7 @@ def _row(
     prefix: Path,
     show: Show,
 ) -> Row:
-    """The line of the summary for a structure, with what came of it."""
+    """The row of the summary for a structure, with its outcome."""
     row = dict.fromkeys(_columns(kind), "")
     row |= {"name": job.name, "file": job.file, "frame": str(job.frame), "outcome": FAILED}
     if job.atoms is None:
@@ -261,9 +262,9 @@ def _row(
     try:
         species_index(job.atoms.numbers, calculator.card.elements)
         outcome = kind.one(job.atoms, calculator, config, prefix, show)
-    except OSError:  # a full disk, say, is not the structure's fault
+    except OSError:  # not caused by the structure (a full disk, for example)
         raise
-    except Exception as error:  # one odd structure must not stop a thousand others
+    except Exception as error:  # one bad structure must not stop the others
         what = "" if isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: "
         return row | {"reason": " ".join(f"{what}{error}".split())}
     values = ["" if math.isnan(value) else f"{value:.9g}" for value in outcome.values]
@@ -273,14 +274,14 @@ def _row(
 
 
 def _collect(folder: RunFolder, names: Sequence[str]) -> None:
-    """All relaxed structures in one file, each with its name and where it came from."""
+    """Write all relaxed structures to one file, each with its name and source."""
     found = []
     for name in names:
         row = folder.rows.get(name)
         if row is None or row["outcome"] == FAILED:
             continue
         path = with_suffix(folder.prefix(name), ".extxyz")
-        atoms = ase.io.read(path, format="extxyz")  # named, since POSCAR.extxyz looks like VASP's
+        atoms = ase.io.read(path, format="extxyz")  # ASE would take POSCAR.extxyz for a VASP file
         assert isinstance(atoms, Atoms)
         atoms.info |= {"name": name, "file": row["file"], "frame": int(row["frame"])}
         found.append(atoms)

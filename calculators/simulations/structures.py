@@ -1,4 +1,4 @@
-"""Structures of many files, each with its own name; also those that cannot be read."""
+"""Structures from many files, each with a unique name; unreadable ones are kept as failures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import ase.io
 from ase import Atoms
 from ase.io.jsonio import encode
 
-LABELS: tuple[Callable[[Path], str], ...] = (  # of a file; the first that tells all files apart
+LABELS: tuple[Callable[[Path], str], ...] = (  # the first that distinguishes all files is used
     lambda path: path.stem,
     lambda path: path.name,
     lambda path: "-".join(part for part in path.parts if part not in ("..", path.anchor)),
@@ -19,30 +19,30 @@ LABELS: tuple[Callable[[Path], str], ...] = (  # of a file; the first that tells
 
 
 class Job(NamedTuple):
-    """A structure to work on."""
+    """A structure to be computed."""
 
-    name: str  # of its files; unlike all others, also without regard to case
+    name: str  # name of its files; unique even if case is ignored
     file: str
-    frame: int  # in the file, from 0
-    atoms: Atoms | None  # None where it cannot be read
-    problem: str  # why not
+    frame: int  # index in the file, from 0
+    atoms: Atoms | None  # None if it cannot be read
+    problem: str  # reason why it cannot be read
 
 
 def read_jobs(files: Sequence[str], repeat: Sequence[int] = (1, 1, 1)) -> list[Job]:
-    """Every structure of all files.
+    """All structures of all files.
 
     Args:
-        files: anything that ASE reads; all frames, or those that ``file@INDEX`` names as ASE does
-            (``OUTCAR@-1`` is the last, ``run.traj@::10`` every tenth).
-        repeat: supercell of so many cells.
+        files: files in any format ASE reads: all frames, or those selected by ``file@INDEX`` as in
+            ASE (``OUTCAR@-1`` is the last, ``run.traj@::10`` every tenth).
+        repeat: numbers of cells of the supercell along the three lattice vectors.
 
     Returns:
-        In the order of the files. A file that cannot be read is a job without atoms, as is the rest
-        of a file from the frame on that cannot be read.
+        Structures in the order of the files. A file that cannot be read becomes a job without
+        atoms, and so does the rest of a file from the first frame that cannot be read.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: a supercell of no cells, or a file that is given twice.
+        FileNotFoundError: a file does not exist.
+        ValueError: a number of cells is less than 1, or a file is given twice.
     """
     if len(repeat) != 3 or min(repeat) < 1:
         raise ValueError(f"`repeat` is {' '.join(map(str, repeat))}; give three numbers from 1 up")
@@ -59,12 +59,12 @@ def read_jobs(files: Sequence[str], repeat: Sequence[int] = (1, 1, 1)) -> list[J
         if len({job.name.casefold() for job in jobs}) == len(jobs):
             return jobs
     raise ValueError(
-        "a file is given twice, or two have names that cannot be told apart; give each file once"
+        "a file is given twice, or two names cannot be distinguished; give each file once"
     )
 
 
 def fingerprint(job: Job) -> str:
-    """A hash of what decides the result: elements, positions, cell, periodicity, constraints."""
+    """A hash of everything that determines the result of a structure."""
     digest = hashlib.sha256()
     if job.atoms is not None:
         atoms = job.atoms
@@ -76,7 +76,7 @@ def fingerprint(job: Job) -> str:
 
 
 def _split(file: str) -> tuple[Path, str]:
-    """A file and the frames of it."""
+    """A file and the selected frames."""
     path = Path(file)
     if path.exists():
         return path, ":"
@@ -87,14 +87,14 @@ def _split(file: str) -> tuple[Path, str]:
 
 
 def _read(path: Path, index: str) -> list[tuple[Atoms | None, str]]:
-    """The frames of a file, and at the end what is wrong with it."""
+    """The frames of a file, and its error if there is one."""
     frames: list[tuple[Atoms | None, str]] = []
     if path.is_dir():
         return [(None, "it is a folder")]
     try:
         for atoms in ase.io.iread(path, index=index):
             frames.append((atoms, "") if len(atoms) else (None, "it has no atoms"))
-    except Exception as error:  # every format of ASE has its own
+    except Exception as error:  # every format of ASE raises different errors
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         rest = f"from frame {len(frames)} on, the file" if frames else "the file"
         frames.append((None, f"{rest} cannot be read as a structure ({reason})"))

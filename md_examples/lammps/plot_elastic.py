@@ -1,4 +1,4 @@
-"""Stress against strain of in.elastic with the fitted lines, and the matrix of their slopes.
+"""Plot of stress against strain from in.elastic with fitted lines, and the matrix of slopes.
 
 python -m tesseral.md_examples.lammps.plot_elastic elastic.txt
 """
@@ -32,13 +32,13 @@ def stiffness(table: Table) -> Array:
     """Slopes (6, 6) GPa by least squares through zero: row stress, column strain, not symmetrised.
 
     Raises:
-        ValueError: a direction without strains.
+        ValueError: a direction has no strains.
     """
     slopes = np.empty((6, 6))
     for column in range(6):
         rows = table["direction"] == column + 1
         if not rows.any():
-            raise ValueError(f"the table has no strains {VOIGT[column]}; let in.elastic end")
+            raise ValueError(f"the table has no strains {VOIGT[column]}; run in.elastic to its end")
         strain = table["strain"][rows]
         for row, name in enumerate(VOIGT):
             slopes[row, column] = table[f"{name}_GPa"][rows] @ strain / (strain @ strain)
@@ -46,7 +46,7 @@ def stiffness(table: Table) -> Array:
 
 
 def plot(path: Path, output: Path, console: Console) -> None:
-    """Plot a table; print the matrix and what a cubic crystal makes of it."""
+    """Plot a table; print the matrix and the averages for a cubic crystal."""
     table = read_table(path)
     slopes = stiffness(table)
     figure = make_figure(9.0, 5.5)

@@ -1,4 +1,4 @@
-"""Temperature, volume and density of in.melt_quench, and the RDF of its melt and its glass.
+"""Plot of temperature, volume and density from in.melt_quench, and RDF of melt and glass.
 
 python -m tesseral.md_examples.lammps.plot_melt_quench melt_quench.txt
 """
@@ -24,7 +24,7 @@ from tesseral.md_examples.lammps.tables import (
 
 
 def plot(path: Path, output: Path, console: Console) -> None:
-    """Plot a table and the structures that lie beside it."""
+    """Plot a table and the structures next to it."""
     table = read_table(path)
     structures = {
         "melt": path.with_name(f"{path.stem}-liquid.data"),
@@ -47,10 +47,10 @@ def plot(path: Path, output: Path, console: Console) -> None:
 
 
 def read_structure(path: Path) -> Atoms:
-    """A data file that LAMMPS has written.
+    """A data file written by LAMMPS.
 
     Raises:
-        FileNotFoundError: no such file.
+        FileNotFoundError: the file does not exist.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}, which in.melt_quench writes at its end")

@@ -1,4 +1,4 @@
-"""Temperature, pressure, volume and energy of in.npt against time, and their means.
+"""Plot of temperature, pressure, volume and energy from in.npt, and their means.
 
 python -m tesseral.md_examples.lammps.plot_npt npt.txt
 """
@@ -22,7 +22,7 @@ from tesseral.screen import print_table
 
 
 def plot(path: Path, output: Path, console: Console) -> None:
-    """Plot a table, and print the means of its second half, which the start has not shaped."""
+    """Plot a table, and print the means of its second half, after equilibration."""
     table = read_table(path)
     columns = {
         "temperature (K)": table["temperature_K"],

@@ -1,4 +1,4 @@
-"""The tables that the LAMMPS inputs write, and their plots."""
+"""Tables written by the LAMMPS inputs, and their plots."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def read_table(path: Path) -> Table:
     """Columns by the names in the last line that starts with ``#``.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not such a table, or one without rows.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not such a table, or has no rows.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no table {path}; run the LAMMPS input first")
@@ -42,11 +42,11 @@ def read_table(path: Path) -> Table:
 
 
 def radial_distribution(atoms: Atoms, cutoff: float = 8.0, bins: int = 100) -> tuple[Array, Array]:
-    """How many times as dense as on average the atoms lie at a distance from an atom.
+    """Radial distribution function.
 
     Args:
-        atoms: periodic; images count, so that the cutoff may exceed the cell.
-        cutoff: Å.
+        atoms: periodic structure; images count, so the cutoff may exceed the cell.
+        cutoff: largest distance (Å).
         bins: number of shells.
 
     Returns:
@@ -61,15 +61,15 @@ def radial_distribution(atoms: Atoms, cutoff: float = 8.0, bins: int = 100) -> t
 def plot_command(
     argv: Sequence[str] | None, name: str, plot: Callable[[Path, Path, Console], None]
 ) -> int:
-    """The command line of a plot: a table in, a PNG out; returns the exit status."""
+    """Command line of a plot, from a table to a PNG file; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog=f"python -m tesseral.md_examples.lammps.plot_{name}",
-        description=f"Plot what in.{name} has written.",
+        description=f"Plot the table written by in.{name}.",
     )
     parser.add_argument(
         "table", type=Path, nargs="?", default=Path(f"{name}.txt"), help="table (%(default)s)"
     )
-    parser.add_argument("-o", "--output", type=Path, help="PNG; beside the table if not given")
+    parser.add_argument("-o", "--output", type=Path, help="PNG file. Default: next to the table")
     arguments = parser.parse_args(argv)
     output = arguments.output or arguments.table.with_suffix(".png")
 
@@ -84,14 +84,14 @@ def plot_command(
 
 
 def make_figure(width: float, height: float) -> Any:
-    """An empty figure, inches; matplotlib's global state is left alone."""
-    from matplotlib.figure import Figure  # here, since it takes time to import
+    """An empty figure (inches); the global state of matplotlib is not changed."""
+    from matplotlib.figure import Figure  # imported here because it is slow
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def finish_axes(axis: Any, xlabel: str, ylabel: str, *, legend: bool) -> None:
-    """The look of all plots."""
+    """Common style of all plots."""
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)

@@ -1,1 +1,1 @@
-"""Architectures: a file each, with its configuration and its layers."""
+"""Architectures: one file each, with its configuration and its layers."""

@@ -1,8 +1,8 @@
 """EGNN: invariant messages, and atoms that move (Satorras, Hoogeboom, Welling, arXiv 2102.09844).
 
-Equation numbers are the paper's. Layer by layer the atoms are displaced, and only through the
-distances of the displaced atoms do later messages know of directions. Features are h and the
-displacement u in Å, (N, 1, C + 3): atom i stands at r_i + u_i.
+Equation numbers are those of the paper. Each layer displaces the atoms. Later messages depend on
+directions only through the distances of the displaced atoms. Features are h and the displacement u
+in Å, (N, 1, C + 3): atom i is at r_i + u_i.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class EGNNConfig(PotentialConfig):
     """EGNN: invariant messages, and atoms that move from layer to layer.
 
     Args:
-        move_atoms: let each layer displace the atoms that the next one sees.
+        move_atoms: let each layer displace the atoms for the next one.
     """
 
     architecture: ClassVar[str] = "egnn"
@@ -35,10 +35,10 @@ class EGNNConfig(PotentialConfig):
 
 
 class EGNNLayer(nn.Module):
-    """An equivariant graph convolution: (N, 1, C) or (N, 1, C + 3) to one of these."""
+    """Equivariant graph convolution; input and output are (N, 1, C) or (N, 1, C + 3)."""
 
     def __init__(self, config: EGNNConfig, mean_neighbors: float, last: bool) -> None:
-        """Make the weights; the last layer moves nothing, since no distances are read after it."""
+        """Make the weights; the last layer moves no atoms, since no distances are used after it."""
         super().__init__()
         channels = self.channels = config.channels
         self.cutoff = config.cutoff
@@ -53,7 +53,7 @@ class EGNNLayer(nn.Module):
         self.step: nn.Module | None = None
         if config.move_atoms and not last:
             self.step = perceptron(channels, channels, 1)
-            for parameter in self.step[2].parameters():  # atoms begin near their true places
+            for parameter in self.step[2].parameters():  # displacements start small
                 nn.init.normal_(parameter, std=1e-3)
 
     def forward(
@@ -81,11 +81,11 @@ class EGNNLayer(nn.Module):
         return torch.cat([h, u], dim=1).unsqueeze(1)
 
     def invariants(self, features: Tensor) -> Tensor:
-        """What the energy is read from: (N, 1, C + 3) to (N, C)."""
+        """Invariant features for the readout: (N, 1, C + 3) to (N, C)."""
         return features[:, 0, : self.channels]
 
 
 def egnn_layers(config: EGNNConfig, n_species: int, mean_neighbors: float) -> list[EGNNLayer]:
-    """The layers of ``architecture: egnn``."""
+    """Layers of ``architecture: egnn``."""
     last = config.layers - 1
     return [EGNNLayer(config, mean_neighbors, last=i == last) for i in range(config.layers)]

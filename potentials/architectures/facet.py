@@ -1,8 +1,8 @@
 """Facet: spline convolutions and node mixing on the sphere (arXiv 2509.08418, with changes).
 
-Each layer sums the neighbours' features with radial splines and harmonics (equation numbers as in
-docs/understand/theory.md), mixes channels, and lets every atom's field interact with itself on a
-grid of the sphere.
+Each layer sums the features of the neighbours with radial splines and harmonics (equation numbers
+as in docs/understand/theory.md), mixes channels, and multiplies the field of each atom with itself
+on a grid of the sphere.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ class FacetConfig(PotentialConfig):
 
     Args:
         l_max: highest degree of the atoms' spherical-harmonic features.
-        mixings: rounds of mixing on the sphere in each layer; each raises the body order.
-        l_max_edge: highest degree of the edges' harmonics; l_max if not given.
-        l_max_message: highest degree of the features that a layer hands to the next one, l_max at
-            most; a low one makes the convolutions after the first cheaper.
+        mixings: mixings on the sphere in each layer; each raises the body order.
+        l_max_edge: highest degree of the edges' harmonics. Default: l_max.
+        l_max_message: highest degree of the features passed from one layer to the next, at most
+            l_max. A lower value makes all convolutions but the first cheaper.
         grid_channels: channels of the mixing on the sphere.
-        grid_points: points of the Lebedev grid; if not given, the smallest exact one of each
-            mixing for ``product`` and 194 for ``silu`` (rotation error below 0.5 meV/Å).
-        activation: ``product`` (exactly equivariant) or ``silu`` (to the accuracy of the grid).
-        order: number of factors of ``product``, 2 to 4. More than 2 are slower, since inference is
-            not compiled then: MD takes three times as long with 3 (docs/understand/systems.md).
-        relaxed: let training break the symmetry of rotations and reflections, as far as the data
-            do: under an external field, on a substrate, in a polar phase.
+        grid_points: number of points of the Lebedev grid. Default: the smallest exact grid of each
+            mixing for ``product``, 194 for ``silu`` (rotation error below 0.5 meV/Å).
+        activation: ``product`` (exactly equivariant) or ``silu`` (equivariant to the accuracy of
+            the grid).
+        order: number of factors of ``product``, 2 to 4. Inference is not compiled for more than 2:
+            MD takes three times as long with 3 (docs/understand/systems.md).
+        relaxed: allow training to break the rotation and reflection symmetry as far as the data do
+            (external field, substrate, polar phase).
     """
 
     architecture: ClassVar[str] = "facet"
@@ -53,7 +54,7 @@ class FacetConfig(PotentialConfig):
     relaxed: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot make a model."""
+        """Check the values."""
         super().__post_init__()
         self._require(1, "mixings", "grid_channels")
         self._require(0, "l_max", "l_max_message")
@@ -74,22 +75,22 @@ class FacetConfig(PotentialConfig):
 
     @property
     def edge_degree(self) -> int:
-        """``l_max_edge``, or ``l_max`` if that is not given."""
+        """``l_max_edge``, or ``l_max`` if it is not given."""
         return self.l_max if self.l_max_edge is None else self.l_max_edge
 
     @property
     def message_degree(self) -> int:
-        """``l_max_message``, or ``l_max`` where that is lower."""
+        """``l_max_message``, but at most ``l_max``."""
         return min(self.l_max_message, self.l_max)
 
     @property
     def has_grid_error(self) -> bool:
-        """With ``silu``; the grid of ``product`` is exact."""
+        """True for ``silu``; the grid of ``product`` is exact."""
         return self.activation != "product"
 
 
 class FacetLayer(nn.Module):
-    """One round of messages and mixing: (N, M_in, C) to (N, M_out, C)."""
+    """Message passing and mixing: (N, M_in, C) to (N, M_out, C)."""
 
     def __init__(
         self,
@@ -99,7 +100,7 @@ class FacetLayer(nn.Module):
         first: bool,
         last: bool,
     ) -> None:
-        """Make the weights; the first layer reads scalars only, the last one keeps scalars only."""
+        """Make the weights; the input of the first layer and the output of the last are scalars."""
         super().__init__()
         l_in = 0 if first else config.message_degree
         l_out = 0 if last else config.message_degree
@@ -128,7 +129,7 @@ class FacetLayer(nn.Module):
             for i in range(config.mixings)
         )
         self.broken: nn.Parameter | None = None
-        if config.relaxed:  # functions on the sphere without their mean, which `bias` stands for
+        if config.relaxed:  # functions on the sphere without their mean, which is in `bias`
             shape = (config.mixings, n_species, (config.l_max + 1) ** 2 - 1, channels)
             self.broken = nn.Parameter(torch.zeros(shape))
 
@@ -153,12 +154,12 @@ class FacetLayer(nn.Module):
         return field
 
     def invariants(self, features: Tensor) -> Tensor:
-        """What the energy is read from: (N, M, C) to (N, C)."""
+        """Invariant features for the readout: (N, M, C) to (N, C)."""
         return features[:, 0]
 
 
 def facet_layers(config: FacetConfig, n_species: int, mean_neighbors: float) -> list[FacetLayer]:
-    """The layers of ``architecture: facet``."""
+    """Layers of ``architecture: facet``."""
     last = config.layers - 1
     return [
         FacetLayer(config, n_species, mean_neighbors, first=i == 0, last=i == last)

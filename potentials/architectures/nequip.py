@@ -1,8 +1,9 @@
 """NequIP: steerable linear convolutions with gates (Batzner et al., arXiv 2101.03164).
 
-The line of tensor field networks (Thomas et al., arXiv 1802.08219): all that is not linear in the
-steerable features is a gate. Numbers in brackets are those of docs/understand/systems.md. Features
-are flat rows, (N, 1, Σ_l (2l + 1) C_l), so that each degree has channels of its own.
+In the tradition of tensor field networks (Thomas et al., arXiv 1802.08219), gates are the only
+operations that are not linear in the steerable features. Numbers in brackets are those of
+docs/understand/systems.md. Features are flat rows, (N, 1, Σ_l (2l + 1) C_l), so that each degree
+has its own number of channels.
 """
 
 from __future__ import annotations
@@ -28,18 +29,17 @@ class NequIPConfig(PotentialConfig):
 
     Args:
         l_max: highest degree of the atoms' spherical-harmonic features and of the edges' harmonics.
-        channels_by_degree: channels of degree 0, 1, … l_max, the first as many as ``channels``; as
-            many in all degrees if not given.
-        kinks: distances in Å at which the radial functions may have a kink in their slope; each a
-            multiple of cutoff / spline_intervals. At the cutoff it makes forces end in a kink.
-        gates: function that makes the gates of steerable features from scalars, ``sigmoid`` or
-            ``silu``.
-        odd_paths: couple degrees with an odd sum too. Features then have no parity, and the
+        channels_by_degree: channels of degree 0, 1, … l_max; the first must equal ``channels``.
+            Default: ``channels`` in every degree.
+        kinks: distances (Å) at which the slope of the radial functions may have a kink; each a
+            multiple of cutoff / spline_intervals. A kink at the cutoff gives forces with a kink
+            there.
+        gates: function of the gates of steerable features: ``sigmoid`` or ``silu``.
+        odd_paths: also couple degrees with an odd sum. Features then have no parity, and the
             energies of mirror images may differ.
-        element_self_connection: give each element its own matrices for what an atom keeps of its
-            features.
-        biases: add a learned constant to the scalars that linear maps give.
-        linear_readout: read the energy from the last layer's scalars only, by a linear map.
+        element_self_connection: use a separate self-connection matrix for each element.
+        biases: add a learned constant to the scalar outputs of linear maps.
+        linear_readout: read the energy from the scalars of the last layer only, with a linear map.
     """
 
     architecture: ClassVar[str] = "nequip"
@@ -55,7 +55,7 @@ class NequIPConfig(PotentialConfig):
     linear_readout: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot make a model."""
+        """Check the values."""
         super().__post_init__()
         self._require(0, "l_max")
         if self.gates not in GATES:
@@ -72,12 +72,12 @@ class NequIPConfig(PotentialConfig):
 
     @property
     def edge_degree(self) -> int:
-        """That of the features."""
+        """Highest degree of the edges' harmonics, equal to that of the features."""
         return self.l_max
 
 
 class NequIPLayer(nn.Module):
-    """An interaction block and its gate: (N, 1, D_in) to (N, 1, D_out)."""
+    """Interaction block and gate: (N, 1, D_in) to (N, 1, D_out)."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class NequIPLayer(nn.Module):
         first: bool,
         last: bool,
     ) -> None:
-        """Make the weights; the first layer reads scalars only, the last one makes scalars only."""
+        """Make the weights; the input of the first layer and the output of the last are scalars."""
         super().__init__()
         channels = config.channels_by_degree or [config.channels] * (config.l_max + 1)
         channels_in = channels[:1] if first else channels
@@ -118,17 +118,17 @@ class NequIPLayer(nn.Module):
         return gate(field, self.channels, self.silu_gates).unsqueeze(1)  # (4)
 
     def invariants(self, features: Tensor) -> Tensor:
-        """What the energy is read from: (N, 1, D) to (N, C_0)."""
+        """Invariant features for the readout: (N, 1, D) to (N, C_0)."""
         return features[:, 0, : self.channels[0]]
 
 
 def gate(rows: Tensor, channels: list[int], silu: bool = False) -> Tensor:
-    """SiLU of scalars; other degrees times a sigmoid of a scalar of their own, channel by channel.
+    """SiLU of scalars; channels of other degrees times a sigmoid of their own scalar.
 
     Args:
-        rows: flat, the scalars followed by the gates in degree 0.
+        rows: flat rows, with the scalars followed by the gates in degree 0.
         channels: C_l of the result.
-        silu: gate with a SiLU instead of a sigmoid.
+        silu: use a SiLU instead of a sigmoid for the gates.
 
     Returns:
         (N, D), flat.
@@ -145,7 +145,7 @@ def gate(rows: Tensor, channels: list[int], silu: bool = False) -> Tensor:
 
 
 def nequip_layers(config: NequIPConfig, n_species: int, mean_neighbors: float) -> list[NequIPLayer]:
-    """The layers of ``architecture: nequip``."""
+    """Layers of ``architecture: nequip``."""
     last = config.layers - 1
     return [
         NequIPLayer(config, n_species, mean_neighbors, first=i == 0, last=i == last)

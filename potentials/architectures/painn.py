@@ -1,9 +1,9 @@
 """PaiNN: messages of scalars and vectors (Schütt, Unke, Gastegger, arXiv 2102.03150).
 
-Equation numbers are the paper's. Rows of the features are a scalar and the three components of a
-vector, (N, 4, C). Radial filters are splines, so that both sums over neighbours are spline
-convolutions of degree 0 and 1 (docs/understand/systems.md); they are divided by the root of the
-mean number.
+Equation numbers are those of the paper. The rows of the features are a scalar and the three
+components of a vector, (N, 4, C). Radial filters are splines, so both sums over neighbours are
+spline convolutions of degree 0 and 1 (docs/understand/systems.md). The sums are divided by the
+square root of the mean number of neighbours.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class PaiNNConfig(PotentialConfig):
 
 
 class PaiNNLayer(nn.Module):
-    """A message block and an update block: (N, 4, C) to (N, 4, C)."""
+    """Message block and update block: (N, 4, C) to (N, 4, C)."""
 
     def __init__(self, config: PaiNNConfig, mean_neighbors: float, first: bool, last: bool) -> None:
-        """Make the weights; there are no vectors before the first layer, nor after the last."""
+        """Make the weights; there are no vectors before the first layer or after the last."""
         super().__init__()
         channels = self.channels = config.channels
         self.first, self.last = first, last
@@ -42,7 +42,7 @@ class PaiNNLayer(nn.Module):
         self.message = perceptron(channels, channels, (2 if first else 3) * channels)
         radial = channels, config.spline_intervals, config.cutoff
         l_in = 0 if first else 1
-        self.carry = SplineConvolution(l_in, 0, l_in, *radial)  # features as they are
+        self.carry = SplineConvolution(l_in, 0, l_in, *radial)  # features of the neighbours
         self.point = SplineConvolution(0, 1, 1, *radial)  # scalars along the edges
         self.mix = DegreeLinear(0, channels, 2 * channels)  # U and V
         self.update = perceptron(2 * channels, channels, (2 if last else 3) * channels)
@@ -51,7 +51,7 @@ class PaiNNLayer(nn.Module):
         self, features: Tensor, species: Tensor, edges: EdgeFeatures, n_local: int
     ) -> Tensor:
         """Message and update; see ``message_passing`` for the shapes."""
-        weights = self.message(features[:, 0]).unsqueeze(1)  # of all three terms, (N, 1, 3 C)
+        weights = self.message(features[:, 0]).unsqueeze(1)  # for all three terms, (N, 1, 3 C)
         parts = torch.split(weights, self.channels, dim=2)
         sent, x = parts[0], nn.functional.pad(features[:n_local], (0, 0, 0, 3))
         if not self.first:
@@ -66,11 +66,11 @@ class PaiNNLayer(nn.Module):
         return self.updated(x + (carried + pointed) * self.norm)
 
     def updated(self, features: Tensor) -> Tensor:
-        """Scalars and vectors of each atom act on each other."""
+        """Update block: scalars and vectors of each atom interact."""
         scalars, vectors = features[:, 0], features[:, 1:]
         mixed = self.mix(vectors.reshape(-1, 1, self.channels)).view(-1, 3, 2 * self.channels)
         u, v = torch.split(mixed, self.channels, dim=2)  # U v, V v
-        # Round where the vector vanishes, as it does on every symmetric site.
+        # Smooth where the vector vanishes, as it does on every symmetric site.
         norms = (v.square().mean(1) + 0.01).sqrt()
         weights = torch.split(self.update(torch.cat([scalars, norms], dim=1)), self.channels, dim=1)
         scalars = scalars + weights[0] + weights[1] * (u * v).mean(1)  # (9)
@@ -80,12 +80,12 @@ class PaiNNLayer(nn.Module):
         return torch.cat([scalars.unsqueeze(1), vectors], dim=1)
 
     def invariants(self, features: Tensor) -> Tensor:
-        """What the energy is read from: (N, R, C) to (N, C)."""
+        """Invariant features for the readout: (N, R, C) to (N, C)."""
         return features[:, 0]
 
 
 def painn_layers(config: PaiNNConfig, n_species: int, mean_neighbors: float) -> list[PaiNNLayer]:
-    """The layers of ``architecture: painn``."""
+    """Layers of ``architecture: painn``."""
     last = config.layers - 1
     return [
         PaiNNLayer(config, mean_neighbors, first=i == 0, last=i == last)

@@ -1,9 +1,9 @@
 """PONITA: group convolutions over positions and orientations (Bekkers et al., arXiv 2310.02970).
 
-Every atom has a function f(n) of the orientation n, held on a Lebedev grid of the sphere. The
-kernel is a product of one of the edge vector and n, one of two orientations of the same atom, and
-a matrix over channels. What depends on angles does so through dot products with orientations, so
-the potential turns with the structure to the accuracy of the grid. Equation numbers are those of
+Every atom has a function f(n) of the orientation n, stored on a Lebedev grid of the sphere. The
+kernel is a product of three: one of the edge vector and n, one of two orientations of the same
+atom, and a matrix over channels. Angles enter only through dot products with orientations, so the
+potential is equivariant to the accuracy of the grid. Equation numbers are those of
 docs/understand/systems.md.
 """
 
@@ -31,9 +31,10 @@ class PONITAConfig(PotentialConfig):
 
     Args:
         l_max: highest degree of the kernels.
-        orientations: points of the Lebedev grid of orientations; the rotation error falls with it.
-        random_orientations: turn that grid at random in each training step, so that no orientation
-            is preferred.
+        orientations: number of points of the Lebedev grid of orientations; more points give a
+            smaller rotation error.
+        random_orientations: rotate the grid of orientations at random in each training step, so
+            that no orientation is preferred.
     """
 
     architecture: ClassVar[str] = "ponita"
@@ -44,23 +45,23 @@ class PONITAConfig(PotentialConfig):
     random_orientations: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot make a model."""
+        """Check the values."""
         super().__post_init__()
         self._require(0, "l_max")
 
     @property
     def edge_degree(self) -> int:
-        """That of the kernels."""
+        """Highest degree of the edges' harmonics, equal to that of the kernels."""
         return self.l_max
 
     @property
     def has_grid_error(self) -> bool:
-        """Always: rotations are as exact as the grid of orientations."""
+        """Always true: rotations are exact to the accuracy of the grid of orientations."""
         return True
 
 
 class SpatialConvolution(ExactBuffers):
-    """The sum over neighbours, orientation by orientation, with its result in harmonics.
+    """Sum over neighbours for each orientation, with the result in harmonics.
 
     The kernel of an orientation is a series of Legendre polynomials of the angle between it and
     the edge, with splines of the length as coefficients.
@@ -98,10 +99,10 @@ class SpatialConvolution(ExactBuffers):
 
 
 class PonitaLayer(ExactBuffers):
-    """A convolution and a ConvNeXt block: (N, O, C) to (N, O, C), the first from (N, 1, C)."""
+    """Convolution and ConvNeXt block: (N, O, C) to (N, O, C), the first from (N, 1, C)."""
 
     def __init__(self, config: PONITAConfig, mean_neighbors: float, first: bool) -> None:
-        """Make the weights; the first layer sums in harmonics, since its features have no grid."""
+        """Make the weights; the first layer sums in harmonics, since its input has no grid."""
         super().__init__()
         l_max, channels = config.l_max, config.channels
         self.convolution: nn.Module = SpatialConvolution(config)
@@ -131,10 +132,10 @@ class PonitaLayer(ExactBuffers):
         return features + update
 
     def invariants(self, features: Tensor) -> Tensor:
-        """The mean over orientations, from which the energy is read: (N, O, C) to (N, C)."""
+        """Invariant features for the readout, the mean over orientations: (N, O, C) to (N, C)."""
         return (self.weights.to(features.dtype) @ features).squeeze(1)
 
 
 def ponita_layers(config: PONITAConfig, n_species: int, mean_neighbors: float) -> list[PonitaLayer]:
-    """The layers of ``architecture: ponita``."""
+    """Layers of ``architecture: ponita``."""
     return [PonitaLayer(config, mean_neighbors, first=i == 0) for i in range(config.layers)]

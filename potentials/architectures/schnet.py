@@ -1,8 +1,9 @@
 """SchNet: continuous-filter convolutions of invariant features (Schütt et al., arXiv 1706.08566).
 
-Atoms see the distances of their neighbours only: no angles, no directions. Equation numbers are the
-paper's. The filter-generating network is a spline (docs/understand/theory.md), and sums over
-neighbours are divided by the root of their mean number.
+Messages depend only on the distances of the neighbours, not on angles or directions. Equation
+numbers are those of the paper. The filter-generating network is a spline
+(docs/understand/theory.md), and sums over neighbours are divided by the square root of their mean
+number.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class SchNetConfig(PotentialConfig):
 
 
 class SchNetLayer(nn.Module):
-    """An interaction block: (N, 1, C) to (N, 1, C)."""
+    """Interaction block: (N, 1, C) to (N, 1, C)."""
 
     def __init__(self, config: SchNetConfig, mean_neighbors: float) -> None:
         """Make the weights."""
@@ -52,15 +53,15 @@ class SchNetLayer(nn.Module):
         return (x[:n_local] + update).unsqueeze(1)
 
     def invariants(self, features: Tensor) -> Tensor:
-        """What the energy is read from: (N, 1, C) to (N, C)."""
+        """Invariant features for the readout: (N, 1, C) to (N, C)."""
         return features[:, 0]
 
 
 def shifted_softplus(x: Tensor) -> Tensor:
-    """``ln(e^x / 2 + 1 / 2)``: smooth, zero at zero."""
+    """Shifted softplus, ``ln(e^x / 2 + 1 / 2)``: smooth, zero at zero."""
     return nn.functional.softplus(x) - math.log(2.0)
 
 
 def schnet_layers(config: SchNetConfig, n_species: int, mean_neighbors: float) -> list[SchNetLayer]:
-    """The layers of ``architecture: schnet``."""
+    """Layers of ``architecture: schnet``."""
     return [SchNetLayer(config, mean_neighbors) for _ in range(config.layers)]

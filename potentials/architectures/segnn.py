@@ -1,9 +1,9 @@
-"""SEGNN: steerable messages that are not linear (Brandstetter et al., arXiv 2110.02905).
+"""SEGNN: nonlinear steerable messages (Brandstetter et al., arXiv 2110.02905).
 
 Messages and updates are steerable MLPs: their linear maps are Clebsch-Gordan products of features
-with attributes (harmonics of an edge's direction, or of an atom's surroundings), with gates behind
-them. Equation numbers are those of docs/understand/systems.md, which also says what differs from
-the paper.
+with attributes (harmonics of an edge's direction, or of an atom's surroundings), followed by
+gates. Equation numbers are those of docs/understand/systems.md, which also lists the differences
+from the paper.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from tesseral.potentials.config import PotentialConfig
 
 @dataclass(frozen=True, kw_only=True)
 class SEGNNConfig(PotentialConfig):
-    """SEGNN: steerable messages that are not linear.
+    """SEGNN: nonlinear steerable messages.
 
     Args:
         l_max: highest degree of the atoms' spherical-harmonic features.
-        l_max_edge: highest degree of the edges' harmonics; l_max if not given.
+        l_max_edge: highest degree of the edges' harmonics. Default: l_max.
     """
 
     architecture: ClassVar[str] = "segnn"
@@ -38,29 +38,29 @@ class SEGNNConfig(PotentialConfig):
     l_max_edge: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot make a model."""
+        """Check the values."""
         super().__post_init__()
         self._require(0, "l_max")
 
     @property
     def edge_degree(self) -> int:
-        """``l_max_edge``, or ``l_max`` if that is not given."""
+        """``l_max_edge``, or ``l_max`` if it is not given."""
         return self.l_max if self.l_max_edge is None else self.l_max_edge
 
 
 class SteerableLinear(ExactBuffers):
-    """``W_a x``: products of features with attributes, and a matrix over channels for each path."""
+    """``W_a x``: product of features with attributes, with a matrix over channels for each path."""
 
     def __init__(
         self, l_in: int, l_attributes: int, l_out: int, channels: int, widths: list[int]
     ) -> None:
-        """Make the coupling tables, and weights that keep a variance of one.
+        """Make the coupling tables, and weights that preserve unit variance.
 
         Args:
-            l_in: highest degree of the features that come in.
+            l_in: highest degree of the input features.
             l_attributes: highest degree of the attributes.
             l_out: highest degree of the result.
-            channels: C, of the features that come in.
+            channels: C, the number of input channels.
             widths: channels of each degree of the result.
         """
         super().__init__()
@@ -89,10 +89,10 @@ class SteerableLinear(ExactBuffers):
     def forward(self, features: Tensor, attributes: Tensor) -> list[Tensor]:
         """(E, M1, C) and (E, M2) to (E, 2 l + 1, widths[l]) for each degree l; (1)."""
         edges, _, channels = features.shape
-        # Attributes first: one small matrix an edge then makes the products of all its channels.
+        # Attributes first: one small matrix per edge then gives the products of all its channels.
         tables = torch.split(attributes @ self.couplings.to(features.dtype), self.columns, dim=1)
         parts: list[Tensor] = []
-        for degree, linear in enumerate(self.linears):  # TorchScript zips no modules
+        for degree, linear in enumerate(self.linears):  # TorchScript cannot zip modules
             table, size = tables[degree], self.sizes[degree]
             rows = table.shape[1] // self.components  # (2 l + 1) ways
             product = table.view(edges, rows, self.components) @ features
@@ -101,13 +101,13 @@ class SteerableLinear(ExactBuffers):
 
 
 def gated_linear(l_in: int, l_attributes: int, l_out: int, channels: int) -> SteerableLinear:
-    """A map for ``gated``: one more set of scalars for each degree above 0."""
+    """A map for ``gated``, with one more set of scalars for each degree above 0."""
     widths = [channels * (1 + l_out)] + [channels] * l_out
     return SteerableLinear(l_in, l_attributes, l_out, channels, widths)
 
 
 def gated(parts: list[Tensor]) -> Tensor:
-    """(E, M, C): SiLU of the scalars, the rest times sigmoids of the scalars behind them; (2)."""
+    """(E, M, C): SiLU of the scalars, the rest times sigmoids of the further scalars; (2)."""
     scalars = torch.split(parts[0], parts[0].shape[2] // len(parts), dim=2)
     values = [nn.functional.silu(scalars[0])]
     for part, gate in zip(parts[1:], scalars[1:]):
@@ -116,10 +116,10 @@ def gated(parts: list[Tensor]) -> Tensor:
 
 
 class SEGNNLayer(nn.Module):
-    """One round of messages and updates: (N, M_in, C) to (N, M_out, C)."""
+    """Message and update: (N, M_in, C) to (N, M_out, C)."""
 
     def __init__(self, config: SEGNNConfig, mean_neighbors: float, first: bool, last: bool) -> None:
-        """Make the weights; the first layer reads scalars only, the last one keeps scalars only."""
+        """Make the weights; the input of the first layer and the output of the last are scalars."""
         super().__init__()
         l_max, l_edge, channels = config.l_max, config.edge_degree, config.channels
         l_in, l_out = 0 if first else l_max, 0 if last else l_max
@@ -155,7 +155,7 @@ class SEGNNLayer(nn.Module):
         return nn.functional.pad(local, rows)[:, : update.shape[1]] + update
 
     def messages(self, pair: Tensor, edges: EdgeFeatures) -> Tensor:
-        """What goes along the edges, (E, M, C), from both ends' features (E, M_in, C)."""
+        """Messages along the edges, (E, M, C), from the features of both ends (E, M_in, C)."""
         weights = torch.split(self.radial(edges.radii).unsqueeze(1), self.channels, dim=2)
         degrees = torch.split(pair, self.sizes, dim=1)
         pair = torch.cat([x * weight for x, weight in zip(degrees, weights)], dim=1)  # (3)
@@ -164,7 +164,7 @@ class SEGNNLayer(nn.Module):
         return message * envelope(edges.radii, self.cutoff).to(message.dtype).view(-1, 1, 1)
 
     def node_attributes(self, edges: EdgeFeatures, n_local: int) -> Tensor:
-        """(n_local, M2): one for degree 0, a sum over the neighbours' harmonics for others; (6)."""
+        """Attributes of atoms (n_local, M2): 1 in degree 0, sums of harmonics in others; (6)."""
         harmonics = edges.harmonics
         near = envelope(edges.radii, self.cutoff).to(harmonics.dtype).unsqueeze(1)
         sums = harmonics.new_zeros(n_local, harmonics.shape[1])
@@ -172,15 +172,16 @@ class SEGNNLayer(nn.Module):
         return torch.cat([torch.ones_like(sums[:, :1]), sums[:, 1:]], dim=1)
 
     def invariants(self, features: Tensor) -> Tensor:
-        """What the energy is read from: (N, M, C) to (N, C)."""
+        """Invariant features for the readout: (N, M, C) to (N, C)."""
         return features[:, 0]
 
 
 def segnn_layers(config: SEGNNConfig, n_species: int, mean_neighbors: float) -> list[SEGNNLayer]:
-    """The layers of ``architecture: segnn``.
+    """Layers of ``architecture: segnn``.
 
     Raises:
-        ValueError: degrees of the edges so low that the first messages cannot reach ``l_max``.
+        ValueError: the degree of the edges is so low that the first messages cannot reach
+            ``l_max``.
     """
     if 2 * config.edge_degree < config.l_max:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The architectures by name. Adding one takes its file and a line in the table."""
+"""Table of the architectures by name. A new one needs its file and a line in this table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tesseral.potentials.config import PotentialConfig
 
 
 class Architecture(NamedTuple):
-    """An architecture's configuration, and the function that makes its layers."""
+    """Configuration class of an architecture, and the function that makes its layers."""
 
     config: type[PotentialConfig]
     layers: Callable[[Any, int, float], Sequence[nn.Module]]  # config, n_species, mean_neighbors
@@ -38,10 +38,10 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def config_class(architecture: str) -> type[PotentialConfig]:
-    """The configuration of an architecture.
+    """Configuration class of an architecture.
 
     Raises:
-        ValueError: there is no such architecture.
+        ValueError: the architecture is unknown.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(
@@ -51,20 +51,19 @@ def config_class(architecture: str) -> type[PotentialConfig]:
 
 
 def field_names(architecture: str) -> list[str]:
-    """Names of the values that the configuration of an architecture holds."""
+    """Names of the fields in the configuration of an architecture."""
     return [item.name for item in fields(config_class(architecture))]
 
 
 def make_config(architecture: str = "facet", **values: Any) -> PotentialConfig:
-    """The configuration of an architecture from values by name, as a model card holds them.
+    """Configuration of an architecture from values by name, as stored in a model card.
 
     Args:
         architecture: name in the table.
         values: fields of its configuration; the others have their defaults.
 
     Raises:
-        ValueError: there is no such architecture, it has no such field, or a value cannot make a
-            model.
+        ValueError: the architecture or a field is unknown, or a value is invalid.
     """
     known = field_names(architecture)
     for name in values:
@@ -74,7 +73,7 @@ def make_config(architecture: str = "facet", **values: Any) -> PotentialConfig:
 
 
 def no_such_field(architecture: str, name: str) -> str:
-    """The sentence for a value that an architecture does not have, with the nearest that it has."""
+    """Error message for a field that an architecture does not have, with the nearest known one."""
     known = field_names(architecture)
     near = get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}? It" if near else "it"

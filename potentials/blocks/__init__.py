@@ -1,1 +1,1 @@
-"""Modules that architectures are built from."""
+"""Modules from which architectures are built."""

@@ -1,10 +1,10 @@
-"""The binding energy that atoms have on average, switched on by their neighbours.
+"""Mean binding energy of atoms, switched on by their neighbours.
 
-Where the reference energies are those of isolated atoms, every atom of a crystal or molecule lies
-some eV below. Were this left to the weights, the noise of so large an output would disturb the
-whole training: it doubles the force errors of acetylacetone (docs/measurements/experiments.md). A
-constant would be wrong for isolated atoms. So the constant is switched on with the density of
-neighbours.
+If the reference energies are those of isolated atoms, the energy of every atom in a crystal or
+molecule is several eV lower. If the weights had to learn this shift, the noise of such a large
+output would disturb the training: it doubles the force errors of acetylacetone
+(docs/measurements/experiments.md). A constant shift would be wrong for isolated atoms. Therefore
+the constant is switched on with the density of neighbours.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torch import Tensor
 from tesseral.potentials.blocks.exact import ExactBuffers
 from tesseral.potentials.blocks.radial import envelope
 
-STEEPNESS = 8.0  # one neighbour at a bond's length is enough for nearly all of the energy
+STEEPNESS = 8.0  # one neighbour at bond length switches on nearly all of the energy
 
 
 class BindingEnergy(ExactBuffers):
-    """``b_z (1 − exp(−8 ρ²))`` with ``ρ = Σ_j (1 − (r_ij / r_cut)²)³``: C², zero for atoms alone.
+    """``b_z (1 − exp(−8 ρ²))`` with ``ρ = Σ_j (1 − (r_ij / r_cut)²)³``: C², 0 without neighbours.
 
     The compiled form is ``bind`` in ``engine/csrc/potential.h``.
     """
@@ -30,8 +30,8 @@ class BindingEnergy(ExactBuffers):
         """Store the constants.
 
         Args:
-            energies: b in eV of each element, negative where atoms bind.
-            cutoff: Å.
+            energies: b in eV of each element, negative if atoms bind.
+            cutoff: cutoff (Å).
         """
         super().__init__()
         self.cutoff, self.steepness = cutoff, STEEPNESS

@@ -1,11 +1,11 @@
-"""The spline convolution: module, and its reference form in plain PyTorch, the oracle of others.
+"""Spline convolution, with the reference form in plain PyTorch that others are tested against.
 
 ``out[i, l3 m3, c] = Σ_{j→i} Σ_p R_p(r_ij)[c] Σ_{m1 m2} CG_p Y[l2 m2](r̂_ij) x[j, l1 m1, c]``
 with ``R_p(r)[c] = Σ_k B_k(r) coefficients[k, p, c]`` and the sum over paths ``p = (l1, l2, l3)`` of
 natural parity (l1 + l2 + l3 even).
 
-The compiled form, ``torch.ops.tesseral.spline_convolution``, takes the tensors of atoms and edges
-as they are; the reference makes a padded neighbour table.
+The compiled form, ``torch.ops.tesseral.spline_convolution``, works on the tensors of atoms and
+edges directly; the reference form builds a padded neighbour table.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def convolution_paths(
 ) -> list[tuple[int, int, int]]:
     """Paths (l1, l2, l3) of feature, edge and output degree, ordered by l2, then l1, then l3.
 
-    Those of natural parity, l1 + l2 + l3 even; with ``odd`` the others too.
+    Only paths of natural parity, l1 + l2 + l3 even; with ``odd`` also the others.
     """
     return [
         (l1, l2, l3)
@@ -36,7 +36,7 @@ def convolution_paths(
 
 
 def neighbor_table(receivers: Tensor, n_atoms: int) -> Tensor:
-    """Edges of each atom as a padded table (N, W) of edge numbers; E stands for "no edge".
+    """Edges of each atom as a padded table (N, W) of edge indices; E means "no edge".
 
     Args:
         receivers: (E,) sorted.
@@ -54,7 +54,7 @@ def neighbor_table(receivers: Tensor, n_atoms: int) -> Tensor:
 
 
 class SplineConvolution(Fusable, ExactBuffers):
-    """Sum over neighbours of radial function × (harmonics ⊗ features), channel by channel."""
+    """Sum over neighbours of radial function × (harmonics ⊗ features), for each channel."""
 
     def __init__(
         self,
@@ -68,20 +68,20 @@ class SplineConvolution(Fusable, ExactBuffers):
         """Make the coupling tables and the spline coefficients (K, P, C).
 
         Args:
-            l_max_in: highest degree of the features that come in.
+            l_max_in: highest degree of the input features.
             l_max_edge: highest degree of the edge harmonics.
             l_max_out: highest degree of the result.
-            channels: C.
-            intervals: K, number of spline intervals.
-            cutoff: Å.
+            channels: C, the number of channels.
+            intervals: K, the number of spline intervals.
+            cutoff: cutoff (Å).
         """
         super().__init__()
         self.cutoff, self.l_max_out = cutoff, l_max_out
         self.paths = convolution_paths(l_max_in, l_max_edge, l_max_out)
         splines = smooth_splines(intervals, len(self.paths) * channels)
         self.coefficients = nn.Parameter(splines.view(intervals, len(self.paths), channels))
-        # Rows: one for each (path, m1). A row's product with the 2 l2 + 1 harmonics of its path,
-        # summed over neighbours, is then coupled to the output by one matrix.
+        # One row for each (path, m1). The product of a row with the 2 l2 + 1 harmonics of its path
+        # is summed over neighbours and then coupled to the output by one matrix.
         row_path: list[int] = []
         row_component: list[int] = []
         self.rows_of_degree: list[int] = []
@@ -112,12 +112,12 @@ class SplineConvolution(Fusable, ExactBuffers):
         self.couplings: Tensor  # (M3, Σ_l2 (2 l2 + 1) rows_of_degree[l2])
 
     def forward(self, features: Tensor, edges: EdgeFeatures, n_out: int) -> Tensor:
-        """Convolve.
+        """Compute the convolution.
 
         Args:
             features: (N, M1, C).
-            edges: with harmonics of degree 0 to ``l_max_edge``; receivers are below n_out.
-            n_out: atoms that receive, the first ones.
+            edges: edges with harmonics of degree 0 to ``l_max_edge``; receivers are below n_out.
+            n_out: number of receiving atoms, which are the first ones.
 
         Returns:
             (n_out, M3, C).
@@ -138,13 +138,13 @@ class SplineConvolution(Fusable, ExactBuffers):
         return self.reference(features, edges, n_out)
 
     def reference(self, features: Tensor, edges: EdgeFeatures, n_out: int) -> Tensor:
-        """The same in plain PyTorch."""
+        """Reference form in plain PyTorch."""
         intervals = self.coefficients.shape[0]
         basis = spline_basis(edges.radii, self.cutoff, intervals).to(features.dtype)  # (E, K)
         table = neighbor_table(edges.receivers, n_out)
         width = table.shape[1]
         n_rows, channels = self.row_path.shape[0], features.shape[2]
-        # One more edge of zeros stands in the padded places.
+        # The padded places refer to one additional edge of zeros.
         basis = torch.cat([basis, torch.zeros_like(basis[:1])])[table.flatten()]
         harmonics = torch.cat([edges.harmonics, torch.zeros_like(edges.harmonics[:1])])[table]
         senders = torch.cat([edges.senders, torch.zeros_like(edges.senders[:1])])[table.flatten()]
@@ -160,7 +160,7 @@ class SplineConvolution(Fusable, ExactBuffers):
         return self.couplings.to(features.dtype) @ torch.cat(sums, dim=1)
 
     def products(self, features: Tensor, basis: Tensor, senders: Tensor) -> Tensor:
-        """Radial functions times features that were sent, (E, rows C)."""
+        """Radial functions times the features of the senders, (E, rows C)."""
         radial = basis @ self.coefficients[:, self.row_path].flatten(1)
         sent = features[:, self.row_component].flatten(1)
         return radial * sent.index_select(0, senders)

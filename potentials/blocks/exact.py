@@ -1,4 +1,4 @@
-"""Constants that stay in float64 whatever dtype the weights of a module have."""
+"""Constants that stay in float64 for any dtype of the weights of a module."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 
 class ExactBuffers(nn.Module):
-    """A module whose buffers follow ``.to(device)`` but never lose their dtype.
+    """A module whose buffers follow ``.to(device)`` but keep their dtype.
 
-    Tables and reference energies would be rounded for good by ``.float()`` (and by ``.float()``
-    followed by ``.double()``, unnoticed); modules cast them where they use them instead.
+    ``.float()`` would round tables and reference energies permanently, and ``.float()`` followed by
+    ``.double()`` would do so unnoticed. Instead, modules cast them where they are used.
     """
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ExactBuffers:

@@ -1,7 +1,7 @@
-"""Features with a number of channels of its own in each degree: a flat row for each atom.
+"""Features with a separate number of channels for each degree, as one flat row per atom.
 
-A row holds degree after degree, l = 0 … l_max, each as (2l + 1, C_l) with the channels last: degree
-l of N atoms is a view (N, 2l + 1, C_l). With equal channels this is (N, M, C), flattened.
+A row contains the degrees l = 0 … l_max in order, each as (2l + 1, C_l) with the channels last:
+degree l of N atoms is a view (N, 2l + 1, C_l). With equal channels this is (N, M, C), flattened.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def degree_widths(channels: list[int]) -> list[int]:
 
 
 class FlatLinear(nn.Module):
-    """``DegreeLinear`` for flat rows; on request with matrices of its own for every element."""
+    """``DegreeLinear`` for flat rows; on request with separate matrices for every element."""
 
     def __init__(
         self,
@@ -27,15 +27,15 @@ class FlatLinear(nn.Module):
         scale: float = 1.0,
         bias: bool = False,
     ) -> None:
-        """Make weights (n_species, C_in, C_out) a degree that keep the variance of scaled input.
+        """Make weights (n_species, C_in, C_out) per degree that preserve the variance of the input.
 
         Args:
-            channels_in: C_l of the degrees that come in.
-            channels_out: C_l of the result, for no fewer degrees; those beyond ``channels_in`` are
-                zero.
-            n_species: number of elements that have matrices of their own; 1 for the same for all.
-            scale: of the input, until it is calibrated.
-            bias: add a constant (C_0,) to the scalars of the result, zero at first.
+            channels_in: C_l of the input degrees.
+            channels_out: C_l of the result, for at least as many degrees; degrees that
+                ``channels_in`` does not have are zero.
+            n_species: number of elements with separate matrices; 1 to share them.
+            scale: factor of the input until it is calibrated.
+            bias: add a constant (C_0,) to the scalars of the result, initially zero.
         """
         super().__init__()
         self.sizes = degree_widths(channels_in)
@@ -49,7 +49,7 @@ class FlatLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels_out[0])) if bias else None
 
     def forward(self, features: Tensor, species: Tensor | None = None) -> Tensor:
-        """Rows (N, D_in) to (N, D_out); species (N,) where elements have matrices of their own."""
+        """Rows (N, D_in) to (N, D_out); species (N,) if elements have separate matrices."""
         n_atoms = features.shape[0]
         parts = torch.split(features, self.sizes, dim=1)
         results: list[Tensor] = []
@@ -68,5 +68,5 @@ class FlatLinear(nn.Module):
 
 
 def perceptron(enter: int, hidden: int, leave: int) -> nn.Sequential:
-    """A network of one hidden layer for scalars (N, enter); its input is calibrated."""
+    """A network with one hidden layer for scalars (N, enter); its input is calibrated."""
     return nn.Sequential(FlatLinear([enter], [hidden]), nn.SiLU(), nn.Linear(hidden, leave))

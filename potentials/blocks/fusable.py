@@ -1,4 +1,4 @@
-"""Modules that have a compiled form beside the one in plain PyTorch."""
+"""Modules with a compiled form in addition to the one in plain PyTorch."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from torch import nn
 
 
 class Fusable(nn.Module):
-    """A module whose forward calls a compiled operator where ``fused`` is set.
+    """A module whose forward calls a compiled operator if ``fused`` is set.
 
     ``ops.select`` sets it for all modules of a potential at once.
     """
 
-    __constants__ = ["fused"]  # so that TorchScript drops the branch that is not taken
+    __constants__ = ["fused"]  # so that TorchScript removes the unused branch
 
     def __init__(self) -> None:
-        """Use plain PyTorch until told otherwise."""
+        """Start with plain PyTorch."""
         super().__init__()
         self.fused = False

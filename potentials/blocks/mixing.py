@@ -10,15 +10,15 @@ from tesseral.potentials.blocks.fusable import Fusable
 from tesseral.potentials.blocks.sphere import degree_sizes, smallest_rule, sphere_grid
 
 ACTIVATIONS = ("product", "silu")
-ORDERS = (2, 3, 4)  # of products
+ORDERS = (2, 3, 4)  # numbers of factors of products
 SILU_POINTS = 194  # rotation error below 0.5 meV/Å
 
 
 class DegreeLinear(Fusable):
-    """A matrix over channels for each degree l: the equivariant linear map without bias.
+    """Equivariant linear map without bias: a matrix over channels for each degree l.
 
-    The input is multiplied by one constant a degree, ``scale``, which ``calibrate`` sets so that
-    the matrices see features of a known size.
+    The input is multiplied by one constant per degree, ``scale``, which ``calibrate`` sets so that
+    the input of the matrices has a known size.
     """
 
     def __init__(
@@ -29,13 +29,13 @@ class DegreeLinear(Fusable):
         *,
         scale: float = 1.0,
     ) -> None:
-        """Make weights (l_max + 1, C_in, C_out) that keep the variance of their scaled input.
+        """Make weights (l_max + 1, C_in, C_out) that preserve the variance of their scaled input.
 
         Args:
             l_max: highest degree.
-            channels_in: C_in.
-            channels_out: C_out.
-            scale: of the input, until it is calibrated.
+            channels_in: C_in, the number of input channels.
+            channels_out: C_out, the number of output channels.
+            scale: factor of the input until it is calibrated.
         """
         super().__init__()
         self.register_buffer("scale", torch.full((l_max + 1, 1, 1), scale))
@@ -60,13 +60,13 @@ def exact_grid_points(l_max: int, order: int = 2, l_out: int | None = None) -> i
     Args:
         l_max: highest degree of the fields.
         order: number of fields.
-        l_out: highest degree of the product that is kept; l_max if not given.
+        l_out: highest degree of the product that is kept. Default: l_max.
     """
     return smallest_rule(order * l_max + (l_max if l_out is None else l_out))
 
 
 class _Factor(nn.Module):
-    """A further factor of a product: a linear map of the field, and the constant beside it.
+    """A further factor of a product: a linear map of the field, and a constant.
 
     It starts near 1, since products of three or four random fields have heavy tails.
     """
@@ -78,19 +78,19 @@ class _Factor(nn.Module):
         self.bias = nn.Parameter(torch.ones(n_species, grid_channels))
 
     def forward(self, features: Tensor, species: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, M, C) and species (N,) to a field (N, M, G) and a constant one (N, 1, G)."""
+        """(N, M, C) and species (N,) to a field (N, M, G) and a constant field (N, 1, G)."""
         return self.linear(features), self.bias[species].unsqueeze(1)
 
 
 class SphereMixing(Fusable, ExactBuffers):
-    """Features as functions on the sphere, mixed point by point on a grid, and back to harmonics.
+    """Pointwise mixing of features as functions on the sphere, with the result in harmonics.
 
     ``product``: W_out [(W1 f + b_z) ⊙ (W2 f) ⊙ (W3 f + c_z) ⊙ …], a Gaunt tensor product of
     ``order`` factors (arXiv 2401.10216; on a grid of the sphere as in arXiv 2506.13523). It is
     exactly equivariant, since the grid integrates degree order · l_in + l_out. The constants add
-    the products of fewer factors. ``silu``: W3 silu(V silu(W1 f + b_z)), equivariant to the
-    accuracy of the grid only. The weights do not depend on the grid. The compiled form, for
-    products of two, sums their Gaunt coefficients, few of which are not zero, and needs no grid.
+    the products of fewer factors. ``silu``: W3 silu(V silu(W1 f + b_z)), equivariant only to the
+    accuracy of the grid. The weights do not depend on the grid. The compiled form, for products of
+    two factors, sums over the few nonzero Gaunt coefficients and needs no grid.
     """
 
     __constants__ = ["fused", "product", "pair"]
@@ -109,24 +109,24 @@ class SphereMixing(Fusable, ExactBuffers):
         """Make the weights and the grid.
 
         Args:
-            l_max_in: highest degree of the features that come in.
+            l_max_in: highest degree of the input features.
             l_max_out: highest degree of the result.
-            channels: C.
-            grid_channels: channels on the grid.
-            grid_points: number of points of a Lebedev rule; the smallest exact one for
-                ``product`` and 194 for ``silu`` if not given.
+            channels: C, the number of channels.
+            grid_channels: number of channels on the grid.
+            grid_points: number of points of a Lebedev rule. Default: the smallest exact rule for
+                ``product``, 194 for ``silu``.
             activation: ``product`` or ``silu``.
             n_species: number of elements; each has its own bias on the grid.
             order: number of factors of ``product``.
 
         Raises:
-            ValueError: an unknown activation, or a grid too coarse for an exact product.
+            ValueError: the activation is unknown, or the grid is too coarse for an exact product.
         """
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation {activation!r} is not one of {', '.join(ACTIVATIONS)}")
         self.product = activation == "product"
-        self.pair = self.product and order == 2  # the compiled form knows only these
+        self.pair = self.product and order == 2  # only these have a compiled form
         exact = exact_grid_points(l_max_in, order, l_max_out)
         if grid_points is None:
             grid_points = exact if self.product else SILU_POINTS

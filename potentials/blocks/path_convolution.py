@@ -1,11 +1,11 @@
-"""The spline convolution with its paths kept apart, for other numbers of channels in each degree.
+"""Spline convolution with separate paths, for different numbers of channels in each degree.
 
 ``out_p[i, m3, c] = Σ_{j→i} R_p(r_ij)[c] Σ_{m1 m2} CG_p Y[l2 m2](r̂_ij) x[j, l1 m1, c]``
-for each path p = (l1, l2, l3); ``R_p(r)[c] = Σ_k B_k(r) coefficients_p[k, c]``. A linear map by
-degree that follows can weigh the paths, which ``SplineConvolution`` adds up beforehand. e3nn calls
-this a tensor product with "uvu" instructions.
+for each path p = (l1, l2, l3); ``R_p(r)[c] = Σ_k B_k(r) coefficients_p[k, c]``. A subsequent linear
+map by degree can weight the paths, which ``SplineConvolution`` has already summed. In e3nn this is
+a tensor product with "uvu" instructions.
 
-Rows are flat as in ``potentials/blocks/flat.py``; the C_l1 channels of the paths to l3 stand beside
+Rows are flat as in ``potentials/blocks/flat.py``; the C_l1 channels of the paths to l3 are next to
 each other, in the order of the paths.
 """
 
@@ -25,7 +25,7 @@ from tesseral.potentials.blocks.sphere import EdgeFeatures, coupling
 
 
 class PathConvolution(Fusable, ExactBuffers):
-    """Sum over neighbours of radial function × (harmonics ⊗ features), path by path."""
+    """Sum over neighbours of radial function × (harmonics ⊗ features), for each path."""
 
     def __init__(
         self,
@@ -38,11 +38,11 @@ class PathConvolution(Fusable, ExactBuffers):
         """Make the coupling tables and the spline coefficients, (S, C_l1) for each path.
 
         Args:
-            paths: degrees (l1, l2, l3) of feature, harmonic and result, of any parity, in the order
-                of l2. Every degree up to the highest l3 needs a path.
+            paths: degrees (l1, l2, l3) of feature, harmonic and result, of any parity, sorted by
+                l2. Every degree up to the highest l3 needs a path.
             channels_in: C_l of the features, l = 0, 1, …
-            intervals: K, number of spline intervals.
-            cutoff: Å.
+            intervals: K, the number of spline intervals.
+            cutoff: cutoff (Å).
             kinks: see ``spline_pieces``; S = K + len(kinks).
         """
         super().__init__()
@@ -65,9 +65,9 @@ class PathConvolution(Fusable, ExactBuffers):
         self.register_buffer("first", first, persistent=False)
         self.pieces: Tensor
         self.first: Tensor
-        # Columns: for each path all (m1, channel) of its features, beside its radial functions.
-        # Their products with the harmonics of its degree are summed over neighbours, and then
-        # coupled to the result.
+        # Columns: all (m1, channel) of the features of each path, with its radial functions. Their
+        # products with the harmonics of degree l2 are summed over neighbours and then coupled to
+        # the result.
         widths = degree_widths(channels_in)
         column, function = [], []
         self.columns: list[list[int]] = [[] for _ in range(max(l2 for _, l2, _ in paths) + 1)]
@@ -84,15 +84,15 @@ class PathConvolution(Fusable, ExactBuffers):
         self.register_buffer("couplings", tables, persistent=False)
         self.column: Tensor
         self.function: Tensor
-        self.couplings: Tensor  # (2 l3 + 1, (2 l2 + 1)(2 l1 + 1)) of each path, one behind another
+        self.couplings: Tensor  # (2 l3 + 1, (2 l2 + 1)(2 l1 + 1)) of each path, concatenated
 
     def forward(self, features: Tensor, edges: EdgeFeatures, n_out: int) -> Tensor:
-        """Convolve.
+        """Compute the convolution.
 
         Args:
-            features: (N, D_in), a flat row of ``channels_in`` an atom.
-            edges: receivers are below n_out.
-            n_out: atoms that receive, the first ones.
+            features: (N, D_in), one flat row of ``channels_in`` per atom.
+            edges: edges; receivers are below n_out.
+            n_out: number of receiving atoms, which are the first ones.
 
         Returns:
             (n_out, D_out), flat rows of ``channels_out``.
@@ -116,7 +116,7 @@ class PathConvolution(Fusable, ExactBuffers):
             return fused
         table = neighbor_table(edges.receivers, n_out)
         width, places = table.shape[1], table.flatten()
-        # One more edge of zeros stands in the padded places.
+        # The padded places refer to one additional edge of zeros.
         basis = self.basis(edges.radii).to(features.dtype)
         basis = torch.cat([basis, torch.zeros_like(basis[:1])]).index_select(0, places)
         harmonics = torch.cat([edges.harmonics, torch.zeros_like(edges.harmonics[:1])])[places]
@@ -126,7 +126,7 @@ class PathConvolution(Fusable, ExactBuffers):
         product = product.view(n_out, width, self.column.shape[0])
         directions = harmonics.view(n_out, width, harmonics.shape[1])
         harmonic_sizes = [2 * degree + 1 for degree in range(len(self.columns))]
-        harmonic_sizes.append(harmonics.shape[1] - sum(harmonic_sizes))  # of no path
+        harmonic_sizes.append(harmonics.shape[1] - sum(harmonic_sizes))  # those without a path
         outer: list[Tensor] = []  # for each path, summed over neighbours
         for y, part, sizes in zip(
             torch.split(directions, harmonic_sizes, dim=2),
@@ -137,7 +137,7 @@ class PathConvolution(Fusable, ExactBuffers):
         return self.coupled(outer)
 
     def basis(self, radii: Tensor) -> Tensor:
-        """The radial splines, (E, S), at distances (E,) Å."""
+        """Values (E, S) of the radial splines at distances (E,) Å."""
         splines = self.coefficients[0].shape[0]
         return piecewise_basis(radii, self.cutoff, self.pieces, self.first, splines)
 

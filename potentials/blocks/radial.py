@@ -1,4 +1,4 @@
-"""Radial functions that vanish smoothly at the cutoff: uniform cubic B-splines, an envelope."""
+"""Radial functions that vanish smoothly at the cutoff: cubic B-splines and an envelope."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 def spline_basis(radii: Tensor, cutoff: float, intervals: int) -> Tensor:
     """Values of K = ``intervals`` uniform cubic B-splines on [0, cutoff].
 
-    The full basis has K + 3 functions, four of them nonzero at any distance. The last three are
-    dropped, so that the value and the first and second derivative of any combination of the
-    others vanish at the cutoff; no other envelope is needed.
+    The full basis has K + 3 functions, four of them nonzero at any distance. Without the last
+    three, the value and the first and second derivative of any combination vanish at the cutoff;
+    no other envelope is needed.
 
     Args:
         radii: (E,) Å.
-        cutoff: Å.
-        intervals: number of knot intervals K.
+        cutoff: cutoff (Å).
+        intervals: K, the number of knot intervals.
 
     Returns:
         (E, K), dtype of ``radii``; zero beyond the cutoff.
@@ -46,23 +46,24 @@ def spline_basis(radii: Tensor, cutoff: float, intervals: int) -> Tensor:
 
 
 def spline_pieces(intervals: int, cutoff: float, kinks: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """The functions of ``spline_basis`` as polynomials, with more of them where kinks are allowed.
+    """The functions of ``spline_basis`` as polynomials, with additional ones for kinks.
 
-    At a kink a knot stands twice: the second derivative may jump there; at the cutoff, it need not
+    A kink is a double knot: the second derivative may jump there; at the cutoff, it need not
     vanish. Each kink adds a function.
 
     Args:
-        intervals: K.
-        cutoff: Å.
-        kinks: distances in Å, each on a border of two intervals or at the cutoff.
+        intervals: K, the number of knot intervals.
+        cutoff: cutoff (Å).
+        kinks: distances (Å), each on a border of two intervals or at the cutoff.
 
     Returns:
-        Coefficients (K, 4, 4) float64, by interval, by which of the four functions that are not
-        zero there, by power of the position in the interval, 0 … 1; and the number (K,) of the
-        first of the four. Functions beyond the last one, K + len(kinks) - 1, are zero.
+        Coefficients (K, 4, 4) float64, indexed by the interval, by the four functions that are
+        nonzero there, and by the power of the position in the interval, 0 … 1; and the index (K,)
+        of the first of the four functions. Functions beyond the last one, K + len(kinks) - 1, are
+        zero.
 
     Raises:
-        ValueError: a kink between the borders.
+        ValueError: a kink is not on a border.
     """
     places = [kink * intervals / cutoff for kink in kinks]
     if any(abs(place - round(place)) > 1e-6 or not 0 < place < intervals + 0.5 for place in places):
@@ -81,7 +82,7 @@ def spline_pieces(intervals: int, cutoff: float, kinks: Sequence[float]) -> tupl
 
 @lru_cache
 def _polynomials(knots: tuple[int, ...]) -> NDArray[np.float64]:
-    """B-splines of each five knots in a row as polynomials between 0 and 1, (splines, 4)."""
+    """B-splines on five consecutive knots each, as polynomials between 0 and 1, (splines, 4)."""
     at = np.array([0.2, 0.4, 0.6, 0.8])
     values = [
         np.nan_to_num(BSpline.basis_element(knots[k : k + 5], extrapolate=False)(at))
@@ -100,10 +101,10 @@ def piecewise_basis(
 
     Args:
         radii: (E,) Å.
-        cutoff: Å.
-        pieces: (K, 4, 4).
-        first: (K,).
-        functions: their number.
+        cutoff: cutoff (Å).
+        pieces: (K, 4, 4), the coefficients.
+        first: (K,), the index of the first function in each interval.
+        functions: number of functions.
 
     Returns:
         (E, functions), dtype of ``radii``; zero beyond the cutoff.
@@ -122,9 +123,9 @@ def piecewise_basis(
 
 
 def smooth_splines(intervals: int, functions: int, waves: int = 4) -> Tensor:
-    """Random radial functions (K, functions) without wiggles: sums of a few long sine waves.
+    """Smooth random radial functions (K, functions): sums of a few long sine waves.
 
-    Independent random coefficients would make functions as rough as the knots allow. On mlearn Si
+    Independent random coefficients would give functions as rough as the knots allow. On mlearn Si
     the gain is within noise (docs/measurements/experiments.md).
     """
     centres = (torch.arange(intervals) + 1.0) / (intervals + 1.0)
@@ -140,16 +141,16 @@ def fit_splines(
     cutoff: float,
     samples: int = 16,
 ) -> Tensor:
-    """Coefficients of the splines that come nearest to given radial functions.
+    """Coefficients of the splines that fit given radial functions best.
 
-    Least squares over values and, in units of an interval, slopes: forces are made of both.
+    Least squares over values and, in units of an interval, slopes, since forces depend on both.
 
     Args:
-        function: distances (n,) Å float64 to values (n, F).
-        basis: distances to values (n, S) of the splines.
-        intervals: K.
-        cutoff: Å.
-        samples: distances an interval.
+        function: maps distances (n,) Å float64 to values (n, F).
+        basis: maps distances to values (n, S) of the splines.
+        intervals: K, the number of knot intervals.
+        cutoff: cutoff (Å).
+        samples: number of distances per interval.
 
     Returns:
         (S, F) float64.
@@ -174,9 +175,9 @@ class SplineRadial(nn.Module):
         """Make coefficients (K, functions) of smooth random functions of unit size.
 
         Args:
-            functions: how many.
-            intervals: K, number of spline intervals.
-            cutoff: Å.
+            functions: number of functions.
+            intervals: K, the number of spline intervals.
+            cutoff: cutoff (Å).
         """
         super().__init__()
         self.cutoff = cutoff
@@ -189,5 +190,5 @@ class SplineRadial(nn.Module):
 
 
 def envelope(radii: Tensor, cutoff: float) -> Tensor:
-    """``(1 - (r / r_cut)²)³``: 1 at zero, C² at the cutoff and zero beyond; the shape of radii."""
+    """``(1 - (r / r_cut)²)³``: 1 at zero, C² at the cutoff, zero beyond; in the shape of radii."""
     return (1.0 - (radii / cutoff).square()).clamp(min=0.0).pow(3)

@@ -1,4 +1,4 @@
-"""From invariant features to atomic energies."""
+"""Readouts from invariant features to atomic energies."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from tesseral.potentials.blocks.exact import ExactBuffers
 
 
 class Readout(nn.Module):
-    """Energy per atom from its invariant features: a linear map plus a one-hidden-layer MLP."""
+    """Atomic energy from invariant features: a linear map plus an MLP with one hidden layer."""
 
     def __init__(self, channels: int) -> None:
         """Make the weights.
 
         Args:
-            channels: C.
+            channels: C, the number of channels.
         """
         super().__init__()
         self.linear = nn.Linear(channels, 1)
@@ -23,7 +23,7 @@ class Readout(nn.Module):
         self.output = nn.Linear(channels, 1, bias=False)
 
     def silence(self) -> None:
-        """Set the last weights to zero, so that the energy is zero until training moves them."""
+        """Set the last weights to zero, so that the energy is zero until training changes them."""
         for parameter in (self.linear.weight, self.linear.bias, self.output.weight):
             nn.init.zeros_(parameter)
 
@@ -36,19 +36,19 @@ class Readout(nn.Module):
 
 
 class LinearReadout(nn.Module):
-    """Energy per atom as a linear function of its invariant features."""
+    """Atomic energy as a linear function of invariant features."""
 
     def __init__(self, channels: int) -> None:
         """Make the weights.
 
         Args:
-            channels: C.
+            channels: C, the number of channels.
         """
         super().__init__()
         self.linear = nn.Linear(channels, 1)
 
     def silence(self) -> None:
-        """Set the weights to zero, so that the energy is zero until training moves them."""
+        """Set the weights to zero, so that the energy is zero until training changes them."""
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
 
@@ -59,14 +59,14 @@ class LinearReadout(nn.Module):
 
 
 class EnergyScale(ExactBuffers):
-    """Network output to eV in float64; and the reference energies, to which it is added."""
+    """Scale of the network output in eV, and the reference energies to which it is added."""
 
     def __init__(self, reference_energies: Tensor, scale: float) -> None:
         """Store the constants.
 
         Args:
-            reference_energies: (S,) eV, one an element.
-            scale: eV for one unit of network output.
+            reference_energies: (S,) eV, one per element.
+            scale: energy (eV) of one unit of network output.
         """
         super().__init__()
         self.register_buffer("reference_energies", reference_energies.to(torch.float64))
@@ -77,5 +77,5 @@ class EnergyScale(ExactBuffers):
         self.scale: Tensor
 
     def forward(self, outputs: Tensor, species: Tensor) -> Tensor:
-        """(N,) network output and (N,) species to (N,) eV float64, without the reference."""
+        """(N,) network output and (N,) species to (N,) eV float64, without reference energies."""
         return self.scale[species] * outputs.to(torch.float64)

@@ -1,7 +1,7 @@
 """Functions on the sphere: real spherical harmonics, coupling tensors, Lebedev grids.
 
-Components of degree l stand in e3nn's order and have "component" normalisation: the squares of
-the 2l + 1 values of a unit vector sum to 2l + 1.
+Components of degree l are in the order of e3nn with "component" normalisation: the squares of the
+2l + 1 values for a unit vector sum to 2l + 1.
 """
 
 # Annotations are not postponed in this file: inside a tuple, TorchScript cannot resolve those of a
@@ -22,7 +22,7 @@ from tesseral.potentials.blocks.geometry import lengths_and_directions
 
 
 def degree_slice(l: int) -> slice:  # noqa: E741
-    """Where the 2l + 1 components of degree l stand among (l_max + 1)²."""
+    """Slice of the 2l + 1 components of degree l among (l_max + 1)²."""
     return slice(l * l, (l + 1) * (l + 1))
 
 
@@ -51,8 +51,8 @@ class _NextDegree(ExactBuffers):
     def __init__(self, degree: int) -> None:
         super().__init__()
         table = coupling(1, degree - 1, degree)
-        # At the polar axis y only m = 0 is not zero and has the value sqrt(2l + 1): that fixes the
-        # scale and the sign of this step.
+        # At the polar axis y only m = 0 is nonzero, with the value sqrt(2l + 1). This fixes scale
+        # and sign of the step.
         pole = table[1, degree - 1, degree] * 3**0.5 * (2 * degree - 1) ** 0.5
         table = table * ((2 * degree + 1) ** 0.5 / pole)
         self.register_buffer("table", table.flatten(0, 1), persistent=False)
@@ -89,7 +89,7 @@ class Harmonics(nn.Module):
 
 
 class EdgeFeatures(NamedTuple):
-    """E directed edges as the layers of a potential see them."""
+    """E directed edges as the input of layers."""
 
     harmonics: Tensor  # (E, M)  of the directions, in the dtype of the features
     radii: Tensor  # (E,)    lengths in Å, float64
@@ -122,7 +122,7 @@ class EdgeHarmonics(Fusable):
 
 @lru_cache
 def lebedev_degrees() -> dict[int, int]:
-    """Number of points of every Lebedev rule, against the degree that it integrates exactly."""
+    """Numbers of points of the Lebedev rules by the degree that they integrate exactly."""
     degrees = [*range(3, 33, 2), *range(35, 132, 6)]
     return {lebedev_rule(degree)[0].shape[1]: degree for degree in degrees}
 
@@ -141,10 +141,10 @@ def sphere_grid(points: int, l_max: int) -> tuple[Tensor, Tensor]:
 
     Returns:
         ``to_grid`` (P, M) and ``from_grid`` (M, P), float64; ``from_grid @ to_grid`` is the unit
-        matrix where the rule integrates degree 2 l_max.
+        matrix if the rule integrates degree 2 l_max.
 
     Raises:
-        ValueError: there is no Lebedev rule with that many points.
+        ValueError: there is no Lebedev rule with this number of points.
     """
     if points not in lebedev_degrees():
         known = ", ".join(str(p) for p in list(lebedev_degrees())[:12])

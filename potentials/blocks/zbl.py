@@ -36,7 +36,7 @@ class ZBLRepulsion(ExactBuffers):
         self.inverse_length: Tensor
 
     def forward(self, radii: Tensor, species: Tensor, senders: Tensor, receivers: Tensor) -> Tensor:
-        """Energies (N,) eV of the atoms: half of each of their pairs; radii (E,) Å float64."""
+        """Energies (N,) eV of the atoms, half of the energy of each pair; radii (E,) Å float64."""
         first, second = species[senders], species[receivers]
         x = radii * self.inverse_length[first, second]
         screen = (

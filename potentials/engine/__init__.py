@@ -1,1 +1,1 @@
-"""Whole potentials without autograd: packed weights and one compiled step."""
+"""Compiled inference of whole potentials from packed weights, without autograd."""

@@ -1,7 +1,8 @@
-"""Inference by one compiled function: energies, forces and virials, without an autograd graph.
+"""Inference with one compiled function: energies, forces and virials without an autograd graph.
 
-For the architectures in ``packing.PACKERS``; their gradients are written out in ``csrc/facet.h``
-and ``csrc/nequip.h``. It does not differentiate by the weights; training uses the operators.
+It supports the architectures in ``packing.PACKERS``, whose gradients are written out in
+``csrc/facet.h`` and ``csrc/nequip.h``. There are no derivatives with respect to the weights;
+training uses the operators.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from tesseral.potentials.ops.compiled import Graph, kernels
 
 
 class AtomicResults(NamedTuple):
-    """What the compiled function gives."""
+    """Results of the compiled function."""
 
     energies: Tensor  # (N,)       eV
     forces: Tensor  # (N, 3)     eV/Å
-    virials: Tensor  # (N, 3, 3)  eV, of the edges that an atom receives
+    virials: Tensor  # (N, 3, 3)  eV, from the edges received by each atom
 
 
 def applies(potential: object) -> bool:
-    """Whether a potential can be evaluated this way: one that ``can_pack``, compiled kernels."""
+    """Whether a potential can be evaluated this way: ``can_pack``, with compiled kernels."""
     return (
         isinstance(potential, MessagePassing) and potential.harmonics.fused and can_pack(potential)
     )
@@ -38,9 +39,9 @@ def evaluate(potential: MessagePassing, species: Tensor, edges: Edges) -> Atomic
     """Energies, forces and virials.
 
     Args:
-        potential: one that ``applies``.
+        potential: potential for which ``applies`` is true.
         species: (N,) index into ``elements``.
-        edges: between the atoms, on the CPU.
+        edges: edges between the atoms, on the CPU.
     """
     weights = _packed(potential).struct
     atoms, n_edges = species.shape[0], edges.senders.shape[0]
@@ -67,7 +68,7 @@ _scratch = threading.local()
 
 
 def _workspace(size: int) -> Tensor:
-    """Memory that is kept from call to call, since new memory costs a page fault for each 4 kB."""
+    """Memory reused between calls, since new memory costs a page fault per 4 kB."""
     memory: Tensor | None = getattr(_scratch, "memory", None)
     if memory is None or not size <= memory.numel() <= 4 * size + 2**26:
         memory = _scratch.memory = None  # free the old one first
@@ -77,7 +78,7 @@ def _workspace(size: int) -> Tensor:
 
 
 class _Cached(NamedTuple):
-    """Weights as the compiled function takes them, and the state of what they were made of."""
+    """Weights for the compiled function, and the state of the tensors they were made from."""
 
     packed: Packed
     tensors: list[Tensor]
@@ -88,7 +89,7 @@ _cache: WeakKeyDictionary[MessagePassing, _Cached] = WeakKeyDictionary()
 
 
 def _packed(potential: MessagePassing) -> Packed:
-    """The weights as the compiled function takes them; made again when they have changed."""
+    """The weights for the compiled function; packed again after they have changed."""
     cached = _cache.get(potential)
     if cached is None or cached.state != _state(cached.tensors):
         tensors = [*potential.parameters(), *potential.buffers()]
@@ -98,5 +99,5 @@ def _packed(potential: MessagePassing) -> Packed:
 
 
 def _state(tensors: list[Tensor]) -> list[tuple[int, int]]:
-    """What changes when one of them is replaced or written to."""
+    """Versions of the tensors, which change when one is replaced or written to."""
     return [(tensor.data_ptr(), tensor._version) for tensor in tensors]

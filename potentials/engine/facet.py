@@ -21,12 +21,12 @@ from tesseral.potentials.ops.compiled import (
 
 
 def mixings_of(layer: nn.Module) -> list[SphereMixing]:
-    """A layer's mixings, as what they are."""
+    """Mixings of a layer, with their type."""
     return cast("list[SphereMixing]", list(cast("FacetLayer", layer).mixings))
 
 
 def can_pack(layers: Sequence[nn.Module]) -> bool:
-    """Whether these are layers with products of two fields and nothing broken."""
+    """Whether the layers have products of two fields and no broken symmetry."""
     own = cast("list[FacetLayer]", layers)
     return all(
         layer.broken is None and all(mixing.pair for mixing in mixings_of(layer)) for layer in own
@@ -34,7 +34,7 @@ def can_pack(layers: Sequence[nn.Module]) -> bool:
 
 
 def pack(potential: MessagePassing, memory: Memory, struct: PotentialWeights) -> None:
-    """Set what the struct of a potential says about its layers."""
+    """Set the part of the struct of a potential that describes its layers."""
     first = cast("FacetLayer", potential.layers[0])
     channels = memory.padded(potential.embedding.shape[2])
     grid_channels = memory.padded(mixings_of(first)[0].bias.shape[1])
@@ -84,7 +84,7 @@ def _mixing(module: SphereMixing, memory: Memory, grid_channels: int) -> FacetMi
 
 
 def _matrix(linear: DegreeLinear, memory: Memory) -> tuple[int | None, int | None]:
-    """A map by degree and its transpose."""
+    """A linear map by degree and its transpose."""
     weight = linear.scale * linear.weight
     rows, columns = (memory.padded(size) for size in weight.shape[1:])
     return memory.address(weight, rows, columns), memory.address(

@@ -1,4 +1,4 @@
-"""Multiplications and additions of one inference step of Facet, counted from the formulas."""
+"""Number of multiplications and additions in one inference step of Facet."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ MULTIPLY_ADD = 2
 def inference_flops(config: FacetConfig, neighbors: float) -> dict[str, float]:
     """FLOPs per atom of energy, forces and virial as the compiled kernels compute them.
 
-    Counted are the sums over paths of the convolutions, maps by degree and sphere products, each
-    forwards and backwards. Left out, as small: harmonics, splines' weights, couplings of an edge
-    (shared by all channels), readout, sums of forces.
+    The count includes the sums over paths of the convolutions, the maps by degree and the sphere
+    products, each forwards and backwards. It neglects small contributions: harmonics, spline
+    weights, couplings of an edge (shared by all channels), readout, sums of forces.
 
     Args:
-        config: size.
-        neighbors: edges per atom.
+        config: configuration of the potential.
+        neighbors: number of edges per atom.
     """
     parts = {"convolutions": 0.0, "linear maps": 0.0, "sphere products": 0.0}
     channels, grid = config.channels, config.grid_channels
@@ -56,6 +56,6 @@ def inference_flops(config: FacetConfig, neighbors: float) -> dict[str, float]:
 
 
 def _terms(l_a: int, l_b: int, l_out: int) -> int:
-    """Coefficients of the product of two functions on the sphere that are not zero."""
+    """Number of nonzero coefficients in the product of two functions on the sphere."""
     paths = convolution_paths(l_a, l_b, l_out)
     return sum(int((coupling(*path).abs() > 1e-10).sum()) for path in paths)

@@ -1,4 +1,4 @@
-"""Memory that the C structs of ``csrc/kernels.h`` point to."""
+"""Memory referenced by the C structs of ``csrc/kernels.h``."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from tesseral.potentials.ops.padding import padded_channels
 
 
 class Memory:
-    """What C structs point to; must outlive them."""
+    """Owner of the arrays referenced by C structs; must outlive them."""
 
     def __init__(self, dtype: torch.dtype) -> None:
-        """Hold nothing yet; ``dtype`` is that of the features."""
+        """Start empty; ``dtype`` is that of the features."""
         self.dtype = dtype
         self.parts: list[Any] = []
 
     def keep(self, part: Any) -> Any:
-        """Hold a tensor, a struct or an array of them, and return it."""
+        """Keep a tensor, a struct or an array of structs, and return it."""
         self.parts.append(part)
         return part
 
     def address(self, tensor: Tensor | None, *sizes: int) -> int | None:
-        """Of a contiguous copy, its last dimensions padded with zeros to these sizes."""
+        """Address of a contiguous copy, its last dimensions padded with zeros to these sizes."""
         if tensor is None:
             return None
         room = []
@@ -40,15 +40,15 @@ class Memory:
         return address
 
     def padded(self, channels: int) -> int:
-        """The next number of channels that fills vectors."""
+        """The number of channels rounded up to whole vectors."""
         return padded_channels(channels, self.dtype)
 
     def integers(self, values: Sequence[int]) -> int | None:
-        """Address of int32 numbers."""
+        """Address of an int32 array."""
         return self.address(torch.tensor(values, dtype=torch.int32))
 
     def readout(self, module: nn.Module | None) -> Any:
-        """Pointer to the struct of a readout; null without one."""
+        """Pointer to the struct of a readout, or null."""
         if module is None:
             return None
         assert isinstance(module, (LinearReadout, Readout))
@@ -65,6 +65,6 @@ class Memory:
 
 
 def readout_of(potential: MessagePassing, number: int) -> nn.Module | None:
-    """The readout behind a layer, if there is one."""
+    """The readout after a layer, if there is one."""
     index = number - potential.first_readout
     return potential.readouts[index] if index >= 0 else None

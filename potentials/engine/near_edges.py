@@ -1,4 +1,4 @@
-"""Edges within the cutoff, from a neighbour list with a skin."""
+"""Edges within the cutoff from a neighbour list with a skin."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from tesseral.potentials.ops import compiled
 
 
 class NearEdges(NamedTuple):
-    """The edges of a graph that are shorter than a cutoff, in order."""
+    """Edges of a graph that are shorter than the cutoff, in order."""
 
     edges: Edges
-    closest: int | None  # which edge of the graph is the shortest; None if there is none
+    closest: int | None  # index of the shortest edge of the graph; None if there are no edges
 
 
 def near_edges(graph: AtomicGraph, cutoff: float) -> NearEdges:
-    """Edges within the cutoff, of a graph whose list has a skin.
+    """Edges within the cutoff of a graph whose neighbour list has a skin.
 
     Args:
-        graph: positions, cell and shifts in float64.
-        cutoff: Å.
+        graph: graph with positions, cell and shifts in float64.
+        cutoff: cutoff (Å).
     """
     if graph.positions.is_cpu and compiled.available():
         return _compiled_near_edges(graph, cutoff)
@@ -35,7 +35,7 @@ def near_edges(graph: AtomicGraph, cutoff: float) -> NearEdges:
 
 
 def _compiled_near_edges(graph: AtomicGraph, cutoff: float) -> NearEdges:
-    """The same in one pass over the edges."""
+    """Compiled form, with one pass over the edges."""
     atoms = graph.positions, graph.cell, graph.structure
     listed = graph.senders, graph.receivers, graph.shifts
     inputs = [tensor.contiguous() for tensor in (*atoms, *listed)]

@@ -17,7 +17,7 @@ from tesseral.potentials.ops.compiled import NequIPLayerWeights, NequIPWeights, 
 from tesseral.potentials.ops.padding import columns
 from tesseral.potentials.ops.tables import is_compiled
 
-Groups = list[list[int]]  # of each degree, numbers of channels that are padded one by one
+Groups = list[list[int]]  # by degree, numbers of channels that are padded separately
 
 
 def can_pack(layers: Sequence[nn.Module]) -> bool:
@@ -27,12 +27,12 @@ def can_pack(layers: Sequence[nn.Module]) -> bool:
 
 
 def pack(potential: MessagePassing, memory: Memory, struct: PotentialWeights) -> None:
-    """Set what the struct of a potential says about its layers."""
+    """Set the part of the struct of a potential that describes its layers."""
     modules = cast("list[NequIPLayer]", list(potential.layers))
     layers = [_layer(module, memory, first=module is modules[0]) for module in modules]
     for number, layer in enumerate(layers):
         layer.readout = memory.readout(readout_of(potential, number))
-    # What atoms send and keep in the first layer are tables by element.
+    # Messages and self-connections of the first layer are tables by element.
     first, embedding = modules[0], potential.embedding[:, 0]
     scalars = sum(first.channels)
     sent = first.enter(embedding)
@@ -59,7 +59,7 @@ def _layer(module: NequIPLayer, memory: Memory, first: bool) -> NequIPLayerWeigh
         [number for path, number in zip(paths, convolution.channels) if path[2] == degree]
         for degree in range(l_out + 1)
     ]
-    # Of the field: the scalars and the gates of each degree, then the degrees.
+    # Columns of the field: the scalars and the gates of each degree, then the degrees.
     field: Groups = [list(module.channels), *([number] for number in module.channels[1:])]
     struct = NequIPLayerWeights(
         memory.address(
@@ -87,7 +87,7 @@ def _layer(module: NequIPLayer, memory: Memory, first: bool) -> NequIPLayerWeigh
 def _matrices(
     linear: FlatLinear, rows: Groups, columns: Groups, memory: Memory
 ) -> tuple[int | None, int | None]:
-    """The matrices by degree one behind another, for each element, and the same transposed."""
+    """The matrices by degree, concatenated, for each element, and their transposes."""
     padded = [
         _place(_place(scale * weight, 1, own_rows, memory), 2, own_columns, memory)
         for scale, weight, own_rows, own_columns in zip(linear.scale, linear.weights, rows, columns)
@@ -103,7 +103,7 @@ def _bias(linear: FlatLinear, groups: list[int], memory: Memory) -> int | None:
 
 
 def _place(tensor: Tensor, dim: int, groups: list[int], memory: Memory) -> Tensor:
-    """Each group of channels along a dimension padded with zeros to whole vectors."""
+    """A copy in which each group of channels along a dimension is padded to whole vectors."""
     where = columns([(1, groups)], memory.dtype)
     if where.kept is None:
         return tensor

@@ -1,4 +1,4 @@
-"""The weights of a potential as the C structs of ``csrc/kernels.h``."""
+"""Weights of a potential as the C structs of ``csrc/kernels.h``."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tesseral.potentials.ops.compiled import PotentialWeights
 
 
 class Packer(NamedTuple):
-    """How the layers of one architecture become C structs."""
+    """Conversion of the layers of one architecture to C structs."""
 
     can_pack: Callable[[Sequence[nn.Module]], bool]  # whether the compiled code can run them
     pack: Callable[[MessagePassing, Memory, PotentialWeights], None]  # sets their part
 
 
-# By the class of a potential's layers. A further architecture has a file here, a header in csrc/
-# with a line in csrc/evaluate.h, and a struct in ops/csrc/kernels.h.
+# By the class of the layers. A further architecture needs a file here, a header in csrc/ with a
+# line in csrc/evaluate.h, and a struct in ops/csrc/kernels.h.
 PACKERS: dict[type[nn.Module], Packer] = {
     FacetLayer: Packer(facet.can_pack, facet.pack),
     NequIPLayer: Packer(nequip.can_pack, nequip.pack),
@@ -32,14 +32,14 @@ PACKERS: dict[type[nn.Module], Packer] = {
 
 
 class Packed(NamedTuple):
-    """The struct of a potential, and what it points to."""
+    """The struct of a potential, and the memory it references."""
 
     struct: PotentialWeights
     parts: list[Any]
 
 
 def can_pack(potential: MessagePassing) -> bool:
-    """Whether the compiled function, if there is one, can take the weights."""
+    """Whether the compiled function supports the weights; it need not be available."""
     if potential.levels > 1 or not potential.embedding.is_cpu:
         return False
     packer = PACKERS.get(type(potential.layers[0]))

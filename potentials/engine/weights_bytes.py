@@ -1,12 +1,13 @@
-"""The weights of a potential as one block of bytes, for programs without Python or PyTorch.
+"""Weights of a potential as one block of bytes, for programs without Python or PyTorch.
 
-The block holds the C structs of ``csrc/kernels.h`` and the arrays they point to; a pointer is
-stored as the distance from the start of the block. Whoever loads it, on 64-byte boundaries, adds
-the address of the start to the pointers listed at its end, and has a ``tesseral_potential``:
+The block contains the C structs of ``csrc/kernels.h`` and the arrays they point to. A pointer is
+stored as the offset from the start of the block. A program that loads the block, aligned to 64
+bytes, adds the address of its start to the pointers listed at its end, and obtains a
+``tesseral_potential``:
 
     bytes 0 … 7     "tesseral"
-    bytes 8 … 47    int64: version, size of a number (4 or 8), place of the ``tesseral_potential``,
-                    place of the list of pointers, their number
+    bytes 8 … 47    int64: version, size of a number (4 or 8), offset of the ``tesseral_potential``,
+                    offset of the list of pointers, their number
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ ALIGNMENT = 64
 
 
 def weights_bytes(potential: MessagePassing) -> bytes:
-    """The block of a potential that ``packing.can_pack``."""
+    """The block of a potential for which ``packing.can_pack`` is true."""
     packed = packed_weights(potential)
     parts = packed.parts
     data = bytearray(ALIGNMENT)
-    places: dict[int, int] = {}  # address in this process -> place in the block
+    places: dict[int, int] = {}  # address in this process -> offset in the block
     for part in parts:
         address, size = _extent(part)
         places[address] = len(data)
@@ -55,7 +56,7 @@ def _extent(part: Any) -> tuple[int, int]:
 
 
 def _pointers(part: Any, places: dict[int, int]) -> list[int]:
-    """Places in the block of the pointers, null ones apart, of a struct or an array of them."""
+    """Offsets in the block of the non-null pointers of a struct or an array of structs."""
     if isinstance(part, torch.Tensor):
         return []
     found = []

@@ -1,1 +1,1 @@
-"""Operators in two forms: a reference in plain PyTorch, and compiled kernels for CPUs."""
+"""Operators in two forms: reference in plain PyTorch, and compiled kernels for CPUs."""

@@ -1,4 +1,4 @@
-"""Finds and loads the compiled kernels: plain C functions through ctypes, nothing of PyTorch's."""
+"""Access to the compiled kernels: plain C functions through ctypes, independent of PyTorch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-VERSION = 2  # of the structs of csrc/kernels.h
+VERSION = 2  # version of the structs in csrc/kernels.h
 ISA_NAMES = ("baseline", "avx2", "avx512")
 MODES = ("auto", "fused", "reference")
 
@@ -164,7 +164,7 @@ class Kernels(ctypes.Structure):
 
 
 def library_path() -> Path:
-    """Where the build puts the compiled kernels."""
+    """Path of the compiled kernels after a build."""
     return Path(__file__).with_name(
         "_kernels" + (sysconfig.get_config_var("SHLIB_SUFFIX") or ".so")
     )
@@ -172,7 +172,7 @@ def library_path() -> Path:
 
 @lru_cache
 def _library() -> ctypes.CDLL | None:
-    """The shared library, or None where it was not built, is older, or cannot be loaded here."""
+    """The shared library, or None if it was not built, is outdated, or cannot be loaded."""
     path = library_path()
     if not path.exists():
         return None
@@ -193,7 +193,7 @@ def _library() -> ctypes.CDLL | None:
 
 
 def _open(path: Path) -> ctypes.CDLL:
-    """Load the library on top of the OpenMP that PyTorch uses: two would fight for the cores."""
+    """Load the library with the OpenMP of PyTorch, since two would compete for the cores."""
     for openmp in sorted(Path(torch.__file__).with_name("lib").glob("lib*omp*")):
         ctypes.CDLL(str(openmp), mode=ctypes.RTLD_GLOBAL)
     try:
@@ -209,7 +209,7 @@ def _open(path: Path) -> ctypes.CDLL:
 
 @lru_cache
 def instruction_sets() -> tuple[str, ...]:
-    """Instruction sets for which there are kernels that run here, the best one last."""
+    """Instruction sets with kernels that run on this processor, the best one last."""
     library = _library()
     if library is None:
         return ()
@@ -218,7 +218,7 @@ def instruction_sets() -> tuple[str, ...]:
 
 @lru_cache
 def kernels(dtype: torch.dtype, isa: str | None = None) -> Kernels:
-    """The functions for float32 or float64, on the best instruction set or a named one."""
+    """The functions for float32 or float64, for the best or a given instruction set."""
     library, names = _library(), instruction_sets()
     assert library is not None and names, "no compiled kernels; ask `available` first"
     number = ISA_NAMES.index(names[-1] if isa is None else isa)
@@ -246,14 +246,14 @@ def _warn_once() -> None:
 
 
 def use_fused(mode: str) -> bool:
-    """What a choice of operators means here.
+    """Whether a mode selects the compiled kernels on this machine.
 
     Args:
         mode: ``fused`` (compiled kernels), ``reference`` (plain PyTorch) or ``auto`` (compiled
-            kernels where there are any; says once what is lost where there are none).
+            kernels if available; otherwise warns once that the model is slower).
 
     Raises:
-        ValueError: not one of these, or ``fused`` where there are no compiled kernels.
+        ValueError: the mode is unknown, or ``fused`` is given without compiled kernels.
     """
     if mode not in MODES:
         raise ValueError(f"ops is {mode!r}; use one of {', '.join(MODES)}")
@@ -268,5 +268,5 @@ def use_fused(mode: str) -> bool:
 
 
 def threads_for(work: int) -> int:
-    """Threads for so many multiplications: those of PyTorch, one where starting more costs more."""
+    """Number of threads for a number of multiplications; one if starting more costs more."""
     return torch.get_num_threads() if work > 200_000 else 1

@@ -1,8 +1,8 @@
-"""The spline convolutions as operators: forwards, the gradient, and the gradient of that.
+"""Spline convolutions as operators: forward, gradient, and gradient of the gradient.
 
-``spline_convolution`` sums its paths (``SplineConvolution``), ``path_convolution`` keeps them apart
-(``PathConvolution``). They share all code but what ``Kind`` holds: the inputs beyond the common
-ones, the shape of the result, and the rows that the kernels read and write.
+``spline_convolution`` sums its paths (``SplineConvolution``), ``path_convolution`` keeps them
+separate (``PathConvolution``). They differ only in what is defined by ``Kind``: the inputs beyond
+the common ones, the shape of the result, and the rows that the kernels read and write.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Tensors = tuple[Tensor, ...]
 
 
 class Layout(NamedTuple):
-    """Degrees and channels of a convolution, and where its numbers stand for the kernels."""
+    """Degrees and channels of a convolution, and the memory layout for the kernels."""
 
     l_in: int
     l_out: int
-    channels: int  # of paths that are summed
-    paths: Tensor | None  # (P, 3) int32, where they are kept apart
+    channels: int  # number of channels if paths are summed
+    paths: Tensor | None  # (P, 3) int32, if paths are separate
     channels_in: Tensor | None  # (l_in + 1,) int32 of the features, likewise, padded
     features: Columns
     coefficients: Columns
@@ -41,14 +41,14 @@ class Layout(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """What is special in one of the convolutions."""
+    """Properties that distinguish the two convolutions."""
 
     name: str
-    tensors: str  # schema of the tensors behind `receivers`
-    n_tensors: int  # all of them
-    options: str  # schema of what stands behind `cutoff`
-    shape: Callable[..., tuple[int, ...]]  # of the result, from the features and the options
-    layout: Callable[..., Layout]  # from features, harmonics and the options
+    tensors: str  # schema of the tensors after `receivers`
+    n_tensors: int  # total number of tensors
+    options: str  # schema of the options after `cutoff`
+    shape: Callable[..., tuple[int, ...]]  # shape of the result from features and options
+    layout: Callable[..., Layout]  # layout from features, harmonics and options
 
     def split(self, inputs: tuple[Any, ...]) -> tuple[Tensors, float, tuple[Any, ...]]:
         """Tensors, cutoff and options of an operator's inputs."""
@@ -264,7 +264,7 @@ def _derive_convolve_backward(
     _, features, harmonics, radii, *_ = ctx.saved_tensors
     geometry = wants("geometry") and any(ctx.needs_input_grad[2:4])
     weights = wants("weights") and ctx.needs_input_grad[4]
-    # A gradient by an output that was left out, of size 0, is nothing.
+    # The gradient by an omitted output has size 0 and contributes nothing.
     given = [
         torch.zeros_like(like) if by is None or by.numel() == 0 else by
         for by, like in zip((by_features, by_harmonics, by_radii), (features, harmonics, radii))
@@ -291,7 +291,7 @@ def _derive_convolve_backward(
 
 
 def _operators(kind: Kind) -> dict[str, tuple[Any, ...]]:
-    """By name: schema, kernel, shapes, setup and derivative of the three operators."""
+    """Schema, kernel, shapes, setup and derivative of the three operators, by name."""
     inputs = (
         "Tensor features, Tensor harmonics, Tensor radii, Tensor coefficients, Tensor senders, "
         f"Tensor receivers{kind.tensors}, float cutoff, {kind.options}"

@@ -1,8 +1,8 @@
-"""The compiled kernels as PyTorch operators ``torch.ops.tesseral.*``, differentiable twice.
+"""Compiled kernels as PyTorch operators ``torch.ops.tesseral.*``, twice differentiable.
 
-Four operators make a potential, and each gradient is again made of operators:
+A potential consists of four operators, and each gradient consists of operators again:
 
-- ``edge_harmonics(vectors, l_max, dtype)``: directions' harmonics and lengths,
+- ``edge_harmonics(vectors, l_max, dtype)``: harmonics of the directions, and lengths,
 - ``spline_convolution(features, harmonics, radii, coefficients, senders, receivers, cutoff,
   l_out, n_out)``: the sum over neighbours of the first n_out atoms,
 - ``degree_linear(x, weight)``: a matrix over channels for each degree; its gradient by the weight
@@ -11,7 +11,7 @@ Four operators make a potential, and each gradient is again made of operators:
   gradient is the same operator, since the integral of three harmonics is symmetric in them.
 
 The convolutions are in ``convolution_operators``. The formulas are those of the modules in plain
-PyTorch (``potentials/blocks``), the oracle in the tests.
+PyTorch (``potentials/blocks``), with which the tests compare the kernels.
 """
 
 from __future__ import annotations

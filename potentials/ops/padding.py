@@ -1,4 +1,4 @@
-"""Channels padded with zeros to whole vectors, as the compiled kernels want them."""
+"""Channels padded with zeros to whole vectors, as required by the compiled kernels."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from torch import Tensor
 
 
 def padded(tensor: Tensor, channels: int) -> Tensor:
-    """Contiguous, with zeros up to that many channels."""
+    """A contiguous tensor, padded with zeros to the given number of channels."""
     missing = channels - tensor.shape[-1]
     return torch.nn.functional.pad(tensor, (0, missing)) if missing else tensor.contiguous()
 
 
 def padded_channels(channels: int, dtype: torch.dtype) -> int:
-    """The next multiple of the widest vector's length."""
+    """A number of channels rounded up to a multiple of the widest vector."""
     lanes = 64 // dtype.itemsize
     return (channels + lanes - 1) // lanes * lanes
 
 
 class Columns(NamedTuple):
-    """Where the numbers of flat rows stand once every run of channels has been padded."""
+    """Layout of flat rows in which every run of channels is padded."""
 
-    width: int  # of a padded row
-    kept: Tensor | None  # columns of the numbers that are there; None where nothing is padded
+    width: int  # number of columns of a padded row
+    kept: Tensor | None  # columns of the original numbers; None if nothing is padded
 
     def pad(self, tensor: Tensor) -> Tensor:
         """(N, …) as contiguous rows (N, width), with zeros in between."""
@@ -35,16 +35,16 @@ class Columns(NamedTuple):
         return rows.new_zeros(rows.shape[0], self.width).index_copy_(1, self.kept, rows)
 
     def cut(self, rows: Tensor) -> Tensor:
-        """Padded rows without what was put in between."""
+        """Padded rows without the padding."""
         return rows if self.kept is None else rows.index_select(1, self.kept)
 
 
 def columns(degrees: Sequence[tuple[int, list[int]]], dtype: torch.dtype) -> Columns:
-    """Columns of rows that go degree after degree.
+    """Layout of padded rows with consecutive degrees.
 
     Args:
-        degrees: for each the number of components, and the runs of channels in each component.
-        dtype: of the numbers, for the width of vectors.
+        degrees: for each degree, the number of components and the runs of channels in a component.
+        dtype: dtype of the numbers, which determines the width of vectors.
     """
     kept, width = [], 0
     for components, runs in degrees:

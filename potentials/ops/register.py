@@ -1,8 +1,8 @@
-"""Operators of PyTorch from functions on plain tensors, with little time lost on the way.
+"""PyTorch operators from functions on plain tensors, with little overhead.
 
-``torch.library.register_autograd`` costs some 20 µs a call, which is what a kernel takes for the
-atoms of one molecule. Here a derivative is an ``autograd.Function`` of its own, and where nothing
-records or replaces calls (tracing, fake tensors), kernels are called directly.
+``torch.library.register_autograd`` costs about 20 µs per call, as long as a kernel takes for the
+atoms of one molecule. Here each operator has its own ``autograd.Function``, and kernels are called
+directly if nothing records or replaces calls (tracing, fake tensors).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor
 
 Call = Callable[..., Any]
 LIBRARY: Any = torch.library.Library("tesseral", "DEF")  # type: ignore[no-untyped-call]
-CALLS: dict[str, Call] = {}  # by name: what ``register`` returned, for derivatives to use
+CALLS: dict[str, Call] = {}  # results of ``register`` by name, for use in derivatives
 
 
 def _recorded() -> bool:
-    """Whether something stands between calls and kernels: tracing, fake tensors, torch.compile."""
+    """Whether calls are intercepted by tracing, fake tensors or torch.compile."""
     return torch._C._len_torch_dispatch_stack() > 0 or torch.compiler.is_compiling()
 
 
@@ -37,15 +37,15 @@ def register(
     """Define ``torch.ops.tesseral.NAME`` for CPUs.
 
     Args:
-        name: of the operator.
+        name: name of the operator.
         schema: its arguments and results, ``(Tensor x) -> Tensor``.
-        kernel: computes it for plain tensors.
-        shapes: makes empty results of the right shapes, for tracing.
-        setup: ``(ctx, inputs, output)`` keeps what the derivative needs; None without derivative.
-        derivative: ``(ctx, *gradients)`` to gradients of the inputs, of operators again.
+        kernel: function that computes the operator for plain tensors.
+        shapes: function that makes empty results of the right shapes, for tracing.
+        setup: ``(ctx, inputs, output)``, saves what the derivative needs; None without derivative.
+        derivative: ``(ctx, *gradients)`` to gradients of the inputs, made of operators again.
 
     Returns:
-        The same as ``torch.ops.tesseral.NAME``, faster where nothing is recorded.
+        A function equivalent to ``torch.ops.tesseral.NAME``, faster if nothing is recorded.
     """
     LIBRARY.define(name + schema)
     LIBRARY.impl(name, kernel, "CPU")
@@ -73,7 +73,7 @@ def register(
         def backward(ctx: Any, *gradients: Any) -> Any:
             return derive(ctx, *gradients)
 
-    Derived.__name__ = f"tesseral_{name}"  # what a profile shows
+    Derived.__name__ = f"tesseral_{name}"  # the name shown in profiles
 
     def above(*inputs: Any) -> Any:
         if _needs_gradient(inputs):

@@ -1,4 +1,4 @@
-"""Which form of the operators a potential uses."""
+"""Selection of the form of the operators of a potential."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tesseral.potentials.ops.tables import L_MAX, L_MAX_ODD
 def select_ops(potential: nn.Module, mode: str = "auto") -> nn.Module:
     """Choose between the compiled kernels and plain PyTorch for all operators of a potential.
 
-    The two agree to rounding. The kernels are for CPUs; on other devices, and for degrees that
-    were not compiled, plain PyTorch is used with ``auto``.
+    The two agree within rounding errors. The kernels are for CPUs. On other devices, and for
+    degrees that are not compiled, ``auto`` selects plain PyTorch.
 
     Args:
-        potential: on its device; changed in place.
+        potential: potential on its device; changed in place.
         mode: ``auto``, ``fused`` or ``reference``.
 
     Returns:
         The potential.
 
     Raises:
-        ValueError: not a mode, or ``fused`` where there are no kernels for this potential.
+        ValueError: the mode is unknown, or ``fused`` is given without kernels for this potential.
     """
     fused = use_fused(mode)
     why = _obstacle(potential) if fused else None
@@ -42,7 +42,7 @@ def select_ops(potential: nn.Module, mode: str = "auto") -> nn.Module:
 
 
 def _obstacle(potential: nn.Module) -> str | None:
-    """Why the kernels cannot serve this potential, or None."""
+    """Reason why the kernels do not support this potential, or None."""
     for parameter in potential.parameters():
         if parameter.device.type != "cpu":
             return f"the model is on {parameter.device}, and the compiled kernels are for CPUs"

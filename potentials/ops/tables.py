@@ -1,9 +1,9 @@
-"""Writes ``csrc/couplings.h``, the coupling tables that the fused kernels are unrolled from.
+"""Generator of ``csrc/couplings.h``, the coupling tables from which the kernels are unrolled.
 
     python -m tesseral.potentials.ops.tables
 
-The tables come from e3nn's Wigner 3j tensors. They are kept in the repository, so that building
-the kernels needs a compiler only; a test compares them with what this file makes.
+The tables come from the Wigner 3j tensors of e3nn. They are kept in the repository, so that a
+build of the kernels needs only a compiler. A test compares them with the output of this file.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import torch
 from tesseral.potentials.blocks.convolution import convolution_paths
 from tesseral.potentials.blocks.sphere import coupling, degree_slice, smallest_rule, sphere_grid
 
-L_MAX = 4  # of paths of natural parity, l1 + l2 + l3 even
-L_MAX_ODD = 3  # of the others
+L_MAX = 4  # highest degree of paths of natural parity, l1 + l2 + l3 even
+L_MAX_ODD = 3  # highest degree of the other paths
 HEADER = Path(__file__).with_name("csrc") / "couplings.h"
 
 
 def is_compiled(path: tuple[int, ...]) -> bool:
-    """Whether the kernels have a path (l1, l2, l3)."""
+    """Whether the kernels include the path (l1, l2, l3)."""
     return max(path) <= (L_MAX_ODD if sum(path) % 2 else L_MAX)
 
 
 def gaunt_factor(l1: int, l2: int, l3: int) -> float:
-    """What turns ``coupling`` into the mean over the sphere of three harmonics' product."""
+    """Factor from ``coupling`` to the mean of the product of three harmonics over the sphere."""
     to_grid, from_grid = sphere_grid(smallest_rule(l1 + l2 + l3), max(l1, l2, l3))
     first, second = to_grid[:, degree_slice(l1)], to_grid[:, degree_slice(l2)]
     gaunt = torch.einsum("pa,pb,cp->abc", first, second, from_grid[degree_slice(l3)])
@@ -35,7 +35,7 @@ def gaunt_factor(l1: int, l2: int, l3: int) -> float:
 
 
 def gradient_factor(degree: int) -> float:
-    """What turns ``coupling(1, l - 1, l)`` into the gradient of solid harmonics of degree l.
+    """Factor from ``coupling(1, l - 1, l)`` to the gradient of solid harmonics of degree l.
 
     ``∂_a P_l,m = factor Σ_m' coupling[a, m', m] P_l-1,m'``, and by Euler's theorem
     ``P_l = 1/l Σ_a u_a ∂_a P_l``; the value at the polar axis y, sqrt(2l + 1), fixes the factor.
@@ -45,7 +45,7 @@ def gradient_factor(degree: int) -> float:
 
 
 def table(l1: int, l2: int, l3: int) -> str:
-    """One path: its pairs (m1, m3), sorted by m3, and for each the terms m2 with their values."""
+    """One path: its pairs (m1, m3), sorted by m3, each with the terms m2 and their values."""
     tensor = coupling(l1, l2, l3)
     left: list[int] = []
     right: list[int] = []
@@ -67,7 +67,7 @@ def table(l1: int, l2: int, l3: int) -> str:
     def row(kind: str, name: str, items: list[int] | list[str]) -> str:
         return f"  static constexpr {kind} {name}[] = {{{', '.join(map(str, items))}}};"
 
-    natural = (l1 + l2 + l3) % 2 == 0  # else the mean of the three is zero
+    natural = (l1 + l2 + l3) % 2 == 0  # otherwise the mean of the product is zero
     lines = [
         f"template <> struct Coupling<{l1}, {l2}, {l3}> {{",
         f"  static constexpr int pairs = {len(left)}, terms = {len(middle)};",
@@ -102,7 +102,7 @@ def listed(name: str, paths: list[tuple[int, int, int]]) -> list[str]:
 
 
 def header() -> str:
-    """The whole file."""
+    """Content of the file."""
     natural, odd = sorted(convolution_paths(L_MAX, L_MAX, L_MAX)), odd_paths()
     gradients = ", ".join(repr(gradient_factor(degree)) for degree in range(1, L_MAX + 1))
     lines = [

@@ -1,4 +1,4 @@
-"""Which gradients somebody will read."""
+"""Restriction of backward passes to the gradients that are used."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _wanted = threading.local()
 
 @contextmanager
 def gradients_of(kind: str) -> Iterator[None]:
-    """Leave out gradients that nobody will read while a ``backward`` runs in this thread.
+    """Skip gradients that are not used while a ``backward`` runs in this thread.
 
-    PyTorch does not tell an operator written in Python which gradients are asked for. Forces need
-    those by the geometry (and features) only; a training step those by the weights (and features)
-    only; either is about half of the work.
+    PyTorch does not tell an operator written in Python which gradients are needed. Forces need only
+    those with respect to the geometry (and features), a training step only those with respect to
+    the weights (and features). Either is about half of the work.
 
     Args:
-        kind: ``geometry`` (edge vectors) or ``weights``; the others become None.
+        kind: ``geometry`` (edge vectors) or ``weights``; the other gradients become None.
     """
     before = getattr(_wanted, "kind", "all")
     _wanted.kind = kind
@@ -29,5 +29,5 @@ def gradients_of(kind: str) -> Iterator[None]:
 
 
 def wants(kind: str) -> bool:
-    """Whether gradients by the ``geometry`` or the ``weights`` are to be computed."""
+    """Whether gradients with respect to the ``geometry`` or the ``weights`` are needed."""
     return getattr(_wanted, "kind", "all") in (kind, "all")

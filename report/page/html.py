@@ -1,4 +1,4 @@
-"""The page: one HTML file with its pictures in it, without scripts."""
+"""The page of a report: one HTML file with embedded images and no scripts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WORDS = {"pass": "passed", "warn": "with a warning", "fail": "failed"}
 
 
 class Chapter(NamedTuple):
-    """A section with its name in links and its title."""
+    """A section with its title and the key used in links."""
 
     key: str
     title: str
@@ -53,11 +53,11 @@ def summary(counts: dict[str, int]) -> str:
     if counts["fail"]:
         return (
             f"{counts['fail']} of {sum(counts.values())} claims {_do(counts['fail'])} not hold: "
-            "read why before you run MD with this model."
+            "read the reasons before you run MD with this model."
         )
     if counts["warn"]:
-        verb = "deserves" if counts["warn"] == 1 else "deserve"
-        return f"No claim fails; {counts['warn']} {verb} a look."
+        verb = "needs" if counts["warn"] == 1 else "need"
+        return f"No claim fails; {counts['warn']} {verb} attention."
     return "Every claim holds."
 
 
@@ -95,8 +95,8 @@ def render(page: Page) -> str:
 </header>
 <section class="card" id="verdicts">
 <h2>Verdicts</h2>
-<p class="lead">Each line is a claim about the model, what was found, and the limits it was held
-against.</p>
+<p class="lead">Each line shows a claim about the model, the result, and the limits that the result
+is compared with.</p>
 {_verdict_table(page.chapters)}
 </section>
 {chapters}

@@ -1,4 +1,4 @@
-"""The look of the page: plain CSS, readable on paper and in a narrow window."""
+"""CSS of the page, for screens of any width and for print."""
 
 CSS = """
 :root { --ink: #22272e; --soft: #626b76; --line: #e3e6ea; --paper: #ffffff; --ground: #f5f6f8;

@@ -1,1 +1,1 @@
-"""Sections of the acceptance report, a file each."""
+"""Sections of the acceptance report, one file each."""

@@ -55,13 +55,13 @@ def accuracy(context: Context) -> Section:
     if len(kinds) > 1:
         blocks.append(_types_table(kinds))
     if np.isnan(found.stress_label).all():
-        blocks.append(Note("The data hold no stress, so that none could be compared.", quiet=True))
+        blocks.append(Note("The data have no stress, so stresses are not compared.", quiet=True))
     elif np.isnan(found.stress).all():
-        blocks.append(Note("The structures have no cell, and so no stress.", quiet=True))
+        blocks.append(Note("The structures have no cell and therefore no stress.", quiet=True))
     return Section(
-        lead="Each dot compares the model with the reference calculation; dots on the diagonal are "
-        "right. Energies are per atom and above the model's reference energies; free atoms are not "
-        "drawn and do not count in the verdict.",
+        lead="Each dot compares the model with the reference calculation; on the diagonal they "
+        "agree. Energies are per atom, relative to the model's reference energies. Free atoms are "
+        "neither drawn nor counted in the verdict.",
         blocks=tuple(blocks),
         verdicts=tuple(_verdicts(found, energies)),
         numbers={
@@ -73,13 +73,13 @@ def accuracy(context: Context) -> Section:
 
 
 def rms(values: Floats) -> float:
-    """Root mean square of what is known; NaN where nothing is."""
+    """Root mean square of the finite values; NaN if there are none."""
     known = values[np.isfinite(values)]
     return float(np.sqrt(np.square(known).mean())) if known.size else float("nan")
 
 
 def _above_references(found: Predictions, card: ModelCard) -> tuple[Floats, Floats]:
-    """Energies above those of the reference atoms, of the labels and of the model, (G,) eV/atom."""
+    """Labels and predictions relative to the reference energies of the atoms, (G,) eV/atom."""
     references = np.zeros(len(chemical_symbols))
     references[list(card.elements)] = card.reference_energies
     zero = np.bincount(found.structure, references[found.numbers], len(found.n_atoms))
@@ -114,7 +114,7 @@ def _verdicts(found: Predictions, energies: tuple[Floats, Floats]) -> list[Verdi
 def _shares_by_type(found: Predictions) -> dict[str, float]:
     """Force MAE of each config type in % of the RMS of its forces, or of all if that is larger.
 
-    A relaxed surface has hardly any forces, so its error cannot be compared with them.
+    A relaxed surface has almost no forces, so its error cannot be compared with them.
     """
     overall = rms(found.forces_label)
     kind_of_atom = np.array(found.config_types)[found.structure]
@@ -138,7 +138,7 @@ def _parity(found: Predictions, energies: tuple[Floats, Floats]) -> Picture:
         kinds = {n: np.array(found.config_types) == n for n in names}
     else:
         kinds = {"": np.ones(len(found.config_types), dtype=bool)}
-    bound = found.n_atoms > 1  # free atoms would stretch the axis
+    bound = found.n_atoms > 1  # free atoms would stretch the energy axis
     groups = {
         name: (energies[0][rows & bound], energies[1][rows & bound])
         for name, rows in kinds.items()
@@ -161,7 +161,7 @@ def _parity(found: Predictions, energies: tuple[Floats, Floats]) -> Picture:
 
 
 def _scatter(axes: Axes, groups: dict[str, tuple[Floats, Floats]]) -> None:
-    """Groups of points about the diagonal, thinned at random, largest group first."""
+    """Scatter plot of groups around the diagonal, thinned at random, largest group first."""
     rng = np.random.default_rng(0)
     colors = color_of(list(groups))
     total = sum(len(x) for x, _ in groups.values())
@@ -187,7 +187,7 @@ def _scatter(axes: Axes, groups: dict[str, tuple[Floats, Floats]]) -> None:
 
 
 def _overall(found: Predictions) -> Table:
-    """All errors and those by element."""
+    """Table of the errors, overall and by element."""
     errors = found.errors
     rows = [("all", *_cells(errors))]
     for symbol, part in errors["by_element"].items():
@@ -211,7 +211,7 @@ def _cells(part: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _types_table(kinds: dict[str, Any]) -> Table:
-    """Errors by config type, behind a line that opens them."""
+    """Errors by config type as a collapsed table."""
     columns = _columns()
     rows = [
         (f"{name or '(no type)'} ({part['n_structures']})", *_cells(part))

@@ -1,4 +1,4 @@
-"""Section: what the model file says about itself."""
+"""Section: contents of the model card."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tesseral.report.context import Context
 
 
 def card(context: Context) -> Section:
-    """The card in two tables: what everyone reads, and all the rest behind a line."""
+    """The card as two tables: the main entries, and the others collapsed."""
     rows = describe(context.card)
     rest = [row for row in rows if row[0].startswith(("training: settings", "errors: "))]
     first = [row for row in rows if row not in rest]
@@ -20,13 +20,13 @@ def card(context: Context) -> Section:
             Table(
                 ("", ""),
                 tuple(rest),
-                "Settings of the training and errors",
+                "Training settings and errors",
                 folded=True,
                 words=True,
             )
         )
     return Section(
-        lead="What the model file says about itself: architecture, data, reference energies.",
+        lead="Description of the model in its file: architecture, data, reference energies.",
         blocks=tuple(tables),
         numbers=asdict(context.card),
     )

@@ -1,4 +1,4 @@
-"""Sections: symmetries and derivatives; smoothness where atoms cross the cutoff."""
+"""Sections: symmetries and derivatives; smoothness at the cutoff."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tesseral.report.figures import BLUE, GREY, ORANGE, finish, panels, picture
 from tesseral.report.verdicts import judge
 
 ROTATIONS = 8
-STEP = 1e-3  # Å, of an atom that crosses the cutoff
+STEP = 1e-3  # Å, steps of an atom that crosses the cutoff
 
 
 def consistency(context: Context) -> Section:
@@ -37,7 +37,7 @@ def consistency(context: Context) -> Section:
     force = 1000 * max(testing.force_error(exact, graph) for graph in graphs)
     off = [predict(used, g).forces - predict(exact, g).forces for g in graphs]
     precision = 1000 * max(float(part.abs().max()) for part in off)
-    # A relaxed potential does not claim to turn with the structure.
+    # A relaxed potential does not claim these symmetries.
     free = ("rotation", "reflection") if card.config.relaxed else ()
     verdicts = [judge(key, values[key]) for key in values if key not in free]
     verdicts += [judge("precision", precision), judge("force-derivative", force)]
@@ -46,23 +46,23 @@ def consistency(context: Context) -> Section:
         for key in values
     ]
     numbers = {name: dict(part) for name, part in columns.items()}
-    rows.append(("forces against float64", number(precision), "0", "meV/Å"))
-    rows.append(("forces against differences of the energy", "–", number(force), "meV/Å"))
+    rows.append(("forces compared with float64", number(precision), "0", "meV/Å"))
+    rows.append(("forces compared with finite differences", "–", number(force), "meV/Å"))
     numbers["float64"]["force-derivative"] = force
     numbers[context.dtype]["precision"] = precision
     if periodic:
         stress = EV_PER_A3_IN_GPA * max(testing.stress_error(exact, graph) for graph in periodic)
         verdicts.append(judge("stress-derivative", stress))
-        rows.append(("stress against differences of the energy", "–", number(stress), "GPa"))
+        rows.append(("stress compared with finite differences", "–", number(stress), "GPa"))
         numbers["float64"]["stress-derivative"] = stress
     header: tuple[str, ...] = ("law", f"as used ({context.dtype})", "in float64", "unit")
     if context.dtype == "float64":
         header, rows = (header[0], *header[2:]), [(row[0], *row[2:]) for row in rows]
     sizes = ", ".join(str(len(graph.species)) for graph in graphs)
     return Section(
-        lead="Laws that hold for every structure, whatever the model has learned. Measured on "
-        f"test structures of {sizes} atoms with {ROTATIONS} random rotations; derivatives against "
-        "finite differences in float64, where rounding does not count.",
+        lead="Physical laws that every model must obey, whatever it has learned. Measured on test "
+        f"structures of {sizes} atoms with {ROTATIONS} random rotations. Derivatives are compared "
+        "with finite differences of the energy in float64, where rounding errors are negligible.",
         blocks=(table(header, rows),),
         verdicts=tuple(verdicts),
         numbers=numbers,
@@ -74,7 +74,7 @@ LABELS = {
     "reflection": "reflection: RMS change of the forces",
     "permutation": "permutation: largest change of the forces",
     "translation": "translation: largest change of the forces",
-    "extensivity": "two copies: energy against twice the energy",
+    "extensivity": "two copies: energy compared with twice the energy",
 }
 UNITS = dict.fromkeys(LABELS, "meV/Å") | {"extensivity": "meV/atom"}
 
@@ -92,10 +92,10 @@ def _laws(potential: MessagePassing, graphs: Sequence[AtomicGraph]) -> dict[str,
 
 
 def _extensivity(potential: MessagePassing, graph: AtomicGraph) -> float:
-    """Energy of a doubled structure against twice the energy, eV/atom.
+    """Difference between the energy of a doubled structure and twice the energy, eV/atom.
 
-    A periodic structure is doubled along its first cell vector: the atoms see the same
-    neighbourhoods through other images. Without a cell, two copies do not see each other.
+    A periodic structure is doubled along its first cell vector: the atoms have the same
+    neighbourhoods through other images. Without a cell, the two copies do not interact.
     """
     n_atoms = graph.species.shape[0]
     once = float(predict(potential, graph).energy.sum())
@@ -113,7 +113,7 @@ def doubled(graph: AtomicGraph, cell: torch.Tensor) -> AtomicGraph:
     n_atoms = graph.species.shape[0]
     first = graph.shifts[:, 0]
     senders, receivers, shifts = [], [], []
-    for image in (0, 1):  # of the receiver; the sender is `first` cells back
+    for image in (0, 1):  # image of the receiver; the sender is `first` cells back
         from_image = torch.remainder(image - first, 2).to(torch.int64)
         shift = graph.shifts.clone()
         shift[:, 0] = (first - image + from_image) / 2
@@ -136,7 +136,7 @@ def doubled(graph: AtomicGraph, cell: torch.Tensor) -> AtomicGraph:
 
 
 def cutoff_section(context: Context) -> Section:
-    """An atom moved through a neighbour's cutoff, alone and in the material."""
+    """Energy and force while an atom crosses the cutoff of a neighbour, and in the material."""
     symbols = context.symbols
     pair = (symbols[0], symbols[-1])
     atoms = Atoms(list(pair), positions=[(0, 0, 0), (0, 0, context.cutoff)])
@@ -155,9 +155,9 @@ def cutoff_section(context: Context) -> Section:
     ]
     header = ("path", "energy not explained by forces (eV)", "jump of the force (eV/Å)")
     return Section(
-        lead="One atom moved in steps of 0.001 Å: in the material over a path on which many "
-        "neighbours come and go, and in vacuum through the cutoff of a single one. Energy and "
-        "force must pass without a step (float64).",
+        lead="One atom is moved in steps of 0.001 Å: in the material, along a path on which many "
+        "neighbours enter and leave the cutoff, and in vacuum through the cutoff of a single "
+        "neighbour. Energy and force must have no step (float64).",
         blocks=(_cutoff_picture(context, near, inside, name), table(header, rows)),
         verdicts=(judge("energy-jump", energy), judge("force-jump", force)),
         numbers={
@@ -189,5 +189,5 @@ def _cutoff_picture(context: Context, near: Path, inside: Path, name: str) -> Pi
         figure,
         "energy and force at the cutoff",
         "Left and middle: one pair around the cutoff (dashed). Right: second derivative of the "
-        "force, in which a jump would stand out as a spike.",
+        "force, in which a jump would be a spike.",
     )

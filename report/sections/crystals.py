@@ -1,4 +1,4 @@
-"""Sections of crystals: which there are, equation of state, elastic constants, vacancies."""
+"""Sections on crystals: crystals found, equation of state, elastic constants."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tesseral.report.verdicts import decide, judge
 
 
 def crystals(context: Context) -> Section | None:
-    """Which crystals were found, and what relaxation does to them."""
+    """Crystals found in the data, and their change on relaxation."""
     if not context.crystals:
         if context.molecule is not None:
             return None
         return Section(
-            "No perfect crystal was found in the data: no periodic structure has vanishing forces "
-            "and a symmetry. Give crystals as `structures` to test them.",
+            "No perfect crystal was found in the data: no periodic structure is both symmetric and "
+            "free of forces. Give crystals as `structures` to test them.",
         )
     rows, verdicts = [], []
     for crystal in context.crystals:
@@ -35,7 +35,7 @@ def crystals(context: Context) -> Section | None:
     columns = ("crystal", "space group", "a, b, c (Å)", "angles (°)", "volume (%)", "from")
     return Section(
         lead="Perfect crystals among the structures of the data, relaxed by the model (positions "
-        "and cell, float64). The volume column says how much relaxation changed it.",
+        "and cell, float64). The volume column shows the change by the relaxation.",
         blocks=(table(columns, rows),),
         verdicts=tuple(verdicts),
         numbers={
@@ -59,7 +59,7 @@ def _kept(crystal: Crystal) -> Verdict:
     shown = f"volume {crystal.volume_change:+.2f}%".replace("-", "−")
     if crystal.group != crystal.group_before:
         shown += f", {crystal.group_before} becomes {crystal.group}"
-    if crystal.number < crystal.number_before:  # a strained cell may well become its crystal
+    if crystal.number < crystal.number_before:  # a strained cell may become its crystal
         return decide("crystal-kept", "warn", shown, crystal.volume_change, crystal.name)
     if not crystal.converged:
         shown += ", not converged in 300 steps"
@@ -68,7 +68,7 @@ def _kept(crystal: Crystal) -> Verdict:
 
 
 def equations_of_state(context: Context) -> Section | None:
-    """Energy against volume, beside references."""
+    """Energy against volume, with references."""
     found = context.sound_crystals
     if not found:
         return None
@@ -99,15 +99,15 @@ def equations_of_state(context: Context) -> Section | None:
         picture(
             figure,
             "equations of state",
-            "Energy above the minimum against volume. Lines and dots: model; squares, where there "
-            "are any: reference. Squares should lie on the lines.",
+            "Energy above the minimum against volume. Lines and dots: model. Squares: reference, "
+            "if available; they should lie on the lines.",
         ),
         table(header, lines),
         *blocks,
     ]
     return Section(
-        lead="The energy of each crystal when it is compressed and stretched by 8% in volume: its "
-        "minimum is the lattice constant, its curvature the bulk modulus B.",
+        lead="Energy of each crystal when its volume is changed by up to ±8%. The minimum gives "
+        "the lattice constant, the curvature gives the bulk modulus B.",
         blocks=tuple(shown),
         verdicts=tuple(verdicts),
         numbers=numbers,
@@ -115,7 +115,7 @@ def equations_of_state(context: Context) -> Section | None:
 
 
 def _reference(context: Context, crystal: Crystal) -> dict[str, Any] | None:
-    """Of this formula, where the crystal is cubic as those of the references are."""
+    """Reference for this formula if the crystal is cubic, as the reference crystals are."""
     return context.references.crystals.get(crystal.formula) if crystal.cubic else None
 
 
@@ -128,7 +128,7 @@ def _lattice(crystal: Crystal, result: eos.EquationOfState) -> float:
 def _deviations(
     crystal: Crystal, result: eos.EquationOfState, reference: dict[str, Any] | None
 ) -> dict[str, float]:
-    """Of lattice constant and bulk modulus in %, as far as the reference has them."""
+    """Deviations of lattice constant and bulk modulus in %, if the reference has them."""
     if reference is None:
         return {}
     off = {"a_percent": 100 * (_lattice(crystal, result) / reference["a0_A"] - 1)}
@@ -210,7 +210,7 @@ def _draw_eos(
 
 
 def elastic_section(context: Context) -> Section | None:
-    """Elastic constants, beside references."""
+    """Elastic constants, with references."""
     if not context.sound_crystals:
         return None
     rows, verdicts, numbers = [], [], {}
@@ -228,8 +228,8 @@ def elastic_section(context: Context) -> Section | None:
         header = ("crystal", "C11", "ref.", "C12", "ref.", "C44", "ref.", "B", "G", "lowest eig.")
         blocks.insert(0, table(header, rows, "Cubic crystals, GPa"))
     return Section(
-        lead="Stress against strain, with the atoms relaxed within each strained cell (strains of "
-        "±0.25 and ±0.5%). B and G are bulk and shear modulus (Voigt averages).",
+        lead="Slopes of the stress at strains of ±0.25 and ±0.5%, with the atoms relaxed in each "
+        "strained cell. B and G are bulk and shear modulus (Voigt averages).",
         blocks=tuple(blocks),
         verdicts=tuple(verdicts),
         numbers=numbers,

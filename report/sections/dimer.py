@@ -18,14 +18,14 @@ from tesseral.report.figures import BLUE, GREY, LIGHT, ORANGE, RED, finish, pane
 from tesseral.report.verdicts import judge
 
 SHORTEST = 0.5  # Å
-WALL = 0.6  # of the sum of the covalent radii, where the wall is measured
-NOISE = 0.01  # eV; a hole that is no deeper is rounding
-LOOKED_AT = 400  # structures whose distances are measured
-MOST_PAIRS = 15  # that are drawn
+WALL = 0.6  # fraction of the sum of the covalent radii at which the repulsion is measured
+NOISE = 0.01  # eV; shallower holes are rounding errors
+LOOKED_AT = 400  # maximum number of structures whose distances are measured
+MOST_PAIRS = 15  # maximum number of curves drawn
 
 
 def dimers(context: Context) -> Section:
-    """Energy and force of every pair, holes at short distance."""
+    """Energy and force of every pair of elements, and holes at short distance."""
     pairs = list(combinations_with_replacement(context.symbols, 2))
     seen = closest_pairs(context)
     curves = [_curve(context, pair) for pair in pairs]
@@ -47,11 +47,11 @@ def dimers(context: Context) -> Section:
         "" if context.symbols == context.card.symbols else " The elements are those of the data."
     )
     where = "training and test data" if context.train.store is not None else "test data"
-    header = ("pair", "at 0.5 Å (eV)", "lowest", f"closest in {where}", "hole")
+    header = ("pair", "at 0.5 Å (eV)", "lowest", f"closest pair in {where}", "hole")
     return Section(
-        lead="Two atoms alone in vacuum, from far apart to half an Ångström. At short distance the "
-        "curve must rise all the way in: where it falls again, atoms of a hot or dense system drop "
-        "into the hole. What lies left of the closest distance in the data is extrapolated."
+        lead="Two isolated atoms, from large distances down to 0.5 Å. At short distance the energy "
+        "must rise all the way: if it falls again, atoms of a hot or dense system can fall into "
+        "this hole. To the left of the closest distance in the data the model extrapolates."
         + of_data,
         blocks=(_curves_picture(curves, seen, holes), table(header, rows)),
         verdicts=(_verdict(holes), _wall(curves)),
@@ -69,7 +69,7 @@ def dimers(context: Context) -> Section:
 
 
 def _curve(context: Context, pair: tuple[str, str]) -> DimerCurve:
-    """From 0.5 Å, or closer for elements as small as hydrogen, in even steps."""
+    """Distances in even steps from 0.5 Å, or less for small elements such as hydrogen."""
     bond = sum(covalent_radius(atomic_numbers[symbol]) for symbol in pair)
     shortest = min(SHORTEST, WALL * bond)
     points = round((context.cutoff - shortest) / context.effort.dimer_step) + 1
@@ -79,7 +79,7 @@ def _curve(context: Context, pair: tuple[str, str]) -> DimerCurve:
 
 
 def _wall(curves: list[DimerCurve]) -> Verdict:
-    """The lowest of the pairs' energies at short distance, above their lowest outside."""
+    """Verdict on the lowest energy of all pairs at short distance, relative to their minimum."""
     heights = {}
     for curve in curves:
         height = float(np.interp(WALL * curve.bond, curve.distances, curve.energies))
@@ -95,7 +95,7 @@ def _hole(curve: DimerCurve) -> Hole | None:
 
 
 def _verdict(holes: dict[tuple[str, str], Hole | None]) -> Verdict:
-    """The hole behind the lowest barrier decides."""
+    """Verdict on the hole with the lowest barrier."""
     found = {pair: hole for pair, hole in holes.items() if hole is not None}
     if not found:
         return judge("hole", math.inf, shown="no hole")
@@ -121,7 +121,7 @@ def _closest(seen: dict[tuple[str, str], float], curve: DimerCurve) -> str:
 
 
 def closest_pairs(context: Context) -> dict[tuple[str, str], float]:
-    """Smallest distance (Å) of each pair of elements in the data, of a sample of large sets."""
+    """Smallest distance (Å) of each pair of elements in the data, or in a sample of a large set."""
     stores = [context.test] + ([context.train.store] if context.train.store is not None else [])
     found: dict[tuple[str, str], float] = {}
     for store in stores:
@@ -179,6 +179,7 @@ def _curves_picture(
     return picture(
         figure,
         "dimer curves",
-        "Energy relative to free atoms, and force (positive: repulsion), linear between −1 and 1, "
-        "logarithmic beyond. Grey: closer than any such pair in the data. Red: a hole.",
+        "Energy relative to free atoms, and force (positive: repulsion), on axes that are linear "
+        "from −1 to 1 and logarithmic beyond. Grey: closer than any such pair in the data. Red: a "
+        "hole.",
     )

@@ -1,6 +1,7 @@
 """Section: error against distance to the training set; copies of training structures.
 
-Distances are between invariant features of atoms: how the model itself sees their surroundings.
+Distances are between the invariant features of atoms, which describe their surroundings in the
+model.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ from tesseral.report.verdicts import decide, judge
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-COPY = 0.01  # of the median distance within the training set: closer is the same
+COPY = 0.01  # fraction of the median distance within the training set; closer atoms are copies
 MOST_ATOMS = 20_000
-KEPT = 0.999  # of the variance, by the components that are kept
-MOST_COMPONENTS = 12  # more make the search slow and the distances alike
+KEPT = 0.999  # fraction of the variance in the components that are kept
+MOST_COMPONENTS = 12  # with more the search is slow and all distances are similar
 FOLDS = 5
 
 
@@ -48,33 +49,33 @@ class Fingerprints(NamedTuple):
 
     features: Floats  # (N, D)
     species: Integers  # (N,)
-    structure: Integers  # (N,) row of the store
+    structure: Integers  # (N,) index of the structure in the store
 
 
 class Distances(NamedTuple):
-    """Nearest neighbours in the space of the features, in units of the typical spread."""
+    """Nearest-neighbour distances in feature space, in units of the spread of the training set."""
 
-    test: Floats  # (N,) of each test atom to the training set
-    train: Floats  # (M,) of training atoms to the training structures of other folds
+    test: Floats  # (N,) from each test atom to the training set
+    train: Floats  # (M,) from training atoms to the training structures of other folds
 
 
 def distance(context: Context) -> Section:
-    """How far test atoms are from training atoms, and what that does to the error."""
+    """Distances from test atoms to training atoms, and the error against the distance."""
     lead = (
-        "How unlike anything in the training set an atom's surroundings are, in the model's own "
-        "features: the distance to the nearest training atom, in units of the training set's "
-        "spread. Beyond the dashed line, the model extrapolates."
+        "Difference between the surroundings of each test atom and those in the training set: the "
+        "distance to the nearest training atom in the space of the model's own features, in units "
+        "of the spread of the training set. Beyond the dashed line, the model extrapolates."
     )
     train = context.train
     if train.store is None:
-        verdict = decide("extrapolation", "warn", "the training set is not at hand")
+        verdict = decide("extrapolation", "warn", "the training set is not available")
         return Section(lead, (Note(f"Not computed: {train.why}."),), (verdict,), {"why": train.why})
     potential = context.calculator.potential
     test = fingerprints(potential, context.card, context.test)
     found = distances(test, fingerprints(potential, context.card, train.store))
     typical = found.train[np.isfinite(found.train)]
     if len(typical) == 0:
-        note = Note("The training set has too few structures to tell what is far.")
+        note = Note("The training set has too few structures to define a typical distance.")
         verdict = decide("extrapolation", "warn", "too few training structures")
         return Section(lead, (note,), (verdict,), {})
     limit = float(np.quantile(typical, 0.99))
@@ -85,7 +86,7 @@ def distance(context: Context) -> Section:
     same = context.test.content_hash == train.store.content_hash
     shown = f"{share:.1f}% ({len(copies)} structures)"
     if same:
-        shown = "test and training set are one file"
+        shown = "test set and training set are the same"
     header = ("distance", "atoms", "median force error (meV/Å)", "90% are below")
     return Section(
         lead=f"{lead} Training set: {train.why}.",
@@ -106,11 +107,11 @@ def distance(context: Context) -> Section:
 
 
 def fingerprints(potential: MessagePassing, card: ModelCard, store: Store) -> Fingerprints:
-    """Features that enter the readouts, for all structures or an even sample of a large set.
+    """Inputs of the readouts, for all structures or an even sample of a large set.
 
     Args:
-        potential: on any device.
-        card: of the potential.
+        potential: a potential on any device.
+        card: its model card.
         store: structures with elements that the model knows.
     """
     rows = np.arange(len(store))
@@ -145,9 +146,9 @@ def fingerprints(potential: MessagePassing, card: ModelCard, store: Store) -> Fi
 def distances(test: Fingerprints, train: Fingerprints) -> Distances:
     """Distance of each atom to the nearest training atom of its element.
 
-    Per element, features are rotated to the principal components of the training set and divided
-    by their spread. The distances within the training set are between its parts, never within one
-    structure, so that they are like those of new structures.
+    For each element, features are rotated to the principal components of the training set and
+    divided by their spread. Distances within the training set are between parts of it, never
+    within one structure, so that they compare with those of new structures.
     """
     far = np.full(len(test.species), np.inf)
     within = np.full(len(train.species), np.inf)
@@ -170,7 +171,7 @@ def distances(test: Fingerprints, train: Fingerprints) -> Distances:
 
 
 def _whitening(features: Floats) -> Callable[[Floats], Floats]:
-    """A function that standardises features along the principal components of these."""
+    """A function that standardises features along the principal components of the given ones."""
     mean = features.mean(axis=0)
     _, sizes, axes = np.linalg.svd(features - mean, full_matrices=False)
     variance = np.square(sizes)
@@ -184,9 +185,9 @@ def _whitening(features: Floats) -> Callable[[Floats], Floats]:
 
 
 def _copies(found: Distances, structure: Integers, limit: float) -> list[int]:
-    """Rows of the test set all of whose atoms are those of training structures.
+    """Indices of test structures in which every atom is a copy of a training atom.
 
-    Free atoms do not count: they stand in every set, to fix the zero of the energy.
+    Free atoms do not count: every set has them, to fix the zero of the energy.
     """
     return [
         int(row)
@@ -196,7 +197,7 @@ def _copies(found: Distances, structure: Integers, limit: float) -> list[int]:
 
 
 def _errors(context: Context, structure: Integers) -> Floats:
-    """Force error (eV/Å) of the atoms whose fingerprints were taken."""
+    """Force errors (eV/Å) of the atoms with a fingerprint."""
     predictions = context.predictions
     inside = np.isin(predictions.structure, np.unique(structure))
     return predictions.force_error[inside]
@@ -264,10 +265,10 @@ def _picture(
             color=color, label=label, linewidth=1.3,
         )  # fmt: skip
     axis.axvline(limit, color=GREY, linestyle="--", linewidth=0.9)
-    finish(axis, "how far atoms are", "distance", "% of the atoms", legend=True)
+    finish(axis, "distances of the atoms", "distance", "% of the atoms", legend=True)
     return picture(
         figure,
         "error against distance to the training set",
-        "Left: one dot a test atom. Right: distances of test atoms to the training set, beside "
-        "those of one part of the training set to the rest. Dashed: 99% of the latter.",
+        "Left: one dot per test atom. Right: distances of test atoms to the training set, and of "
+        "one part of the training set to the rest. Dashed: 99% of the latter are below.",
     )

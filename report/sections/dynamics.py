@@ -1,4 +1,4 @@
-"""Sections: energy conservation at several temperatures and time steps; a hot run."""
+"""Sections: energy conservation at several temperatures and time steps; high-temperature run."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from tesseral.report.verdicts import decide, judge
 
 HOT_CRYSTAL, HOT_MOLECULE = 2000.0, 1000.0  # K
 RECORDED_EVERY = 4  # fs
-EARLY = 0.2  # ps, over which the fluctuations of two time steps are compared
+EARLY = 0.2  # ps, interval in which the fluctuations of two time steps are compared
 
 
 class Run(NamedTuple):
-    """A run at constant energy, or why it ended."""
+    """A constant-energy run, or the reason why it ended."""
 
-    temperature: float  # K, asked for
+    temperature: float  # K, requested
     timestep: float  # fs
     drift: Drift | None
     problem: str
 
 
 def dynamics(context: Context) -> Section:
-    """Drift and fluctuation of the total energy, and how they depend on the time step."""
+    """Drift and fluctuation of the total energy, and their dependence on the time step."""
     time = context.effort.md_time
     runs = [run for t in context.temperatures for run in _runs(context, t, time)]
     verdicts: list[Verdict] = []
@@ -55,9 +55,9 @@ def dynamics(context: Context) -> Section:
     blocks += [Note(f"{_label(run)}: {run.problem}") for run in runs if run.problem]
     return Section(
         lead=f"Molecular dynamics at constant energy ({context.sample_name}, {time:g} ps after "
-        f"{context.effort.warm_up:g} ps with a thermostat). The total energy must stay; what the "
-        "integrator adds to its fluctuation falls to a quarter with half the time step. The drift "
-        "is the slope of a straight line; what counts is its size beyond two standard errors.",
+        f"{context.effort.warm_up:g} ps with a thermostat). The total energy must be conserved; "
+        "the fluctuation from the integrator falls to a quarter with half the time step. The drift "
+        "is the slope of a linear fit; the verdict counts its size beyond two standard errors.",
         blocks=tuple(blocks),
         verdicts=tuple(verdicts),
         numbers={_label(run): _numbers(run) for run in runs},
@@ -69,7 +69,7 @@ def _label(run: Run) -> str:
 
 
 def _runs(context: Context, temperature: float, time: float) -> list[Run]:
-    """One start, run with each time step."""
+    """Runs with each time step from the same initial state."""
     short = context.timesteps[0]
     try:
         start = equilibrated(
@@ -91,14 +91,14 @@ def _runs(context: Context, temperature: float, time: float) -> list[Run]:
 
 
 def _verdicts(temperature: float, runs: list[Run]) -> list[Verdict]:
-    """Drift with the shorter step, and the order of the fluctuation."""
+    """Verdicts on the drift with the shorter step and the order of the fluctuation."""
     where = f"at {temperature:g} K"
     broken = [run for run in runs if run.drift is None]
     if broken:
         return [decide("drift", "fail", broken[0].problem, None, where)]
     first, second = (run.drift for run in runs)
     assert first is not None and second is not None
-    error = 0.0 if math.isnan(first.rate_error) else first.rate_error  # of a very short run
+    error = 0.0 if math.isnan(first.rate_error) else first.rate_error  # NaN for a very short run
     shown = f"{first.rate:+.1f} ± {error:.1f} meV/atom/ns".replace("-", "−")
     sure = max(abs(first.rate) - 2 * error, 0.0)
     verdicts = [judge("drift", sure, shown=shown, subject=where)]
@@ -109,7 +109,7 @@ def _verdicts(temperature: float, runs: list[Run]) -> list[Verdict]:
 
 
 def _early(record: Record) -> float:
-    """Fluctuation (eV/atom) while runs from one start have not yet parted, so that they compare."""
+    """Fluctuation (eV/atom) at the start, where runs from the same state are still comparable."""
     return float(record.total[record.time <= EARLY].std())
 
 
@@ -153,12 +153,12 @@ def _energies_picture(runs: list[Run], temperatures: tuple[float, ...]) -> Any:
             axis, f"{temperature:g} K", "time (ps)", "total energy − start (meV/atom)", legend=True
         )
     return picture(
-        figure, "total energy", "Total energy in each run (lines) and its straight fit (dashed)."
+        figure, "total energy", "Total energy in each run (lines) and its linear fit (dashed)."
     )
 
 
 def hot(context: Context) -> Section:
-    """A run far above the usual temperatures."""
+    """A run at a temperature far above the usual ones."""
     crystal = bool(context.sample.pbc.all())
     usual = HOT_CRYSTAL if crystal else HOT_MOLECULE
     temperature = context.config.hot or usual
@@ -166,7 +166,7 @@ def hot(context: Context) -> Section:
     where = f"at {temperature:g} K"
     lead = (
         f"{time:g} ps with a thermostat {where} ({context.sample_name}). The smallest distance is "
-        "given as a fraction of the sum of the covalent radii; below 0.6 atoms overlap."
+        "a fraction of the sum of the covalent radii; below 0.6 the atoms overlap."
     )
     step = context.timesteps[0]
     try:

@@ -1,4 +1,4 @@
-"""Section: errors against the size of the force."""
+"""Section: force errors against the size of the force."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def force_size(context: Context) -> Section:
     size = np.linalg.norm(found.forces_label, axis=1)
     known = np.isfinite(size)
     if not known.any():
-        return Section("The data hold no forces.")
+        return Section("The data have no forces.")
     size, off = size[known], found.force_error[known]
     symbols = np.array(chemical_symbols)[found.numbers[known]]
     edges = _bins(size)
@@ -46,8 +46,8 @@ def force_size(context: Context) -> Section:
     largest = size >= np.quantile(size, 0.9)
     relative = 100 * float(np.median(off[largest] / np.maximum(size[largest], 1e-12)))
     return Section(
-        lead="The error of each atom's force against the size of the force itself. A good "
-        "potential stays well below the dashed line, where the error is as large as the force.",
+        lead="Error of the force on each atom against the size of the force. A good potential "
+        "stays well below the dashed line, where the error is as large as the force.",
         blocks=(
             _size_picture(size, off, symbols, rows),
             table(
@@ -72,7 +72,7 @@ def force_size(context: Context) -> Section:
 
 
 def _bins(size: Floats) -> Floats:
-    """Edges that are even in the logarithm."""
+    """Bin edges evenly spaced in the logarithm."""
     top = float(size.max())
     low = max(0.02, min(0.1, 0.1 * top))
     edges = np.geomspace(low, max(top * 1.0001, 2 * low), 8)
@@ -113,4 +113,4 @@ def _size_picture(size: Floats, off: Floats, symbols: Any, rows: list[Any]) -> P
     axis.legend(
         frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=1.6
     )
-    return picture(figure, "force error against force", "One dot an atom; the lines are quantiles.")
+    return picture(figure, "force error against force", "One dot per atom; lines: quantiles.")

@@ -1,4 +1,4 @@
-"""Section: learning curves from the logs of the training."""
+"""Section: learning curves from the training logs."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ NAMES = {
 
 
 def learning(context: Context) -> Section:
-    """Loss and errors against the time of the training."""
+    """Loss and errors against training time."""
     folder = find_run(Path(context.config.model))
     lead = (
-        "How the errors fell during training. Validation structures were not trained on; a "
-        "validation curve that rises while the training curve falls means overfitting."
+        "Errors during training. Validation structures are not used in training; a validation "
+        "curve that rises while the training curve falls indicates overfitting."
     )
     if folder is None:
         model = Path(context.config.model)
         note = Note(
-            f"There are no logs of the training: {model.parent / 'runs' / model.stem} holds no "
-            "csv/*/metrics.csv. Keep the run folder beside the model to see the curves here."
+            f"There are no logs of the training: {model.parent / 'runs' / model.stem} has no "
+            "csv/*/metrics.csv. Keep the run folder next to the model to see the curves here."
         )
         return Section(lead, (note,), (), {"why": note.text})
     train, validation = read_history(folder)
@@ -51,7 +51,7 @@ def learning(context: Context) -> Section:
         (settings.get("steps"), "steps"),
         (settings.get("epochs"), "epochs"),
         (_minutes(settings.get("seconds")), "minutes"),
-        (structures, "structures to train on"),
+        (structures, "training structures"),
     ]
     facts = ", ".join(f"{number(value)} {name}" for value, name in words if value is not None)
     return Section(
@@ -66,7 +66,7 @@ def _minutes(seconds: Any) -> float | None:
 
 
 def find_run(model: Path) -> Path | None:
-    """Folder of the CSV logs of the training that wrote a model, as ``fit`` names it."""
+    """Folder of the CSV logs of the training run of a model, as named by ``fit``."""
     for run in (model.parent / "runs" / model.stem, model.parent):
         if any(run.glob("csv/*/metrics.csv")):
             return run
@@ -76,8 +76,8 @@ def find_run(model: Path) -> Path | None:
 def read_history(run: Path) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
     """Entries of training and of validation, with ``seconds`` and ``step``.
 
-    A training that was resumed has several files; later entries of a step replace earlier ones.
-    The time of a validation is that of its step, interpolated between training entries.
+    A resumed training has several files; later entries of a step replace earlier ones. The time of
+    a validation is interpolated between training entries at its step.
     """
     train: dict[float, dict[str, float]] = {}
     validation: dict[float, dict[str, float]] = {}

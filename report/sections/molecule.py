@@ -1,4 +1,4 @@
-"""Section: the lowest molecule of the data, relaxed, and its vibrations."""
+"""Section: relaxation and vibrations of the lowest-energy molecule of the data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIGHT, BOND, LOOSE = 1.1, 1.25, 1.5  # times the sum of the covalent radii
 
 
 def molecule(context: Context) -> Section | None:
-    """What relaxation does to the molecule, and its frequencies."""
+    """Change of the molecule on relaxation, and its vibrational frequencies."""
     if context.crystals or context.molecule is None:
         return None
     start, end = context.molecule
@@ -44,8 +44,8 @@ def molecule(context: Context) -> Section | None:
         ("asymmetry of the Hessian", f"{number(modes.asymmetry)} eV/Å²"),
     ]
     return Section(
-        lead=f"There are no crystals in the data. This is the lowest molecule in them, {formula}, "
-        "relaxed by the model in vacuum (float64), with its harmonic vibrations.",
+        lead=f"There are no crystals in the data. The lowest-energy molecule, {formula}, is "
+        "relaxed by the model in vacuum (float64), and its harmonic vibrations are computed.",
         blocks=(_spectrum(modes.frequencies), table(("", formula), facts), bonds_table),
         verdicts=tuple(verdicts),
         numbers={
@@ -62,7 +62,7 @@ def molecule(context: Context) -> Section | None:
 
 
 def _kept(start: Atoms, end: Relaxed, bonds: list[tuple[int, int]], change: float) -> Verdict:
-    """Whether bonds break or form; a proton that moves within a hydrogen bond does neither."""
+    """Verdict on broken and new bonds; a proton that moves within a hydrogen bond is neither."""
     broken = sorted(set(bonds) - set(_bonds(end.atoms, LOOSE)))
     formed = sorted(set(_bonds(end.atoms, TIGHT)) - set(_bonds(start, LOOSE)))
     if broken or formed:
@@ -75,7 +75,7 @@ def _kept(start: Atoms, end: Relaxed, bonds: list[tuple[int, int]], change: floa
 
 
 def _pair(atoms: Atoms, pair: tuple[int, int]) -> str:
-    """Two atoms by name."""
+    """Names of two atoms."""
     return "–".join(f"{atoms[i].symbol}{i}" for i in pair)
 
 
@@ -97,7 +97,7 @@ def _lengths(atoms: Atoms, bonds: list[tuple[int, int]]) -> Any:
 
 
 def _spectrum(frequencies: Any) -> Picture:
-    """Sticks at the frequencies."""
+    """Stick spectrum of the frequencies."""
     figure, axes = panels(1, 1, width=7.0, height=1.9)
     axis = axes[0, 0]
     for value in frequencies:

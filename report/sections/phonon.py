@@ -1,4 +1,4 @@
-"""Section: phonon bands of the crystals, beside references."""
+"""Section: phonon bands of the crystals, with references."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def phonon_bands(context: Context) -> Section | None:
     image = picture(
         figure,
         "phonon bands",
-        "Frequencies along lines between points of high symmetry. Lines below zero (red) are "
-        "unstable modes. Rings: reference, paired with the model's modes in ascending order.",
+        "Frequencies along lines between points of high symmetry. Values below zero (red) are "
+        "unstable modes. Rings: reference, paired with the modes of the model in ascending order.",
     )
     return Section(
-        lead="How the atoms of each crystal vibrate. A crystal that is stable has no frequency "
-        "below zero. Without the splitting of polar crystals by their charges.",
+        lead="Vibrational frequencies of each crystal. A stable crystal has no frequency below "
+        "zero (imaginary). The LO-TO splitting of polar crystals is not included.",
         blocks=(image, table(header, lines), *blocks),
         verdicts=tuple(verdicts),
         numbers=numbers,
@@ -72,7 +72,7 @@ def phonon_bands(context: Context) -> Section | None:
 
 
 def _length(context: Context, crystal: Crystal) -> float:
-    """Size of the supercell: twice the cutoff where that is affordable."""
+    """Size of the supercell: twice the cutoff if that is affordable."""
     effort = context.effort
     wanted = max(effort.phonon_length, 2 * context.cutoff)
     atoms = len(crystal.atoms) * wanted**3 / crystal.atoms.get_volume()
@@ -95,7 +95,7 @@ def _draw(axis: Any, crystal: Crystal, path: phonons.Bands) -> None:
 
 
 def _merged(path: phonons.Bands) -> dict[float, str]:
-    """Labels by their place; where the path jumps, both names stand at one place."""
+    """Labels by position; where the path jumps, the label has both names."""
     labels: dict[float, str] = {}
     for tick, label in zip(path.ticks, path.labels, strict=True):
         place = round(float(tick), 9)
@@ -113,7 +113,7 @@ def _compare(
     verdicts: list[Verdict],
     numbers: dict[str, Any],
 ) -> None:
-    """Frequencies at the points that fold to Γ of the cubic cell against the reference's."""
+    """Comparison with the reference at the q points that fold to Γ of the cubic cell."""
     qpoints = phonons.commensurate_points(
         crystal.atoms.cell.array, conventional(crystal.atoms).cell.array
     )
@@ -142,12 +142,12 @@ def _compare(
 
 
 def _both(mine: float, theirs: float) -> str:
-    """The model's frequency and the reference's."""
+    """Frequencies of the model and of the reference as text."""
     return f"{mine:.2f} ({theirs:.2f})".replace("-0.00", "0.00").replace("-", "−")
 
 
 def _rings(axis: Any, path: phonons.Bands, qpoints: Floats, theirs: Floats) -> None:
-    """Reference frequencies where the path touches their points."""
+    """Draw the reference frequencies at their points on the path."""
     for place, q in zip(path.distances, path.qpoints, strict=True):
         for point, values in zip(qpoints, theirs, strict=True):
             if _same(q, point):
@@ -158,7 +158,7 @@ def _rings(axis: Any, path: phonons.Bands, qpoints: Floats, theirs: Floats) -> N
 
 
 def _name(path: phonons.Bands, q: Floats) -> str:
-    """Label of a point or of one that is equal to it by symmetry of the cube."""
+    """Label of a point, or of a point equivalent to it by cubic symmetry."""
     for tick, label in zip(path.ticks, path.labels, strict=True):
         at = path.qpoints[int(np.argmin(np.abs(path.distances - tick)))]
         if _same(at, q):

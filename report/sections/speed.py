@@ -19,8 +19,8 @@ from tesseral.report.context import Context
 from tesseral.report.figures import BLUE, ORANGE, finish, panels, picture
 from tesseral.report.verdicts import judge
 
-SPACING = 5.0  # Å, of vacuum between molecules in a larger sample
-TIME_LIMIT = 300.0  # s, of all sizes together
+SPACING = 5.0  # Å, vacuum between molecules in a larger sample
+TIME_LIMIT = 300.0  # s, all sizes together
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -51,9 +51,9 @@ def speed(context: Context) -> Section:
     where = machine(torch.device(context.device))
     shown = f"{ratio:.2f} times the best µs/atom at {last['atoms']:,} atoms"
     return Section(
-        lead=f"Time of {stress} through the ASE calculator in {context.dtype}, all atoms "
-        "moved a little before each call as in MD (the fastest of the calls), and the "
-        f"memory above that of the bare process with PyTorch. "
+        lead=f"Time of {stress} through the ASE calculator in {context.dtype}, with all atoms "
+        "moved slightly before each call as in MD (the fastest call counts), and the "
+        f"memory above that of a process that has only loaded PyTorch. "
         f"Measured on {where}; other programs on the machine make it slower.",
         blocks=(_picture(rows), table(header, lines)),
         verdicts=(judge("scaling", ratio, shown=shown),),
@@ -66,7 +66,7 @@ def _ns_per_day(seconds: float, timestep: float) -> float:
 
 
 def measure(context: Context, sizes: tuple[int, ...]) -> list[dict[str, Any]]:
-    """Run the worker; what it says of each size.
+    """Run the worker, and return its results for each size.
 
     Raises:
         RuntimeError: it ended before the first size.
@@ -106,7 +106,7 @@ def measure(context: Context, sizes: tuple[int, ...]) -> list[dict[str, Any]]:
 
 
 def base_cell(context: Context) -> Atoms:
-    """A cell that repeats to any size: the crystal, the molecule in a box, or a structure."""
+    """A cell to repeat to any size: the crystal, the molecule in a box, or a structure."""
     if context.sound_crystals:
         atoms: Atoms = context.sound_crystals[0].atoms.copy()
     else:

@@ -1,8 +1,8 @@
-"""A process that measures time and memory of a model, so that nothing else counts in them.
+"""A separate process that measures time and memory of a model alone.
 
-    python -m tesseral.report.sections.speed_worker SETTINGS      (started by speed_section.py)
+    python -m tesseral.report.sections.speed_worker SETTINGS      (started by speed.py)
 
-The settings are JSON; one line of JSON comes out for each size.
+The settings are JSON; one line of JSON is written for each size.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 STATUS = Path("/proc/self/status")
-SECONDS = 0.6  # of measuring, for each size
-CALLS = 3  # at least
+SECONDS = 0.6  # measuring time of each size
+CALLS = 3  # minimum number
 
 
 def memory_mb(field: str) -> float:
@@ -63,7 +63,7 @@ def main() -> None:
             start = time.perf_counter()
             atoms.get_forces()
             times.append(time.perf_counter() - start)
-        seconds = min(times)  # other programs make a call slower, never faster
+        seconds = min(times)  # other programs can only make a call slower
         row = {
             "atoms": len(atoms),
             "seconds": seconds,

@@ -1,4 +1,4 @@
-"""Section: vacancies of the crystals."""
+"""Section: vacancies in the crystals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tesseral.report.verdicts import judge
 
 
 def vacancies(context: Context) -> Section | None:
-    """Energy of taking out one atom of each element."""
+    """Energy of removing one atom of each element."""
     if not context.sound_crystals:
         return None
     elemental = {
@@ -35,8 +35,8 @@ def vacancies(context: Context) -> Section | None:
         verdicts.append(judge("vacancy", lowest.relaxed, shown=shown, subject=crystal.name))
     header = ("crystal", "vacancy", "cell", "unrelaxed (eV)", "relaxed (eV)", "reservoir")
     return Section(
-        lead="E(N − 1) − E(N) + μ for one atom taken out of a supercell of N atoms at fixed cell, "
-        "where μ is the energy of an atom in the reservoir that it is moved to.",
+        lead="E(N − 1) − E(N) + μ for one atom removed from a supercell of N atoms at fixed cell, "
+        "where μ is the energy of an atom in the reservoir to which it is moved.",
         blocks=(table(header, rows),),
         verdicts=tuple(verdicts),
         numbers=numbers,

@@ -213,7 +213,7 @@ def test_tables_and_figures(tmp_path, capsys):
     [
         (["Si", "--data", "nowhere"], "give the folder of the data with --data"),
         (["Sii"], "there is no set Sii; there are Si, Mo, Li, AcAc"),
-        (["Si", "Si"], "asked for twice"),
+        (["Si", "Si"], "given twice"),
         (["none.yaml"], "none.yaml"),
     ],
 )

@@ -59,7 +59,7 @@ def test_help_explains_the_options_of_one_architecture(run, name):
     sentences = " ".join(text.split())
     assert f"shows the options of {name}. For the options of another" in sentences
     assert "the range of the model is layers × cutoff" in sentences  # a common option has help
-    other = {"facet": "rounds of mixing", "nequip": "distances in Å at which the radial"}
+    other = {"facet": "mixings on the sphere", "nequip": "distances (Å) at which the slope"}
     for owner, words in other.items():
         assert (words in sentences) == (owner == name)
 

@@ -110,7 +110,7 @@ def test_a_claim_about_several_crystals_stands_there_once(page):
     ("counts", "words"),
     [
         ({"pass": 3, "warn": 0, "fail": 0}, "Every claim holds."),
-        ({"pass": 3, "warn": 1, "fail": 0}, "No claim fails; 1 deserves a look."),
+        ({"pass": 3, "warn": 1, "fail": 0}, "No claim fails; 1 needs attention."),
         ({"pass": 3, "warn": 1, "fail": 2}, "2 of 6 claims do not hold"),
     ],
 )

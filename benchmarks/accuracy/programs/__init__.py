@@ -1,4 +1,4 @@
-"""How each program is trained: its command, its log, the model it leaves."""
+"""Training with each program: its command, its log, the resulting model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.accuracy.recipes import Recipe
 from benchmarks.accuracy.structures import Files
 
 LOG = "log.txt"
-NEVER = 1_000_000  # epochs between checkpoints that nobody needs
+NEVER = 1_000_000  # epochs between checkpoints that are not needed
 
 
 class Task(NamedTuple):
@@ -21,21 +21,21 @@ class Task(NamedTuple):
 
     recipe: Recipe
     files: Files
-    folder: Path  # of this training, absolute
-    epochs: int  # for programs that count those
-    seconds: float  # the budget
+    folder: Path  # folder of this training, absolute
+    epochs: int  # for programs that count epochs
+    seconds: float  # time budget
     limit: float  # seconds after which the training is stopped
-    extra: Sequence[str]  # options for ours
+    extra: Sequence[str]  # options for our program
 
 
 class Program(Protocol):
-    """What the suite needs to know about a program.
+    """Interface to a training program.
 
     Attributes:
-        name: for tables and ``--only``.
-        calculator: function of ``calculators`` that loads its model.
-        python: interpreter of its environment.
-        counts_epochs: it is given a number of epochs instead of a time, found by a trial.
+        name: name in tables and for ``--only``.
+        calculator: function of ``calculators`` that loads the model.
+        python: interpreter of the environment.
+        counts_epochs: whether the program needs a number of epochs, found by a trial, not a time.
     """
 
     name: str
@@ -44,27 +44,27 @@ class Program(Protocol):
     counts_epochs: bool
 
     def command(self, task: Task) -> list[str]:
-        """Words that start the training; settings are written to the folder."""
+        """Command that starts the training; settings are written to the folder."""
         ...
 
     def begins(self, line: str) -> bool:
-        """Whether a line of the output says that training begins."""
+        """Whether a line of the output marks the start of the training."""
         ...
 
     def ends(self, line: str) -> bool:
-        """Whether a line says that training is over, where much comes after it."""
+        """Whether a line marks the end of the training, if much work follows it."""
         ...
 
     def curve(self, folder: Path) -> Curve:
-        """The validations of a training, also of one that is not finished."""
+        """The validations of a training, which need not be finished."""
         ...
 
     def model(self, folder: Path) -> Path:
-        """The model that a user would take."""
+        """The model that a user would use."""
         ...
 
     def rescue(self, task: Task) -> list[str] | None:
-        """Words that make a model of the last checkpoint, where a stopped training leaves none."""
+        """Command that makes a model from the last checkpoint after a stopped training."""
         ...
 
 
@@ -88,11 +88,11 @@ def timed_points(
     """A curve from the times in a log and the errors in another file.
 
     Args:
-        lines: of the log, with seconds.
-        begins: tells the line at which training begins.
-        pattern: of the line that ends an epoch; its first group is the number.
+        lines: lines of the log, with seconds.
+        begins: whether a line marks the start of the training.
+        pattern: pattern of the line that ends an epoch; its first group is the number.
         values: energy and force MAE in meV by number of the epoch.
-        first_epoch: number that the program gives to its first epoch.
+        first_epoch: number of the first epoch in the program.
     """
     start = next((seconds for seconds, text in lines if begins(text)), None)
     curve: Curve = []
@@ -105,7 +105,7 @@ def timed_points(
 
 
 def json_lines(path: Path) -> list[dict[str, Any]]:
-    """The complete lines of a file of JSON objects; none where there is no file."""
+    """The complete lines of a file of JSON objects; none if the file does not exist."""
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -1,4 +1,4 @@
-"""MACE, through mace_run_train."""
+"""Training of MACE with mace_run_train."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.peers.training import mace_options, mace_words
 
 EPOCH = re.compile(r"INFO: Epoch (\d+): head")
 FIRST, SECOND = "mace.model", "mace_stagetwo.model"
-STAGE_TWO = 0.7  # of the epochs, as its documentation suggests
+STAGE_TWO = 0.7  # fraction of the epochs, as suggested by its documentation
 FEWEST = 4  # epochs for two stages
 
 
@@ -25,7 +25,7 @@ class Mace:
     counts_epochs = True
 
     def __init__(self, peers: Peers) -> None:
-        """Take the place of its environment."""
+        """Store the path of the environment."""
         self.peers = peers
         self.python = peers.program("mace", "python")
 
@@ -33,17 +33,17 @@ class Mace:
         """Stage two begins at 70% of the epochs."""
         files = task.files.fit, task.files.validation
         options = mace_options(files, 5, task.folder, task.epochs)
-        # With a stress loss it takes the log of MAE for one of per-atom stress and stops with a
+        # With a stress loss MACE takes the log of MAE for one of per-atom stress and stops with a
         # KeyError; the MAE are in its result file in any case.
         options["error_table"] = "PerAtomRMSE"
         options["valid_batch_size"] = 5
-        options["skip_evaluate_heads"] = "Default"  # its own table of errors at the end
+        options["skip_evaluate_heads"] = "Default"  # table of errors at the end
         if task.recipe.stress:
             options |= {"loss": "stress", "stress_key": "REF_stress"}
         if task.files.isolated:
             from ase.data import atomic_numbers
 
-            # ScaleShiftMACE begins at the mean binding energy, which it then need not learn.
+            # ScaleShiftMACE starts from the mean binding energy, so it need not learn it.
             energies = {atomic_numbers[name]: e for name, e in task.files.isolated.items()}
             options |= {"E0s": str(energies), "model": "ScaleShiftMACE"}
         if task.epochs >= FEWEST:
@@ -53,11 +53,11 @@ class Mace:
         return [*words, "--stage_two"] if task.epochs >= FEWEST else words
 
     def begins(self, line: str) -> bool:
-        """It validates once before its first step, which takes part in the time."""
+        """MACE validates once before the first step, which is part of the time."""
         return "Started training" in line
 
     def ends(self, line: str) -> bool:
-        """It then makes the model."""
+        """After this line MACE makes the model."""
         return "Training complete" in line
 
     def curve(self, folder: Path) -> Curve:
@@ -71,12 +71,12 @@ class Mace:
         return timed_points(read_stamped(folder / LOG), self.begins, EPOCH, values, 0)
 
     def model(self, folder: Path) -> Path:
-        """That of stage two, if it came so far."""
+        """The model of stage two if it was reached."""
         second = folder / SECOND
         return second if second.exists() else folder / FIRST
 
     def rescue(self, task: Task) -> list[str] | None:
-        """Resuming with no epoch left makes the model; None if it is there."""
+        """Resuming with no epochs left makes the model; None if the model exists."""
         in_second = any(task.folder.glob("checkpoints/*_swa.pt"))
         made = task.folder / (SECOND if in_second else FIRST)
         if made.exists():

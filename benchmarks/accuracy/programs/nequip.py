@@ -1,4 +1,4 @@
-"""NequIP, through nequip-train."""
+"""Training of NequIP with nequip-train."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ METRICS = "val0_epoch/"
 
 
 class Nequip:
-    """l_max 1, 32 features, 4 layers; the learning rate falls as a cosine to the end."""
+    """l_max 1, 32 features, 4 layers, cosine decay of the learning rate."""
 
     name = "NequIP"
     calculator = "nequip"
     counts_epochs = True
 
     def __init__(self, peers: Peers) -> None:
-        """Take the place of its environment."""
+        """Store the path of the environment."""
         self.peers = peers
         self.python = peers.program("nequip", "python")
 
     def settings(self, task: Task) -> dict[str, Any]:
-        """The configuration of benchmarks/peers, for these data and this time."""
+        """The configuration of benchmarks/peers for these data and this time."""
         base, model = (
             yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()) for name in ("base", "nequip")
         )
@@ -77,27 +77,27 @@ class Nequip:
             "coeffs": dict.fromkeys(metrics, 1.0),
         }
         settings["trainer"]["callbacks"].append({"_target_": "benchmarks.accuracy.clock.Clock"})
-        # Isolated atoms as per_type_energy_shifts leave it the whole binding energy to learn, 4 eV
-        # an atom: AcAc errors were 1.5 (forces) to 3 times (energy) those with its mean energy.
+        # With isolated atoms as per_type_energy_shifts it must learn the whole binding energy, 4 eV
+        # per atom: AcAc errors were 1.5 (forces) to 3 times (energy) those with the mean energy.
         return merge(settings, task.recipe.peers.get(self.name, {}))
 
     def command(self, task: Task) -> list[str]:
-        """All settings are in a file."""
+        """Command; all settings are in a file."""
         path = task.folder / "config.yaml"
         path.write_text(yaml.safe_dump(self.settings(task)), encoding="utf-8")
         words = ["-cp", str(task.folder), "-cn", "config", f"hydra.run.dir={task.folder}"]
         return [self.peers.program("nequip", "nequip-train"), *words]
 
     def begins(self, line: str) -> bool:
-        """What ``clock`` prints."""
+        """Line printed by ``clock`` at the start."""
         return line.startswith(BEGIN)
 
     def ends(self, line: str) -> bool:
-        """Nothing long comes after."""
+        """Never; no long work follows the training."""
         return False
 
     def curve(self, folder: Path) -> Curve:
-        """From what ``clock`` prints."""
+        """Validations printed by ``clock``."""
         curve: Curve = []
         start = None
         for seconds, text in read_stamped(folder / LOG):
@@ -112,15 +112,15 @@ class Nequip:
         return curve
 
     def model(self, folder: Path) -> Path:
-        """That of the best validation."""
+        """The model of the best validation."""
         return folder / "best.ckpt"
 
     def rescue(self, task: Task) -> None:
-        """Not needed: it stops by itself at the limit."""
+        """Not needed; the program stops at the limit."""
 
 
 def duration(seconds: float) -> str:
-    """Days, hours, minutes and seconds as Lightning reads them."""
+    """Days, hours, minutes and seconds in the format of Lightning."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours // 24:02}:{hours % 24:02}:{minutes:02}:{rest:02}"

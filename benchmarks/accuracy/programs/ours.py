@@ -1,4 +1,4 @@
-"""Our own training, through the command that a user types."""
+"""Our own training with the user's command."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Ours:
     counts_epochs = False
 
     def command(self, task: Task) -> list[str]:
-        """The stores are made by ``imports`` before."""
+        """Command; the stores are made by ``imports`` beforehand."""
         settings = merge(
             task.recipe.fit,
             {
@@ -57,15 +57,15 @@ class Ours:
         ]
 
     def begins(self, line: str) -> bool:
-        """The head of the table of validations."""
+        """Header of the table of validations."""
         return line.split()[:3] == ["time", "done", "step"]
 
     def ends(self, line: str) -> bool:
-        """Nothing long comes after."""
+        """Never; no long work follows the training."""
         return False
 
     def curve(self, folder: Path) -> Curve:
-        """From the last checkpoint, whose clock starts at the first step."""
+        """Validations in the last checkpoint, whose clock starts at the first step."""
         checkpoint = folder / "runs" / Path(MODEL).stem / "last.ckpt"
         if not checkpoint.exists():
             return []
@@ -83,8 +83,8 @@ class Ours:
         ]
 
     def model(self, folder: Path) -> Path:
-        """That of the best validation."""
+        """The model of the best validation."""
         return folder / MODEL
 
     def rescue(self, task: Task) -> None:
-        """Not needed: the model is there from the first validation on."""
+        """Not needed; the model exists from the first validation on."""

@@ -1,4 +1,4 @@
-"""SevenNet, through sevenn train."""
+"""Training of SevenNet with sevenn train."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ EPOCH = re.compile(r"Epoch (\d+) elapsed")
 
 
 class SevenNet:
-    """32 channels, l_max 2, 3 layers; the learning rate falls as a cosine to the end."""
+    """32 channels, l_max 2, 3 layers, cosine decay of the learning rate."""
 
     name = "SevenNet"
     calculator = "sevennet"
     counts_epochs = True
 
     def __init__(self, peers: Peers) -> None:
-        """Take the place of its environment."""
+        """Store the path of the environment."""
         self.peers = peers
         self.python = peers.program("sevenn", "python")
 
     def settings(self, task: Task) -> dict[str, Any]:
-        """The configuration of benchmarks/peers, for these data and this time."""
+        """The configuration of benchmarks/peers for these data and this time."""
         settings: dict[str, Any] = yaml.safe_load((CONFIGS / "sevennet.yaml").read_text())
         train, data = settings["train"], settings["data"]
         train |= {
@@ -46,26 +46,26 @@ class SevenNet:
             "load_trainset_path": [str(task.files.fit)],
             "load_validset_path": [str(task.files.validation)],
         }
-        # Isolated atoms as shift leave it the whole binding energy to learn, 4 eV an atom: AcAc
+        # With isolated atoms as shift it must learn the whole binding energy, 4 eV per atom: AcAc
         # errors were 2 (forces) to 30 times (energy) those with its default, the mean energy.
         return merge(settings, task.recipe.peers.get(self.name, {}))
 
     def command(self, task: Task) -> list[str]:
-        """All settings are in a file."""
+        """Command; all settings are in a file."""
         path = task.folder / "config.yaml"
         path.write_text(yaml.safe_dump(self.settings(task)), encoding="utf-8")
         return [self.peers.program("sevenn", "sevenn"), "train", str(path), "-s"]
 
     def begins(self, line: str) -> bool:
-        """The head of the first epoch."""
+        """Header of the first epoch."""
         return BEGIN.match(line) is not None
 
     def ends(self, line: str) -> bool:
-        """Nothing long comes after."""
+        """Never; no long work follows the training."""
         return False
 
     def curve(self, folder: Path) -> Curve:
-        """Times from the log, errors from the table it keeps."""
+        """Times from the log, errors from the table of the program."""
         table = folder / "lc.csv"
         if not table.exists():
             return []
@@ -80,8 +80,8 @@ class SevenNet:
         return timed_points(read_stamped(folder / LOG), self.begins, EPOCH, values, 1)
 
     def model(self, folder: Path) -> Path:
-        """That of the best validation."""
+        """The model of the best validation."""
         return folder / "checkpoint_best.pth"
 
     def rescue(self, task: Task) -> None:
-        """Not needed: the best checkpoint is a model."""
+        """Not needed; the best checkpoint is a model."""

@@ -1,4 +1,4 @@
-"""What is trained and tested: a YAML file for each set."""
+"""Recipes for training and testing, one YAML file for each set."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Profile:
     """A path of structures whose energies are plotted.
 
     Args:
-        file: in the data folder.
-        coordinate: key in the file that tells where on the path a structure is; its number in
-            the file if not given.
-        label: of the coordinate, for the plot.
+        file: file in the data folder.
+        coordinate: key in the file with the position of a structure on the path. Default: the
+            index in the file.
+        label: label of the coordinate in the plot.
     """
 
     file: str
@@ -40,12 +40,12 @@ class Profile:
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """Figures of somebody else's, on the same test sets.
+    """Published errors of another method on the same test sets.
 
     Args:
-        method: what was trained.
-        source: where the figures are from.
-        errors: by test set, then by name of the error (see ``ERRORS``).
+        method: name of the method.
+        source: source of the values.
+        errors: errors by test set, then by name of the error (see ``ERRORS``).
     """
 
     method: str
@@ -55,22 +55,22 @@ class Published:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What is trained on, for how long, and tested on.
+    """Training data, training time and test data.
 
     Args:
-        name: for tables and on the command line.
-        train: file in the data folder, from which the validation structures are taken too.
-        validation: number of structures to validate on.
-        tests: file in the data folder by name of the test set; read once, at the end.
-        minutes: of training.
-        seed: of the choice of the validation structures.
-        isolated: file with isolated atoms, for the reference energies; without it, each program
-            finds them in its own way.
-        stress: train on stress too, and test it.
+        name: name in tables and on the command line.
+        train: file in the data folder from which training and validation structures are taken.
+        validation: number of validation structures.
+        tests: files in the data folder by name of the test set; read once, at the end.
+        minutes: training time.
+        seed: random seed for the choice of the validation structures.
+        isolated: file with isolated atoms for the reference energies; without it, each program
+            determines them in its own way.
+        stress: whether stress is trained and tested too.
         profiles: energies along paths, by name.
         fit: options of train-potential, nested as in its ``--config``.
         peers: options of the peers that replace those of ``programs``, by name of the peer.
-        published: figures to show beside ours.
+        published: published values to show next to ours.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Recipe:
     published: tuple[Published, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse numbers and names that make no sense."""
+        """Check numbers and names."""
         if self.validation < 1:
             raise ValueError(f"validation is {self.validation}; it must be 1 or more")
         if not self.minutes > 0:
@@ -100,17 +100,17 @@ class Recipe:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """All files that it needs."""
+        """All files needed by the recipe."""
         isolated = (self.isolated,) if self.isolated else ()
         paths = tuple(profile.file for profile in self.profiles.values())
         return (self.train, *isolated, *self.tests.values(), *paths)
 
 
 def refuse_unknown(what: str, names: Mapping[str, Any], known: tuple[str, ...]) -> None:
-    """Refuse a misspelled name.
+    """Check that a name is known.
 
     Raises:
-        ValueError: it names the nearest known one.
+        ValueError: the name is unknown; the message has the nearest known one.
     """
     lower = {one.lower(): one for one in known}
     for name in names:
@@ -124,7 +124,7 @@ def parse_recipe(values: Mapping[str, Any]) -> Recipe:
     """A recipe from the contents of its file.
 
     Raises:
-        ValueError: something is unknown, missing or makes no sense.
+        ValueError: an entry is unknown, missing or invalid.
     """
     given = dict(checked(Recipe, "entry", values))
     given["profiles"] = {
@@ -143,7 +143,7 @@ def parse_recipe(values: Mapping[str, Any]) -> Recipe:
 
 
 def checked(kind: type[Any], what: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The values, if a dataclass can be made of them.
+    """The values, after a check that a dataclass can be made of them.
 
     Raises:
         ValueError: a name is unknown, or one is missing.
@@ -160,7 +160,7 @@ def read_recipe(path: Path) -> Recipe:
     """The recipe of a file.
 
     Raises:
-        ValueError: what is wrong in which file.
+        ValueError: the file is invalid; the message has its name and the error.
     """
     try:
         return parse_recipe(yaml.safe_load(path.read_text(encoding="utf-8")))

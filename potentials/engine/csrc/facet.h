@@ -1,8 +1,8 @@
 // The layers of Facet without PyTorch, and with them atomic energies, forces and virials.
 //
 // The same steps as potentials/architectures/facet.py, forwards and then backwards by hand. Atoms go through a
-// layer in small blocks, so that messages, fields and their products stay in the cache; only what
-// the way back needs is kept for all atoms. Equation numbers are those of docs/understand/theory.md.
+// layer in small blocks, so that messages, fields and their products stay in the cache; only data for
+// the backward pass are kept for all atoms. Equation numbers are those of docs/understand/theory.md.
 #pragma once
 #include "convolution.h"
 #include "edges.h"
@@ -11,7 +11,7 @@
 namespace tesseral {
 namespace TESSERAL_ISA {
 
-// Kept for the way back of one mixing, one layer and all of them.
+// Data kept for the backward pass of one mixing, one layer and all layers.
 template <class T> struct MixingActivations {
   T *first, *second;  // (atoms, components, grid channels): the two factors of the product
 };
@@ -23,8 +23,8 @@ template <class T> struct LayerActivations {
 template <class T> struct FacetActivations {
   std::vector<LayerActivations<T>> layers;
   T *by_features, *by_messages, *by_next;  // gradients, (atoms, components, channels)
-  // Of the edges, sorted by receiver on the way forwards, by sender on the way back: all that is
-  // then read or written of them lies in a row.
+  // Edges, sorted by receiver in the forward pass and by sender in the backward pass, so that they
+  // are read and written in order.
   T *harmonics, *by_harmonics;                    // (edges, components)
   double *radii, *by_radii, *vectors, *gradient;  // (edges), (edges), (edges, 3), (edges, 3)
   int64_t *senders, *receivers;                   // (edges), by sender

@@ -1,9 +1,9 @@
 // The layers of NequIP without PyTorch, and with them atomic energies, forces and virials.
 //
 // The same steps as potentials/architectures/nequip.py, forwards and then backwards by hand. Atoms go through a
-// layer in small blocks, so that messages, by far the longest rows, never leave the cache: on the
-// way back they are made again as gradients, block by block, and pulled through the edges at once.
-// What processes exchange are the features as they are sent. Equation numbers are those of
+// layer in small blocks, so that messages, by far the longest rows, never leave the cache: in the
+// backward pass their gradients are computed block by block and applied to the edges immediately.
+// Processes exchange the features that are sent. Equation numbers are those of
 // docs/understand/systems.md.
 #pragma once
 #include "convolution.h"

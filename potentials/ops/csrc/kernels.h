@@ -10,10 +10,10 @@ extern "C" {
 #endif
 
 // A convolution's inputs. T is float or double, as the kernel says. Numbers of channels are
-// multiples of the vector width. Without a list of paths there are all those of natural parity, by
-// l2, l1, l3; their sum to degree l3 is divided by the square root of their number. With a list, they
-// are kept apart: rows of atoms go degree after degree, (2 l + 1, C_l), and in those of the result
-// C_l3 is the sum of C_l1 over the paths to l3, side by side in the order of the list.
+// multiples of the vector width. Without a list of paths, all paths of natural parity are used, sorted
+// by l2, l1, l3; their sum to degree l3 is divided by the square root of their number. With a list,
+// paths are kept separate: rows of atoms contain the degrees in order, (2 l + 1, C_l), and in rows of
+// the result C_l3 is the sum of C_l1 over the paths to l3, next to each other in the order of the list.
 typedef struct {
   const void* features;      // T (atoms, (l_in + 1)^2, channels), or (atoms, sum of (2 l + 1) C_l)
   const void* harmonics;     // T (edges, (l_edge + 1)^2)
@@ -24,12 +24,12 @@ typedef struct {
   int64_t atoms, edges;
   int32_t l_in, l_edge, l_out, channels, intervals, threads;  // `channels` without a list only
   double cutoff;               // Å
-  int64_t owned;               // atoms that receive, the first ones
+  int64_t owned;               // number of receiving atoms, which are the first ones
   const int32_t* paths;        // (n_paths, 3): l1, l2, l3; or null
   const int32_t* channels_in;  // (l_in + 1): C_l; or null
   int32_t n_paths;
-  // The four splines that are not zero in an interval as polynomials of the place in it, 0 to 1, and
-  // the first one's row of coefficients (spline_pieces in potentials/blocks/radial.py). Or null: uniform cubic
+  // The four nonzero splines of an interval as polynomials of the position in it, 0 to 1, and the row
+  // of coefficients of the first (spline_pieces in potentials/blocks/radial.py). If null: uniform cubic
   // B-splines, as many as intervals.
   int32_t splines;         // rows of coefficients, with `pieces` only
   const double* pieces;    // (intervals, 4, 4): interval, spline, power
@@ -37,7 +37,7 @@ typedef struct {
 } tesseral_convolution;
 
 // Weights of a potential. All are T unless said otherwise, contiguous, with channel numbers padded by
-// zeros to a multiple of the vector width; `_t` are the same matrices transposed, for the way back.
+// zeros to a multiple of the vector width; `_t` are transposed matrices for the backward pass.
 
 // An energy from the scalars of one layer: a linear map, and a network of one hidden layer unless
 // `hidden` is null.
@@ -71,7 +71,7 @@ typedef struct {
   int32_t l_max, channels, grid_channels;
 } tesseral_facet;
 
-// Matrices of flat rows stand one behind another, by degree, (C_l, C'_l).
+// Matrices for flat rows are concatenated by degree, (C_l, C'_l).
 typedef struct {
   const void* coefficients;               // (splines, sum of C_l1 over paths)
   const int32_t* paths;                   // (n_paths, 3): l1, l2, l3
@@ -81,20 +81,20 @@ typedef struct {
   const void *enter_bias, *leave_bias;  // for scalars, or null
   const tesseral_readout* readout;      // or null
   int32_t n_paths, l_in, l_out;
-  int32_t keep_species;  // 1 if `keep` has matrices for each element, one set behind another
+  int32_t keep_species;  // 1 if `keep` has one set of matrices per element, concatenated
 } tesseral_nequip_layer;
 
 // Layers as in potentials/architectures/nequip.py.
 typedef struct {
   const tesseral_nequip_layer* layer;
-  const void* first_sent;   // (species, C_0): what atoms send in the first layer
-  const void* first_field;  // (species, scalars of the field): what they keep in it
+  const void* first_sent;   // (species, C_0): features sent by atoms in the first layer
+  const void* first_field;  // (species, scalars of the field): their self-connection in it
   const double* pieces;     // of the convolutions, like `first` and `splines`
   const int64_t* first;
   int32_t splines, silu_gates;
 } tesseral_nequip;
 
-// What all potentials have, and the layers: one of the two, the other is null.
+// The parts shared by all potentials, and the layers of one architecture; the other is null.
 typedef struct {
   const tesseral_facet* facet;
   const tesseral_nequip* nequip;
@@ -108,8 +108,8 @@ typedef struct {
   double cutoff;  // Å
 } tesseral_potential;
 
-// Where other processes own a part of the atoms: how rows of their values get here and back.
-// Called once a layer but the first, also where there are no atoms.
+// Communication if other processes own a part of the atoms: exchange of the rows of ghosts.
+// Called once for each layer except the first, also by processes without atoms.
 typedef struct {
   // Set the rows of the ghosts, [owned, atoms) of `rows`, to those of their owners.
   void (*spread)(void* context, void* rows, int64_t row_bytes);

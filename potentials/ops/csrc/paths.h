@@ -59,7 +59,7 @@ template <class T> struct Chunk {
   // For each edge the vectors of channels that sum up to its gradient: by radius, then by harmonics.
   const long gradient_size;
   mutable Lines<T> gradient;
-  bool wanted = false;  // whether anybody reads the gradient
+  bool wanted = false;  // whether the gradient is used
 
   Chunk(const Plan<T>& plan, bool second);
   TESSERAL_INLINE T* gradient_of(int e) const { return gradient.data() + e * gradient_size; }
@@ -98,7 +98,7 @@ template <class T, int L1, int L2, int L3> struct PathSums {
     unroll<C::pairs>(TESSERAL_UNROLLED(q) { sums[C::m3[q]].add(t[q * W], u[C::m1[q]]); });
   }
 
-  // Adds the gradient by the harmonics of degree l2: u (of m1) and g (of m3) are what t stands between.
+  // Adds the gradient by the harmonics of degree l2 of the product u^T t g, with u (m1) and g (m3).
   template <int N>
   static TESSERAL_INLINE void by_harmonics(T scale, const Block<T, N>* u, const T* g, long stride, T* gradient) {
     T* place = gradient + (1 + L2 * L2) * W;

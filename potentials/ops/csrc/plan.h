@@ -1,5 +1,5 @@
-// What is known of a convolution before its sums: its paths and where they stand in rows, the
-// splines of an edge, the couplings of some edges.
+// Preparation of a convolution: its paths and their positions in rows, the splines of an edge, the
+// couplings of some edges.
 #pragma once
 #include <cmath>
 #include <cstring>
