@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.metadata import version
 from types import ModuleType
 
 from rich.console import Console
@@ -23,7 +24,7 @@ COMMANDS = {
     "relax": "relax structures with a model; resumes after an interruption",
     "md": "molecular dynamics of structures (nve, nvt, npt); resumes after an interruption",
     "export": "write a model as TorchScript, for LAMMPS and plain PyTorch",
-    "convert": "convert a SevenNet checkpoint into a universal model; nothing is downloaded",
+    "convert": "convert a SevenNet checkpoint, of the installed package or a file, to a model",
     "lammps": "compile the LAMMPS pair style; compare LAMMPS with Python (lammps build, verify)",
     "data": "create, check and merge datasets (data import, check, merge, append, verify)",
 }
@@ -56,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments = ["--help"]
     let_waiting_threads_sleep()
     name = next((word for word in arguments if not word.startswith("-")), "")
+    if arguments == ["--version"]:
+        sys.stdout.write(f"tesseral {version('tesseral')}\n")
+        return 0
     command = import_module(f"tesseral.commands.{name}") if name in COMMANDS else None
     try:
         values = make_parser(arguments, name, command).parse_args(arguments).as_dict()
@@ -65,10 +69,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = command.run(values[name], Console())
     except (ValueError, OSError) as error:
-        return complain(with_flags(str(error), command.parser()))
+        return complain(with_flags(str(error), own_parser(arguments, name, command)))
     except KeyboardInterrupt as stop:
-        return complain(with_flags(str(stop), command.parser()), 130) if str(stop) else 130
+        if not str(stop):
+            return 130
+        return complain(with_flags(str(stop), own_parser(arguments, name, command)), 130)
     return status
+
+
+def own_parser(arguments: Sequence[str], name: str, command: ModuleType) -> Parser:
+    """Parser of one command; the options of ``fit`` depend on the architecture that is named."""
+    parser: Parser = command.parser(arguments) if name == "fit" else command.parser()
+    return parser
 
 
 def make_parser(arguments: Sequence[str], name: str, command: ModuleType | None) -> Parser:
@@ -89,7 +101,7 @@ def make_parser(arguments: Sequence[str], name: str, command: ModuleType | None)
     for each, summary in COMMANDS.items():
         own = Parser()
         if command is not None and each == name:
-            own = command.parser(arguments) if name == "fit" else command.parser()
+            own = own_parser(arguments, name, command)
         own.description = summary[0].upper() + summary[1:] + "."
         commands.add_subcommand(each, own, help=summary)
         if command is not None and each == name:

@@ -65,7 +65,9 @@ def explain(message: str, known: Sequence[str], elsewhere: Mapping[str, str]) ->
                 return elsewhere[same[0]]
             if pattern is UNKNOWN[0] and not name.startswith("-"):
                 return f"{name} is not expected there; give all files together, before the options"
-            near = get_close_matches(name.lstrip("-"), [k.lstrip("-") for k in known], n=1)
+            bare = [k.lstrip("-") for k in known]
+            near = [k for k in bare if k.startswith(name.lstrip("-"))][:1]  # an abbreviation
+            near = near or get_close_matches(name.lstrip("-"), bare, n=1)
             choices = near or [k.lstrip("-") for k in known if "." not in k]
             dashes = "--" if name.startswith("--") else ""
             hint = f"did you mean {dashes}{near[0]}?" if near else f"known: {', '.join(choices)}"

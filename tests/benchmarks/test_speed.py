@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from benchmarks import speed
+from benchmarks.flops import inference_flops
 from benchmarks.ours import Inference
 from benchmarks.ours_training import Training
 from benchmarks.serve import time_calls
 from benchmarks.sheets import Sheet, cell
 from benchmarks.silicon import FARTHEST, noise, supercell
+from tesseral.potentials.architectures.facet import FacetConfig
 
 SMALL = {"channels": 4, "grid_channels": 4, "l_max": 1}
 
@@ -82,3 +84,12 @@ def test_sheet_as_markdown():
 )
 def test_cells(value, text):
     assert cell(value) == text
+
+
+def test_operations_grow_as_they_should():
+    small, large = (inference_flops(FacetConfig(channels=c), 28) for c in (16, 32))
+    assert large["convolutions"] == pytest.approx(2 * small["convolutions"])
+    assert small["total"] == pytest.approx(sum(v for k, v in small.items() if k != "total"))
+    crowded = inference_flops(FacetConfig(channels=16), 56)
+    assert crowded["convolutions"] == pytest.approx(2 * small["convolutions"])
+    assert crowded["linear maps"] == small["linear maps"]

@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 
+import tesseral
 from tesseral.commands import fit as fit_command
 from tesseral.commands.main import main, make_parser
 from tesseral.commands.parser import Parser, with_flags
@@ -314,3 +315,22 @@ def test_errors_of_the_library_name_options_in_commands(capsys, tmp_path):
     """The library says `fmax`, the command --fmax."""
     assert main(["relax", "a.cif", "--fmax", "-1"]) == 2
     assert "--fmax is -1.0 eV/Å; it must be a positive number" in capsys.readouterr().err
+
+
+def test_an_abbreviation_leads_to_the_option(run):
+    assert "did you mean --temperature?" in sentence(run("md", "a.cif", "--temp", "500"))
+
+
+def test_the_version(run):
+    assert run("--version")[:2] == (0, f"tesseral {tesseral.__version__}\n")
+
+
+def test_flags_of_the_named_architecture(run, tmp_path, monkeypatch):
+    """A message about an argument of NequIP becomes one of its options, not of Facet's."""
+
+    def refuse(config, *more):
+        raise ValueError("choose other `gates`")
+
+    monkeypatch.setattr("tesseral.training.fit.fit", refuse)
+    words = (*FIT, "--model.architecture", "nequip")
+    assert "choose other --model.gates" in sentence(run(*words))

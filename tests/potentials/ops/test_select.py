@@ -6,10 +6,8 @@ import pytest
 import torch
 
 from tesseral.data.graph import Edges
-from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.architectures.table import make_config
 from tesseral.potentials.engine import evaluate as engine
-from tesseral.potentials.engine.flops import inference_flops
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops import compiled
 from tesseral.potentials.ops.select import select_ops
@@ -108,12 +106,3 @@ def test_products_of_three_are_not_for_the_compiled_function():
     model = select_ops(potential(order=3))
     assert forms(model) == {True}  # its operators are compiled
     assert not engine.applies(model)
-
-
-def test_operations_grow_as_they_should():
-    small, large = (inference_flops(FacetConfig(channels=c), 28) for c in (16, 32))
-    assert large["convolutions"] == pytest.approx(2 * small["convolutions"])
-    assert small["total"] == pytest.approx(sum(v for k, v in small.items() if k != "total"))
-    crowded = inference_flops(FacetConfig(channels=16), 56)
-    assert crowded["convolutions"] == pytest.approx(2 * small["convolutions"])
-    assert crowded["linear maps"] == small["linear maps"]
