@@ -1,7 +1,6 @@
 import dataclasses
 import multiprocessing
 import pickle
-import time
 
 import lightning
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from tesseral.data.graph import Batch
+from tesseral.data.loading import datasets
 from tesseral.data.loading.datamodule import DataConfig, PotentialDataModule, evaluation_loader
 from tesseral.data.loading.datasets import GraphDataset, labelled_graph
 from tesseral.data.store.read import open_store, write_store
@@ -231,7 +231,7 @@ def test_the_config_is_frozen():
         DataConfig(train="a.h5").seed = 1
 
 
-def test_cached_batches_cost_little(tmp_path):
+def test_later_epochs_take_the_graphs_from_memory(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     grid = np.stack(np.meshgrid(*[np.arange(4)] * 3), axis=-1).reshape(-1, 3) * 2.7
     structures = [
@@ -249,12 +249,8 @@ def test_cached_batches_cost_little(tmp_path):
     data.setup()
     loader = data.train_dataloader()
     list(loader)
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        count = len(list(loader))
-        times.append((time.perf_counter() - start) / count)
-    assert min(times) < 1e-3
+    monkeypatch.setattr(datasets, "labelled_graph", None)  # nothing is computed again
+    assert len(list(loader)) > 0
 
 
 class Recorder(lightning.LightningModule):
