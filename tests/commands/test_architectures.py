@@ -10,7 +10,6 @@ import yaml
 from torch import Tensor, nn
 
 from tesseral.commands.fit import named_architecture
-from tesseral.commands.main import main
 from tesseral.deploy.modelfile import load_model
 from tesseral.potentials.architectures.table import ARCHITECTURES, Architecture, field_names
 from tesseral.potentials.blocks.radial import SplineRadial
@@ -18,21 +17,6 @@ from tesseral.potentials.blocks.sphere import EdgeFeatures
 from tesseral.potentials.config import PotentialConfig
 
 FIT = ["fit", "--data.train", "a.h5", "--output", "m.safetensors"]
-
-
-@pytest.fixture
-def run(capsys):
-    """Runs the command; gives its status and what it wrote to either stream."""
-
-    def call(*arguments):
-        try:
-            status = main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            status = end.code
-        written = capsys.readouterr()
-        return status, written.out, written.err
-
-    return call
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -26,21 +26,6 @@ REPORT = ["report", "m.safetensors", "--data", "a.h5", "--output", "report"]
 
 
 @pytest.fixture
-def run(capsys):
-    """Runs the command; gives its status and what it wrote to either stream."""
-
-    def call(*arguments):
-        try:
-            status = main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            status = end.code
-        written = capsys.readouterr()
-        return status, written.out, written.err
-
-    return call
-
-
-@pytest.fixture
 def silicon(tmp_path):
     """A dataset of two structures of an element that ``small_model`` knows, of two types."""
     cell = [[0, 2.7, 2.7], [2.7, 0, 2.7], [2.7, 2.7, 0]]
