@@ -115,7 +115,6 @@ def write_report(
     folder = Path(config.output)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; give a folder as `output`")
-    folder.mkdir(parents=True, exist_ok=True)
     chapters, times = [], {}
     for number, part in enumerate(parts):
         if show is not None:
@@ -132,6 +131,7 @@ def write_report(
         times[part.key] = round(time.monotonic() - before, 3)
     seconds = time.monotonic() - started
     page = make_page(context, tuple(chapters), seconds)
+    folder.mkdir(parents=True, exist_ok=True)
     result = Report(
         page, verdicts_of(chapters), folder / "report.html", folder / "report.json", seconds
     )

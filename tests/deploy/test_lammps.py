@@ -63,6 +63,7 @@ def test_build_names_what_is_missing(
     assert "was not built" in capsys.readouterr().err
     assert not list((tmp_path / "plugin").glob("*plugin.so*"))
     monkeypatch.setenv("TESSERAL_LAMMPS", str(tmp_path / "other"))
+    monkeypatch.setattr("tesseral.deploy.export.load_exported", lambda path: None)
     assert main(["lammps", "verify", "model.pt"]) == 2  # it would build what is not there
     assert "was not built" in capsys.readouterr().err
 

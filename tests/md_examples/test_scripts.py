@@ -232,11 +232,14 @@ def test_the_scripts_are_short_and_say_what_they_make() -> None:
 
 
 @pytest.mark.slow
-def test_a_script_runs_as_a_file_and_says_which_model_is_missing(tmp_path: Path) -> None:
+def test_a_script_runs_as_a_file_and_says_which_model_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = ROOT / "md_examples" / "relax.py"
     command = [sys.executable, str(path)]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 1
     assert "there is no model file quickstart/model.safetensors" in result.stderr
+    monkeypatch.chdir(tmp_path)  # the quickstart may have left its model in the repository
     with pytest.raises(FileNotFoundError, match="there is no model file"):
         runpy.run_path(str(path), run_name="__main__")

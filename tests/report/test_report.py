@@ -123,6 +123,19 @@ def test_ctrl_c_is_one_sentence(monkeypatch, small_model, own_data, tmp_path, ca
     assert not (tmp_path / "r").exists()
 
 
+def test_a_file_in_place_of_the_folder_is_refused_before_the_work(
+    monkeypatch, small_model, own_data, tmp_path, capsys
+):
+    def never(context):
+        raise AssertionError("a section was computed")
+
+    (tmp_path / "r").write_text("mine")
+    parts = (Part("hot", "Hot run", never),)
+    assert command(monkeypatch, small_model, own_data, tmp_path / "r", parts) == 2
+    assert "is a file; give a folder as --output" in capsys.readouterr().err
+    assert (tmp_path / "r").read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

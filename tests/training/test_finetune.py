@@ -157,7 +157,7 @@ def test_replay_adds_structures_and_names_their_file(files):
 
 def test_another_architecture_is_refused(files):
     wrong = replace(MODEL, channels=4)
-    with pytest.raises(ValueError, match="leave out the options model"):
+    with pytest.raises(ValueError, match="leave out all options of the model"):
         fit(config_of(files, "wrong", "high", 1, init_from=pretrained(files), model=wrong))
 
 
