@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rounding
 import torch
 from ase.build import bulk
 from seeds import reseed
@@ -93,10 +94,13 @@ def test_layer_by_layer_with_ghosts_is_the_whole(options: dict[str, object]) -> 
     forces = torch.zeros(n, 3, dtype=torch.float64).index_add(0, graph.senders, slope)
     forces = forces.index_add(0, graph.receivers, -slope)
     expected, energies = predict(model, graph), energies.detach()
-    print("energy", float((energies - expected.atomic_energies).abs().max()), "eV")
-    print("forces", float((forces - expected.forces).abs().max()), "eV/Å")
-    torch.testing.assert_close(energies, expected.atomic_energies, rtol=0, atol=1e-12)
-    torch.testing.assert_close(forces, expected.forces, rtol=0, atol=1e-11)
+    # Each layer sums edges × components for an atom; random weights may give large numbers.
+    components = 25 * model.embedding.shape[2]
+    limit = rounding.limit(torch.float64, 3 * len(senders) / n * components)
+    pairs = (energies, forces), (expected.atomic_energies, expected.forces)
+    for name, deviation in zip(("energies", "forces"), rounding.deviations(*pairs), strict=True):
+        print(f"{name}: relative deviation {deviation:.1e}, limit {limit:.1e}")
+        assert deviation < limit
 
 
 def test_one_layer_takes_ghosts_at_once() -> None:
@@ -105,7 +109,8 @@ def test_one_layer_takes_ghosts_at_once() -> None:
     edges = Edges(edge_vectors(graph), senders, graph.receivers)
     energies = model(graph.species[owner], edges, len(graph.species))
     expected = predict(model, graph).atomic_energies
-    torch.testing.assert_close(energies, expected, rtol=0, atol=1e-12)
+    limit = rounding.limit(torch.float64, len(senders) / len(graph.species) * 25)
+    assert rounding.deviations([energies], [expected])[0] < limit
 
 
 EXCHANGE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
