@@ -116,16 +116,16 @@ def _read_header(element: ET.Element, header: _Header) -> None:
             count = len(element.findall("varray[@name='kpointlist']/v"))
             header.k_points = f"{count} irreducible"
     elif element.tag == "atominfo":
-        kinds = []
-        for row in element.findall("array[@name='atomtypes']/set/rc"):  # number, name, mass, …
-            cells = [(cell.text or "").strip() for cell in row]
-            mass = float(cells[2]) if len(cells) == 5 else None
-            kinds.append(element_of(cells[-1], cells[1], mass))
-            header.potentials[kinds[-1]] = cells[-1]
+        kinds: dict[tuple[str, str], str] = {}  # elements by name and number of the kind
+        for number, row in enumerate(element.findall("array[@name='atomtypes']/set/rc"), 1):
+            _, name, *others, title = ((cell.text or "").strip() for cell in row)
+            symbol = element_of(title, name, float(others[0]) if others else None)
+            kinds[name, str(number)] = symbol
+            header.potentials[symbol] = title
         for row in element.findall("array[@name='atoms']/set/rc"):
-            # The name of an atom has two letters only, of which VASP may lose one.
-            name, kind = ((cell.text or "").strip() for cell in row)
-            header.symbols.append(kinds[int(kind) - 1] if kinds else element_of("", name))
+            # VASP may lose a letter of the names here ("r " for Zr), not of the titles.
+            name, number = ((cell.text or "").strip() for cell in row)
+            header.symbols.append(kinds.get((name, number)) or element_of("", name))
 
 
 def _tags(element: ET.Element) -> dict[str, str]:
