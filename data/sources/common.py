@@ -46,7 +46,7 @@ class Format(NamedTuple):
 
 # Omissions that a reader may count, shown after the number of steps or files and before the files.
 UNCONVERGED = "steps left out (electronic steps did not converge)"
-NOT_SELF_CONSISTENT = "steps left out (not self-consistent: fixed density, orbitals or scaled forces)"
+NOT_SELF_CONSISTENT = "steps left out (not self-consistent: density or orbitals were kept fixed)"
 UNREADABLE = "steps left out (numbers missing or overflowed to ***)"
 LEARNED = "steps left out (from a learned force field, not from DFT)"
 CUT_OFF = "files end before their calculation did (killed or still running); complete steps kept"

@@ -16,9 +16,7 @@ COMPRESSED = r"(\.(gz|bz2|xz))?"
 # Names that only one format has; a broken file with such a name is reported.
 CERTAIN_NAME = re.compile("|".join(each.file_names for each in FORMATS.values() if each.file_names))
 TEXT_NAME = re.compile(rf".*\.(out|pwo|txt|log){COMPRESSED}")  # recognised by their content
-VASP_NAME = re.compile(
-    rf"(?P<kind>vasprun|OUTCAR|vaspout|ML_ABN|ML_AB)|\.(xml|h5)|{COMPRESSED}$"
-)
+VASP_NAME = re.compile(rf"(?P<kind>vasprun|OUTCAR|vaspout|ML_ABN|ML_AB)|\.(xml|h5)|{COMPRESSED}$")
 # Files of one calculation, in the order in which they are tried: vasprun.xml has more digits than
 # an OUTCAR, which tells the convergence of each step, as not every vaspout.h5 does.
 VASP_KINDS = ("vasprun", "OUTCAR", "vaspout", "ML_ABN", "ML_AB")

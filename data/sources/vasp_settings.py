@@ -65,9 +65,7 @@ def vasp_settings(
     return settings_text(parts, potentials)
 
 
-def refusal(
-    tags: Mapping[str, str], iterations: int | None, reported: bool | None = None
-) -> str:
+def refusal(tags: Mapping[str, str], iterations: int | None, reported: bool | None = None) -> str:
     """Omission as which a step counts; empty if its electrons are converged.
 
     A step that took NELM electronic steps is not converged, whatever VASP reports: VASP 5 says that

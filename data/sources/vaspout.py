@@ -1,7 +1,7 @@
 """Ionic steps of VASP's vaspout.h5, one in memory at a time.
 
-``energy`` is VASP's energy(sigma->0) and ``free_energy`` its free energy TOTEN, as in an OUTCAR. For
-molecular dynamics the file has only the latter, which then becomes both.
+``energy`` is VASP's energy(sigma->0) and ``free_energy`` its free energy TOTEN, as in an OUTCAR.
+For molecular dynamics the file has only the latter, which then becomes both.
 """
 
 from __future__ import annotations

@@ -217,7 +217,7 @@ DYNAMICS = ("ion-electron   TOTEN", "kinetic energy EKIN", "temperature    TEIN"
 
 
 def vaspout(path: Any, steps: list[Step], dynamics: bool = False, told: Any = "both", **incar: Any):
-    """A vaspout.h5; ``told`` of the convergence are ``flags``, electronic steps, both or neither."""
+    """A vaspout.h5; ``told`` of the convergence are ``flags``, ``steps``, ``both`` or neither."""
     tags = {"ENCUT": 520.0, "GGA": b"PE", "ISPIN": 2, "ISMEAR": 0, "SIGMA": 0.05, "ISIF": 3}
     titles = "".join(f"   TITEL  = {title}\n   ENMAX  = 245.345\n" for title, _ in KINDS)
     free = np.array([step.free_energy for step in steps])

@@ -187,9 +187,7 @@ def test_structures_without_labels_in_a_folder_stop_nothing(tmp_path, runs):
     assert "b.traj contains no structures to import: 1 structures left out (no forces" in skipped(
         report
     )
-    allowed, store = run(
-        tmp_path, runs, runs / "*.traj", allow_missing=["forces"], overwrite=True
-    )
+    allowed, store = run(tmp_path, runs, runs / "*.traj", allow_missing=["forces"], overwrite=True)
     assert "b.traj" in store.texts("source")
 
 
