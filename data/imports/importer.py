@@ -255,7 +255,7 @@ def _read_file(
         if not source.found:
             raise
         kept = f" ({taken} structures before that are kept)" if taken else ""
-        instead = f"; {following} is read instead" if following and not taken else ""
+        instead = f"; {following} is opened instead" if following and not taken else ""
         aside.skipped.append(f"{error}{kept}{instead}")
     finally:
         if taken or not following:  # otherwise the message tells it

@@ -30,7 +30,7 @@ POTCAR_FUNCTIONAL = {"PAW_PBE": "PBE", "PAW_GGA": "PW91", "PAW": "LDA", "US": "L
 DISPERSION = {"1": "D2", "10": "D2", "11": "D3(0)", "12": "D3(BJ)", "13": "D4", "20": "TS"}
 SMEARING = {"-5": "tetrahedron", "-4": "tetrahedron", "-1": "Fermi", "0": "Gaussian"}
 # Tags that tell whether a step is usable, and which of its results are.
-STEP_TAGS = "ALGO IALGO IBRION ICHARG ISIF NELM SCALEE".split()
+STEP_TAGS = "ALGO IALGO ICHARG ISIF NELM SCALEE".split()
 NELM = 60  # VASP's default
 # The orbitals stay as they are read, or rotate among themselves; -1 is a test of speed.
 FIXED_ORBITALS = (-1, 2, 3, 4)

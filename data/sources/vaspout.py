@@ -113,7 +113,7 @@ def _read_run(file: h5py.File) -> _Run:
         raise ValueError("it does not list its atoms")
     names = _texts(file[f"{place}/ion_types"])
     counts = [int(count) for count in np.ravel(file[f"{place}/number_ion_types"])]
-    titles = _titles(file)
+    titles = [title.strip() for title in re.findall(r"TITEL\s*=(.*)", _potcar(file))]
     if len(titles) != len(names):
         titles = [""] * len(names)
     kinds = [element_of(title, name) for title, name in zip(titles, names, strict=True)]
@@ -168,7 +168,7 @@ def _atoms(
 
 
 def _tags(file: h5py.File) -> dict[str, str]:
-    """Tags of the INCAR, and the default of ISIF."""
+    """Tags of the INCAR, and the defaults of others."""
     tags: dict[str, str] = {}
     for name, dataset in file.get("input/incar", {}).items():
         if isinstance(dataset, h5py.Dataset):
@@ -177,7 +177,10 @@ def _tags(file: h5py.File) -> dict[str, str]:
         if name in tags:
             tags[name] = "T" if tags[name].strip(".").upper() in ("1", "T", "TRUE") else "F"
     without_stress = tags.get("IBRION") == "0" or tags.get("LHFCALC") == "T"
-    return {"ISIF": "0" if without_stress else "2", **tags}
+    defaults = {"ISIF": "0" if without_stress else "2", "ISMEAR": "1", "SIGMA": "0.2"}
+    if cutoffs := re.findall(r"ENMAX\s*=\s*([\d.]+)", _potcar(file)):
+        defaults["ENCUT"] = max(cutoffs, key=float)
+    return defaults | tags
 
 
 def _texts(dataset: h5py.Dataset) -> list[str]:
@@ -189,12 +192,10 @@ def _texts(dataset: h5py.Dataset) -> list[str]:
     ]
 
 
-def _titles(file: h5py.File) -> list[str]:
-    """Titles of the POTCARs."""
-    if "input/potcar/content" not in file:
-        return []
-    text = "\n".join(_texts(file["input/potcar/content"]))
-    return [title.strip() for title in re.findall(r"TITEL\s*=(.*)", text)]
+def _potcar(file: h5py.File) -> str:
+    """The POTCARs; empty if the file has none."""
+    content = file.get("input/potcar/content")
+    return "" if content is None else "\n".join(_texts(content))
 
 
 def _k_points(file: h5py.File) -> str:

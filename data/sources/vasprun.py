@@ -117,10 +117,10 @@ def _read_header(element: ET.Element, header: _Header) -> None:
             header.k_points = f"{count} irreducible"
     elif element.tag == "atominfo":
         kinds: dict[tuple[str, str], str] = {}  # elements by name and number of the kind
-        for number, row in enumerate(element.findall("array[@name='atomtypes']/set/rc"), 1):
+        for kind, row in enumerate(element.findall("array[@name='atomtypes']/set/rc"), 1):
             _, name, *others, title = ((cell.text or "").strip() for cell in row)
             symbol = element_of(title, name, float(others[0]) if others else None)
-            kinds[name, str(number)] = symbol
+            kinds[name, str(kind)] = symbol
             header.potentials[symbol] = title
         for row in element.findall("array[@name='atoms']/set/rc"):
             # VASP may lose a letter of the names here ("r " for Zr), not of the titles.

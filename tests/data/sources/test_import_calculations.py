@@ -151,7 +151,7 @@ def test_the_other_file_is_read_if_the_preferred_one_has_nothing(tmp_path, vasp,
     (tmp_path / "runs/OUTCAR").write_text(vasp.outcar(steps))
     report, store = run(tmp_path, tmp_path / "runs")
     assert store.texts("source") == ["OUTCAR", "OUTCAR"]
-    assert skipped(report).endswith("; OUTCAR is read instead")
+    assert skipped(report).endswith("; OUTCAR is opened instead")
     assert "vasprun.xml" in skipped(report)
 
 

@@ -105,6 +105,23 @@ def test_isif_is_0_by_default_in_molecular_dynamics(path, vasp):
     assert "stress" not in found[0].calc.results and left_out == {NO_STRESS: 1}
 
 
+def test_defaults_of_the_settings(path, vasp):
+    vasp.vaspout(path, vasp.make_steps(1))
+    with h5py.File(path, "a") as file:
+        for name in ("ENCUT", "GGA", "ISMEAR", "SIGMA"):
+            del file[f"input/incar/{name}"]
+    (atoms,), _ = read(path)
+    assert atoms.info["theory"] == "VASP PBE 245.345 eV"  # functional and cutoff of the POTCARs
+    assert "smearing Methfessel-Paxton 1 0.2 eV" in atoms.info["settings"]
+
+
+def test_a_truncated_symbol_comes_from_the_potcar(path, vasp):
+    vasp.vaspout(path, vasp.make_steps(1))
+    with h5py.File(path, "a") as file:
+        file["results/positions/ion_types"][...] = np.array([b"i ", b"C "])
+    assert read(path)[0][0].get_chemical_symbols() == ["Si", "C", "C"]
+
+
 @pytest.mark.parametrize(
     "tags, text", [({"ML_LMLFF": 1}, "learned force field"), ({"PSTRESS": 10.0}, "PSTRESS")]
 )
