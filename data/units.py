@@ -59,12 +59,13 @@ def unit_factor(table: dict[str, float], name: str) -> float:
     return table[name]
 
 
-def stress_tensor(stress: ArrayLike, order: str = "ase") -> Array:
+def stress_tensor(stress: ArrayLike, order: str = "ase", precision: float = 0.0) -> Array:
     """Symmetric (3, 3) tensor from 6 Voigt components, 9 numbers or a (3, 3) array.
 
     Args:
         stress: (6,), (9,) or (3, 3); units and sign are not changed.
         order: Voigt order of six components: ``ase``, ``lammps`` or ``vasp``.
+        precision: difference of two components that is only rounding, in the unit of the stress.
 
     Raises:
         ValueError: the shape or the order is unknown, or the tensor is not symmetric.
@@ -73,7 +74,7 @@ def stress_tensor(stress: ArrayLike, order: str = "ase") -> Array:
     if values.size == 9:
         tensor = values.reshape(3, 3)
         scale = max(float(np.abs(tensor).max()), 1e-6)
-        if float(np.abs(tensor - tensor.T).max()) > 1e-3 * scale:
+        if float(np.abs(tensor - tensor.T).max()) > max(1e-3 * scale, precision):
             raise ValueError(f"the stress tensor is not symmetric:\n{tensor}")
         symmetric: Array = 0.5 * (tensor + tensor.T)
         return symmetric

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -41,6 +41,7 @@ from tesseral.data.sources.search import Source, find_sources
 from tesseral.data.structures import Structure, structure_from_atoms
 
 SOURCES_KEPT = 100  # names in the store's attributes; each structure also has its own
+NO_LABEL = "structures left out (no {0}; if it has another name, pass `{0}_key`)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +54,8 @@ class ImportConfig:
 
     Args:
         sources: files, folders of calculations, or quoted patterns such as ``'runs/**/OUTCAR'``.
-            Formats: OUTCAR, vasprun.xml, output of pw.x or GPAW, extxyz, traj, db, aselmdb, other
-            ASE formats, and JSON as in mlearn or MPtrj.
+            Formats: OUTCAR, vasprun.xml, vaspout.h5, ML_AB, output of pw.x or GPAW, extxyz, traj,
+            db, aselmdb, other ASE formats, and JSON as in mlearn or MPtrj.
         output: dataset file to write.
         format: ASE format name, ``aselmdb``, or ``pymatgen`` (JSON). Default: detected from the
             files.
@@ -170,10 +171,11 @@ def _identity(config: ImportConfig, sources: list[Source]) -> dict[str, Any]:
     """Properties that must not change for an interrupted import to resume."""
     options = asdict(config)
     del options["processes"], options["overwrite"]
-    files = [Path(source.path).stat() for source in sources]
+    every = [each for source in sources for each in (source, *source.instead)]
+    files = [Path(source.path).stat() for source in every]
     found = [
         [source.path, file.st_size, file.st_mtime_ns]
-        for source, file in zip(sources, files, strict=True)
+        for source, file in zip(every, files, strict=True)
     ]
     return {**options, "found": found, "version": version("tesseral")}
 
@@ -188,15 +190,42 @@ def _split(config: ImportConfig, path: str, size: int) -> list[FrameRange] | Non
 
 
 def _read(config: ImportConfig, span: Span, skip: int, aside: ImportReport) -> Iterator[Found]:
-    """Structures of one source or a piece of one, without the first ``skip``."""
+    """Structures of one source or a piece of one, without the first ``skip``.
+
+    If the source has none, the other files of the same calculation are read instead.
+    """
+    sources = [span.source, *span.source.instead]
+    while sources:
+        source = sources.pop(0)
+        following = sources[0].name if sources else ""
+        if (yield from _read_file(config, Span(source, span.frames), skip, aside, following)):
+            return
+
+
+def _read_file(
+    config: ImportConfig, span: Span, skip: int, aside: ImportReport, following: str
+) -> Generator[Found, None, int]:
+    """Structures of one file or a piece of one, without the first ``skip``.
+
+    Args:
+        config: options of the import.
+        span: the file.
+        skip: number of structures that were read before.
+        aside: report for everything but structures.
+        following: name of the file that is read if this one has no structures.
+
+    Returns:
+        the number of structures, with the skipped ones.
+
+    Raises:
+        ValueError: the file was named by the user, and cannot be read.
+    """
     source = span.source
     left_out: Counter[str] = Counter()
     first = span.frames.first if span.frames else 0
-    taken = skip
+    taken = 0
     try:
         for frame, (atoms, keys) in enumerate(_frames(config, span, left_out), first):
-            if frame - first < skip:
-                continue
             place = f"{source.name} frame {frame}"
             try:
                 structure = structure_from_atoms(atoms, keys)
@@ -205,6 +234,12 @@ def _read(config: ImportConfig, span: Span, skip: int, aside: ImportReport) -> I
             structure = structure._replace(
                 source=structure.source or source.name, theory=config.theory or structure.theory
             )
+            if source.found and (label := _missing(structure, config.allow_missing)):
+                left_out[NO_LABEL.format(label)] += 1
+                continue
+            taken += 1
+            if taken <= skip:
+                continue
             notes = Notes(
                 dropped_stress=dropped_stress(atoms, keys),
                 unread=unread_labels(atoms, keys),
@@ -212,17 +247,30 @@ def _read(config: ImportConfig, span: Span, skip: int, aside: ImportReport) -> I
                 free_energy_difference=free_energy_difference(atoms, keys),
                 contents=contents(atoms) if _lacks_labels(structure) else "",
             )
-            taken += 1
             yield Found(structure, place, notes)
         if not taken:
             raise ValueError(_no_structures(config, source, left_out))
     except ValueError as error:
         # Some of many calculations may have failed, which must not stop the others.
-        if not source.found or taken:
+        if not source.found:
             raise
-        aside.skipped.append(str(error))
+        kept = f" ({taken} structures before that are kept)" if taken else ""
+        instead = f"; {following} is opened instead" if following and not taken else ""
+        aside.skipped.append(f"{error}{kept}{instead}")
     finally:
-        aside.add_left_out(left_out, source.name)
+        if taken or not following:  # otherwise the message tells it
+            aside.add_left_out(left_out, source.name)
+    return taken
+
+
+def _missing(structure: Structure, allowed: list[str]) -> str:
+    """The first label that a structure lacks and must have; empty if there is none."""
+    alone = len(structure.numbers) == 1 and not structure.pbc.any()
+    present = {
+        "energy": bool(np.isfinite(structure.energy)),
+        "forces": alone or bool(np.isfinite(structure.forces).all()),
+    }
+    return next((name for name, it_is in present.items() if not it_is and name not in allowed), "")
 
 
 def _lacks_labels(structure: Structure) -> bool:

@@ -22,6 +22,7 @@ FORCES_LIMIT = 300.0  # eV/Å; more is rarely intended
 STRESS_LIMIT = 1000.0  # GPa
 SETTINGS_LENGTH = 20_000  # characters in the store's attributes
 PLACES_SHOWN = 5
+SKIPPED_SHOWN = 10
 COUNTERS = (
     "config_types",
     "elements",
@@ -177,9 +178,11 @@ class ImportReport:
         for what, files in self.left_out.items():
             self.warnings.append(f"{files.total()} {what}: {_counts(files)}")
         if self.skipped:
-            more = f" … and {len(self.skipped) - 3} more" if len(self.skipped) > 3 else ""
+            number = len(self.skipped) - SKIPPED_SHOWN
+            more = f" … and {number} more" if number > 0 else ""
             self.warnings.append(
-                f"{len(self.skipped)} files were skipped: {'; '.join(self.skipped[:3])}{more}"
+                f"{len(self.skipped)} files were skipped: "
+                f"{'; '.join(self.skipped[:SKIPPED_SHOWN])}{more}"
             )
         if differences := settings_differences(self.settings):
             self.warnings.append(

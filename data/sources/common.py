@@ -46,10 +46,13 @@ class Format(NamedTuple):
 
 # Omissions that a reader may count, shown after the number of steps or files and before the files.
 UNCONVERGED = "steps left out (electronic steps did not converge)"
+NOT_SELF_CONSISTENT = "steps left out (not self-consistent: density or orbitals were kept fixed)"
 UNREADABLE = "steps left out (numbers missing or overflowed to ***)"
 LEARNED = "steps left out (from a learned force field, not from DFT)"
 CUT_OFF = "files end before their calculation did (killed or still running); complete steps kept"
+DAMAGED = "files are damaged in the middle; the steps before that are kept"
 NO_STRESS = "stresses left out (ISIF 0 computes none, ISIF 1 the pressure only)"
+ASYMMETRIC = "stresses left out (not symmetric)"
 
 # Fortran may leave no space before a minus sign.
 NUMBER = re.compile(r"[-+]?\d+\.\d*(?:[Ee][-+]?\d+)?")
@@ -114,9 +117,18 @@ def labelled_atoms(
         settings: settings of the calculation, from `settings_text`.
         stress: (3, 3) eV/Å³, positive under tension.
         results: energy and free_energy in eV, forces in eV/Å.
+
+    Raises:
+        ValueError: a number is not finite, or there are more or fewer positions or forces than
+            symbols.
     """
     atoms = Atoms(symbols=list(symbols), positions=positions, cell=cell, pbc=pbc)
     known = {name: value for name, value in results.items() if value is not None}
+    if len(known.get("forces", atoms)) != len(atoms):
+        raise ValueError(f"there are {len(known['forces'])} forces for {len(atoms)} atoms")
+    for numbers in (positions, cell, stress, *known.values()):
+        if numbers is not None and not np.isfinite(numbers).all():
+            raise ValueError("a position, lattice vector or result is not a finite number")
     if stress is not None:
         known["stress"] = stress_voigt(stress)
     atoms.calc = SinglePointCalculator(atoms, **known)

@@ -7,7 +7,15 @@ from pathlib import Path
 
 from ase.io.formats import filetype, open_with_compression
 
-from tesseral.data.sources import ase_files, espresso, gpaw, outcar, vasprun
+from tesseral.data.sources import (
+    ase_files,
+    espresso,
+    gpaw,
+    ml_ab,
+    outcar,
+    vaspout,
+    vasprun,
+)
 from tesseral.data.sources.common import Format
 
 FORMATS: Mapping[str, Format] = {
@@ -17,6 +25,8 @@ FORMATS: Mapping[str, Format] = {
         espresso.FORMAT,
         gpaw.TEXT,
         outcar.FORMAT,
+        vaspout.FORMAT,
+        ml_ab.FORMAT,
         gpaw.GPW,
         ase_files.TRAJECTORY,
         ase_files.DATABASE,
@@ -38,6 +48,8 @@ def find_format(path: str) -> str:
     for each in FORMATS.values():
         if Path(path).suffix in each.suffixes:
             return each.name
+    if vaspout.is_vaspout(path):
+        return vaspout.FORMAT.name
     if known := known_calculation(path):
         return known
     if Path(path).suffix == ".xml" and ESPRESSO_XML in Path(path).read_bytes()[:HEAD]:

@@ -6,6 +6,7 @@ import glob
 import os
 import re
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,10 @@ COMPRESSED = r"(\.(gz|bz2|xz))?"
 # Names that only one format has; a broken file with such a name is reported.
 CERTAIN_NAME = re.compile("|".join(each.file_names for each in FORMATS.values() if each.file_names))
 TEXT_NAME = re.compile(rf".*\.(out|pwo|txt|log){COMPRESSED}")  # recognised by their content
-VASP_NAME = re.compile(rf"vasprun(\.xml)?|OUTCAR|\.xml|{COMPRESSED}$")
+VASP_NAME = re.compile(rf"(?P<kind>vasprun|OUTCAR|vaspout|ML_ABN|ML_AB)|\.(xml|h5)|{COMPRESSED}$")
+# Files of one calculation, in the order in which they are tried: vasprun.xml has more digits than
+# an OUTCAR, which tells the convergence of each step, as not every vaspout.h5 does.
+VASP_KINDS = ("vasprun", "OUTCAR", "vaspout", "ML_ABN", "ML_AB")
 
 
 class Source(NamedTuple):
@@ -24,14 +28,15 @@ class Source(NamedTuple):
     path: str
     name: str  # short and unique
     found: bool  # found in a folder or by a pattern, not named by the user
+    instead: tuple[Source, ...] = ()  # of the same calculation, if this one has no structures
 
 
 def find_sources(given: Sequence[str]) -> list[Source]:
     """All source files, each once.
 
     In a folder and its subfolders these are outputs of VASP, Quantum ESPRESSO and GPAW, and
-    .aselmdb files. If a calculation has a vasprun.xml and an OUTCAR, only the vasprun.xml is used,
-    which has more digits.
+    .aselmdb files. Of the files of one VASP calculation one is used: the first of `VASP_KINDS`, and
+    the next ones only if that has no structures.
 
     Args:
         given: files, folders, or patterns with ``*``, ``?``, ``[…]`` and ``**`` for any folders.
@@ -40,12 +45,15 @@ def find_sources(given: Sequence[str]) -> list[Source]:
         FileNotFoundError: a file does not exist, or a pattern or folder contains none.
     """
     paths: dict[str, bool] = {}
+    instead: dict[str, list[str]] = {}
     for text in given:
         if Path(text).is_file():
             paths[text] = False
             continue
         if Path(text).is_dir():
-            found = list(_outputs(text))
+            calculations = list(_outputs(text))
+            found = [first for first, *_ in calculations]
+            instead |= {first: others for first, *others in calculations}
             what = (
                 f"no output of VASP, Quantum ESPRESSO or GPAW and no .aselmdb in the folder {text}"
             )
@@ -57,12 +65,23 @@ def find_sources(given: Sequence[str]) -> list[Source]:
             raise FileNotFoundError(f"there is {what}")
         for path in found:
             paths.setdefault(path, True)
-    names = _names(list(paths))
-    return [Source(path, names[path], found) for path, found in paths.items()]
+    names = _names([*paths, *chain.from_iterable(instead.values())])
+    return [
+        Source(
+            path,
+            names[path],
+            found,
+            tuple(Source(o, names[o], found) for o in instead.get(path, ()) if o not in paths),
+        )
+        for path, found in paths.items()
+    ]
 
 
-def _outputs(folder: str) -> Iterator[str]:
-    """Outputs of calculations in a folder and its subfolders, in order."""
+def _outputs(folder: str) -> Iterator[list[str]]:
+    """Outputs of calculations in a folder and its subfolders, in order.
+
+    Each item lists the files of one calculation, the preferred one first.
+    """
     for place, folders, files in os.walk(folder):
         folders.sort()
         names = [
@@ -70,13 +89,20 @@ def _outputs(folder: str) -> Iterator[str]:
             for name in sorted(files)
             if CERTAIN_NAME.fullmatch(name) or TEXT_NAME.fullmatch(name)
         ]
-        detailed = {VASP_NAME.sub("", name) for name in names if "vasprun" in name}
-        for name in names:
-            path = str(Path(place) / name)
-            if "OUTCAR" in name and VASP_NAME.sub("", name) in detailed:
-                continue
-            if CERTAIN_NAME.fullmatch(name) or _is_output(path):
-                yield path
+        calculations: dict[str, list[str]] = {}
+        for name in sorted(names, key=_preference):
+            if CERTAIN_NAME.fullmatch(name) or _is_output(str(Path(place) / name)):
+                known = _preference(name)[0] < len(VASP_KINDS)
+                key = "VASP " + VASP_NAME.sub("", name) if known else name
+                calculations.setdefault(key, []).append(str(Path(place) / name))
+        yield from sorted(calculations.values())
+
+
+def _preference(name: str) -> tuple[int, str]:
+    """Rank of a file among those of its calculation."""
+    found = VASP_NAME.search(name)
+    kind = found["kind"] if found else None
+    return VASP_KINDS.index(kind) if kind else len(VASP_KINDS), name
 
 
 def _is_output(path: str) -> bool:
