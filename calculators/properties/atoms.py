@@ -12,6 +12,8 @@ from tesseral.data.units import covalent_radius
 
 Floats = NDArray[np.float64]
 
+VACUUM = 6.0  # Å; an empty layer of this width is not part of a crystal
+
 
 def copy_atoms(atoms: Atoms) -> Atoms:
     """A copy with the same calculator."""
@@ -51,7 +53,12 @@ def repeated(atoms: Atoms, number: int) -> Atoms:
 
 def _face_areas(atoms: Atoms) -> Floats:
     """Areas (3,) Å² of the faces spanned by the other two lattice vectors."""
-    a, b, c = atoms.cell.array
+    return _face_areas_of(atoms.cell.array)
+
+
+def _face_areas_of(cell: Floats) -> Floats:
+    """Areas (3,) Å² of the faces of a cell."""
+    a, b, c = cell
     faces = np.stack([np.cross(b, c), np.cross(c, a), np.cross(a, b)])
     areas: Floats = np.linalg.norm(faces, axis=1)
     return areas
@@ -67,6 +74,31 @@ def has_stress(atoms: Atoms) -> bool:
 def is_crystal(atoms: Atoms) -> bool:
     """Whether the atoms are periodic in three directions, in a cell with a volume."""
     return bool(atoms.pbc.all()) and has_stress(atoms)
+
+
+def vacuum_gaps(atoms: Atoms) -> Floats:
+    """Widths of the empty layers across each periodic direction, (3,) Å; 0 without a cell.
+
+    The width is the largest distance between neighbouring atoms along the normal of the plane of
+    the other two lattice vectors: 3.4 Å in graphite, usually 10 Å or more around a slab.
+    """
+    gaps = np.zeros(3)
+    if not has_stress(atoms) or len(atoms) == 0:
+        return gaps
+    cell = atoms.cell.complete()
+    heights = abs(cell.volume) / _face_areas_of(cell.array)
+    places = np.sort(cell.scaled_positions(atoms.positions) % 1.0, axis=0)
+    spacings = np.diff(places, axis=0, append=places[:1] + 1.0)
+    widths: Floats = np.where(atoms.pbc, spacings.max(axis=0) * heights, 0.0)
+    return widths
+
+
+def empty_directions(atoms: Atoms) -> list[bool]:
+    """Whether each periodic lattice vector crosses a layer of vacuum.
+
+    Such a vector is not a property of the material.
+    """
+    return [bool(width > VACUUM) for width in vacuum_gaps(atoms)]
 
 
 def pressure_gpa(atoms: Atoms, ideal_gas: bool = False) -> float:

@@ -83,6 +83,6 @@ def _stress(atoms: Atoms, strain: Floats, fmax: float, steps: int) -> Floats:
     strained = copy_atoms(atoms)
     strained.set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
     if len(atoms) > 1:
-        strained = relaxed(strained, fmax=fmax, steps=steps, fixed_cell=True).atoms
+        strained = relaxed(strained, fmax=fmax, steps=steps, cell="fixed").atoms
     stress: Floats = np.asarray(strained.get_stress(), dtype=np.float64) / units.GPa
     return stress

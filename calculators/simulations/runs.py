@@ -11,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties.ensembles import steps_of
 from tesseral.calculators.simulations import dynamics, relaxation
 from tesseral.calculators.simulations.dynamics import MdConfig, md_one
-from tesseral.calculators.simulations.folder import FILES, SUMMARY, RunFolder
+from tesseral.calculators.simulations.folder import FILES, SUMMARY, RunFolder, same_run
 from tesseral.calculators.simulations.frames import with_suffix, write_frames
 from tesseral.calculators.simulations.relaxation import Outcome, RelaxConfig, Show, relax_one
 from tesseral.calculators.simulations.structures import Job, fingerprint, read_jobs
@@ -128,8 +129,9 @@ def _run(kind: Kind, config: Any, steps: int, show: Callable[[Progress], None] |
         "model": hashlib.sha256(path.read_bytes()).hexdigest(),
         "structures": {job.name: fingerprint(job) for job in jobs},
     }
-    output = _output(kind, config)
-    with closing(RunFolder(output, json.loads(json.dumps(identity)), _columns(kind))) as folder:
+    identity = json.loads(json.dumps(identity))
+    output = Path(config.output) if config.output is not None else _output(kind, config, identity)
+    with closing(RunFolder(output, identity, _columns(kind))) as folder:
         folder.keep([name for name, row in folder.rows.items() if _finished(row, steps)])
         try:
             _work(kind, config, calculator, jobs, folder, show or _silent)
@@ -155,12 +157,12 @@ def _columns(kind: Kind) -> tuple[str, ...]:
     return (*BEFORE, *kind.columns, *AFTER)
 
 
-def _output(kind: Kind, config: Any) -> Path:
-    """The results folder."""
-    if config.output is not None:
-        return Path(config.output)
+def _output(kind: Kind, config: Any, identity: Mapping[str, Any]) -> Path:
+    """The default folder: the first that is free or holds the results of these structures."""
     alone = len(config.structures) == 1
-    return Path(f"{Path(config.structures[0]).stem}-{kind.name}" if alone else kind.name)
+    name = f"{Path(config.structures[0]).stem}-{kind.name}" if alone else kind.name
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    return next(path for path in map(Path, names) if not path.exists() or same_run(path, identity))
 
 
 def _finished(row: Mapping[str, str], steps: int) -> bool:
@@ -267,10 +269,16 @@ def _row(
     except Exception as error:  # one bad structure must not stop the others
         what = "" if isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: "
         return row | {"reason": " ".join(f"{what}{error}".split())}
-    values = ["" if math.isnan(value) else f"{value:.9g}" for value in outcome.values]
-    row |= zip(kind.columns, values, strict=True)
+    row |= {name: _text(value) for name, value in outcome.values.items()}
     reason = "" if outcome.word == kind.good else f"`{kind.length}` was not enough"
     return row | {"steps": str(outcome.steps), "outcome": outcome.word, "reason": reason}
+
+
+def _text(value: float | str) -> str:
+    """A value of the summary; nothing for NaN."""
+    if isinstance(value, str):
+        return value
+    return "" if math.isnan(value) else f"{value:.9g}"
 
 
 def _collect(folder: RunFolder, names: Sequence[str]) -> None:
