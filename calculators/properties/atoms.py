@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
+import spglib
 from ase import Atoms, units
 from numpy.typing import NDArray
 
@@ -12,6 +17,7 @@ from tesseral.data.units import covalent_radius
 
 Floats = NDArray[np.float64]
 
+SYMPREC = 0.01  # Å, tolerance of the search for symmetries
 VACUUM = 6.0  # Å; an empty layer of this width is not part of a crystal
 
 
@@ -99,6 +105,25 @@ def empty_directions(atoms: Atoms) -> list[bool]:
     Such a vector is not a property of the material.
     """
     return [bool(width > VACUUM) for width in vacuum_gaps(atoms)]
+
+
+def space_group(atoms: Atoms) -> str:
+    """Symbol and number of the space group, such as ``Fd-3m (227)``; empty if none is found."""
+    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+    try:
+        with quiet_spglib():
+            found = spglib.get_symmetry_dataset(cell, symprec=SYMPREC)
+    except Exception:  # versions of spglib report in different ways that they found nothing
+        return ""
+    return f"{found.international} ({found.number})" if found is not None else ""
+
+
+@contextmanager
+def quiet_spglib() -> Iterator[None]:
+    """Call spglib without its warning about a new way to report errors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
 
 
 def pressure_gpa(atoms: Atoms, ideal_gas: bool = False) -> float:

@@ -7,14 +7,12 @@ internal state as before (an approximate Hessian, for example), whatever the opt
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import spglib
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.constraints import FixSymmetry
@@ -26,6 +24,7 @@ from tesseral.calculators.properties.atoms import (
     is_crystal,
     largest_force,
     pressure_gpa,
+    space_group,
 )
 from tesseral.calculators.properties.relaxation import (
     CELLS,
@@ -53,7 +52,6 @@ COLUMNS = (
     "space_group",
     "kept_cell",
 )
-SYMMETRY = 0.01  # Å, tolerance of positions
 STEP_COLUMNS = ("step", "energy_eV_atom", "max_force_eV_A", "volume_A3_atom", "pressure_GPa")
 SAME = 1e-8  # Å; structures that differ by less are the same
 
@@ -262,15 +260,6 @@ def _keep_symmetry(atoms: Atoms) -> None:
     if not is_crystal(atoms):
         raise ValueError("`symmetry` needs a structure that is periodic in three directions")
     atoms.set_constraint(FixSymmetry(atoms))
-
-
-def space_group(atoms: Atoms) -> str:
-    """Symbol and number of the space group, such as ``Fd-3m (227)``; empty if none is found."""
-    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    with warnings.catch_warnings():  # it announces another way of reporting errors
-        warnings.filterwarnings("ignore", "Set OLD_ERROR_HANDLING", DeprecationWarning)
-        found = spglib.get_symmetry_dataset(cell, symprec=SYMMETRY)
-    return f"{found.international} ({found.number})" if found is not None else ""
 
 
 def _volume(atoms: Atoms) -> float:

@@ -106,12 +106,29 @@ def build_plugin(
     found = find_spec("torch")
     assert found is not None and found.origin is not None
     torch = Path(found.origin).parent
-    compile_library(
-        [SOURCES / "torchscript.cpp"],
-        folder / TORCH,
-        [f"-isystem{torch / part}" for part in ("include", "include/torch/csrc/api/include")],
-        [f"-L{torch / 'lib'}", "-ltorch", "-ltorch_cpu", "-lc10", f"-Wl,-rpath,{torch / 'lib'}"],
-    )
+    major, minor = (int(part) for part in distribution("torch").version.split(".")[:2])
+    standard = ["-std=c++20"] if (major, minor) >= (2, 14) else []  # the later of two flags counts
+    try:
+        compile_library(
+            [SOURCES / "torchscript.cpp"],
+            folder / TORCH,
+            [
+                *standard,
+                *(
+                    f"-isystem{torch / part}"
+                    for part in ("include", "include/torch/csrc/api/include")
+                ),
+            ],
+            [
+                f"-L{torch / 'lib'}",
+                "-ltorch",
+                "-ltorch_cpu",
+                "-lc10",
+                f"-Wl,-rpath,{torch / 'lib'}",
+            ],
+        )
+    except ValueError as error:  # the compiled engine works without it
+        say(f"{error}\nOnly the keyword portable of the pair style, which needs it, does not work")
     return folder / PLUGIN
 
 

@@ -15,7 +15,7 @@ from ase.filters import FrechetCellFilter
 
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties import relaxation
-from tesseral.calculators.properties.atoms import largest_force, pressure_gpa
+from tesseral.calculators.properties.atoms import largest_force, pressure_gpa, vacuum_gaps
 from tesseral.calculators.properties.relaxation import (
     CellFilter,
     moving_cell,
@@ -114,6 +114,14 @@ def test_relaxation_leaves_the_vacuum_of_a_slab() -> None:
         lengths = relaxed(atoms, fmax=0.02, steps=500, cell="in-plane").atoms.cell.lengths()
         assert lengths[2] == pytest.approx(before[2], rel=1e-12)
         assert lengths[0] < before[0] - 0.02
+
+
+def test_the_width_of_vacuum() -> None:
+    slab = fcc111("Al", (1, 1, 6), a=4.0, vacuum=4.0, periodic=True)
+    assert vacuum_gaps(slab)[2] == pytest.approx(8.0)
+    assert vacuum_gaps(bulk("Al", "fcc", a=4.0)) == pytest.approx([4 / 3**0.5] * 3)
+    slab.pbc[2] = False
+    assert vacuum_gaps(slab)[2] == 0
 
 
 def test_which_cells_move() -> None:
