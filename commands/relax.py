@@ -45,11 +45,11 @@ def run(values: dict[str, Any], console: Console) -> int:
     config = build(RelaxConfig, values)
     keep_freed_memory()
     words = partial(with_flags, parser=parser())
-    more = partial(_show_cells, console)
+    more = partial(show_cells, console)
     return run_on_screen(partial(relax_structures, config), columns, console, words, more)
 
 
-def _show_cells(console: Console, rows: Sequence[Mapping[str, str]]) -> None:
+def show_cells(console: Console, rows: Sequence[Mapping[str, str]]) -> None:
     """Show the lattice constants, and which cells were kept and why."""
     lines = []
     for row in rows:
@@ -60,7 +60,7 @@ def _show_cells(console: Console, rows: Sequence[Mapping[str, str]]) -> None:
     if lines:
         heads = ("structure", "a Å", "b Å", "c Å", "α °", "β °", "γ °", "space group")
         print_table(console, heads, lines)
-    kept = [row for row in rows if row["kept_cell"]]
+    kept = [row for row in rows if row.get("kept_cell")]
     for row in kept:
         text = f"{row['name']}: the cell was kept ({row['kept_cell']})"
         console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -55,15 +55,25 @@ class CellFilter(FrechetCellFilter):  # type: ignore[misc, unused-ignore]
     The cell is deformed only within the span of chosen lattice vectors, whatever their orientation.
     """
 
-    def __init__(self, atoms: Atoms, moving: Sequence[bool], pressure: float = 0.0) -> None:
+    def __init__(
+        self,
+        atoms: Atoms,
+        moving: Sequence[bool],
+        pressure: float = 0.0,
+        *,
+        constant_volume: bool = False,
+    ) -> None:
         """Let the lattice vectors move that are marked.
 
         Args:
             atoms: structure with a calculator.
             moving: which lattice vectors may change, (3,).
             pressure: external pressure (eV/Å³).
+            constant_volume: change the shape only.
         """
-        super().__init__(atoms, scalar_pressure=pressure)  # type: ignore[no-untyped-call]
+        super().__init__(  # type: ignore[no-untyped-call]
+            atoms, scalar_pressure=pressure, constant_volume=constant_volume
+        )
         self._known: tuple[bytes, Any] = (b"", None)
         axes = np.linalg.qr(atoms.cell.array[np.array(moving)].T)[0]  # orthonormal columns
         self._plane = None if all(moving) else axes @ axes.T

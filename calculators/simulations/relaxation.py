@@ -64,6 +64,7 @@ class Outcome(NamedTuple):
     word: str  # converged, not converged, done
     steps: int
     values: Mapping[str, float | str]  # by column; NaN and empty texts are left blank
+    reason: str = ""  # why it is not as it should be
 
 
 @dataclass(frozen=True, kw_only=True)

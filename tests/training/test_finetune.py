@@ -107,9 +107,8 @@ def test_fine_tuning_beats_the_same_steps_from_scratch(files):
 
 
 def test_the_reference_energy_of_an_element_that_is_not_in_the_data_is_kept(files):
-    config = config_of(
-        files, "copper", "copper", 1, validation="copper", init_from=pretrained(files)
-    )
+    start = pretrained(files)
+    config = config_of(files, "copper", "copper", 1, validation="copper", init_from=start)
     fit(config)
     before, after = read_card(start), read_card(config.output)
     shift = np.array(after.reference_energies) - np.array(before.reference_energies)
