@@ -33,7 +33,9 @@ try:
     from tesseral.calculators.torchsim import TesseralModel
 except ModuleNotFoundError as error:
     if __name__ == "__main__" and (error.name or "").split(".")[0] == "torch_sim":
-        sys.exit('error: torch-sim is not installed; run pip install "tesseral[torchsim]"')
+        sys.exit(
+            'error: torch-sim is not installed; run pip install "torch-sim-atomistic>=0.3,<0.4"'
+        )
     raise
 
 OUTCOMES = ("converged", "not converged", "failed")

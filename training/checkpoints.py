@@ -11,8 +11,8 @@ from tesseral.deploy.card import config_from_values, config_to_values
 from tesseral.training.schedule import Budget
 
 
-def prepare_folders(directory: Path, output: Path, checkpoint: Path | None) -> Path | None:
-    """Create the folders; move an earlier training in the same directory aside.
+def prepare_folders(directory: Path, output: Path, checkpoint: Path | None) -> list[Path]:
+    """Create the folders; move an earlier training of the same name, and its model, aside.
 
     Args:
         directory: folder of logs and checkpoints.
@@ -20,25 +20,37 @@ def prepare_folders(directory: Path, output: Path, checkpoint: Path | None) -> P
         checkpoint: checkpoint to resume from; if given, nothing is moved.
 
     Returns:
-        New path of the earlier training, if there was one.
+        New paths of the folder and the model of an earlier training, of those that existed.
 
     Raises:
         FileNotFoundError: the checkpoint to resume from does not exist.
     """
-    moved = None
     if checkpoint is not None and not checkpoint.is_file():
         raise FileNotFoundError(
             f"there is no checkpoint {checkpoint} to resume from; leave out `ckpt_path` to start "
             "from the beginning"
         )
-    if checkpoint is None and (directory / "last.ckpt").exists():
+    moved = []
+    old = [path for path in (directory, output) if _is_earlier(path)]
+    if checkpoint is None and old:
         number = 1
-        while (aside := directory.with_name(f"{directory.name}.{number}")).exists():
+        while any(_numbered(path, number).exists() for path in (directory, output)):
             number += 1
-        moved = directory.rename(aside)
+        moved = [path.rename(_numbered(path, number)) for path in old]
     directory.mkdir(parents=True, exist_ok=True)
     output.parent.mkdir(parents=True, exist_ok=True)
     return moved
+
+
+def _is_earlier(path: Path) -> bool:
+    """Whether a path is a model, or a folder with the checkpoint of a training."""
+    return path.is_file() or (path / "last.ckpt").exists()
+
+
+def _numbered(path: Path, number: int) -> Path:
+    """``runs/m`` and ``m.safetensors`` to ``runs/m.1`` and ``m.1.safetensors``."""
+    suffix = ".safetensors" if path.suffix == ".safetensors" else ""
+    return path.with_name(f"{path.name.removesuffix(suffix)}.{number}{suffix}")
 
 
 def check_checkpoint(path: Path | None, identity: dict[str, Any], budget: Budget) -> None:

@@ -75,6 +75,11 @@ def fit(
         LostProcessError: another process of the training has ended or does not respond; the last
             checkpoint is unchanged.
     """
+    if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        raise ValueError(
+            f"`trainer.accelerator` is gpu, but PyTorch {torch.__version__} finds no GPU here; use "
+            "auto or cpu, or install a PyTorch for this GPU and its driver"
+        )
     environment = cluster_environment(config.trainer)
     first = environment.global_rank() == 0
     console = console if first else None
@@ -89,8 +94,9 @@ def fit(
     data.setup("fit")
     if first:  # only now, so that wrong data do not move an earlier training aside
         moved = prepare_folders(config.run_directory, Path(config.output), config.checkpoint)
-        if moved is not None and console is not None:
-            console.print(f"the earlier training in {config.run_directory} was moved to {moved}")
+        if moved and console is not None:
+            places = " and ".join(str(path) for path in moved)
+            console.print(f"an earlier training was moved to {places}", soft_wrap=True)
     card, potential, lines = start(
         data, config.model, trained, dtype=config.optimization.dtype, ops=config.trainer.ops
     )

@@ -82,10 +82,11 @@ class RunFolder:
         with path.open(newline="", encoding="utf-8") as file:
             lines = [line for line in file if line.endswith("\n")]
         rows = csv.DictReader(lines)
+        # An earlier version may have written fewer columns.
         return {
-            row["name"]: row
+            row["name"]: {name: row.get(name, "") for name in self.columns}
             for row in rows
-            if list(row) == list(self.columns) and None not in row.values()
+            if row.keys() >= {"name", "steps", "outcome"} and None not in row.values()
         }
 
     def _compare(self, known: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
@@ -95,8 +96,9 @@ class RunFolder:
             raise ValueError(
                 f"{self.path} holds results of train-potential {known['command']}{instead}"
             )
+        settings = _as_now(known["settings"])
         for name, value in identity["settings"].items():
-            before = known["settings"].get(name)
+            before = settings.get(name)
             if before != value:
                 raise ValueError(
                     f"{self.path} was made with `{name}` {before}, not {value}{instead}"
@@ -110,6 +112,28 @@ class RunFolder:
                 f"{self.path} was made from other structures (not the same: "
                 f"{', '.join(changed[:5])}){instead}"
             )
+
+
+def same_run(path: Path, identity: Mapping[str, Any]) -> bool:
+    """Whether a folder holds results of the same command, model and structures.
+
+    The options may be others; they are compared when the folder is opened.
+    """
+    try:
+        known = json.loads((path / IDENTITY).read_text(encoding="utf-8"))
+        return all(known[name] == identity[name] for name in ("command", "model", "structures"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _as_now(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a folder that may come from an earlier version, under their present names."""
+    settings = dict(settings)
+    if "fixed_cell" in settings:
+        settings["cell"] = "fixed" if settings.pop("fixed_cell") else "auto"
+        if settings["optimizer"] == "bfgs":
+            settings["optimizer"] = "auto"
+    return settings
 
 
 def _lock(path: Path) -> IO[str]:

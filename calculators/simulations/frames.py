@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,7 +50,10 @@ def write_frames(path: Path, frames: Iterable[Atoms]) -> None:
                 for frame in frames:
                     trajectory.write(frame)
         else:
-            ase.io.write(temporary, list(frames), format="extxyz")
+            with warnings.catch_warnings():
+                # ASE's surfaces carry a dictionary that is not needed any more.
+                warnings.filterwarnings("ignore", "Skipping unhashable information", UserWarning)
+                ase.io.write(temporary, list(frames), format="extxyz")
 
 
 def readable_frames(path: Path) -> Iterator[Atoms]:

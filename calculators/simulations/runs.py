@@ -11,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,10 +22,11 @@ from ase.calculators.calculator import Calculator
 
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties.ensembles import steps_of
-from tesseral.calculators.simulations import dynamics, relaxation
+from tesseral.calculators.simulations import dynamics, properties, relaxation
 from tesseral.calculators.simulations.dynamics import MdConfig, md_one
-from tesseral.calculators.simulations.folder import FILES, SUMMARY, RunFolder
+from tesseral.calculators.simulations.folder import FILES, SUMMARY, RunFolder, same_run
 from tesseral.calculators.simulations.frames import with_suffix, write_frames
+from tesseral.calculators.simulations.properties import PropertiesConfig, properties_one
 from tesseral.calculators.simulations.relaxation import Outcome, RelaxConfig, Show, relax_one
 from tesseral.calculators.simulations.structures import Job, fingerprint, read_jobs
 from tesseral.data.neighbors import species_index
@@ -72,12 +74,20 @@ class Kind(NamedTuple):
     name: str
     one: Callable[[Atoms, Calculator, Any, Path, Show], Outcome]
     columns: Sequence[str]  # columns of the summary, in the order of the values of an Outcome
-    length: str  # option that can be increased later
     good: str  # outcome of a successful structure
+    length: str = ""  # option that can be increased later
+    free: frozenset[str] = frozenset()  # other options that may change
 
 
-RELAX = Kind("relax", relax_one, relaxation.COLUMNS, "steps", "converged")
-MD = Kind("md", md_one, dynamics.COLUMNS, "time", "done")
+RELAX = Kind("relax", relax_one, relaxation.COLUMNS, "converged", "steps")
+MD = Kind("md", md_one, dynamics.COLUMNS, "done", "time")
+PROPERTIES = Kind(  # each property is saved with the options that it depends on
+    "properties",
+    properties_one,
+    properties.COLUMNS,
+    "done",
+    free=frozenset({"compute", "length", "miller", "thickness", "reservoirs"}),
+)
 
 
 def relax_structures(
@@ -114,23 +124,42 @@ def run_dynamics(config: MdConfig, show: Callable[[Progress], None] | None = Non
     return _run(MD, config, steps_of(config.time, config.timestep), show)
 
 
-def _run(kind: Kind, config: Any, steps: int, show: Callable[[Progress], None] | None) -> RunResult:
+def compute_properties(
+    config: PropertiesConfig, show: Callable[[Progress], None] | None = None
+) -> RunResult:
+    """Relax many structures, and compute their properties.
+
+    Arguments, return value and errors are those of `relax_structures`.
+    """
+    return _run(PROPERTIES, config, None, show)
+
+
+def _run(
+    kind: Kind,
+    config: Any,
+    steps: int | None,
+    show: Callable[[Progress], None] | None,
+) -> RunResult:
     """Run the unfinished structures, and summarise all of them."""
     path = model_path(config.model)
     calculator = TesseralCalculator(path, device=config.device, dtype=config.dtype)
-    jobs = read_jobs(config.structures, config.repeat)
+    jobs = read_jobs(config.structures, getattr(config, "repeat", (1, 1, 1)))
     names = [job.name for job in jobs]
-    settings = {name: value for name, value in asdict(config).items() if name not in FREE}
-    del settings[kind.length]
+    free = FREE | kind.free | {kind.length}
+    settings = {name: value for name, value in asdict(config).items() if name not in free}
     identity = {
         "command": kind.name,
         "settings": settings,
         "model": hashlib.sha256(path.read_bytes()).hexdigest(),
         "structures": {job.name: fingerprint(job) for job in jobs},
     }
-    output = _output(kind, config)
-    with closing(RunFolder(output, json.loads(json.dumps(identity)), _columns(kind))) as folder:
-        folder.keep([name for name, row in folder.rows.items() if _finished(row, steps)])
+    identity = json.loads(json.dumps(identity))
+    output = Path(config.output) if config.output is not None else _output(kind, config, identity)
+    with closing(RunFolder(output, identity, _columns(kind))) as folder:
+        if steps is None:  # what is known of each structure is read from its files
+            folder.keep([])
+        else:
+            folder.keep([name for name, row in folder.rows.items() if _finished(row, steps)])
         try:
             _work(kind, config, calculator, jobs, folder, show or _silent)
         except KeyboardInterrupt:
@@ -155,12 +184,12 @@ def _columns(kind: Kind) -> tuple[str, ...]:
     return (*BEFORE, *kind.columns, *AFTER)
 
 
-def _output(kind: Kind, config: Any) -> Path:
-    """The results folder."""
-    if config.output is not None:
-        return Path(config.output)
+def _output(kind: Kind, config: Any, identity: Mapping[str, Any]) -> Path:
+    """The default folder: the first that is free or holds the results of these structures."""
     alone = len(config.structures) == 1
-    return Path(f"{Path(config.structures[0]).stem}-{kind.name}" if alone else kind.name)
+    name = f"{Path(config.structures[0]).stem}-{kind.name}" if alone else kind.name
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    return next(path for path in map(Path, names) if not path.exists() or same_run(path, identity))
 
 
 def _finished(row: Mapping[str, str], steps: int) -> bool:
@@ -267,10 +296,18 @@ def _row(
     except Exception as error:  # one bad structure must not stop the others
         what = "" if isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: "
         return row | {"reason": " ".join(f"{what}{error}".split())}
-    values = ["" if math.isnan(value) else f"{value:.9g}" for value in outcome.values]
-    row |= zip(kind.columns, values, strict=True)
-    reason = "" if outcome.word == kind.good else f"`{kind.length}` was not enough"
+    row |= {name: _text(value) for name, value in outcome.values.items()}
+    reason = outcome.reason
+    if not reason and outcome.word != kind.good:
+        reason = f"`{kind.length}` was not enough"
     return row | {"steps": str(outcome.steps), "outcome": outcome.word, "reason": reason}
+
+
+def _text(value: float | str) -> str:
+    """A value of the summary; nothing for NaN."""
+    if isinstance(value, str):
+        return value
+    return "" if math.isnan(value) else f"{value:.9g}"
 
 
 def _collect(folder: RunFolder, names: Sequence[str]) -> None:

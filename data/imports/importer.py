@@ -26,6 +26,7 @@ from tesseral.data.imports.parts import (
 )
 from tesseral.data.imports.report import ImportReport, Notes
 from tesseral.data.labels import (
+    LABELS,
     LabelKeys,
     check_label_names,
     contents,
@@ -38,7 +39,10 @@ from tesseral.data.sources.extxyz import FrameRange, split_frames
 from tesseral.data.sources.formats import find_format
 from tesseral.data.sources.opening import open_source
 from tesseral.data.sources.search import Source, find_sources
+from tesseral.data.store.read import Store, open_store
 from tesseral.data.structures import Structure, structure_from_atoms
+
+STORES = (".h5", ".hdf5")
 
 SOURCES_KEPT = 100  # names in the store's attributes; each structure also has its own
 NO_LABEL = "structures left out (no {0}; if it has another name, pass `{0}_key`)"
@@ -119,6 +123,26 @@ class ImportConfig:
             if getattr(self, name, None) is not None
         }
         return replace(convention, **given, optional=tuple(self.allow_missing))
+
+
+def open_dataset(name: str, folder: Path) -> Store:
+    """Open a dataset file; any other file is imported into a folder first.
+
+    Args:
+        name: dataset (.h5), or a file with standard label names and units. Labels may be missing.
+        folder: folder for the imported dataset, needed as long as the store.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: it cannot be read.
+    """
+    path = Path(name)
+    if path.suffix not in STORES:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{path.stem}.h5"
+        everything = ImportConfig(sources=[name], output=str(path), allow_missing=list(LABELS))
+        import_structures(everything)
+    return open_store(path)
 
 
 def import_structures(

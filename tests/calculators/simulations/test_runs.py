@@ -215,7 +215,7 @@ def test_several_processes_give_the_same(
         assert {key: row[key] for key in WORDS} == {key: one[name][key] for key in WORDS}
 
 
-WORDS = ("file", "frame", "formula", "outcome", "reason")
+WORDS = ("file", "frame", "formula", "outcome", "reason", "space_group", "kept_cell")
 
 
 def to_numbers(row: dict[str, str]) -> dict[str, float]:
@@ -224,7 +224,7 @@ def to_numbers(row: dict[str, str]) -> dict[str, float]:
 
 
 KILLS = [
-    ("relax", ["--fixed-cell", "--fmax", "1e-9", "--steps", "200"], signal.SIGINT, 130),
+    ("relax", ["--cell", "fixed", "--fmax", "1e-9", "--steps", "200"], signal.SIGINT, 130),
     ("md", ["--time", "0.2", "--every", "1"], signal.SIGKILL, -signal.SIGKILL),
 ]
 
