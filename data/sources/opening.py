@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any
 
@@ -15,6 +16,8 @@ from tesseral.data.sources.extxyz import FrameRange, open_frames, properties_par
 from tesseral.data.sources.formats import FORMATS, find_format
 from tesseral.data.sources.search import Source
 
+DEFAULTS = asdict(LabelKeys())
+
 
 def open_source(
     source: Source,
@@ -23,6 +26,7 @@ def open_source(
     index: str,
     keys: Callable[[LabelKeys], LabelKeys],
     left_out: Counter[str],
+    given: Mapping[str, Any] | None = None,
     part: FrameRange | None = None,
 ) -> tuple[Iterator[Atoms], LabelKeys]:
     """Frames of a file, and the keys of their labels.
@@ -33,36 +37,51 @@ def open_source(
         index: frames to read, in ASE notation.
         keys: function that completes the user's keys and units with those of the format.
         left_out: counter of the omissions, filled as the frames are read.
+        given: options of the import; a format's reader gets those that it takes.
         part: range of frames of an extxyz file. Default: all frames.
 
     Raises:
         ValueError: the file does not have the requested form.
         ase.io.formats.UnknownFileTypeError: the form is not recognised.
     """
-    path = source.path
+    path, options = source.path, given or {}
     if form in (None, "pymatgen") and path.lower().endswith((".json", ".json.gz")):
         # Imported here because it takes longer than most imports of data.
-        from tesseral.data.sources.pymatgen import VASP_KEYS, atoms_from_json
+        from tesseral.data.sources.json_files import read_json
 
-        members = atoms_from_json(path, keys(VASP_KEYS))
-        if members is not None:
-            return _choose(members, index), keys(VASP_KEYS)
+        found = read_json(path, keys, left_out, options)
+        if found is not None:
+            _refuse_length(options, (), "JSON")
+            return _choose(found.frames, index), found.keys
     if form == "pymatgen":
-        raise ValueError("it is not JSON in the form of mlearn or MPtrj")
+        raise ValueError("it is not JSON in a form that is read")
     form = "extxyz" if part else form or find_format(path)
     chosen = keys(LabelKeys())
+    _refuse_length(options, FORMATS[form].takes if form in FORMATS else (), form)
     if form in FORMATS:
-        frames = _choose(FORMATS[form].read(path, left_out), index)
+        taken = {name: options.get(name) for name in FORMATS[form].takes}
+        frames = _choose(FORMATS[form].read(path, left_out, **taken), index)
+        # The reader has applied these.
+        chosen = replace(chosen, **{k: v for k, v in DEFAULTS.items() if k in taken})
         if FORMATS[form].steps:
             key = chosen.group_key or "group"
             frames = (_grouped(atoms, key, source.name) for atoms in frames)
         return frames, chosen
-    options: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     if form == "extxyz":
-        options["properties_parser"] = properties_parser(chosen.stress_order)
+        arguments["properties_parser"] = properties_parser(chosen.stress_order)
     file = open_frames(path, part) if part else path
-    others = ase.io.iread(file, index=index, format=form, do_not_split_by_at_sign=True, **options)
+    others = ase.io.iread(file, index=index, format=form, do_not_split_by_at_sign=True, **arguments)
     return others, chosen
+
+
+def _refuse_length(options: Mapping[str, Any], takes: tuple[str, ...], form: str) -> None:
+    """Reject a unit of length for a format that has its own."""
+    if options.get("length_unit") and "length_unit" not in takes:
+        raise ValueError(
+            f"`length_unit` is given, but the lengths of the format {form} are in its own unit, "
+            "which is known (Å, unless the file says otherwise); leave it out"
+        )
 
 
 def _grouped(atoms: Atoms, key: str, name: str) -> Atoms:

@@ -9,19 +9,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tesseral.data.sources import cp2k, deepmd
 from tesseral.data.sources.formats import FORMATS, known_calculation
 
 COMPRESSED = r"(\.(gz|bz2|xz))?"
 # Names that only one format has; a broken file with such a name is reported.
 CERTAIN_NAME = re.compile("|".join(each.file_names for each in FORMATS.values() if each.file_names))
-TEXT_NAME = re.compile(rf".*\.(out|pwo|txt|log){COMPRESSED}")  # recognised by their content
+TEXT_NAME = re.compile(
+    rf"(.*\.(out|pwo|abo|txt|log|cfg|xsf)|input\.data){COMPRESSED}"
+)  # recognised by their content
 VASP_NAME = re.compile(rf"vasprun(\.xml)?|OUTCAR|\.xml|{COMPRESSED}$")
 
 
 class Source(NamedTuple):
     """File to import."""
 
-    path: str
+    path: str  # of a DeePMD system, the folder
     name: str  # short and unique
     found: bool  # found in a folder or by a pattern, not named by the user
 
@@ -29,9 +32,9 @@ class Source(NamedTuple):
 def find_sources(given: Sequence[str]) -> list[Source]:
     """All source files, each once.
 
-    In a folder and its subfolders these are outputs of VASP, Quantum ESPRESSO and GPAW, and
-    .aselmdb files. If a calculation has a vasprun.xml and an OUTCAR, only the vasprun.xml is used,
-    which has more digits.
+    In a folder and its subfolders these are outputs of DFT codes, DeePMD systems, .aselmdb files,
+    and files of MLIP, n2p2 and aenet. If a calculation has a vasprun.xml and an OUTCAR, only the
+    vasprun.xml is used, which has more digits; if CP2K wrote a trajectory, only that is used.
 
     Args:
         given: files, folders, or patterns with ``*``, ``?``, ``[…]`` and ``**`` for any folders.
@@ -41,17 +44,20 @@ def find_sources(given: Sequence[str]) -> list[Source]:
     """
     paths: dict[str, bool] = {}
     for text in given:
-        if Path(text).is_file():
+        if Path(text).is_file() or deepmd.is_system(text):
             paths[text] = False
             continue
         if Path(text).is_dir():
             found = list(_outputs(text))
             what = (
-                f"no output of VASP, Quantum ESPRESSO or GPAW and no .aselmdb in the folder {text}"
+                "no output of VASP, Quantum ESPRESSO, GPAW, CP2K or ABINIT and no DeePMD system, "
+                f".aselmdb, .cfg, .xsf or input.data in the folder {text}; name other files"
             )
         else:
             matches = glob.glob(text, recursive=True)
-            found = sorted(path for path in matches if Path(path).is_file())
+            found = sorted(
+                path for path in matches if Path(path).is_file() or deepmd.is_system(path)
+            )
             what = f"no file {text}"
         if not found:
             raise FileNotFoundError(f"there is {what}")
@@ -61,10 +67,20 @@ def find_sources(given: Sequence[str]) -> list[Source]:
     return [Source(path, names[path], found) for path, found in paths.items()]
 
 
+def size_and_time(path: str) -> tuple[int, int]:
+    """Bytes of a source, and the time of its last change in ns; of a folder, of all its files."""
+    files = [file for file in Path(path).rglob("*") if file.is_file()] or [Path(path)]
+    stats = [file.stat() for file in files]
+    return sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
+
+
 def _outputs(folder: str) -> Iterator[str]:
     """Outputs of calculations in a folder and its subfolders, in order."""
     for place, folders, files in os.walk(folder):
         folders.sort()
+        if deepmd.is_system(place):
+            yield place
+            folders[:] = [name for name in folders if not deepmd.SET.fullmatch(name)]
         names = [
             name
             for name in sorted(files)
@@ -82,7 +98,8 @@ def _outputs(folder: str) -> Iterator[str]:
 def _is_output(path: str) -> bool:
     """Return whether a file is the output of a calculation; unreadable files are kept."""
     try:
-        return known_calculation(path) is not None
+        form = known_calculation(path)
+        return form is not None and not (form == cp2k.OUTPUT.name and cp2k.has_trajectory(path))
     except OSError:
         return True
 
