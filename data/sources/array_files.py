@@ -218,12 +218,12 @@ def _frames(table: _Table, units: Units, options: Mapping[str, Any]) -> Iterator
         ValueError: shapes do not match, or a stress has no unit.
     """
     count, size = table.positions.shape[:2]
-    numbers = np.broadcast_to(table.numbers, (count, size)) if table.numbers.size else None
     energies = None if table.energy is None else np.asarray(table.energy).reshape(-1)
     _check_shapes(table, count, size, energies)
+    numbers = np.broadcast_to(table.numbers, (count, size))
     factor = _stress_factor(table, options)
     for i in range(count):
-        kinds = table.numbers if numbers is None else numbers[i]
+        kinds = numbers[i]
         real = kinds > 0
         cell = None if table.cell is None else units.length * _cell(table.cell, i, count)
         cell = np.zeros((3, 3)) if cell is None else cell

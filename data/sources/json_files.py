@@ -22,8 +22,9 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from ase import Atoms
@@ -76,15 +77,17 @@ def read_json(
         raise ValueError("it is empty")
     key, value = first
     members = chain([first], members)
+    frames: Iterator[Atoms] | None
     if key in nomad.SECTIONS:
-        return Found(nomad.read_nomad(_whole(members), left_out, given), keys(LabelKeys()))
+        frames = nomad.read_nomad(_whole(members), left_out, given)  # it applies the sign
+        return Found(frames, replace(keys(LabelKeys()), stress_sign=1))
     chosen = keys(VASP_KEYS)
     if str(chosen.energy_key).endswith("per_atom"):
         raise ValueError(
             f"`energy_key={chosen.energy_key!r}` is an energy per atom; leave `energy_key` out, "
             "and it is multiplied by the number of atoms"
         )
-    frames: Iterator[Atoms] | None = None
+    frames = None
     if key in COLUMNS and isinstance(value, list):
         frames = _columns(_whole(members), chosen, given)
     elif key is not None and key.startswith("@"):
