@@ -182,7 +182,7 @@ def _trajectory(
         )
     trajectory = cast(Trajectory, Trajectory.from_dict(members))
     for i in range(len(trajectory)):
-        atoms = atoms_from_pymatgen(trajectory.get_structure(i))
+        atoms = atoms_from_pymatgen(trajectory[i])
         labels = dict((trajectory.frame_properties or [{}] * len(trajectory))[i])
         if not VASP_ENERGIES.keys() & labels.keys():
             _require_stress_unit(labels.get("stress"), given)
