@@ -52,8 +52,10 @@ UNIT = re.compile(r"\[(\S+)\]")
 VECTOR = re.compile(r" CELL\| Vector ([abc]) \[angstrom\]:(.*)\|[abc]\| =\s*(\S+)")
 ANGLE = re.compile(r" CELL\| Angle .*(?:alpha|beta|gamma) +\[degree\]:\s*(\S+)")
 TITLE = re.compile(r"\s*i =\s*(\d+),.*\bE =\s*(\S+)")
+ENSEMBLE = re.compile(r" MD\w*\| Ensemble type", re.IGNORECASE)
 FUNCTIONAL = re.compile(r" FUNCTIONAL\| (?!ROUTINE)(\S+):\s*$")
 FORCES = {"a.u.": "Ha/Bohr", "hartree/bohr": "Ha/Bohr", "ev/angstrom": "eV/A"}
+TABLES = set("0123456789-")  # first characters of most lines, which are not needed
 NEXT = ("ATOMIC COORDINATES IN", "SCF WAVEFUNCTION OPTIMIZATION")  # begin an evaluation
 SAME = 1e-10  # hartree; energies of trajectories have 10 decimals
 
@@ -70,6 +72,7 @@ class _Run:
     lengths: list[float] = field(default_factory=list)  # Å
     angles: list[float] = field(default_factory=list)  # degrees
     pbc: tuple[bool, bool, bool] = (True, True, True)
+    moving_cell: bool = False
     settings: dict[str, str] = field(default_factory=dict)
     additions: list[str] = field(default_factory=list)
     evaluations: set[str] = field(default_factory=set)
@@ -115,6 +118,10 @@ class _Frame(NamedTuple):
     symbols: list[str]
     rows: Array  # (n, 3) in the unit of the file
 
+    def belongs(self, other: _Frame) -> bool:
+        """Return whether two frames are of the same step of the same run."""
+        return self.step == other.step and abs(self.energy - other.energy) < SAME
+
 
 def read_output(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
     """Converged structures of a CP2K output that has their positions.
@@ -153,7 +160,8 @@ def read_trajectory(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
     run = outputs[0][0] if outputs else _Run()
     lattice = outputs[0][1].cell if outputs else None
     printed = [results.energy for _, results in outputs]
-    force = next(forces, None)
+    force, last = next(forces, None), -1
+    seen: Counter[int] = Counter()  # a restarted run repeats steps
     for frame in _frames(path, left_out):
         found = _same(printed, frame.energy)
         if found is None:
@@ -162,23 +170,30 @@ def read_trajectory(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
         else:
             run, results = outputs[found][0], replace(outputs[found][1])
         results.energy = frame.energy
-        while force is not None and force.step < frame.step:
+        while (
+            force and not force.belongs(frame) and (force.step < frame.step or frame.step <= last)
+        ):
             force = next(forces, None)
-        if force is not None and force.step == frame.step:
+        if force and force.belongs(frame):
             results.forces = FORCE_UNITS["Ha/Bohr"] * force.rows
-        if frame.step in stresses:
-            tensor = stress_tensor(stresses[frame.step].reshape(3, 3))
-            results.stress = -STRESS_UNITS["bar"] * tensor
+        stress = _of_step(stresses, frame.step, seen)
+        if stress is not None:
+            results.stress = -STRESS_UNITS["bar"] * stress_tensor(stress.reshape(3, 3))
+        cell = _of_step(cells, frame.step, seen)
+        if cell is None and not cells and not run.moving_cell:
+            cell = results.cell
+        seen[frame.step] += 1
+        last = frame.step
         if results.failed:
             left_out[UNCONVERGED] += 1
         elif not results.readable:
             left_out[UNREADABLE] += 1
         else:
-            cell = cells.get(frame.step) if cells else results.cell
             if cell is None:
                 raise ValueError(
-                    f"there is no cell of step {frame.step}: neither in {project}-1.cell nor in an "
-                    "output next to it; CP2K writes the file with &MOTION &PRINT &CELL"
+                    f"there is no cell of step {frame.step}: {project}-1.cell lacks it, and there "
+                    "is no output of a run with constant cell next to it; CP2K writes the file "
+                    "with &MOTION &PRINT &CELL"
                 )
             symbols = [chemical_symbol(label) for label in frame.symbols]
             yield _atoms(run, symbols, frame.rows, cell.reshape(3, 3), results)
@@ -217,6 +232,8 @@ def _evaluations(path: str, left_out: Counter[str]) -> Iterator[tuple[_Run, _Res
     run, results, ended, with_stress = _Run(), _Results(), False, False
     try:
         for line in lines:
+            if line.lstrip()[:1] in TABLES:
+                continue
             starts = line.startswith(" CP2K| version string:")
             if starts or any(mark in line.upper() for mark in NEXT):
                 if results.energy is not None:
@@ -326,11 +343,13 @@ def _read_setting(line: str, lines: Iterator[str], run: _Run) -> None:
     elif line.startswith((" CELL| Periodicity", " CELL| PERIODICITY")):
         x, y, z = (axis in line.split()[-1].upper() for axis in "XYZ")
         run.pbc = (x, y, z)
+    elif line.startswith(" GLOBAL| Run type") or ENSEMBLE.match(line):
+        run.moving_cell |= line.split()[-1].startswith(("CELL_OPT", "NPT", "NPE"))
     elif line.startswith(" GLOBAL| Project name"):
         run.project = line.split()[-1]
     elif found := FUNCTIONAL.match(line):
-        known = run.settings.get("functional")
-        run.settings["functional"] = f"{known} + {found[1]}" if known else found[1]
+        names = run.settings.get("functional", "").split(" + ") + [found[1]]
+        run.settings["functional"] = " + ".join(dict.fromkeys(name for name in names if name))
     elif line.startswith(" QS| Density cutoff [a.u.]:"):
         run.settings["cutoff"] = f"{float(line.split()[-1]) * ENERGY_UNITS['Ha']:.6g} eV"
     elif line.startswith(" DFT| Spin"):
@@ -421,7 +440,13 @@ def _frames(path: str, left_out: Counter[str]) -> Iterator[_Frame]:
         yield _Frame(int(found[1]), float(found[2]), symbols, table(rows, 3))
 
 
-def _columns(path: Path, unit: str, columns: slice) -> dict[int, Array]:
+def _of_step(rows: Mapping[int, list[Array]], step: int, seen: Counter[int]) -> Array | None:
+    """Row of a step; if a restarted run repeated the step, the one of the same repetition."""
+    found = rows.get(step)
+    return found[min(seen[step], len(found) - 1)] if found else None
+
+
+def _columns(path: Path, unit: str, columns: slice) -> dict[int, list[Array]]:
     """Numbers of each step in a file with one line for each; empty if there is no such file.
 
     Raises:
@@ -433,8 +458,11 @@ def _columns(path: Path, unit: str, columns: slice) -> dict[int, Array]:
     title = next(lines, "")
     if unit not in title:
         raise ValueError(f"the first line of {path.name} should name the unit {unit}")
-    rows = (line.split() for line in lines if not line.startswith("#"))
-    return {int(row[0]): np.array([float(word) for word in row[columns]]) for row in rows}
+    rows: dict[int, list[Array]] = {}
+    for words in (line.split() for line in lines if not line.startswith("#")):
+        numbers = np.array([float(word) for word in words[columns]])
+        rows.setdefault(int(words[0]), []).append(numbers)
+    return rows
 
 
 OUTPUT = Format(

@@ -220,6 +220,33 @@ def test_a_trajectory_without_cell_is_refused(tmp_path):
         trajectory(write_trajectory(tmp_path, cell=False))
 
 
+def test_a_cell_that_changes_is_not_taken_from_the_output(tmp_path):
+    path = write_trajectory(tmp_path, cell=False)
+    head = header(run="MD") + " MD| Ensemble Type                                         NPT_F\n"
+    (tmp_path / "run.out").write_text(head + evaluation() + evaluation(ENERGY + 1) + END)
+    with pytest.raises(ValueError, match="no cell of step 0"):
+        trajectory(path)
+
+
+def test_steps_that_a_restarted_run_repeats(tmp_path):
+    path = write_trajectory(tmp_path, steps=3)
+    for name, factor in (("pos", 1.0), ("frc", 2.0)):
+        file = tmp_path / f"water-{name}-1.xyz"
+        rows = POSITIONS if name == "pos" else factor * FORCES / FORCE
+        again = xyz(rows, [(ENERGY + i + 0.5) / HARTREE for i in range(4)])
+        file.write_text(file.read_text() + again)
+    for name, table in (("cell", [*2 * CELL.ravel(), 1.0]), ("stress", 1e4 * GPA)):
+        again = columns(["x"], table, 4).partition("\n")[2]
+        file = tmp_path / f"water-1.{name}"
+        file.write_text(file.read_text() + again)
+    frames, _ = trajectory(path)
+    assert len(frames) == 7
+    for i, atoms in enumerate(frames):
+        factor = 1 + (i >= 3)
+        np.testing.assert_allclose(atoms.calc.results["forces"], factor * FORCES, atol=1e-6)
+        np.testing.assert_allclose(atoms.cell.array, factor * CELL, atol=1e-6)
+
+
 def test_a_trajectory_that_is_cut_off(tmp_path):
     path = write_trajectory(tmp_path)
     text = (tmp_path / "water-pos-1.xyz").read_text()
