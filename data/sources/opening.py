@@ -10,10 +10,11 @@ from typing import Any
 
 import ase.io
 from ase import Atoms
+from ase.io.formats import UnknownFileTypeError
 
 from tesseral.data.labels import LabelKeys
 from tesseral.data.sources.extxyz import FrameRange, open_frames, properties_parser
-from tesseral.data.sources.formats import FORMATS, find_format
+from tesseral.data.sources.formats import FORMATS, UNKNOWN, find_format
 from tesseral.data.sources.search import Source
 
 DEFAULTS = asdict(LabelKeys())
@@ -55,6 +56,7 @@ def open_source(
             return _choose(found.frames, index), found.keys
     if form == "pymatgen":
         raise ValueError("it is not JSON in a form that is read")
+    guessed = form is None and part is None
     form = "extxyz" if part else form or find_format(path)
     chosen = keys(LabelKeys())
     _refuse_length(options, FORMATS[form].takes if form in FORMATS else (), form)
@@ -72,7 +74,33 @@ def open_source(
         arguments["properties_parser"] = properties_parser(chosen.stress_order)
     file = open_frames(path, part) if part else path
     others = ase.io.iread(file, index=index, format=form, do_not_split_by_at_sign=True, **arguments)
-    return others, chosen
+    guessed = guessed and "xyz" not in form
+    return _guess(others, form, index) if guessed else others, chosen
+
+
+def _guess(frames: Iterator[Atoms], form: str, index: str) -> Iterator[Atoms]:
+    """Frames of a file of which only ASE says the format, often by the end of its name alone.
+
+    Raises:
+        ValueError: the file cannot be read in this format, or contains nothing.
+        ase.io.formats.UnknownFileTypeError: ASE has no reader of the format.
+    """
+    count, reason = 0, "finds nothing in it"
+    try:
+        for atoms in frames:
+            yield atoms
+            count += 1
+    except UnknownFileTypeError:
+        raise
+    except Exception as error:  # readers raise anything
+        if count:
+            raise
+        reason = f"fails ({error or type(error).__name__})"
+    if not count and (index == ":" or reason.startswith("fails")):
+        raise ValueError(
+            f"ASE takes it for the format {form!r} but {reason}; if it has another format, it "
+            f"{UNKNOWN}"
+        )
 
 
 def _refuse_length(options: Mapping[str, Any], takes: tuple[str, ...], form: str) -> None:

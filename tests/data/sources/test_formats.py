@@ -15,7 +15,7 @@ def run(folder, name, **options):
 @pytest.mark.parametrize("name", ["run.out", "run.log", "ML_AB", "set.dat"])
 def test_an_unknown_format_is_refused_with_what_is_read(tmp_path, name):
     (tmp_path / name).write_text("something of another code\n" * 50)
-    with pytest.raises(ValueError, match=r"in no format that is read here: .*CP2K.*dpdata"):
+    with pytest.raises(ValueError, match=r"is in no format that is read here: .*CP2K.*dpdata"):
         run(tmp_path, name)
 
 
