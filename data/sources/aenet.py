@@ -30,7 +30,7 @@ def read_aenet(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
         ValueError: the energy has another unit, or the structure cannot be read.
         EOFError: the file is cut off.
     """
-    lines = (line for line in whole_lines(path) if line.strip())
+    lines = (line for line in whole_lines(path, last=True) if line.strip())
     energy, cell, rows = None, np.zeros((3, 3)), None
     for line in lines:
         name = line.split()[0]

@@ -189,17 +189,22 @@ def _table(arrays: Mapping[str, Any], options: Mapping[str, Any]) -> _Table:
                 "forces with `forces_key`"
             )
     gradient = array(GRADIENTS) if forces is None else None
+    one = len(positions.shape) == 2  # a single structure
+
+    def rows(values: Any | None) -> Any | None:
+        return values[()][None] if one and values is not None else values
+
     wanted = str(options.get("forces_key") or "").lower()
     return _Table(
         numbers=_atomic_numbers(np.asarray(numbers)),
-        positions=positions if len(positions.shape) == 3 else positions[()][None],
+        positions=rows(positions),
         energy=energy,
-        forces=gradient if forces is None else forces,
+        forces=rows(gradient if forces is None else forces),
         sign=-1 if gradient is not None or "grad" in wanted else 1,
         cell=array(CELLS),
         pbc=array(["pbc"]),
-        stress=array(STRESSES, "stress_key"),
-        virial=array(VIRIALS, "virial_key"),
+        stress=rows(array(STRESSES, "stress_key")),
+        virial=rows(array(VIRIALS, "virial_key")),
     )
 
 

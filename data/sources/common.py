@@ -65,15 +65,20 @@ NO_STRESS = "stresses left out (ISIF 0 computes none, ISIF 1 the pressure only)"
 NUMBER = re.compile(r"[-+]?\d+\.\d*(?:[Ee][-+]?\d+)?")
 
 
-def whole_lines(path: str) -> Iterator[str]:
+def whole_lines(path: str, last: bool = False) -> Iterator[str]:
     """Lines of a text file, plain or compressed (.gz, .bz2, .xz).
 
-    A truncated last line is left out; the lines end where a truncated compressed file ends.
+    The lines end where a truncated compressed file ends.
+
+    Args:
+        path: the file.
+        last: whether to keep a last line that does not end, as in files that scripts have written.
+            In the output of a killed calculation, such a line is truncated.
     """
     with open_with_compression(path, "rb") as file:
         try:
             for line in file:
-                if line.endswith(b"\n"):
+                if last or line.endswith(b"\n"):
                     yield line.decode("utf-8", "replace")
         except (EOFError, zlib.error, lzma.LZMAError):
             return

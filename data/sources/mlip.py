@@ -51,7 +51,7 @@ def read_mlip(path: str, left_out: Counter[str], elements: Sequence[str] = ()) -
     Raises:
         ValueError: the elements are missing, or a configuration cannot be read.
     """
-    lines = (line for line in whole_lines(path) if line.strip())
+    lines = (line for line in whole_lines(path, last=True) if line.strip())
     for line in lines:
         if line.strip() != "BEGIN_CFG":
             continue

@@ -33,7 +33,7 @@ def read_runner(path: str, left_out: Counter[str], **units: str | None) -> Itera
     given = given_units(units, {}, ADVICE)
     rows: list[list[str]] = []
     inside = False
-    for line in whole_lines(path):
+    for line in whole_lines(path, last=True):
         words = line.split()
         if words[:1] == ["begin"]:
             rows, inside = [], True

@@ -39,6 +39,11 @@ def test_a_molecule(tmp_path):
     assert_read(atoms, stress=False, periodic=False)
 
 
+def test_the_last_line_needs_no_end(tmp_path):
+    (atoms,) = read(tmp_path, crystal().rstrip())
+    assert_read(atoms, stress=False)
+
+
 def test_another_unit_is_refused(tmp_path):
     with pytest.raises(ValueError, match="the energy is in Ha"):
         read(tmp_path, crystal("Ha"))

@@ -80,6 +80,15 @@ def test_cells_stresses_and_atoms_that_are_padded(tmp_path, label, values):
             read(tmp_path, **METRIC)
 
 
+def test_a_group_with_a_single_structure(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        arrays = {"pos": POSITIONS, "species": [b"Si", b"O"], "energy": ENERGY, "forces": FORCES}
+        for name, values in {**arrays, "cell": CELL, "virial": VIRIAL}.items():
+            file[f"one/{name}"] = values
+    (atoms,) = read(tmp_path, **METRIC)
+    assert_read(atoms)
+
+
 def test_what_cannot_be_meant_is_refused(tmp_path):
     arrays = {"R": POSITIONS * THREE, "z": [14, 8], "E": np.zeros(3), "F": FORCES * THREE}
     for name, wrong, message in (

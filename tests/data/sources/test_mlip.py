@@ -49,6 +49,12 @@ def test_it_is_not_taken_for_a_file_of_atomeye(tmp_path):
     assert find_format(str(tmp_path / "train.cfg")) == "mlip-cfg"
 
 
+def test_the_last_line_needs_no_end(tmp_path):
+    frames, left_out = read(tmp_path, configuration().rstrip())
+    assert len(frames) == 1
+    assert not left_out
+
+
 def test_types_without_elements_are_refused(tmp_path):
     with pytest.raises(ValueError, match="types 0 to 1 .*`elements`"):
         read(tmp_path, configuration(), elements=())

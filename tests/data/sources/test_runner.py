@@ -60,6 +60,11 @@ def test_a_structure_that_is_cut_off_is_counted(tmp_path):
     assert len(frames) == left_out[CUT_OFF] == 1
 
 
+def test_the_last_line_needs_no_end(tmp_path):
+    frames, left_out = read(tmp_path, structure().rstrip(), **ATOMIC)
+    assert (len(frames), left_out[CUT_OFF]) == (1, 0)
+
+
 def test_incomplete_structures_are_refused(tmp_path):
     with pytest.raises(ValueError, match="needs one line `energy`"):
         read(tmp_path, structure().replace("energy", "comment"), **ATOMIC)
