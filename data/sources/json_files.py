@@ -12,9 +12,9 @@
 * pymatgen's Trajectory, with ``energy`` or ``e_0_energy``, ``forces`` and ``stress`` of each frame.
 * NOMAD's archives (``nomad``).
 
-Energies are in eV, forces in eV/Å. The stress of the first two is VASP's: kB, positive under
-compression, six components in the order xx yy zz xy yz zx or a matrix. That of the next two is
-VASP's if the energies have VASP's names; otherwise its unit and sign must be given.
+Energies are in eV, forces in eV/Å. The stress of mlearn is VASP's: kB, positive under compression,
+six components in the order xx yy zz xy yz zx or a matrix. In the other forms it is VASP's if the
+energies have VASP's names; otherwise its unit and sign must be given.
 """
 
 from __future__ import annotations
@@ -96,10 +96,10 @@ def read_json(
         if key is None and "structure" in value:
             frames = (_mlearn_atoms(entry) for _, entry in members)
         elif key is not None and "structure" in value:
-            frames = (_frame(entry, chosen) for _, entry in members)
+            frames = (_frame(entry, chosen, given) for _, entry in members)
         elif key is not None and value and all(_is_frame(entry) for entry in value.values()):
             frames = (
-                _mptrj_atoms(entry, str(group), chosen)
+                _mptrj_atoms(entry, str(group), chosen, given)
                 for group, entries in members
                 for entry in entries.values()
             )
@@ -133,17 +133,25 @@ def _mlearn_atoms(entry: Mapping[str, Any]) -> Atoms:
     return atoms
 
 
-def _mptrj_atoms(entry: Mapping[str, Any], group: str, keys: LabelKeys) -> Atoms:
+def _mptrj_atoms(
+    entry: Mapping[str, Any], group: str, keys: LabelKeys, given: Mapping[str, Any]
+) -> Atoms:
     """Atoms of one frame of a file in the form of MPtrj."""
-    atoms = _frame(entry, keys)
+    atoms = _frame(entry, keys, given)
     atoms.info.setdefault("mp_id", group)
     atoms.info["group"] = group
     return atoms
 
 
-def _frame(entry: Mapping[str, Any], keys: LabelKeys) -> Atoms:
-    """Atoms of a frame with the names of MPtrj."""
+def _frame(entry: Mapping[str, Any], keys: LabelKeys, given: Mapping[str, Any]) -> Atoms:
+    """Atoms of a frame with the names of MPtrj.
+
+    Raises:
+        ValueError: the energies differ, or the unit of the stress is not known.
+    """
     atoms = _atoms(entry)
+    if not any(name in entry for name in MPTRJ_ENERGIES):
+        _require_stress_unit(entry.get("stress"), given)
     _attach(atoms, entry)
     energies = [entry[name] for name in MPTRJ_ENERGIES if entry.get(name) is not None]
     if keys.energy_key is None and energies:
@@ -165,10 +173,8 @@ def _columns(columns: dict[str, Any], keys: LabelKeys, given: Mapping[str, Any])
     counts = {name: len(values) for name, values in lists.items() if values}
     if "structure" not in counts or len(set(counts.values())) > 1:
         raise ValueError(f"its lists should have one entry for each structure; it has {counts}")
-    if not any(name in lists for name in MPTRJ_ENERGIES):
-        _require_stress_unit(lists.get("stress"), given)
     for i in range(counts["structure"]):
-        yield _frame({name: lists[name][i] for name in counts}, keys)
+        yield _frame({name: lists[name][i] for name in counts}, keys, given)
 
 
 def _trajectory(

@@ -76,7 +76,9 @@ def test_lists_of_different_lengths_are_refused(tmp_path):
 def test_frames_at_the_top_with_energies_per_atom(tmp_path):
     entry = {"structure": CRYSTAL.as_dict(), "energy_per_atom": ENERGY / 2, "stress": KBAR.tolist()}
     data = {"mp-1-0": {**entry, "force": FORCES.tolist()}}
-    assert_read(read(tmp_path, data)[0][0])
+    with pytest.raises(ValueError, match="give `stress_unit`"):
+        read(tmp_path, data)
+    assert_read(read(tmp_path, data, stress_unit="kbar", stress_sign=-1)[0][0])
     with pytest.raises(ValueError, match="energy per atom; leave `energy_key` out"):
         read(tmp_path, data, energy_key="energy_per_atom")
 
