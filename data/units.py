@@ -21,11 +21,13 @@ ENERGY_UNITS = {
     "kcal/mol": ase_units.kcal / ase_units.mol,
     "kJ/mol": ase_units.kJ / ase_units.mol,
 }
+LENGTH_UNITS = {"Å": 1.0, "A": 1.0, "Bohr": ase_units.Bohr, "nm": 10.0}
 FORCE_UNITS = {
     "eV/Å": 1.0,
     "eV/A": 1.0,
     "meV/A": 1e-3,
     "Ha/Bohr": ase_units.Hartree / ase_units.Bohr,
+    "Ha/A": ase_units.Hartree,
     "Ry/Bohr": ase_units.Rydberg / ase_units.Bohr,
     "kcal/mol/A": ase_units.kcal / ase_units.mol,
     "kJ/mol/A": ase_units.kJ / ase_units.mol,
@@ -33,6 +35,7 @@ FORCE_UNITS = {
 STRESS_UNITS = {
     "eV/Å³": 1.0,
     "eV/A^3": 1.0,
+    "Pa": 1e-9 * ase_units.GPa,
     "GPa": ase_units.GPa,
     "kbar": 0.1 * ase_units.GPa,
     "bar": 1e-4 * ase_units.GPa,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.data import atomic_numbers
 from ase.io.formats import UnknownFileTypeError
 
 from tesseral.data.imports.folder import PartFolder
@@ -36,11 +37,12 @@ from tesseral.data.labels import (
     unread_labels,
 )
 from tesseral.data.sources.extxyz import FrameRange, split_frames
-from tesseral.data.sources.formats import find_format
+from tesseral.data.sources.formats import FORMATS, UNKNOWN, find_format
 from tesseral.data.sources.opening import open_source
-from tesseral.data.sources.search import Source, find_sources
+from tesseral.data.sources.search import Source, find_sources, size_and_time
 from tesseral.data.store.read import Store, open_store
 from tesseral.data.structures import Structure, structure_from_atoms
+from tesseral.data.units import LENGTH_UNITS, unit_factor
 
 STORES = (".h5", ".hdf5")
 
@@ -53,27 +55,36 @@ class ImportConfig:
     """Files to import, and the keys and units of their labels.
 
     By default units, sign and order are those of the file format: ASE's (eV, eV/Å, eV/Å³, positive
-    under tension) for outputs of VASP, Quantum ESPRESSO and GPAW and for all formats ASE reads,
-    VASP's stress (kbar, -1, vasp) for JSON in pymatgen's form.
+    under tension) for outputs of DFT codes and for all formats ASE reads, VASP's stress (kbar, -1,
+    vasp) for JSON in pymatgen's form. Where a format has no fixed units and the file does not
+    contain them, they must be given.
 
     Args:
         sources: files, folders of calculations, or quoted patterns such as ``'runs/**/OUTCAR'``.
-            Formats: OUTCAR, vasprun.xml, vaspout.h5, ML_AB, output of pw.x or GPAW, extxyz, traj,
-            db, aselmdb, other ASE formats, and JSON as in mlearn or MPtrj.
+            Formats: outputs of VASP (OUTCAR, vasprun.xml, vaspout.h5, ML_AB), pw.x, GPAW, CP2K and
+            ABINIT; extxyz, traj, db, aselmdb and other formats of ASE; DeePMD folders, MLIP's .cfg,
+            input.data of n2p2 and RuNNer, aenet's .xsf, .npz, HDF5 as of MACE, ANI and SPICE; JSON
+            as of mlearn, MPtrj, CHGNet, pymatgen's Trajectory and NOMAD.
         output: dataset file to write.
-        format: ASE format name, ``aselmdb``, or ``pymatgen`` (JSON). Default: detected from the
-            files.
+        format: name of a format here or in ASE, or ``pymatgen`` (JSON). Default: detected from
+            the files.
         index: frames to read from each file, in ASE notation: ``:``, ``0:1000``, ``::10``, ``-1``.
         energy_key: name of the energy in the files. Default: common names are recognised.
         forces_key: name of the forces.
         stress_key: name of the stress.
         virial_key: name of a virial (-V · stress, in the unit of the energy), instead of a stress.
+        length_unit: unit of positions and cells, for formats that have no fixed one (input.data,
+            npz, HDF5): A, Bohr or nm.
         energy_unit: unit of the energies: eV, meV, Ha, Ry, kcal/mol or kJ/mol.
-        forces_unit: unit of the forces: eV/A, meV/A, Ha/Bohr, Ry/Bohr, kcal/mol/A or kJ/mol/A.
-        stress_unit: unit of the stresses: eV/A^3, GPa, kbar, bar, Ry/Bohr^3 or Ha/Bohr^3.
+        forces_unit: unit of the forces: eV/A, meV/A, Ha/Bohr, Ha/A, Ry/Bohr, kcal/mol/A or
+            kJ/mol/A. Default where the units must be given: that of the energy over that of the
+            length.
+        stress_unit: unit of the stresses: eV/A^3, Pa, GPa, kbar, bar, Ry/Bohr^3 or Ha/Bohr^3.
         stress_sign: 1 if the stress is positive under tension, -1 for the opposite.
         stress_order: order of six stress components: ase (xx yy zz yz xz xy), lammps (xx yy zz xy
             xz yz) or vasp (xx yy zz xy yz zx).
+        elements: elements of the types 0, 1, …, for formats that number the types of atoms (MLIP's
+            .cfg, DeePMD); several in one text are separated by commas.
         allow_missing: labels that may be missing: energy, forces, stress.
         config_type_key: key of the configuration type. Default: config_type or category.
         group_key: key of the group, which a split keeps together. Default: group; otherwise each
@@ -92,11 +103,13 @@ class ImportConfig:
     forces_key: str | None = None
     stress_key: str | None = None
     virial_key: str | None = None
+    length_unit: str | None = None
     energy_unit: str | None = None
     forces_unit: str | None = None
     stress_unit: str | None = None
     stress_sign: int | None = None
     stress_order: str | None = None
+    elements: list[str] = field(default_factory=list)
     allow_missing: list[str] = field(default_factory=list)
     config_type_key: str | None = None
     group_key: str | None = None
@@ -114,6 +127,19 @@ class ImportConfig:
             raise ValueError(f"`processes` is {self.processes}; it must be 1 or more")
         check_label_names(self.allow_missing)
         self.keys(LabelKeys())
+        if self.length_unit is not None:
+            unit_factor(LENGTH_UNITS, self.length_unit)
+        for name in self.given()["elements"]:
+            if name not in atomic_numbers:
+                raise ValueError(f"`elements` names {name!r}, which is not an element")
+
+    def given(self) -> dict[str, Any]:
+        """Options that readers take, with the elements one by one."""
+        elements = [name for text in self.elements for name in text.replace(",", " ").split()]
+        return {
+            **{each.name: getattr(self, each.name) for each in fields(self)},
+            "elements": elements,
+        }
 
     def keys(self, convention: LabelKeys) -> LabelKeys:
         """Keys and units, with those of a file format where none are given."""
@@ -196,11 +222,7 @@ def _identity(config: ImportConfig, sources: list[Source]) -> dict[str, Any]:
     options = asdict(config)
     del options["processes"], options["overwrite"]
     every = [each for source in sources for each in (source, *source.instead)]
-    files = [Path(source.path).stat() for source in every]
-    found = [
-        [source.path, file.st_size, file.st_mtime_ns]
-        for source, file in zip(every, files, strict=True)
-    ]
+    found = [[source.path, *size_and_time(source.path)] for source in every]
     return {**options, "found": found, "version": version("tesseral")}
 
 
@@ -314,6 +336,7 @@ def _frames(
             index=config.index,
             keys=config.keys,
             left_out=left_out,
+            given=config.given(),
             part=span.frames,
         )
         for atoms in frames:
@@ -322,13 +345,10 @@ def _frames(
     except UnknownFileTypeError as error:
         if config.format:
             raise ValueError(
-                f"`format` is {config.format!r}, which is not known; leave it out, or use a name "
-                "of ase.io.read"
+                f"`format` is {config.format!r}, which is not known; leave it out, or use one of "
+                f"{', '.join(FORMATS)}, pymatgen, or a name of ase.io.read"
             ) from error
-        raise ValueError(
-            f"the format of {source.path} is not recognised; name it with `format` (as in "
-            "ase.io.read)"
-        ) from error
+        raise ValueError(f"{source.path} {UNKNOWN}") from error
     except Exception as error:  # readers raise anything
         raise ValueError(
             f"{source.path} cannot be read after {count} frames: {error or type(error).__name__}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import lzma
 import re
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
@@ -13,13 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.data import atomic_numbers
 from ase.io.formats import open_with_compression
 from numpy.typing import ArrayLike, NDArray
 
 from tesseral.data.sources.settings import add_settings
 from tesseral.data.units import stress_voigt
 
-Reader = Callable[[str, Counter[str]], Iterator[Atoms]]
+Reader = Callable[..., Iterator[Atoms]]
 Array = NDArray[np.float64]
 
 
@@ -28,12 +28,14 @@ class Format(NamedTuple):
 
     Attributes:
         name: name as in ``ase.io.read`` if ASE has the format.
-        read: the reader.
+        read: the reader; it gets the path, a counter of omissions, and the options in ``takes``.
         steps: whether the frames are steps of one calculation, and so belong to one group.
         recognise: function that recognises the format by the first bytes of a file. Default: never.
         suffixes: suffixes of file names that no other format has.
         file_names: regular expression of the file names searched for in folders. Text files (.out,
-            .pwo, .txt, .log) whose first bytes are recognised are found there too.
+            .pwo, .txt, .log, …) whose first bytes are recognised are found there too.
+        takes: options of the import that the reader takes as keyword arguments. Units among them
+            are converted by the reader.
     """
 
     name: str
@@ -42,6 +44,14 @@ class Format(NamedTuple):
     recognise: Callable[[bytes], bool] = lambda head: False
     suffixes: tuple[str, ...] = ()
     file_names: str | None = None
+    takes: tuple[str, ...] = ()
+
+    @property
+    def recognised_only(self) -> bool:
+        """Whether the content of a file decides, and its name says nothing."""
+        return self.recognise is not self._field_defaults["recognise"] and not (
+            self.suffixes or self.file_names
+        )
 
 
 # Omissions that a reader may count, shown after the number of steps or files and before the files.
@@ -58,15 +68,20 @@ ASYMMETRIC = "stresses left out (not symmetric)"
 NUMBER = re.compile(r"[-+]?\d+\.\d*(?:[Ee][-+]?\d+)?")
 
 
-def whole_lines(path: str) -> Iterator[str]:
+def whole_lines(path: str, last: bool = False) -> Iterator[str]:
     """Lines of a text file, plain or compressed (.gz, .bz2, .xz).
 
-    A truncated last line is left out; the lines end where a truncated compressed file ends.
+    The lines end where a truncated compressed file ends.
+
+    Args:
+        path: the file.
+        last: whether to keep a last line that does not end, as in files that scripts have written.
+            In the output of a killed calculation, such a line is truncated.
     """
     with open_with_compression(path, "rb") as file:
         try:
             for line in file:
-                if line.endswith(b"\n"):
+                if last or line.endswith(b"\n"):
                     yield line.decode("utf-8", "replace")
         except (EOFError, zlib.error, lzma.LZMAError):
             return
@@ -95,6 +110,21 @@ def table(lines: Sequence[str], columns: int) -> Array:
         if len(row) < columns or "*" in line:
             raise ValueError(f"{columns} numbers were expected in {line.strip()!r}")
     return np.array([[float(number) for number in row] for row in rows])
+
+
+def chemical_symbol(label: str) -> str:
+    """Chemical symbol in a label such as ``Fe1`` or ``O_h``.
+
+    Raises:
+        ValueError: the label names no element.
+    """
+    letters = re.match(r"[A-Za-z]+", label)
+    symbol = letters[0].capitalize() if letters else ""
+    if symbol[:2] in atomic_numbers:
+        return symbol[:2]
+    if symbol[:1] in atomic_numbers:
+        return symbol[:1]
+    raise ValueError(f"the label {label!r} of an atom names no element")
 
 
 def labelled_atoms(

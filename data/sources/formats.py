@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ase.io.formats import filetype, open_with_compression
+from ase.io.formats import UnknownFileTypeError, filetype, open_with_compression
 
 from tesseral.data.sources import (
+    abinit,
+    aenet,
+    array_files,
     ase_files,
+    cp2k,
+    deepmd,
     espresso,
     gpaw,
     ml_ab,
+    mlip,
     outcar,
+    runner,
     vaspout,
     vasprun,
 )
@@ -32,10 +39,27 @@ FORMATS: Mapping[str, Format] = {
         ase_files.DATABASE,
         ase_files.JSON_DATABASE,
         ase_files.LMDB,
+        cp2k.OUTPUT,
+        cp2k.TRAJECTORY,
+        abinit.FORMAT,
+        deepmd.FORMAT,
+        mlip.FORMAT,
+        runner.FORMAT,
+        aenet.FORMAT,
+        array_files.NPZ,
+        array_files.HDF5,
     )
 }
 ESPRESSO_XML = b"quantum-espresso.org/ns/qes"
 HEAD = 16384  # bytes; batch systems may print text before the code does
+UNKNOWN = (
+    "is in no format that is read here: outputs of VASP (also vaspout.h5 and ML_AB), pw.x, GPAW, "
+    "CP2K and ABINIT; extxyz, "
+    ".traj, .db, .aselmdb; DeePMD folders, MLIP .cfg, input.data, aenet .xsf, .npz; HDF5 as of "
+    "MACE, ANI and SPICE; JSON as of MPtrj, CHGNet, mlearn, pymatgen and NOMAD. Convert it to "
+    "extxyz with ase or with dpdata (ABACUS, PWmat, SIESTA, ORCA, …), or name one of ase.io.read's "
+    "formats with `format`"
+)
 
 
 def find_format(path: str) -> str:
@@ -50,6 +74,8 @@ def find_format(path: str) -> str:
             return each.name
     if vaspout.is_vaspout(path):
         return vaspout.FORMAT.name
+    if deepmd.is_system(path):
+        return deepmd.FORMAT.name
     if known := known_calculation(path):
         return known
     if Path(path).suffix == ".xml" and ESPRESSO_XML in Path(path).read_bytes()[:HEAD]:
@@ -57,7 +83,10 @@ def find_format(path: str) -> str:
             "Quantum ESPRESSO's XML has no stresses of steps, and forces of fixed atoms are zeroed "
             "there; import the text output of pw.x"
         )
-    return str(filetype(path))
+    form = str(filetype(path))
+    if form in FORMATS and FORMATS[form].recognised_only:  # ASE takes any .out for pw.x's
+        raise UnknownFileTypeError(f"{path} is not in the format {form}")
+    return form
 
 
 def known_calculation(path: str) -> str | None:

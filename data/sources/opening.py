@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any
 
 import ase.io
 from ase import Atoms
+from ase.io.formats import UnknownFileTypeError
 
 from tesseral.data.labels import LabelKeys
 from tesseral.data.sources.extxyz import FrameRange, open_frames, properties_parser
-from tesseral.data.sources.formats import FORMATS, find_format
+from tesseral.data.sources.formats import FORMATS, UNKNOWN, find_format
 from tesseral.data.sources.search import Source
+
+DEFAULTS = asdict(LabelKeys())
 
 
 def open_source(
@@ -23,6 +27,7 @@ def open_source(
     index: str,
     keys: Callable[[LabelKeys], LabelKeys],
     left_out: Counter[str],
+    given: Mapping[str, Any] | None = None,
     part: FrameRange | None = None,
 ) -> tuple[Iterator[Atoms], LabelKeys]:
     """Frames of a file, and the keys of their labels.
@@ -33,36 +38,78 @@ def open_source(
         index: frames to read, in ASE notation.
         keys: function that completes the user's keys and units with those of the format.
         left_out: counter of the omissions, filled as the frames are read.
+        given: options of the import; a format's reader gets those that it takes.
         part: range of frames of an extxyz file. Default: all frames.
 
     Raises:
         ValueError: the file does not have the requested form.
         ase.io.formats.UnknownFileTypeError: the form is not recognised.
     """
-    path = source.path
+    path, options = source.path, given or {}
     if form in (None, "pymatgen") and path.lower().endswith((".json", ".json.gz")):
         # Imported here because it takes longer than most imports of data.
-        from tesseral.data.sources.pymatgen import VASP_KEYS, atoms_from_json
+        from tesseral.data.sources.json_files import read_json
 
-        members = atoms_from_json(path, keys(VASP_KEYS))
-        if members is not None:
-            return _choose(members, index), keys(VASP_KEYS)
+        found = read_json(path, keys, left_out, options)
+        if found is not None:
+            _refuse_length(options, (), "JSON")
+            return _choose(found.frames, index), found.keys
     if form == "pymatgen":
-        raise ValueError("it is not JSON in the form of mlearn or MPtrj")
+        raise ValueError("it is not JSON in a form that is read")
+    guessed = form is None and part is None
     form = "extxyz" if part else form or find_format(path)
     chosen = keys(LabelKeys())
+    _refuse_length(options, FORMATS[form].takes if form in FORMATS else (), form)
     if form in FORMATS:
-        frames = _choose(FORMATS[form].read(path, left_out), index)
+        taken = {name: options.get(name) for name in FORMATS[form].takes}
+        frames = _choose(FORMATS[form].read(path, left_out, **taken), index)
+        # The reader has applied these.
+        chosen = replace(chosen, **{k: v for k, v in DEFAULTS.items() if k in taken})
         if FORMATS[form].steps:
             key = chosen.group_key or "group"
             frames = (_grouped(atoms, key, source.name) for atoms in frames)
         return frames, chosen
-    options: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     if form == "extxyz":
-        options["properties_parser"] = properties_parser(chosen.stress_order)
+        arguments["properties_parser"] = properties_parser(chosen.stress_order)
     file = open_frames(path, part) if part else path
-    others = ase.io.iread(file, index=index, format=form, do_not_split_by_at_sign=True, **options)
-    return others, chosen
+    others = ase.io.iread(file, index=index, format=form, do_not_split_by_at_sign=True, **arguments)
+    guessed = guessed and "xyz" not in form
+    return _guess(others, form, index) if guessed else others, chosen
+
+
+def _guess(frames: Iterator[Atoms], form: str, index: str) -> Iterator[Atoms]:
+    """Frames of a file of which only ASE says the format, often by the end of its name alone.
+
+    Raises:
+        ValueError: the file cannot be read in this format, or contains nothing.
+        ase.io.formats.UnknownFileTypeError: ASE has no reader of the format.
+    """
+    count, reason = 0, "finds nothing in it"
+    try:
+        for atoms in frames:
+            yield atoms
+            count += 1
+    except UnknownFileTypeError:
+        raise
+    except Exception as error:  # readers raise anything
+        if count:
+            raise
+        reason = f"fails ({error or type(error).__name__})"
+    if not count and (index == ":" or reason.startswith("fails")):
+        raise ValueError(
+            f"ASE takes it for the format {form!r} but {reason}; if it has another format, it "
+            f"{UNKNOWN}"
+        )
+
+
+def _refuse_length(options: Mapping[str, Any], takes: tuple[str, ...], form: str) -> None:
+    """Reject a unit of length for a format that has its own."""
+    if options.get("length_unit") and "length_unit" not in takes:
+        raise ValueError(
+            f"`length_unit` is given, but the lengths of the format {form} are in its own unit, "
+            "which is known (Å, unless the file says otherwise); leave it out"
+        )
 
 
 def _grouped(atoms: Atoms, key: str, name: str) -> Atoms:

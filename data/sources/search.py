@@ -10,12 +10,15 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from tesseral.data.sources import cp2k, deepmd
 from tesseral.data.sources.formats import FORMATS, known_calculation
 
 COMPRESSED = r"(\.(gz|bz2|xz))?"
 # Names that only one format has; a broken file with such a name is reported.
 CERTAIN_NAME = re.compile("|".join(each.file_names for each in FORMATS.values() if each.file_names))
-TEXT_NAME = re.compile(rf".*\.(out|pwo|txt|log){COMPRESSED}")  # recognised by their content
+TEXT_NAME = re.compile(
+    rf"(.*\.(out|pwo|abo|txt|log|cfg|xsf)|input\.data){COMPRESSED}"
+)  # recognised by their content
 VASP_NAME = re.compile(rf"(?P<kind>vasprun|OUTCAR|vaspout|ML_ABN|ML_AB)|\.(xml|h5)|{COMPRESSED}$")
 # Files of one calculation, in the order in which they are tried: vasprun.xml has more digits than
 # an OUTCAR, which tells the convergence of each step, as not every vaspout.h5 does.
@@ -25,7 +28,7 @@ VASP_KINDS = ("vasprun", "OUTCAR", "vaspout", "ML_ABN", "ML_AB")
 class Source(NamedTuple):
     """File to import."""
 
-    path: str
+    path: str  # of a DeePMD system, the folder
     name: str  # short and unique
     found: bool  # found in a folder or by a pattern, not named by the user
     instead: tuple[Source, ...] = ()  # of the same calculation, if this one has no structures
@@ -34,9 +37,10 @@ class Source(NamedTuple):
 def find_sources(given: Sequence[str]) -> list[Source]:
     """All source files, each once.
 
-    In a folder and its subfolders these are outputs of VASP, Quantum ESPRESSO and GPAW, and
-    .aselmdb files. Of the files of one VASP calculation one is used: the first of `VASP_KINDS`, and
-    the next ones only if that has no structures.
+    In a folder and its subfolders these are outputs of DFT codes, DeePMD systems, .aselmdb files,
+    and files of MLIP, n2p2 and aenet. Of the files of one VASP calculation one is used: the first
+    of `VASP_KINDS`, and the next ones only if that has no structures. If CP2K wrote a trajectory,
+    only that is used.
 
     Args:
         given: files, folders, or patterns with ``*``, ``?``, ``[…]`` and ``**`` for any folders.
@@ -47,7 +51,7 @@ def find_sources(given: Sequence[str]) -> list[Source]:
     paths: dict[str, bool] = {}
     instead: dict[str, list[str]] = {}
     for text in given:
-        if Path(text).is_file():
+        if Path(text).is_file() or deepmd.is_system(text):
             paths[text] = False
             continue
         if Path(text).is_dir():
@@ -55,11 +59,14 @@ def find_sources(given: Sequence[str]) -> list[Source]:
             found = [first for first, *_ in calculations]
             instead |= {first: others for first, *others in calculations}
             what = (
-                f"no output of VASP, Quantum ESPRESSO or GPAW and no .aselmdb in the folder {text}"
+                "no output of VASP, Quantum ESPRESSO, GPAW, CP2K or ABINIT and no DeePMD system, "
+                f".aselmdb, .cfg, .xsf or input.data in the folder {text}; name other files"
             )
         else:
             matches = glob.glob(text, recursive=True)
-            found = sorted(path for path in matches if Path(path).is_file())
+            found = sorted(
+                path for path in matches if Path(path).is_file() or deepmd.is_system(path)
+            )
             what = f"no file {text}"
         if not found:
             raise FileNotFoundError(f"there is {what}")
@@ -77,6 +84,13 @@ def find_sources(given: Sequence[str]) -> list[Source]:
     ]
 
 
+def size_and_time(path: str) -> tuple[int, int]:
+    """Bytes of a source, and the time of its last change in ns; of a folder, of all its files."""
+    files = [file for file in Path(path).rglob("*") if file.is_file()] or [Path(path)]
+    stats = [file.stat() for file in files]
+    return sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
+
+
 def _outputs(folder: str) -> Iterator[list[str]]:
     """Outputs of calculations in a folder and its subfolders, in order.
 
@@ -84,6 +98,9 @@ def _outputs(folder: str) -> Iterator[list[str]]:
     """
     for place, folders, files in os.walk(folder):
         folders.sort()
+        if deepmd.is_system(place):
+            yield [place]
+            folders[:] = [name for name in folders if not deepmd.SET.fullmatch(name)]
         names = [
             name
             for name in sorted(files)
@@ -108,7 +125,8 @@ def _preference(name: str) -> tuple[int, str]:
 def _is_output(path: str) -> bool:
     """Return whether a file is the output of a calculation; unreadable files are kept."""
     try:
-        return known_calculation(path) is not None
+        form = known_calculation(path)
+        return form is not None and not (form == cp2k.OUTPUT.name and cp2k.has_trajectory(path))
     except OSError:
         return True
 
