@@ -32,9 +32,12 @@ from tesseral.data.labels import (
     dropped_stress,
     find_text,
     free_energy_difference,
+    per_atom_label,
+    states,
     unread_labels,
 )
-from tesseral.data.sources.extxyz import FrameRange, split_frames
+from tesseral.data.sources.common import CUT_OFF_FRAME
+from tesseral.data.sources.extxyz import FrameRange, IncompleteFrame, split_frames
 from tesseral.data.sources.formats import find_format
 from tesseral.data.sources.opening import open_source
 from tesseral.data.sources.search import Source, find_sources
@@ -49,7 +52,8 @@ class ImportConfig:
 
     By default units, sign and order are those of the file format: ASE's (eV, eV/Å, eV/Å³, positive
     under tension) for outputs of VASP, Quantum ESPRESSO and GPAW and for all formats ASE reads,
-    VASP's stress (kbar, -1, vasp) for JSON in pymatgen's form.
+    VASP's stress (kbar, -1, vasp) for JSON in pymatgen's form. Units that an extxyz file states
+    (``energy-unit=hartree``) are used; it is an error if the options contradict them.
 
     Args:
         sources: files, folders of calculations, or quoted patterns such as ``'runs/**/OUTCAR'``.
@@ -63,7 +67,8 @@ class ImportConfig:
         forces_key: name of the forces.
         stress_key: name of the stress.
         virial_key: name of a virial (-V · stress, in the unit of the energy), instead of a stress.
-        energy_unit: unit of the energies: eV, meV, Ha, Ry, kcal/mol or kJ/mol.
+        energy_unit: unit of the energies: eV, meV, Ha, Ry, kcal/mol or kJ/mol; with /atom for
+            energies per atom.
         forces_unit: unit of the forces: eV/A, meV/A, Ha/Bohr, Ry/Bohr, kcal/mol/A or kJ/mol/A.
         stress_unit: unit of the stresses: eV/A^3, GPa, kbar, bar, Ry/Bohr^3 or Ha/Bohr^3.
         stress_sign: 1 if the stress is positive under tension, -1 for the opposite.
@@ -211,6 +216,8 @@ def _read(config: ImportConfig, span: Span, skip: int, aside: ImportReport) -> I
                 settings=find_text(atoms, ("settings",)),
                 free_energy_difference=free_energy_difference(atoms, keys),
                 contents=contents(atoms) if _lacks_labels(structure) else "",
+                per_atom=per_atom_label(atoms, keys),
+                states=states(atoms),
             )
             taken += 1
             yield Found(structure, place, notes)
@@ -247,6 +254,8 @@ def _frames(
         for atoms in frames:
             yield atoms, keys
             count += 1
+    except IncompleteFrame:
+        left_out[CUT_OFF_FRAME] += 1
     except UnknownFileTypeError as error:
         if config.format:
             raise ValueError(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ase.io.formats import filetype, open_with_compression
 
-from tesseral.data.sources import ase_files, espresso, gpaw, outcar, vasprun
+from tesseral.data.sources import aims, ase_files, espresso, gpaw, outcar, vasprun
 from tesseral.data.sources.common import Format
 
 FORMATS: Mapping[str, Format] = {
@@ -15,6 +15,7 @@ FORMATS: Mapping[str, Format] = {
     for each in (
         vasprun.FORMAT,
         espresso.FORMAT,
+        aims.FORMAT,
         gpaw.TEXT,
         outcar.FORMAT,
         gpaw.GPW,
@@ -35,6 +36,8 @@ def find_format(path: str) -> str:
         ValueError: the file is Quantum ESPRESSO's XML, which does not contain the raw forces.
         ase.io.formats.UnknownFileTypeError: it is not recognised.
     """
+    if Path(path.removesuffix(".gz")).suffix in (".xyz", ".extxyz"):
+        return "extxyz"  # ASE would take POSCAR.extxyz for a VASP file
     for each in FORMATS.values():
         if Path(path).suffix in each.suffixes:
             return each.name

@@ -356,7 +356,11 @@ def test_the_command_prints_a_table(tmp_path, capsys):
         ("a.json", '[{"structure": 3}]', "no structure in pymatgen's form"),
         ("a.json", '[{"structure": {}}] x', "a.json cannot be read"),
         ("a.strange", "nothing", "`format`"),
-        ("a.extxyz", "3\nenergy=1\nH 0 0 0\n", "a.extxyz cannot be read after 0 frames"),
+        (
+            "a.extxyz",
+            "3\nenergy=1\nH 0 0 0\n",
+            "no structures to import: 1 files end within a frame",
+        ),
         ("a.extxyz", "", "a.extxyz"),
     ],
 )
@@ -369,9 +373,17 @@ def test_unreadable_files_are_named(tmp_path, name, text, message):
 
 def test_a_broken_frame_is_located(tmp_path):
     path = raw_extxyz(tmp_path, 3)
-    path.write_text(path.read_text()[:-30])
-    with pytest.raises(ValueError, match="a.extxyz cannot be read after"):
+    path.write_text(path.read_text().replace("Si 0", "Si x", 2))
+    with pytest.raises(ValueError, match="line 3, atom 0 of frame 0: 'Si x"):
         run(path, tmp_path)
+
+
+def test_frames_before_an_incomplete_one_are_kept(tmp_path):
+    path = raw_extxyz(tmp_path, 3)
+    path.write_text(path.read_text()[:-30])
+    report, _ = run(path, tmp_path)
+    assert report.structures == 2
+    assert any("1 files end within a frame" in text for text in report.warnings)
 
 
 def test_positions_that_are_not_finite_are_located(tmp_path):
