@@ -57,6 +57,7 @@ class _Run:
     positions: Array | None = None  # Å; None until a structure is printed
     control: dict[str, str] = field(default_factory=dict)
     additions: list[str] = field(default_factory=list)
+    fixed: bool = False  # some atoms
 
     def description(self) -> str:
         """Settings as text."""
@@ -78,8 +79,9 @@ class _Results:
     energies: dict[str, float] = field(default_factory=dict)
     forces: Array | None = None
     stress: Array | None = None
+    relaxed: Array | None = None  # forces after constraints were applied
     converged: bool = False
-    constrained: bool = False
+    repeated: bool = False  # with the same structure
     readable: bool = True
 
 
@@ -124,7 +126,7 @@ def read_aims(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
                 _read_header(line, lines, run)
     except EOFError:
         results, ended = _Results(), False
-    if ended or results.forces is not None:
+    if ended or results.forces is not None or results.relaxed is not None:
         yield from _finish(run, results, left_out, ended)
     left_out[CUT_OFF] += bool(run.version) and not ended
 
@@ -133,14 +135,15 @@ def _finish(
     run: _Run, results: _Results, left_out: Counter[str], ended: bool = True
 ) -> Iterator[Atoms]:
     """Yield the structure with its results, if they are reliable; the next one is not known yet."""
-    if "total" not in results.energies:
+    if "total" not in results.energies or results.repeated:
         return
+    forces = results.relaxed if results.forces is None and not run.fixed else results.forces
     positions, run.positions = run.positions, None
     if not results.converged:
         left_out[UNCONVERGED] += 1
     elif not results.readable:
         left_out[UNREADABLE] += 1
-    elif results.constrained and results.forces is None:
+    elif forces is None and results.relaxed is not None:
         left_out[CONSTRAINED] += 1
     elif positions is None:
         left_out[NO_STRUCTURE] += ended  # otherwise it is the incomplete step at the end
@@ -155,7 +158,7 @@ def _finish(
             stress=results.stress,
             energy=results.energies.get("energy", total),
             free_energy=results.energies.get("free_energy", total),
-            forces=results.forces,
+            forces=forces,
         )
 
 
@@ -175,10 +178,12 @@ def _read_results(line: str, lines: Iterator[str], results: _Results, n_atoms: i
                 return True
         if "Self-consistency cycle converged" in line:
             results.converged = True
+        elif "not yet converged - restarting mixer" in line:
+            results.repeated = True
         elif "Total atomic forces" in line:
             rows = table(take(lines, n_atoms), 3)
             if "constraints" in line:
-                results.constrained = True
+                results.relaxed = rows
             else:
                 results.forces = rows
         elif "stress tensor - Symmetrized" in line or "Numerical stress tensor" in line:
@@ -202,6 +207,8 @@ def _read_header(line: str, lines: Iterator[str], run: _Run) -> None:
         run.version = line.split()[-1]
     elif "FHI-aims version" in line:
         run.version = line.split()[-1]
+    elif "Found relaxation constraint" in line:
+        run.fixed = True
     elif "| Number of atoms" in line:
         run.n_atoms = int(line.split()[-1])
     elif "| Unit cell:" in line and not run.symbols:

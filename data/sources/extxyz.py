@@ -30,7 +30,7 @@ Parser = Callable[[str], dict[str, Any]]
 SIX_COMPONENTS = re.compile(r"""(?<!\S)(stress|virial)=(["'{\[])([^"'}\]]*)(["'}\]])""")
 QUOTED = re.compile(r'"[^"]*"|\'[^\']*\'|\{[^}]*\}|\[[^\]]*\]')
 EMPTY_QUOTES = re.compile(r"""(?<!\S)([^\s="'{}\[\]]+)=(?:""|''|\{\}|\[\])(?!\S)""")
-NO_VALUE = re.compile(r"(?<!\S)([^\s=]+)=\s+[^\s=]+=")
+NO_VALUE = re.compile(r"(?<!\S)([^\s=]+)\s*=\s+[^\s=]+=")
 # Keys that are renamed, or read, whatever their case.
 KEYS = re.compile(
     r"(lattice|properties)|(pbcs?|periodic(?:ity)?|(?:periodic_)?boundar(?:y|ies)"
@@ -419,9 +419,8 @@ def _known_columns(columns: str) -> str:
     Raises:
         ValueError: one of them is missing; ASE would put all atoms at the origin.
     """
-    if columns.startswith(DEFAULT_COLUMNS):
-        return columns
     names = columns.split(":")
+    names[1::3] = [kind.upper() for kind in names[1::3]]
     for place in range(0, len(names), 3):
         name = names[place].lower()
         name = COLUMNS.get(name, name)

@@ -29,8 +29,8 @@ class Source(NamedTuple):
 def find_sources(given: Sequence[str]) -> list[Source]:
     """All source files, each once.
 
-    In a folder and its subfolders these are outputs of VASP, Quantum ESPRESSO and GPAW, and
-    .aselmdb files. If a calculation has a vasprun.xml and an OUTCAR, only the vasprun.xml is used,
+    In a folder and its subfolders these are outputs of VASP, Quantum ESPRESSO, GPAW and FHI-aims,
+    and .aselmdb files. If a calculation has a vasprun.xml and an OUTCAR, only the vasprun.xml is used,
     which has more digits.
 
     Args:
@@ -47,7 +47,8 @@ def find_sources(given: Sequence[str]) -> list[Source]:
         if Path(text).is_dir():
             found = list(_outputs(text))
             what = (
-                f"no output of VASP, Quantum ESPRESSO or GPAW and no .aselmdb in the folder {text}"
+                "no output of VASP, Quantum ESPRESSO, GPAW or FHI-aims and no .aselmdb in the "
+                f"folder {text}"
             )
         else:
             matches = glob.glob(text, recursive=True)

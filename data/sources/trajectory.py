@@ -42,7 +42,7 @@ CONTAINERS = {
     "xyz",
 }
 MARKS = {  # one for each energy that belongs to a structure
-    "castep-castep": re.compile(rb"^ *Final energy, E|^ *Final energy =", re.MULTILINE),
+    "castep-castep": re.compile(rb"^ \*+ .*Forces \*+", re.MULTILINE),
     "castep-geom": re.compile(rb"<-- E\s*$", re.MULTILINE),
     "castep-md": re.compile(rb"<-- E\s*$", re.MULTILINE),
     "gaussian-out": re.compile(rb"^ *SCF Done:", re.MULTILINE),
@@ -154,7 +154,7 @@ class _Check:
         kinds = [(tuple(each.pbc), bool(each.cell.array.any())) for each in (last, atoms)]
         if kinds[0] != kinds[1]:
             texts = [
-                f"pbc {' '.join('FT'[each] for each in pbc)} and {'a' if cell else 'no'} cell"
+                f"pbc {' '.join('FT'[int(each)] for each in pbc)} and {'a' if cell else 'no'} cell"
                 for pbc, cell in kinds
             ]
             raise SuspectSteps(

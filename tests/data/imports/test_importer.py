@@ -461,3 +461,46 @@ def test_a_copy_under_another_name_has_the_same_content(tmp_path):
     first, _ = run(path, tmp_path)
     second, _ = run([path], tmp_path, overwrite=True)
     assert first.content_hash == second.content_hash
+
+
+def test_large_files_with_blank_lines_are_read_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr("tesseral.data.imports.parts.TASK_BYTES", 1000)
+    text = raw_extxyz(tmp_path, 20).read_text()
+    (tmp_path / "a.extxyz").write_text(f"{text}\n{text}")
+    report, _ = run(tmp_path / "a.extxyz", tmp_path, processes=1)
+    assert report.structures == 40
+
+
+def test_the_report_names_what_a_model_does_not_know(tmp_path):
+    first = raw_extxyz(tmp_path, header="energy=-1 charge=0", name="a.extxyz")
+    second = raw_extxyz(tmp_path, header="energy=-1 charge=1 energy-unit=eV/atom", name="b.extxyz")
+    report, _ = run([first, second], tmp_path)
+    assert any("charge differs between the structures (0 1, 1 1)" in t for t in report.warnings)
+    assert any("1 energies are per atom (eV/atom)" in t for t in report.warnings)
+
+
+PARTLY = """data_x
+_cell_length_a 4
+_cell_length_b 4
+_cell_length_c 4
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+_symmetry_space_group_name_H-M 'P 1'
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_occupancy
+C1 C 0 0 0 0.5
+Si1 Si 0 0 0 0.5
+Si2 Si 0.5 0.5 0.5 1.0
+"""
+
+
+def test_partly_occupied_sites_are_refused(tmp_path):
+    (tmp_path / "a.cif").write_text(PARTLY)
+    with pytest.raises(ValueError, match="2 sites are shared by several elements"):
+        run(tmp_path / "a.cif", tmp_path, allow_missing=["energy", "forces"])
