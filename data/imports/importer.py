@@ -57,8 +57,8 @@ class ImportConfig:
 
     Args:
         sources: files, folders of calculations, or quoted patterns such as ``'runs/**/OUTCAR'``.
-            Formats: OUTCAR, vasprun.xml, output of pw.x, GPAW or FHI-aims, extxyz, traj, db, aselmdb, other
-            ASE formats, and JSON as in mlearn or MPtrj.
+            Formats: OUTCAR, vasprun.xml, output of pw.x, GPAW or FHI-aims, extxyz, traj, db,
+            aselmdb, other ASE formats, and JSON as in mlearn or MPtrj.
         output: dataset file to write.
         format: ASE format name, ``aselmdb``, or ``pymatgen`` (JSON). Default: detected from the
             files.

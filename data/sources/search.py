@@ -30,8 +30,8 @@ def find_sources(given: Sequence[str]) -> list[Source]:
     """All source files, each once.
 
     In a folder and its subfolders these are outputs of VASP, Quantum ESPRESSO, GPAW and FHI-aims,
-    and .aselmdb files. If a calculation has a vasprun.xml and an OUTCAR, only the vasprun.xml is used,
-    which has more digits.
+    and .aselmdb files. If a calculation has a vasprun.xml and an OUTCAR, only the vasprun.xml is
+    used, which has more digits.
 
     Args:
         given: files, folders, or patterns with ``*``, ``?``, ``[…]`` and ``**`` for any folders.
