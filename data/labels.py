@@ -275,7 +275,8 @@ def _find_stress(atoms: Atoms, keys: LabelKeys, units: dict[str, str]) -> Array 
     Raises:
         ValueError: there are both, neither was chosen, and they disagree.
     """
-    stress = virial = None
+    stress: Array | None = None
+    virial: Array | None = None
     if keys.virial_key is None:
         stress = _pick(atoms, "stress", keys.stress_key, keys)
     if keys.stress_key is None:

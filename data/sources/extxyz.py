@@ -192,7 +192,7 @@ def parse_frame(frame: Frame, parser: Parser) -> Atoms:
             error = _find_fault(frame, parser) or error
         if isinstance(error, _BadAtom) and error.atom is None:
             place, reason = f"line {frame.line + 1} of frame {frame.number}", error.reason
-        elif isinstance(error, _BadAtom):
+        elif isinstance(error, _BadAtom) and error.atom is not None:
             place = f"line {frame.line + 2 + error.atom}, atom {error.atom} of frame {frame.number}"
             reason = f"{_short(frame.rows[error.atom + 1])}: {error.reason}"
         raise ValueError(f"{place}: {reason or type(error).__name__}") from error

@@ -12,7 +12,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -194,6 +194,6 @@ class _Check:
         self.compared.append((change, expected, bool(abs(change - expected) <= limit)))
 
 
-def _result(atoms: Atoms, name: str) -> object | None:
+def _result(atoms: Atoms, name: str) -> Any:
     """Result stored with the atoms."""
     return None if atoms.calc is None else atoms.calc.results.get(name)
