@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-import ase.io
 import numpy as np
 import spglib
 from ase import Atoms
@@ -16,6 +15,7 @@ from ase.units import GPa
 
 from tesseral.calculators.properties.atoms import SYMPREC, empty_directions, quiet_spglib
 from tesseral.calculators.properties.relaxation import relaxed
+from tesseral.data.sources.opening import read_last_frame
 from tesseral.data.store.read import Store
 from tesseral.data.structures import atoms_from_structure
 
@@ -122,12 +122,7 @@ def read_candidates(paths: Iterable[str]) -> list[Candidate]:
     """
     found = []
     for path in paths:
-        try:
-            atoms = ase.io.read(path, index=-1)
-        except Exception as error:  # every format of ASE raises different errors
-            reason = f"{type(error).__name__}: {error}"
-            raise ValueError(f"{path} cannot be read as a structure ({reason})") from None
-        assert isinstance(atoms, Atoms)
+        atoms = read_last_frame(path)
         candidate = classify(atoms, path, float("nan")) if atoms.pbc.all() else None
         if candidate is None:
             raise ValueError(f"{path} is not a crystal: its pbc is {atoms.pbc.tolist()}")

@@ -15,7 +15,6 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import ase.io
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator
@@ -30,6 +29,7 @@ from tesseral.calculators.simulations.properties import PropertiesConfig, proper
 from tesseral.calculators.simulations.relaxation import Outcome, RelaxConfig, Show, relax_one
 from tesseral.calculators.simulations.structures import Job, fingerprint, read_jobs
 from tesseral.data.neighbors import species_index
+from tesseral.data.sources.opening import read_last_frame
 from tesseral.deploy.universal import model_path
 from tesseral.process import finished, worker_pool
 
@@ -318,8 +318,7 @@ def _collect(folder: RunFolder, names: Sequence[str]) -> None:
         if row is None or row["outcome"] == FAILED:
             continue
         path = with_suffix(folder.prefix(name), ".extxyz")
-        atoms = ase.io.read(path, format="extxyz")  # ASE would take POSCAR.extxyz for a VASP file
-        assert isinstance(atoms, Atoms)
+        atoms = read_last_frame(path)
         atoms.info |= {"name": name, "file": row["file"], "frame": int(row["frame"])}
         found.append(atoms)
     if found:

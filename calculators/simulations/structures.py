@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import ase.io
 from ase import Atoms
 from ase.io.jsonio import encode
+
+from tesseral.data.sources.opening import read_frames
+from tesseral.data.sources.trajectory import SuspectSteps
 
 LABELS: tuple[Callable[[Path], str], ...] = (  # the first that distinguishes all files is used
     lambda path: path.stem,
@@ -98,8 +100,10 @@ def _read(path: Path, index: str) -> list[Frame]:
     if path.is_dir():
         return [(None, "it is a folder")]
     try:
-        for atoms in ase.io.iread(path, index=index):
+        for atoms in read_frames(path, index):
             frames.append((atoms, "") if len(atoms) else (None, "it has no atoms"))
+    except SuspectSteps as error:  # none of the steps can be trusted
+        return [(None, str(error))]
     except Exception as error:  # every format of ASE raises different errors
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         rest = f"from frame {len(frames)} on, the file" if frames else "the file"

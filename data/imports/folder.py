@@ -63,6 +63,7 @@ def load_report(path: Path) -> tuple[ImportReport, bool]:
     for name in COUNTERS:
         setattr(report, name, Counter(values[name]))
     report.elements = Counter({int(z): count for z, count in values["elements"].items()})
+    report.states = {name: Counter(found) for name, found in values["states"].items()}
     report.left_out = {what: Counter(files) for what, files in values["left_out"].items()}
     report.energy_range = tuple(values["energy_range"])
     report.stress_range = tuple(values["stress_range"])

@@ -34,9 +34,12 @@ from tesseral.data.labels import (
     dropped_stress,
     find_text,
     free_energy_difference,
+    per_atom_label,
+    states,
     unread_labels,
 )
-from tesseral.data.sources.extxyz import FrameRange, split_frames
+from tesseral.data.sources.common import CUT_OFF_FRAME
+from tesseral.data.sources.extxyz import FrameRange, IncompleteFrame, split_frames
 from tesseral.data.sources.formats import FORMATS, UNKNOWN, find_format
 from tesseral.data.sources.opening import open_source
 from tesseral.data.sources.search import Source, find_sources, size_and_time
@@ -56,15 +59,16 @@ class ImportConfig:
 
     By default units, sign and order are those of the file format: ASE's (eV, eV/Å, eV/Å³, positive
     under tension) for outputs of DFT codes and for all formats ASE reads, VASP's stress (kbar, -1,
-    vasp) for JSON in pymatgen's form. Where a format has no fixed units and the file does not
-    contain them, they must be given.
+    vasp) for JSON in pymatgen's form. Units that an extxyz file states (``energy-unit=hartree``)
+    are used; it is an error if the options contradict them. Where a format has no fixed units and
+    the file does not contain them, they must be given.
 
     Args:
         sources: files, folders of calculations, or quoted patterns such as ``'runs/**/OUTCAR'``.
-            Formats: outputs of VASP (OUTCAR, vasprun.xml, vaspout.h5, ML_AB), pw.x, GPAW, CP2K and
-            ABINIT; extxyz, traj, db, aselmdb and other formats of ASE; DeePMD folders, MLIP's .cfg,
-            input.data of n2p2 and RuNNer, aenet's .xsf, .npz, HDF5 as of MACE, ANI and SPICE; JSON
-            as of mlearn, MPtrj, CHGNet, pymatgen's Trajectory and NOMAD.
+            Formats: outputs of VASP (OUTCAR, vasprun.xml, vaspout.h5, ML_AB), pw.x, GPAW, CP2K,
+            ABINIT and FHI-aims; extxyz, traj, db, aselmdb and other formats of ASE; DeePMD folders,
+            MLIP's .cfg, input.data of n2p2 and RuNNer, aenet's .xsf, .npz, HDF5 as of MACE, ANI
+            and SPICE; JSON as of mlearn, MPtrj, CHGNet, pymatgen's Trajectory and NOMAD.
         output: dataset file to write.
         format: name of a format here or in ASE, or ``pymatgen`` (JSON). Default: detected from
             the files.
@@ -75,7 +79,8 @@ class ImportConfig:
         virial_key: name of a virial (-V · stress, in the unit of the energy), instead of a stress.
         length_unit: unit of positions and cells, for formats that have no fixed one (input.data,
             npz, HDF5): A, Bohr or nm.
-        energy_unit: unit of the energies: eV, meV, Ha, Ry, kcal/mol or kJ/mol.
+        energy_unit: unit of the energies: eV, meV, Ha, Ry, kcal/mol or kJ/mol; with /atom for
+            energies per atom.
         forces_unit: unit of the forces: eV/A, meV/A, Ha/Bohr, Ha/A, Ry/Bohr, kcal/mol/A or
             kJ/mol/A. Default where the units must be given: that of the energy over that of the
             length.
@@ -292,6 +297,8 @@ def _read_file(
                 settings=find_text(atoms, ("settings",)),
                 free_energy_difference=free_energy_difference(atoms, keys),
                 contents=contents(atoms) if _lacks_labels(structure) else "",
+                per_atom=per_atom_label(atoms, keys),
+                states=states(atoms),
             )
             yield Found(structure, place, notes)
         if not taken:
@@ -342,6 +349,8 @@ def _frames(
         for atoms in frames:
             yield atoms, keys
             count += 1
+    except IncompleteFrame:
+        left_out[CUT_OFF_FRAME] += 1
     except UnknownFileTypeError as error:
         if config.format:
             raise ValueError(

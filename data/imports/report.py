@@ -29,6 +29,7 @@ COUNTERS = (
     "labels",
     "missing",
     "settings",
+    "per_atom",
     "sources",
     "theories",
     "unread",
@@ -43,6 +44,8 @@ class Notes(NamedTuple):
     settings: str
     free_energy_difference: float  # eV/atom
     contents: str  # content of the file, if a label is missing
+    per_atom: str  # key or unit of an energy per atom
+    states: dict[str, str]  # charge, spin …
 
 
 @dataclass(kw_only=True)
@@ -68,6 +71,8 @@ class ImportReport:
     dropped_stresses: int = 0
     free_energy_difference: float = 0.0  # eV/atom
     unread: Counter[str] = field(default_factory=Counter)
+    per_atom: Counter[str] = field(default_factory=Counter)  # keys or units of energies per atom
+    states: dict[str, Counter[str]] = field(default_factory=dict)  # charge, spin … → value → number
     theories: Counter[str] = field(default_factory=Counter)
     settings: Counter[str] = field(default_factory=Counter)  # full settings of the calculations
     left_out: dict[str, Counter[str]] = field(default_factory=dict)  # what → source → number
@@ -106,10 +111,14 @@ class ImportReport:
             largest = float(np.linalg.norm(structure.forces, axis=1).max())
             self.largest_force = max(self.largest_force, largest)
         if present["stress"]:
-            for value in (structure.stress * EV_PER_A3_IN_GPA).ravel():
-                self.stress_range = _widen(self.stress_range, float(value))
+            for component in (structure.stress * EV_PER_A3_IN_GPA).ravel():
+                self.stress_range = _widen(self.stress_range, float(component))
         self.seen.append(_fingerprint(structure))
-        self._note(*notes)
+        self._note(*notes[:5])
+        if notes.per_atom:
+            self.per_atom[notes.per_atom] += 1
+        for name, value in notes.states.items():
+            self.states.setdefault(name, Counter())[value] += 1
         self._shorten()
 
     def merge(self, other: ImportReport) -> None:
@@ -130,6 +139,8 @@ class ImportReport:
         self.seen.extend(other.seen)
         for what, files in other.left_out.items():
             self.left_out.setdefault(what, Counter()).update(files)
+        for name, values in other.states.items():
+            self.states.setdefault(name, Counter()).update(values)
         self.skipped += other.skipped
         self._note(False, [], "", other.free_energy_difference, other.contents)
         self.dropped_stresses += other.dropped_stresses
@@ -203,6 +214,19 @@ class ImportReport:
                 f"{self.dropped_stresses} stresses of structures without a volume (not periodic "
                 "in three directions) were left out"
             )
+        for name, count in self.per_atom.items():
+            self.warnings.append(
+                f"{count} energies are per atom ({name}); they were multiplied by the numbers of "
+                "atoms"
+            )
+        for name, values in self.states.items():
+            if absent := self.structures - values.total():
+                values = values + Counter({"not given": absent})
+            if len(values) > 1:
+                self.warnings.append(
+                    f"{name} differs between the structures ({_counts(values)}); a model does not "
+                    "know it, and to it the difference is noise"
+                )
         if self.unread:
             found = ", ".join(f"{name} ({count})" for name, count in self.unread.most_common())
             self.warnings.append(f"not read, although they look like labels: {found}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import lzma
 import re
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from ase import Atoms
@@ -21,6 +22,7 @@ from tesseral.data.units import stress_voigt
 
 Reader = Callable[..., Iterator[Atoms]]
 Array = NDArray[np.float64]
+T = TypeVar("T")
 
 
 class Format(NamedTuple):
@@ -61,8 +63,12 @@ UNREADABLE = "steps left out (numbers missing or overflowed to ***)"
 LEARNED = "steps left out (from a learned force field, not from DFT)"
 CUT_OFF = "files end before their calculation did (killed or still running); complete steps kept"
 DAMAGED = "files are damaged in the middle; the steps before that are kept"
+CUT_OFF_FRAME = "files end within a frame; the frames before it are kept"
 NO_STRESS = "stresses left out (ISIF 0 computes none, ISIF 1 the pressure only)"
 ASYMMETRIC = "stresses left out (not symmetric)"
+
+LABEL = re.compile(r"([A-Z][a-z]?)[\d_+\-*'.:(].*")
+ISOTOPES = {"D": 2.014, "T": 3.016}  # of hydrogen, amu
 
 # Fortran may leave no space before a minus sign.
 NUMBER = re.compile(r"[-+]?\d+\.\d*(?:[Ee][-+]?\d+)?")
@@ -164,3 +170,47 @@ def labelled_atoms(
     atoms.calc = SinglePointCalculator(atoms, **known)
     add_settings(atoms, settings)
     return atoms
+
+
+def element_of_label(label: str) -> tuple[int, float | None]:
+    """Atomic number of a symbol, an isotope, an atomic number, or a label such as ``Fe1``.
+
+    Returns:
+        The number, and the mass (amu) of an isotope.
+
+    Raises:
+        ValueError: the label is none of these.
+    """
+    if label in ISOTOPES:
+        return 1, ISOTOPES[label]
+    if label.capitalize() in atomic_numbers:
+        return atomic_numbers[label.capitalize()], None
+    if label.isdigit() and int(label) < 119:
+        return int(label), None
+    match = LABEL.fullmatch(label)
+    if match and match.group(1) in atomic_numbers:
+        return atomic_numbers[match.group(1)], None
+    raise ValueError(
+        f"{label!r} is neither a chemical symbol nor a label that begins with one, as Fe1"
+    )
+
+
+def choose(members: Iterator[T], index: str) -> Iterator[T]:
+    """Select the members of an index in ASE notation: ``:``, ``::10``, ``5``, ``-1``.
+
+    Raises:
+        ValueError: the index is not in ASE notation.
+    """
+    try:
+        parts = [int(part) if part else None for part in index.split(":")]
+    except ValueError:
+        raise ValueError(f"the index {index!r} is none like :, ::10, 5 or -1") from None
+    if len(parts) == 1 and parts[0] is not None:
+        first = parts[0]
+        if first >= 0:
+            return islice(members, first, first + 1)
+        last = deque(members, maxlen=-first)
+        return islice(last, 1)
+    if any(part is not None and part < 0 for part in parts):
+        return iter(list(members)[slice(*parts)])
+    return islice(members, *parts)

@@ -10,6 +10,7 @@ from ase.io.formats import UnknownFileTypeError, filetype, open_with_compression
 from tesseral.data.sources import (
     abinit,
     aenet,
+    aims,
     array_files,
     ase_files,
     cp2k,
@@ -30,6 +31,7 @@ FORMATS: Mapping[str, Format] = {
     for each in (
         vasprun.FORMAT,
         espresso.FORMAT,
+        aims.FORMAT,
         gpaw.TEXT,
         outcar.FORMAT,
         vaspout.FORMAT,
@@ -54,7 +56,7 @@ ESPRESSO_XML = b"quantum-espresso.org/ns/qes"
 HEAD = 16384  # bytes; batch systems may print text before the code does
 UNKNOWN = (
     "is in no format that is read here: outputs of VASP (also vaspout.h5 and ML_AB), pw.x, GPAW, "
-    "CP2K and ABINIT; extxyz, "
+    "CP2K, ABINIT and FHI-aims; extxyz, "
     ".traj, .db, .aselmdb; DeePMD folders, MLIP .cfg, input.data, aenet .xsf, .npz; HDF5 as of "
     "MACE, ANI and SPICE; JSON as of MPtrj, CHGNet, mlearn, pymatgen and NOMAD. Convert it to "
     "extxyz with ase or with dpdata (ABACUS, PWmat, SIESTA, ORCA, …), or name one of ase.io.read's "
@@ -69,6 +71,8 @@ def find_format(path: str) -> str:
         ValueError: the file is Quantum ESPRESSO's XML, which does not contain the raw forces.
         ase.io.formats.UnknownFileTypeError: it is not recognised.
     """
+    if Path(path.removesuffix(".gz")).suffix in (".xyz", ".extxyz"):
+        return "extxyz"  # ASE would take POSCAR.extxyz for a VASP file
     for each in FORMATS.values():
         if Path(path).suffix in each.suffixes:
             return each.name

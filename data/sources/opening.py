@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
-from itertools import islice
 from typing import Any
 
 import ase.io
+import ase.io.formats
+import numpy as np
 from ase import Atoms
 from ase.io.formats import UnknownFileTypeError
 
 from tesseral.data.labels import LabelKeys
-from tesseral.data.sources.extxyz import FrameRange, open_frames, properties_parser
+from tesseral.data.sources import aims
+from tesseral.data.sources.common import choose
+from tesseral.data.sources.extxyz import FrameRange, read_extxyz
 from tesseral.data.sources.formats import FORMATS, UNKNOWN, find_format
 from tesseral.data.sources.search import Source
+from tesseral.data.sources.trajectory import CONTAINERS, check_steps
 
 DEFAULTS = asdict(LabelKeys())
+INDEX = re.compile(r"-?\d+|-?\d*:-?\d*(:-?\d*)?")
 
 
 def open_source(
@@ -53,7 +60,7 @@ def open_source(
         found = read_json(path, keys, left_out, options)
         if found is not None:
             _refuse_length(options, (), "JSON")
-            return _choose(found.frames, index), found.keys
+            return choose(found.frames, index), found.keys
     if form == "pymatgen":
         raise ValueError("it is not JSON in a form that is read")
     guessed = form is None and part is None
@@ -62,18 +69,16 @@ def open_source(
     _refuse_length(options, FORMATS[form].takes if form in FORMATS else (), form)
     if form in FORMATS:
         taken = {name: options.get(name) for name in FORMATS[form].takes}
-        frames = _choose(FORMATS[form].read(path, left_out, **taken), index)
+        frames = FORMATS[form].read(path, left_out, **taken)
         # The reader has applied these.
         chosen = replace(chosen, **{k: v for k, v in DEFAULTS.items() if k in taken})
         if FORMATS[form].steps:
             key = chosen.group_key or "group"
             frames = (_grouped(atoms, key, source.name) for atoms in frames)
-        return frames, chosen
-    arguments: dict[str, Any] = {}
-    if form == "extxyz":
-        arguments["properties_parser"] = properties_parser(chosen.stress_order)
-    file = open_frames(path, part) if part else path
-    others = ase.io.iread(file, index=index, format=form, do_not_split_by_at_sign=True, **arguments)
+        if FORMATS[form].steps and form not in CONTAINERS:
+            frames = check_steps(frames, f"tesseral's reader of {form}", left_out=left_out)
+        return map(whole_atoms, choose(frames, index)), chosen
+    others = _frames(path, form, index, chosen.stress_order, part, left_out)
     guessed = guessed and "xyz" not in form
     return _guess(others, form, index) if guessed else others, chosen
 
@@ -112,18 +117,96 @@ def _refuse_length(options: Mapping[str, Any], takes: tuple[str, ...], form: str
         )
 
 
+def read_frames(path: str | os.PathLike[str], index: str = ":") -> Iterator[Atoms]:
+    """Structures of a file, from which calculations start.
+
+    Args:
+        path: file in any format that ASE reads, or in extended XYZ as `read_extxyz` reads it. Its
+            name may contain ``@``.
+        index: frames to read, in ASE notation.
+
+    Raises:
+        ValueError: the file cannot be read as a whole, or a structure has partly occupied sites;
+            other errors are those of ASE's readers.
+    """
+    name = os.fspath(path)
+    form = find_format(name)
+    # ASE's readers of other outputs keep constraints, and frames that an import leaves out.
+    if form == aims.FORMAT.name or (form in FORMATS and form not in ase.io.formats.ioformats):
+        frames = FORMATS[form].read(name, Counter(), **dict.fromkeys(FORMATS[form].takes))
+        return map(whole_atoms, choose(frames, index))
+    return _frames(name, form, index)
+
+
+def read_last_frame(path: str | os.PathLike[str]) -> Atoms:
+    """The last structure of a file; see `read_frames`.
+
+    Raises:
+        ValueError: the file cannot be read, or it has no structure.
+    """
+    try:
+        frames = list(read_frames(path, "-1"))
+    except Exception as error:  # every format of ASE raises different errors
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path} cannot be read as a structure ({reason})") from None
+    if not frames:
+        raise ValueError(f"{path} holds no structures")
+    return frames[0]
+
+
+def _frames(
+    path: str,
+    form: str,
+    index: str,
+    stress_order: str = "ase",
+    part: FrameRange | None = None,
+    left_out: Counter[str] | None = None,
+) -> Iterator[Atoms]:
+    """Frames of a format that has no reader in `FORMATS`."""
+    frames: Iterator[Atoms]
+    if form in ("extxyz", "xyz"):
+        plain = form == "xyz"
+        frames = read_extxyz(path, index, stress_order=stress_order, part=part, plain=plain)
+    elif form in CONTAINERS or not INDEX.fullmatch(index):
+        frames = ase.io.iread(path, index=index, format=form, do_not_split_by_at_sign=True)
+    else:
+        every = ase.io.iread(path, index=":", format=form, do_not_split_by_at_sign=True)
+        reader = f"ASE's reader of {form!r}"
+        frames = choose(check_steps(every, reader, path, form, left_out), index)
+    return map(whole_atoms, frames)
+
+
+def whole_atoms(atoms: Atoms) -> Atoms:
+    """The same atoms.
+
+    Raises:
+        ValueError: sites are shared by several elements, or occupied only partly.
+    """
+    shares = []
+    for site in (atoms.info.get("occupancy") or {}).values():
+        shares.append(sum(_number(share) for share in site.values()) if len(site) == 1 else 0.0)
+    for name in ("occupancy", "occupancies"):
+        if name in atoms.arrays:
+            # Programs that do not know occupancies write zeros.
+            shares += [share or 1.0 for share in map(_number, np.ravel(atoms.arrays[name]))]
+    count = sum(abs(share - 1.0) > 1e-3 for share in shares)
+    if count:
+        raise ValueError(
+            f"{count} sites are shared by several elements or occupied only partly; make an "
+            "ordered structure of it (a supercell with one atom on each site)"
+        )
+    return atoms
+
+
+def _number(value: object) -> float:
+    """Occupancy as a number; 1 if it is unknown."""
+    try:
+        return float(str(value))
+    except ValueError:
+        return 1.0
+
+
 def _grouped(atoms: Atoms, key: str, name: str) -> Atoms:
     """Set the group of a calculation's step, unless the atoms already have one."""
     atoms.info.setdefault(key, name)
     return atoms
-
-
-def _choose(frames: Iterator[Atoms], index: str) -> Iterator[Atoms]:
-    """Select the frames of an index in ASE notation."""
-    parts = [int(part) if part else None for part in index.split(":")]
-    if any(part is not None and part < 0 for part in parts):
-        every = list(frames)
-        return iter(every[slice(*parts)] if len(parts) > 1 else every[int(index) :][:1])
-    if len(parts) == 1 and parts[0] is not None:
-        return islice(frames, parts[0], parts[0] + 1)
-    return islice(frames, *parts)

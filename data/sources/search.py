@@ -59,8 +59,8 @@ def find_sources(given: Sequence[str]) -> list[Source]:
             found = [first for first, *_ in calculations]
             instead |= {first: others for first, *others in calculations}
             what = (
-                "no output of VASP, Quantum ESPRESSO, GPAW, CP2K or ABINIT and no DeePMD system, "
-                f".aselmdb, .cfg, .xsf or input.data in the folder {text}; name other files"
+                "no output of VASP, Quantum ESPRESSO, GPAW, CP2K, ABINIT or FHI-aims and no DeePMD "
+                f"system, .aselmdb, .cfg, .xsf or input.data in the folder {text}; name other files"
             )
         else:
             matches = glob.glob(text, recursive=True)
