@@ -18,7 +18,9 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
+from tesseral.files import FULL
 from tesseral.training.callback import BAD_BATCH, FitRun
+from tesseral.training.checkpoints import WholeCheckpoints
 from tesseral.training.config import TrainerConfig, parse_duration
 from tesseral.training.module import DivergenceError, PotentialModule
 from tesseral.training.processes import (
@@ -54,6 +56,7 @@ def train(
         DivergenceError: the loss or its gradient was not finite; the message names the files kept.
         LostProcessError: another process has ended or does not respond; the message says how to
             resume.
+        OSError: a file cannot be written; the message names the model and the checkpoint kept.
     """
     rank = environment.global_rank()
     speaker = f"process {rank} of {settings.ranks}: " if rank > 0 else ""
@@ -73,6 +76,15 @@ def train(
                     raise
                 what = watch.explain(error, settings.timeout)
                 raise LostProcessError(lost(what), watch.told) from None
+    except OSError as error:
+        what = str(error)
+        if error.errno in FULL and error.filename is None:  # of the loggers, which do not say
+            reason = (error.strerror or what).lower()
+            what = f"the logs in {run.directory} cannot be written: {reason}"
+        kept = f"{output} has the weights of step {run.best['step']}" if run.best else ""
+        raise type(error)(
+            f"{speaker}{what}; {kept or 'no model was written'}; {run.how_to_resume()}"
+        ) from error
     except DivergenceError as error:
         kept = f"{output} has the weights of step {run.best['step']}" if run.best else ""
         raise DivergenceError(
@@ -117,7 +129,7 @@ def _make_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
         logger=loggers,
-        plugins=[environment],
+        plugins=[environment, WholeCheckpoints()],
         callbacks=[run],
         default_root_dir=run.directory,
         inference_mode=False,

@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -101,6 +101,7 @@ def relax_structures(
         FileNotFoundError: a structure file or the model does not exist.
         ValueError: the model cannot be used, or the folder has other contents.
         ChildProcessError: one of several processes was killed.
+        OSError: a file cannot be written; the same call resumes the run.
         KeyboardInterrupt: states the progress; the same call resumes the run.
     """
     return _run(RELAX, config, config.steps, show)
@@ -133,14 +134,18 @@ def _run(kind: Kind, config: Any, steps: int, show: Callable[[Progress], None] |
         folder.keep([name for name, row in folder.rows.items() if _finished(row, steps)])
         try:
             _work(kind, config, calculator, jobs, folder, show or _silent)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"stopped by Ctrl-C after {len(folder.rows)} of {len(jobs)} structures"
-            ) from None
-        finally:
-            folder.keep(names)
-            if kind is RELAX:
-                _collect(folder, names)
+        except BaseException as error:
+            with suppress(OSError):  # the disk may be full
+                _summarise(kind, folder, names)
+            done = f"{len(folder.rows)} of {len(jobs)} structures"
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(f"stopped by Ctrl-C after {done}") from None
+            if isinstance(error, OSError) and not isinstance(error, ChildProcessError):
+                raise type(error)(
+                    f"{error}; {done} have results, run it again to resume"
+                ) from error
+            raise
+        _summarise(kind, folder, names)
         rows = [folder.rows[name] for name in names]
     written = [path for name in (SUMMARY, RELAXED, FILES) if (path := output / name).exists()]
     return RunResult(rows, kind.good, written)
@@ -271,6 +276,13 @@ def _row(
     row |= zip(kind.columns, values, strict=True)
     reason = "" if outcome.word == kind.good else f"`{kind.length}` was not enough"
     return row | {"steps": str(outcome.steps), "outcome": outcome.word, "reason": reason}
+
+
+def _summarise(kind: Kind, folder: RunFolder, names: Sequence[str]) -> None:
+    """Write the summary in the order of the names, and the relaxed structures."""
+    folder.keep(names)
+    if kind is RELAX:
+        _collect(folder, names)
 
 
 def _collect(folder: RunFolder, names: Sequence[str]) -> None:

@@ -93,6 +93,17 @@ def make_folder(path: str | os.PathLike[str]) -> None:
         raise _renamed(error, f"the folder {path} cannot be created") from error
 
 
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Check, before a long computation, that a file or folder can be written there.
+
+    Raises:
+        PermissionError: the nearest folder that exists is read-only; the message names both.
+    """
+    above = next(folder for folder in Path(path).absolute().parents if folder.exists())
+    if not os.access(above, os.W_OK):
+        raise PermissionError(f"{path} cannot be written: the folder {above} is read-only")
+
+
 def _renamed(error: OSError, message: str) -> OSError:
     """Error of the same kind with the reason after the message."""
     reason = error.strerror or str(error)
