@@ -34,7 +34,7 @@ def isolated_rows(store: Store, rows: ArrayLike, cutoff: float = FAR) -> NDArray
         cutoff: cutoff (Å).
     """
     chosen = np.asarray(rows, dtype=np.int64)
-    found = store.n_atoms[chosen] == 1
+    found: NDArray[np.bool_] = store.n_atoms[chosen] == 1
     for place in np.nonzero(found & store.pbc[chosen].any(axis=1))[0]:
         structure = store[int(chosen[place])]
         found[place] = is_isolated(1, structure.cell, structure.pbc, cutoff)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -138,7 +139,18 @@ def _make_trainer(
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Suppress hints of Lightning that do not apply here, and its internal deprecations."""
+    """Suppress hints of Lightning that do not apply here, and its internal deprecations.
+
+    Also the traceback of the thread that writes TensorBoard's logs: its error ends the training.
+    """
+    hook = threading.excepthook
+
+    def quiet(failed: threading.ExceptHookArgs) -> None:
+        ours = type(failed.thread).__module__.startswith("tensorboard")
+        if not (ours and isinstance(failed.exc_value, OSError)):
+            hook(failed)
+
+    threading.excepthook = quiet
     loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
@@ -154,5 +166,6 @@ def _quiet_lightning() -> Iterator[None]:
         try:
             yield
         finally:
+            threading.excepthook = hook
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)

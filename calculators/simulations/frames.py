@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -69,7 +69,12 @@ class FrameWriter:
     def close(self) -> None:
         """Close the file."""
         with naming(self._path):
-            self._trajectory.close()
+            try:
+                self._trajectory.close()
+            except OSError:  # ASE then leaves the file open
+                with suppress(OSError):
+                    self._trajectory.backend.fd.close()
+                raise
 
 
 def readable_frames(path: Path) -> Iterator[Atoms]:

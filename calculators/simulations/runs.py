@@ -27,6 +27,7 @@ from tesseral.calculators.simulations.folder import FILES, SUMMARY, RunFolder
 from tesseral.calculators.simulations.frames import with_suffix, write_frames
 from tesseral.calculators.simulations.relaxation import Outcome, RelaxConfig, Show, relax_one
 from tesseral.calculators.simulations.structures import Job, fingerprint, read_jobs
+from tesseral.data.boundaries import is_cut_out
 from tesseral.data.neighbors import species_index
 from tesseral.deploy.universal import model_path
 from tesseral.process import finished, worker_pool
@@ -59,6 +60,7 @@ class RunResult(NamedTuple):
     rows: list[Row]  # rows of the summary by column, as text; empty if unknown
     good: str  # outcome of a successful structure: converged, or done
     written: list[Path]  # summary, relaxed structures, folder of trajectories and tables
+    cut_out: tuple[str, ...] = ()  # names of crystals without periodic directions, see `is_cut_out`
 
     @property
     def bad(self) -> list[Row]:
@@ -148,7 +150,15 @@ def _run(kind: Kind, config: Any, steps: int, show: Callable[[Progress], None] |
         _summarise(kind, folder, names)
         rows = [folder.rows[name] for name in names]
     written = [path for name in (SUMMARY, RELAXED, FILES) if (path := output / name).exists()]
-    return RunResult(rows, kind.good, written)
+    return RunResult(rows, kind.good, written, tuple(filter(None, map(_cut_out, jobs))))
+
+
+def _cut_out(job: Job) -> str:
+    """Name of a structure that seems to have lost its periodic directions; empty otherwise."""
+    atoms = job.atoms
+    if atoms is None or not is_cut_out(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc):
+        return ""
+    return job.name
 
 
 def _silent(state: Progress) -> None:

@@ -39,7 +39,7 @@ def energy_bound(structure: Structure) -> float:
     The total energy of an atom in Thomas-Fermi theory (E. H. Lieb and B. Simon, Adv. Math. 23, 22
     (1977)), which lies below the exact one except for the relativity of the heaviest elements.
     """
-    return MARGIN * THOMAS_FERMI * float((structure.numbers ** (7 / 3)).sum())
+    return float(MARGIN * THOMAS_FERMI * (structure.numbers ** (7 / 3)).sum())
 
 
 def stress_bound(structure: Structure) -> float:
@@ -53,8 +53,8 @@ def stress_bound(structure: Structure) -> float:
     cell = abs(float(np.linalg.det(structure.cell)))
     spheres = 4 / 3 * math.pi * float((covalent_radii[structure.numbers] ** 3).sum())
     volume = min(cell, spheres)
-    pressure = ELECTRON_GAS * (float(structure.numbers.sum()) / volume) ** (5 / 3)
-    return pressure * volume / cell
+    density = float(structure.numbers.sum()) / volume
+    return float(ELECTRON_GAS * density ** (5 / 3) * volume / cell)
 
 
 def forces_excess(structure: Structure) -> float:
