@@ -132,6 +132,13 @@ def _show(
     for row in bad[:SHOWN]:
         text = f"{row['name']} ({row['file']}, frame {row['frame']}): {words(row['reason'])}"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
+    if result.cut_out:
+        names = ", ".join(result.cut_out[:SHOWN]) + (" …" if len(result.cut_out) > SHOWN else "")
+        text = (
+            f"note: {names}: filled cell without periodic directions, computed as a cluster; for a "
+            'crystal set pbc="T T T" in the file'
+        )
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
     console.print(f"{len(rows) - len(bad)} of {len(rows)} structures {result.good}")
     return shown
 

@@ -1,14 +1,34 @@
-"""Folder of a training, and checks before resuming from a checkpoint."""
+"""Folder of a training; writing checkpoints, and checks before resuming from one."""
 
 from __future__ import annotations
 
+import io
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 
 from tesseral.deploy.card import config_from_values, config_to_values
+from tesseral.files import check_writable, make_folder, write_whole
 from tesseral.training.schedule import Budget
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints whole or not at all; the old one stays until the new one is complete."""
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | os.PathLike[str],
+        storage_options: Any | None = None,
+    ) -> None:
+        """Write a checkpoint; an error names its file."""
+        content = io.BytesIO()  # PyTorch may abort the process if it cannot write a file
+        torch.save(checkpoint, content)
+        with write_whole(path) as temporary:
+            temporary.write_bytes(content.getbuffer())
 
 
 def prepare_folders(directory: Path, output: Path, checkpoint: Path | None) -> list[Path]:
@@ -24,7 +44,9 @@ def prepare_folders(directory: Path, output: Path, checkpoint: Path | None) -> l
 
     Raises:
         FileNotFoundError: the checkpoint to resume from does not exist.
+        OSError: a folder cannot be created or written to.
     """
+    check_writable(output)
     if checkpoint is not None and not checkpoint.is_file():
         raise FileNotFoundError(
             f"there is no checkpoint {checkpoint} to resume from; leave out `ckpt_path` to start "
@@ -37,8 +59,8 @@ def prepare_folders(directory: Path, output: Path, checkpoint: Path | None) -> l
         while any(_numbered(path, number).exists() for path in (directory, output)):
             number += 1
         moved = [path.rename(_numbered(path, number)) for path in old]
-    directory.mkdir(parents=True, exist_ok=True)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
+    make_folder(output.parent)
     return moved
 
 

@@ -20,7 +20,7 @@ from tesseral.data.loading.statistics import fit_energies
 from tesseral.data.store.read import Store
 from tesseral.data.units import EV_PER_A3_IN_GPA
 from tesseral.deploy.modelfile import load_model
-from tesseral.files import write_json
+from tesseral.files import check_writable, make_folder, write_json
 from tesseral.potentials.derivatives import Prediction, stress_from_virial
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.training.metrics import UNITS, UPPER, ErrorSums
@@ -237,6 +237,9 @@ def evaluate_file(
     """
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
     potential, card = load_model(config.model, device=device, dtype=config.dtype)
+    for output in (config.json, config.plots):
+        if output is not None:
+            check_writable(output)
     with TemporaryDirectory() as folder:
         store = open_dataset(config.data, Path(folder))
         found = evaluate(
@@ -256,7 +259,7 @@ def evaluate_file(
         **found.errors,
     }
     if config.json is not None:
-        Path(config.json).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(Path(config.json).parent)
         write_json(config.json, errors, indent=2)
     if config.plots is not None:
         plot_predictions(found, Path(config.plots))
@@ -265,7 +268,7 @@ def evaluate_file(
 
 def plot_predictions(found: Predictions, folder: Path) -> None:
     """Write energy.png, forces.png and stress.png to a folder, for the labels that exist."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     n_atoms = found.n_atoms
     for name, label, value, text, unit, factor in (
         ("energy", found.energy_label / n_atoms, found.energy / n_atoms, "energy", "eV/atom", 1e3),

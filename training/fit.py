@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -74,6 +75,7 @@ def fit(
             good weights.
         LostProcessError: another process of the training has ended or does not respond; the last
             checkpoint is unchanged.
+        OSError: a file cannot be written; the message names the model and the checkpoint kept.
     """
     if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
         raise ValueError(
@@ -121,7 +123,7 @@ def fit(
         for text in (_opening(config, data, module), *lines):
             console.print(text, highlight=False, soft_wrap=True)
         _show_findings(config.data, config.model.cutoff, console)
-    lost = False
+    curves = config.run_directory / "learning_curves.png"
     try:
         train(
             run,
@@ -133,14 +135,20 @@ def fit(
             tell=tell,
         )
     except LostProcessError:
-        lost = True  # report at once: the parent of this process may be about to end it
+        raise  # at once: the parent of this process may be about to end it
+    except BaseException:
+        if first and run.history:
+            with suppress(OSError):  # the disk may be full, which the first error says
+                plot_learning_curves(run.history, curves)
         raise
-    finally:
-        if first and run.history and not lost:
-            plot_learning_curves(run.history, config.run_directory / "learning_curves.png")
     result = FitResult(Path(config.output), config.run_directory, run.best, run.history, run.signal)
     if console is not None:
         _closing(result, module, console)
+    if first and run.history:
+        try:
+            plot_learning_curves(run.history, curves)
+        except OSError as error:
+            raise type(error)(f"{error}; the model {result.model} is complete") from error
     return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -10,7 +11,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
-from ase.io.trajectory import Trajectory
 
 from tesseral.calculators.properties.atoms import empty_directions, is_crystal
 from tesseral.calculators.properties.dynamics import (
@@ -33,6 +33,7 @@ from tesseral.calculators.properties.ensembles import (
     steps_of,
 )
 from tesseral.calculators.simulations.frames import (
+    FrameWriter,
     Table,
     frame_of,
     intact_frame,
@@ -181,7 +182,7 @@ def md_one(
     rows = _rows_so_far(prefix, config, frames)
     table = Table(with_suffix(prefix, ".csv"), HEADER, rows)
     try:
-        with Trajectory(path, "a") as trajectory:
+        with closing(FrameWriter(path)) as trajectory:
             for step in simulate(
                 atoms,
                 dynamics,
@@ -194,7 +195,7 @@ def md_one(
                 if step.row is not None and (step.number > done or not frames):
                     frame = frame_of(atoms, atoms.constraints)
                     frame.info[KEY] = {"step": step.number, **state_of(dynamics)}
-                    trajectory.write(frame)
+                    trajectory.add(frame)
                     table.add(step.row)
                     rows.append(step.row)
                 show(step.number, steps, f"{step.temperature:.0f} K")

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from tesseral.files import write_text, write_whole
+from tesseral.files import make_folder, naming, write_text, write_whole
 
 IDENTITY, SUMMARY, FILES = "run.json", "summary.csv", "structures"
 
@@ -43,7 +43,7 @@ class RunFolder:
                     f"{path} exists and holds no results of relax or md; give a new folder as "
                     "`output`"
                 )
-        (path / FILES).mkdir(parents=True, exist_ok=True)
+        make_folder(path / FILES)
         self._lock = _lock(path)
         if not known.is_file():
             write_text(known, json.dumps(identity, indent=1) + "\n")
@@ -56,7 +56,8 @@ class RunFolder:
     def add(self, row: Mapping[str, str]) -> None:
         """Save the row of a structure."""
         self.rows[row["name"]] = dict(row)
-        with (self.path / SUMMARY).open("a", newline="", encoding="utf-8") as file:
+        path = self.path / SUMMARY
+        with naming(path), path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self.columns).writerow(row)
 
     def keep(self, names: Sequence[str]) -> None:
@@ -138,7 +139,8 @@ def _as_now(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _lock(path: Path) -> IO[str]:
     """A lock file that only one process can hold at a time."""
-    file = (path / ".lock").open("w")
+    with naming(path / ".lock"):
+        file = (path / ".lock").open("w")
     with suppress(ImportError):  # Windows
         import fcntl
 

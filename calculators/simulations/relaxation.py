@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.constraints import FixSymmetry
-from ase.io.trajectory import Trajectory
 
 from tesseral.calculators.properties.atoms import (
     empty_directions,
@@ -34,6 +33,7 @@ from tesseral.calculators.properties.relaxation import (
     relaxing,
 )
 from tesseral.calculators.simulations.frames import (
+    FrameWriter,
     Table,
     frame_of,
     readable_frames,
@@ -175,7 +175,7 @@ def relax_one(
             if step.number >= memory.used and trajectory is None:
                 trajectory = _open_after(with_suffix(prefix, ".traj"), known, memory.used)
             if trajectory is not None:
-                trajectory.write(frame_of(atoms, constraints))
+                trajectory.add(frame_of(atoms, constraints))
             table.add(_row(step, atoms))
             first = first or step
             show(step.number, config.steps, f"largest force {step.max_force:.4f} eV/Å")
@@ -248,10 +248,10 @@ def _same(one: Atoms, other: Atoms) -> bool:
     return bool(max(moved, strained) < SAME)
 
 
-def _open_after(path: Path, known: Sequence[Atoms], used: int) -> Any:
+def _open_after(path: Path, known: Sequence[Atoms], used: int) -> FrameWriter:
     """The trajectory, opened for appending after ``used`` frames; later frames are removed."""
     write_frames(path, known[:used])
-    return Trajectory(path, "a")
+    return FrameWriter(path)
 
 
 def _keep_symmetry(atoms: Atoms) -> None:

@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict
 from functools import partial
 from itertools import chain, count
@@ -28,6 +28,7 @@ from tesseral.calculators.simulations.frames import with_suffix, write_frames
 from tesseral.calculators.simulations.properties import PropertiesConfig, properties_one
 from tesseral.calculators.simulations.relaxation import Outcome, RelaxConfig, Show, relax_one
 from tesseral.calculators.simulations.structures import Job, fingerprint, read_jobs
+from tesseral.data.boundaries import is_cut_out
 from tesseral.data.neighbors import species_index
 from tesseral.data.sources.opening import read_last_frame
 from tesseral.deploy.universal import model_path
@@ -61,6 +62,7 @@ class RunResult(NamedTuple):
     rows: list[Row]  # rows of the summary by column, as text; empty if unknown
     good: str  # outcome of a successful structure: converged, or done
     written: list[Path]  # summary, relaxed structures, folder of trajectories and tables
+    cut_out: tuple[str, ...] = ()  # names of crystals without periodic directions, see `is_cut_out`
 
     @property
     def bad(self) -> list[Row]:
@@ -111,6 +113,7 @@ def relax_structures(
         FileNotFoundError: a structure file or the model does not exist.
         ValueError: the model cannot be used, or the folder has other contents.
         ChildProcessError: one of several processes was killed.
+        OSError: a file cannot be written; the same call resumes the run.
         KeyboardInterrupt: states the progress; the same call resumes the run.
     """
     return _run(RELAX, config, config.steps, show)
@@ -162,17 +165,29 @@ def _run(
             folder.keep([name for name, row in folder.rows.items() if _finished(row, steps)])
         try:
             _work(kind, config, calculator, jobs, folder, show or _silent)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"stopped by Ctrl-C after {len(folder.rows)} of {len(jobs)} structures"
-            ) from None
-        finally:
-            folder.keep(names)
-            if kind is RELAX:
-                _collect(folder, names)
+        except BaseException as error:
+            with suppress(OSError):  # the disk may be full
+                _summarise(kind, folder, names)
+            done = f"{len(folder.rows)} of {len(jobs)} structures"
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(f"stopped by Ctrl-C after {done}") from None
+            if isinstance(error, OSError) and not isinstance(error, ChildProcessError):
+                raise type(error)(
+                    f"{error}; {done} have results, run it again to resume"
+                ) from error
+            raise
+        _summarise(kind, folder, names)
         rows = [folder.rows[name] for name in names]
     written = [path for name in (SUMMARY, RELAXED, FILES) if (path := output / name).exists()]
-    return RunResult(rows, kind.good, written)
+    return RunResult(rows, kind.good, written, tuple(filter(None, map(_cut_out, jobs))))
+
+
+def _cut_out(job: Job) -> str:
+    """Name of a structure that seems to have lost its periodic directions; empty otherwise."""
+    atoms = job.atoms
+    if atoms is None or not is_cut_out(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc):
+        return ""
+    return job.name
 
 
 def _silent(state: Progress) -> None:
@@ -308,6 +323,13 @@ def _text(value: float | str) -> str:
     if isinstance(value, str):
         return value
     return "" if math.isnan(value) else f"{value:.9g}"
+
+
+def _summarise(kind: Kind, folder: RunFolder, names: Sequence[str]) -> None:
+    """Write the summary in the order of the names, and the relaxed structures."""
+    folder.keep(names)
+    if kind is RELAX:
+        _collect(folder, names)
 
 
 def _collect(folder: RunFolder, names: Sequence[str]) -> None:

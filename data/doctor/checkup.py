@@ -8,16 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from tesseral.data.doctor.boundaries import check_boundaries
 from tesseral.data.doctor.consistency import check_consistency
 from tesseral.data.doctor.duplicates import check_duplicates, check_leakage
 from tesseral.data.doctor.findings import SEVERITIES, Finding, make_finding
 from tesseral.data.doctor.fingerprints import make_fingerprints
 from tesseral.data.doctor.geometry import check_geometry, measure_distances
+from tesseral.data.doctor.impossible import check_possible
 from tesseral.data.doctor.labels import check_labels
 from tesseral.data.doctor.outliers import check_outliers
 from tesseral.data.doctor.ridge import composition_energies, make_design, read_labels
 from tesseral.data.doctor.sample import Integers, Sample, read_sample
 from tesseral.data.doctor.units import check_units
+from tesseral.data.isolated import isolated_rows
 from tesseral.data.loading.splits import split_store
 from tesseral.data.store.read import Store
 
@@ -76,6 +79,7 @@ def check_set(sample: Sample, *, cutoff: float) -> Checkup:
         sample: structures of the dataset.
         cutoff: cutoff (Å) of the potential to be trained.
     """
+    sample = sample._replace(alone=isolated_rows(sample.store, sample.rows, cutoff))
     design = make_design(sample)
     references = composition_energies(sample)
     units = check_units(sample, design, read_labels(sample, references), references)
@@ -84,10 +88,12 @@ def check_set(sample: Sample, *, cutoff: float) -> Checkup:
     )
     distances = measure_distances(sample, cutoff)
     findings = [
+        *check_possible(sample),
         *check_labels(sample),
         *units.findings,
         *outliers,
         *check_geometry(sample, distances, cutoff),
+        *check_boundaries(sample),
         *check_consistency(sample, residuals),
         *check_duplicates(sample, make_fingerprints(sample.structures, sample.elements)),
     ]

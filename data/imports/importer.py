@@ -46,6 +46,7 @@ from tesseral.data.sources.search import Source, find_sources, size_and_time
 from tesseral.data.store.read import Store, open_store
 from tesseral.data.structures import Structure, structure_from_atoms
 from tesseral.data.units import LENGTH_UNITS, unit_factor
+from tesseral.files import check_writable
 
 STORES = (".h5", ".hdf5")
 
@@ -196,6 +197,7 @@ def import_structures(
         ValueError: a source cannot be read, a label is ambiguous, or labels are missing that must
             not be. Nothing is written in this case.
         ChildProcessError: a process was killed.
+        OSError: a file cannot be written; structures read so far are kept for the next call.
     """
     output = Path(config.output)
     sources = find_sources(config.sources)
@@ -207,7 +209,11 @@ def import_structures(
     if not output.parent.is_dir():
         raise ValueError(f"the folder {output.parent} of {output.name} does not exist")
     tell = progress or (lambda doing, structures, fraction: None)
-    folder = PartFolder(output, _identity(config, sources))
+    check_writable(output)
+    try:
+        folder = PartFolder(output, _identity(config, sources))
+    except OSError as error:
+        raise type(error)(f"{output} was not written: {error}") from error
     reader = Reader(partial(_read, config), config.allow_missing)
     attributes = {"source": _short_list([source.name for source in sources])}
     try:
@@ -218,6 +224,16 @@ def import_structures(
     except ValueError:
         folder.remove()
         raise
+    except ChildProcessError:
+        raise
+    except OSError as error:  # the disk is full, perhaps
+        if not folder.structures():
+            folder.remove()
+            raise type(error)(f"{output} was not written: {error}") from error
+        raise type(error)(
+            f"{output} was not written: {error}; run it again to resume, or delete {folder.path}, "
+            "which has the structures read so far"
+        ) from error
     folder.remove()
     return report
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from tesseral.data.doctor.impossible import BOUNDS, energy_excess, guess, stress_excess
+from tesseral.data.isolated import is_isolated
 from tesseral.data.sources.settings import settings_differences
 from tesseral.data.structures import Structure
 from tesseral.data.units import EV_PER_A3_IN_GPA
@@ -65,6 +68,7 @@ class ImportReport:
     energy_range: tuple[float, float] = (np.inf, -np.inf)  # eV/atom
     largest_force: float = 0.0  # eV/Å
     stress_range: tuple[float, float] = (np.inf, -np.inf)  # GPa
+    excess: dict[str, float] = field(default_factory=dict)  # label → largest value over its bound
     missing: Counter[str] = field(default_factory=Counter)
     places: dict[str, list[str]] = field(default_factory=dict)  # of the first missing labels
     duplicates: int = 0
@@ -93,7 +97,7 @@ class ImportReport:
         self.groups.add(structure.group)
         volume = bool(structure.pbc.all())
         self.periodic += volume
-        alone = n == 1 and not structure.pbc.any()
+        alone = is_isolated(n, structure.cell, structure.pbc)
         present = {
             "energy": bool(np.isfinite(structure.energy)),
             "forces": bool(np.isfinite(structure.forces).all()),
@@ -101,7 +105,7 @@ class ImportReport:
         }
         for label, there in present.items():
             self.labels[label] += there
-            needed = {"energy": True, "forces": not alone, "stress": volume}[label]
+            needed = {"energy": True, "forces": not alone, "stress": volume and not alone}[label]
             if needed and not there:
                 self.missing[label] += 1
                 self.places.setdefault(label, []).append(place)
@@ -113,6 +117,7 @@ class ImportReport:
         if present["stress"]:
             for component in (structure.stress * EV_PER_A3_IN_GPA).ravel():
                 self.stress_range = _widen(self.stress_range, float(component))
+        self._exceed({"energy": energy_excess(structure), "stress": stress_excess(structure)})
         self.seen.append(_fingerprint(structure))
         self._note(*notes[:5])
         if notes.per_atom:
@@ -134,6 +139,7 @@ class ImportReport:
                 if np.isfinite(value):
                     setattr(self, limits, _widen(getattr(self, limits), value))
         self.largest_force = max(self.largest_force, other.largest_force)
+        self._exceed(other.excess)
         for label, places in other.places.items():
             self.places.setdefault(label, []).extend(places)
         self.seen.extend(other.seen)
@@ -236,6 +242,12 @@ class ImportReport:
                 f"{1000 * abs(self.free_energy_difference):.3g} meV/atom; forces belong to the "
                 "free energy: choose it with `energy_key='free_energy'`"
             )
+        for label, ratio in self.excess.items():
+            if ratio > 1:
+                self.warnings.append(
+                    f"{label} of {ratio:.3g} times what any atoms can have ({BOUNDS[label]})"
+                    f"{guess(label, ratio)}: is `{label}_unit` right?"
+                )
         if self.largest_force > FORCES_LIMIT:
             self.warnings.append(
                 f"the largest force is {self.largest_force:.0f} eV/Å; is `forces_unit` right?"
@@ -301,6 +313,11 @@ class ImportReport:
         if abs(free_energy_difference) > abs(self.free_energy_difference):
             self.free_energy_difference = free_energy_difference
         self.contents = contents or self.contents
+
+    def _exceed(self, ratios: Mapping[str, float]) -> None:
+        """Keep the largest ratios of labels to their bounds."""
+        for label, ratio in ratios.items():
+            self.excess[label] = max(ratio, self.excess.get(label, 0.0))
 
     def _shorten(self) -> None:
         """Drop the places that are not shown."""

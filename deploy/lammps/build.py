@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tesseral.deploy.lammps import plugin_folder
-from tesseral.files import write_whole
+from tesseral.files import make_folder, write_whole
 from tesseral.potentials.ops.compiled import library_path
 
 SOURCES = Path(__file__).with_name("src")
@@ -88,8 +88,9 @@ def build_plugin(
             "pip install --force-reinstall --no-deps tesseral"
         )
     folder = Path(output or plugin_folder())
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(library_path(), folder / KERNELS)
+    make_folder(folder)
+    with write_whole(folder / KERNELS) as temporary:
+        shutil.copyfile(library_path(), temporary)
     say(f"building for LAMMPS {lammps.date} in {folder}")
     say("compiling the pair style")
     compile_library(

@@ -300,3 +300,11 @@ def test_dynamics_without_a_screen(folder: Path, stable_model: Path) -> None:
     config = MdConfig(structures=["si.cif"], model=str(stable_model), output="out", time=0.005)
     result = run_dynamics(config)
     assert not result.bad and result.rows[0]["steps"] == "5" and result.good == "done"
+
+
+def test_a_crystal_without_periodic_directions_is_named(command: Command, folder: Path) -> None:
+    lost = bulk("SiC", "zincblende", a=4.4, cubic=True)
+    lost.pbc = False
+    ase.io.write("lost.extxyz", lost)
+    _, out, _ = command("relax", "lost.extxyz", "two.extxyz", "--steps", 1, "-o", "out")
+    assert "note: lost: filled cell without periodic directions" in out
