@@ -151,8 +151,10 @@ def build(kind: type[Any], values: dict[str, Any]) -> Any:
     for item in fields(kind):
         value = values[item.name]
         inner = hints[item.name]
-        nested = isinstance(inner, type) and is_dataclass(inner) and isinstance(value, dict)
-        parts[item.name] = build(inner, value) if nested else value
+        nested = isinstance(inner, type) and is_dataclass(inner)
+        if nested and not isinstance(value, (dict, inner)):
+            raise ValueError(f"{item.name} is {value!r:.60}; it must be a section of options")
+        parts[item.name] = build(inner, value) if isinstance(value, dict) and nested else value
     return kind(**parts)
 
 

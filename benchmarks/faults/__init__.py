@@ -1,1 +1,1 @@
-"""Damaged input files, options and structures: every one must give a clear error; see `__main__`."""
+"""Damaged files, options and structures: each must give a clear error; see `__main__`."""

@@ -75,9 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results = _run(kinds, options, samples)
     faults = [result for result in results if result.outcome in FAULTS]
     command = ["python", "-m", "benchmarks.faults", *arguments]
-    report(
-        [_sheet(results)], machine(), command, console(), options.output / "results.md"
-    )
+    report([_sheet(results)], machine(), command, console(), options.output / "results.md")
     _show(faults)
     return int(bool(faults))
 

@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -254,7 +253,6 @@ def _case(kind: Kind, number: int, seed: int, samples: Path, folder: Path) -> No
     with open("/proc/self/statm", encoding="ascii") as file:
         used = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))
-    warnings.simplefilter("default")
     saved = folder / "outcome.json"
     try:
         case = kind.case(generator(kind, number, seed), samples)
@@ -298,6 +296,8 @@ def _outcome(case: Case, samples: Path) -> tuple[str, str]:
 def _clear(text: str) -> tuple[str, str]:
     """Whether an error message is one sentence for a user."""
     text = text.strip()
+    if text.startswith("there is not enough memory"):
+        return "hang", text
     good = bool(text) and "\n" not in text and len(text) <= LONGEST
     return ("error" if good else "unclear"), text[:2000]
 

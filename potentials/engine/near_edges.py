@@ -24,14 +24,29 @@ def near_edges(graph: AtomicGraph, cutoff: float) -> NearEdges:
     Args:
         graph: graph with positions, cell and shifts in float64.
         cutoff: cutoff (Å).
+
+    Raises:
+        ValueError: an array of the graph has a wrong type, shape or index.
     """
     if graph.positions.is_cpu and compiled.available():
+        _check(graph)
         return _compiled_near_edges(graph, cutoff)
     vectors = edge_vectors(graph)
     squared = (vectors * vectors).sum(dim=1)
     near = (squared < cutoff**2).nonzero().squeeze(1)
     closest = int(squared.argmin()) if len(squared) else None
     return NearEdges(Edges(vectors[near], graph.senders[near], graph.receivers[near]), closest)
+
+
+def _check(graph: AtomicGraph) -> None:
+    """Check the arrays, since the compiled form would read beyond their ends."""
+    atoms, edges = len(graph.positions), len(graph.senders)
+    compiled.check_vectors("positions", graph.positions, (atoms, 3))
+    compiled.check_vectors("cell", graph.cell, (len(graph.cell), 3, 3))
+    compiled.check_vectors("shifts", graph.shifts, (edges, 3))
+    compiled.check_indices("structure", graph.structure, atoms, len(graph.cell))
+    compiled.check_indices("senders", graph.senders, edges, atoms)
+    compiled.check_indices("receivers", graph.receivers, edges, atoms)
 
 
 def _compiled_near_edges(graph: AtomicGraph, cutoff: float) -> NearEdges:

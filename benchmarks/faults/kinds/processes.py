@@ -20,9 +20,19 @@ from benchmarks.faults.mutations import pick
 from benchmarks.faults.running import Case, Kind, Refused, command
 from tesseral import TesseralCalculator, open_store
 
-prepare = runs.prepare
 LATEST = 6.0  # seconds after which a command is killed
 SMALLEST, LARGEST = 0, 300_000  # bytes of the largest file that fits on the disk
+
+
+def prepare(samples: Path) -> Mapping[str, Any]:
+    """Inputs, and the results of each command without an accident."""
+    runs.write_inputs(samples)
+    numbers = {}
+    for name, run in runs.RUNS.items():
+        with runs.inside(samples / name, samples):
+            command(*run.words)
+            numbers[name] = run.numbers()
+    return numbers
 
 
 def case(rng: np.random.Generator, samples: Path) -> Case:
@@ -94,9 +104,7 @@ def _full(rng: np.random.Generator, name: str, samples: Path) -> Case:
             _start(run)
         except Refused as error:
             refused = error
-        resource.setrlimit(
-            resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-        )
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         if refused is not None:
             _start(run)
         return run.numbers()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,24 +92,42 @@ WHY = {
 
 def prepare(samples: Path) -> Mapping[str, Any]:
     """Inputs, folders of half of each command, and the results of the whole."""
-    write_model(samples / "model.safetensors")
-    write_data(samples / "set.h5", 6)
-    write_structures(samples / "atoms.extxyz")
-    ase.io.write(samples / "labelled.extxyz", labelled_frames(6), format="extxyz")
+    write_inputs(samples)
     numbers = {}
     for name, run in RUNS.items():
-        place = samples / name
-        place.mkdir()
-        with _inside(place, samples):
+        with inside(samples / name, samples):
             if run.part:
                 command(*run.part)
             else:
                 _stopped_import(run)
-        shutil.copytree(place, place.with_name(f"{name}-rest"), symlinks=True)
-        with _inside(place.with_name(f"{name}-rest"), samples):
+        shutil.copytree(samples / name, samples / f"{name}-rest", symlinks=True)
+        with inside(samples / f"{name}-rest", samples):
             command(*run.words, *run.resume)
             numbers[name] = run.numbers()
     return numbers
+
+
+def write_inputs(samples: Path) -> None:
+    """Write the inputs of the commands."""
+    write_model(samples / "model.safetensors")
+    write_data(samples / "set.h5", 6)
+    write_structures(samples / "atoms.extxyz")
+    ase.io.write(samples / "labelled.extxyz", labelled_frames(6), format="extxyz")
+
+
+@contextmanager
+def inside(folder: Path, samples: Path) -> Iterator[None]:
+    """Work in a folder with links to the inputs."""
+    before = Path.cwd()
+    folder.mkdir(exist_ok=True)
+    os.chdir(folder)
+    for name in INPUTS:
+        if not Path(name).is_symlink():
+            Path(name).symlink_to(samples / name)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def case(rng: np.random.Generator, samples: Path) -> Case:
@@ -143,28 +163,6 @@ def _damage(rng: np.random.Generator, path: Path) -> str:
         what, data = damaged_bytes(rng, data)
     path.write_bytes(data)
     return what
-
-
-class _inside:
-    """Work in a folder with links to the inputs."""
-
-    def __init__(self, folder: Path, samples: Path) -> None:
-        import os
-
-        folder.mkdir(exist_ok=True)
-        self.before = Path.cwd()
-        os.chdir(folder)
-        for name in INPUTS:
-            if not Path(name).is_symlink():
-                Path(name).symlink_to(samples / name)
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *error: object) -> None:
-        import os
-
-        os.chdir(self.before)
 
 
 def _stopped_import(run: Run) -> None:

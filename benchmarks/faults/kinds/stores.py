@@ -70,7 +70,8 @@ def read(path: Path, samples: Path) -> Any:
 def evaluate(path: Path, samples: Path) -> Any:
     """Errors of a model on the dataset."""
     command("evaluate", samples / "model.safetensors", path, "--json", "errors.json")
-    return json.loads(Path("errors.json").read_text("utf-8"))
+    errors = json.loads(Path("errors.json").read_text("utf-8"))
+    return {key: value for key, value in errors.items() if key not in ("model", "data")}
 
 
 def check(path: Path, samples: Path) -> Any:
