@@ -186,11 +186,11 @@ def check_geometry(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike) -> Non
         raise ValueError(f"the position of atom {atom} is {place}, which is {kind}")
     if not np.abs(lattice).max() <= FARTHEST:
         kind = "too large" if np.isfinite(lattice).all() else "not finite"
-        raise ValueError(f"the cell is {lattice.tolist()} Å, which is {kind}")
+        raise ValueError(f"the cell is {kind}: {lattice.tolist()} Å")
     if not has_volume(lattice, np.broadcast_to(periodic, (3,))):
         raise ValueError(
-            f"the periodic cell has no volume: its vectors {lattice[periodic].tolist()} are zero, "
-            "too short or linearly dependent; give the cell, or switch pbc off in directions "
+            f"the atoms are periodic in a cell without volume: vectors of {lattice.tolist()} Å "
+            "are zero, short or linearly dependent; give the cell, or switch pbc off in directions "
             "without one"
         )
 

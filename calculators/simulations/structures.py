@@ -11,6 +11,8 @@ import ase.io
 from ase import Atoms
 from ase.io.jsonio import encode
 
+from tesseral.data.sources.announced import check_announced
+
 LABELS: tuple[Callable[[Path], str], ...] = (  # the first that distinguishes all files is used
     lambda path: path.stem,
     lambda path: path.name,
@@ -92,6 +94,7 @@ def _read(path: Path, index: str) -> list[tuple[Atoms | None, str]]:
     if path.is_dir():
         return [(None, "it is a folder")]
     try:
+        check_announced(str(path))
         for atoms in ase.io.iread(path, index=index):
             frames.append((atoms, "") if len(atoms) else (None, "it has no atoms"))
     except Exception as error:  # every format of ASE raises different errors

@@ -38,6 +38,7 @@ def split_frames(path: str | os.PathLike[str], size: int) -> list[FrameRange] | 
         error.
     """
     pieces = []
+    total = os.path.getsize(path)
     with open(path, "rb") as file:
         frame = first = start = place = 0
         for line in file:
@@ -45,6 +46,8 @@ def split_frames(path: str | os.PathLike[str], size: int) -> list[FrameRange] | 
                 if line.strip() or any(rest.strip() for rest in file):
                     return None
                 break
+            if int(line) > total:  # more atoms than bytes
+                return None
             place += len(line) + sum(map(len, islice(file, int(line) + 1)))
             frame += 1
             if place - start >= size:

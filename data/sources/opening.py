@@ -11,6 +11,7 @@ import ase.io
 from ase import Atoms
 
 from tesseral.data.labels import LabelKeys
+from tesseral.data.sources.announced import check_announced
 from tesseral.data.sources.extxyz import FrameRange, open_frames, properties_parser
 from tesseral.data.sources.formats import FORMATS, find_format
 from tesseral.data.sources.search import Source
@@ -61,6 +62,8 @@ def open_source(
     if form == "extxyz":
         options["properties_parser"] = properties_parser(chosen.stress_order)
     file = open_frames(path, part) if part else path
+    if part is None:
+        check_announced(path, form)
     others = ase.io.iread(file, index=index, format=form, do_not_split_by_at_sign=True, **options)
     return others, chosen
 

@@ -154,7 +154,7 @@ def _damage(rng: np.random.Generator, path: Path) -> str:
             return "a folder in its place"
         return "deleted"
     data = path.read_bytes()
-    if path.suffix == ".json" and rng.random() < 0.7:
+    if data.startswith(b"{") and rng.random() < 0.7:
         what, text = damaged_json(rng, data.decode())
         data = text.encode("utf-8", "replace")
     elif path.suffix in (".json", ".csv", ".extxyz", "") and rng.random() < 0.8:

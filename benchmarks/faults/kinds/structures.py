@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,14 @@ def _atoms() -> Atoms:
 
 
 def _results(atoms: Atoms) -> Any:
-    return [float(atoms.get_potential_energy()), *np.asarray(atoms.get_forces()).ravel().tolist()]
+    try:
+        energy = atoms.get_potential_energy()
+    except (TypeError, IndexError) as error:
+        files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+        if any(re.search(r"(?<!ase)/calculators/ase\.py$", name) for name in files):
+            raise
+        raise ValueError(f"ASE refuses it: {error}".splitlines()[0]) from error
+    return [float(energy), *np.asarray(atoms.get_forces()).ravel().tolist()]
 
 
 def calculator(atoms: Atoms, samples: Path, ops: str = "auto") -> Any:

@@ -91,6 +91,7 @@ SAMPLES: dict[str, Sample] = {
     "poscar": Sample("POSCAR", written("vasp", 1), "relax"),
     "xyz": Sample("a.xyz", written("extxyz", 1), "relax"),
     "pdb": Sample("a.pdb", written("proteindatabank", 1), "relax"),
+    "compressed": Sample("a.extxyz.gz", lambda: gzip.compress(written("extxyz")(), mtime=0)),
     "aims": Sample("geometry.in", written("aims", 1), "relax"),
 }
 
