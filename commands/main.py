@@ -56,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not arguments:
         arguments = ["--help"]
     let_waiting_threads_sleep()
+    for word in arguments:
+        if not word.isascii() and word.encode("utf-8", "replace").decode() != word:
+            return complain(f"{ascii(word)} is not UTF-8 text; rename the file")
     name = next((word for word in arguments if not word.startswith("-")), "")
     if arguments == ["--version"]:
         sys.stdout.write(f"tesseral {version('tesseral')}\n")

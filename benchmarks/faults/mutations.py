@@ -62,8 +62,8 @@ def _number(rng: Generator, text: bytes) -> tuple[str, bytes]:
     if not found:
         return "nothing", text
     # Counts are in the first lines of most formats.
-    one = pick(rng, found[:40] if rng.random() < 0.4 else found)
-    word = pick(rng, WORDS)
+    one = pick(rng, pick(rng, (found, found, found[:40], found[:6])))
+    word = "1000000000" if rng.random() < 0.15 else pick(rng, WORDS)
     return f"{one[0].decode()} at {one.start()} replaced by {word!r}", (
         text[: one.start()] + word.encode() + text[one.end() :]
     )

@@ -57,13 +57,14 @@ class Case(NamedTuple):
         what: description of the damage.
         act: function that uses the input, in the current folder; returns the numbers to compare.
         reference: name of the undamaged numbers; None if there is nothing to compare.
-        why: reason why other numbers are right. Default: other numbers are a fault.
+        why: reason why other numbers are right, or a function that looks for one. Default: other
+            numbers are a fault.
     """
 
     what: str
     act: Callable[[], Any]
     reference: str | None = None
-    why: str = ""
+    why: str | Callable[[], str] = ""
 
 
 class Kind(NamedTuple):
@@ -290,7 +291,8 @@ def _outcome(case: Case, samples: Path) -> tuple[str, str]:
     difference = _difference(json.loads(json.dumps(numbers)), expected)
     if not difference:
         return "same", ""
-    return ("explained" if case.why else "changed"), f"{case.why or 'unexplained'}: {difference}"
+    why = case.why if isinstance(case.why, str) else case.why()
+    return ("explained" if why else "changed"), f"{why or 'unexplained'}: {difference}"
 
 
 def _clear(text: str) -> tuple[str, str]:

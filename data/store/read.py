@@ -304,18 +304,28 @@ class Store:
         return i % len(self)
 
     def _damaged(self, error: Exception, part: str = "it") -> ValueError:
-        return ValueError(f"{self.path} is damaged: {part} cannot be read ({error}); {REMEDY}")
+        return ValueError(
+            f"{self.path} is damaged: {part} cannot be read ({_one_line(error)}); {REMEDY}"
+        )
 
 
 def _reopen(path: str, content_hash: str) -> Store:
     return Store(path, expected_hash=content_hash)
 
 
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
 def _open_file(path: Path) -> h5py.File:
     """Open an HDF5 file and check that it is a dataset this version can read."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no dataset {path}")
-    if not h5py.is_hdf5(path):
+    try:
+        known = h5py.is_hdf5(path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({_one_line(error)}); {REMEDY}") from error
+    if not known:
         if path.suffix in (".h5", ".hdf5"):
             raise ValueError(f"{path} is not an HDF5 file, or its beginning is damaged; {REMEDY}")
         raise ValueError(
@@ -326,13 +336,17 @@ def _open_file(path: Path) -> h5py.File:
         # Files are complete when they get their name: no locks, which some network disks reject.
         file = h5py.File(path, "r", locking=False)
     except OSError as error:
-        raise ValueError(f"{path} is truncated or damaged ({error}); {REMEDY}") from error
+        raise ValueError(
+            f"{path} is truncated or damaged ({_one_line(error)}); {REMEDY}"
+        ) from error
     try:
         found = file.attrs.get("format")
         number = file.attrs.get("format_version")
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         file.close()
-        raise ValueError(f"{path} is truncated or damaged ({error}); {REMEDY}") from error
+        raise ValueError(
+            f"{path} is truncated or damaged ({_one_line(error)}); {REMEDY}"
+        ) from error
     if not isinstance(found, str) or found != FORMAT:
         file.close()
         raise ValueError(f"{path} is an HDF5 file but not a tesseral dataset")

@@ -26,7 +26,7 @@ def near_edges(graph: AtomicGraph, cutoff: float) -> NearEdges:
         cutoff: cutoff (Å).
 
     Raises:
-        ValueError: an array of the graph has a wrong type, shape or index.
+        ValueError: an array of the graph has a wrong type or shape.
     """
     if graph.positions.is_cpu and compiled.available():
         _check(graph)
@@ -39,14 +39,26 @@ def near_edges(graph: AtomicGraph, cutoff: float) -> NearEdges:
 
 
 def _check(graph: AtomicGraph) -> None:
-    """Check the arrays, since the compiled form would read beyond their ends."""
+    """Check types and shapes, since the compiled form would read beyond the ends of arrays.
+
+    The indices are those of a neighbour list of these atoms; `predict_edges` checks those of
+    others.
+    """
     atoms, edges = len(graph.positions), len(graph.senders)
-    compiled.check_vectors("positions", graph.positions, (atoms, 3))
-    compiled.check_vectors("cell", graph.cell, (len(graph.cell), 3, 3))
-    compiled.check_vectors("shifts", graph.shifts, (edges, 3))
-    compiled.check_indices("structure", graph.structure, atoms, len(graph.cell))
-    compiled.check_indices("senders", graph.senders, edges, atoms)
-    compiled.check_indices("receivers", graph.receivers, edges, atoms)
+    wanted = (
+        (graph.positions, torch.float64, (atoms, 3)),
+        (graph.cell, torch.float64, (len(graph.cell), 3, 3)),
+        (graph.shifts, torch.float64, (edges, 3)),
+        (graph.structure, torch.int64, (atoms,)),
+        (graph.senders, torch.int64, (edges,)),
+        (graph.receivers, torch.int64, (edges,)),
+    )
+    for values, dtype, shape in wanted:
+        if values.dtype != dtype or values.shape != shape:
+            raise ValueError(
+                f"an array of the graph must be {dtype} of shape {shape}; found {values.dtype} "
+                f"{tuple(values.shape)}"
+            )
 
 
 def _compiled_near_edges(graph: AtomicGraph, cutoff: float) -> NearEdges:

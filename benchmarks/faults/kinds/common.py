@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
+from benchmarks.faults.running import Refused
 from tesseral.data.store.write import write_store
 from tesseral.data.structures import structure_from_atoms
 from tesseral.deploy.modelfile import ModelCard, build_potential, save_model
@@ -66,6 +69,20 @@ def summary_rows(folder: Path) -> Any:
     """Numbers of a summary of ``relax`` or ``md``: a row for each structure."""
     lines = (folder / "summary.csv").read_text("utf-8").splitlines()
     return [[_plain(word) for word in line.split(",")] for line in lines]
+
+
+def refuse_failed(folder: Path) -> None:
+    """Treat a failed structure in a summary as an error of the command.
+
+    Raises:
+        Refused: a structure failed; the text is the reason.
+        AssertionError: the reason is an exception that is not meant for users.
+    """
+    with (folder / "summary.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["outcome"] == "failed":
+                assert not re.match(r"\w+(Error|Exception): ", row["reason"]), row["reason"]
+                raise Refused(row["reason"])
 
 
 def _plain(word: str) -> float | str:

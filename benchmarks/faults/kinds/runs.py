@@ -14,6 +14,7 @@ import numpy as np
 
 from benchmarks.faults.kinds.common import (
     labelled_frames,
+    refuse_failed,
     summary_rows,
     write_data,
     write_model,
@@ -141,6 +142,8 @@ def case(rng: np.random.Generator, samples: Path) -> Case:
 
     def act() -> Any:
         command(*run.words, *run.resume)
+        if Path("out").exists():
+            refuse_failed(Path("out"))
         return run.numbers()
 
     return Case(f"{name}: {path}: {what}", act, name, WHY[name])

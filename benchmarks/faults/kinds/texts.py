@@ -14,7 +14,13 @@ import ase.io
 import numpy as np
 from ase.db import connect
 
-from benchmarks.faults.kinds.common import ROOT, labelled_frames, summary_rows, write_model
+from benchmarks.faults.kinds.common import (
+    ROOT,
+    labelled_frames,
+    refuse_failed,
+    summary_rows,
+    write_model,
+)
 from benchmarks.faults.kinds.stores import read
 from benchmarks.faults.mutations import damaged_bytes, damaged_json, damaged_text, pick
 from benchmarks.faults.running import Case, Kind, command
@@ -145,6 +151,7 @@ def relaxed(path: Path, samples: Path) -> Any:
     """Summary of a relaxation of a few steps."""
     model = samples / "model.safetensors"
     status = command("relax", path, "--model", model, "--steps", 2, "-o", "out")
+    refuse_failed(Path("out"))
     rows = summary_rows(Path("out"))
     shutil.rmtree("out")
     return [status, *rows]
