@@ -50,6 +50,7 @@ __all__ = [
     "torch_dtype",
 ]
 
+SHOWN = 4  # names in an error message
 FREE_SIZE = {"grid_points": 6000, "orientations": 6000}  # options that need no weights
 CARD, PROBE, HASH = "tesseral", "tesseral_probe", "tesseral_sha256"
 
@@ -240,8 +241,8 @@ def _filled(card: ModelCard, tensors: Mapping[str, Tensor]) -> MessagePassing:
     missing, foreign = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     if missing or foreign:
         raise ValueError(
-            f"the weights are not those of the architecture in the card; missing: {missing or '-'},"
-            f" unknown: {foreign or '-'}"
+            "the weights are not those of the architecture in the card; missing: "
+            f"{_some(missing)}, unknown: {_some(foreign)}"
         )
     for key, value in tensors.items():
         if value.shape != own[key].shape:
@@ -251,6 +252,12 @@ def _filled(card: ModelCard, tensors: Mapping[str, Tensor]) -> MessagePassing:
             )
     potential.load_state_dict(dict(tensors))
     return potential.eval()
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names of a list, and the number of the others."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{list(names[:SHOWN])}{more}" if names else "-"
 
 
 def _check_size(card: ModelCard, tensors: Mapping[str, Tensor]) -> None:
