@@ -195,5 +195,5 @@ def with_flags(message: str, parser: Parser) -> str:
 
 def complain(message: str, status: int = 2) -> int:
     """Write a one-sentence error to stderr; returns the status."""
-    sys.stderr.write(f"train-potential: {message}\n")
+    sys.stderr.write(f"train-potential: {' '.join(message.split())}\n")
     return status

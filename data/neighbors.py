@@ -226,7 +226,13 @@ def _search(
     with warnings.catch_warnings():
         # For a long wire or slab matscipy warns only that the search takes longer.
         warnings.filterwarnings("ignore", "Ratio of simulation cell size", RuntimeWarning)
-        i, j, shift = neighbour_list(
-            "ijS", cutoff=float(cutoff), positions=points, cell=box, pbc=pbc
-        )
+        try:
+            i, j, shift = neighbour_list(
+                "ijS", cutoff=float(cutoff), positions=points, cell=box, pbc=pbc
+            )
+        except RuntimeError as error:  # there is no memory for the grid of a huge cell
+            raise ValueError(
+                f"there is no neighbour list for a cell of {box.tolist()} Å ({error}); check the "
+                "cell and its unit"
+            ) from error
     return i.astype(np.int64), j.astype(np.int64), -shift.astype(np.float64)

@@ -247,7 +247,10 @@ def export_model(
     with write_whole(output) as temporary:
         with _quiet_torchscript():
             module = torch.jit.script(ExportedPotential(potential))
-            torch.jit.save(module, str(temporary), extra)
+            try:
+                torch.jit.save(module, str(temporary), extra)
+            except RuntimeError as error:  # PyTorch's, for a file that cannot be written
+                raise OSError(f"{output} cannot be written: {error}") from error
         loaded, _ = load_exported(temporary)
         deviation = probe_deviation(AsPotential(loaded), card, probe, torch.device("cpu"))
         if not deviation <= 1e-3 * TOLERANCE[name]:

@@ -7,7 +7,9 @@ that has not been compared with the other sizes in the file.
 from __future__ import annotations
 
 import json
+import mmap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -23,6 +25,32 @@ from tesseral.data.store.format import (
     UNITS,
     Block,
 )
+
+HEAP = b"GCOL\x01\x00\x00\x00"  # beginning of a heap of texts in HDF5
+HEAP_BYTES = 8 << 20  # at the end of the file, where a store's texts are written
+
+
+def check_heaps(path: Path) -> None:
+    """Check the heaps of texts, which HDF5 would read for ever if the size of a free part were 0.
+
+    Raises:
+        ValueError: a heap is damaged in this way.
+    """
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
+        start = data.find(HEAP, max(0, len(data) - HEAP_BYTES))
+        while start >= 0:
+            end = start + int.from_bytes(data[start + 8 : start + 16], "little")
+            place = start + 16
+            while place + 16 <= min(end, len(data)):
+                used = data[place : place + 2] != b"\0\0"
+                size = int.from_bytes(data[place + 8 : place + 16], "little")
+                if not used and not size:
+                    raise ValueError(f"its texts at byte {place} are lost")
+                place += 16 + -(-size // 8) * 8 if used else size
+            start = data.find(HEAP, start + 8)
 
 
 def check_attributes(attributes: Mapping[str, Any]) -> None:

@@ -37,6 +37,7 @@ from tesseral.data.store.format import (
 from tesseral.data.store.layout import (
     check_attributes,
     check_block,
+    check_heaps,
     check_index,
     check_objects,
     check_offsets,
@@ -333,9 +334,10 @@ def _open_file(path: Path) -> h5py.File:
             f"train-potential data import {path} -o {path.stem}.h5"
         )
     try:
+        check_heaps(path)
         # Files are complete when they get their name: no locks, which some network disks reject.
         file = h5py.File(path, "r", locking=False)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"{path} is truncated or damaged ({_one_line(error)}); {REMEDY}"
         ) from error

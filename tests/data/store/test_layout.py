@@ -85,3 +85,12 @@ def test_attributes_are_checked(path, name, value):
         file.attrs[name] = value
     with pytest.raises(ValueError, match="damaged"):
         open_store(path)
+
+
+def test_a_heap_of_texts_without_a_size_does_not_hang(path):
+    data = bytearray(path.read_bytes())
+    start = data.index(b"GCOL") + 16
+    data[start : start + 64] = bytes(64)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="its texts at byte .* are lost"):
+        open_store(path)
