@@ -42,7 +42,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], ModuleType]] = {
 }
 # A run that these make longer is right; it would only take the time of the case.
 LONG = ("--processes", "--trainer.devices", "--trainer.num_nodes", "--data.workers")
-SMALL = ("--model.channels", "4", "--trainer.accelerator", "cpu")
+SMALL = ("--model.channels", "4", "--trainer.accelerator", "cpu", "--trainer.max_time", "10s")
 FIT = ("fit", "--data.train", "set.h5", "--output", "new.safetensors", "--trainer.max_steps", "1")
 
 
