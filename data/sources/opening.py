@@ -17,6 +17,7 @@ from ase.io.formats import UnknownFileTypeError
 
 from tesseral.data.labels import LabelKeys
 from tesseral.data.sources import aims
+from tesseral.data.sources.announced import check_announced
 from tesseral.data.sources.common import choose
 from tesseral.data.sources.extxyz import FrameRange, read_extxyz
 from tesseral.data.sources.formats import FORMATS, UNKNOWN, find_format
@@ -76,6 +77,8 @@ def open_source(
             key = chosen.group_key or "group"
             frames = (_grouped(atoms, key, source.name) for atoms in frames)
         return map(whole_atoms, choose(frames, index)), chosen
+    if part is None:
+        check_announced(path, form)
     others = _frames(path, form, index, chosen.stress_order, part, left_out)
     guessed = guessed and "xyz" not in form
     return map(whole_atoms, _guess(others, form, index) if guessed else others), chosen
@@ -133,6 +136,7 @@ def read_frames(path: str | os.PathLike[str], index: str = ":") -> Iterator[Atom
     if form == aims.FORMAT.name or (form in FORMATS and form not in ase.io.formats.ioformats):
         frames = FORMATS[form].read(name, Counter(), **dict.fromkeys(FORMATS[form].takes))
         return map(whole_atoms, choose(frames, index))
+    check_announced(name, form)
     return map(whole_atoms, _frames(name, form, index))
 
 
