@@ -74,6 +74,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     for name, part in made.items():
         if name.startswith("nequix"):
             part.add_argument("--weights", type=Path, help=".nqx (DATA/nequix/nequix-oam-1-pft)")
+            part.add_argument("--edges", type=int, default=1024, help="of a structure, at most")
     speed, relax, nequix_speed = made["speed"], made["relax"], made["nequix-speed"]
     for one, sizes in ((speed, SIZES), (nequix_speed, nequix.SIZES)):
         one.add_argument("--sizes", type=_sizes, default=list(sizes), help="numbers of atoms")
