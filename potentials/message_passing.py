@@ -9,9 +9,9 @@ layer and a function that makes all layers. A layer provides
     invariants(features) -> (n_local, channels)
 
 and may give the rows and channels of its features any meaning. The input of the first layer is the
-embedding (N, 1, embedding_channels). A layer uses only features of senders and receivers, and sums over edges
-only for receivers, which are local. Therefore a potential can be distributed over processes that
-exchange features between layers.
+embedding (N, 1, embedding_channels). A layer uses only features of senders and receivers, and sums
+over edges only for receivers, which are local. Therefore a potential can be distributed over
+processes that exchange features between layers.
 """
 
 from __future__ import annotations

@@ -75,6 +75,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         if name.startswith("nequix"):
             part.add_argument("--weights", type=Path, help=".nqx (DATA/nequix/nequix-oam-1-pft)")
             part.add_argument("--edges", type=int, default=1024, help="of a structure, at most")
+    made["nequix-agreement"].add_argument("--float64", action="store_true", help="in float64 too")
     speed, relax, nequix_speed = made["speed"], made["relax"], made["nequix-speed"]
     for one, sizes in ((speed, SIZES), (nequix_speed, nequix.SIZES)):
         one.add_argument("--sizes", type=_sizes, default=list(sizes), help="numbers of atoms")

@@ -1,4 +1,4 @@
-"""Comparison of converted Nequix networks with Nequix; and the predictions stored for ``convert``."""
+"""Comparison of converted Nequix networks with Nequix, and the predictions that are stored."""
 
 from __future__ import annotations
 
@@ -99,21 +99,20 @@ def _edges(atoms: Atoms) -> int:
 
 
 def agreement_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
-    """Compare our results with Nequix, and Nequix with itself in float64."""
+    """Compare our results with Nequix; on request, both in float64 too."""
     path, frames = frames_of(options)
     weights, model = str(weights_file(options).resolve()), model_file(options)
-    programs = {
-        "Nequix": peer(options, "nequix", path=weights),
-        "Nequix in float64": peer(options, "nequix", path=weights, dtype="float64"),
-        "ours": ours(options, model),
-        "ours in float64": ours(options, model, dtype="float64"),
-    }
+    programs = {"Nequix": peer(options, "nequix", path=weights), "ours": ours(options, model)}
+    pairs = [("ours", "Nequix")]
+    if options.float64:
+        exact = peer(options, "nequix", path=weights, dtype="float64")
+        programs |= {"Nequix in float64": exact}
+        programs |= {"ours in float64": ours(options, model, dtype="float64")}
+        pairs += [("ours in float64", "Nequix in float64"), ("Nequix", "Nequix in float64")]
     found = {}
     for name, program in programs.items():
         terminal.print(f"predictions: {name}")
         found[name] = predict(program, path, options.output)
-    pairs = [("ours", "Nequix"), ("ours in float64", "Nequix in float64")]
-    pairs.append(("Nequix", "Nequix in float64"))
     differences = {
         f"{one} and {other}": difference(frames, found[one], found[other]) for one, other in pairs
     }

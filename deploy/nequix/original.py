@@ -114,7 +114,7 @@ def mixed_crystals(elements: Sequence[int]) -> list[Atoms]:
 class NequixOriginal(Calculator):
     """Nequix's own network in JAX, on the CPU, with structures padded to few sizes."""
 
-    implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012
+    implemented_properties = ["energy", "forces", "stress"]
 
     def __init__(self, path: Path, structures: Sequence[Atoms] = ()) -> None:
         """Load the network.
@@ -123,7 +123,7 @@ class NequixOriginal(Calculator):
             path: file with weights.
             structures: all that it will compute, if known, so that it is compiled only once.
         """
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         jax, equinox = (importlib.import_module(name) for name in ("jax", "equinox"))
         jax.config.update("jax_platforms", "cpu")
         self.data = importlib.import_module("nequix.data")
@@ -132,7 +132,7 @@ class NequixOriginal(Calculator):
         self.cutoff = settings["cutoff"]
         self.places = self.data.atomic_numbers_to_indices(settings["atomic_numbers"])
         self.run = equinox.filter_jit(lambda network, graph: network(graph))
-        self.sizes = (1, 1)
+        self.sizes = [1, 1]  # atoms and edges, powers of two
         for atoms in structures:
             self._graph(atoms)
 
@@ -143,8 +143,8 @@ class NequixOriginal(Calculator):
             parts["cell"] = np.zeros((3, 3), dtype=np.float32)
         graph = self.data.dict_to_graphstuple(parts)
         needed = int(graph.n_node[0]) + 1, int(graph.n_edge[0]) + 1
-        rooms = zip(needed, self.sizes, strict=True)
-        self.sizes = tuple(max(1 << (need - 1).bit_length(), room) for need, room in rooms)
+        for place, need in enumerate(needed):
+            self.sizes[place] = max(self.sizes[place], 1 << (need - 1).bit_length())
         return graph
 
     def calculate(
@@ -154,7 +154,8 @@ class NequixOriginal(Calculator):
         system_changes: Sequence[str] = all_changes,
     ) -> None:
         """Energy, forces and stress, which is zero without periodic boundaries."""
-        super().calculate(atoms, list(properties), list(system_changes))
+        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
+        assert self.atoms is not None
         graph = self._graph(self.atoms)
         nodes, edges = self.sizes
         padded = self.pad(graph, n_node=nodes, n_edge=edges, n_graph=2)

@@ -75,8 +75,6 @@ class FlatNorm(nn.Module):
     the norm of Nequix (Koker et al., arXiv 2508.16067).
     """
 
-    floor = 1e-12  # added to the square of the size, so that a row of zeros stays one
-
     def __init__(self, channels: list[int]) -> None:
         """Make factors with which a row of independent numbers of unit variance keeps its size.
 
@@ -84,8 +82,11 @@ class FlatNorm(nn.Module):
             channels: C_l of the rows.
         """
         super().__init__()
+        self.floor = 1e-12  # added to the square of the size, so that a row of zeros stays one
         self.sizes = degree_widths(channels)
-        self.shares = [1 / (len(channels) * (2 * l + 1) ** 2) for l in range(len(channels))]
+        self.shares = [
+            1 / (len(channels) * (2 * degree + 1) ** 2) for degree in range(len(channels))
+        ]
         usual = sum(share * size for share, size in zip(self.shares, self.sizes)) ** 0.5
         self.weights = nn.ParameterList(torch.full((number,), usual) for number in channels)
 

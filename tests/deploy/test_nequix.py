@@ -99,6 +99,18 @@ ORIGINAL: dict[str, tuple[float, list[list[float]], list[float]]] = {  # eV, eV/
         ],
         [0.028346, -0.00729751, 0.00041914, 0.00535522, -0.0013595, -0.00345766],
     ),
+    "by element": (
+        -0.1482718,
+        [
+            [0.1689351, 0.1135134, 0.0737416],
+            [-0.0362815, -0.0456247, 0.0067042],
+            [0.0064718, 0.3296211, 0.0847249],
+            [-0.0484651, -0.1320394, 0.2516057],
+            [-0.0165936, -0.1685725, -0.4198298],
+            [-0.0740667, -0.096898, 0.0030534],
+        ],
+        [-0.00764363, -0.00336166, -0.00387332, -0.00109709, -0.00076855, 0.0009526],
+    ),
 }
 
 
@@ -187,7 +199,10 @@ def test_settings_after_the_weights_are_no_weights(tmp_path: Path) -> None:
     [
         ({"hidden_irreps": "8x0e + 4x1e + 2x2e"}, "of natural parity"),
         ({"hidden_irreps": "8x0e + 4x1o"}, "features .* harmonics up to degree 2"),
-        ({"n_layers": 4}, r"layer 2 has shape \(6, 14\); a network of these settings has \(6, 48\)"),
+        (
+            {"n_layers": 4},
+            r"layer 2 has shape \(6, 14\); a network of these settings has \(6, 48\)",
+        ),
         ({"radial_basis_size": 5}, r"the radial network of layer 0 has shape \(4, 6\)"),
     ],
 )
