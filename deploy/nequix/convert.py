@@ -92,7 +92,8 @@ def _config(weights: Weights, intervals: int) -> NequIPConfig:
 
 def _normalised(matrix: Tensor) -> Tensor:
     """Matrix (…, C_in, C_out) that Nequix divides by the root of C_in."""
-    return matrix / float(matrix.shape[-2]) ** 0.5
+    scaled: Tensor = matrix * matrix.shape[-2] ** -0.5
+    return scaled
 
 
 def _fill_layer(layer: Any, theirs: Layer, settings: dict[str, Any], size: float) -> None:

@@ -132,7 +132,7 @@ class NequixOriginal(Calculator):
         self.cutoff = settings["cutoff"]
         self.places = self.data.atomic_numbers_to_indices(settings["atomic_numbers"])
         self.run = equinox.filter_jit(lambda network, graph: network(graph))
-        self.sizes = [1, 1]  # atoms and edges, powers of two
+        self.sizes = [16, 256]  # atoms and edges, powers of two
         for atoms in structures:
             self._graph(atoms)
 
