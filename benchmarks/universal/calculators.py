@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -198,7 +199,8 @@ def _widen_nequix(calculator: Any) -> None:
 
 
 def nequix_calculator(path: str) -> Subject:
-    """Nequix's own ASE calculator, with its own padding."""
+    """Nequix's own ASE calculator, with its own padding, on one core."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # XLA starts a thread for each core
     import jax
 
     jax.config.update("jax_platforms", "cpu")
