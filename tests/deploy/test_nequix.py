@@ -318,6 +318,7 @@ def test_lammps_exchanges_features_between_processes(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the compositions of the training set determine only 1")
 def test_it_can_be_fine_tuned(small_file: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name, number in (("train", 12), ("validation", 4)):
