@@ -137,6 +137,7 @@ def plot_systems(
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     systems, names = (list(dict.fromkeys(part)) for part in zip(*results, strict=True))
     width = len(names) + ("Si" in names)
@@ -160,6 +161,10 @@ def plot_systems(
                 )
     for name, axes in panels.items():
         axes.set(xlabel="CPU s of training", ylabel="validation MAE of forces (meV/Å)", title=name)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.set_minor_formatter(NullFormatter())
         axes.grid(True, which="major", alpha=0.4)
         axes.grid(True, which="minor", alpha=0.12)
     if "speed" in panels:
