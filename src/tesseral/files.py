@@ -1,4 +1,4 @@
-"""Atomic writing of files, and strict JSON."""
+"""Atomic writing of files, strict JSON, and the text of other libraries' errors."""
 
 from __future__ import annotations
 
@@ -172,3 +172,8 @@ def _plain(value: Any, finite: bool, name: str) -> Any:
         f"{name} is a {type(value).__name__}, which cannot be written as JSON; it holds text, "
         "numbers, lists and mappings only"
     )
+
+
+def one_line(text: object) -> str:
+    """Text of an error or of a value, which may have several lines, in one line."""
+    return " ".join(str(text).split())
