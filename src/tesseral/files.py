@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # errors without a file name
+LONGEST_TEXT = 400  # characters that are quoted
 
 
 @contextmanager
@@ -175,5 +176,6 @@ def _plain(value: Any, finite: bool, name: str) -> Any:
 
 
 def one_line(text: object) -> str:
-    """Text of an error or of a value, which may have several lines, in one line."""
-    return " ".join(str(text).split())
+    """Text of an error or of a value, which may be long or have several lines, in one line."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= LONGEST_TEXT else f"{line[:LONGEST_TEXT]} …"
