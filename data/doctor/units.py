@@ -69,6 +69,7 @@ class Units(NamedTuple):
     measured: dict[str, str]  # ratios, for the report
     stress: bool  # whether the convention of the stress is known
     forces_factor: float = 1.0  # forces in ``labels`` / forces of the structures
+    energy_factor: float = 1.0  # likewise
 
 
 def check_units(sample: Sample, design: Design, labels: Labels, references: Array) -> Units:
@@ -124,6 +125,7 @@ def _energies_and_forces(sample: Sample, design: Design, units: Units) -> Units:
     return units._replace(
         labels=labels._replace(energy=labels.energy * change),
         references=units.references * change,
+        energy_factor=change,
     )
 
 
