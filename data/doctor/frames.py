@@ -13,9 +13,10 @@ from tesseral.data.doctor.sample import Array, Integers, Sample, has_forces, med
 
 WRONG = 0.5  # residual, as a part of the label, from which a rotation is looked for
 RIGHT = 0.4  # part of the residual that a rotation may leave
+PRINCIPAL = 0.25  # the same for principal values, which may agree by chance
 SAME = 1.3  # a known frame leaves at most so much more than the best rotation
 FEWEST_ATOMS = 4
-FEWEST = 5  # structures of a group
+FEWEST = 8  # structures of a group
 ANISOTROPIC = 0.3  # smallest deviator, in medians, that shows a frame
 
 
@@ -141,7 +142,7 @@ def check_stress_frames(sample: Sample, stress: Array, should: Array) -> list[Fi
         if len(members) < FEWEST or done[members].any():
             continue
         wrong = median(off[members] / size[members]) > WRONG
-        if wrong and median(apart[members] / off[members]) < RIGHT / 1.5:
+        if wrong and median(apart[members] / off[members]) < PRINCIPAL:
             done[members] = True
             findings.append(
                 make_finding(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.stats import rankdata
 
-from tesseral.data.doctor.descriptors import describe, force_atoms
+from tesseral.data.doctor.descriptors import describe, force_atoms, has_zero_forces
 from tesseral.data.doctor.sample import Array, Integers, Sample, has_forces, has_stress, median
 from tesseral.data.loading.statistics import fit_energies
 
@@ -102,7 +102,7 @@ def make_design(sample: Sample) -> Design:
 
 
 def read_labels(sample: Sample, references: Array) -> Labels:
-    """Labels of the structures.
+    """Labels of the structures; forces that are wrongly zero (`has_zero_forces`) are left out.
 
     Args:
         sample: the structures.
@@ -111,7 +111,8 @@ def read_labels(sample: Sample, references: Array) -> Labels:
     forces = []
     for structure in sample.structures:
         rows = force_atoms(len(structure.numbers))
-        forces.append(structure.forces[rows].ravel())
+        lost = np.nan if has_zero_forces(structure) else 1.0
+        forces.append(lost * structure.forces[rows].ravel())
     stress = np.stack([structure.stress.ravel() for structure in sample.structures])
     stress[~has_stress(sample)] = np.nan
     energies = np.where(sample.alone, np.nan, sample.energies - references)

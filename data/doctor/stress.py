@@ -34,7 +34,8 @@ FREEDOM = 4.0  # degrees of freedom of Student's t
 MARGIN = 12.0  # evidence, in nats, required of a group
 MARGIN_SINGLE = 10.0  # and of a structure by itself
 MARGIN_ALIKE = 5.0  # plus the logarithm of the odds, if several structures have the same fault
-DOUBT = 0.5  # fraction of the evidence from which a better model is asked
+DOUBT = 0.7  # fraction of the evidence from which a better model is asked
+SYMMETRIC = 0.01  # of the usual size, below which components are taken to be zero by symmetry
 EXPLAINED = 0.6  # largest part of the residuals that a correction may leave
 FITS = 3.0  # largest residual that a correction may leave in a single structure
 RIVAL = 3.0  # evidence by which the correction must exceed all others to be certain
@@ -151,9 +152,14 @@ def expected_stress(
         off = (moved - value) ** 2
         error = np.empty_like(value)
         for kind in range(3):
-            size = np.sqrt(off[:, :, kind == KINDS].mean(axis=2)).min(axis=0)
+            of_kind = kind == KINDS
+            size = np.sqrt(off[:, :, of_kind].mean(axis=2)).min(axis=0)
+            # Components that are zero by symmetry tell nothing about the errors of others.
+            found = np.sqrt(np.mean(moved[0][:, of_kind] ** 2 + value[:, of_kind] ** 2, axis=1))
+            small = SYMMETRIC * np.sqrt(np.nanmean(moved[0][:, of_kind] ** 2))
+            size = np.where(found > small, size, np.nan)
             # A minimum over hypotheses is smaller than the residual of the right one.
-            error[:, kind == KINDS] = np.maximum(1.3 * local_scale(design, size), least)[:, None]
+            error[:, of_kind] = np.maximum(1.3 * local_scale(design, size), least)[:, None]
         better = np.isfinite(value) & ~(errors <= error)
         values, errors = np.where(better, value, values), np.where(better, error, errors)
     return Expected(values, errors)
@@ -230,10 +236,10 @@ def _scale_of(
     candidates = [(by_volume, Fix("stress", 1.0, per_volume=True))]
     if guess is not None:
         candidates.append((ratio + np.log(guess.factor), Fix("stress", guess.factor)))
-    spreads = [np.nanmedian(np.abs(rest)) for rest, _ in candidates]
+    spreads = [np.nanquantile(np.abs(rest), 0.8) for rest, _ in candidates]
     best = int(np.argmin(spreads))
     fix = candidates[best][1]
-    if spreads[best] > np.log(1.6):
+    if spreads[best] > np.log(3):
         return None, False, True
     for part in parts:  # not all of the group if a part of it is right
         if len(part) < len(members) and np.isin(part, members).all():
@@ -375,7 +381,7 @@ def judge_singles(sample: Sample, stress: Array, expected: Expected) -> Judged:
     odds = np.log(len(some) / np.maximum(alike, 1))
     accepted |= fits & (alike[best] >= SMALLEST) & (top > MARGIN_ALIKE + odds[best])
     same = np.abs(changed - changed[best, each]).max(axis=2) < 1e-6 * np.abs(labels).max()
-    rivals = ((score > top - RIVAL) & ~same).any(axis=0)
+    rivals = ((score > top - RIVAL) & ~same).any(axis=0) & (alike[best] < SMALLEST)
     return Judged(
         {int(some[k]): fixes[best[k]] for k in np.nonzero(accepted)[0]},
         bool((fits & ~accepted & (top > DOUBT * MARGIN_SINGLE)).any()),

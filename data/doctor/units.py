@@ -145,7 +145,7 @@ def _stresses(sample: Sample, design: Design, units: Units) -> Units:
     fitted = without_gross(design, labels, GROSS)
     exact, pairs = stress_ratio(sample, fitted, units.forces_factor)
     should = np.full_like(labels.stress, np.nan)
-    ratio, trusted = float("nan"), False
+    ratio, rest, trusted = float("nan"), float("nan"), False
     if used.sum() >= LEAST:
         should = fit_labels(design, fitted, stress=False).stress
         ratio, rest = _ratio(labels.stress[used], should[used])
@@ -166,8 +166,8 @@ def _stresses(sample: Sample, design: Design, units: Units) -> Units:
         said, fix = "the stresses are virials (-V · stress, in eV)", None
         advice = "import again with `virial_key` instead of `stress_key`"
         change = -1 / _cells(sample)[:, None]
-    elif guess is None and 1 / ODD < ratio < ODD:
-        return units
+    elif guess is None and (1 / ODD < ratio < ODD or rest > EXPLAINED):
+        return units  # an order of components, rather than a factor, may be wrong
     else:
         said = f"all stresses are {ratio:.4g} times their values from the energies"
         said += f": {_describe(guess)}" if guess else ""

@@ -15,6 +15,7 @@ import numpy as np
 from ase import Atoms
 from ase.io.formats import UnknownFileTypeError
 
+from tesseral.data.doctor.descriptors import has_zero_forces
 from tesseral.data.imports.folder import PartFolder
 from tesseral.data.imports.parts import (
     Found,
@@ -29,6 +30,7 @@ from tesseral.data.labels import (
     LabelKeys,
     check_label_names,
     contents,
+    describe_conversions,
     dropped_stress,
     find_text,
     free_energy_difference,
@@ -211,6 +213,8 @@ def _read(config: ImportConfig, span: Span, skip: int, aside: ImportReport) -> I
                 settings=find_text(atoms, ("settings",)),
                 free_energy_difference=free_energy_difference(atoms, keys),
                 contents=contents(atoms) if _lacks_labels(structure) else "",
+                zero_forces=has_zero_forces(structure),
+                conversions=describe_conversions(atoms, keys),
             )
             taken += 1
             yield Found(structure, place, notes)

@@ -24,6 +24,7 @@ SETTINGS_LENGTH = 20_000  # characters in the store's attributes
 PLACES_SHOWN = 5
 COUNTERS = (
     "config_types",
+    "conversions",
     "elements",
     "labels",
     "missing",
@@ -42,6 +43,8 @@ class Notes(NamedTuple):
     settings: str
     free_energy_difference: float  # eV/atom
     contents: str  # content of the file, if a label is missing
+    zero_forces: bool  # all forces are zero, but not by symmetry
+    conversions: list[str]  # what was done to each label
 
 
 @dataclass(kw_only=True)
@@ -69,6 +72,8 @@ class ImportReport:
     unread: Counter[str] = field(default_factory=Counter)
     theories: Counter[str] = field(default_factory=Counter)
     settings: Counter[str] = field(default_factory=Counter)  # full settings of the calculations
+    conversions: Counter[str] = field(default_factory=Counter)  # what was done to the labels
+    zero_forces: int = 0
     left_out: dict[str, Counter[str]] = field(default_factory=dict)  # what → source → number
     skipped: list[str] = field(default_factory=list)  # why found files were not imported
     warnings: list[str] = field(default_factory=list)
@@ -108,7 +113,7 @@ class ImportReport:
             for value in (structure.stress * EV_PER_A3_IN_GPA).ravel():
                 self.stress_range = _widen(self.stress_range, float(value))
         self.seen.append(_fingerprint(structure))
-        self._note(*notes)
+        self._note(notes)
         self._shorten()
 
     def merge(self, other: ImportReport) -> None:
@@ -130,8 +135,9 @@ class ImportReport:
         for what, files in other.left_out.items():
             self.left_out.setdefault(what, Counter()).update(files)
         self.skipped += other.skipped
-        self._note(False, [], "", other.free_energy_difference, other.contents)
+        self._note(Notes(False, [], "", other.free_energy_difference, other.contents, False, []))
         self.dropped_stresses += other.dropped_stresses
+        self.zero_forces += other.zero_forces
         self._shorten()
 
     def add_left_out(self, counts: Counter[str], source: str) -> None:
@@ -162,10 +168,12 @@ class ImportReport:
             )
 
     def attributes(self) -> dict[str, str]:
-        """Attributes of the store: the theory, if all structures share one, and the settings."""
+        """Attributes of the store: settings, conversions, and the theory if it is the same."""
         found = {}
         if len(self.theories) == 1 and any(self.theories):
             (found["theory"],) = self.theories
+        if self.conversions:
+            found["conversions"] = "; ".join(sorted(self.conversions))
         if self.settings:
             lines = [f"{count} structures: {text}" for text, count in self.settings.most_common()]
             found["settings"] = "\n".join(lines)[:SETTINGS_LENGTH]
@@ -199,6 +207,11 @@ class ImportReport:
             self.warnings.append(
                 f"{self.dropped_stresses} stresses of structures without a volume (not periodic "
                 "in three directions) were left out"
+            )
+        if self.zero_forces:
+            self.warnings.append(
+                f"all forces of {self.zero_forces} structures are exactly zero, but not by "
+                "symmetry; were they computed?"
             )
         if self.unread:
             found = ", ".join(f"{name} ({count})" for name, count in self.unread.most_common())
@@ -255,25 +268,21 @@ class ImportReport:
             rows.append(("groups", f"{len(self.groups - {''})}"))
         if any(self.theories):
             rows.append(("theory", _counts(self.theories)))
+        rows += [("read as", text) for text in sorted(self.conversions)]
         rows += [("sources", _counts(self.sources)), ("content hash", self.content_hash[:16])]
         return rows
 
-    def _note(
-        self,
-        dropped_stress: bool,
-        unread: list[str],
-        settings: str,
-        free_energy_difference: float,
-        contents: str,
-    ) -> None:
-        """Count the content of a file that was not imported."""
-        self.dropped_stresses += dropped_stress
-        self.unread.update(unread)
-        if settings:
-            self.settings[settings] += 1
-        if abs(free_energy_difference) > abs(self.free_energy_difference):
-            self.free_energy_difference = free_energy_difference
-        self.contents = contents or self.contents
+    def _note(self, notes: Notes) -> None:
+        """Count the content of a file that was not imported, and what was done to the rest."""
+        self.dropped_stresses += notes.dropped_stress
+        self.zero_forces += notes.zero_forces
+        self.unread.update(notes.unread)
+        self.conversions.update(notes.conversions)
+        if notes.settings:
+            self.settings[notes.settings] += 1
+        if abs(notes.free_energy_difference) > abs(self.free_energy_difference):
+            self.free_energy_difference = notes.free_energy_difference
+        self.contents = notes.contents or self.contents
 
     def _shorten(self) -> None:
         """Drop the places that are not shown."""
