@@ -10,26 +10,25 @@ kept in the folder. The labels of the sets are taken to be right.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase.io import read
 
 from tesseral.data.doctor.checkup import check_values
 from tesseral.data.doctor.findings import Finding, Fix
-from tesseral.data.doctor.mending import NAMES, frame_rotation, mended
+from tesseral.data.doctor.mending import frame_rotation, mended
 from tesseral.data.doctor.ridge import Design, composition_energies, make_design, read_labels
 from tesseral.data.doctor.sample import Array, Sample, read_sample
 from tesseral.data.doctor.units import check_units
 from tesseral.data.store.read import open_store, write_store
 from tesseral.data.structures import structure_from_atoms
 from tesseral.data.units import EV_PER_A3_IN_GPA
+from tesseral.files import json_text, write_text
 
 FEW = 5  # structures with exchanged components
 SIGNS = 0.1  # part of the structures with the opposite sign
@@ -107,17 +106,17 @@ def found_in(sample: Sample, design: Design, better: Array | None) -> tuple[list
     return [one for one in every if one.check != "large forces"], outliers.doubtful
 
 
-def measure(sample: Sample, design: Design, better: Array | None, samples: int) -> list[dict]:
+def measure(
+    sample: Sample, design: Design, better: Array | None, samples: int
+) -> Iterator[dict[str, Any]]:
     """Results for each fault: numbers planted and found by size, and false findings."""
     findings, doubtful = found_in(sample, design, better)
-    results = [
-        {
-            "fault": "none",
-            "where": "",
-            "doubtful": doubtful,
-            "false": [f"{f.check}: {f.found}" for f in findings],
-        }
-    ]
+    yield {
+        "fault": "none",
+        "where": "",
+        "doubtful": doubtful,
+        "false": [f"{f.check}: {f.found}" for f in findings],
+    }
     stress = np.stack([s.stress for s in sample.structures]) * EV_PER_A3_IN_GPA
     for fault in faults(sample, samples):
         wrong = planted(sample, fault)
@@ -137,19 +136,16 @@ def measure(sample: Sample, design: Design, better: Array | None, samples: int) 
             [int(r) for r in fault.rows if low <= size[r] < high or (size[r] == high == np.inf)]
             for low, high in zip(BINS, BINS[1:], strict=False)
         ]
-        results.append(
-            {
-                "fault": fault.name,
-                "where": fault.where,
-                "planted": [len(rows) for rows in bins],
-                "found": [len(got & set(rows)) for rows in bins],
-                "named": named,
-                "false": sorted(got - inside),
-                "doubtful": doubtful,
-                "findings": [f"{f.check}: {f.found}" for f in findings],
-            }
-        )
-    return results
+        yield {
+            "fault": fault.name,
+            "where": fault.where,
+            "planted": [len(rows) for rows in bins],
+            "found": [len(got & set(rows)) for rows in bins],
+            "named": named,
+            "false": sorted(got - inside),
+            "doubtful": doubtful,
+            "findings": [f"{f.check}: {f.found}" for f in findings],
+        }
 
 
 def predicted(path: Path, sample: Sample, folder: Path, seconds: float) -> Array:
@@ -172,27 +168,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--samples", type=int, default=3, help="random choices of structures")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(argv)
-    everything = {}
+    everything: dict[str, list[dict[str, Any]]] = {}
     for path in options.sets:
+        results = everything[path.stem] = []
         with TemporaryDirectory() as folder:
             sample = _load(path, Path(folder) / "set.h5")
-            start = time.process_time()
+            _print(f"{path.stem}: {len(sample.rows)} structures")
             design = make_design(sample)
             better = None
             if options.models is not None:
                 better = predicted(path, sample, options.models, options.seconds)
-            results = measure(sample, design, better, options.samples)
-            taken = time.process_time() - start
-        everything[path.stem] = results
-        sys.stdout.write(f"{path.stem}: {len(sample.rows)} structures, {taken:.0f} s CPU\n")
-        for one in results:
-            sys.stdout.write(f"  {_line(one)}\n")
-        sys.stdout.flush()
+            for one in measure(sample, design, better, options.samples):
+                results.append(one)
+                _print(f"  {_line(one)}")
         if options.json is not None:
-            options.json.write_text(json.dumps(everything, indent=1, default=str))
+            write_text(options.json, json_text(everything, indent=1))
     sizes = ", ".join(f"{low:g}–{high:g}" for low, high in zip(BINS, BINS[1:], strict=False))
-    sys.stdout.write(f"found/planted by the RMS change of a component of {NAMES}: {sizes} GPa\n")
+    _print(f"found/planted by the RMS change of the stress components: {sizes} GPa")
     return 0
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _load(path: Path, copy: Path) -> Sample:
@@ -202,7 +200,7 @@ def _load(path: Path, copy: Path) -> Sample:
     return read_sample(open_store(copy), 2**62)
 
 
-def _line(one: dict) -> str:
+def _line(one: dict[str, Any]) -> str:
     more = " (doubtful)" if one["doubtful"] else ""
     if one["fault"] == "none":
         return f"clean: {one['false'] or 'nothing found'}{more}"

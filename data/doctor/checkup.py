@@ -84,6 +84,7 @@ class Checkup:
                     "rows": list(finding.rows),
                     "found": finding.found,
                     "advice": finding.advice,
+                    "fix": None if finding.fix is None else finding.fix._asdict(),
                 }
                 for finding in self.findings
             ],
@@ -157,7 +158,7 @@ def check_values(
         design,
         labels,
         units.references,
-        stress=units.stress or bool(judged.fixes),
+        stress=bool(np.isfinite(labels.stress).any()) and (units.stress or bool(judged.fixes)),
         others=others,
     )
     doubtful = judged.doubtful or outliers.doubtful

@@ -96,13 +96,15 @@ def check_outliers(
         mended = _times(design, labels, references, factors)
         mended = mended._replace(stress=mended_rows(sample, mended.stress, turned.fixes))
         found = fit_labels(design, without_gross(design, mended), stress=stress)
-        expected = expected_stress(sample, design, mended.stress, [found.stress, *others])
-        found = found._replace(stress=flat_stress(expected))
+        turns = Judged({}, False)
+        if stress:
+            expected = expected_stress(sample, design, mended.stress, [found.stress, *others])
+            found = found._replace(stress=flat_stress(expected))
+            turns = judge_singles(sample, mended.stress, expected)
         compared = _compare(design, mended, found, references, names)
         more = [_mending_factors(one) for one in compared]
         for one, factor in zip(compared, more, strict=True):
             factors[one.label] = factors[one.label] * factor
-        turns = judge_singles(sample, mended.stress, expected) if stress else turned
         turned = turned.followed_by(turns)
         if all((factor == 1).all() for factor in more) and not turns.fixes:
             break
