@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,7 @@ from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.training.config import FitConfig, LossConfig, TrainerConfig
 from tesseral.training.evaluate import evaluate
 from tesseral.training.fit import fit
+from tesseral.training.module import DivergenceError
 
 VALIDATED = 32  # structures; only the weights at the end are used
 
@@ -49,21 +51,21 @@ def fitted_stresses(
         write_store(train, structures)
         spread = np.linspace(0, len(structures) - 1, min(VALIDATED, len(structures))).astype(int)
         write_store(some, [structures[k] for k in spread])
-        fit(
-            FitConfig(
-                data=DataConfig(train=str(train), validation=str(some)),
-                output=str(model),
-                model=FacetConfig(layers=2, channels=8, l_max=2),
-                loss=LossConfig(stress_weight=0.0),
-                trainer=TrainerConfig(
-                    max_time=max_time,
-                    max_steps=max_steps,
-                    clock=clock,
-                    validate_every=10**9,
-                    enable_progress_bar=False,
-                ),
-            )
+        config = FitConfig(
+            data=DataConfig(train=str(train), validation=str(some)),
+            output=str(model),
+            model=FacetConfig(layers=2, channels=8, l_max=2),
+            loss=LossConfig(stress_weight=0.0),
+            trainer=TrainerConfig(
+                max_time=max_time,
+                max_steps=max_steps,
+                clock=clock,
+                validate_every=10**9,
+                enable_progress_bar=False,
+            ),
         )
+        with suppress(DivergenceError):  # the last good weights have been written
+            fit(config)
         potential, card = load_model(model)[:2]
         store = open_store(train)
         found = evaluate(potential, store, card.elements).stress / EV_PER_A3_IN_GPA

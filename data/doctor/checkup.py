@@ -24,7 +24,7 @@ from tesseral.data.doctor.ridge import (
     read_labels,
     without_gross,
 )
-from tesseral.data.doctor.sample import Array, Integers, Sample, read_sample
+from tesseral.data.doctor.sample import Array, Integers, Sample, has_forces, read_sample
 from tesseral.data.doctor.stress import (
     Judged,
     change_findings,
@@ -107,7 +107,8 @@ def check_set(
     units = check_units(sample, design, read_labels(sample, references), references)
     stresses, outliers = check_values(sample, design, units)
     measured = dict(units.measured)
-    if predict is not None and (thorough or outliers.doubtful):
+    enough = min(np.isfinite(sample.energies).sum(), has_forces(sample).sum()) >= LEAST
+    if predict is not None and enough and (thorough or outliers.doubtful):
         better = predict(_reliable(sample, units, outliers.findings), thorough)
         stresses, outliers = check_values(sample, design, units, better)
         measured["stress"] = "compared with a potential fitted to energies and forces"

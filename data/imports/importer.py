@@ -193,6 +193,7 @@ def _read(config: ImportConfig, span: Span, skip: int, aside: ImportReport) -> I
     """Structures of one source or a piece of one, without the first ``skip``."""
     source = span.source
     left_out: Counter[str] = Counter()
+    kinds: set[str] = set()
     first = span.frames.first if span.frames else 0
     taken = skip
     try:
@@ -207,6 +208,7 @@ def _read(config: ImportConfig, span: Span, skip: int, aside: ImportReport) -> I
             structure = structure._replace(
                 source=structure.source or source.name, theory=config.theory or structure.theory
             )
+            kind = f"{atoms.pbc.all()} {contents(atoms)}"  # frames alike are converted alike
             notes = Notes(
                 dropped_stress=dropped_stress(atoms, keys),
                 unread=unread_labels(atoms, keys),
@@ -214,8 +216,9 @@ def _read(config: ImportConfig, span: Span, skip: int, aside: ImportReport) -> I
                 free_energy_difference=free_energy_difference(atoms, keys),
                 contents=contents(atoms) if _lacks_labels(structure) else "",
                 zero_forces=has_zero_forces(structure),
-                conversions=describe_conversions(atoms, keys),
+                conversions=describe_conversions(atoms, keys) if kind not in kinds else [],
             )
+            kinds.add(kind)
             taken += 1
             yield Found(structure, place, notes)
         if not taken:

@@ -15,6 +15,13 @@ from tesseral.data.store.read import open_store, write_store
 from tesseral.data.structures import atoms_from_structure
 
 
+@pytest.fixture(autouse=True)
+def no_training(monkeypatch):
+    """Doubtful stresses would be compared with a potential that takes a minute to fit."""
+    unknown = lambda structures: np.full((len(structures), 3, 3), np.nan)  # noqa: E731
+    monkeypatch.setattr("tesseral.training.stresses.fitted_stresses", unknown)
+
+
 @pytest.fixture
 def wrong(sic, turned, tmp_path):
     """60 structures with two flipped stresses, one set of lost forces and a copy."""
