@@ -32,8 +32,7 @@ from tesseral.data.doctor.units import recognise
 
 FREEDOM = 4.0  # degrees of freedom of Student's t
 MARGIN = 12.0  # evidence, in nats, required of a group
-MARGIN_SINGLE = 10.0  # and of a structure by itself
-MARGIN_ALIKE = 5.0  # plus the logarithm of the odds, if several structures have the same fault
+MARGIN_SINGLE = 5.0  # and of a structure, plus the logarithm of the odds against the fault
 DOUBT = 0.9  # fraction of the evidence from which a better model is asked
 SYMMETRIC = 0.01  # of the usual size, below which components are taken to be zero by symmetry
 EXPLAINED = 0.6  # largest part of the residuals that a correction may leave
@@ -272,7 +271,7 @@ def _order_of(
     for part in parts:
         if len(part) < len(members):
             inner = [place[int(member)] for member in part if int(member) in place]
-            if evidence[best][inner].sum() < -MARGIN_SINGLE:
+            if evidence[best][inner].sum() < -MARGIN:
                 return None, False, True
     near = np.nonzero(score > score[best] - RIVAL)[0]
     alike = np.abs(changed[near] - changed[best]).max(axis=(1, 2)) < 1e-6 * np.abs(labels).max()
@@ -363,7 +362,8 @@ def judge_singles(sample: Sample, stress: Array, expected: Expected) -> Judged:
     changed, fixes, penalty = _changed(labels, cells, NAMED)
     score = _evidence(changed, labels, expected, some) - penalty[:, None]
     # Where two faults explain a label equally well, the one that others have too is named.
-    support = (score > MARGIN_SINGLE).sum(axis=1)
+    margin = MARGIN_SINGLE + np.log(len(some))
+    support = (score > margin).sum(axis=1)
     best = (score + 0.01 * np.log1p(support)[:, None]).argmax(axis=0)
     each = np.arange(len(some))
     top = score[best, each]
@@ -376,15 +376,13 @@ def judge_singles(sample: Sample, stress: Array, expected: Expected) -> Judged:
         for values in (labels, changed[best, each])
     )
     fits = (after < FITS) & (after < EXPLAINED * before)
-    accepted = fits & (top > MARGIN_SINGLE)
-    alike = np.bincount(best[accepted], minlength=len(fixes))
-    odds = np.log(len(some) / np.maximum(alike, 1))
-    accepted |= fits & (alike[best] >= SMALLEST) & (top > MARGIN_ALIKE + odds[best])
+    alike = np.bincount(best[fits & (top > margin)], minlength=len(fixes))
+    accepted = fits & (top > margin - np.log(np.maximum(alike, 1))[best])
     same = np.abs(changed - changed[best, each]).max(axis=2) < 1e-6 * np.abs(labels).max()
     rivals = ((score > top - RIVAL) & ~same).any(axis=0) & (alike[best] < SMALLEST)
     return Judged(
         {int(some[k]): fixes[best[k]] for k in np.nonzero(accepted)[0]},
-        bool((fits & ~accepted & (top > DOUBT * MARGIN_SINGLE)).any()),
+        bool((fits & ~accepted & (top > DOUBT * margin)).any()),
         frozenset(int(some[k]) for k in np.nonzero(accepted & rivals)[0]),
     )
 
