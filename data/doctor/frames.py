@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from tesseral.data.doctor.findings import Finding, Fix, Frame, count, make_finding
 from tesseral.data.doctor.groups import group_words, groups_of
@@ -98,7 +97,10 @@ def _rotated(
     own = design.owner == k
     label, should = labels.forces[own].reshape(-1, 3), found[own].reshape(-1, 3)
     if frame is None:
-        rotation = Rotation.align_vectors(should, label)[0].as_matrix()
+        # Kabsch's rotation. SciPy's warns where it is not unique, which does not matter here.
+        left, _, right = np.linalg.svd(label.T @ should)
+        proper = np.diag([1.0, 1.0, np.linalg.det(left @ right)])
+        rotation = right.T @ proper @ left.T
     else:
         rotation = frame_rotation(sample.structures[k].cell, frame)
     return float(np.sqrt(np.mean((label @ rotation.T - should) ** 2)))
