@@ -14,7 +14,6 @@ import json
 import sys
 from pathlib import Path
 
-import ase.io
 from ase import Atoms
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -23,6 +22,7 @@ from rich.progress import Progress
 from benchmarks.machine import machine
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties.dynamics import HotRun, Unstable, hot_run
+from tesseral.data.sources.opening import read_last_frame
 
 LIMIT = 0.6  # fraction of the sum of the covalent radii
 
@@ -77,7 +77,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("runs/stability"))
     options = parser.parse_args()
     console = Console()
-    atoms = ase.io.read(options.structure, index=-1) * options.repeat
+    atoms = read_last_frame(options.structure) * options.repeat
     name = f"{options.model.stem}_{atoms.get_chemical_formula()}_{options.temperature:g}K"
     atoms.calc = TesseralCalculator(options.model)
     try:

@@ -103,6 +103,12 @@ class TesseralCalculator(Calculator):
         self.neighbors = SkinNeighbors(card.config.cutoff, skin)
         self._listed: tuple[NeighborList, Tensor, Tensor, Tensor] | None = None
 
+    def __repr__(self) -> str:
+        """Elements, cutoff, precision and device."""
+        return (
+            f"TesseralCalculator({self.card.short}, {self.card.dtype}, device={str(self.device)!r})"
+        )
+
     @property
     def device(self) -> torch.device:
         """Device of the potential."""

@@ -11,10 +11,13 @@ from tesseral.process import keep_freed_memory
 from tesseral.screen import print_written, progress_line
 from tesseral.training.evaluate import EvaluateConfig, evaluate_file
 
+LARGE = 50.0  # meV/atom; and
+MUCH = 5.0  # times the error with shifted energies: model and data have other zeros of energy
+
 
 def parser() -> Parser:
     """Options of ``evaluate``."""
-    made = Parser(usage="train-potential evaluate MODEL.safetensors SET.h5 [options]")
+    made = Parser(usage="train-potential evaluate MODEL.safetensors SET [options]")
     add_fields(made, EvaluateConfig, positional={"model": None, "data": None})
     return made
 
@@ -28,5 +31,25 @@ def run(values: dict[str, Any], console: Console) -> int:
     with progress_line(console, "structures") as bar:
         errors = evaluate_file(config, bar)
     console.print(error_table(errors, f"{config.model} on {config.data}"))
+    _print_shifts(console, errors, config.shift_energies)
     print_written(console, config.json, config.plots)
     return 0
+
+
+def _print_shifts(console: Console, errors: dict[str, Any], applied: bool) -> None:
+    """Show the shifts of energies that were applied, or propose them if they explain the errors."""
+    if "energy_shifts" not in errors:
+        return
+    if applied:
+        shifts = ", ".join(f"{symbol} {x:+.4f}" for symbol, x in errors["energy_shifts"].items())
+        text = f"subtracted from the energies of the model, in eV for each atom: {shifts}"
+    else:
+        before = errors["energy_per_atom"]["mae"]
+        after = errors["shifted_energy_per_atom"]["mae"]
+        if before < LARGE or before < MUCH * after:
+            return
+        text = (
+            "the zeros of energy of model and data differ: with one constant per element the "
+            f"MAE of energies would be {after:.4g} meV/atom; --shift-energies subtracts them"
+        )
+    console.print(text, highlight=False, soft_wrap=True, markup=False)

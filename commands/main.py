@@ -23,6 +23,7 @@ COMMANDS = {
     "symmetry": "show which symmetries a relaxed model breaks, and the point group that remains",
     "relax": "relax structures with a model; resumes after an interruption",
     "md": "molecular dynamics of structures (nve, nvt, npt); resumes after an interruption",
+    "properties": "properties of materials: equation of state, elasticity, phonons, vacancies, …",
     "export": "write a model as TorchScript, for LAMMPS and plain PyTorch",
     "convert": "convert a SevenNet checkpoint, of the installed package or a file, to a model",
     "lammps": "compile the LAMMPS pair style; compare LAMMPS with Python (lammps build, verify)",

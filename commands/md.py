@@ -34,9 +34,9 @@ def run(values: dict[str, Any], console: Console) -> int:
     from tesseral.commands.runs import Column, run_on_screen
 
     columns = (
-        Column("energy_eV_atom", "E eV/atom", 4),
-        Column("temperature_K", "T K", 1),
-        Column("pressure_GPa", "P GPa", 2),
+        Column("energy_eV_atom", "E eV/atom", 4, "energy_error_eV_atom"),
+        Column("temperature_K", "T K", 1, "temperature_error_K"),
+        Column("pressure_GPa", "P GPa", 2, "pressure_error_GPa"),
         Column("volume_change_percent", "ΔV %", 2),
         Column("drift_meV_atom", "drift meV/atom", 3),
     )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from rich.console import Console
 
-from tesseral.calculators.simulations.relaxation import RelaxConfig
+from tesseral.calculators.simulations.relaxation import CELL_COLUMNS, RelaxConfig
 from tesseral.commands.parser import Parser, add_fields, build, with_flags
 from tesseral.process import keep_freed_memory
+from tesseral.screen import print_table
 
 EPILOG = """\
 The trajectory (.traj, ASE) and table (.csv) of each structure are in FOLDER/structures, with one
@@ -25,6 +27,7 @@ def parser() -> Parser:
         epilog=EPILOG,
     )
     add_fields(made, RelaxConfig, positional={"structures": "+"}, short={"output": "-o"})
+    made.elsewhere = {"fixed_cell": "there is no --fixed-cell; use --cell fixed"}
     return made
 
 
@@ -42,4 +45,24 @@ def run(values: dict[str, Any], console: Console) -> int:
     config = build(RelaxConfig, values)
     keep_freed_memory()
     words = partial(with_flags, parser=parser())
-    return run_on_screen(partial(relax_structures, config), columns, console, words)
+    more = partial(show_cells, console)
+    return run_on_screen(partial(relax_structures, config), columns, console, words, more)
+
+
+def show_cells(console: Console, rows: Sequence[Mapping[str, str]]) -> None:
+    """Show the lattice constants, and which cells were kept and why."""
+    lines = []
+    for row in rows:
+        if row["a_A"]:
+            lengths = [f"{float(row[name]):.4f}" for name in CELL_COLUMNS[:3]]
+            angles = [f"{float(row[name]):.2f}" for name in CELL_COLUMNS[3:]]
+            lines.append([row["name"], *lengths, *angles, row["space_group"] or "–"])
+    if lines:
+        heads = ("structure", "a Å", "b Å", "c Å", "α °", "β °", "γ °", "space group")
+        print_table(console, heads, lines)
+    kept = [row for row in rows if row.get("kept_cell")]
+    for row in kept:
+        text = f"{row['name']}: the cell was kept ({row['kept_cell']})"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    if kept:
+        console.print("relax it with --cell in-plane, or --cell free", highlight=False)

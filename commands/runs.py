@@ -9,7 +9,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.progress import TaskID
 
-from tesseral.calculators.simulations.runs import Progress, RunResult
+from tesseral.calculators.simulations.runs import Progress, Row, RunResult
 from tesseral.process import ctrl_c
 from tesseral.screen import print_table, print_written, progress_bar
 
@@ -22,6 +22,7 @@ class Column(NamedTuple):
     name: str  # in the file
     title: str
     decimals: int
+    error: str = ""  # column of its standard error
 
 
 def run_on_screen(
@@ -29,6 +30,7 @@ def run_on_screen(
     columns: Sequence[Column],
     console: Console,
     words: Callable[[str], str],
+    more: Callable[[Sequence[Row]], None] = lambda rows: None,
 ) -> int:
     """Run many structures with a progress bar, and show the summary.
 
@@ -38,6 +40,7 @@ def run_on_screen(
         console: console to write to.
         words: function that rewrites reasons such as "`steps` was not enough", turning arguments
             into options.
+        more: function that shows more about the rows in the table.
 
     Returns:
         The exit status: 1 if a structure failed or did not converge, 0 otherwise.
@@ -51,7 +54,7 @@ def run_on_screen(
     except KeyboardInterrupt as stop:
         reason = str(stop) or "stopped by Ctrl-C"
         raise KeyboardInterrupt(f"{reason}; the same command resumes") from None
-    _show(result, columns, console, words)
+    more(_show(result, columns, console, words))
     print_written(console, *result.written)
     return int(bool(result.bad))
 
@@ -113,14 +116,14 @@ def _show(
     columns: Sequence[Column],
     console: Console,
     words: Callable[[str], str],
-) -> None:
-    """Show the summary; of many structures, those that need attention."""
+) -> Sequence[Row]:
+    """Show the summary, of many structures those that need attention; returns the rows shown."""
     rows, bad = result.rows, result.bad
     shown = (rows if len(rows) <= SHOWN else bad)[:SHOWN]
     columns = [c for c in columns if any(row[c.name] for row in shown)]
     lines = []
     for row in shown:
-        values = [f"{float(row[c.name]):.{c.decimals}f}" if row[c.name] else "–" for c in columns]
+        values = [_number(row, c) for c in columns]
         ends = [row["steps"] or "–", row["outcome"]]
         lines.append([row["name"], row["formula"] or "–", row["atoms"] or "–", *values, *ends])
     if lines:
@@ -129,4 +132,21 @@ def _show(
     for row in bad[:SHOWN]:
         text = f"{row['name']} ({row['file']}, frame {row['frame']}): {words(row['reason'])}"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
+    if result.cut_out:
+        names = ", ".join(result.cut_out[:SHOWN]) + (" …" if len(result.cut_out) > SHOWN else "")
+        text = (
+            f"note: {names}: filled cell without periodic directions, computed as a cluster; for a "
+            'crystal set pbc="T T T" in the file'
+        )
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
     console.print(f"{len(rows) - len(bad)} of {len(rows)} structures {result.good}")
+    return shown
+
+
+def _number(row: Row, column: Column) -> str:
+    """A value with its error if there is one."""
+    text, error = row[column.name], row.get(column.error, "")
+    if not text:
+        return "–"
+    shown = f"{float(text):.{column.decimals}f}"
+    return f"{shown}±{float(error):.{column.decimals}f}" if error else shown

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from tesseral.commands.parser import Parser, add_fields, build
 from tesseral.deploy.modelfile import load_model
-from tesseral.files import json_text, write_text
+from tesseral.files import json_text, make_folder, write_text
 from tesseral.potentials.blocks.sphere import Harmonics
 from tesseral.potentials.symmetry import (
     UNBROKEN,
@@ -27,6 +27,7 @@ from tesseral.potentials.symmetry import (
     point_group,
 )
 from tesseral.screen import print_written
+from tesseral.training.plots import save_figure
 
 TOLERANCE = 0.3
 
@@ -117,7 +118,7 @@ def symmetry(config: SymmetryConfig) -> dict[str, Any]:
     }
     for name in (config.json, config.plot):
         if name is not None:
-            Path(name).parent.mkdir(parents=True, exist_ok=True)
+            make_folder(Path(name).parent)
     if config.json is not None:
         write_text(config.json, json_text(result, indent=2, finite=True) + "\n")
     if config.plot is not None:
@@ -194,4 +195,4 @@ def _draw(shape: torch.Tensor, share: float, group: PointGroup, path: Path) -> N
         fontsize=9,
     )
     figure.colorbar(drawn, ax=axes, shrink=0.7)
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)

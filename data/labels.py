@@ -5,6 +5,9 @@ they must agree: ``energy``, ``REF_energy``, ``dft_energy``, ``total_energy``, �
 likewise for forces, stress and virial. ``free_energy`` is used only if there is no other energy: of
 the two energies of a calculation with smearing, most files use ``energy`` as the label. Forces are
 derivatives of the free energy; ``energy_key="free_energy"`` selects it.
+
+Units that a structure states itself (``energy-unit=hartree``) are used, and must not contradict
+those given. Energies per atom, by their key or unit, are multiplied by the number of atoms.
 """
 
 from __future__ import annotations
@@ -21,9 +24,13 @@ from numpy.typing import NDArray
 from tesseral.data.cells import has_volume
 from tesseral.data.units import (
     ENERGY_UNITS,
+    EV_PER_A3_IN_GPA,
     FORCE_UNITS,
+    LENGTH_UNITS,
+    PER_ATOM,
     STRESS_UNITS,
     VOIGT_ORDERS,
+    declared_units,
     stress_tensor,
     unit_factor,
 )
@@ -40,8 +47,15 @@ KNOWN_NAMES = {
     "virial": "virial virials ref_virial ref_virials dft_virial dft_virials".split(),
 }
 
+STRESS_DIFFERENCE, STRESS_DIGITS = 0.01, 1e-4  # of a stress and a virial; the latter eV/Å³
+
+STATES = (  # what a model does not know of a structure
+    "charge total_charge tot_charge net_charge spin total_spin multiplicity spin_multiplicity "
+    "magmom total_magmom"
+).split()
+
 LOOKS_LIKE = {
-    "energy": re.compile("energ", re.IGNORECASE),
+    "energy": re.compile(r"energ|(?:^|_)e_?per_?atom|^e/atom", re.IGNORECASE),
     "forces": re.compile("forc|grad", re.IGNORECASE),
     "stress": re.compile("stress|virial", re.IGNORECASE),
 }
@@ -58,9 +72,10 @@ class LabelKeys:
         virial_key: name of a virial, -V · stress, in ``energy_unit``; used instead of a stress.
         config_type_key: name of the configuration type; None for ``config_type`` or ``category``.
         group_key: name of the group that a split must not divide; None for ``group``.
-        energy_unit: a key of ``units.ENERGY_UNITS``.
-        forces_unit: a key of ``units.FORCE_UNITS``.
-        stress_unit: a key of ``units.STRESS_UNITS``.
+        energy_unit: a key of ``units.ENERGY_UNITS``, perhaps followed by ``/atom``. None for the
+            unit that the structure states, or eV.
+        forces_unit: a key of ``units.FORCE_UNITS``; None for the unit stated, or eV/Å.
+        stress_unit: a key of ``units.STRESS_UNITS``; None for the unit stated, or eV/Å³.
         stress_sign: 1 if the stress is positive under tension (ASE), -1 for the opposite (VASP).
         stress_order: Voigt order of six components: ``ase``, ``lammps`` or ``vasp``. Those of a
             calculator are always in ASE's order.
@@ -74,18 +89,18 @@ class LabelKeys:
     virial_key: str | None = None
     config_type_key: str | None = None
     group_key: str | None = None
-    energy_unit: str = "eV"
-    forces_unit: str = "eV/Å"
-    stress_unit: str = "eV/Å³"
+    energy_unit: str | None = None
+    forces_unit: str | None = None
+    stress_unit: str | None = None
     stress_sign: int = 1
     stress_order: str = "ase"
     optional: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Reject unknown units, signs, orders and labels."""
-        unit_factor(ENERGY_UNITS, self.energy_unit)
-        unit_factor(FORCE_UNITS, self.forces_unit)
-        unit_factor(STRESS_UNITS, self.stress_unit)
+        unit_factor(ENERGY_UNITS, PER_ATOM.sub("", self.energy_unit or "eV"))
+        unit_factor(FORCE_UNITS, self.forces_unit or "eV/Å")
+        unit_factor(STRESS_UNITS, self.stress_unit or "eV/Å³")
         if self.stress_sign not in (1, -1):
             raise ValueError(f"stress_sign is {self.stress_sign}; use 1 or -1")
         if self.stress_order not in VOIGT_ORDERS:
@@ -121,15 +136,76 @@ def find_labels(atoms: Atoms, keys: LabelKeys) -> FoundLabels:
     """
     energy = _pick(atoms, "energy", keys.energy_key, keys)
     forces = _pick(atoms, "forces", keys.forces_key, keys)
-    if energy is not None:
-        energy = energy * unit_factor(ENERGY_UNITS, keys.energy_unit)
-    if forces is not None:
-        forces = forces * unit_factor(FORCE_UNITS, keys.forces_unit)
+    units = _units(atoms, keys)
+    named = bool(PER_ATOM.search(keys.energy_key or ""))  # and so multiplied already
+    if energy is not None and PER_ATOM.search(units["energy"]) and not named:
+        energy = energy * len(atoms)
     return FoundLabels(
-        energy=None if energy is None else float(energy),
-        forces=forces,
-        stress=_find_stress(atoms, keys) if _has_volume(atoms) else None,
+        energy=None if energy is None else float(energy) * _factor(ENERGY_UNITS, units["energy"]),
+        forces=None if forces is None else forces * _factor(FORCE_UNITS, units["forces"]),
+        stress=_find_stress(atoms, keys, units) if _has_volume(atoms) else None,
     )
+
+
+def _factor(table: dict[str, float], unit: str) -> float:
+    return unit_factor(table, PER_ATOM.sub("", unit))
+
+
+def _units(atoms: Atoms, keys: LabelKeys) -> dict[str, str]:
+    """Units of energy, forces, stress and virial: those given, those stated, or tesseral's.
+
+    Raises:
+        ValueError: a stated unit is unknown, or differs from the one given.
+    """
+    declared = declared_units(atoms.info)
+    given = {"energy": keys.energy_unit, "forces": keys.forces_unit, "stress": keys.stress_unit}
+    if not declared:
+        energy = given["energy"] or "eV"
+        return {
+            "energy": energy,
+            "forces": given["forces"] or "eV/Å",
+            "stress": given["stress"] or "eV/Å³",
+            "virial": energy,
+        }
+    return _combined_units(declared, given)
+
+
+def _combined_units(declared: dict[str, str], given: dict[str, str | None]) -> dict[str, str]:
+    """Units from those that a structure states and those given."""
+    if "units" in declared and not (given["energy"] and given["forces"]):
+        raise ValueError(
+            f"the file states units={declared['units']!r}, which is not known; pass `energy_unit` "
+            "and `forces_unit`"
+        )
+    if unit_factor(LENGTH_UNITS, declared.get("length", "Å")) != 1.0:
+        raise ValueError(f"the file states lengths in {declared['length']!r}; convert them to Å")
+    units = {}
+    for label, table, usual in (
+        ("energy", ENERGY_UNITS, "eV"),
+        ("forces", FORCE_UNITS, "eV/Å"),
+        ("stress", STRESS_UNITS, "eV/Å³"),
+    ):
+        stated, chosen = declared.get(label), given[label]
+        units[label] = chosen or stated or usual
+        if stated is None:
+            continue
+        try:
+            factor = _factor(table, stated)
+        except ValueError:
+            if chosen:
+                continue
+            raise ValueError(
+                f"the file states {label} in {stated!r}, which is not known; pass `{label}_unit`, "
+                f"one of {', '.join(table)}"
+            ) from None
+        per_atom = [bool(PER_ATOM.search(unit)) for unit in (stated, units[label])]
+        if factor != _factor(table, units[label]) or per_atom[0] != per_atom[1]:
+            raise ValueError(
+                f"`{label}_unit` is {chosen!r}, but the file states {stated!r}; leave it out, or "
+                "correct the file"
+            )
+    units["virial"] = declared.get("virial", units["energy"])
+    return units
 
 
 def find_text(atoms: Atoms, names: tuple[str, ...]) -> str:
@@ -217,19 +293,54 @@ def free_energy_difference(atoms: Atoms, keys: LabelKeys) -> float:
     return float(results["free_energy"] - results["energy"]) / len(atoms)
 
 
-def _find_stress(atoms: Atoms, keys: LabelKeys) -> Array | None:
-    """Stress tensor in eV/Å³, from a stress or, if there is none, from a virial."""
-    stress = virial = None
+def per_atom_label(atoms: Atoms, keys: LabelKeys) -> str:
+    """Name or unit by which the energy is one per atom; empty if it is a total energy."""
+    if keys.energy_key is not None and PER_ATOM.search(keys.energy_key):
+        return keys.energy_key
+    unit = keys.energy_unit or declared_units(_info(atoms)).get("energy", "")
+    return unit if PER_ATOM.search(unit) else ""
+
+
+def states(atoms: Atoms) -> dict[str, str]:
+    """Charge, spin and magnetic moment of a structure, as texts."""
+    found = {}
+    for name, value in {**_results(atoms), **_info(atoms)}.items():
+        if name.lower() in STATES and np.ndim(value) == 0 and not isinstance(value, bool):
+            number = round(float(value), 1) if isinstance(value, int | float | np.number) else value
+            found[name] = f"{number:g}" if isinstance(number, float) else str(number)
+    return found
+
+
+def _find_stress(atoms: Atoms, keys: LabelKeys, units: dict[str, str]) -> Array | None:
+    """Stress tensor in eV/Å³, from a stress or, if there is none, from a virial.
+
+    Raises:
+        ValueError: there are both, neither was chosen, and they disagree.
+    """
+    stress: Array | None = None
+    virial: Array | None = None
     if keys.virial_key is None:
         stress = _pick(atoms, "stress", keys.stress_key, keys)
-    if keys.stress_key is None and stress is None:
+    if keys.stress_key is None:
         virial = _pick(atoms, "virial", keys.virial_key, keys)
     if stress is not None:
-        factor = keys.stress_sign * unit_factor(STRESS_UNITS, keys.stress_unit)
-        return np.asarray(factor * stress, dtype=np.float64)
+        factor = keys.stress_sign * unit_factor(STRESS_UNITS, units["stress"])
+        stress = np.asarray(factor * stress, dtype=np.float64)
     if virial is not None:
-        factor = unit_factor(ENERGY_UNITS, keys.energy_unit) / float(atoms.cell.volume)
-        return np.asarray(-factor * virial, dtype=np.float64)
+        if PER_ATOM.search(units["virial"]) and not PER_ATOM.search(keys.virial_key or ""):
+            virial = virial * len(atoms)
+        factor = _factor(ENERGY_UNITS, units["virial"]) / float(atoms.cell.volume)
+        virial = np.asarray(-factor * virial, dtype=np.float64)
+    if stress is not None and virial is not None:
+        limit = STRESS_DIGITS + STRESS_DIFFERENCE * max(np.abs(stress).max(), np.abs(virial).max())
+        if (largest := np.abs(stress - virial).max()) > limit:
+            raise ValueError(
+                f"stress and -virial/V differ by {largest * EV_PER_A3_IN_GPA:.3g} GPa; correct "
+                "`stress_unit` or `stress_sign`, or choose one of them with `stress_key` or "
+                "`virial_key`"
+            )
+    if stress is not None or virial is not None:
+        return stress if stress is not None else virial
     names = _lookalikes(atoms, "stress")
     if names and "stress" not in keys.optional:
         raise ValueError(
@@ -259,10 +370,13 @@ def _pick(atoms: Atoms, label: str, key: str | None, keys: LabelKeys) -> Any:
     if key is not None:
         raise ValueError(f"{label} key {key!r} is not in the structure; it has {contents(atoms)}")
     names = [] if label in ("stress", "virial") else _lookalikes(atoms, label)
+    names.sort(key=lambda name: bool(PER_ATOM.search(name)))
     if names:
+        times = " (per atom; it is multiplied by the number of atoms)"
         raise ValueError(
             f"no {label} under a known name, but {', '.join(map(repr, names))} looks like it; "
-            f"pass `{label}_key={names[0]!r}`, or `allow_missing={[label]}` to do without"
+            f"pass `{label}_key={names[0]!r}`{times if PER_ATOM.search(names[0]) else ''}, or "
+            f"`allow_missing={[label]}` to do without"
         )
     return None
 
@@ -289,6 +403,8 @@ def _candidates(atoms: Atoms, label: str, key: str | None, keys: LabelKeys) -> d
                     f"{place} {name!r} should hold forces of shape ({len(atoms)}, 3); "
                     f"found {array.shape}"
                 )
+            if label in ("energy", "virial") and PER_ATOM.search(name):
+                array = array * len(atoms)
             if label in ("stress", "virial"):
                 order = "ase" if entries is results else keys.stress_order
                 array = stress_tensor(array, order)

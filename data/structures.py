@@ -92,7 +92,10 @@ def check_structure(structure: Structure) -> None:
     if n == 0:
         raise ValueError("the structure has no atoms")
     if structure.numbers.min() < 1 or structure.numbers.max() > 118:
-        raise ValueError(f"atomic numbers must be 1 to 118; found {structure.numbers.min()}")
+        row = int(np.flatnonzero((structure.numbers < 1) | (structure.numbers > 118))[0])
+        raise ValueError(
+            f"atomic numbers must be 1 to 118; atom {row} has {structure.numbers[row]}"
+        )
     shapes = {"positions": (n, 3), "forces": (n, 3), "cell": (3, 3), "stress": (3, 3), "pbc": (3,)}
     for name, shape in shapes.items():
         found = getattr(structure, name).shape

@@ -21,6 +21,7 @@ from tesseral.potentials.config import PotentialConfig
 
 FORMAT_VERSION = 1  # increase it when an older tesseral would misread a newer file
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+MANY = 8  # elements that are named in a short description
 UNITS = {"length": "Å", "energy": "eV", "forces": "eV/Å", "stress": "eV/Å³"}
 # Earlier cards and checkpoints contain the options of all architectures; those of the other
 # architectures had these values. New options are not added here.
@@ -62,7 +63,7 @@ def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ModelCard:
     """Description of a model, everything but its weights.
 
@@ -132,6 +133,17 @@ class ModelCard:
     def symbols(self) -> tuple[str, ...]:
         """Chemical symbols of the elements."""
         return tuple(chemical_symbols[z] for z in self.elements)
+
+    @property
+    def short(self) -> str:
+        """Architecture, elements and cutoff in a few words."""
+        many = len(self.elements) > MANY
+        elements = f"{len(self.elements)} elements" if many else " ".join(self.symbols)
+        return f"{self.config.architecture}, {elements}, cutoff {self.config.cutoff:g} Å"
+
+    def __repr__(self) -> str:
+        """The same, with the number of weights; `describe` has everything."""
+        return f"ModelCard({self.short}, {self.parameters:,} weights in {self.dtype})"
 
 
 def config_to_values(config: PotentialConfig) -> dict[str, Any]:

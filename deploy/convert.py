@@ -26,6 +26,7 @@ from tesseral.deploy.sevennet.convert import INTERVALS
 from tesseral.deploy.sevennet.convert import convert as convert_sevennet
 from tesseral.deploy.sevennet.original import RELEASES as SEVENNET_RELEASES
 from tesseral.deploy.sevennet.original import original_calculator as sevennet_calculator
+from tesseral.files import check_writable, make_folder
 from tesseral.potentials.derivatives import predict, stress_from_virial
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.select import select_ops
@@ -115,8 +116,10 @@ def write_converted(
     Raises:
         FileNotFoundError: the source is neither a release nor a file.
         ValueError: it cannot be converted, or the result differs too much from the original.
+        OSError: the output cannot be written.
     """
     converter = find_converter(source)
+    check_writable(output)
     potential, card = converter.convert(source, intervals=intervals, modality=modality)
     select_ops(potential)
     deviation = compare(potential, card, converter.calculator(source, modality), progress)
@@ -131,7 +134,7 @@ def write_converted(
         "stress (GPa)": deviation.stress,
     }
     card = replace(card, training={**card.training, "largest difference from the original": found})
-    output.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(output.parent)
     save_model(output, potential, card)
     return deviation
 

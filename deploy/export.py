@@ -21,6 +21,7 @@ derivatives needed for the forces.
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -244,10 +245,11 @@ def export_model(
     }
     if can_pack(potential):
         extra[WEIGHTS_FILE] = weights_bytes(potential)
+    content = io.BytesIO()  # PyTorch aborts the process if it cannot write a file
+    with _quiet_torchscript():
+        torch.jit.save(torch.jit.script(ExportedPotential(potential)), content, extra)
     with write_whole(output) as temporary:
-        with _quiet_torchscript():
-            module = torch.jit.script(ExportedPotential(potential))
-            torch.jit.save(module, str(temporary), extra)
+        temporary.write_bytes(content.getvalue())
         loaded, _ = load_exported(temporary)
         deviation = probe_deviation(AsPotential(loaded), card, probe, torch.device("cpu"))
         if not deviation <= 1e-3 * TOLERANCE[name]:

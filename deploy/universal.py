@@ -49,5 +49,5 @@ def model_path(name: str | Path) -> Path:
     looked = " or ".join(str(place) for place in places)
     raise FileNotFoundError(
         f"there is no universal model yet (looked for {looked}); make it with two commands: "
-        "pip install 'tesseral[sevennet]' and train-potential convert sevennet-0"
+        "pip install sevenn and train-potential convert sevennet-0"
     )

@@ -22,7 +22,7 @@ lowest = int(gas.positions[:, 2].argmin())  # the atom that binds
 
 calculator = TesseralCalculator(MODEL)
 slab.calc = gas.calc = calculator
-slab = relaxed(slab, fmax=FMAX, fixed_cell=True).atoms
+slab = relaxed(slab, fmax=FMAX, cell="fixed").atoms
 gas = relaxed(gas, fmax=FMAX).atoms
 separate = slab.get_potential_energy() + gas.get_potential_energy()
 
@@ -31,7 +31,7 @@ for site in SITES:
     together = slab.copy()
     add_adsorbate(together, gas, HEIGHT, site, mol_index=lowest)
     together.calc = calculator
-    result = relaxed(together, fmax=FMAX, fixed_cell=True)
+    result = relaxed(together, fmax=FMAX, cell="fixed")
     energy = result.atoms.get_potential_energy() - separate
     note = "" if result.converged else "  (not converged)"
     print(f"{site:8s} {energy:.3f} eV{note}")

@@ -20,6 +20,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from rich.console import Console
 
 from tesseral.data.neighbors import species_index
+from tesseral.data.sources.opening import read_frames
 from tesseral.data.units import stress_voigt
 from tesseral.process import ctrl_c, keep_freed_memory
 from tesseral.screen import print_table, progress_bar
@@ -33,7 +34,9 @@ try:
     from tesseral.calculators.torchsim import TesseralModel
 except ModuleNotFoundError as error:
     if __name__ == "__main__" and (error.name or "").split(".")[0] == "torch_sim":
-        sys.exit('error: torch-sim is not installed; run pip install "tesseral[torchsim]"')
+        sys.exit(
+            'error: torch-sim is not installed; run pip install "torch-sim-atomistic>=0.3,<0.4"'
+        )
     raise
 
 OUTCOMES = ("converged", "not converged", "failed")
@@ -218,12 +221,10 @@ def read_structures(path: Path) -> list[Atoms]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no structure file {path}")
     try:
-        found = ase.io.read(path, index=":")
+        return list(read_frames(path))
     except Exception as error:  # every format of ASE raises different errors
         reason = f"{type(error).__name__}: {error}"
         raise ValueError(f"{path} cannot be read as structures ({reason})") from None
-    assert isinstance(found, list)
-    return found
 
 
 def write_results(results: Sequence[Relaxed], output: Path) -> Path:

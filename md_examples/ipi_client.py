@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import ase.io
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
 from ase.calculators.socketio import SocketClient
@@ -22,6 +21,7 @@ from rich.console import Console
 
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.data.neighbors import species_index
+from tesseral.data.sources.opening import read_last_frame
 from tesseral.process import ctrl_c, keep_freed_memory
 
 PORT = 31415
@@ -112,13 +112,7 @@ def read_atoms(path: Path) -> Atoms:
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no structure file {path}")
-    try:
-        atoms = ase.io.read(path, index=-1)
-    except Exception as error:  # every format of ASE raises different errors
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{path} cannot be read as a structure ({reason})") from None
-    assert isinstance(atoms, Atoms)
-    return atoms
+    return read_last_frame(path)
 
 
 def _complain(text: str, status: int) -> int:

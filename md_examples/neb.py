@@ -28,7 +28,7 @@ del initial[0], final[0]
 ends = []
 for end in (initial, final):
     end.calc = TesseralCalculator(MODEL)
-    ends.append(relaxed(end, fmax=FMAX, fixed_cell=True).atoms)
+    ends.append(relaxed(end, fmax=FMAX, cell="fixed").atoms)
 
 images = [ends[0], *(ends[0].copy() for _ in range(IMAGES - 2)), ends[1]]
 for image in images[1:-1]:

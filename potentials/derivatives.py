@@ -11,6 +11,7 @@ from tesseral.data.graph import AtomicGraph, Edges, edges_of
 from tesseral.potentials.engine import evaluate as engine
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.wanted_gradients import gradients_of
+from tesseral.process import survive_forks
 
 
 class Potential(Protocol):
@@ -115,6 +116,7 @@ def predict_edges(
         n_structures: G, the number of structures.
         create_graph: keep the graph for training; otherwise the result is detached.
     """
+    survive_forks()
     if not create_graph and isinstance(potential, MessagePassing) and engine.applies(potential):
         return _analytic(potential, species, edges, structure, n_structures)
     with torch.enable_grad():

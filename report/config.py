@@ -26,6 +26,8 @@ class ReportConfig:
         device: cpu, cuda, cuda:1, …. Default: a GPU if available.
         threads: number of CPU threads. Default: chosen by PyTorch.
         batch_edges: number of edges (neighbour pairs) computed at once; limits the memory.
+        shift_energies: correct a different zero of energy of model and data by one constant per
+            element, fitted to the data, as in evaluate.
 
     Raises:
         ValueError: temperatures or threads that are not positive numbers.
@@ -44,6 +46,7 @@ class ReportConfig:
     device: str | None = None
     threads: int | None = None
     batch_edges: int = 20_000
+    shift_energies: bool = False
 
     def __post_init__(self) -> None:
         """Check the values."""

@@ -98,6 +98,7 @@ class Context:
             self.test,
             self.card.elements,
             batch_edges=self.config.batch_edges,
+            shift_energies=self.config.shift_energies,
         )
 
     @cached_property

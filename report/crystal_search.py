@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-import ase.io
 import numpy as np
 import spglib
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed
 from ase.formula import Formula
+from ase.units import GPa
 
+from tesseral.calculators.properties.atoms import SYMPREC, empty_directions, quiet_spglib
 from tesseral.calculators.properties.relaxation import relaxed
+from tesseral.data.sources.opening import read_last_frame
 from tesseral.data.store.read import Store
 from tesseral.data.structures import atoms_from_structure
 
-SYMPREC = 0.01  # Å
 MAX_ATOMS = 64  # largest structure of the data that is considered
 MAX_PRIMITIVE = 24  # atoms; larger primitive cells are defects rather than crystals
 SMALL_FORCE = 0.05  # eV/Å
 LOW_SYMMETRY = 16  # lower space groups are regarded as disorder
-VACUUM = 6.0  # Å; a crystal with a wider empty layer is a slab
+SMALL_STRESS = 0.5 * GPa  # eV/Å³
 LOOKED_AT = 3000  # structures of a dataset
 LOST = 50.0  # %, change of volume after which it is no longer the same crystal
 WINDOW = 0.1  # eV/atom above the lowest energy of the same composition
@@ -43,6 +42,7 @@ class Crystal(NamedTuple):
     group_before: str
     number_before: int
     problem: str = ""  # why its properties cannot be computed; empty if they can
+    strained: bool = False  # whether it was under stress, so that its volume must change
 
     @property
     def name(self) -> str:
@@ -64,6 +64,7 @@ class Candidate(NamedTuple):
     atoms: Atoms
     energy: float  # eV/atom; NaN without a label
     source: str
+    strained: bool = False  # whether the label of its stress is large
 
 
 def find_candidates(stores: Iterable[tuple[str, Store]]) -> list[Candidate]:
@@ -84,8 +85,9 @@ def find_candidates(stores: Iterable[tuple[str, Store]]) -> list[Candidate]:
             found = classify(atoms, f"structure {row} of {name}", energy)
             if found is None or found.number < LOW_SYMMETRY or len(found.atoms) > MAX_PRIMITIVE:
                 continue
-            if widest_gap(atoms) > VACUUM:
+            if any(empty_directions(atoms)):
                 continue
+            found = found._replace(strained=not np.abs(structure.stress).max() < SMALL_STRESS)
             key = (found.formula, found.number)
             if key not in lowest or not energy >= lowest[key].energy:
                 lowest[key] = found
@@ -112,14 +114,6 @@ def _rows(store: Store) -> list[int]:
     return sorted(int(row) for row in np.concatenate(kept)[:LOOKED_AT])
 
 
-def widest_gap(atoms: Atoms) -> float:
-    """Thickness (Å) of the widest empty layer parallel to a face of the cell."""
-    heights = 1.0 / np.linalg.norm(np.linalg.inv(atoms.cell.array), axis=0)
-    places = np.sort(atoms.get_scaled_positions(), axis=0)
-    gaps = np.diff(places, axis=0, append=places[:1] + 1.0)
-    return float((gaps * heights).max())
-
-
 def read_candidates(paths: Iterable[str]) -> list[Candidate]:
     """Crystals read from files, the last structure of each.
 
@@ -128,12 +122,7 @@ def read_candidates(paths: Iterable[str]) -> list[Candidate]:
     """
     found = []
     for path in paths:
-        try:
-            atoms = ase.io.read(path, index=-1)
-        except Exception as error:  # every format of ASE raises different errors
-            reason = f"{type(error).__name__}: {error}"
-            raise ValueError(f"{path} cannot be read as a structure ({reason})") from None
-        assert isinstance(atoms, Atoms)
+        atoms = read_last_frame(path)
         candidate = classify(atoms, path, float("nan")) if atoms.pbc.all() else None
         if candidate is None:
             raise ValueError(f"{path} is not a crystal: its pbc is {atoms.pbc.tolist()}")
@@ -144,7 +133,7 @@ def read_candidates(paths: Iterable[str]) -> list[Candidate]:
 def classify(atoms: Atoms, source: str, energy: float) -> Candidate | None:
     """Primitive standard cell, formula and space group; None if no symmetry is found."""
     try:
-        with _quiet_spglib():
+        with quiet_spglib():
             data = spglib.get_symmetry_dataset(_cell(atoms), symprec=SYMPREC)
         small = _standard(atoms, primitive=True)
     except Exception:  # versions of spglib report in different ways that they found nothing
@@ -169,7 +158,7 @@ def conventional(atoms: Atoms) -> Atoms:
 
 
 def _standard(atoms: Atoms, *, primitive: bool) -> Atoms:
-    with _quiet_spglib():
+    with quiet_spglib():
         found = spglib.standardize_cell(_cell(atoms), to_primitive=primitive, symprec=SYMPREC)
     if found is None:
         raise ValueError("spglib finds no symmetry in this crystal")
@@ -180,14 +169,6 @@ def _standard(atoms: Atoms, *, primitive: bool) -> Atoms:
 def _cell(atoms: Atoms) -> Any:
     """A crystal in the form that spglib expects."""
     return atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers
-
-
-@contextmanager
-def _quiet_spglib() -> Iterator[None]:
-    """Call spglib without its warning about a new way to report errors; both ways are handled."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        yield
 
 
 def relax_crystals(candidates: Iterable[Candidate], calculator: object, most: int) -> list[Crystal]:
@@ -219,6 +200,7 @@ def _relax(candidate: Candidate, calculator: object) -> Crystal:
         volume_change=math.nan,
         group_before=candidate.group,
         number_before=candidate.number,
+        strained=candidate.strained,
     )
     try:
         end = relaxed(atoms, fmax=1e-4, steps=300)

@@ -13,7 +13,7 @@ import torch
 
 from tesseral.deploy.card import library_versions
 from tesseral.deploy.universal import model_path
-from tesseral.files import write_json, write_text
+from tesseral.files import check_writable, make_folder, write_json, write_text
 from tesseral.process import machine
 from tesseral.report.config import Effort, ReportConfig
 from tesseral.report.content import Note, Section, Verdict
@@ -115,6 +115,7 @@ def write_report(
     folder = Path(config.output)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; give a folder as `output`")
+    check_writable(folder / "report.html")
     chapters, times = [], {}
     for number, part in enumerate(parts):
         if show is not None:
@@ -131,7 +132,7 @@ def write_report(
         times[part.key] = round(time.monotonic() - before, 3)
     seconds = time.monotonic() - started
     page = make_page(context, tuple(chapters), seconds)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     result = Report(
         page, verdicts_of(chapters), folder / "report.html", folder / "report.json", seconds
     )

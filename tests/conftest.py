@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,6 +71,19 @@ def third_party_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"third-party data not found in {folder}; set TESSERAL_DATA to their folder")
     return folder
+
+
+@pytest.fixture
+def small_files() -> Iterator[Callable[[int], None]]:
+    """``small_files(bytes)``: larger files cannot be written, as on a full disk."""
+    resource = pytest.importorskip("resource")  # Windows has none
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def emt_structures(number, seed=0):

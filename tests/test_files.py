@@ -9,11 +9,18 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 import pytest
 
-from tesseral.files import json_text, write_json, write_text, write_whole
+from tesseral.files import (
+    check_writable,
+    json_text,
+    make_folder,
+    naming,
+    write_json,
+    write_text,
+    write_whole,
+)
 
 
 def test_an_earlier_file_stays_until_the_new_one_is_complete(tmp_path: Path) -> None:
@@ -71,15 +78,45 @@ def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a full disk to write to")
-def test_a_full_disk_names_the_hdf5_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.h5"
-    with pytest.raises(OSError, match=r"a\.h5 cannot be written: no space left on device$"):
-        with write_whole(path) as temporary:
-            temporary.write_bytes(b"")
-            with pytest.raises(OSError, match="write failed") as within:
-                full = h5py.File("/dev/full", "w", driver="sec2")
-                full.close()
-            raise within.value
+def test_a_full_device_is_named() -> None:
+    with pytest.raises(OSError, match="^/dev/full cannot be written: no space left on device$"):
+        write_text("/dev/full", "text")
+
+
+def test_errors_without_a_file_get_the_name_and_others_stay(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="^run.csv cannot be written: disk quota exceeded$"):
+        with naming("run.csv"):
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+    with pytest.raises(FileNotFoundError, match="other"), naming("run.csv"):
+        (tmp_path / "other").read_text()
+    with pytest.raises(OSError, match="^b cannot be written: full$"), naming("a"), naming("b"):
+        raise OSError(errno.ENOSPC, "Full")
+
+
+def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"the folder .*file/a cannot be created: not a directory$"):
+        make_folder(tmp_path / "file" / "a")
+
+
+def test_a_read_only_folder_is_found_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_writable(tmp_path / "new" / "a.json")
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)  # root may write
+    with pytest.raises(PermissionError, match=f"a.json .*the folder {tmp_path} is read-only"):
+        check_writable(tmp_path / "new" / "a.json")
+
+
+def test_a_folder_that_disappears_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    with pytest.raises(FileNotFoundError, match=r"gone/a\.txt cannot be written: no such file"):
+        with write_whole(folder / "a.txt") as temporary:
+            folder.rmdir()
+            temporary.write_text("text")
 
 
 def test_a_folder_that_cannot_be_written_to_names_the_file(

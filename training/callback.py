@@ -126,7 +126,8 @@ class FitRun(lightning.Callback):
             if trainer.is_global_zero:
                 store = self.data.train_dataset.store
                 culprits = [atoms_from_structure(store[row]) for row in exception.rows]
-                ase.io.write(self.directory / BAD_BATCH, culprits, format="extxyz")
+                with write_whole(self.directory / BAD_BATCH) as temporary:
+                    ase.io.write(temporary, culprits, format="extxyz")
 
     def validate(self, trainer: Any, module: PotentialModule, *, save: bool = True) -> None:
         """Validate the averaged weights; save and export them if they are the best so far."""
@@ -145,9 +146,10 @@ class FitRun(lightning.Callback):
         if better:
             weights = {k: v.detach().clone() for k, v in module.averaged.state_dict().items()}
             entry = self.history[-1]
-            self.best = {**entry, "errors": result.errors, "weights": weights}
+            best = {**entry, "errors": result.errors, "weights": weights}
             if trainer.is_global_zero:
-                self.export(weights, self.best)
+                self.export(weights, best)
+            self.best = best
         if save:
             self._save(trainer, module, "last")
             if better:
@@ -199,12 +201,8 @@ class FitRun(lightning.Callback):
         """Write a checkpoint; the old one is replaced only when the new one is complete."""
         self._elapsed = module.clock.elapsed
         self._saved = module.elapsed
-        path = self.directory / f"{name}.ckpt"
-        if trainer.is_global_zero:
-            with write_whole(path) as temporary:
-                trainer.save_checkpoint(temporary)
-        else:  # all processes gather the state; only the first one writes
-            trainer.save_checkpoint(path)
+        # All processes gather the state; only the first one writes.
+        trainer.save_checkpoint(self.directory / f"{name}.ckpt")
         if name == "last":
             self._saved_step = trainer.global_step
 

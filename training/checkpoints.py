@@ -1,18 +1,38 @@
-"""Folder of a training, and checks before resuming from a checkpoint."""
+"""Folder of a training; writing checkpoints, and checks before resuming from one."""
 
 from __future__ import annotations
 
+import io
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 
 from tesseral.deploy.card import config_from_values, config_to_values
+from tesseral.files import check_writable, make_folder, write_whole
 from tesseral.training.schedule import Budget
 
 
-def prepare_folders(directory: Path, output: Path, checkpoint: Path | None) -> Path | None:
-    """Create the folders; move an earlier training in the same directory aside.
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints whole or not at all; the old one stays until the new one is complete."""
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | os.PathLike[str],
+        storage_options: Any | None = None,
+    ) -> None:
+        """Write a checkpoint; an error names its file."""
+        content = io.BytesIO()  # PyTorch may abort the process if it cannot write a file
+        torch.save(checkpoint, content)
+        with write_whole(path) as temporary:
+            temporary.write_bytes(content.getbuffer())
+
+
+def prepare_folders(directory: Path, output: Path, checkpoint: Path | None) -> list[Path]:
+    """Create the folders; move an earlier training of the same name, and its model, aside.
 
     Args:
         directory: folder of logs and checkpoints.
@@ -20,25 +40,39 @@ def prepare_folders(directory: Path, output: Path, checkpoint: Path | None) -> P
         checkpoint: checkpoint to resume from; if given, nothing is moved.
 
     Returns:
-        New path of the earlier training, if there was one.
+        New paths of the folder and the model of an earlier training, of those that existed.
 
     Raises:
         FileNotFoundError: the checkpoint to resume from does not exist.
+        OSError: a folder cannot be created or written to.
     """
-    moved = None
+    check_writable(output)
     if checkpoint is not None and not checkpoint.is_file():
         raise FileNotFoundError(
             f"there is no checkpoint {checkpoint} to resume from; leave out `ckpt_path` to start "
             "from the beginning"
         )
-    if checkpoint is None and (directory / "last.ckpt").exists():
+    moved = []
+    old = [path for path in (directory, output) if _is_earlier(path)]
+    if checkpoint is None and old:
         number = 1
-        while (aside := directory.with_name(f"{directory.name}.{number}")).exists():
+        while any(_numbered(path, number).exists() for path in (directory, output)):
             number += 1
-        moved = directory.rename(aside)
-    directory.mkdir(parents=True, exist_ok=True)
-    output.parent.mkdir(parents=True, exist_ok=True)
+        moved = [path.rename(_numbered(path, number)) for path in old]
+    make_folder(directory)
+    make_folder(output.parent)
     return moved
+
+
+def _is_earlier(path: Path) -> bool:
+    """Whether a path is a model, or a folder with the checkpoint of a training."""
+    return path.is_file() or (path / "last.ckpt").exists()
+
+
+def _numbered(path: Path, number: int) -> Path:
+    """``runs/m`` and ``m.safetensors`` to ``runs/m.1`` and ``m.1.safetensors``."""
+    suffix = ".safetensors" if path.suffix == ".safetensors" else ""
+    return path.with_name(f"{path.name.removesuffix(suffix)}.{number}{suffix}")
 
 
 def check_checkpoint(path: Path | None, identity: dict[str, Any], budget: Budget) -> None:

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from tesseral.data.graph import Batch
+from tesseral.data.imports.importer import open_dataset
 from tesseral.data.loading.datasets import evaluation_loader
-from tesseral.data.store.read import Store, open_store
+from tesseral.data.loading.statistics import fit_energies
+from tesseral.data.store.read import Store
 from tesseral.data.units import EV_PER_A3_IN_GPA
 from tesseral.deploy.modelfile import load_model
-from tesseral.files import write_json
+from tesseral.files import check_writable, make_folder, write_json
 from tesseral.potentials.derivatives import Prediction, stress_from_virial
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.training.metrics import UNITS, UPPER, ErrorSums
@@ -33,12 +37,14 @@ class EvaluateConfig:
 
     Args:
         model: model file (.safetensors), or universal.
-        data: dataset file (.h5).
+        data: dataset file (.h5), or a file ASE reads with standard label names and units.
         json: file to write the errors to.
         plots: folder to write parity plots to.
         dtype: float32 or float64. Default: that of the model.
         device: cpu, cuda, cuda:1, …. Default: a GPU if available.
         batch_edges: number of edges (neighbour pairs) computed at once; limits the memory.
+        shift_energies: correct a different zero of energy of model and data by one constant per
+            element, fitted to the data; for models of other DFT settings, such as universal ones.
     """
 
     model: str
@@ -48,6 +54,7 @@ class EvaluateConfig:
     dtype: str | None = None
     device: str | None = None
     batch_edges: int = 20_000
+    shift_energies: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be done."""
@@ -87,6 +94,7 @@ def evaluate(
     *,
     keep: bool = True,
     batch_edges: int = 20_000,
+    shift_energies: bool = False,
     show: Callable[[int, int], None] | None = None,
 ) -> Predictions:
     """Compare a potential with all structures of a dataset.
@@ -99,13 +107,18 @@ def evaluate(
         keep: whether to keep the labels and predictions, about 120 bytes per atom. Without them
             ``batch_edges`` limits the memory, however large the dataset is.
         batch_edges: number of edges (neighbour pairs) computed at once.
+        shift_energies: subtract the fitted difference of the zeros of energy of potential and
+            dataset, see `energy_shifts`, from the predictions.
         show: callback after each batch, with the number of completed structures and the total.
 
     Returns:
-        The errors, and the values if they are kept, in the order of the dataset.
+        The errors, and the values if they are kept, in the order of the dataset. The errors also
+        have ``energy_shifts`` (eV by symbol), and ``shifted_energy_per_atom``, the errors of
+        energies with these shifts, unless there are too few structures to fit them.
 
     Raises:
-        ValueError: the dataset has an element that the potential does not support.
+        ValueError: the dataset has an element that the potential does not support, or too few
+            structures to fit shifts.
     """
     device = potential.embedding.device
     elements = tuple(elements)
@@ -113,18 +126,43 @@ def evaluate(
     names = sorted(set(types))
     sums = ErrorSums(elements, names, torch.tensor([names.index(kind) for kind in types]))
     parts = [_EMPTY]
+    differences = np.full(len(store), np.nan)  # eV, prediction minus label
     done = 0
     batches = evaluation_loader(store, elements, potential.cutoff, batch_edges)
     for batch, prediction in predictions(potential, batches, device):
         sums.add(batch, prediction)
+        rows = batch.index.cpu().numpy()
+        differences[rows] = (prediction.energy - batch.labels.energy).cpu().numpy()
         if keep:
             parts.append(_values(batch, prediction))
         done += len(batch.index)
         if show is not None:
             show(done, len(store))
     columns = [np.concatenate(part) for part in zip(*parts, strict=True)]
+    counts, n_atoms = store.compositions(), store.n_atoms
+    shifts = energy_shifts(counts, differences)
+    if shifts is None:
+        if shift_energies:
+            raise ValueError(
+                f"`shift_energies` fits a constant to each of {len(store.elements)} elements; "
+                f"{np.isfinite(differences).sum()} structures with energies are too few for it"
+            )
+        errors = sums.summary()
+    else:
+        moved = torch.from_numpy((differences - counts @ shifts) / n_atoms)
+        shifted = ErrorSums.of_energies(moved, names, sums.type_of_row)
+        if shift_energies:
+            sums.replace_energies(shifted)
+            if keep:
+                columns[1] = columns[1] - counts @ shifts
+        errors = sums.summary()
+        errors["shifted_energy_per_atom"] = shifted.summary()["energy_per_atom"]
+        errors["energy_shifts"] = {
+            chemical_symbols[z]: float(shift)
+            for z, shift in zip(store.elements, shifts, strict=True)
+        }
     return Predictions(
-        errors=sums.summary(),
+        errors=errors,
         energy_label=columns[0],
         energy=columns[1],
         forces_label=columns[2],
@@ -136,6 +174,23 @@ def evaluate(
         n_atoms=store.n_atoms,
         config_types=tuple(types),
     )
+
+
+def energy_shifts(counts: Integers, differences: Floats) -> Floats | None:
+    """Constants per element that explain most of the differences of energies, (n_elements,) eV.
+
+    Args:
+        counts: (G, n_elements) atoms of each element in each structure.
+        differences: (G,) eV, prediction minus label; NaN where there is no label.
+
+    Returns:
+        The least-squares fit, or None for fewer than twice as many structures as elements.
+    """
+    known = np.isfinite(differences)
+    if known.sum() < 2 * counts.shape[1]:
+        return None
+    n_atoms = counts[known].sum(axis=1)
+    return fit_energies(counts[known] / n_atoms[:, None], differences[known] / n_atoms)
 
 
 _EMPTY: tuple[NDArray[Any], ...] = (  # in the order of `_values`
@@ -182,15 +237,20 @@ def evaluate_file(
     """
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
     potential, card = load_model(config.model, device=device, dtype=config.dtype)
-    store = open_store(config.data)
-    found = evaluate(
-        potential,
-        store,
-        card.elements,
-        keep=config.plots is not None,
-        batch_edges=config.batch_edges,
-        show=show,
-    )
+    for output in (config.json, config.plots):
+        if output is not None:
+            check_writable(output)
+    with TemporaryDirectory() as folder:
+        store = open_dataset(config.data, Path(folder))
+        found = evaluate(
+            potential,
+            store,
+            card.elements,
+            keep=config.plots is not None,
+            batch_edges=config.batch_edges,
+            shift_energies=config.shift_energies,
+            show=show,
+        )
     errors = {
         "model": str(config.model),
         "data": str(config.data),
@@ -199,7 +259,7 @@ def evaluate_file(
         **found.errors,
     }
     if config.json is not None:
-        Path(config.json).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(Path(config.json).parent)
         write_json(config.json, errors, indent=2)
     if config.plots is not None:
         plot_predictions(found, Path(config.plots))
@@ -208,7 +268,7 @@ def evaluate_file(
 
 def plot_predictions(found: Predictions, folder: Path) -> None:
     """Write energy.png, forces.png and stress.png to a folder, for the labels that exist."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     n_atoms = found.n_atoms
     for name, label, value, text, unit, factor in (
         ("energy", found.energy_label / n_atoms, found.energy / n_atoms, "energy", "eV/atom", 1e3),

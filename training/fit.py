@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -74,7 +75,13 @@ def fit(
             good weights.
         LostProcessError: another process of the training has ended or does not respond; the last
             checkpoint is unchanged.
+        OSError: a file cannot be written; the message names the model and the checkpoint kept.
     """
+    if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        raise ValueError(
+            f"`trainer.accelerator` is gpu, but PyTorch {torch.__version__} finds no GPU here; use "
+            "auto or cpu, or install a PyTorch for this GPU and its driver"
+        )
     environment = cluster_environment(config.trainer)
     first = environment.global_rank() == 0
     console = console if first else None
@@ -89,8 +96,9 @@ def fit(
     data.setup("fit")
     if first:  # only now, so that wrong data do not move an earlier training aside
         moved = prepare_folders(config.run_directory, Path(config.output), config.checkpoint)
-        if moved is not None and console is not None:
-            console.print(f"the earlier training in {config.run_directory} was moved to {moved}")
+        if moved and console is not None:
+            places = " and ".join(str(path) for path in moved)
+            console.print(f"an earlier training was moved to {places}", soft_wrap=True)
     card, potential, lines = start(
         data, config.model, trained, dtype=config.optimization.dtype, ops=config.trainer.ops
     )
@@ -115,7 +123,7 @@ def fit(
         for text in (_opening(config, data, module), *lines):
             console.print(text, highlight=False, soft_wrap=True)
         _show_findings(config.data, config.model.cutoff, console)
-    lost = False
+    curves = config.run_directory / "learning_curves.png"
     try:
         train(
             run,
@@ -127,14 +135,20 @@ def fit(
             tell=tell,
         )
     except LostProcessError:
-        lost = True  # report at once: the parent of this process may be about to end it
+        raise  # at once: the parent of this process may be about to end it
+    except BaseException:
+        if first and run.history:
+            with suppress(OSError):  # the disk may be full, which the first error says
+                plot_learning_curves(run.history, curves)
         raise
-    finally:
-        if first and run.history and not lost:
-            plot_learning_curves(run.history, config.run_directory / "learning_curves.png")
     result = FitResult(Path(config.output), config.run_directory, run.best, run.history, run.signal)
     if console is not None:
         _closing(result, module, console)
+    if first and run.history:
+        try:
+            plot_learning_curves(run.history, curves)
+        except OSError as error:
+            raise type(error)(f"{error}; the model {result.model} is complete") from error
     return result
 
 

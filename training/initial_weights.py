@@ -30,6 +30,7 @@ Array = NDArray[np.float64]
 
 CALIBRATION_STRUCTURES = 32
 CALIBRATION_EDGES = 20_000  # limits the memory
+MANY = 8  # elements that are named in a message
 SHIFT_STRUCTURES = 2_000  # number of structures that determine the shift of E0
 
 
@@ -169,7 +170,7 @@ def _shifts(potential: MessagePassing, data: FitData) -> Array:
     """Shifts of E0 at each level of theory, (T, n_elements) eV.
 
     Least-squares fit to the difference between DFT and model energies. Elements with a given
-    isolated-atom energy use exactly that energy.
+    isolated-atom energy use exactly that energy; elements that are not in the data keep theirs.
     """
     dataset, elements = data.train_dataset, data.elements
     levels = max(1, len(data.theories))
@@ -181,7 +182,8 @@ def _shifts(potential: MessagePassing, data: FitData) -> Array:
     for level in range(levels):
         some = sample(np.nonzero(numbers[dataset.rows] == level)[0], SHIFT_STRUCTURES)
         rest = np.array([_residual(potential, dataset[int(number)]) for number in some])
-        shifts[level] = energy_shift(counts[dataset.rows[some]], rest)
+        used = counts[dataset.rows[some]]
+        shifts[level] = np.where(used.any(axis=0), energy_shift(used, rest), 0.0)
     given = data.config.isolated_energies or {}
     for symbol, energy in given.items():
         if symbol in symbols(elements):
@@ -218,7 +220,14 @@ def _told(data: FitData, trained: Trained, shifts: Array) -> list[str]:
     kept = [z for z in old.elements if z not in present]
     if kept:
         lines.append(
-            f"{', '.join(symbols(kept))} are not in the data: the model still supports them, but "
-            "may forget what it learned about them (data.replay helps)"
+            f"{_list(kept)} not in the data: the model still supports them, with their old "
+            "reference energies, but may forget what it learned about them (`data.replay` helps)"
         )
     return lines
+
+
+def _list(elements: list[int]) -> str:
+    """Names of elements that something is said of, or their number if there are many."""
+    if len(elements) > MANY:
+        return f"{len(elements)} elements are"
+    return f"{', '.join(symbols(elements))} {'are' if len(elements) > 1 else 'is'}"

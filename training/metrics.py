@@ -72,6 +72,20 @@ class ErrorSums:
         sums[3 * n : 4 * n, 1].index_add_(0, kind, (labelled * n_atoms).to(sums.dtype))
         self.sums += sums.cpu()
 
+    @classmethod
+    def of_energies(
+        cls, errors: Tensor, config_types: Sequence[str], type_of_row: Tensor | None
+    ) -> ErrorSums:
+        """Sums of energy errors (G,) eV/atom of all structures of a dataset; NaN is missing."""
+        made = cls((), config_types, type_of_row)
+        kind = torch.zeros(len(errors), dtype=torch.int64) if type_of_row is None else type_of_row
+        _add(made.sums, kind, errors.unsqueeze(1), torch.isfinite(errors).unsqueeze(1))
+        return made
+
+    def replace_energies(self, other: ErrorSums) -> None:
+        """Take the energy errors of other sums with the same config types."""
+        self.sums[: self.n_types] = other.sums[: self.n_types]
+
     def summary(self) -> dict[str, Any]:
         """Errors as plain numbers; a quantity without any label is absent.
 

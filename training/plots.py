@@ -11,9 +11,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
+from tesseral.files import write_whole
+
 Array = NDArray[np.float64]
 
 BLUE, ORANGE, GREY = "#2563a8", "#d9722b", "#7a7a7a"
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write a figure whole or not at all, in the format of the file's ending (default: PNG).
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with write_whole(path) as temporary:
+        figure.savefig(temporary, format=Path(path).suffix[1:] or "png", dpi=150)
 
 
 def plot_learning_curves(history: list[dict[str, Any]], path: str | Path) -> None:
@@ -47,7 +59,7 @@ def plot_learning_curves(history: list[dict[str, Any]], path: str | Path) -> Non
         axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
         if axes.lines:
             axes.legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)
 
 
 def plot_parity(
@@ -95,7 +107,7 @@ def plot_parity(
     bar = figure.colorbar(points, ax=axes, shrink=0.8)
     bar.set_label("log10 of points nearby", fontsize=8)
     bar.ax.tick_params(labelsize=8)
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)
 
 
 def _density(x: Array, y: Array, bins: int = 120) -> Array:

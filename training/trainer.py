@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,9 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
+from tesseral.files import FULL
 from tesseral.training.callback import BAD_BATCH, FitRun
+from tesseral.training.checkpoints import WholeCheckpoints
 from tesseral.training.config import TrainerConfig, parse_duration
 from tesseral.training.module import DivergenceError, PotentialModule
 from tesseral.training.processes import (
@@ -54,6 +57,7 @@ def train(
         DivergenceError: the loss or its gradient was not finite; the message names the files kept.
         LostProcessError: another process has ended or does not respond; the message says how to
             resume.
+        OSError: a file cannot be written; the message names the model and the checkpoint kept.
     """
     rank = environment.global_rank()
     speaker = f"process {rank} of {settings.ranks}: " if rank > 0 else ""
@@ -73,6 +77,15 @@ def train(
                     raise
                 what = watch.explain(error, settings.timeout)
                 raise LostProcessError(lost(what), watch.told) from None
+    except OSError as error:
+        what = str(error)
+        if error.errno in FULL and error.filename is None:  # of the loggers, which do not say
+            reason = (error.strerror or what).lower()
+            what = f"the logs in {run.directory} cannot be written: {reason}"
+        kept = f"{output} has the weights of step {run.best['step']}" if run.best else ""
+        raise type(error)(
+            f"{speaker}{what}; {kept or 'no model was written'}; {run.how_to_resume()}"
+        ) from error
     except DivergenceError as error:
         kept = f"{output} has the weights of step {run.best['step']}" if run.best else ""
         raise DivergenceError(
@@ -117,7 +130,7 @@ def _make_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
         logger=loggers,
-        plugins=[environment],
+        plugins=[environment, WholeCheckpoints()],
         callbacks=[run],
         default_root_dir=run.directory,
         inference_mode=False,
@@ -126,7 +139,18 @@ def _make_trainer(
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Suppress hints of Lightning that do not apply here, and its internal deprecations."""
+    """Suppress hints of Lightning that do not apply here, and its internal deprecations.
+
+    Also the traceback of the thread that writes TensorBoard's logs: its error ends the training.
+    """
+    hook = threading.excepthook
+
+    def quiet(failed: threading.ExceptHookArgs) -> None:
+        ours = type(failed.thread).__module__.startswith("tensorboard")
+        if not (ours and isinstance(failed.exc_value, OSError)):
+            hook(failed)
+
+    threading.excepthook = quiet
     loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
@@ -142,5 +166,6 @@ def _quiet_lightning() -> Iterator[None]:
         try:
             yield
         finally:
+            threading.excepthook = hook
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)

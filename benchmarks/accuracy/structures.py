@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms
-from ase.io import read, write
+from ase.io import write
 
 from benchmarks.accuracy.recipes import Recipe
+from tesseral.data.sources import opening
 
 
 class Files(NamedTuple):
@@ -98,8 +99,7 @@ def write_files(recipe: Recipe, data: Path, folder: Path) -> Files:
 
 def read_frames(path: Path) -> list[Atoms]:
     """All structures of a file."""
-    frames = read(path, ":")
-    return frames if isinstance(frames, list) else [frames]
+    return list(opening.read_frames(path))
 
 
 def write_frames(frames: list[Atoms], path: Path, stress: bool) -> Path:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import ase.io
-
 from tesseral.data.labels import LabelKeys
+from tesseral.data.sources.opening import read_frames
 from tesseral.data.store.write import write_store
 from tesseral.data.structures import structure_from_atoms
 
@@ -35,7 +34,7 @@ def build(dataset: str | Path, folder: str | Path) -> dict[str, int]:
     Returns:
         File name → number of structures.
     """
-    frames = ase.io.read(dataset, ":")
+    frames = list(read_frames(dataset))
     keys = LabelKeys(energy_key="free_energy", config_type_key="category")
     counts = {}
     for split, name in FILES.items():

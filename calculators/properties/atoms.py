@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
+import spglib
 from ase import Atoms, units
 from numpy.typing import NDArray
 
@@ -11,6 +16,9 @@ from tesseral.data.neighbors import neighbor_list
 from tesseral.data.units import covalent_radius
 
 Floats = NDArray[np.float64]
+
+SYMPREC = 0.01  # Å, tolerance of the search for symmetries
+VACUUM = 6.0  # Å; an empty layer of this width is not part of a crystal
 
 
 def copy_atoms(atoms: Atoms) -> Atoms:
@@ -51,7 +59,12 @@ def repeated(atoms: Atoms, number: int) -> Atoms:
 
 def _face_areas(atoms: Atoms) -> Floats:
     """Areas (3,) Å² of the faces spanned by the other two lattice vectors."""
-    a, b, c = atoms.cell.array
+    return _face_areas_of(atoms.cell.array)
+
+
+def _face_areas_of(cell: Floats) -> Floats:
+    """Areas (3,) Å² of the faces of a cell."""
+    a, b, c = cell
     faces = np.stack([np.cross(b, c), np.cross(c, a), np.cross(a, b)])
     areas: Floats = np.linalg.norm(faces, axis=1)
     return areas
@@ -67,6 +80,50 @@ def has_stress(atoms: Atoms) -> bool:
 def is_crystal(atoms: Atoms) -> bool:
     """Whether the atoms are periodic in three directions, in a cell with a volume."""
     return bool(atoms.pbc.all()) and has_stress(atoms)
+
+
+def vacuum_gaps(atoms: Atoms) -> Floats:
+    """Widths of the empty layers across each periodic direction, (3,) Å; 0 without a cell.
+
+    The width is the largest distance between neighbouring atoms along the normal of the plane of
+    the other two lattice vectors: 3.4 Å in graphite, usually 10 Å or more around a slab.
+    """
+    gaps = np.zeros(3)
+    if not has_stress(atoms) or len(atoms) == 0:
+        return gaps
+    cell = atoms.cell.complete()
+    heights = abs(cell.volume) / _face_areas_of(cell.array)
+    places = np.sort(cell.scaled_positions(atoms.positions) % 1.0, axis=0)
+    spacings = np.diff(places, axis=0, append=places[:1] + 1.0)
+    widths: Floats = np.where(atoms.pbc, spacings.max(axis=0) * heights, 0.0)
+    return widths
+
+
+def empty_directions(atoms: Atoms) -> list[bool]:
+    """Whether each periodic lattice vector crosses a layer of vacuum.
+
+    Such a vector is not a property of the material.
+    """
+    return [bool(width > VACUUM) for width in vacuum_gaps(atoms)]
+
+
+def space_group(atoms: Atoms) -> str:
+    """Symbol and number of the space group, such as ``Fd-3m (227)``; empty if none is found."""
+    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+    try:
+        with quiet_spglib():
+            found = spglib.get_symmetry_dataset(cell, symprec=SYMPREC)
+    except Exception:  # versions of spglib report in different ways that they found nothing
+        return ""
+    return f"{found.international} ({found.number})" if found is not None else ""
+
+
+@contextmanager
+def quiet_spglib() -> Iterator[None]:
+    """Call spglib without its warning about a new way to report errors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
 
 
 def pressure_gpa(atoms: Atoms, ideal_gas: bool = False) -> float:

@@ -189,6 +189,18 @@ def drift_of(record: Record) -> Drift:
     )
 
 
+def mean_error(values: Floats) -> float:
+    """Standard error of the mean of correlated values, from the scatter of the means of blocks.
+
+    NaN for fewer than 20 values. Source: H. Flyvbjerg and H. G. Petersen, J. Chem. Phys. 91, 461
+    (1989), with a fixed number of blocks.
+    """
+    if len(values) < 2 * BLOCKS:
+        return math.nan
+    means = np.array([part.mean() for part in np.array_split(values, BLOCKS)])
+    return float(means.std(ddof=1) / math.sqrt(BLOCKS))
+
+
 def _slope_error(time: Floats, rest: Floats) -> float:
     """Standard error of a slope whose residuals are correlated; NaN for a short record."""
     if len(time) < 2 * BLOCKS:

@@ -69,6 +69,33 @@ def elastic_constants(
     )
 
 
+def hill_averages(stiffness: Floats) -> dict[str, float]:
+    """Moduli (GPa) and Poisson's ratio of a polycrystal, means of Voigt's and Reuss's bounds.
+
+    Source: R. Hill, Proc. Phys. Soc. A 65, 349 (1952).
+
+    Raises:
+        ValueError: the crystal is unstable, so that the bounds do not exist.
+    """
+    if np.linalg.eigvalsh(stiffness)[0] <= 0:
+        raise ValueError("the crystal is unstable against a strain: a stiffness is not positive")
+    compliance = np.linalg.inv(stiffness)
+    c, s = stiffness, compliance
+    trace_c, others_c = np.trace(c[:3, :3]), c[[0, 0, 1], [1, 2, 2]].sum()
+    trace_s, others_s = np.trace(s[:3, :3]), s[[0, 0, 1], [1, 2, 2]].sum()
+    bulk = 0.5 * ((trace_c + 2 * others_c) / 9 + 1 / (trace_s + 2 * others_s))
+    shear = 0.5 * (
+        (trace_c - others_c + 3 * np.trace(c[3:, 3:])) / 15
+        + 15 / (4 * trace_s - 4 * others_s + 3 * np.trace(s[3:, 3:]))
+    )
+    return {
+        "bulk_modulus_GPa": float(bulk),
+        "shear_modulus_GPa": float(shear),
+        "young_modulus_GPa": float(9 * bulk * shear / (3 * bulk + shear)),
+        "poisson_ratio": float((3 * bulk - 2 * shear) / (6 * bulk + 2 * shear)),
+    }
+
+
 def cubic_constants(stiffness: Floats) -> dict[str, float]:
     """C11, C12 and C44 of a cubic crystal with axes x, y and z, each an average of three values."""
     return {
@@ -83,6 +110,6 @@ def _stress(atoms: Atoms, strain: Floats, fmax: float, steps: int) -> Floats:
     strained = copy_atoms(atoms)
     strained.set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
     if len(atoms) > 1:
-        strained = relaxed(strained, fmax=fmax, steps=steps, fixed_cell=True).atoms
+        strained = relaxed(strained, fmax=fmax, steps=steps, cell="fixed").atoms
     stress: Floats = np.asarray(strained.get_stress(), dtype=np.float64) / units.GPa
     return stress

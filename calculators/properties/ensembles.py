@@ -12,7 +12,14 @@ from ase.md.langevin import Langevin
 from ase.md.nose_hoover_chain import IsotropicMTKNPT
 from ase.md.verlet import VelocityVerlet
 
-from tesseral.calculators.properties.atoms import copy_atoms, is_crystal, thermalize
+from tesseral.calculators.properties.atoms import (
+    VACUUM,
+    copy_atoms,
+    empty_directions,
+    is_crystal,
+    thermalize,
+    vacuum_gaps,
+)
 
 SOON = 50.0  # fs, damping time of a Langevin thermostat for fast equilibration
 
@@ -126,6 +133,11 @@ def isobaric(
         raise ValueError(
             f"constant pressure needs a crystal or liquid periodic in three directions; this "
             f"structure has pbc={atoms.pbc.tolist()} and {atoms.cell.rank} cell vectors"
+        )
+    if any(empty_directions(atoms)):
+        widths = ", ".join(f"{w:.1f} Å" for w in vacuum_gaps(atoms) if w > VACUUM)
+        raise ValueError(
+            f"constant pressure needs matter that fills the cell; this one has vacuum of {widths}"
         )
     if atoms.constraints:
         raise ValueError(

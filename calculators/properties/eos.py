@@ -11,6 +11,7 @@ from ase.optimize import BFGS
 from numpy.typing import ArrayLike, NDArray
 
 from tesseral.calculators.properties.atoms import copy_atoms, is_crystal
+from tesseral.calculators.properties.relaxation import CellFilter
 
 Floats = NDArray[np.float64]
 Track = Callable[[Iterable[float]], Iterable[float]]
@@ -88,15 +89,17 @@ def equation_of_state(
     points: int = 9,
     extent: float = 0.06,
     fixed_positions: bool = False,
+    fixed_shape: bool = False,
     track: Track = iter,
 ) -> EquationOfState:
-    """Energy of a crystal against its volume at constant cell shape.
+    """Energy of a crystal against its volume, with the shape of the cell relaxed.
 
     Args:
         atoms: relaxed crystal with a calculator; not changed.
         points: number of volumes.
         extent: maximum relative change of the volume in both directions.
-        fixed_positions: do not relax the atoms in each cell.
+        fixed_positions: relax neither the atoms in each cell nor its shape.
+        fixed_shape: keep the shape of the cell.
         track: function that passes the volumes on, for a progress bar.
 
     Raises:
@@ -113,7 +116,11 @@ def equation_of_state(
         strained = copy_atoms(atoms)
         strained.set_cell(atoms.cell * (volume / atoms.get_volume()) ** (1 / 3), True)
         if not fixed_positions:
-            BFGS(strained, logfile=None).run(fmax=0.005, steps=200)
+            every = (True, True, True)
+            moving: Any = (
+                strained if fixed_shape else CellFilter(strained, every, constant_volume=True)
+            )
+            BFGS(moving, logfile=None).run(fmax=0.005, steps=200)
         energies.append(float(strained.get_potential_energy()))
     fit = fit_birch_murnaghan(volumes, energies)
     stretch = (fit.volume / atoms.get_volume()) ** (1 / 3)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from ase import Atoms
+from ase import Atoms, units
 from numpy.typing import ArrayLike, NDArray
 
 from tesseral.calculators.properties.atoms import is_crystal, repeats_for_length
 
 Floats = NDArray[np.float64]
+
+EV_IN_KJ_MOL = units.mol / units.kJ  # kJ/mol in one eV per particle
 
 
 class Bands(NamedTuple):
@@ -31,6 +33,14 @@ class ForceConstants(NamedTuple):
     repeats: tuple[int, int, int]
     n_atoms: int  # number of atoms of the supercell
     n_displacements: int
+
+
+class Thermal(NamedTuple):
+    """Harmonic thermal properties; unstable modes are left out."""
+
+    zero_point_energy: float  # meV/atom
+    heat_capacity: float  # J/K/mol of atoms, at constant volume
+    entropy: float  # J/K/mol of atoms
 
 
 def force_constants(
@@ -91,6 +101,28 @@ def bands(constants: ForceConstants, points: int = 160) -> Bands:
         frequencies=frequencies(constants, path.kpts),
         ticks=np.asarray(ticks),
         labels=tuple(labels),
+    )
+
+
+def thermal_properties(
+    constants: ForceConstants, temperature: float = 300.0, mesh: int = 12
+) -> Thermal:
+    """Harmonic thermal properties on a grid of mesh³ q points.
+
+    Args:
+        constants: force constants.
+        temperature: temperature (K).
+        mesh: q points along each reciprocal lattice vector.
+    """
+    model = constants.model
+    model.run_mesh([mesh] * 3)
+    model.run_thermal_properties(temperatures=[temperature])
+    found = model.thermal_properties
+    n_atoms = len(model.primitive)
+    return Thermal(
+        zero_point_energy=1000 * float(found.zero_point_energy) / EV_IN_KJ_MOL / n_atoms,
+        heat_capacity=float(np.ravel(found.heat_capacity)[0]) / n_atoms,
+        entropy=float(np.ravel(found.entropy)[0]) / n_atoms,
     )
 
 

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms, units
+from ase.constraints import FixSymmetry
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS, FIRE, LBFGS
 
-from tesseral.calculators.properties.atoms import copy_atoms, has_stress, largest_force
+from tesseral.calculators.properties.atoms import (
+    VACUUM,
+    copy_atoms,
+    has_stress,
+    largest_force,
+    vacuum_gaps,
+)
 
 OPTIMIZERS: dict[str, Any] = {"bfgs": BFGS, "lbfgs": LBFGS, "fire": FIRE}
+# ASE's BFGS diagonalises a (3N, 3N) matrix in each step: at 100 atoms this takes about as long as
+# energies and forces, at 2000 a minute.
+BFGS_ATOMS = 100
+CELLS = ("auto", "fixed", "in-plane", "free")
 
 
 class RelaxStep(NamedTuple):
@@ -40,9 +51,32 @@ class CellFilter(FrechetCellFilter):  # type: ignore[misc, unused-ignore]
     An optimizer requests them three or four times per step, and their matrix logarithms and
     exponentials take longer than the potential of a small crystal. SciPy's warning that a logarithm
     may be inaccurate by 1e-12, frequent for cells that have hardly moved, is suppressed.
+
+    The cell is deformed only within the span of chosen lattice vectors, whatever their orientation.
     """
 
-    _known: tuple[bytes, Any] = (b"", None)
+    def __init__(
+        self,
+        atoms: Atoms,
+        moving: Sequence[bool],
+        pressure: float = 0.0,
+        *,
+        constant_volume: bool = False,
+    ) -> None:
+        """Let the lattice vectors move that are marked.
+
+        Args:
+            atoms: structure with a calculator.
+            moving: which lattice vectors may change, (3,).
+            pressure: external pressure (eV/Å³).
+            constant_volume: change the shape only.
+        """
+        super().__init__(  # type: ignore[no-untyped-call]
+            atoms, scalar_pressure=pressure, constant_volume=constant_volume
+        )
+        self._known: tuple[bytes, Any] = (b"", None)
+        axes = np.linalg.qr(atoms.cell.array[np.array(moving)].T)[0]  # orthonormal columns
+        self._plane = None if all(moving) else axes @ axes.T
 
     def get_positions(self) -> Any:
         """Positions in the undeformed cell and the logarithm of its deformation, (N + 3, 3)."""
@@ -58,25 +92,65 @@ class CellFilter(FrechetCellFilter):  # type: ignore[misc, unused-ignore]
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "logm result may be inaccurate", RuntimeWarning)
                 forces = super().get_forces(**options)  # type: ignore[no-untyped-call]
+            if self._plane is not None:
+                forces[-3:] = self._plane @ forces[-3:] @ self._plane
             self._known = key, forces
         return self._known[1].copy()
 
 
-def movable(atoms: Atoms, *, fixed_cell: bool, pressure: float = 0.0) -> Any:
-    """The degrees of freedom of an optimizer: atoms, and the cell in its periodic directions.
+class MovingCell(NamedTuple):
+    """Lattice vectors that a relaxation may change, and why others are kept."""
+
+    vectors: tuple[bool, bool, bool]
+    kept: str  # reason why a periodic structure keeps its cell or a part of it; empty otherwise
+
+
+def moving_cell(atoms: Atoms, cell: str = "auto") -> MovingCell:
+    """Choose the lattice vectors to relax.
 
     Args:
-        atoms: structure with a calculator.
-        fixed_cell: keep the cell fixed.
-        pressure: external pressure (GPa).
+        atoms: the structure.
+        cell: ``auto`` relaxes the cell of bulk matter only: of structures that are periodic in
+            three directions, without a layer of vacuum and without constraints on atoms; ``fixed``
+            keeps the cell; ``in-plane`` relaxes the periodic directions without vacuum; ``free``
+            relaxes all periodic directions.
+
+    Raises:
+        ValueError: the choice is unknown.
     """
-    if not has_stress(atoms) or fixed_cell:
-        return atoms
-    pairs = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))  # Voigt
-    mask = [atoms.pbc[i] and atoms.pbc[j] for i, j in pairs]
-    return CellFilter(  # type: ignore[no-untyped-call]
-        atoms, mask=mask, scalar_pressure=pressure * units.GPa
+    if cell not in CELLS:
+        raise ValueError(f"`cell` is {cell!r}; use one of {', '.join(CELLS)}")
+    still = (False, False, False)
+    if not has_stress(atoms) or cell == "fixed":
+        return MovingCell(still, "")
+    periodic = [bool(one) for one in atoms.pbc]
+    widths = vacuum_gaps(atoms)
+    empty = [bool(width > VACUUM) for width in widths]
+    gaps = ", ".join(
+        f"{w:.1f} Å along {n}" for w, n in zip(widths, "abc", strict=True) if w > VACUUM
     )
+    reason = f"vacuum of {gaps}" if gaps else ""
+    if cell == "free":
+        return MovingCell(_three(periodic), "")
+    if cell == "in-plane":
+        return MovingCell(_three(p and not e for p, e in zip(periodic, empty, strict=True)), reason)
+    if not all(periodic):
+        reason = reason or "it is not periodic in three directions"
+    elif any(not isinstance(one, FixSymmetry) for one in atoms.constraints):
+        reason = reason or "it has constraints"
+    return MovingCell(_three(not reason for _ in periodic), reason)
+
+
+def _three(flags: Iterable[bool]) -> tuple[bool, bool, bool]:
+    a, b, c = flags
+    return a, b, c
+
+
+def optimizer_for(atoms: Atoms, name: str = "auto") -> str:
+    """Name of the optimizer: ``auto`` is bfgs up to 100 atoms and lbfgs above."""
+    if name != "auto":
+        return name
+    return "bfgs" if len(atoms) <= BFGS_ATOMS else "lbfgs"
 
 
 def relaxing(
@@ -84,8 +158,8 @@ def relaxing(
     *,
     fmax: float,
     steps: int,
-    fixed_cell: bool = False,
-    optimizer: str = "bfgs",
+    cell: str = "auto",
+    optimizer: str = "auto",
     pressure: float = 0.0,
 ) -> Iterator[RelaxStep]:
     """Relax ``atoms`` themselves, step by step.
@@ -94,27 +168,29 @@ def relaxing(
         atoms: structure with a calculator; changed in place.
         fmax: convergence criterion: maximum force (eV/Å), including the force on the cell.
         steps: maximum number of steps; 0 only evaluates the structure.
-        fixed_cell: relax the positions only. The cell never moves in directions that are not
-            periodic.
-        optimizer: ``bfgs``, ``lbfgs`` for many atoms, or ``fire`` for poor starting structures.
-        pressure: external pressure (GPa).
+        cell: what the cell may do; see `moving_cell`.
+        optimizer: ``auto``, ``bfgs``, ``lbfgs`` for many atoms, or ``fire`` for poor starting
+            structures; see `optimizer_for`.
+        pressure: external pressure (GPa) on a cell that moves.
 
     Returns:
         The state of the initial structure, then the state after each step.
 
     Raises:
-        ValueError: fmax is not positive, the number of steps is negative, or the optimizer is
-            unknown. Errors of the calculator are raised during the iteration.
+        ValueError: fmax is not positive, the number of steps is negative, or the optimizer or the
+            choice of the cell is unknown. Errors of the calculator are raised during the iteration.
     """
-    if not fmax > 0 or steps < 0 or optimizer not in OPTIMIZERS:
+    name = optimizer_for(atoms, optimizer)
+    if not fmax > 0 or steps < 0 or name not in OPTIMIZERS:
         raise ValueError(
             f"fmax is {fmax}, steps {steps}, optimizer {optimizer!r}; use positive numbers and "
-            f"one of {', '.join(OPTIMIZERS)}"
+            f"one of auto, {', '.join(OPTIMIZERS)}"
         )
-    moving = movable(atoms, fixed_cell=fixed_cell, pressure=pressure)
+    vectors = moving_cell(atoms, cell).vectors
+    moving: Any = CellFilter(atoms, vectors, pressure * units.GPa) if any(vectors) else atoms
 
     def run() -> Iterator[RelaxStep]:
-        method = OPTIMIZERS[optimizer](moving, logfile=None)
+        method = OPTIMIZERS[name](moving, logfile=None)
         for number, converged in enumerate(method.irun(fmax=fmax, steps=steps)):
             force = float(np.sqrt((np.asarray(moving.get_forces()) ** 2).sum(axis=1).max()))
             energy = float(atoms.get_potential_energy()) / len(atoms)
@@ -123,18 +199,16 @@ def relaxing(
     return run()
 
 
-def relaxed(
-    atoms: Atoms, *, fmax: float = 1e-3, steps: int = 300, fixed_cell: bool = False
-) -> Relaxed:
+def relaxed(atoms: Atoms, *, fmax: float = 1e-3, steps: int = 300, cell: str = "auto") -> Relaxed:
     """Relax a copy of ``atoms`` with their calculator.
 
     Args:
         atoms: structure with a calculator; not changed.
         fmax: convergence criterion: maximum force (eV/Å), including the force on the cell.
         steps: maximum number of steps.
-        fixed_cell: relax the positions only.
+        cell: what the cell may do; see `moving_cell`.
     """
     atoms = copy_atoms(atoms)
-    for step in relaxing(atoms, fmax=fmax, steps=steps, fixed_cell=fixed_cell):  # noqa: B007
+    for step in relaxing(atoms, fmax=fmax, steps=steps, cell=cell):  # noqa: B007
         pass
     return Relaxed(atoms, step.converged, step.number, largest_force(atoms))

@@ -51,7 +51,7 @@ def vacancy_energies(
         del defect[symbols.index(symbol)]
         offset = chemical_potentials[symbol] - perfect
         unrelaxed = float(defect.get_potential_energy()) + offset
-        end = relaxed(defect, fmax=fmax, steps=steps, fixed_cell=True)
+        end = relaxed(defect, fmax=fmax, steps=steps, cell="fixed")
         energy = float(end.atoms.get_potential_energy()) + offset
         found.append(
             Vacancy(

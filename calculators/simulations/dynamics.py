@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -11,11 +11,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
-from ase.io.trajectory import Trajectory
 
+from tesseral.calculators.properties.atoms import empty_directions, is_crystal
 from tesseral.calculators.properties.dynamics import (
     Record,
     drift_of,
+    mean_error,
     observe,
     record_of,
     simulate,
@@ -32,6 +33,7 @@ from tesseral.calculators.properties.ensembles import (
     steps_of,
 )
 from tesseral.calculators.simulations.frames import (
+    FrameWriter,
     Table,
     frame_of,
     intact_frame,
@@ -44,16 +46,19 @@ from tesseral.calculators.simulations.relaxation import Outcome, Show
 
 HEADER = (
     "time_ps",
-    "potential_eV",
-    "kinetic_eV",
+    "potential_eV_atom",
+    "kinetic_eV_atom",
     "temperature_K",
-    "volume_A3",
+    "volume_A3_atom",
     "pressure_GPa",
 )
-COLUMNS = (  # averages over the second half of the run; drift for nve
+COLUMNS = (  # averages over the second half of the run and their standard errors; drift for nve
     "energy_eV_atom",
+    "energy_error_eV_atom",
     "temperature_K",
+    "temperature_error_K",
     "pressure_GPa",
+    "pressure_error_GPa",
     "volume_change_percent",
     "drift_meV_atom",
 )
@@ -159,7 +164,9 @@ def md_one(
     """
     steps = steps_of(config.time, config.timestep)
     path = with_suffix(prefix, ".traj")
-    volume = atoms.get_volume() if atoms.cell.rank == 3 else math.nan
+    # The pressure and the volume of a structure with vacuum depend on the width of the vacuum.
+    dense = is_crystal(atoms) and not any(empty_directions(atoms))
+    volume = atoms.get_volume() / len(atoms) if dense else math.nan
     checkpoint = last_checkpoint(path, calculator)
     if checkpoint is None:
         path.unlink(missing_ok=True)
@@ -175,7 +182,7 @@ def md_one(
     rows = _rows_so_far(prefix, config, frames)
     table = Table(with_suffix(prefix, ".csv"), HEADER, rows)
     try:
-        with Trajectory(path, "a") as trajectory:
+        with closing(FrameWriter(path)) as trajectory:
             for step in simulate(
                 atoms,
                 dynamics,
@@ -188,13 +195,13 @@ def md_one(
                 if step.row is not None and (step.number > done or not frames):
                     frame = frame_of(atoms, atoms.constraints)
                     frame.info[KEY] = {"step": step.number, **state_of(dynamics)}
-                    trajectory.write(frame)
+                    trajectory.add(frame)
                     table.add(step.row)
                     rows.append(step.row)
                 show(step.number, steps, f"{step.temperature:.0f} K")
     finally:
         table.close()
-    return Outcome("done", max(steps, done), _means(record_of(rows), config, volume / len(atoms)))
+    return Outcome("done", max(steps, done), _means(record_of(rows), config, volume))
 
 
 def last_checkpoint(path: Path, calculator: Calculator) -> Checkpoint | None:
@@ -277,16 +284,25 @@ def _rows_so_far(prefix: Path, config: MdConfig, frames: int) -> list[tuple[floa
     return rows
 
 
-def _means(record: Record, config: MdConfig, volume: float) -> Sequence[float]:
-    """Averages over the second half in the order of COLUMNS; the drift for nve."""
+def _means(record: Record, config: MdConfig, volume: float) -> dict[str, float | str]:
+    """Averages over the second half by column.
+
+    Args:
+        record: the run.
+        config: its options.
+        volume: initial volume (Å³/atom); NaN if volume and pressure have no meaning.
+    """
     late = slice(len(record.time) // 2, None)
-    drift = math.nan
+    values: dict[str, float | str] = {
+        "energy_eV_atom": float(record.potential[late].mean()),
+        "energy_error_eV_atom": mean_error(record.potential[late]),
+        "temperature_K": float(record.temperature[late].mean()),
+        "temperature_error_K": mean_error(record.temperature[late]),
+    }
+    if math.isfinite(volume):
+        values["pressure_GPa"] = float(record.pressure[late].mean())
+        values["pressure_error_GPa"] = mean_error(record.pressure[late])
+        values["volume_change_percent"] = 100 * (float(record.volume[late].mean()) / volume - 1)
     if config.ensemble == "nve" and len(record.time) > 2:
-        drift = drift_of(record).drift
-    return (
-        float(record.potential[late].mean()),
-        float(record.temperature[late].mean()),
-        float(record.pressure[late].mean()),
-        100 * (float(record.volume[late].mean()) / volume - 1),
-        drift,
-    )
+        values["drift_meV_atom"] = drift_of(record).drift
+    return values

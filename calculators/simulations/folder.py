@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from tesseral.files import write_text, write_whole
+from tesseral.files import make_folder, naming, write_text, write_whole
 
 IDENTITY, SUMMARY, FILES = "run.json", "summary.csv", "structures"
 
@@ -43,7 +43,7 @@ class RunFolder:
                     f"{path} exists and holds no results of relax or md; give a new folder as "
                     "`output`"
                 )
-        (path / FILES).mkdir(parents=True, exist_ok=True)
+        make_folder(path / FILES)
         self._lock = _lock(path)
         if not known.is_file():
             write_text(known, json.dumps(identity, indent=1) + "\n")
@@ -56,7 +56,8 @@ class RunFolder:
     def add(self, row: Mapping[str, str]) -> None:
         """Save the row of a structure."""
         self.rows[row["name"]] = dict(row)
-        with (self.path / SUMMARY).open("a", newline="", encoding="utf-8") as file:
+        path = self.path / SUMMARY
+        with naming(path), path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self.columns).writerow(row)
 
     def keep(self, names: Sequence[str]) -> None:
@@ -82,10 +83,11 @@ class RunFolder:
         with path.open(newline="", encoding="utf-8") as file:
             lines = [line for line in file if line.endswith("\n")]
         rows = csv.DictReader(lines)
+        # An earlier version may have written fewer columns.
         return {
-            row["name"]: row
+            row["name"]: {name: row.get(name, "") for name in self.columns}
             for row in rows
-            if list(row) == list(self.columns) and None not in row.values()
+            if row.keys() >= {"name", "steps", "outcome"} and None not in row.values()
         }
 
     def _compare(self, known: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
@@ -95,8 +97,9 @@ class RunFolder:
             raise ValueError(
                 f"{self.path} holds results of train-potential {known['command']}{instead}"
             )
+        settings = _as_now(known["settings"])
         for name, value in identity["settings"].items():
-            before = known["settings"].get(name)
+            before = settings.get(name)
             if before != value:
                 raise ValueError(
                     f"{self.path} was made with `{name}` {before}, not {value}{instead}"
@@ -112,9 +115,32 @@ class RunFolder:
             )
 
 
+def same_run(path: Path, identity: Mapping[str, Any]) -> bool:
+    """Whether a folder holds results of the same command, model and structures.
+
+    The options may be others; they are compared when the folder is opened.
+    """
+    try:
+        known = json.loads((path / IDENTITY).read_text(encoding="utf-8"))
+        return all(known[name] == identity[name] for name in ("command", "model", "structures"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _as_now(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a folder that may come from an earlier version, under their present names."""
+    settings = dict(settings)
+    if "fixed_cell" in settings:
+        settings["cell"] = "fixed" if settings.pop("fixed_cell") else "auto"
+        if settings["optimizer"] == "bfgs":
+            settings["optimizer"] = "auto"
+    return settings
+
+
 def _lock(path: Path) -> IO[str]:
     """A lock file that only one process can hold at a time."""
-    file = (path / ".lock").open("w")
+    with naming(path / ".lock"):
+        file = (path / ".lock").open("w")
     with suppress(ImportError):  # Windows
         import fcntl
 

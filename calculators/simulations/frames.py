@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,7 +15,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.trajectory import Trajectory
 
 from tesseral.calculators.properties.atoms import has_stress
-from tesseral.files import write_whole
+from tesseral.files import naming, write_whole
 
 
 def with_suffix(prefix: Path, ending: str) -> Path:
@@ -49,7 +50,35 @@ def write_frames(path: Path, frames: Iterable[Atoms]) -> None:
                 for frame in frames:
                     trajectory.write(frame)
         else:
-            ase.io.write(temporary, list(frames), format="extxyz")
+            with warnings.catch_warnings():
+                # ASE's surfaces carry a dictionary that is not needed any more.
+                warnings.filterwarnings("ignore", "Skipping unhashable information", UserWarning)
+                ase.io.write(temporary, list(frames), format="extxyz")
+
+
+class FrameWriter:
+    """Trajectory to which frames are appended; errors of writing name its file."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, or create it."""
+        self._path = path
+        with naming(path):
+            self._trajectory: Any = Trajectory(path, "a")
+
+    def add(self, frame: Atoms) -> None:
+        """Append a frame."""
+        with naming(self._path):
+            self._trajectory.write(frame)
+
+    def close(self) -> None:
+        """Close the file."""
+        with naming(self._path):
+            try:
+                self._trajectory.close()
+            except OSError:  # ASE then leaves the file open
+                with suppress(OSError):
+                    self._trajectory.backend.fd.close()
+                raise
 
 
 def readable_frames(path: Path) -> Iterator[Atoms]:
@@ -89,23 +118,26 @@ class Table:
 
     def __init__(self, path: Path, columns: Sequence[str], rows: Iterable[Sequence[float]]) -> None:
         """Rewrite the file with these rows."""
-        self._file: IO[str] = path.open("w", encoding="utf-8")
-        self._file.write(",".join(columns) + "\n")
-        for row in rows:
-            self._write(row)
-        self._file.flush()
+        self._path = path
+        with write_whole(path, sync=False) as temporary:
+            text = "".join([",".join(columns) + "\n", *map(_line, rows)])
+            temporary.write_text(text, encoding="utf-8")
+        self._file: IO[str] = path.open("a", encoding="utf-8")
 
     def add(self, row: Sequence[float]) -> None:
         """Write a row."""
-        self._write(row)
-        self._file.flush()
-
-    def _write(self, row: Sequence[float]) -> None:
-        self._file.write(",".join(f"{value:.9g}" for value in row) + "\n")
+        with naming(self._path):
+            self._file.write(_line(row))
+            self._file.flush()
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with naming(self._path):
+            self._file.close()
+
+
+def _line(row: Sequence[float]) -> str:
+    return ",".join(f"{value:.9g}" for value in row) + "\n"
 
 
 def read_rows(path: Path, columns: int) -> list[tuple[float, ...]]:

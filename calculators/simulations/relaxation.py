@@ -7,20 +7,33 @@ internal state as before (an approximate Hessian, for example), whatever the opt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.constraints import FixSymmetry
-from ase.io.trajectory import Trajectory
 
-from tesseral.calculators.properties.atoms import is_crystal, largest_force, pressure_gpa
-from tesseral.calculators.properties.relaxation import OPTIMIZERS, RelaxStep, relaxing
+from tesseral.calculators.properties.atoms import (
+    empty_directions,
+    has_stress,
+    is_crystal,
+    largest_force,
+    pressure_gpa,
+    space_group,
+)
+from tesseral.calculators.properties.relaxation import (
+    CELLS,
+    OPTIMIZERS,
+    RelaxStep,
+    moving_cell,
+    relaxing,
+)
 from tesseral.calculators.simulations.frames import (
+    FrameWriter,
     Table,
     frame_of,
     readable_frames,
@@ -28,12 +41,16 @@ from tesseral.calculators.simulations.frames import (
     write_frames,
 )
 
+CELL_COLUMNS = ("a_A", "b_A", "c_A", "alpha_deg", "beta_deg", "gamma_deg")
 COLUMNS = (
     "energy_eV_atom",
     "change_meV_atom",
     "max_force_eV_A",
     "volume_change_percent",
     "pressure_GPa",
+    *CELL_COLUMNS,
+    "space_group",
+    "kept_cell",
 )
 STEP_COLUMNS = ("step", "energy_eV_atom", "max_force_eV_A", "volume_A3_atom", "pressure_GPa")
 SAME = 1e-8  # Å; structures that differ by less are the same
@@ -46,7 +63,8 @@ class Outcome(NamedTuple):
 
     word: str  # converged, not converged, done
     steps: int
-    values: Sequence[float]  # in the order of the columns of the command
+    values: Mapping[str, float | str]  # by column; NaN and empty texts are left blank
+    reason: str = ""  # why it is not as it should be
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +79,11 @@ class RelaxConfig:
             Repeating the command resumes an interrupted run.
         fmax: convergence criterion: maximum force (eV/Å), including the force on the cell.
         steps: maximum number of steps per structure; can be increased later.
-        fixed_cell: relax the positions only.
-        optimizer: bfgs; use lbfgs for more than about 100 atoms, fire for poor starting structures.
+        cell: auto relaxes the cells of crystals and keeps those of structures with vacuum (over
+            6 Å), with constraints, or periodic in fewer than three directions; fixed keeps all
+            cells; in-plane relaxes the directions without vacuum; free relaxes all periodic ones.
+        optimizer: auto (bfgs up to 100 atoms, lbfgs above), or one of these; use fire for poor
+            starting structures.
         pressure: external pressure (GPa) for crystals.
         symmetry: preserve the symmetry of the structure (found with a tolerance of 0.01 Å).
         repeat: build an A × B × C supercell.
@@ -80,8 +101,8 @@ class RelaxConfig:
     output: str | None = None
     fmax: float = 0.02
     steps: int = 500
-    fixed_cell: bool = False
-    optimizer: Literal["bfgs", "lbfgs", "fire"] = "bfgs"
+    cell: Literal["auto", "fixed", "in-plane", "free"] = "auto"
+    optimizer: Literal["auto", "bfgs", "lbfgs", "fire"] = "auto"
     pressure: float = 0.0
     symmetry: bool = False
     repeat: tuple[int, int, int] = (1, 1, 1)
@@ -96,11 +117,13 @@ class RelaxConfig:
         for name in ("steps", "processes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be 1 or more")
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"`optimizer` is {self.optimizer!r}; use {', '.join(OPTIMIZERS)}")
-        if not np.isfinite(self.pressure) or (self.pressure and self.fixed_cell):
+        for name, known in (("optimizer", ("auto", *OPTIMIZERS)), ("cell", CELLS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"`{name}` is {getattr(self, name)!r}; use {', '.join(known)}")
+        if not np.isfinite(self.pressure) or (self.pressure and self.cell in ("fixed", "in-plane")):
             raise ValueError(
-                f"`pressure` is {self.pressure} GPa; it must be a number, and 0 with `fixed_cell`"
+                f"`pressure` is {self.pressure} GPa; it must be a number, and 0 with "
+                f"`cell={self.cell!r}`"
             )
 
 
@@ -126,10 +149,12 @@ def relax_one(
     atoms = atoms.copy()
     if config.symmetry:
         _keep_symmetry(atoms)
-    if config.pressure and not is_crystal(atoms):
+    moving = moving_cell(atoms, config.cell)
+    if config.pressure and not all(moving.vectors):
+        why = moving.kept or f"it has pbc={atoms.pbc.tolist()}"
         raise ValueError(
-            f"a `pressure` of {config.pressure} GPa needs a structure that is periodic in three "
-            f"directions; this one has pbc={atoms.pbc.tolist()}"
+            f"a `pressure` of {config.pressure} GPa needs a cell that can relax in three "
+            f"directions; this one cannot: {why}"
         )
     memory = Remembered(calculator, known)
     atoms.calc = memory
@@ -137,11 +162,12 @@ def relax_one(
         atoms,
         fmax=config.fmax,
         steps=config.steps,
-        fixed_cell=config.fixed_cell,
+        cell=config.cell,
         optimizer=config.optimizer,
         pressure=config.pressure,
     )
-    first: tuple[float, float] | None = None
+    first: RelaxStep | None = None
+    volume = _volume(atoms)
     trajectory = None
     table = Table(with_suffix(prefix, ".csv"), STEP_COLUMNS, ())
     try:
@@ -149,9 +175,9 @@ def relax_one(
             if step.number >= memory.used and trajectory is None:
                 trajectory = _open_after(with_suffix(prefix, ".traj"), known, memory.used)
             if trajectory is not None:
-                trajectory.write(frame_of(atoms, constraints))
+                trajectory.add(frame_of(atoms, constraints))
             table.add(_row(step, atoms))
-            first = first or (step.energy, _volume(atoms))
+            first = first or step
             show(step.number, config.steps, f"largest force {step.max_force:.4f} eV/Å")
     finally:
         table.close()
@@ -162,10 +188,19 @@ def relax_one(
     relaxed = frame_of(atoms, constraints)
     relaxed.info["relaxation"] = word
     write_frames(with_suffix(prefix, ".extxyz"), [relaxed])
-    change = 1000 * (step.energy - first[0])
-    grown = 100 * (_volume(atoms) / first[1] - 1)
-    force = largest_force(atoms)
-    return Outcome(word, step.number, (step.energy, change, force, grown, pressure_gpa(atoms)))
+    values: dict[str, float | str] = {
+        "energy_eV_atom": step.energy,
+        "change_meV_atom": 1000 * (step.energy - first.energy),
+        "max_force_eV_A": largest_force(atoms),
+        "kept_cell": moving.kept,
+    }
+    if has_stress(atoms):
+        values |= zip(CELL_COLUMNS, atoms.cell.cellpar(), strict=True)
+    if is_crystal(atoms) and not any(empty_directions(atoms)):
+        values["volume_change_percent"] = 100 * (_volume(atoms) / volume - 1)
+        values["pressure_GPa"] = pressure_gpa(atoms)
+        values["space_group"] = space_group(atoms)
+    return Outcome(word, step.number, values)
 
 
 class Remembered(Calculator):
@@ -213,10 +248,10 @@ def _same(one: Atoms, other: Atoms) -> bool:
     return bool(max(moved, strained) < SAME)
 
 
-def _open_after(path: Path, known: Sequence[Atoms], used: int) -> Any:
+def _open_after(path: Path, known: Sequence[Atoms], used: int) -> FrameWriter:
     """The trajectory, opened for appending after ``used`` frames; later frames are removed."""
     write_frames(path, known[:used])
-    return Trajectory(path, "a")
+    return FrameWriter(path)
 
 
 def _keep_symmetry(atoms: Atoms) -> None:

@@ -8,26 +8,29 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import ase.io
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties.ensembles import steps_of
-from tesseral.calculators.simulations import dynamics, relaxation
+from tesseral.calculators.simulations import dynamics, properties, relaxation
 from tesseral.calculators.simulations.dynamics import MdConfig, md_one
-from tesseral.calculators.simulations.folder import FILES, SUMMARY, RunFolder
+from tesseral.calculators.simulations.folder import FILES, SUMMARY, RunFolder, same_run
 from tesseral.calculators.simulations.frames import with_suffix, write_frames
+from tesseral.calculators.simulations.properties import PropertiesConfig, properties_one
 from tesseral.calculators.simulations.relaxation import Outcome, RelaxConfig, Show, relax_one
 from tesseral.calculators.simulations.structures import Job, fingerprint, read_jobs
+from tesseral.data.boundaries import is_cut_out
 from tesseral.data.neighbors import species_index
+from tesseral.data.sources.opening import read_last_frame
 from tesseral.deploy.universal import model_path
 from tesseral.process import finished, worker_pool
 
@@ -59,6 +62,7 @@ class RunResult(NamedTuple):
     rows: list[Row]  # rows of the summary by column, as text; empty if unknown
     good: str  # outcome of a successful structure: converged, or done
     written: list[Path]  # summary, relaxed structures, folder of trajectories and tables
+    cut_out: tuple[str, ...] = ()  # names of crystals without periodic directions, see `is_cut_out`
 
     @property
     def bad(self) -> list[Row]:
@@ -72,12 +76,20 @@ class Kind(NamedTuple):
     name: str
     one: Callable[[Atoms, Calculator, Any, Path, Show], Outcome]
     columns: Sequence[str]  # columns of the summary, in the order of the values of an Outcome
-    length: str  # option that can be increased later
     good: str  # outcome of a successful structure
+    length: str = ""  # option that can be increased later
+    free: frozenset[str] = frozenset()  # other options that may change
 
 
-RELAX = Kind("relax", relax_one, relaxation.COLUMNS, "steps", "converged")
-MD = Kind("md", md_one, dynamics.COLUMNS, "time", "done")
+RELAX = Kind("relax", relax_one, relaxation.COLUMNS, "converged", "steps")
+MD = Kind("md", md_one, dynamics.COLUMNS, "done", "time")
+PROPERTIES = Kind(  # each property is saved with the options that it depends on
+    "properties",
+    properties_one,
+    properties.COLUMNS,
+    "done",
+    free=frozenset({"compute", "length", "miller", "thickness", "reservoirs"}),
+)
 
 
 def relax_structures(
@@ -101,6 +113,7 @@ def relax_structures(
         FileNotFoundError: a structure file or the model does not exist.
         ValueError: the model cannot be used, or the folder has other contents.
         ChildProcessError: one of several processes was killed.
+        OSError: a file cannot be written; the same call resumes the run.
         KeyboardInterrupt: states the progress; the same call resumes the run.
     """
     return _run(RELAX, config, config.steps, show)
@@ -114,36 +127,67 @@ def run_dynamics(config: MdConfig, show: Callable[[Progress], None] | None = Non
     return _run(MD, config, steps_of(config.time, config.timestep), show)
 
 
-def _run(kind: Kind, config: Any, steps: int, show: Callable[[Progress], None] | None) -> RunResult:
+def compute_properties(
+    config: PropertiesConfig, show: Callable[[Progress], None] | None = None
+) -> RunResult:
+    """Relax many structures, and compute their properties.
+
+    Arguments, return value and errors are those of `relax_structures`.
+    """
+    return _run(PROPERTIES, config, None, show)
+
+
+def _run(
+    kind: Kind,
+    config: Any,
+    steps: int | None,
+    show: Callable[[Progress], None] | None,
+) -> RunResult:
     """Run the unfinished structures, and summarise all of them."""
     path = model_path(config.model)
     calculator = TesseralCalculator(path, device=config.device, dtype=config.dtype)
-    jobs = read_jobs(config.structures, config.repeat)
+    jobs = read_jobs(config.structures, getattr(config, "repeat", (1, 1, 1)))
     names = [job.name for job in jobs]
-    settings = {name: value for name, value in asdict(config).items() if name not in FREE}
-    del settings[kind.length]
+    free = FREE | kind.free | {kind.length}
+    settings = {name: value for name, value in asdict(config).items() if name not in free}
     identity = {
         "command": kind.name,
         "settings": settings,
         "model": hashlib.sha256(path.read_bytes()).hexdigest(),
         "structures": {job.name: fingerprint(job) for job in jobs},
     }
-    output = _output(kind, config)
-    with closing(RunFolder(output, json.loads(json.dumps(identity)), _columns(kind))) as folder:
-        folder.keep([name for name, row in folder.rows.items() if _finished(row, steps)])
+    identity = json.loads(json.dumps(identity))
+    output = Path(config.output) if config.output is not None else _output(kind, config, identity)
+    with closing(RunFolder(output, identity, _columns(kind))) as folder:
+        if steps is None:  # what is known of each structure is read from its files
+            folder.keep([])
+        else:
+            folder.keep([name for name, row in folder.rows.items() if _finished(row, steps)])
         try:
             _work(kind, config, calculator, jobs, folder, show or _silent)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"stopped by Ctrl-C after {len(folder.rows)} of {len(jobs)} structures"
-            ) from None
-        finally:
-            folder.keep(names)
-            if kind is RELAX:
-                _collect(folder, names)
+        except BaseException as error:
+            with suppress(OSError):  # the disk may be full
+                _summarise(kind, folder, names)
+            done = f"{len(folder.rows)} of {len(jobs)} structures"
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(f"stopped by Ctrl-C after {done}") from None
+            if isinstance(error, OSError) and not isinstance(error, ChildProcessError):
+                raise type(error)(
+                    f"{error}; {done} have results, run it again to resume"
+                ) from error
+            raise
+        _summarise(kind, folder, names)
         rows = [folder.rows[name] for name in names]
     written = [path for name in (SUMMARY, RELAXED, FILES) if (path := output / name).exists()]
-    return RunResult(rows, kind.good, written)
+    return RunResult(rows, kind.good, written, tuple(filter(None, map(_cut_out, jobs))))
+
+
+def _cut_out(job: Job) -> str:
+    """Name of a structure that seems to have lost its periodic directions; empty otherwise."""
+    atoms = job.atoms
+    if atoms is None or not is_cut_out(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc):
+        return ""
+    return job.name
 
 
 def _silent(state: Progress) -> None:
@@ -155,12 +199,12 @@ def _columns(kind: Kind) -> tuple[str, ...]:
     return (*BEFORE, *kind.columns, *AFTER)
 
 
-def _output(kind: Kind, config: Any) -> Path:
-    """The results folder."""
-    if config.output is not None:
-        return Path(config.output)
+def _output(kind: Kind, config: Any, identity: Mapping[str, Any]) -> Path:
+    """The default folder: the first that is free or holds the results of these structures."""
     alone = len(config.structures) == 1
-    return Path(f"{Path(config.structures[0]).stem}-{kind.name}" if alone else kind.name)
+    name = f"{Path(config.structures[0]).stem}-{kind.name}" if alone else kind.name
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    return next(path for path in map(Path, names) if not path.exists() or same_run(path, identity))
 
 
 def _finished(row: Mapping[str, str], steps: int) -> bool:
@@ -267,10 +311,25 @@ def _row(
     except Exception as error:  # one bad structure must not stop the others
         what = "" if isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: "
         return row | {"reason": " ".join(f"{what}{error}".split())}
-    values = ["" if math.isnan(value) else f"{value:.9g}" for value in outcome.values]
-    row |= zip(kind.columns, values, strict=True)
-    reason = "" if outcome.word == kind.good else f"`{kind.length}` was not enough"
+    row |= {name: _text(value) for name, value in outcome.values.items()}
+    reason = outcome.reason
+    if not reason and outcome.word != kind.good:
+        reason = f"`{kind.length}` was not enough"
     return row | {"steps": str(outcome.steps), "outcome": outcome.word, "reason": reason}
+
+
+def _text(value: float | str) -> str:
+    """A value of the summary; nothing for NaN."""
+    if isinstance(value, str):
+        return value
+    return "" if math.isnan(value) else f"{value:.9g}"
+
+
+def _summarise(kind: Kind, folder: RunFolder, names: Sequence[str]) -> None:
+    """Write the summary in the order of the names, and the relaxed structures."""
+    folder.keep(names)
+    if kind is RELAX:
+        _collect(folder, names)
 
 
 def _collect(folder: RunFolder, names: Sequence[str]) -> None:
@@ -281,8 +340,7 @@ def _collect(folder: RunFolder, names: Sequence[str]) -> None:
         if row is None or row["outcome"] == FAILED:
             continue
         path = with_suffix(folder.prefix(name), ".extxyz")
-        atoms = ase.io.read(path, format="extxyz")  # ASE would take POSCAR.extxyz for a VASP file
-        assert isinstance(atoms, Atoms)
+        atoms = read_last_frame(path)
         atoms.info |= {"name": name, "file": row["file"], "frame": int(row["frame"])}
         found.append(atoms)
     if found:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import ase.io
 from ase import Atoms
 from ase.io.jsonio import encode
+
+from tesseral.data.sources.opening import read_frames
+from tesseral.data.sources.trajectory import SuspectSteps
 
 LABELS: tuple[Callable[[Path], str], ...] = (  # the first that distinguishes all files is used
     lambda path: path.stem,
     lambda path: path.name,
     lambda path: "-".join(part for part in path.parts if part not in ("..", path.anchor)),
 )
+
+
+Frame = tuple[Atoms | None, str]  # a structure, or the reason why it cannot be read
 
 
 class Job(NamedTuple):
@@ -37,8 +43,10 @@ def read_jobs(files: Sequence[str], repeat: Sequence[int] = (1, 1, 1)) -> list[J
         repeat: numbers of cells of the supercell along the three lattice vectors.
 
     Returns:
-        Structures in the order of the files. A file that cannot be read becomes a job without
-        atoms, and so does the rest of a file from the first frame that cannot be read.
+        Structures in the order of the files, named after their files. Frames of one file are
+        numbered, or have the names in their ``info["name"]`` if all have different ones. A file
+        that cannot be read becomes a job without atoms, and so does the rest of a file from the
+        first frame that cannot be read.
 
     Raises:
         FileNotFoundError: a file does not exist.
@@ -53,7 +61,7 @@ def read_jobs(files: Sequence[str], repeat: Sequence[int] = (1, 1, 1)) -> list[J
             Job(name, file, number, atoms.repeat(tuple(repeat)) if atoms else None, problem)
             for file, (path, _), frames in zip(files, parts, found, strict=True)
             for number, (name, (atoms, problem)) in enumerate(
-                zip(_numbered(label(path), len(frames)), frames, strict=True)
+                zip(_names(label, path, frames), frames, strict=True)
             )
         ]
         if len({job.name.casefold() for job in jobs}) == len(jobs):
@@ -86,14 +94,16 @@ def _split(file: str) -> tuple[Path, str]:
     return Path(name), index
 
 
-def _read(path: Path, index: str) -> list[tuple[Atoms | None, str]]:
+def _read(path: Path, index: str) -> list[Frame]:
     """The frames of a file, and its error if there is one."""
-    frames: list[tuple[Atoms | None, str]] = []
+    frames: list[Frame] = []
     if path.is_dir():
         return [(None, "it is a folder")]
     try:
-        for atoms in ase.io.iread(path, index=index):
+        for atoms in read_frames(path, index):
             frames.append((atoms, "") if len(atoms) else (None, "it has no atoms"))
+    except SuspectSteps as error:  # none of the steps can be trusted
+        return [(None, str(error))]
     except Exception as error:  # every format of ASE raises different errors
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         rest = f"from frame {len(frames)} on, the file" if frames else "the file"
@@ -103,9 +113,20 @@ def _read(path: Path, index: str) -> list[tuple[Atoms | None, str]]:
     return frames or [(None, "the file holds no structures")]
 
 
-def _numbered(name: str, count: int) -> list[str]:
+def _names(label: Callable[[Path], str], path: Path, frames: Sequence[Frame]) -> list[str]:
     """Names of the frames of a file."""
+    count = len(frames)
     if count == 1:
-        return [name]
+        return [label(path)]
+    own = [_own_name(atoms) for atoms, _ in frames]
+    if all(own) and len({name.casefold() for name in own}) == count:
+        # The names of another file may be the same; then they come after that of the file.
+        return own if label is LABELS[0] else [f"{label(path)}-{name}" for name in own]
     width = len(str(count - 1))
-    return [f"{name}-{number:0{width}d}" for number in range(count)]
+    return [f"{label(path)}-{number:0{width}d}" for number in range(count)]
+
+
+def _own_name(atoms: Atoms | None) -> str:
+    """The name that a frame carries, as a part of a file name; empty without one."""
+    name = atoms.info.get("name") if atoms is not None else None
+    return re.sub(r"[^\w.+-]+", "_", name)[:100].strip("._") if isinstance(name, str) else ""

@@ -19,13 +19,10 @@ from tesseral.data.doctor.checkup import (
 )
 from tesseral.data.doctor.repair import write_cleaned
 from tesseral.data.doctor.sample import Sample, read_sample
-from tesseral.data.imports.importer import ImportConfig, import_structures
-from tesseral.data.labels import LABELS
+from tesseral.data.imports.importer import STORES, open_dataset
 from tesseral.data.loading.splits import SPLITS
-from tesseral.data.store.read import Store, open_store
+from tesseral.data.store.read import open_store
 from tesseral.files import json_text, write_text
-
-STORES = (".h5", ".hdf5")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +107,7 @@ def check(
     with tempfile.TemporaryDirectory() as folder:
         limit = 2**62 if config.fix is not None else config.max_atoms
         samples = [
-            read_sample(_open(name, Path(folder) / f"{number}"), limit)
+            read_sample(open_dataset(name, Path(folder) / f"{number}"), limit)
             for number, name in enumerate(config.files)
         ]
         checkups = []
@@ -127,17 +124,6 @@ def check(
                 copy, cutoff=config.cutoff, predict=predict, thorough=config.thorough
             )
     return Checked(checkups, mended)
-
-
-def _open(name: str, folder: Path) -> Store:
-    """Open a dataset; any other file is imported into the folder first."""
-    path = Path(name)
-    if path.suffix in STORES:
-        return open_store(path)
-    folder.mkdir()
-    output = folder / f"{path.stem}.h5"
-    import_structures(ImportConfig(sources=[name], output=str(output), allow_missing=list(LABELS)))
-    return open_store(output)
 
 
 def _check(

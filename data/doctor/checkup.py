@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from tesseral.data.doctor.boundaries import check_boundaries
 from tesseral.data.doctor.consistency import check_consistency
 from tesseral.data.doctor.duplicates import check_duplicates, check_leakage
 from tesseral.data.doctor.findings import SEVERITIES, Finding, make_finding
 from tesseral.data.doctor.fingerprints import make_fingerprints
 from tesseral.data.doctor.frames import check_force_frames, check_stress_frames
 from tesseral.data.doctor.geometry import check_geometry, measure_distances
+from tesseral.data.doctor.impossible import check_possible
 from tesseral.data.doctor.labels import check_labels
 from tesseral.data.doctor.outliers import LEAST, Outliers, check_outliers
 from tesseral.data.doctor.ridge import (
@@ -34,6 +36,7 @@ from tesseral.data.doctor.stress import (
     mended_rows,
 )
 from tesseral.data.doctor.units import Units, check_units
+from tesseral.data.isolated import isolated_rows
 from tesseral.data.loading.splits import split_store
 from tesseral.data.store.read import Store
 from tesseral.data.structures import Structure
@@ -102,6 +105,7 @@ def check_set(
         predict: function that fits a better model of the stresses, for doubtful cases.
         thorough: use it in any case.
     """
+    sample = sample._replace(alone=isolated_rows(sample.store, sample.rows, cutoff))
     design = make_design(sample)
     references = composition_energies(sample)
     units = check_units(sample, design, read_labels(sample, references), references)
@@ -114,11 +118,13 @@ def check_set(
         measured["stress"] = "compared with a potential fitted to energies and forces"
     distances = measure_distances(sample, cutoff)
     findings = [
+        *check_possible(sample),
         *check_labels(sample),
         *units.findings,
         *stresses,
         *outliers.findings,
         *check_geometry(sample, distances, cutoff),
+        *check_boundaries(sample),
         *check_consistency(sample, outliers.residuals),
         *check_duplicates(sample, make_fingerprints(sample.structures, sample.elements)),
     ]

@@ -25,7 +25,7 @@ def _missing(sample: Sample) -> list[Finding]:
     needed = {
         "energy": (np.isfinite(sample.energies), np.ones(len(sample.rows), dtype=bool)),
         "forces": (has_forces(sample), ~sample.alone),
-        "stress": (has_stress(sample), np.isfinite(sample.volumes)),
+        "stress": (has_stress(sample), np.isfinite(sample.volumes) & ~sample.alone),
     }
     for label, (there, wanted) in needed.items():
         lacking = wanted & ~there

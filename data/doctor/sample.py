@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tesseral.data.isolated import isolated_rows
 from tesseral.data.store.read import Store
 from tesseral.data.structures import Structure
 
@@ -58,7 +59,7 @@ def read_sample(store: Store, max_atoms: int) -> Sample:
         n_atoms=n_atoms,
         energies=store.energies[rows] / n_atoms,
         volumes=np.array(volumes),
-        alone=(n_atoms == 1) & ~store.pbc[rows].any(axis=1),
+        alone=isolated_rows(store, rows),
     )
 
 

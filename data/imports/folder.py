@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tesseral.data.imports.report import COUNTERS, ImportReport
-from tesseral.files import write_whole
+from tesseral.files import make_folder, write_text, write_whole
 
 
 class PartFolder:
@@ -22,14 +22,22 @@ class PartFolder:
     """
 
     def __init__(self, output: Path, identity: dict[str, Any]) -> None:
-        """Open the folder, and empty it unless it has parts of the same import."""
+        """Open the folder, and empty it unless it has parts of the same import.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
         self.path = output.with_name(f".{output.name}.import")
         plan = self.path / "plan"
         text = json.dumps(identity, indent=1)
         if not plan.is_file() or plan.read_text(encoding="utf-8") != text:
             self.remove()
-            self.path.mkdir()
-            plan.write_text(text, encoding="utf-8")
+            try:
+                make_folder(self.path)
+                write_text(plan, text)
+            except OSError:
+                self.remove()
+                raise
 
     def remove(self) -> None:
         """Delete the folder with all parts."""
@@ -63,6 +71,7 @@ def load_report(path: Path) -> tuple[ImportReport, bool]:
     for name in COUNTERS:
         setattr(report, name, Counter(values[name]))
     report.elements = Counter({int(z): count for z, count in values["elements"].items()})
+    report.states = {name: Counter(found) for name, found in values["states"].items()}
     report.left_out = {what: Counter(files) for what, files in values["left_out"].items()}
     report.energy_range = tuple(values["energy_range"])
     report.stress_range = tuple(values["stress_range"])

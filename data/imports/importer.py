@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.data import atomic_numbers
 from ase.io.formats import UnknownFileTypeError
 
 from tesseral.data.doctor.descriptors import has_zero_forces
@@ -27,6 +28,7 @@ from tesseral.data.imports.parts import (
 )
 from tesseral.data.imports.report import ImportReport, Notes
 from tesseral.data.labels import (
+    LABELS,
     LabelKeys,
     check_label_names,
     contents,
@@ -34,15 +36,24 @@ from tesseral.data.labels import (
     dropped_stress,
     find_text,
     free_energy_difference,
+    per_atom_label,
+    states,
     unread_labels,
 )
-from tesseral.data.sources.extxyz import FrameRange, split_frames
-from tesseral.data.sources.formats import find_format
+from tesseral.data.sources.common import CUT_OFF_FRAME
+from tesseral.data.sources.extxyz import FrameRange, IncompleteFrame, split_frames
+from tesseral.data.sources.formats import FORMATS, UNKNOWN, find_format
 from tesseral.data.sources.opening import open_source
-from tesseral.data.sources.search import Source, find_sources
+from tesseral.data.sources.search import Source, find_sources, size_and_time
+from tesseral.data.store.read import Store, open_store
 from tesseral.data.structures import Structure, structure_from_atoms
+from tesseral.data.units import LENGTH_UNITS, unit_factor
+from tesseral.files import check_writable
+
+STORES = (".h5", ".hdf5")
 
 SOURCES_KEPT = 100  # names in the store's attributes; each structure also has its own
+NO_LABEL = "structures left out (no {0}; if it has another name, pass `{0}_key`)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,27 +61,38 @@ class ImportConfig:
     """Files to import, and the keys and units of their labels.
 
     By default units, sign and order are those of the file format: ASE's (eV, eV/Å, eV/Å³, positive
-    under tension) for outputs of VASP, Quantum ESPRESSO and GPAW and for all formats ASE reads,
-    VASP's stress (kbar, -1, vasp) for JSON in pymatgen's form.
+    under tension) for outputs of DFT codes and for all formats ASE reads, VASP's stress (kbar, -1,
+    vasp) for JSON in pymatgen's form. Units that an extxyz file states (``energy-unit=hartree``)
+    are used; it is an error if the options contradict them. Where a format has no fixed units and
+    the file does not contain them, they must be given.
 
     Args:
         sources: files, folders of calculations, or quoted patterns such as ``'runs/**/OUTCAR'``.
-            Formats: OUTCAR, vasprun.xml, output of pw.x or GPAW, extxyz, traj, db, aselmdb, other
-            ASE formats, and JSON as in mlearn or MPtrj.
+            Formats: outputs of VASP (OUTCAR, vasprun.xml, vaspout.h5, ML_AB), pw.x, GPAW, CP2K,
+            ABINIT and FHI-aims; extxyz, traj, db, aselmdb and other formats of ASE; DeePMD folders,
+            MLIP's .cfg, input.data of n2p2 and RuNNer, aenet's .xsf, .npz, HDF5 as of MACE, ANI
+            and SPICE; JSON as of mlearn, MPtrj, CHGNet, pymatgen's Trajectory and NOMAD.
         output: dataset file to write.
-        format: ASE format name, ``aselmdb``, or ``pymatgen`` (JSON). Default: detected from the
-            files.
+        format: name of a format here or in ASE, or ``pymatgen`` (JSON). Default: detected from
+            the files.
         index: frames to read from each file, in ASE notation: ``:``, ``0:1000``, ``::10``, ``-1``.
         energy_key: name of the energy in the files. Default: common names are recognised.
         forces_key: name of the forces.
         stress_key: name of the stress.
         virial_key: name of a virial (-V · stress, in the unit of the energy), instead of a stress.
-        energy_unit: unit of the energies: eV, meV, Ha, Ry, kcal/mol or kJ/mol.
-        forces_unit: unit of the forces: eV/A, meV/A, Ha/Bohr, Ry/Bohr, kcal/mol/A or kJ/mol/A.
-        stress_unit: unit of the stresses: eV/A^3, GPa, kbar, bar, Ry/Bohr^3 or Ha/Bohr^3.
+        length_unit: unit of positions and cells, for formats that have no fixed one (input.data,
+            npz, HDF5): A, Bohr or nm.
+        energy_unit: unit of the energies: eV, meV, Ha, Ry, kcal/mol or kJ/mol; with /atom for
+            energies per atom.
+        forces_unit: unit of the forces: eV/A, meV/A, Ha/Bohr, Ha/A, Ry/Bohr, kcal/mol/A or
+            kJ/mol/A. Default where the units must be given: that of the energy over that of the
+            length.
+        stress_unit: unit of the stresses: eV/A^3, Pa, GPa, kbar, bar, Ry/Bohr^3 or Ha/Bohr^3.
         stress_sign: 1 if the stress is positive under tension, -1 for the opposite.
         stress_order: order of six stress components: ase (xx yy zz yz xz xy), lammps (xx yy zz xy
             xz yz) or vasp (xx yy zz xy yz zx).
+        elements: elements of the types 0, 1, …, for formats that number the types of atoms (MLIP's
+            .cfg, DeePMD); several in one text are separated by commas.
         allow_missing: labels that may be missing: energy, forces, stress.
         config_type_key: key of the configuration type. Default: config_type or category.
         group_key: key of the group, which a split keeps together. Default: group; otherwise each
@@ -89,11 +111,13 @@ class ImportConfig:
     forces_key: str | None = None
     stress_key: str | None = None
     virial_key: str | None = None
+    length_unit: str | None = None
     energy_unit: str | None = None
     forces_unit: str | None = None
     stress_unit: str | None = None
     stress_sign: int | None = None
     stress_order: str | None = None
+    elements: list[str] = field(default_factory=list)
     allow_missing: list[str] = field(default_factory=list)
     config_type_key: str | None = None
     group_key: str | None = None
@@ -111,6 +135,19 @@ class ImportConfig:
             raise ValueError(f"`processes` is {self.processes}; it must be 1 or more")
         check_label_names(self.allow_missing)
         self.keys(LabelKeys())
+        if self.length_unit is not None:
+            unit_factor(LENGTH_UNITS, self.length_unit)
+        for name in self.given()["elements"]:
+            if name not in atomic_numbers:
+                raise ValueError(f"`elements` names {name!r}, which is not an element")
+
+    def given(self) -> dict[str, Any]:
+        """Options that readers take, with the elements one by one."""
+        elements = [name for text in self.elements for name in text.replace(",", " ").split()]
+        return {
+            **{each.name: getattr(self, each.name) for each in fields(self)},
+            "elements": elements,
+        }
 
     def keys(self, convention: LabelKeys) -> LabelKeys:
         """Keys and units, with those of a file format where none are given."""
@@ -120,6 +157,26 @@ class ImportConfig:
             if getattr(self, name, None) is not None
         }
         return replace(convention, **given, optional=tuple(self.allow_missing))
+
+
+def open_dataset(name: str, folder: Path) -> Store:
+    """Open a dataset file; any other file is imported into a folder first.
+
+    Args:
+        name: dataset (.h5), or a file with standard label names and units. Labels may be missing.
+        folder: folder for the imported dataset, needed as long as the store.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: it cannot be read.
+    """
+    path = Path(name)
+    if path.suffix not in STORES:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{path.stem}.h5"
+        everything = ImportConfig(sources=[name], output=str(path), allow_missing=list(LABELS))
+        import_structures(everything)
+    return open_store(path)
 
 
 def import_structures(
@@ -142,6 +199,7 @@ def import_structures(
         ValueError: a source cannot be read, a label is ambiguous, or labels are missing that must
             not be. Nothing is written in this case.
         ChildProcessError: a process was killed.
+        OSError: a file cannot be written; structures read so far are kept for the next call.
     """
     output = Path(config.output)
     sources = find_sources(config.sources)
@@ -153,7 +211,11 @@ def import_structures(
     if not output.parent.is_dir():
         raise ValueError(f"the folder {output.parent} of {output.name} does not exist")
     tell = progress or (lambda doing, structures, fraction: None)
-    folder = PartFolder(output, _identity(config, sources))
+    check_writable(output)
+    try:
+        folder = PartFolder(output, _identity(config, sources))
+    except OSError as error:
+        raise type(error)(f"{output} was not written: {error}") from error
     reader = Reader(partial(_read, config), config.allow_missing)
     attributes = {"source": _short_list([source.name for source in sources])}
     try:
@@ -164,6 +226,16 @@ def import_structures(
     except ValueError:
         folder.remove()
         raise
+    except ChildProcessError:
+        raise
+    except OSError as error:  # the disk is full, perhaps
+        if not folder.structures():
+            folder.remove()
+            raise type(error)(f"{output} was not written: {error}") from error
+        raise type(error)(
+            f"{output} was not written: {error}; run it again to resume, or delete {folder.path}, "
+            "which has the structures read so far"
+        ) from error
     folder.remove()
     return report
 
@@ -172,11 +244,8 @@ def _identity(config: ImportConfig, sources: list[Source]) -> dict[str, Any]:
     """Properties that must not change for an interrupted import to resume."""
     options = asdict(config)
     del options["processes"], options["overwrite"]
-    files = [Path(source.path).stat() for source in sources]
-    found = [
-        [source.path, file.st_size, file.st_mtime_ns]
-        for source, file in zip(sources, files, strict=True)
-    ]
+    every = [each for source in sources for each in (source, *source.instead)]
+    found = [[source.path, *size_and_time(source.path)] for source in every]
     return {**options, "found": found, "version": version("tesseral")}
 
 
@@ -190,16 +259,43 @@ def _split(config: ImportConfig, path: str, size: int) -> list[FrameRange] | Non
 
 
 def _read(config: ImportConfig, span: Span, skip: int, aside: ImportReport) -> Iterator[Found]:
-    """Structures of one source or a piece of one, without the first ``skip``."""
+    """Structures of one source or a piece of one, without the first ``skip``.
+
+    If the source has none, the other files of the same calculation are read instead.
+    """
+    sources = [span.source, *span.source.instead]
+    while sources:
+        source = sources.pop(0)
+        following = sources[0].name if sources else ""
+        if (yield from _read_file(config, Span(source, span.frames), skip, aside, following)):
+            return
+
+
+def _read_file(
+    config: ImportConfig, span: Span, skip: int, aside: ImportReport, following: str
+) -> Generator[Found, None, int]:
+    """Structures of one file or a piece of one, without the first ``skip``.
+
+    Args:
+        config: options of the import.
+        span: the file.
+        skip: number of structures that were read before.
+        aside: report for everything but structures.
+        following: name of the file that is read if this one has no structures.
+
+    Returns:
+        the number of structures, with the skipped ones.
+
+    Raises:
+        ValueError: the file was named by the user, and cannot be read.
+    """
     source = span.source
     left_out: Counter[str] = Counter()
     kinds: set[str] = set()
     first = span.frames.first if span.frames else 0
-    taken = skip
+    taken = 0
     try:
         for frame, (atoms, keys) in enumerate(_frames(config, span, left_out), first):
-            if frame - first < skip:
-                continue
             place = f"{source.name} frame {frame}"
             try:
                 structure = structure_from_atoms(atoms, keys)
@@ -208,6 +304,12 @@ def _read(config: ImportConfig, span: Span, skip: int, aside: ImportReport) -> I
             structure = structure._replace(
                 source=structure.source or source.name, theory=config.theory or structure.theory
             )
+            if source.found and (label := _missing(structure, config.allow_missing)):
+                left_out[NO_LABEL.format(label)] += 1
+                continue
+            taken += 1
+            if taken <= skip:
+                continue
             kind = f"{atoms.pbc.all()} {contents(atoms)}"  # frames alike are converted alike
             notes = Notes(
                 dropped_stress=dropped_stress(atoms, keys),
@@ -217,19 +319,34 @@ def _read(config: ImportConfig, span: Span, skip: int, aside: ImportReport) -> I
                 contents=contents(atoms) if _lacks_labels(structure) else "",
                 zero_forces=has_zero_forces(structure),
                 conversions=describe_conversions(atoms, keys) if kind not in kinds else [],
+                per_atom=per_atom_label(atoms, keys),
+                states=states(atoms),
             )
             kinds.add(kind)
-            taken += 1
             yield Found(structure, place, notes)
         if not taken:
             raise ValueError(_no_structures(config, source, left_out))
     except ValueError as error:
         # Some of many calculations may have failed, which must not stop the others.
-        if not source.found or taken:
+        if not source.found:
             raise
-        aside.skipped.append(str(error))
+        kept = f" ({taken} structures before that are kept)" if taken else ""
+        instead = f"; {following} is opened instead" if following and not taken else ""
+        aside.skipped.append(f"{error}{kept}{instead}")
     finally:
-        aside.add_left_out(left_out, source.name)
+        if taken or not following:  # otherwise the message tells it
+            aside.add_left_out(left_out, source.name)
+    return taken
+
+
+def _missing(structure: Structure, allowed: list[str]) -> str:
+    """The first label that a structure lacks and must have; empty if there is none."""
+    alone = len(structure.numbers) == 1 and not structure.pbc.any()
+    present = {
+        "energy": bool(np.isfinite(structure.energy)),
+        "forces": alone or bool(np.isfinite(structure.forces).all()),
+    }
+    return next((name for name, it_is in present.items() if not it_is and name not in allowed), "")
 
 
 def _lacks_labels(structure: Structure) -> bool:
@@ -249,21 +366,21 @@ def _frames(
             index=config.index,
             keys=config.keys,
             left_out=left_out,
+            given=config.given(),
             part=span.frames,
         )
         for atoms in frames:
             yield atoms, keys
             count += 1
+    except IncompleteFrame:
+        left_out[CUT_OFF_FRAME] += 1
     except UnknownFileTypeError as error:
         if config.format:
             raise ValueError(
-                f"`format` is {config.format!r}, which is not known; leave it out, or use a name "
-                "of ase.io.read"
+                f"`format` is {config.format!r}, which is not known; leave it out, or use one of "
+                f"{', '.join(FORMATS)}, pymatgen, or a name of ase.io.read"
             ) from error
-        raise ValueError(
-            f"the format of {source.path} is not recognised; name it with `format` (as in "
-            "ase.io.read)"
-        ) from error
+        raise ValueError(f"{source.path} {UNKNOWN}") from error
     except Exception as error:  # readers raise anything
         raise ValueError(
             f"{source.path} cannot be read after {count} frames: {error or type(error).__name__}"

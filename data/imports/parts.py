@@ -18,7 +18,7 @@ from typing import NamedTuple
 from tesseral.data.imports.folder import PartFolder, load_report, save_report
 from tesseral.data.imports.report import ImportReport, Notes
 from tesseral.data.sources.extxyz import FrameRange
-from tesseral.data.sources.search import Source
+from tesseral.data.sources.search import Source, size_and_time
 from tesseral.data.store.merge import merge_stores
 from tesseral.data.store.write import StoreWriter
 from tesseral.data.structures import Structure
@@ -85,7 +85,7 @@ def make_tasks(
         waiting, total = [], 0
 
     for source in sources:
-        size = Path(source.path).stat().st_size
+        size, _ = size_and_time(source.path)
         pieces = split(source.path, TASK_BYTES) if size > TASK_BYTES else None
         if total + size > TASK_BYTES:
             close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from tesseral.data.doctor.impossible import BOUNDS, energy_excess, guess, stress_excess
+from tesseral.data.isolated import is_isolated
 from tesseral.data.sources.settings import settings_differences
 from tesseral.data.structures import Structure
 from tesseral.data.units import EV_PER_A3_IN_GPA
@@ -22,6 +25,7 @@ FORCES_LIMIT = 300.0  # eV/Å; more is rarely intended
 STRESS_LIMIT = 1000.0  # GPa
 SETTINGS_LENGTH = 20_000  # characters in the store's attributes
 PLACES_SHOWN = 5
+SKIPPED_SHOWN = 10
 COUNTERS = (
     "config_types",
     "conversions",
@@ -29,6 +33,7 @@ COUNTERS = (
     "labels",
     "missing",
     "settings",
+    "per_atom",
     "sources",
     "theories",
     "unread",
@@ -45,6 +50,8 @@ class Notes(NamedTuple):
     contents: str  # content of the file, if a label is missing
     zero_forces: bool  # all forces are zero, but not by symmetry
     conversions: list[str]  # what was done to each label
+    per_atom: str  # key or unit of an energy per atom
+    states: dict[str, str]  # charge, spin …
 
 
 @dataclass(kw_only=True)
@@ -64,12 +71,15 @@ class ImportReport:
     energy_range: tuple[float, float] = (np.inf, -np.inf)  # eV/atom
     largest_force: float = 0.0  # eV/Å
     stress_range: tuple[float, float] = (np.inf, -np.inf)  # GPa
+    excess: dict[str, float] = field(default_factory=dict)  # label → largest value over its bound
     missing: Counter[str] = field(default_factory=Counter)
     places: dict[str, list[str]] = field(default_factory=dict)  # of the first missing labels
     duplicates: int = 0
     dropped_stresses: int = 0
     free_energy_difference: float = 0.0  # eV/atom
     unread: Counter[str] = field(default_factory=Counter)
+    per_atom: Counter[str] = field(default_factory=Counter)  # keys or units of energies per atom
+    states: dict[str, Counter[str]] = field(default_factory=dict)  # charge, spin … → value → number
     theories: Counter[str] = field(default_factory=Counter)
     settings: Counter[str] = field(default_factory=Counter)  # full settings of the calculations
     conversions: Counter[str] = field(default_factory=Counter)  # what was done to the labels
@@ -92,7 +102,7 @@ class ImportReport:
         self.groups.add(structure.group)
         volume = bool(structure.pbc.all())
         self.periodic += volume
-        alone = n == 1 and not structure.pbc.any()
+        alone = is_isolated(n, structure.cell, structure.pbc)
         present = {
             "energy": bool(np.isfinite(structure.energy)),
             "forces": bool(np.isfinite(structure.forces).all()),
@@ -100,7 +110,7 @@ class ImportReport:
         }
         for label, there in present.items():
             self.labels[label] += there
-            needed = {"energy": True, "forces": not alone, "stress": volume}[label]
+            needed = {"energy": True, "forces": not alone, "stress": volume and not alone}[label]
             if needed and not there:
                 self.missing[label] += 1
                 self.places.setdefault(label, []).append(place)
@@ -110,8 +120,9 @@ class ImportReport:
             largest = float(np.linalg.norm(structure.forces, axis=1).max())
             self.largest_force = max(self.largest_force, largest)
         if present["stress"]:
-            for value in (structure.stress * EV_PER_A3_IN_GPA).ravel():
-                self.stress_range = _widen(self.stress_range, float(value))
+            for component in (structure.stress * EV_PER_A3_IN_GPA).ravel():
+                self.stress_range = _widen(self.stress_range, float(component))
+        self._exceed({"energy": energy_excess(structure), "stress": stress_excess(structure)})
         self.seen.append(_fingerprint(structure))
         self._note(notes)
         self._shorten()
@@ -129,13 +140,18 @@ class ImportReport:
                 if np.isfinite(value):
                     setattr(self, limits, _widen(getattr(self, limits), value))
         self.largest_force = max(self.largest_force, other.largest_force)
+        self._exceed(other.excess)
         for label, places in other.places.items():
             self.places.setdefault(label, []).extend(places)
         self.seen.extend(other.seen)
         for what, files in other.left_out.items():
             self.left_out.setdefault(what, Counter()).update(files)
+        for name, values in other.states.items():
+            self.states.setdefault(name, Counter()).update(values)
         self.skipped += other.skipped
-        self._note(Notes(False, [], "", other.free_energy_difference, other.contents, False, []))
+        self._note(
+            Notes(False, [], "", other.free_energy_difference, other.contents, False, [], "", {})
+        )
         self.dropped_stresses += other.dropped_stresses
         self.zero_forces += other.zero_forces
         self._shorten()
@@ -185,9 +201,11 @@ class ImportReport:
         for what, files in self.left_out.items():
             self.warnings.append(f"{files.total()} {what}: {_counts(files)}")
         if self.skipped:
-            more = f" … and {len(self.skipped) - 3} more" if len(self.skipped) > 3 else ""
+            number = len(self.skipped) - SKIPPED_SHOWN
+            more = f" … and {number} more" if number > 0 else ""
             self.warnings.append(
-                f"{len(self.skipped)} files were skipped: {'; '.join(self.skipped[:3])}{more}"
+                f"{len(self.skipped)} files were skipped: "
+                f"{'; '.join(self.skipped[:SKIPPED_SHOWN])}{more}"
             )
         if differences := settings_differences(self.settings):
             self.warnings.append(
@@ -213,6 +231,19 @@ class ImportReport:
                 f"all forces of {self.zero_forces} structures are exactly zero, but not by "
                 "symmetry; were they computed?"
             )
+        for name, count in self.per_atom.items():
+            self.warnings.append(
+                f"{count} energies are per atom ({name}); they were multiplied by the numbers of "
+                "atoms"
+            )
+        for name, values in self.states.items():
+            if absent := self.structures - values.total():
+                values = values + Counter({"not given": absent})
+            if len(values) > 1:
+                self.warnings.append(
+                    f"{name} differs between the structures ({_counts(values)}); a model does not "
+                    "know it, and to it the difference is noise"
+                )
         if self.unread:
             found = ", ".join(f"{name} ({count})" for name, count in self.unread.most_common())
             self.warnings.append(f"not read, although they look like labels: {found}")
@@ -222,6 +253,12 @@ class ImportReport:
                 f"{1000 * abs(self.free_energy_difference):.3g} meV/atom; forces belong to the "
                 "free energy: choose it with `energy_key='free_energy'`"
             )
+        for label, ratio in self.excess.items():
+            if ratio > 1:
+                self.warnings.append(
+                    f"{label} of {ratio:.3g} times what any atoms can have ({BOUNDS[label]})"
+                    f"{guess(label, ratio)}: is `{label}_unit` right?"
+                )
         if self.largest_force > FORCES_LIMIT:
             self.warnings.append(
                 f"the largest force is {self.largest_force:.0f} eV/Å; is `forces_unit` right?"
@@ -283,6 +320,15 @@ class ImportReport:
         if abs(notes.free_energy_difference) > abs(self.free_energy_difference):
             self.free_energy_difference = notes.free_energy_difference
         self.contents = notes.contents or self.contents
+        if notes.per_atom:
+            self.per_atom[notes.per_atom] += 1
+        for name, value in notes.states.items():
+            self.states.setdefault(name, Counter())[value] += 1
+
+    def _exceed(self, ratios: Mapping[str, float]) -> None:
+        """Keep the largest ratios of labels to their bounds."""
+        for label, ratio in ratios.items():
+            self.excess[label] = max(ratio, self.excess.get(label, 0.0))
 
     def _shorten(self) -> None:
         """Drop the places that are not shown."""

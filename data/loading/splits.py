@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tesseral.data.isolated import isolated_rows
 from tesseral.data.store.read import Store
 
 Integers = NDArray[np.int64]
@@ -53,7 +54,7 @@ def split_store(store: Store, *, method: str, fraction: float, seed: int) -> Spl
     """
     if method not in SPLITS:
         raise ValueError(f"unknown split {method!r}; use {', '.join(SPLITS)}")
-    isolated = (store.n_atoms == 1) & ~store.pbc.any(axis=1)
+    isolated = isolated_rows(store, np.arange(len(store)))
     candidates = np.nonzero(~isolated)[0]
     if len(candidates) < 2:
         raise ValueError(

@@ -2,8 +2,8 @@
 
 The reference energy E0 of each element comes from the first source that has it: energies of
 isolated atoms given by the user; isolated atoms in the training set (structures of one atom without
-periodic directions, of which the lowest energy is used; they stay in the training set); ridge
-regression of the energies on the compositions.
+a neighbour within the cutoff, of which the lowest energy is used; they stay in the training set);
+ridge regression of the energies on the compositions.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import NDArray
 
+from tesseral.data.isolated import isolated_rows
 from tesseral.data.neighbors import names, neighbor_list
 from tesseral.data.store.read import Store
 
@@ -81,7 +82,7 @@ def compute_statistics(
     counts = store.compositions()[rows]
     present = counts.sum(axis=0) > 0
     elements = tuple(z for z, there in zip(store.elements, present, strict=True) if there)
-    isolated = ~store.pbc[rows].any(axis=1) & (counts.sum(axis=1) == 1)
+    isolated = isolated_rows(store, rows, cutoff)
     energies = reference_energies(
         elements,
         counts[:, present],

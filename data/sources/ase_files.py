@@ -52,9 +52,7 @@ def read_aselmdb(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
     try:
         import lmdb
     except ImportError:
-        raise ValueError(
-            'reading it needs the package lmdb; run: pip install "tesseral[lmdb]"'
-        ) from None
+        raise ValueError("reading it needs the package lmdb; run: pip install lmdb") from None
     with lmdb.open(path, subdir=False, readonly=True, lock=False) as environment:
         size = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
         if Path(path).stat().st_size < size:  # reading further would kill the process

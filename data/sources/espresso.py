@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ase import Atoms
-from ase.data import atomic_numbers
 
 from tesseral.data.sources.common import (
     CUT_OFF,
@@ -21,6 +20,7 @@ from tesseral.data.sources.common import (
     UNREADABLE,
     Array,
     Format,
+    chemical_symbol,
     labelled_atoms,
     table,
     take,
@@ -187,7 +187,7 @@ def _read_settings(line: str, lines: Iterator[str], run: _Run) -> None:
         run.cell = run.alat * table(take(lines, 3), 3)
     elif "positions (alat units)" in line and run.positions is None:
         rows = take(lines, run.n_atoms)
-        run.symbols = [_symbol(row.split()[1]) for row in rows]
+        run.symbols = [chemical_symbol(row.split()[1]) for row in rows]
         run.positions = run.alat * table(rows, 3)
     elif "scf convergence threshold" in line:
         run.threshold = float(line.split()[-1])
@@ -223,7 +223,7 @@ def _read_positions(line: str, lines: Iterator[str], run: _Run) -> None:
     """Read a new structure from the card of its positions."""
     rows = take(lines, run.n_atoms)
     positions = table(rows, 3)
-    run.symbols = [_symbol(row.split()[0]) for row in rows]
+    run.symbols = [chemical_symbol(row.split()[0]) for row in rows]
     fractional = "crystal" in line
     assert run.cell is not None
     run.positions = positions @ run.cell if fractional else _scale(line, run) * positions
@@ -236,17 +236,6 @@ def _scale(line: str, run: _Run) -> float:
     if unit == "alat" and found and found[2]:
         return BOHR_IN_A * float(found[2])
     return {"angstrom": 1.0, "bohr": BOHR_IN_A, "alat": run.alat}[unit]
-
-
-def _symbol(label: str) -> str:
-    """Chemical symbol in a label of pw.x, such as ``Fe1`` or ``O_h``."""
-    letters = re.match(r"[A-Za-z]+", label)
-    symbol = letters[0].capitalize() if letters else ""
-    if symbol[:2] in atomic_numbers:
-        return symbol[:2]
-    if symbol[:1] in atomic_numbers:
-        return symbol[:1]
-    raise ValueError(f"the label {label!r} of an atom names no element")
 
 
 FORMAT = Format(

@@ -5,9 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ase.io.formats import filetype, open_with_compression
+from ase.io.formats import UnknownFileTypeError, filetype, open_with_compression
 
-from tesseral.data.sources import ase_files, espresso, gpaw, outcar, vasprun
+from tesseral.data.sources import (
+    abinit,
+    aenet,
+    aims,
+    array_files,
+    ase_files,
+    cp2k,
+    deepmd,
+    espresso,
+    gpaw,
+    ml_ab,
+    mlip,
+    outcar,
+    runner,
+    vaspout,
+    vasprun,
+)
 from tesseral.data.sources.common import Format
 
 FORMATS: Mapping[str, Format] = {
@@ -15,17 +31,37 @@ FORMATS: Mapping[str, Format] = {
     for each in (
         vasprun.FORMAT,
         espresso.FORMAT,
+        aims.FORMAT,
         gpaw.TEXT,
         outcar.FORMAT,
+        vaspout.FORMAT,
+        ml_ab.FORMAT,
         gpaw.GPW,
         ase_files.TRAJECTORY,
         ase_files.DATABASE,
         ase_files.JSON_DATABASE,
         ase_files.LMDB,
+        cp2k.OUTPUT,
+        cp2k.TRAJECTORY,
+        abinit.FORMAT,
+        deepmd.FORMAT,
+        mlip.FORMAT,
+        runner.FORMAT,
+        aenet.FORMAT,
+        array_files.NPZ,
+        array_files.HDF5,
     )
 }
 ESPRESSO_XML = b"quantum-espresso.org/ns/qes"
 HEAD = 16384  # bytes; batch systems may print text before the code does
+UNKNOWN = (
+    "is in no format that is read here: outputs of VASP (also vaspout.h5 and ML_AB), pw.x, GPAW, "
+    "CP2K, ABINIT and FHI-aims; extxyz, "
+    ".traj, .db, .aselmdb; DeePMD folders, MLIP .cfg, input.data, aenet .xsf, .npz; HDF5 as of "
+    "MACE, ANI and SPICE; JSON as of MPtrj, CHGNet, mlearn, pymatgen and NOMAD. Convert it to "
+    "extxyz with ase or with dpdata (ABACUS, PWmat, SIESTA, ORCA, …), or name one of ase.io.read's "
+    "formats with `format`"
+)
 
 
 def find_format(path: str) -> str:
@@ -35,9 +71,15 @@ def find_format(path: str) -> str:
         ValueError: the file is Quantum ESPRESSO's XML, which does not contain the raw forces.
         ase.io.formats.UnknownFileTypeError: it is not recognised.
     """
+    if Path(path.removesuffix(".gz")).suffix in (".xyz", ".extxyz"):
+        return "extxyz"  # ASE would take POSCAR.extxyz for a VASP file
     for each in FORMATS.values():
         if Path(path).suffix in each.suffixes:
             return each.name
+    if vaspout.is_vaspout(path):
+        return vaspout.FORMAT.name
+    if deepmd.is_system(path):
+        return deepmd.FORMAT.name
     if known := known_calculation(path):
         return known
     if Path(path).suffix == ".xml" and ESPRESSO_XML in Path(path).read_bytes()[:HEAD]:
@@ -45,7 +87,10 @@ def find_format(path: str) -> str:
             "Quantum ESPRESSO's XML has no stresses of steps, and forces of fixed atoms are zeroed "
             "there; import the text output of pw.x"
         )
-    return str(filetype(path))
+    form = str(filetype(path))
+    if form in FORMATS and FORMATS[form].recognised_only:  # ASE takes any .out for pw.x's
+        raise UnknownFileTypeError(f"{path} is not in the format {form}")
+    return form
 
 
 def known_calculation(path: str) -> str | None:

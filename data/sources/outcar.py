@@ -10,14 +10,13 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 from ase import Atoms
 
 from tesseral.data.sources.common import (
     CUT_OFF,
     LEARNED,
-    NO_STRESS,
-    UNCONVERGED,
     UNREADABLE,
     Array,
     Format,
@@ -26,10 +25,18 @@ from tesseral.data.sources.common import (
     take,
     whole_lines,
 )
-from tesseral.data.sources.vasp_settings import NOTHING, SETTINGS_TAGS, element_of, vasp_settings
-from tesseral.data.units import STRESS_UNITS, stress_tensor
+from tesseral.data.sources.vasp_settings import (
+    NOTHING,
+    SETTINGS_TAGS,
+    STEP_TAGS,
+    element_of,
+    refusal,
+    vasp_settings,
+    vasp_stress,
+)
 
-TAG = re.compile(rf"\b({'|'.join([*SETTINGS_TAGS, 'ISIF', 'NELM'])})\s*=\s*([^\s;]+)")
+TAG = re.compile(rf"\b({'|'.join([*SETTINGS_TAGS, *STEP_TAGS])})\s*=\s*([^\s;,]+)")
+COMMENT = re.compile("[#!]")
 GRID = re.compile(r"generate k-points for:\s+(\d+)\s+(\d+)\s+(\d+)")
 IRREDUCIBLE = re.compile(r"NKPTS =\s*(\d+)")
 BEGIN = ("Iteration", "FORCE on cell")  # first step; the latter with a learned force field
@@ -67,6 +74,7 @@ class _Header:
 class _Step:
     """Values of an ionic step, in VASP's units."""
 
+    number: str = ""  # of the ionic step
     iterations: int = 0
     converged: bool | None = None  # None: not reported by VASP
     readable: bool = True
@@ -76,6 +84,11 @@ class _Step:
     stress: Array | None = None
     free_energy: float | None = None
     energy: float | None = None
+
+    def begun(self) -> bool:
+        """Return whether there is any result."""
+        found = (self.cell, self.positions, self.stress, self.free_energy)
+        return not self.readable or any(value is not None for value in found)
 
 
 def read_outcar(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
@@ -89,13 +102,14 @@ def read_outcar(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
         ValueError: the file does not list its atoms, or contains several runs.
     """
     lines = whole_lines(path)
-    header = _read_header(lines)
+    header, first = _read_header(lines)
+    lines = chain(first, lines)
     kinds = header.kinds()
+    potentials = {element_of(title): title for title in kinds}
     pairs = zip(kinds, header.counts, strict=True)
     symbols = [element_of(title) for title, count in pairs for _ in range(count)]
-    settings = vasp_settings(header.version, header.tags, kinds, header.k_points)
+    settings = vasp_settings(header.version, header.tags, potentials, header.k_points)
     step, learned, ended = _Step(), False, False
-    limit = int(header.tags.get("NELM", "60"))
     try:
         for line in lines:
             if line.lstrip()[:1].isdigit():  # most lines: bands, which are not needed
@@ -105,27 +119,31 @@ def read_outcar(path: str, left_out: Counter[str]) -> Iterator[Atoms]:
                 step, learned = _Step(), True
             elif line.startswith(" vasp."):
                 raise ValueError("it contains several runs one after the other; separate them")
+            elif "- Iteration" in line:
+                number = line.partition("Iteration")[2].partition("(")[0]
+                if step.begun() and number != step.number:  # the last one has no energy
+                    left_out[UNREADABLE] += 1
+                    step = _Step()
+                step.number = number
+                step.iterations += 1
             elif not _read_line(line, lines, step, len(symbols)):
                 ended = ended or END in line
             elif step.energy is not None:
-                reason = _reason(step, limit)
-                if reason:
-                    left_out[reason] += 1
-                else:
-                    yield _atoms(step, symbols, settings, header.tags.get("ISIF"), left_out)
+                yield from _atoms(step, symbols, settings, header.tags, left_out)
                 step, learned = _Step(), False
     except EOFError:
         ended = False
+    left_out[UNREADABLE] += ended and step.begun()
     left_out[LEARNED] += learned
     left_out[CUT_OFF] += not ended
 
 
-def _read_header(lines: Iterator[str]) -> _Header:
-    """Read up to the first step."""
+def _read_header(lines: Iterator[str]) -> tuple[_Header, list[str]]:
+    """Read up to the first step; the line that begins it is the second result."""
     header = _Header()
     for line in lines:
         if any(mark in line for mark in BEGIN):
-            break
+            return header, [line]
         if not header.version and line.startswith(" vasp."):
             header.version = line.split()[0].removeprefix("vasp.")
         elif "TITEL" in line:
@@ -142,11 +160,14 @@ def _read_header(lines: Iterator[str]) -> _Header:
             header.tags["LDAUU"] = line.partition("LDAUU =")[2].strip()
             header.tags["LDAU"] = "T"
         else:
-            for tag, value in TAG.findall(line):
-                # "METAGGA= F" is printed below the functional requested in the INCAR.
-                if not (tag == "METAGGA" and value in NOTHING):
+            for tag, value in TAG.findall(COMMENT.split(line)[0]):
+                # "METAGGA= F" is printed below the functional requested in the INCAR, and VASP 5
+                # may print a second NELM for response functions, without NELMIN.
+                if tag == "METAGGA" and value in NOTHING:
+                    continue
+                if tag != "NELM" or tag not in header.tags or "NELMIN" in line:
                     header.tags[tag] = value
-    return header
+    return header, []
 
 
 def _read_line(line: str, lines: Iterator[str], step: _Step, n_atoms: int) -> bool:
@@ -157,7 +178,7 @@ def _read_line(line: str, lines: Iterator[str], step: _Step, n_atoms: int) -> bo
     """
     try:
         if line.startswith("  in kB"):
-            step.stress = stress_tensor(table([line], 6)[0], "vasp")
+            step.stress = table([line], 6)[0]
         elif "direct lattice vectors" in line:
             step.cell = table(take(lines, 3), 3)
         elif "TOTAL-FORCE (eV/Angst)" in line:
@@ -172,8 +193,6 @@ def _read_line(line: str, lines: Iterator[str], step: _Step, n_atoms: int) -> bo
             step.free_energy = float(table([line], 1)[0, 0])
         elif step.free_energy is not None and "energy(sigma->0)" in line:
             step.energy = float(table([line], 2)[0, 1])
-        elif "- Iteration" in line:
-            step.iterations = int(line.rpartition("(")[2].partition(")")[0])
         else:
             return False
     except ValueError:
@@ -183,30 +202,26 @@ def _read_line(line: str, lines: Iterator[str], step: _Step, n_atoms: int) -> bo
     return True
 
 
-def _reason(step: _Step, limit: int) -> str:
-    """Reason why a step cannot be used; empty if it can."""
-    if step.converged is False or (step.converged is None and step.iterations >= limit):
-        return UNCONVERGED
-    if not step.readable or step.cell is None or step.positions is None:
-        return UNREADABLE
-    return ""
-
-
 def _atoms(
-    step: _Step, symbols: list[str], settings: str, isif: str | None, left_out: Counter[str]
-) -> Atoms:
-    """Atoms of the step, in ASE's units and signs."""
-    stress = None if step.stress is None else -STRESS_UNITS["kbar"] * step.stress
-    if isif in ("0", "1") and stress is not None:
-        left_out[NO_STRESS] += 1
-        stress = None
-    assert step.positions is not None and step.cell is not None  # otherwise there is a reason
-    return labelled_atoms(
+    step: _Step,
+    symbols: list[str],
+    settings: str,
+    tags: dict[str, str],
+    left_out: Counter[str],
+) -> Iterator[Atoms]:
+    """Yield the atoms of the step in ASE's units and signs, if its numbers are reliable."""
+    if reason := refusal(tags, step.iterations, step.converged):
+        left_out[reason] += 1
+        return
+    if not step.readable or step.cell is None or step.positions is None:
+        left_out[UNREADABLE] += 1
+        return
+    yield labelled_atoms(
         symbols,
         step.positions,
         step.cell,
         settings=settings,
-        stress=stress,
+        stress=vasp_stress(step.stress, tags, left_out),
         energy=step.energy,
         free_energy=step.free_energy,
         forces=step.forces,

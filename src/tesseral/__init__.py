@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tesseral.calculators.ase import TesseralCalculator
     from tesseral.calculators.simulations.dynamics import MdConfig
+    from tesseral.calculators.simulations.properties import PropertiesConfig
     from tesseral.calculators.simulations.relaxation import RelaxConfig
-    from tesseral.calculators.simulations.runs import relax_structures, run_dynamics
+    from tesseral.calculators.simulations.runs import (
+        compute_properties,
+        relax_structures,
+        run_dynamics,
+    )
     from tesseral.data.graph import AtomicGraph, Edges
     from tesseral.data.imports.importer import ImportConfig, import_structures
     from tesseral.data.loading.datamodule import DataConfig
@@ -41,10 +46,12 @@ _LAZY = {
     "MdConfig": "tesseral.calculators.simulations.dynamics",
     "MessagePassing": "tesseral.potentials.message_passing",
     "OptimizationConfig": "tesseral.training.config",
+    "PropertiesConfig": "tesseral.calculators.simulations.properties",
     "RelaxConfig": "tesseral.calculators.simulations.relaxation",
     "ReportConfig": "tesseral.report.config",
     "TesseralCalculator": "tesseral.calculators.ase",
     "TrainerConfig": "tesseral.training.config",
+    "compute_properties": "tesseral.calculators.simulations.runs",
     "evaluate": "tesseral.training.evaluate",
     "export_model": "tesseral.deploy.export",
     "fit": "tesseral.training.fit",
@@ -69,10 +76,12 @@ __all__ = [
     "MdConfig",
     "MessagePassing",
     "OptimizationConfig",
+    "PropertiesConfig",
     "RelaxConfig",
     "ReportConfig",
     "TesseralCalculator",
     "TrainerConfig",
+    "compute_properties",
     "evaluate",
     "export_model",
     "fit",

@@ -6,16 +6,14 @@ import errno
 import json
 import math
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # errors without a file name
-HDF5_WRITE = re.compile(r"file write failed.*error message = '([^']+)'", re.DOTALL)
 
 
 @contextmanager
@@ -41,36 +39,76 @@ def write_whole(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator[
     if target.is_dir():
         raise IsADirectoryError(f"{target} cannot be written: it is a folder")
     if target.exists() and not target.is_file():
-        yield target
+        with naming(target):
+            yield target
         return
     real = target.resolve()
     if not real.parent.is_dir():
         raise FileNotFoundError(f"{target} cannot be written: there is no folder {target.parent}")
     temporary = real.with_name(f".{real.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
-        if sync:
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-        temporary.replace(real)
-    except OSError as error:
-        reason = _reason(error, temporary)
-        if reason is None:
-            raise
-        kind = type(error) if type(error).__module__ == "builtins" else OSError
-        raise kind(f"{target} cannot be written: {reason[:1].lower()}{reason[1:]}") from error
+        with naming(target, temporary):
+            yield temporary
+            if sync:
+                with temporary.open("rb+") as file:
+                    os.fsync(file.fileno())
+            temporary.replace(real)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that is gone or read-only has no temporary file
+            temporary.unlink()
 
 
-def _reason(error: OSError, temporary: Path) -> str | None:
-    """Reason why the temporary file could not be written; None for an unrelated error."""
-    within = HDF5_WRITE.search(str(error))
-    if within:
-        return within[1]
-    if error.errno in FULL or str(error.filename) == str(temporary):
-        return error.strerror or str(error)
-    return None
+@contextmanager
+def naming(path: str | os.PathLike[str], written: Path | None = None) -> Iterator[None]:
+    """Name a file in the errors of writing it.
+
+    The system's errors of a full disk, an exceeded quota or a lost device name no file.
+
+    Args:
+        path: the file as the user knows it.
+        written: the file that is really written. Default: the same.
+
+    Raises:
+        OSError: the file cannot be written. The subclass is that of the original error.
+    """
+    written = Path(path) if written is None else written
+    try:
+        yield
+    except OSError as error:
+        own = error.filename is not None and Path(error.filename) == written
+        if not own and (error.errno not in FULL or error.filename is not None):
+            raise
+        raise _renamed(error, f"{path} cannot be written") from error
+
+
+def make_folder(path: str | os.PathLike[str]) -> None:
+    """Create a folder and those above it, if they do not exist.
+
+    Raises:
+        OSError: the folder cannot be created; the message names it and gives the reason.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _renamed(error, f"the folder {path} cannot be created") from error
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Check, before a long computation, that a file or folder can be written there.
+
+    Raises:
+        PermissionError: the nearest folder that exists is read-only; the message names both.
+    """
+    above = next(folder for folder in Path(path).absolute().parents if folder.exists())
+    if not os.access(above, os.W_OK):
+        raise PermissionError(f"{path} cannot be written: the folder {above} is read-only")
+
+
+def _renamed(error: OSError, message: str) -> OSError:
+    """Error of the same kind with the reason after the message."""
+    reason = error.strerror or str(error)
+    kind = type(error) if type(error).__module__ == "builtins" else OSError
+    return kind(f"{message}: {reason[:1].lower()}{reason[1:]}")
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -1,7 +1,7 @@
 """Settings and helpers of the current process: memory, signals, threads, worker processes.
 
 The functions that change the process (memory, threads, signals) are for programs; library functions
-never call them.
+never call them, except `survive_forks`, which changes forked children only.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -82,6 +83,19 @@ def let_waiting_threads_sleep() -> None:
     the speed of long spins. Threads that do not spin at all lose a third there.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+@lru_cache
+def survive_forks() -> None:
+    """Let processes forked from this one compute with PyTorch, on one thread each.
+
+    A forked process inherits the state of OpenMP but not its threads: with more than one, the first
+    computation would wait for ever for those of the parent. Called before this process computes.
+    """
+    import torch  # imported here since it takes a second
+
+    if hasattr(os, "register_at_fork"):  # Windows does not fork
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def machine(device: torch.device) -> str:

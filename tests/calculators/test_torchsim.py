@@ -19,7 +19,7 @@ from tesseral.calculators.ase import TesseralCalculator
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # torch-sim 0.3 scripts functions, which torch deprecates
-    ts = pytest.importorskip("torch_sim", reason='needs pip install "tesseral[torchsim]"')
+    ts = pytest.importorskip("torch_sim", reason="needs torch-sim")
 from tesseral.calculators.torchsim import TesseralModel  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -339,4 +339,4 @@ def test_without_torch_sim_the_import_says_what_to_install() -> None:
         "    print(error)\n"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert 'pip install "tesseral[torchsim]"' in answer.stdout, answer.stderr
+    assert 'pip install "torch-sim-atomistic' in answer.stdout, answer.stderr

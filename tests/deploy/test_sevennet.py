@@ -163,7 +163,7 @@ def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
 
 def test_without_sevenn_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "sevenn.util", None)
-    with pytest.raises(ValueError, match=r"pip install 'tesseral\[sevennet\]'"):
+    with pytest.raises(ValueError, match=r"pip install sevenn"):
         convert("sevennet-0")
 
 

@@ -75,7 +75,7 @@ def test_a_missing_model_names_the_places_and_the_two_commands(home: Path) -> No
         load_model("universal")
     text = str(error.value)
     assert f"universal.safetensors or {universal_path()}" in text
-    assert "pip install 'tesseral[sevennet]'" in text
+    assert "pip install sevenn" in text
     assert "train-potential convert sevennet-0" in text
 
 

@@ -101,7 +101,7 @@ def test_elastic_constants(run_script: Callable, stable_model: Path) -> None:
         strain[1, 2] = strain[2, 1] = shear / 2
         strained.set_cell(crystal.cell.array @ strain, scale_atoms=True)
         strained.calc = TesseralCalculator(stable_model, dtype="float64")
-        end = relaxed(strained, fmax=1e-4, fixed_cell=True)
+        end = relaxed(strained, fmax=1e-4, cell="fixed")
         energies.append(end.atoms.get_potential_energy())
     curvature = (energies[0] - 2 * energies[1] + energies[2]) / 0.02**2
     expected = curvature / crystal.get_volume() / units.GPa

@@ -2,16 +2,18 @@
 
 from dataclasses import replace
 
+import ase.io
 import numpy as np
 import pytest
 import torch
 
 from tesseral.data.loading.datasets import labelled_graph
 from tesseral.data.store.read import open_store
-from tesseral.deploy.modelfile import ModelCard, build_potential
+from tesseral.data.structures import atoms_from_structure
+from tesseral.deploy.modelfile import ModelCard, build_potential, save_model
 from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.derivatives import predict
-from tesseral.training.evaluate import evaluate
+from tesseral.training.evaluate import EvaluateConfig, energy_shifts, evaluate, evaluate_file
 
 CARD = ModelCard(
     config=FacetConfig(cutoff=3.6, layers=1, channels=4, grid_channels=4, l_max=1),
@@ -78,3 +80,39 @@ def test_gradients_of_the_weights_stay_on(store, potential):
     evaluate(potential, store, CARD.elements)
     assert all(weight.requires_grad for weight in potential.parameters())
     assert potential.training and torch.is_grad_enabled()
+
+
+def test_another_zero_of_energy_is_found_and_can_be_corrected(store, potential):
+    plain = evaluate(potential, store, CARD.elements)
+    shifts = plain.errors["energy_shifts"]
+    print(shifts)
+    moved = evaluate(potential, store, CARD.elements, shift_energies=True)
+    after = moved.errors["energy_per_atom"]
+    assert after == plain.errors["shifted_energy_per_atom"]
+    off = np.abs(moved.energy - moved.energy_label) / moved.n_atoms
+    assert after["mae"] == pytest.approx(1e3 * off.mean())
+    counts = store.compositions() @ np.array([shifts["Al"], shifts["Cu"]])
+    np.testing.assert_allclose(plain.energy - moved.energy, counts, atol=1e-9)
+    assert moved.errors["forces"] == plain.errors["forces"]
+
+
+def test_shifts_are_exact_where_nothing_else_differs():
+    counts = np.array([[2, 0], [1, 3], [4, 4], [0, 6]])
+    shifts = energy_shifts(counts, counts @ np.array([-100.0, 31.5]))
+    np.testing.assert_allclose(shifts, [-100.0, 31.5], atol=1e-3)
+    assert energy_shifts(counts[:3], np.ones(3)) is None
+
+
+def test_labelled_extxyz_is_evaluated_as_a_dataset_is(emt_files, tmp_path):
+    store = open_store(emt_files[0])
+    ase.io.write(
+        tmp_path / "set.xyz", [atoms_from_structure(one) for one in store], format="extxyz"
+    )
+    model = tmp_path / "model.safetensors"
+    save_model(model, build_potential(CARD, "reference"), CARD)
+    one, other = (
+        evaluate_file(EvaluateConfig(model=str(model), data=str(file)))
+        for file in (emt_files[0], tmp_path / "set.xyz")
+    )
+    assert one["energy_per_atom"]["mae"] == pytest.approx(other["energy_per_atom"]["mae"], 1e-6)
+    assert one["stress"]["mae"] == pytest.approx(other["stress"]["mae"], 1e-6)

@@ -57,6 +57,7 @@ def files(tmp_path_factory):
         "high_validation": structures(12, "high", 3),
         "both": structures(48, "low", 0) + structures(6, "high", 2),
         "silver": structures(6, "low", 4, ("Ag2Cu2", "Ag4", "AgCu3")),
+        "copper": structures(6, "high", 5, ("Cu4",)),
     }
     for name, content in contents.items():
         write_store(folder / f"{name}.h5", content)
@@ -103,6 +104,16 @@ def test_fine_tuning_beats_the_same_steps_from_scratch(files):
     print(f"E0 moved by {found} eV for {high.symbols}")
     assert high.config == low.config
     assert high.training["started from"] == pretrained(files)
+
+
+def test_the_reference_energy_of_an_element_that_is_not_in_the_data_is_kept(files):
+    start = pretrained(files)
+    config = config_of(files, "copper", "copper", 1, validation="copper", init_from=start)
+    fit(config)
+    before, after = read_card(start), read_card(config.output)
+    shift = np.array(after.reference_energies) - np.array(before.reference_energies)
+    print(f"E0 moved by {shift} eV for {after.symbols}")
+    assert shift[0] == 0 != shift[1]
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import csv
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -150,10 +151,17 @@ def test_a_file_that_is_no_checkpoint_is_refused(fit_config, tmp_path):
 
 def test_an_earlier_training_is_put_aside(fit_config):
     config = fit_config(max_steps=1)
-    fit(config)
+    first = fit(config).model.read_bytes()
     fit(config)
     assert (config.run_directory.with_name("model.1") / "last.ckpt").is_file()
     assert (config.run_directory / "last.ckpt").is_file()
+    assert Path(config.output).with_name("model.1.safetensors").read_bytes() == first
+
+
+def test_a_gpu_that_is_not_there_is_named(fit_config, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ValueError, match="`trainer.accelerator` is gpu, but PyTorch .* finds no"):
+        fit(fit_config(accelerator="gpu"))
 
 
 def test_a_training_by_the_clock_ends_in_time_with_the_schedule(fit_config):

@@ -8,14 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk, fcc111
+from ase.build import bulk, fcc111, graphene, molecule
 from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms
 from ase.filters import FrechetCellFilter
 
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties import relaxation
-from tesseral.calculators.properties.atoms import largest_force, pressure_gpa
-from tesseral.calculators.properties.relaxation import CellFilter, relaxed, relaxing
+from tesseral.calculators.properties.atoms import largest_force, pressure_gpa, vacuum_gaps
+from tesseral.calculators.properties.relaxation import (
+    CellFilter,
+    moving_cell,
+    optimizer_for,
+    relaxed,
+    relaxing,
+)
 
 A_EMT = 3.9944  # Å, EMT aluminium
 
@@ -39,14 +46,14 @@ def test_the_course_is_that_of_the_filter_of_ase(
     ours, theirs = small.copy(), small.copy()
     ours.calc = theirs.calc = small.calc
     first = [step.energy for step in relaxing(ours, fmax=0.01, steps=8)]
-    monkeypatch.setattr(relaxation, "CellFilter", FrechetCellFilter)
+    monkeypatch.setattr(relaxation, "CellFilter", lambda atoms, *_: FrechetCellFilter(atoms))
     second = [step.energy for step in relaxing(theirs, fmax=0.01, steps=8)]
     assert first == pytest.approx(second, rel=1e-10)
     np.testing.assert_allclose(ours.positions, theirs.positions, rtol=0, atol=1e-9)
 
 
 def test_forces_are_computed_once_for_a_structure_and_again_when_it_moves(crystal: Atoms) -> None:
-    moving: Any = CellFilter(crystal)
+    moving: Any = CellFilter(crystal, (True, True, True))
     first = moving.get_forces()
     first[:] = 0.0  # what the caller does with them does not matter
     assert np.abs(moving.get_forces()).max() > 0.1
@@ -89,7 +96,7 @@ def test_relaxation_finds_the_lattice(optimizer: str) -> None:
 def test_fixed_cell_stays_and_the_atoms_given_too() -> None:
     atoms = aluminium(4.1, rattle=0.05)
     before = atoms.copy()
-    end = relaxed(atoms, fmax=0.01, fixed_cell=True)
+    end = relaxed(atoms, fmax=0.01, cell="fixed")
     assert end.converged
     np.testing.assert_array_equal(end.atoms.cell.array, atoms.cell.array)
     assert pressure_gpa(end.atoms) < -1
@@ -99,9 +106,46 @@ def test_fixed_cell_stays_and_the_atoms_given_too() -> None:
 def test_relaxation_leaves_the_vacuum_of_a_slab() -> None:
     atoms = fcc111("Al", (1, 1, 4), a=4.1, vacuum=6.0)
     atoms.calc = EMT()
-    lengths = relaxed(atoms, fmax=0.02, steps=500).atoms.cell.lengths()
-    assert lengths[2] == pytest.approx(atoms.cell.lengths()[2], rel=1e-12)
-    assert lengths[0] < atoms.cell.lengths()[0] - 0.02
+    before = atoms.cell.lengths()
+    np.testing.assert_array_equal(relaxed(atoms, fmax=0.02).atoms.cell.lengths(), before)
+    for turned in (False, True):
+        if turned:  # the vacuum along a direction that is not an axis
+            atoms.rotate(40, (1, 2, 3), rotate_cell=True)
+        lengths = relaxed(atoms, fmax=0.02, steps=500, cell="in-plane").atoms.cell.lengths()
+        assert lengths[2] == pytest.approx(before[2], rel=1e-12)
+        assert lengths[0] < before[0] - 0.02
+
+
+def test_the_width_of_vacuum() -> None:
+    slab = fcc111("Al", (1, 1, 6), a=4.0, vacuum=4.0, periodic=True)
+    assert vacuum_gaps(slab)[2] == pytest.approx(8.0)
+    assert vacuum_gaps(bulk("Al", "fcc", a=4.0)) == pytest.approx([4 / 3**0.5] * 3)
+    slab.pbc[2] = False
+    assert vacuum_gaps(slab)[2] == 0
+
+
+def test_which_cells_move() -> None:
+    crystal = bulk("Al", "fcc", a=4.1, cubic=True)
+    assert moving_cell(crystal).vectors == (True, True, True)
+    slab = fcc111("Al", (2, 2, 3), a=4.1, vacuum=6.0, periodic=True)
+    assert moving_cell(slab) == ((False, False, False), "vacuum of 12.0 Å along c")
+    assert moving_cell(slab, "in-plane").vectors == (True, True, False)
+    assert moving_cell(slab, "free").vectors == (True, True, True)
+    layers = graphene("C2", vacuum=1.7)  # 3.4 Å between layers, as in graphite
+    layers.pbc = True
+    assert moving_cell(layers).vectors == (True, True, True)
+    box = molecule("H2O", vacuum=5.0, pbc=True)
+    assert moving_cell(box).vectors == (False, False, False)
+    assert moving_cell(box, "in-plane").vectors == (False, False, False)
+    crystal.set_constraint(FixAtoms([0]))
+    assert moving_cell(crystal).kept == "it has constraints"
+
+
+def test_the_optimizer_of_many_atoms_needs_no_matrix() -> None:
+    crystal = bulk("Al", "fcc", a=4.1, cubic=True)
+    assert optimizer_for(crystal) == "bfgs"
+    assert optimizer_for(crystal * (3, 3, 3)) == "lbfgs"
+    assert optimizer_for(crystal, "fire") == "fire"
 
 
 def test_unfinished_relaxation_says_so() -> None:

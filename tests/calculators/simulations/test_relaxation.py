@@ -11,12 +11,19 @@ import numpy as np
 import pytest
 import spglib
 from ase import Atoms
-from ase.build import bulk
+from ase.build import bulk, fcc111
+from ase.calculators.calculator import Calculator
+from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.simulations.frames import readable_frames
-from tesseral.calculators.simulations.relaxation import COLUMNS, Outcome, RelaxConfig, relax_one
+from tesseral.calculators.simulations.relaxation import (
+    CELL_COLUMNS,
+    Outcome,
+    RelaxConfig,
+    relax_one,
+)
 
 Stop = Callable[[int], Callable[[int, int, str], None]]
 
@@ -41,7 +48,7 @@ class Counted:
 
 
 def relax(
-    atoms: Atoms, calculator: TesseralCalculator, prefix: Path, show: Any = silent, **options: Any
+    atoms: Atoms, calculator: Calculator, prefix: Path, show: Any = silent, **options: Any
 ) -> tuple[Outcome, Atoms]:
     """The outcome and the relaxed structure."""
     config = RelaxConfig(structures=[], **options)
@@ -54,7 +61,7 @@ def test_the_summary_is_that_of_the_structure(
     crystal: Atoms, calculator: TesseralCalculator, tmp_path: Path
 ) -> None:
     outcome, atoms = relax(crystal, calculator, tmp_path / "a.b")
-    values = dict(zip(COLUMNS, outcome.values, strict=True))
+    values: Any = outcome.values
     print(outcome)
     assert outcome.word == atoms.info["relaxation"] == "converged"
     assert values["energy_eV_atom"] == pytest.approx(atoms.get_potential_energy() / 8, abs=1e-8)
@@ -62,6 +69,8 @@ def test_the_summary_is_that_of_the_structure(
     assert values["volume_change_percent"] == pytest.approx(
         100 * (atoms.get_volume() / crystal.get_volume() - 1), abs=1e-4
     )
+    lattice = [values[name] for name in CELL_COLUMNS]
+    assert lattice == pytest.approx(atoms.cell.cellpar().tolist())
     frames = list(readable_frames(tmp_path / "a.b.traj"))
     assert len(frames) == outcome.steps + 1
     np.testing.assert_array_equal(frames[0].positions, crystal.positions)
@@ -147,11 +156,11 @@ def test_a_crystal_is_relaxed_to_a_pressure(
     crystal: Atoms, calculator: TesseralCalculator, tmp_path: Path
 ) -> None:
     outcome, _ = relax(crystal, calculator, tmp_path / "run", pressure=5.0, fmax=1e-3)
-    print(f"{outcome.values[-1]:.4f} GPa")
-    assert outcome.values[-1] == pytest.approx(5.0, abs=0.02)
+    print(f"{outcome.values['pressure_GPa']:.4f} GPa")
+    assert outcome.values["pressure_GPa"] == pytest.approx(5.0, abs=0.02)
     slab = crystal.copy()
     slab.pbc = (True, True, False)
-    with pytest.raises(ValueError, match="periodic in three directions"):
+    with pytest.raises(ValueError, match="not periodic in three directions"):
         relax(slab, calculator, tmp_path / "slab", pressure=5.0)
 
 
@@ -184,8 +193,9 @@ def test_fixed_atoms_stay_fixed_also_when_it_goes_on(
 ) -> None:
     crystal.set_constraint(FixAtoms([0, 3]))
     with pytest.raises(KeyboardInterrupt):
-        relax(crystal, calculator, tmp_path / "run", stop_at(3), fixed_cell=True)
-    _, atoms = relax(crystal, calculator, tmp_path / "run", fixed_cell=True)
+        relax(crystal, calculator, tmp_path / "run", stop_at(3))
+    outcome, atoms = relax(crystal, calculator, tmp_path / "run")
+    assert outcome.values["kept_cell"] == "it has constraints"
     moved = np.linalg.norm(atoms.positions - crystal.positions, axis=1)
     print(moved)
     assert moved[[0, 3]].max() < 1e-7 < 1e-3 < moved[1]
@@ -193,12 +203,35 @@ def test_fixed_atoms_stay_fixed_also_when_it_goes_on(
     np.testing.assert_array_equal(atoms.cell.array, crystal.cell.array)
 
 
+def test_the_space_group_of_the_relaxed_structure(
+    calculator: TesseralCalculator, tmp_path: Path
+) -> None:
+    atoms = bulk("SiC", "zincblende", a=5.3, cubic=True)
+    outcome, _ = relax(atoms, calculator, tmp_path / "run")
+    assert outcome.values["space_group"] == "F-43m (216)"
+
+
+def test_the_cell_of_a_slab_is_kept_and_its_volume_and_pressure_mean_nothing(
+    tmp_path: Path,
+) -> None:
+    slab = fcc111("Al", (1, 1, 4), a=4.1, vacuum=5.0, periodic=True)
+    outcome, atoms = relax(slab, EMT(), tmp_path / "kept")
+    print(outcome)
+    np.testing.assert_array_equal(atoms.cell.array, slab.cell.array)
+    assert str(outcome.values["kept_cell"]).startswith("vacuum of 10.0 Å along c")
+    assert not outcome.values.keys() & {"pressure_GPa", "volume_change_percent", "space_group"}
+    _, flat = relax(slab, EMT(), tmp_path / "plane", cell="in-plane")
+    moved = np.abs(flat.cell.array - slab.cell.array)
+    assert moved[2].max() < 1e-10 < 1e-3 < moved[0, 0]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"fmax": 0.0}, "`fmax` is 0.0"),
         ({"steps": 0}, "`steps` is 0"),
-        ({"pressure": 1.0, "fixed_cell": True}, "0 with `fixed_cell`"),
+        ({"pressure": 1.0, "cell": "fixed"}, "0 with `cell='fixed'`"),
+        ({"cell": "orthorhombic"}, "`cell` is 'orthorhombic'; use auto, fixed"),
         ({"pressure": float("nan")}, "`pressure` is nan"),
     ],
 )

@@ -215,7 +215,7 @@ def test_several_processes_give_the_same(
         assert {key: row[key] for key in WORDS} == {key: one[name][key] for key in WORDS}
 
 
-WORDS = ("file", "frame", "formula", "outcome", "reason")
+WORDS = ("file", "frame", "formula", "outcome", "reason", "space_group", "kept_cell")
 
 
 def to_numbers(row: dict[str, str]) -> dict[str, float]:
@@ -224,7 +224,7 @@ def to_numbers(row: dict[str, str]) -> dict[str, float]:
 
 
 KILLS = [
-    ("relax", ["--fixed-cell", "--fmax", "1e-9", "--steps", "200"], signal.SIGINT, 130),
+    ("relax", ["--cell", "fixed", "--fmax", "1e-9", "--steps", "200"], signal.SIGINT, 130),
     ("md", ["--time", "0.2", "--every", "1"], signal.SIGKILL, -signal.SIGKILL),
 ]
 
@@ -300,3 +300,11 @@ def test_dynamics_without_a_screen(folder: Path, stable_model: Path) -> None:
     config = MdConfig(structures=["si.cif"], model=str(stable_model), output="out", time=0.005)
     result = run_dynamics(config)
     assert not result.bad and result.rows[0]["steps"] == "5" and result.good == "done"
+
+
+def test_a_crystal_without_periodic_directions_is_named(command: Command, folder: Path) -> None:
+    lost = bulk("SiC", "zincblende", a=4.4, cubic=True)
+    lost.pbc = False
+    ase.io.write("lost.extxyz", lost)
+    _, out, _ = command("relax", "lost.extxyz", "two.extxyz", "--steps", 1, "-o", "out")
+    assert "note: lost: filled cell without periodic directions" in out

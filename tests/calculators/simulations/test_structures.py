@@ -92,3 +92,17 @@ def test_the_fingerprint_sees_what_decides_the_result(frames: Path) -> None:
         for atoms in (moved, fixed, labelled)
     ]
     assert same == [False, False, True]
+
+
+def test_a_name_may_contain_an_at_sign(tmp_path):
+    path = tmp_path / "Pd@SiC.xyz"
+    bulk("Si").write(path)
+    (job,) = read_jobs([str(path)])
+    assert job.atoms is not None and job.name == "Pd@SiC"
+
+
+def test_blank_lines_between_frames_hide_nothing(tmp_path):
+    bulk("Si").write(tmp_path / "one.xyz")
+    text = (tmp_path / "one.xyz").read_text()
+    (tmp_path / "two.xyz").write_text(f"{text}\n{text}")
+    assert len(read_jobs([str(tmp_path / "two.xyz")])) == 2

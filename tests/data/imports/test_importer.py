@@ -390,7 +390,11 @@ def test_the_command_prints_a_table(tmp_path, capsys):
         ("a.json", '[{"structure": 3}]', "no structure in pymatgen's form"),
         ("a.json", '[{"structure": {}}] x', "a.json cannot be read"),
         ("a.strange", "nothing", "`format`"),
-        ("a.extxyz", "3\nenergy=1\nH 0 0 0\n", "a.extxyz cannot be read after 0 frames"),
+        (
+            "a.extxyz",
+            "3\nenergy=1\nH 0 0 0\n",
+            "no structures to import: 1 files end within a frame",
+        ),
         ("a.extxyz", "", "a.extxyz"),
     ],
 )
@@ -403,9 +407,17 @@ def test_unreadable_files_are_named(tmp_path, name, text, message):
 
 def test_a_broken_frame_is_located(tmp_path):
     path = raw_extxyz(tmp_path, 3)
-    path.write_text(path.read_text()[:-30])
-    with pytest.raises(ValueError, match="a.extxyz cannot be read after"):
+    path.write_text(path.read_text().replace("Si 0", "Si x", 2))
+    with pytest.raises(ValueError, match="line 3, atom 0 of frame 0: 'Si x"):
         run(path, tmp_path)
+
+
+def test_frames_before_an_incomplete_one_are_kept(tmp_path):
+    path = raw_extxyz(tmp_path, 3)
+    path.write_text(path.read_text()[:-30])
+    report, _ = run(path, tmp_path)
+    assert report.structures == 2
+    assert any("1 files end within a frame" in text for text in report.warnings)
 
 
 def test_positions_that_are_not_finite_are_located(tmp_path):
@@ -483,3 +495,46 @@ def test_a_copy_under_another_name_has_the_same_content(tmp_path):
     first, _ = run(path, tmp_path)
     second, _ = run([path], tmp_path, overwrite=True)
     assert first.content_hash == second.content_hash
+
+
+def test_large_files_with_blank_lines_are_read_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr("tesseral.data.imports.parts.TASK_BYTES", 1000)
+    text = raw_extxyz(tmp_path, 20).read_text()
+    (tmp_path / "a.extxyz").write_text(f"{text}\n{text}")
+    report, _ = run(tmp_path / "a.extxyz", tmp_path, processes=1)
+    assert report.structures == 40
+
+
+def test_the_report_names_what_a_model_does_not_know(tmp_path):
+    first = raw_extxyz(tmp_path, header="energy=-1 charge=0", name="a.extxyz")
+    second = raw_extxyz(tmp_path, header="energy=-1 charge=1 energy-unit=eV/atom", name="b.extxyz")
+    report, _ = run([first, second], tmp_path)
+    assert any("charge differs between the structures (0 1, 1 1)" in t for t in report.warnings)
+    assert any("1 energies are per atom (eV/atom)" in t for t in report.warnings)
+
+
+PARTLY = """data_x
+_cell_length_a 4
+_cell_length_b 4
+_cell_length_c 4
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+_symmetry_space_group_name_H-M 'P 1'
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_occupancy
+C1 C 0 0 0 0.5
+Si1 Si 0 0 0 0.5
+Si2 Si 0.5 0.5 0.5 1.0
+"""
+
+
+def test_partly_occupied_sites_are_refused(tmp_path):
+    (tmp_path / "a.cif").write_text(PARTLY)
+    with pytest.raises(ValueError, match="2 sites are shared by several elements"):
+        run(tmp_path / "a.cif", tmp_path, allow_missing=["energy", "forces"])

@@ -70,9 +70,7 @@ def test_frames_are_found_without_reading_them(frames):
     assert open_frames(frames, pieces[3]).read().startswith(f"{2 + firsts[3] % 4}\n")
 
 
-@pytest.mark.parametrize(
-    "text", ["2\n\nH 0 0 0\nH 0 0 1\nVEC1 1 0 0\n", "\n2\n\nH 0 0 0\nH 0 0 1\n", "x"]
-)
+@pytest.mark.parametrize("text", ["2\n\nH 0 0 0\nH 0 0 1\nVEC1 1 0 0\n", "2\n\nH 0 0 0\n", "x"])
 def test_other_files_are_not_divided(tmp_path, text):
     (tmp_path / "a.extxyz").write_text(text)
     assert split_frames(tmp_path / "a.extxyz", 1) is None
@@ -80,7 +78,7 @@ def test_other_files_are_not_divided(tmp_path, text):
 
 def test_blank_lines_at_the_end_are_passed(tmp_path):
     (tmp_path / "a.extxyz").write_text("1\n\nH 0 0 0\n\n\n")
-    assert split_frames(tmp_path / "a.extxyz", 1) == [(0, 0, 11)]
+    assert split_frames(tmp_path / "a.extxyz", 1) == [(0, 0, 11, 1)]
 
 
 @pytest.mark.slow

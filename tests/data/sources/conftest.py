@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
 import pytest
 
@@ -141,7 +142,7 @@ def vasprun(steps: list[Step], ended: bool = True, pstress: float = 0.0, **tags:
     text += " 3 3 2 </v></generation></kpoints>\n<parameters><separator name='general'>"
     text += "".join(f'<i name="{name}">{value}</i>\n' for name, value in values.items())
     text += '</separator></parameters>\n<atominfo><array name="atoms"><set>'
-    text += "".join(f"<rc><c>{symbol} </c><c>1</c></rc>" for symbol in symbols)
+    text += "".join(f"<rc><c>{symbol} </c><c>{1 + (symbol == 'C')}</c></rc>" for symbol in symbols)
     text += '</set></array><array name="atomtypes"><set>'
     text += "".join(f"<rc><c>{n}</c><c>{t.split()[1]}</c><c>{t} </c></rc>" for t, n in KINDS)
     text += "</set></array></atominfo>\n<structure name='initialpos'><crystal>"
@@ -168,13 +169,96 @@ def calculation(step: Step, pstress: float) -> str:
     )
 
 
+def ml_ab(steps: list[Step], name: str = "SiC2", types: Any = (("Si", 1), ("C", 2))) -> str:
+    """An ML_AB, all of whose configurations are of one system."""
+    header = {
+        "The number of configurations": [f"{len(steps):10d}"],
+        "The maximum number of atom type": [f"{len(types):8d}"],
+        "The atom types in the data file": [" ".join(symbol for symbol, _ in types)],
+        "Basis set for Si": ["         1      1", "         2      1"],
+    }
+    text = " 1.0 Version\n" + "".join(ml_block("*", *block) for block in header.items())
+    return text + "".join(configuration(i, step, name, types) for i, step in enumerate(steps, 1))
+
+
+def configuration(number: int, step: Step, name: str, types: Any) -> str:
+    """A configuration as ML_AB lists it."""
+    free = f"{step.free_energy:.12f}"
+    blocks = {
+        f"Configuration num. {number:6d}": [],
+        "System name": [name],
+        "The number of atom types": [f"{len(types)}"],
+        "The number of atoms": [f"{len(step.positions)}"],
+        "Atom types and atom numbers": [f"{symbol:5s}{count:6d}" for symbol, count in types],
+        "CTIFOR": ["  1.000000000000000E-002"],
+        "Primitive lattice vectors (ang.)": ml_rows(step.cell),
+        "Atomic positions (ang.)": ml_rows(step.positions),
+        "Total energy (eV)": [free],
+        "Forces (eV ang.^-1)": ml_rows(step.forces),
+    }
+    text = "".join(ml_block("*" if not i else "=", *b) for i, b in enumerate(blocks.items()))
+    diagonal, (xy, yz, zx) = np.diag(step.kbar), (step.kbar[i] for i in ((0, 1), (1, 2), (2, 0)))
+    text += "=" * 50 + "\n     Stress (kbar)\n" + "-" * 50 + "\n     XX YY ZZ\n" + "-" * 50 + "\n"
+    text += ml_rows([diagonal])[0] + "\n" + "-" * 50 + "\n     XY YZ ZX\n" + "-" * 50 + "\n"
+    return text + ml_rows([[xy, yz, zx]])[0] + "\n"
+
+
+def ml_block(rule: str, title: str, lines: list[str]) -> str:
+    body = "-" * 50 + "\n" + "\n".join(lines) + "\n" if lines else ""
+    return rule * 50 + f"\n     {title}\n" + body
+
+
+def ml_rows(rows: Any) -> list[str]:
+    return ["".join(f"{x:23.15E}" for x in row) for row in rows]
+
+
+RELAXATION = ("free energy    TOTEN   ", "energy without entropy", "energy(sigma->0)")
+DYNAMICS = ("ion-electron   TOTEN", "kinetic energy EKIN", "temperature    TEIN")
+
+
+def vaspout(path: Any, steps: list[Step], dynamics: bool = False, told: Any = "both", **incar: Any):
+    """A vaspout.h5; ``told`` of the convergence are ``flags``, ``steps``, ``both`` or neither."""
+    tags = {"ENCUT": 520.0, "GGA": b"PE", "ISPIN": 2, "ISMEAR": 0, "SIGMA": 0.05, "ISIF": 3}
+    titles = "".join(f"   TITEL  = {title}\n   ENMAX  = 245.345\n" for title, _ in KINDS)
+    free = np.array([step.free_energy for step in steps])
+    zero = np.array([step.energy for step in steps])
+    counts = [4 if step.converged else 60 for step in steps]
+    with h5py.File(path, "w") as file:
+        for part, number in zip(("major", "minor", "patch"), (6, 3, 0), strict=True):
+            file[f"version/{part}"] = number
+        for name, value in {**tags, **incar}.items():
+            file[f"input/incar/{name}"] = value
+        file["input/potcar/content"] = titles
+        for axis, number in zip("xyz", (3, 3, 2), strict=True):
+            file[f"input/kpoints/nkp{axis}"] = number
+        file["results/positions/ion_types"] = np.array([b"Si", b"C "])
+        file["results/positions/number_ion_types"] = [1, 2]
+        group = file.create_group("intermediate/ion_dynamics")
+        group["scale"] = 2.0
+        group["lattice_vectors"] = np.array([step.cell / 2.0 for step in steps])
+        group["position_ions"] = np.array([s.positions @ np.linalg.inv(s.cell) for s in steps])
+        group["forces"] = np.array([step.forces for step in steps])
+        group["stress"] = np.array([step.kbar for step in steps])
+        group["energies"] = np.stack([free, free + 1, zero] if not dynamics else [free] * 3, axis=1)
+        group["energies_tags"] = np.array(DYNAMICS if dynamics else RELAXATION, dtype="S")
+        if told in ("both", "flags"):
+            group["electronic_step_converged"] = [[0 if step.converged else 1] for step in steps]
+        if told in ("both", "steps"):
+            rows = [[n, -1.0, 0.0, 0.0, 1, 0.0, 0.0] for c in counts for n in range(1, c + 1)]
+            group["oszicar"] = np.array(rows)
+            group["oszicar_label"] = np.array("N E dE deps ncg rms rms(c)".split(), dtype="S")
+
+
 @pytest.fixture(scope="session")
 def vasp() -> SimpleNamespace:
-    """Writers of OUTCAR and vasprun.xml, and steps to write."""
+    """Writers of VASP's files, and steps to write."""
     return SimpleNamespace(
         make_steps=make_steps,
         outcar=outcar,
         vasprun=vasprun,
+        ml_ab=ml_ab,
+        configuration=configuration,
+        vaspout=vaspout,
         header=header,
         ionic_step=ionic_step,
         electronic_steps=electronic_steps,

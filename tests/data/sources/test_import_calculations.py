@@ -9,7 +9,10 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 
-from tesseral.data.imports.importer import ImportConfig, import_structures
+from tesseral.data.imports.importer import ImportConfig, _read, import_structures
+from tesseral.data.imports.parts import Span
+from tesseral.data.imports.report import ImportReport
+from tesseral.data.sources.search import Source
 from tesseral.data.store.read import open_store
 
 FILES = Path(__file__).parent / "files"
@@ -127,3 +130,96 @@ def test_steps_can_be_chosen(tmp_path):
     assert len(run(tmp_path, FILES / "pwx_md.out.gz", index="::2")[1]) == 2
     _, store = run(tmp_path, FILES / "pwx_md.out.gz", index="-1", overwrite=True)
     assert len(store) == 1 and store[0].positions[0, 1] == -0.0005317107
+
+
+def skipped(report):
+    (text,) = [text for text in report.warnings if "files were skipped" in text]
+    return text
+
+
+@pytest.mark.parametrize("damage", ["header", "cut", "refused"])
+def test_the_other_file_is_read_if_the_preferred_one_has_nothing(tmp_path, vasp, damage):
+    steps = vasp.make_steps(2)
+    good = vasp.vasprun(steps)
+    bad = {
+        "header": good.replace("<atominfo>", "<atominfo><<&", 1),
+        "cut": good[: good.index("</scstep>")],
+        "refused": vasp.vasprun(steps, NELM="1"),
+    }[damage]
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/vasprun.xml").write_text(bad)
+    (tmp_path / "runs/OUTCAR").write_text(vasp.outcar(steps))
+    report, store = run(tmp_path, tmp_path / "runs")
+    assert store.texts("source") == ["OUTCAR", "OUTCAR"]
+    assert skipped(report).endswith("; OUTCAR is opened instead")
+    assert "vasprun.xml" in skipped(report)
+
+
+def test_each_file_of_a_calculation_without_steps_is_named(tmp_path, runs, vasp):
+    text = vasp.vasprun(vasp.make_steps(1), ICHARG="11")
+    (tmp_path / "runs/b/vasprun.xml").write_text(text)
+    (tmp_path / "runs/b/OUTCAR").write_text(vasp.outcar(vasp.make_steps(1), ICHARG="11"))
+    report, store = run(tmp_path, runs)
+    assert store.texts("source") == ["a/OUTCAR", "a/OUTCAR"]
+    for name in ("b/vasprun.xml contains no", "b/OUTCAR contains no", "c/OUTCAR"):
+        assert name in skipped(report)
+
+
+def test_one_bad_step_of_a_folder_stops_nothing(tmp_path, runs, vasp):
+    steps = vasp.make_steps(3)
+    steps[1].forces[0, 0] = np.nan
+    (tmp_path / "runs/b/vasprun.xml").write_text(vasp.vasprun(steps))
+    report, store = run(tmp_path, runs)
+    assert store.texts("source") == 2 * ["a/OUTCAR"] + 2 * ["b/vasprun.xml"]
+    assert report.left_out["steps left out (numbers missing or overflowed to ***)"] == {
+        "b/vasprun.xml": 1
+    }
+
+
+def test_structures_without_labels_in_a_folder_stop_nothing(tmp_path, runs):
+    text = (FILES / "pwx_md.out.gz").read_bytes()
+    (runs / "a.out.gz").write_bytes(text)
+    atoms = Atoms("Si", pbc=True, cell=np.eye(3) * 3)
+    atoms.calc = SinglePointCalculator(atoms, energy=0.0)
+    ase.io.write(runs / "b.traj", atoms)
+    report, store = run(tmp_path, runs, runs / "*.traj")
+    assert "b.traj" not in store.texts("source") and len(store) > 3
+    assert "b.traj contains no structures to import: 1 structures left out (no forces" in skipped(
+        report
+    )
+    allowed, store = run(tmp_path, runs, runs / "*.traj", allow_missing=["forces"], overwrite=True)
+    assert "b.traj" in store.texts("source")
+
+
+def test_what_was_read_before_a_file_turns_bad_is_kept(tmp_path, vasp):
+    text = vasp.outcar(vasp.make_steps(2))
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/OUTCAR").write_text(text + text)
+    report, store = run(tmp_path, tmp_path / "runs")
+    assert len(store) == 2
+    assert "several runs" in skipped(report)
+    assert "(2 structures before that are kept)" in skipped(report)
+
+
+def test_an_interrupted_import_resumes_in_the_other_file(tmp_path, vasp):
+    """The file that has nothing is passed over again, and no structure is lost or read twice."""
+    (tmp_path / "vasprun.xml").write_text("<modeling></modeling>")
+    (tmp_path / "OUTCAR").write_text(vasp.outcar(vasp.make_steps(3)))
+    source = Source(str(tmp_path / "vasprun.xml"), "vasprun.xml", True)
+    source = source._replace(instead=(Source(str(tmp_path / "OUTCAR"), "OUTCAR", True),))
+    config = ImportConfig(sources=["-"], output="-.h5")
+    found = list(_read(config, Span(source), 2, ImportReport()))
+    assert [one.place for one in found] == ["OUTCAR frame 2"]
+
+
+def test_ml_ab_and_vaspout_are_groups_of_a_folder(tmp_path, vasp):
+    for name in ("a", "b"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    steps = vasp.make_steps(2)
+    (tmp_path / "runs/a/ML_AB").write_text(vasp.ml_ab(steps[:1]))
+    (tmp_path / "runs/a/ML_ABN").write_text(vasp.ml_ab(steps))
+    vasp.vaspout(tmp_path / "runs/b/vaspout.h5", steps)
+    _, store = run(tmp_path, tmp_path / "runs")
+    assert store.texts("group") == 2 * ["a/ML_ABN"] + 2 * ["b/vaspout.h5"]
+    np.testing.assert_allclose(store[0].stress, store[2].stress, atol=1e-9)
+    np.testing.assert_allclose(store[1].forces, store[3].forces, atol=1e-9)

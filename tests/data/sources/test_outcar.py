@@ -171,3 +171,75 @@ def test_titles_of_potcars_that_were_taken_out(tmp_path, vasp):
 def test_a_file_without_its_header_is_refused(tmp_path, vasp):
     with pytest.raises(ValueError, match="0 POTCARs .* vasprun.xml"):
         read(tmp_path / "OUTCAR", vasp.ionic_step(vasp.make_steps(1)[0]))
+
+
+UNCONVERGED = "steps left out (electronic steps did not converge)"
+UNREADABLE = "steps left out (numbers missing or overflowed to ***)"
+
+
+def test_vasp_5_says_at_nelm_that_ediff_is_reached(tmp_path, vasp):
+    first, second = vasp.make_steps(2)
+    text = vasp.outcar([first._replace(converged=False), second], "because EDIFF is reached")
+    found, left_out = read(tmp_path / "OUTCAR", text)
+    assert [atoms.calc.results["energy"] for atoms in found] == [second.energy]
+    assert left_out == {UNCONVERGED: 1}
+
+
+@pytest.mark.parametrize(
+    "line, kept",
+    [
+        ("   NELM=4;NELMIN=2;NELMDL=-5", False),
+        ("NELM    =      4;   NELMIN=  2", False),
+        ("   NELM   =      5;   NELMIN=  2\n   NELM    =      1", True),  # the latter of responses
+        ("   NELM = 5 ! not NELM = 4", True),
+        (" # NELM = 4", True),  # of a comment in the INCAR; the default is 60
+        ("", True),
+    ],
+)
+def test_forms_of_nelm(tmp_path, vasp, line, kept):
+    text = vasp.outcar(vasp.make_steps(1))  # with four electronic steps
+    printed = next(each for each in text.splitlines() if "NELMIN" in each)
+    found, left_out = read(tmp_path / "OUTCAR", text.replace(printed, line))
+    assert len(found) == kept and left_out == ({} if kept else {UNCONVERGED: 1})
+
+
+def test_a_single_electronic_step_counts(tmp_path, vasp):
+    (step,) = vasp.make_steps(1)
+    text = vasp.header(NELM="1") + vasp.electronic_steps(1, 1, "because EDIFF is reached")
+    text += "\n" + vasp.ionic_step(step) + " General timing and accounting\n"
+    found, left_out = read(tmp_path / "OUTCAR", text)
+    assert not found and left_out == {UNCONVERGED: 1}
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [{"ICHARG": "11    charge: 1-file"}, {"IALGO": "3    algorithm"}, {"SCALEE": "0.5"}],
+)
+def test_what_is_not_self_consistent_is_left_out(tmp_path, vasp, tags):
+    found, left_out = read(tmp_path / "OUTCAR", vasp.outcar(vasp.make_steps(2), **tags))
+    assert not found and list(left_out.values()) == [2]
+    assert ["not self-consistent" in what for what in left_out] == [True]
+
+
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_step_without_energy_costs_itself(tmp_path, vasp, lost, ended):
+    steps = vasp.make_steps(3)
+    lines = vasp.outcar(steps, ended=ended).splitlines(keepends=True)
+    energy = f"{steps[lost].free_energy:18.8f} eV"
+    at = next(i for i, line in enumerate(lines) if "free  energy" in line and energy in line)
+    found, left_out = read(tmp_path / "OUTCAR", "".join(lines[:at] + lines[at + 3 :]))
+    energies = [step.energy for i, step in enumerate(steps) if i != lost]
+    assert [atoms.calc.results["energy"] for atoms in found] == energies
+    assert left_out.pop(UNREADABLE, 0) == (ended or lost < 2)
+    assert len(left_out) == (not ended)
+
+
+def test_a_step_without_forces_costs_itself(tmp_path, vasp):
+    steps = vasp.make_steps(3)
+    text = vasp.outcar(steps)
+    start = text.index(" POSITION", text.index(f"{steps[0].energy:18.8f}"))
+    end = text.index("  FREE ENERGIE", start)
+    found, left_out = read(tmp_path / "OUTCAR", text[:start] + text[end:])
+    assert [atoms.calc.results["energy"] for atoms in found] == [steps[0].energy, steps[2].energy]
+    assert left_out == {UNREADABLE: 1}

@@ -40,6 +40,21 @@ def test_a_folder_gives_the_outputs_in_it(runs):
     assert all(source.found for source in found)
 
 
+def test_other_files_of_a_calculation_follow(runs, vasp):
+    (runs / "a/ML_ABN").write_text("")
+    (runs / "a/vaspout.h5").write_text("")
+    (runs / "a/OUTCAR.gz").write_text("")
+    relax, first = find_sources([str(runs / "a")])
+    assert (relax.name, relax.instead) == ("OUTCAR.relax1", ())
+    assert first.name == "vasprun.xml"
+    others = [other.name for other in first.instead]
+    assert others == ["OUTCAR", "OUTCAR.gz", "vaspout.h5", "ML_ABN"]
+    assert not find_sources([str(runs / "a/vasprun.xml")])[0].instead  # that file is meant
+    named = find_sources([str(runs / "a"), str(runs / "a/OUTCAR")])
+    assert [source.name for source in named][1:] == ["vasprun.xml", "OUTCAR"]
+    assert "OUTCAR" not in [other.name for other in named[1].instead]
+
+
 def test_names_are_short_and_unlike(runs):
     assert [source.name for source in find_sources([str(runs / "a"), str(runs / "b")])] == [
         "a/OUTCAR.relax1",

@@ -1,0 +1,86 @@
+"""Pictures of computed properties."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from tesseral.calculators.properties.eos import EquationOfState
+from tesseral.calculators.properties.phonons import Bands
+from tesseral.files import write_whole
+
+Floats = NDArray[np.float64]
+
+BLUE, RED = "#2a6fb0", "#b03a2a"
+
+
+@contextmanager
+def _picture(path: Path, size: tuple[float, float] = (4.5, 3.4)) -> Iterator[Any]:
+    """Axes of a picture that is written at the end; no window system is used."""
+    with matplotlib.rc_context({"font.size": 9}):
+        figure = Figure(figsize=size, layout="constrained")
+        yield figure.add_subplot()
+        with write_whole(path) as temporary:
+            figure.savefig(temporary, dpi=150, format="png")
+
+
+def draw_eos(result: EquationOfState, path: Path) -> None:
+    """Energy against volume, with the fit."""
+    n, fit = result.n_atoms, result.fit
+    fine = np.linspace(result.volumes.min(), result.volumes.max(), 200)
+    with _picture(path) as axis:
+        axis.plot(fine / n, 1000 * (fit(fine) - fit.energy) / n, color=BLUE, label="fit")
+        above = 1000 * (result.energies - fit.energy) / n
+        axis.plot(result.volumes / n, above, "o", ms=4, color=RED, label="model")
+        axis.set(xlabel="volume (Å³/atom)", ylabel="energy above the minimum (meV/atom)")
+        axis.set_title(f"B₀ = {fit.bulk_modulus:.1f} GPa, B₀′ = {fit.pressure_derivative:.2f}")
+        axis.legend()
+
+
+def draw_stiffness(stiffness: Floats, path: Path) -> None:
+    """The stiffness tensor as a coloured table."""
+    order = ("xx", "yy", "zz", "yz", "xz", "xy")
+    largest = float(np.abs(stiffness).max())
+    with _picture(path, (4.2, 3.8)) as axis:
+        axis.imshow(stiffness, cmap="RdBu", vmin=-1.5 * largest, vmax=1.5 * largest)
+        axis.set_xticks(range(6), order)
+        axis.set_yticks(range(6), order)
+        for (i, j), value in np.ndenumerate(stiffness):
+            text = f"{round(value, 1) + 0.0:.1f}".replace("-", "−")  # no negative zeros
+            axis.text(j, i, text, ha="center", va="center")
+        axis.set_title("stiffness (GPa)")
+
+
+def draw_bands(bands: Bands, path: Path) -> None:
+    """Phonon frequencies along the standard path."""
+    # The path may jump from one point to another at the same distance: both are named, not joined.
+    jumps = np.flatnonzero(np.diff(bands.distances) == 0) + 1
+    parts = zip(np.split(bands.distances, jumps), np.split(bands.frequencies, jumps), strict=True)
+    names: dict[float, str] = {}
+    for tick, label in zip(bands.ticks.tolist(), bands.labels, strict=True):
+        label = label.replace("G", "Γ")
+        names[tick] = f"{names[tick]}|{label}" if tick in names else label
+    with _picture(path, (5.0, 3.4)) as axis:
+        for distances, frequencies in parts:
+            axis.plot(distances, frequencies, color=BLUE, lw=1)
+        axis.axhline(0, color="0.6", lw=0.6)
+        for tick in names:
+            axis.axvline(tick, color="0.8", lw=0.6)
+        axis.set_xticks(list(names), list(names.values()))
+        axis.set(ylabel="frequency (THz)", xlim=(bands.distances[0], bands.distances[-1]))
+
+
+def draw_modes(frequencies: Floats, path: Path) -> None:
+    """Frequencies of the normal modes of a molecule as lines."""
+    with _picture(path) as axis:
+        stable = frequencies >= 0
+        axis.vlines(frequencies[stable], 0, 1, color=BLUE)
+        axis.vlines(frequencies[~stable], 0, 1, color=RED)
+        axis.set(xlabel="wavenumber (cm⁻¹), negative if unstable", yticks=[], ylim=(0, 1.1))
