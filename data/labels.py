@@ -237,17 +237,15 @@ def unread_labels(atoms: Atoms, keys: LabelKeys) -> list[str]:
 
 def describe_conversions(atoms: Atoms, keys: LabelKeys) -> list[str]:
     """Sentences about the name, unit, sign and order with which each label is read."""
-    units: dict[str, tuple[dict[str, float], str]] = {
-        "energy": (ENERGY_UNITS, keys.energy_unit),
-        "forces": (FORCE_UNITS, keys.forces_unit),
-    }
+    units = _units(atoms, keys)
+    tables = {"energy": ENERGY_UNITS, "forces": FORCE_UNITS}
     if _has_volume(atoms):
         if keys.virial_key is None:
-            units["stress"] = (STRESS_UNITS, keys.stress_unit)
+            tables["stress"] = STRESS_UNITS
         if keys.stress_key is None:
-            units["virial"] = (ENERGY_UNITS, keys.energy_unit)
+            tables["virial"] = ENERGY_UNITS
     lines: dict[str, str] = {}
-    for label, (table, unit) in units.items():
+    for label, table in tables.items():
         if label == "virial" and "stress" in lines:
             continue
         key = getattr(keys, f"{label}_key")
@@ -257,7 +255,8 @@ def describe_conversions(atoms: Atoms, keys: LabelKeys) -> list[str]:
         if not found:
             continue
         place = next(iter(found))
-        factor = table[unit] * (keys.stress_sign if label == "stress" else 1)
+        unit = units[label]
+        factor = _factor(table, unit) * (keys.stress_sign if label == "stress" else 1)
         said = "" if factor == 1 else f" · {factor:.7g}"
         if label == "virial":
             said += " / -V"

@@ -147,7 +147,8 @@ def check_values(
             model's.
     """
     others = [] if better is None else [better.reshape(-1, 9)]
-    labels, judged, frames = units.labels, Judged({}, False), []
+    labels, judged = units.labels, Judged({}, False)
+    frames: list[Finding] = []
     enough = np.isfinite(labels.energy).sum() >= LEAST
     if enough:
         frames, labels = check_force_frames(sample, design, labels)
@@ -155,7 +156,9 @@ def check_values(
         alone = fit_labels(design, without_gross(design, labels), stress=False).stress
         judged = judge_groups(sample, design, labels.stress, [alone, *others])
         labels = labels._replace(stress=mended_rows(sample, labels.stress, judged.fixes))
-        expected = expected_stress(sample, design, labels.stress, [alone, *others])
+        expected = expected_stress(
+            sample, design, labels.stress, [alone, *others], mixed=True
+        )
         turned = check_stress_frames(sample, labels.stress, flat_stress(expected))
         frames += turned
         wrong = np.isin(sample.rows, [row for f in turned for row in f.rows])

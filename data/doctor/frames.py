@@ -162,4 +162,5 @@ def check_stress_frames(sample: Sample, stress: Array, should: Array) -> list[Fi
 def _deviator(stress: Array) -> Array:
     """Tensors (S, 3, 3) without their pressure."""
     tensor = stress.reshape(-1, 3, 3)
-    return tensor - np.trace(tensor, axis1=1, axis2=2)[:, None, None] / 3 * np.eye(3)
+    pressure = np.trace(tensor, axis1=1, axis2=2)[:, None, None] / 3
+    return np.asarray(tensor - pressure * np.eye(3))

@@ -98,7 +98,9 @@ def check_outliers(
         found = fit_labels(design, without_gross(design, mended), stress=stress)
         turns = Judged({}, False)
         if stress:
-            expected = expected_stress(sample, design, mended.stress, [found.stress, *others])
+            expected = expected_stress(
+                sample, design, mended.stress, [found.stress, *others], mixed=False
+            )
             found = found._replace(stress=flat_stress(expected))
             turns = judge_singles(sample, mended.stress, expected)
         compared = _compare(design, mended, found, references, names)

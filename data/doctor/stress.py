@@ -2,8 +2,9 @@
 
 Stresses are compared with predictions from energies and forces. Each hypothesis about a fault is a
 correction of the label; it is accepted if the corrected labels agree clearly better with the
-predictions. Agreement is a likelihood of the residuals with heavy tails (Student's t), in units of
-the errors of similar structures, separately for pressure, deviator and shear.
+predictions. Agreement is a likelihood of the six residuals with heavy tails (Student's multivariate
+t: a structure that is predicted badly in one component probably is so in all), in units of the
+errors of similar structures, separately for pressure, deviator and shear.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from itertools import permutations, product
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tesseral.data.doctor.findings import Finding, Fix, count, make_finding
 from tesseral.data.doctor.groups import SMALLEST, group_words, groups_of
@@ -30,13 +32,14 @@ from tesseral.data.doctor.ridge import Design, local_scale, weighted_median
 from tesseral.data.doctor.sample import Array, Integers, Sample
 from tesseral.data.doctor.units import recognise
 
-FREEDOM = 4.0  # degrees of freedom of Student's t
+FREEDOM = 10.0  # degrees of freedom of Student's t
 MARGIN = 12.0  # evidence, in nats, required of a group
-MARGIN_SINGLE = 5.0  # and of a structure, plus the logarithm of the odds against the fault
+MARGIN_SINGLE = 3.0  # and of a structure, plus the logarithm of the odds against the fault
 DOUBT = 0.9  # fraction of the evidence from which a better model is asked
 SYMMETRIC = 0.01  # of the usual size, below which components are taken to be zero by symmetry
 EXPLAINED = 0.6  # largest part of the residuals that a correction may leave
-FITS = 3.0  # largest residual that a correction may leave in a single structure
+FITS = 3.0  # largest residual that a correction may leave in a single structure, in errors
+CLEARLY = 0.2  # or as a part of the residual before
 RIVAL = 3.0  # evidence by which the correction must exceed all others to be certain
 LARGEST = 200  # structures of a group that are compared
 NONE = Fix("stress", 1.0)
@@ -50,6 +53,8 @@ BASIS = np.array(
     ]
 )
 KINDS = np.array([0, 1, 1, 2, 2, 2])  # of the rows of BASIS
+MEDIANS = np.array([0.674, 0.833, 0.888])  # of the root mean squares of 1, 2 and 3 normal values
+OF_LEAST = 1.3  # error over the median of the least residuals of many hypotheses
 
 
 class Hypotheses(NamedTuple):
@@ -82,8 +87,8 @@ class Judged(NamedTuple):
         return Judged(fixes, other.doubtful, self.uncertain | other.uncertain)
 
 
-def _hypotheses(every: bool) -> Hypotheses:
-    """Corrections for known conventions, or for all permutations of the components."""
+def _hypotheses(*, turned: bool, every: bool) -> Hypotheses:
+    """Corrections for known conventions, for rotations by 90° and for all permutations."""
     found: dict[tuple[float, tuple[int, ...]], float] = {}
 
     def add(places: Sequence[int], signs: Sequence[int], penalty: float) -> None:
@@ -105,7 +110,7 @@ def _hypotheses(every: bool) -> Hypotheses:
     for axes in permutations(range(3)):
         places = _turned_places(axes)
         add(places, positive, 3.0)
-        for signs in product((1, -1), repeat=3):  # rotations by 90° and 180°
+        for signs in product((1, -1), repeat=3) if turned else ():
             add(places, (1, 1, 1, *(signs[a] * signs[b] for a, b in ((1, 2), (0, 2), (0, 1)))), 5.0)
     if every:
         for places in permutations(range(6)):
@@ -130,38 +135,54 @@ def _turned_places(axes: Sequence[int]) -> tuple[int, ...]:
 
 
 def expected_stress(
-    sample: Sample, design: Design, stress: Array, predictions: Sequence[Array]
+    sample: Sample, design: Design, stress: Array, predictions: Sequence[Array], *, mixed: bool
 ) -> Expected:
-    """Best of several predictions, with errors that labels in a wrong order do not increase much.
+    """Mean of several predictions, weighted by their errors, and the errors of the mean.
 
     Args:
         sample: the structures.
         design: rows of the structures.
         stress: (S, 9) eV/Å³, labels.
         predictions: (S, 9) eV/Å³ each, NaN where unknown.
+        mixed: whether many labels may have a fault. It then increases the errors little, but they
+            are less accurate.
     """
     labels = voigt(stress.reshape(-1, 3, 3))
-    table = NAMED
-    moved = np.concatenate([labels[None], np.einsum("hij,sj->hsi", table.matrices, labels)])
-    moved = moved @ BASIS.T
-    least = 1e-3 * float(np.sqrt(np.nanmean(labels**2))) + 1e-9 if np.isfinite(labels).any() else 1
-    values = errors = np.full(labels.shape, np.nan)
-    for prediction in predictions:
-        value = voigt(prediction.reshape(-1, 3, 3)) @ BASIS.T
-        off = (moved - value) ** 2
-        error = np.empty_like(value)
-        for kind in range(3):
-            of_kind = kind == KINDS
-            size = np.sqrt(off[:, :, of_kind].mean(axis=2)).min(axis=0)
-            # Components that are zero by symmetry tell nothing about the errors of others.
-            found = np.sqrt(np.mean(moved[0][:, of_kind] ** 2 + value[:, of_kind] ** 2, axis=1))
-            small = SYMMETRIC * np.sqrt(np.nanmean(moved[0][:, of_kind] ** 2))
-            size = np.where(found > small, size, np.nan)
-            # A minimum over hypotheses is smaller than the residual of the right one.
-            error[:, of_kind] = np.maximum(1.3 * local_scale(design, size), least)[:, None]
-        better = np.isfinite(value) & ~(errors <= error)
-        values, errors = np.where(better, value, values), np.where(better, error, errors)
-    return Expected(values, errors)
+    moved = labels[None] @ BASIS.T
+    if mixed:
+        changed = np.einsum("hij,sj->hsi", NAMED.matrices, labels) @ BASIS.T
+        moved = np.concatenate([moved, changed])
+    values = [voigt(one.reshape(-1, 3, 3)) @ BASIS.T for one in predictions]
+    if len(values) == 1:
+        return Expected(values[0], _errors(design, moved, values[0]))
+    errors = np.stack([_errors(design, moved, value) for value in values])
+    weights = np.where(np.isfinite(values), errors**-2, 0.0)
+    with np.errstate(invalid="ignore"):
+        mean = (weights * np.nan_to_num(values)).sum(axis=0) / weights.sum(axis=0)
+    return Expected(mean, _errors(design, moved, mean))
+
+
+def _errors(design: Design, moved: Array, values: Array) -> Array:
+    """Errors (S, 6) of predictions, of which the least for some versions (H, S, 6) of the labels.
+
+    They are those of the structures that are most similar, for pressure, deviator and shear.
+    """
+    off = (moved - values) ** 2
+    labels = moved[0]
+    usual = float(np.sqrt(np.nanmean(labels**2))) if np.isfinite(labels).any() else 1.0
+    errors = np.empty_like(values)
+    for kind, median in enumerate(MEDIANS):
+        of_kind = kind == KINDS
+        size = np.sqrt(off[:, :, of_kind].mean(axis=2)).min(axis=0)
+        # Components that are zero by symmetry tell nothing about the errors of others.
+        found = np.sqrt(np.mean(labels[:, of_kind] ** 2 + values[:, of_kind] ** 2, axis=1))
+        known = np.isfinite(labels).all(axis=1)
+        small = SYMMETRIC * np.sqrt(np.mean(labels[known][:, of_kind] ** 2)) if known.any() else 0.0
+        size = np.where(found > small, size, np.nan)
+        times = OF_LEAST if len(moved) > 1 else 1 / median
+        scale = times * local_scale(design, size)
+        errors[:, of_kind] = np.maximum(scale, 1e-3 * usual + 1e-9)[:, None]
+    return errors
 
 
 def judge_groups(
@@ -179,10 +200,11 @@ def judge_groups(
         predictions: (S, 9) eV/Å³ each, stresses from energies and forces alone.
     """
     cells = np.stack([structure.cell for structure in sample.structures])
-    parts = list(groups_of(sample, np.isfinite(stress).all(axis=1)))
+    known: NDArray[np.bool_] = np.isfinite(stress).all(axis=1)
+    parts = list(groups_of(sample, known))
     judged = Judged({}, False)
     for judge in (_scale_of, _order_of, _shear_of):
-        expected = expected_stress(sample, design, stress, predictions)
+        expected = expected_stress(sample, design, stress, predictions, mixed=True)
         labels = voigt(stress.reshape(-1, 3, 3))
         found: dict[int, Fix] = {}
         uncertain: set[int] = set()
@@ -299,8 +321,8 @@ def _evidence(changed: Array, labels: Array, expected: Expected, some: Integers)
     """Logarithm of the likelihood ratio of each hypothesis and structure, (H, S)."""
 
     def loss(values: Array) -> Array:
-        square = _scaled(values, expected, some) ** 2
-        return (FREEDOM + 1) / 2 * np.asarray(np.log1p(square / FREEDOM).sum(axis=-1))
+        square = np.sum(_scaled(values, expected, some) ** 2, axis=-1)
+        return np.asarray((FREEDOM + 6) / 2 * np.log1p(square / FREEDOM))
 
     return loss(labels) - loss(changed)
 
@@ -359,7 +381,7 @@ def judge_singles(sample: Sample, stress: Array, expected: Expected) -> Judged:
         return Judged({}, False)
     labels = labels[some]
     cells = np.stack([sample.structures[i].cell for i in some])
-    changed, fixes, penalty = _changed(labels, cells, NAMED)
+    changed, fixes, penalty = _changed(labels, cells, KNOWN)
     score = _evidence(changed, labels, expected, some) - penalty[:, None]
     # Where two faults explain a label equally well, the one that others have too is named.
     margin = MARGIN_SINGLE + np.log(len(some))
@@ -375,7 +397,7 @@ def judge_singles(sample: Sample, stress: Array, expected: Expected) -> Judged:
         )
         for values in (labels, changed[best, each])
     )
-    fits = (after < FITS) & (after < EXPLAINED * before)
+    fits = (after < np.maximum(FITS, CLEARLY * before)) & (after < EXPLAINED * before)
     alike = np.bincount(best[fits & (top > margin)], minlength=len(fixes))
     accepted = fits & (top > margin - np.log(np.maximum(alike, 1))[best])
     same = np.abs(changed - changed[best, each]).max(axis=2) < 1e-6 * np.abs(labels).max()
@@ -397,7 +419,7 @@ def change_findings(sample: Sample, judged: Judged) -> list[Finding]:
             continue
         whole = len(inside) == sum(known)
         sure = not judged.uncertain & set(inside)
-        rows = [] if whole else sample.rows[inside]
+        rows: list[int] = [] if whole else sample.rows[inside].tolist()
         subject = "all stresses" if whole else f"the stresses of {count(len(inside))}"
         findings.append(
             make_finding(
@@ -422,5 +444,6 @@ def _check_name(fix: Fix) -> str:
     return "stress sign" if fix.factor == -1 and not fix.per_volume else "stress unit"
 
 
-NAMED = _hypotheses(every=False)
-EVERY = _hypotheses(every=True)
+KNOWN = _hypotheses(turned=False, every=False)  # of single structures: few fit by chance
+NAMED = _hypotheses(turned=True, every=False)
+EVERY = _hypotheses(turned=True, every=True)
