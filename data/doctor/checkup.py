@@ -156,9 +156,7 @@ def check_values(
         alone = fit_labels(design, without_gross(design, labels), stress=False).stress
         judged = judge_groups(sample, design, labels.stress, [alone, *others])
         labels = labels._replace(stress=mended_rows(sample, labels.stress, judged.fixes))
-        expected = expected_stress(
-            sample, design, labels.stress, [alone, *others], mixed=True
-        )
+        expected = expected_stress(sample, design, labels.stress, [alone, *others], mixed=True)
         turned = check_stress_frames(sample, labels.stress, flat_stress(expected))
         frames += turned
         wrong = np.isin(sample.rows, [row for f in turned for row in f.rows])

@@ -39,7 +39,8 @@ DOUBT = 0.9  # fraction of the evidence from which a better model is asked
 SYMMETRIC = 0.01  # of the usual size, below which components are taken to be zero by symmetry
 EXPLAINED = 0.6  # largest part of the residuals that a correction may leave
 FITS = 3.0  # largest residual that a correction may leave in a single structure, in errors
-CLEARLY = 0.2  # or as a part of the residual before
+CLEARLY = 0.3  # or as a part of the residual before
+PRINCIPAL = 0.5  # residual of principal values, over all, below which axes differ
 RIVAL = 3.0  # evidence by which the correction must exceed all others to be certain
 LARGEST = 200  # structures of a group that are compared
 NONE = Fix("stress", 1.0)
@@ -289,6 +290,8 @@ def _order_of(
     left = _left(changed[best], labels[some], expected, some)
     if score[best] < MARGIN or for_it < max(SMALLEST, 3 * against) or left > EXPLAINED:
         return None, bool(left < (1 + EXPLAINED) / 2), True
+    if _along_other_axes(changed[best], expected.values[some]):
+        return None, False, True
     place = {int(member): k for k, member in enumerate(some)}
     for part in parts:
         if len(part) < len(members):
@@ -298,6 +301,18 @@ def _order_of(
     near = np.nonzero(score > score[best] - RIVAL)[0]
     alike = np.abs(changed[near] - changed[best]).max(axis=(1, 2)) < 1e-6 * np.abs(labels).max()
     return fixes[best], False, bool(alike.all())
+
+
+def _along_other_axes(labels: Array, expected: Array) -> bool:
+    """Return whether principal values agree much better than components, in a group.
+
+    Then it is turned by an angle other than 90°, to which a correction is only close.
+    """
+    found, should = tensors(labels), tensors(expected @ np.linalg.inv(BASIS).T)
+    apart = np.linalg.norm(np.linalg.eigvalsh(found) - np.linalg.eigvalsh(should), axis=1)
+    return bool(
+        np.median(apart) < PRINCIPAL * np.median(np.linalg.norm(found - should, axis=(1, 2)))
+    )
 
 
 def _changed(labels: Array, cells: Array, table: Hypotheses) -> tuple[Array, list[Fix], Array]:
@@ -383,10 +398,11 @@ def judge_singles(sample: Sample, stress: Array, expected: Expected) -> Judged:
     cells = np.stack([sample.structures[i].cell for i in some])
     changed, fixes, penalty = _changed(labels, cells, KNOWN)
     score = _evidence(changed, labels, expected, some) - penalty[:, None]
-    # Where two faults explain a label equally well, the one that others have too is named.
+    # Of two faults that explain a label, the one that others have too is more likely.
     margin = MARGIN_SINGLE + np.log(len(some))
-    support = (score > margin).sum(axis=1)
-    best = (score + 0.01 * np.log1p(support)[:, None]).argmax(axis=0)
+    first = score.argmax(axis=0)[score.max(axis=0) > margin]
+    support = np.log1p(np.bincount(first, minlength=len(fixes)))
+    best = (score + support[:, None]).argmax(axis=0)
     each = np.arange(len(some))
     top = score[best, each]
     moved = np.abs((changed[best, each] - labels) @ BASIS.T) > 1e-9

@@ -91,7 +91,7 @@ def test_missing_labels_are_possible() -> None:
 
 
 def test_the_guess_makes_the_label_possible() -> None:
-    assert guess("stress", 100.0) == "; the unit is perhaps GPa or kbar or bar"
+    assert guess("stress", 100.0) == "; the unit is perhaps GPa or kbar or MPa or bar or Pa"
     assert guess("energy", 1e9) == ""
 
 
