@@ -20,9 +20,13 @@ from torch import Tensor
 
 from tesseral.calculators.properties.atoms import has_stress
 from tesseral.calculators.skin import SkinNeighbors
-from tesseral.data.cells import has_volume
 from tesseral.data.graph import AtomicGraph, edge_vectors
-from tesseral.data.neighbors import NeighborList, species_index
+from tesseral.data.neighbors import (
+    NeighborList,
+    check_counts,
+    check_geometry,
+    species_index,
+)
 from tesseral.data.units import stress_voigt
 from tesseral.deploy.modelfile import ModelCard, load_model
 from tesseral.potentials.derivatives import predict_edges, stress_from_virial
@@ -126,8 +130,9 @@ class TesseralCalculator(Calculator):
         atoms in a cell with a volume, which includes any vacuum.
 
         Raises:
-            ValueError: there are no atoms, an element is unknown to the model, positions are not
-                finite, atoms overlap, or a periodic cell has no volume.
+            ValueError: there are no atoms, arrays have different lengths, an element is unknown to
+                the model, positions are not finite, atoms overlap, or a periodic cell has no volume
+                or too little for its atoms.
             PropertyNotImplementedError: the stress of atoms without a periodic cell is requested.
             CalculationFailed: the result of the model is not finite.
         """
@@ -136,6 +141,8 @@ class TesseralCalculator(Calculator):
         if self.atoms is None:
             raise ValueError("there are no atoms to compute; pass some")
         atoms = self.atoms
+        if atoms.cell.array.shape != (3, 3):
+            raise ValueError(f"the cell must have the shape (3, 3); found {atoms.cell.array.shape}")
         stressed = has_stress(atoms)
         if "stress" in properties and not stressed:
             raise PropertyNotImplementedError(
@@ -144,8 +151,9 @@ class TesseralCalculator(Calculator):
             )
         if len(atoms) == 0:
             raise ValueError("there are no atoms to compute")
+        check_counts(atoms.numbers, atoms.positions)
         species = species_index(atoms.numbers, self.card.elements)
-        _check_geometry(atoms)
+        check_geometry(atoms.positions, atoms.cell.array, atoms.pbc)
         graph = self._graph(atoms, torch.from_numpy(species))
         near = self._near_edges(graph)
         prediction = predict_edges(
@@ -217,17 +225,3 @@ class TesseralCalculator(Calculator):
             self.potential = self.potential.to(device)
         if self.potential.harmonics.fused:  # this machine may have no compiled kernels
             select_ops(self.potential)
-
-
-def _check_geometry(atoms: Atoms) -> None:
-    """Check that a neighbour search is possible."""
-    if not np.isfinite(atoms.positions).all():
-        bad = int(np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))[0])
-        raise ValueError(f"the position of atom {bad} is {atoms.positions[bad]}; it is not finite")
-    if not np.isfinite(atoms.cell.array).all():
-        raise ValueError(f"the cell is not finite:\n{atoms.cell.array}")
-    if not has_volume(atoms.cell.array, atoms.pbc):
-        raise ValueError(
-            f"the atoms are periodic ({atoms.pbc.tolist()}) in a cell without volume:\n"
-            f"{atoms.cell.array}\nset the cell or switch pbc off"
-        )

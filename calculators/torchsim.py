@@ -196,6 +196,14 @@ class TesseralModel(ModelInterface):
 def _graph(state: SimState, elements: tuple[int, ...]) -> tuple[AtomicGraph, NDArray[np.bool_]]:
     """The state on the CPU in float64 without edges, and its periodic directions (3,)."""
     structure = state.system_idx.detach().cpu()
+    atoms, systems = len(structure), state.cell.shape[0]
+    shapes = {"positions": (atoms, 3), "atomic_numbers": (atoms,), "cell": (systems, 3, 3)}
+    for name, shape in shapes.items():
+        found = tuple(getattr(state, name).shape)
+        if found != shape:
+            raise ValueError(f"{name} must have the shape {shape}; found {found}")
+    if not atoms or int(structure.min()) < 0 or int(structure.max()) >= systems:
+        raise ValueError(f"system_idx must have values from 0 to {systems - 1} for all atoms")
     if (structure.diff() < 0).any():
         raise ValueError("the atoms are not sorted by system; sort them by system_idx")
     pbc = torch.as_tensor(state.pbc).cpu().numpy().astype(bool)

@@ -57,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not arguments:
         arguments = ["--help"]
     let_waiting_threads_sleep()
+    for word in arguments:
+        if not word.isascii() and word.encode("utf-8", "replace").decode() != word:
+            return complain(f"{ascii(word)} is not UTF-8 text; rename the file")
     name = next((word for word in arguments if not word.startswith("-")), "")
     if arguments == ["--version"]:
         sys.stdout.write(f"tesseral {version('tesseral')}\n")
@@ -71,11 +74,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = command.run(values[name], Console())
     except (ValueError, OSError) as error:
         return complain(with_flags(str(error), own_parser(arguments, name, command)))
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else "an allocation failed"
+        return complain(f"there is not enough memory: {reason}")
     except KeyboardInterrupt as stop:
         if not str(stop):
             return 130
         return complain(with_flags(str(stop), own_parser(arguments, name, command)), 130)
     return status
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether an exception of Python, NumPy or PyTorch says that memory could not be allocated."""
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
 
 
 def own_parser(arguments: Sequence[str], name: str, command: ModuleType) -> Parser:

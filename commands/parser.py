@@ -151,8 +151,10 @@ def build(kind: type[Any], values: dict[str, Any]) -> Any:
     for item in fields(kind):
         value = values[item.name]
         inner = hints[item.name]
-        nested = isinstance(inner, type) and is_dataclass(inner) and isinstance(value, dict)
-        parts[item.name] = build(inner, value) if nested else value
+        nested = isinstance(inner, type) and is_dataclass(inner)
+        if nested and not isinstance(value, (dict, inner)):
+            raise ValueError(f"{item.name} is {value!r:.60}; it must be a section of options")
+        parts[item.name] = build(inner, value) if isinstance(value, dict) and nested else value
     return kind(**parts)
 
 
@@ -193,5 +195,5 @@ def with_flags(message: str, parser: Parser) -> str:
 
 def complain(message: str, status: int = 2) -> int:
     """Write a one-sentence error to stderr; returns the status."""
-    sys.stderr.write(f"train-potential: {message}\n")
+    sys.stderr.write(f"train-potential: {' '.join(message.split())}\n")
     return status

@@ -22,6 +22,8 @@ Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 FEW = 100  # atoms of a molecule up to which all pairs take less time than a search grid
+FARTHEST = 1e7  # Å; positions and cell vectors beyond it have no meaningful differences
+MAX_NEIGHBORS = 20_000  # of an atom; a hundred times those of a dense crystal
 MAX_BINS = 100_000  # bins of the search grid; beyond it, a molecule's box is mostly empty space
 
 
@@ -50,13 +52,16 @@ def neighbor_list(
         Senders (E,), receivers (E,) and shifts (E, 3).
 
     Raises:
-        ValueError: positions or cell are not finite, the cutoff is not positive, or the periodic
-            cell vectors are linearly dependent.
+        ValueError: positions or cell are not finite, the cutoff is not positive, the periodic
+            cell vectors are linearly dependent, or an atom would have more than MAX_NEIGHBORS
+            neighbours.
     """
+    check_geometry(positions, cell, pbc)
+    if not (np.isfinite(cutoff) and cutoff > 0):
+        raise ValueError(f"the cutoff is {cutoff} Å; it must be positive")
     points = np.asarray(positions, dtype=np.float64).reshape(-1, 3)
-    lattice = np.asarray(cell, dtype=np.float64).reshape(3, 3)
+    lattice = np.asarray(cell, dtype=np.float64)
     periodic = np.broadcast_to(np.asarray(pbc, dtype=bool), (3,))
-    _check(points, lattice, periodic, cutoff)
     if len(points) == 0:
         return NeighborList(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3)))
     if len(points) <= FEW and not periodic.any():
@@ -97,6 +102,7 @@ def atomic_graph(
     Raises:
         ValueError: an element is not among ``elements``; see also `neighbor_list`.
     """
+    check_counts(numbers, positions)
     edges = neighbor_list(positions, cell, pbc, cutoff)
     # A copy of the positions: the graph must not change when the caller moves its atoms.
     points = torch.tensor(np.asarray(positions, dtype=np.float64).reshape(-1, 3))
@@ -111,13 +117,32 @@ def atomic_graph(
     )
 
 
+def check_counts(numbers: ArrayLike, positions: ArrayLike) -> None:
+    """Reject arrays of different numbers of atoms, which compiled code would read beyond their end.
+
+    Raises:
+        ValueError: the numbers differ.
+    """
+    if len(np.asarray(numbers)) != len(np.asarray(positions)):
+        raise ValueError(
+            f"there are {len(np.asarray(numbers))} atomic numbers and {len(np.asarray(positions))} "
+            "positions; give one of each for every atom"
+        )
+
+
 def species_index(numbers: ArrayLike, elements: tuple[int, ...]) -> Integers:
     """Position of each atomic number in the sorted ``elements``, (n,).
 
     Raises:
-        ValueError: an element is not among them; the message names it.
+        ValueError: an element is not among them, and the message names it; or the numbers are not
+            whole numbers.
     """
-    values = np.asarray(numbers, dtype=np.int64)
+    found = np.asarray(numbers)
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        raise ValueError(
+            f"atomic numbers must be a list of whole numbers; found {found.dtype} {found.shape}"
+        )
+    values = found.astype(np.int64)
     known = np.asarray(elements, dtype=np.int64)
     index = np.minimum(np.searchsorted(known, values), len(known) - 1)
     strange = np.unique(values[known[index] != values])
@@ -136,19 +161,37 @@ def names(numbers: ArrayLike) -> str:
     return ", ".join(chemical_symbols[z] if 0 < z < 119 else f"number {z}" for z in values)
 
 
-def _check(points: Array, cell: Array, pbc: NDArray[np.bool_], cutoff: float) -> None:
-    """Reject input for which no neighbour list exists."""
-    if not np.isfinite(points).all():
-        atom = int(np.nonzero(~np.isfinite(points).all(axis=1))[0][0])
-        raise ValueError(f"the position of atom {atom} is {points[atom]}; positions must be finite")
-    if not np.isfinite(cell).all():
-        raise ValueError(f"the cell must be made of finite numbers; found {cell.tolist()}")
-    if not (np.isfinite(cutoff) and cutoff > 0):
-        raise ValueError(f"the cutoff is {cutoff} Å; it must be positive")
-    if not has_volume(cell, pbc):
+def check_geometry(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike) -> None:
+    """Reject positions and cells for which no neighbour list exists.
+
+    Raises:
+        ValueError: a shape or type is wrong, a number is not finite or too large, or the periodic
+            cell vectors are linearly dependent.
+    """
+    points, lattice, periodic = np.asarray(positions), np.asarray(cell), np.asarray(pbc, dtype=bool)
+    if points.size and (points.ndim != 2 or points.shape[1] != 3):
+        raise ValueError(f"positions must have the shape (atoms, 3); found {points.shape}")
+    if lattice.shape != (3, 3) or periodic.shape not in ((3,), ()):
         raise ValueError(
-            f"the periodic cell vectors {cell[pbc].tolist()} are zero or linearly dependent; "
-            "give the cell, or switch pbc off in directions without one"
+            f"the cell must have the shape (3, 3), and pbc (3,); found {lattice.shape} and "
+            f"{periodic.shape}"
+        )
+    for name, values in (("positions", points), ("the cell", lattice)):
+        if values.dtype.kind not in "iuf":
+            raise ValueError(f"{name} must be real numbers; found an array of {values.dtype}")
+    if points.size and not np.abs(points).max() <= FARTHEST:  # also if one is NaN
+        atom = int(np.argmin((np.abs(points) <= FARTHEST).all(axis=1)))
+        place = points[atom].tolist()
+        kind = "too far away" if np.isfinite(points[atom]).all() else "not finite"
+        raise ValueError(f"the position of atom {atom} is {place}, which is {kind}")
+    if not np.abs(lattice).max() <= FARTHEST:
+        kind = "too large" if np.isfinite(lattice).all() else "not finite"
+        raise ValueError(f"the cell is {kind}: {lattice.tolist()} Å")
+    if not has_volume(lattice, np.broadcast_to(periodic, (3,))):
+        raise ValueError(
+            f"the atoms are periodic in a cell without volume: vectors of {lattice.tolist()} Å "
+            "are zero, short or linearly dependent; give the cell, or switch pbc off in directions "
+            "without one"
         )
 
 
@@ -168,6 +211,14 @@ def _search(
     heights = abs(np.linalg.det(box)) / np.linalg.norm(
         np.cross(np.roll(box, -1, axis=0), np.roll(box, -2, axis=0)), axis=1
     )
+    reach = 2 * cutoff / heights
+    neighbors = len(points) * np.prod(np.where(pbc, reach, np.minimum(reach, 1.0)))
+    if neighbors > MAX_NEIGHBORS:
+        between = ", ".join(f"{height:.3g}" for height in heights)
+        raise ValueError(
+            f"{len(points)} atoms in a cell with {between} Å between its faces would have some "
+            f"{neighbors:.0f} neighbours each; check the cell and its unit"
+        )
     if not pbc.any() and np.prod(heights / cutoff) > MAX_BINS:
         pairs = cKDTree(points).query_pairs(cutoff, output_type="ndarray").astype(np.int64)
         i, j = np.concatenate([pairs, pairs[:, ::-1]]).T
@@ -175,7 +226,13 @@ def _search(
     with warnings.catch_warnings():
         # For a long wire or slab matscipy warns only that the search takes longer.
         warnings.filterwarnings("ignore", "Ratio of simulation cell size", RuntimeWarning)
-        i, j, shift = neighbour_list(
-            "ijS", cutoff=float(cutoff), positions=points, cell=box, pbc=pbc
-        )
+        try:
+            i, j, shift = neighbour_list(
+                "ijS", cutoff=float(cutoff), positions=points, cell=box, pbc=pbc
+            )
+        except RuntimeError as error:  # there is no memory for the grid of a huge cell
+            raise ValueError(
+                f"there is no neighbour list for a cell of {box.tolist()} Å ({error}); check the "
+                "cell and its unit"
+            ) from error
     return i.astype(np.int64), j.astype(np.int64), -shift.astype(np.float64)

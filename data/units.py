@@ -76,7 +76,7 @@ UNIT_NAME = re.compile(
     r"(?:(?:ref|dft)[_-]?)?(energ(?:y|ies)|forces?|stress(?:es)?|virials?|lengths?|pos(?:itions?)?|"
     r"distances?|coord(?:inate)?s?|cell|lattice)[_-]?units?|"
     r"units?[_-](?:of[_-])?(energ(?:y|ies)|forces?|stress(?:es)?|virials?|lengths?|pos(?:itions?)?|"
-    r"distances?|coord(?:inate)?s?|cell|lattice)|units?",
+    r"distances?|coord(?:inate)?s?)|units?",  # not unit_cell, which ASE's CIF reader sets
     re.IGNORECASE,
 )
 QUANTITIES = {"ener": "energy", "forc": "forces", "stre": "stress", "viri": "virial"}

@@ -22,6 +22,7 @@ from tesseral.potentials.config import PotentialConfig
 FORMAT_VERSION = 1  # increase it when an older tesseral would misread a newer file
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 MANY = 8  # elements that are named in a short description
+LARGEST_NUMBER = 2**53  # whole numbers beyond it are damage, and may not fit a float
 UNITS = {"length": "Å", "energy": "eV", "forces": "eV/Å", "stress": "eV/Å³"}
 # Earlier cards and checkpoints contain the options of all architectures; those of the other
 # architectures had these values. New options are not added here.
@@ -103,6 +104,7 @@ class ModelCard:
 
     def __post_init__(self) -> None:
         """Reject values that are not possible for a model."""
+        self._check_types()
         known = range(1, len(chemical_symbols))
         if not self.elements or any(z not in known for z in self.elements):
             raise ValueError(f"elements are {self.elements}; give atomic numbers from 1 to 118")
@@ -128,6 +130,30 @@ class ModelCard:
                 raise ValueError(f"{name} is {value}; it must be a positive number")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
+
+    def _check_types(self) -> None:
+        """Check the types of the values, which a damaged file may have changed."""
+        kinds: dict[str, type | tuple[type, ...]] = {
+            **dict.fromkeys(("training", "errors", "versions"), dict),
+            **dict.fromkeys(("dtype", "created"), str),
+            **dict.fromkeys(("format_version", "parameters"), int),
+            **dict.fromkeys(("energy_scale", "mean_neighbors"), (int, float)),
+        }
+        lists: dict[str, type | tuple[type, ...]] = {
+            "elements": int,
+            "reference_energies": (int, float),
+            "binding_energies": (int, float),
+        }
+        wrong = [name for name, kind in kinds.items() if not _is(getattr(self, name), kind)]
+        wrong += [
+            name
+            for name, kind in lists.items()
+            if not all(_is(value, kind) for value in getattr(self, name))
+        ]
+        if wrong:
+            raise ValueError(
+                f"{wrong[0]} is {getattr(self, wrong[0])!r:.60}, which has the wrong type"
+            )
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -157,7 +183,7 @@ def config_from_values(values: Mapping[str, Any]) -> PotentialConfig:
     Raises:
         ValueError: the architecture or an option is unknown, or a value is not valid.
     """
-    architecture = values.get("architecture", "facet")
+    architecture = str(values.get("architecture", "facet"))
     known = field_names(architecture)
     own = {
         name: value
@@ -192,12 +218,14 @@ def card_from_json(text: str) -> ModelCard:
     """
     try:
         content = json.loads(text, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"the card is not JSON ({error})") from None
     if not isinstance(content, dict) or not isinstance(content.get("format_version"), int):
         raise ValueError("the card has no format_version")
     if content["format_version"] > FORMAT_VERSION:
-        written_by = content.get("versions", {}).get("tesseral", "a newer version")
+        versions = content.get("versions")
+        versions = versions if isinstance(versions, dict) else {}
+        written_by = versions.get("tesseral", "a newer version")
         raise ValueError(
             f"the file has format {content['format_version']}, written by tesseral {written_by}; "
             f"this tesseral ({library_versions()['tesseral']}) reads up to format "
@@ -249,6 +277,13 @@ def describe(card: ModelCard) -> list[tuple[str, str]]:
         ("created", card.created),
     ]
     return rows
+
+
+def _is(value: Any, kind: type | tuple[type, ...]) -> bool:
+    """Whether a value has a type; true and false are not numbers, and numbers can be floats."""
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, kind) and not (isinstance(value, int) and abs(value) > LARGEST_NUMBER)
 
 
 def _mapping(name: str, content: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -50,6 +50,8 @@ __all__ = [
     "torch_dtype",
 ]
 
+SHOWN = 4  # names in an error message
+FREE_SIZE = {"grid_points": 6000, "orientations": 6000}  # options that need no weights
 CARD, PROBE, HASH = "tesseral", "tesseral_probe", "tesseral_sha256"
 
 
@@ -161,6 +163,8 @@ def load_model(
     try:
         potential = _filled(replace(card, dtype=name), tensors)
         probe = probe_from_json(probe_text)
+        if int(probe.species.min()) < 0 or int(probe.species.max()) >= len(card.elements):
+            raise ValueError("the stored probe has elements that the card does not have")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     potential = potential.to(place)
@@ -230,14 +234,15 @@ def _card(path: Path, text: str) -> ModelCard:
 
 def _filled(card: ModelCard, tensors: Mapping[str, Tensor]) -> MessagePassing:
     """Potential with the given weights, in the card's dtype, for evaluation, on the CPU."""
+    _check_size(card, tensors)
     with torch.random.fork_rng(devices=[]):  # loading must not disturb the caller's random numbers
         potential = build_potential(card, "reference")
     own = potential.state_dict()
     missing, foreign = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     if missing or foreign:
         raise ValueError(
-            f"the weights are not those of the architecture in the card; missing: {missing or '-'},"
-            f" unknown: {foreign or '-'}"
+            "the weights are not those of the architecture in the card; missing: "
+            f"{_some(missing)}, unknown: {_some(foreign)}"
         )
     for key, value in tensors.items():
         if value.shape != own[key].shape:
@@ -247,6 +252,40 @@ def _filled(card: ModelCard, tensors: Mapping[str, Tensor]) -> MessagePassing:
             )
     potential.load_state_dict(dict(tensors))
     return potential.eval()
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names of a list, and the number of the others."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{list(names[:SHOWN])}{more}" if names else "-"
+
+
+def _check_size(card: ModelCard, tensors: Mapping[str, Tensor]) -> None:
+    """Check that the weights can be those of the card's architecture before memory is used for it.
+
+    Every whole number of a configuration is the size of something that has weights.
+    """
+    found: dict[str, int] = {
+        "layers": len({key.split(".")[1] for key in tensors if key.startswith("layers.")}),
+    }
+    embedding = tensors.get("embedding")
+    if embedding is not None and embedding.ndim == 3:
+        found["elements"], found["channels"] = embedding.shape[0], embedding.shape[2]
+    for name, number in found.items():
+        wanted = len(card.elements) if name == "elements" else getattr(card.config, name)
+        if wanted != number:
+            raise ValueError(
+                f"the card does not describe these weights: it has {name} {wanted}, they have "
+                f"{number}"
+            )
+    count = sum(value.numel() for value in tensors.values())
+    for item in fields(card.config):
+        size = getattr(card.config, item.name)
+        if isinstance(size, int) and size > max(count, FREE_SIZE.get(item.name, 0)):
+            raise ValueError(
+                f"the card does not describe these weights: it has {item.name} {size}, and they "
+                f"are only {count} numbers"
+            )
 
 
 def _checked_probe(
@@ -284,7 +323,7 @@ def _digest(card: str, probe: str, tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 of everything in the file that affects the results."""
     digest = hashlib.sha256()
     for text in (card, probe):
-        digest.update(text.encode() + b"\0")
+        digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
     for key in sorted(tensors):
         value = tensors[key]
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}\0".encode())

@@ -98,9 +98,11 @@ def probe_from_json(text: str) -> Probe:
             torch.tensor(content["species"], dtype=torch.int64),
             *(torch.tensor(content[name], dtype=torch.float64) for name in Probe._fields[1:]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, RecursionError) as error:
         raise ValueError(f"the stored probe cannot be read ({error})") from None
-    n_atoms = probe.species.shape[0]
+    n_atoms = probe.species.shape[0] if probe.species.ndim == 1 else 0
+    if not 0 < n_atoms <= MAX_ATOMS or probe.energies.shape != (n_atoms,):
+        raise ValueError(f"the stored probe must have 1 to {MAX_ATOMS} atoms")
     if probe.positions.shape != (n_atoms, 3) or probe.forces.shape != (n_atoms, 3):
         raise ValueError("the stored probe has arrays of the wrong shape")
     return probe

@@ -10,6 +10,7 @@ from torch import Tensor
 from tesseral.data.graph import AtomicGraph, Edges, edges_of
 from tesseral.potentials.engine import evaluate as engine
 from tesseral.potentials.message_passing import MessagePassing
+from tesseral.potentials.ops.compiled import check_indices, check_vectors
 from tesseral.potentials.ops.wanted_gradients import gradients_of
 from tesseral.process import survive_forks
 
@@ -115,8 +116,13 @@ def predict_edges(
         structure: (N,) index of the structure of each atom, sorted.
         n_structures: G, the number of structures.
         create_graph: keep the graph for training; otherwise the result is detached.
+
+    Raises:
+        ValueError: an array on the CPU has a wrong type, shape or index.
     """
     survive_forks()
+    if isinstance(potential, MessagePassing) and species.is_cpu:
+        _check(species, edges, structure, potential.n_species * potential.levels)
     if not create_graph and isinstance(potential, MessagePassing) and engine.applies(potential):
         return _analytic(potential, species, edges, structure, n_structures)
     with torch.enable_grad():
@@ -131,6 +137,17 @@ def predict_edges(
     if create_graph:
         return Prediction(energy, energies, forces, virial)
     return Prediction(energy.detach(), energies.detach(), forces.detach(), virial.detach())
+
+
+def _check(species: Tensor, edges: Edges, structure: Tensor, n_species: int) -> None:
+    """Check the arrays, since compiled code would read and write beyond their ends."""
+    atoms, n_edges = len(species), len(edges.vectors)
+    check_vectors("vectors", edges.vectors, (n_edges, 3))
+    check_indices("species", species, atoms, n_species)
+    check_indices("senders", edges.senders, n_edges, atoms)
+    check_indices("receivers", edges.receivers, n_edges, atoms)
+    if structure.shape != species.shape:
+        raise ValueError(f"structure must have the shape ({atoms},); found {structure.shape}")
 
 
 def _analytic(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,10 @@ def check_checkpoint(path: Path | None, identity: dict[str, Any], budget: Budget
     if path is None:
         return
     try:
+        with zipfile.ZipFile(path) as archive:  # torch does not compare the checksums in it
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"{damaged} does not match its checksum")
         content = torch.load(path, map_location="cpu", weights_only=True)
         state = content["callbacks"]["FitRun"]
         found, elapsed, step = state["identity"], state["elapsed"], content["global_step"]
@@ -96,8 +101,8 @@ def check_checkpoint(path: Path | None, identity: dict[str, Any], budget: Budget
         found = {**found, "model": config_to_values(model)}
     except Exception as error:  # unpickling an arbitrary file may raise anything
         raise ValueError(
-            f"{path} is not a checkpoint of train-potential fit ({type(error).__name__}); give "
-            "last, best, or a .ckpt file of an earlier training"
+            f"{path} is not a checkpoint of train-potential fit, or is damaged "
+            f"({type(error).__name__}); give last, best, or a .ckpt file of an earlier training"
         ) from None
     for name, value in identity.items():
         if found.get(name) != value:

@@ -36,7 +36,7 @@ class RunFolder:
         self.path, self.columns = path, columns
         known = path / IDENTITY
         if known.is_file():
-            self._compare(json.loads(known.read_text(encoding="utf-8")), identity)
+            self._compare(_read_identity(known), identity)
         elif path.exists():
             if not path.is_dir() or any(not p.name.startswith(".") for p in path.iterdir()):
                 raise ValueError(
@@ -135,6 +135,23 @@ def _as_now(settings: Mapping[str, Any]) -> dict[str, Any]:
         if settings["optimizer"] == "bfgs":
             settings["optimizer"] = "auto"
     return settings
+
+
+def _read_identity(path: Path) -> dict[str, Any]:
+    """Identity of an existing folder."""
+    kinds = {"command": str, "settings": dict, "model": str, "structures": dict}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(name), kind) for name, kind in kinds.items()
+    ):
+        raise ValueError(
+            f"{path} is damaged; remove the folder {path.parent} to start again, or give another "
+            "one as `output`"
+        )
+    return content
 
 
 def _lock(path: Path) -> IO[str]:

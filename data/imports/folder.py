@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from array import array
@@ -30,7 +31,7 @@ class PartFolder:
         self.path = output.with_name(f".{output.name}.import")
         plan = self.path / "plan"
         text = json.dumps(identity, indent=1)
-        if not plan.is_file() or plan.read_text(encoding="utf-8") != text:
+        if not plan.is_file() or plan.read_bytes() != text.encode():
             self.remove()
             try:
                 make_folder(self.path)
@@ -48,24 +49,50 @@ class PartFolder:
         return sum(int(path.stem.split("-")[2]) for path in self.path.glob("*.json"))
 
     def part(self, task: int, part: int) -> Path | None:
-        """JSON file of a part; None if the part is not complete."""
-        return next(self.path.glob(f"{task:06d}-{part:06d}-*.json"), None)
+        """JSON file of a part; None if the part is not complete or its report is damaged."""
+        for path in self.path.glob(f"{task:06d}-{part:06d}-*.json"):
+            if path.is_file() and _intact(path.read_bytes()) is not None:
+                return path
+            _remove(path)
+        return None
 
     def parts(self) -> list[Path]:
         """JSON files of the complete parts, in order."""
         return sorted(self.path.glob("*.json"))
 
 
+def _remove(path: Path) -> None:
+    """Remove a file or a folder."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _intact(data: bytes) -> bytes | None:
+    """Report in the bytes of its file, after its checksum; None if they do not agree."""
+    digest, _, text = data.partition(b"\n")
+    return text if digest == hashlib.sha256(text).hexdigest().encode() else None
+
+
 def save_report(path: Path, report: ImportReport, last: bool) -> None:
     """Write the report of a part atomically, with a flag for the last part of the task."""
     values = {**vars(report), "groups": sorted(report.groups), "seen": report.seen.tolist()}
+    text = json.dumps({"report": values, "last": last}).encode()
     with write_whole(path, sync=False) as temporary:
-        temporary.write_text(json.dumps({"report": values, "last": last}), encoding="utf-8")
+        temporary.write_bytes(hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
 
 
 def load_report(path: Path) -> tuple[ImportReport, bool]:
-    """Read what `save_report` wrote."""
-    saved = json.loads(path.read_text(encoding="utf-8"))
+    """Read what `save_report` wrote.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    text = _intact(path.read_bytes())
+    if text is None:
+        raise ValueError(f"{path} is damaged; run the import again")
+    saved = json.loads(text)
     values = saved["report"]
     report = ImportReport(**values)
     for name in COUNTERS:

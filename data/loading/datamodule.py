@@ -31,6 +31,7 @@ from tesseral.data.store.read import Store, open_store
 __all__ = ["DataConfig", "GraphLoader", "PotentialDataModule", "evaluation_loader"]
 
 VALIDATION_STRUCTURES = 16
+LARGEST = 10**12  # structures or edges of a batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,8 @@ class DataConfig:
         for name, least in (("batch_structures", 1), ("batch_edges", 1), ("workers", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be {least} or more")
+            if getattr(self, name) > LARGEST:
+                raise ValueError(f"{name} is {getattr(self, name)}; it can be {LARGEST} at most")
         if not self.replay_ratio > 0:
             raise ValueError(f"replay_ratio is {self.replay_ratio}; it must be positive")
         if self.cache_gigabytes < 0:

@@ -287,6 +287,7 @@ def split_frames(path: str | os.PathLike[str], size: int) -> list[FrameRange] | 
         then reports the error.
     """
     pieces = []
+    total = os.path.getsize(path)
     with open(path, "rb") as file:
         frame = first = start = place = 0
         number = first_number = 1
@@ -296,7 +297,7 @@ def split_frames(path: str | os.PathLike[str], size: int) -> list[FrameRange] | 
             count = line.strip()
             if not count:
                 continue
-            if not is_count(count):
+            if not is_count(count) or int(count) > total:  # more atoms than bytes
                 return None
             rows = list(map(len, islice(file, int(count) + 1)))
             if len(rows) <= int(count):

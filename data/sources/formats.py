@@ -72,7 +72,8 @@ def find_format(path: str) -> str:
         ase.io.formats.UnknownFileTypeError: it is not recognised.
     """
     if Path(path.removesuffix(".gz")).suffix in (".xyz", ".extxyz"):
-        return "extxyz"  # ASE would take POSCAR.extxyz for a VASP file
+        # ASE would take POSCAR.extxyz for a VASP file.
+        return known_calculation(path) or "extxyz"
     for each in FORMATS.values():
         if Path(path).suffix in each.suffixes:
             return each.name

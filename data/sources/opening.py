@@ -17,6 +17,7 @@ from ase.io.formats import UnknownFileTypeError
 
 from tesseral.data.labels import LabelKeys
 from tesseral.data.sources import aims
+from tesseral.data.sources.announced import check_announced
 from tesseral.data.sources.common import choose
 from tesseral.data.sources.extxyz import FrameRange, read_extxyz
 from tesseral.data.sources.formats import FORMATS, UNKNOWN, find_format
@@ -75,12 +76,12 @@ def open_source(
         if FORMATS[form].steps:
             key = chosen.group_key or "group"
             frames = (_grouped(atoms, key, source.name) for atoms in frames)
-        if FORMATS[form].steps and form not in CONTAINERS:
-            frames = check_steps(frames, f"tesseral's reader of {form}", left_out=left_out)
         return map(whole_atoms, choose(frames, index)), chosen
+    if part is None:
+        check_announced(path, form)
     others = _frames(path, form, index, chosen.stress_order, part, left_out)
     guessed = guessed and "xyz" not in form
-    return _guess(others, form, index) if guessed else others, chosen
+    return map(whole_atoms, _guess(others, form, index) if guessed else others), chosen
 
 
 def _guess(frames: Iterator[Atoms], form: str, index: str) -> Iterator[Atoms]:
@@ -135,7 +136,8 @@ def read_frames(path: str | os.PathLike[str], index: str = ":") -> Iterator[Atom
     if form == aims.FORMAT.name or (form in FORMATS and form not in ase.io.formats.ioformats):
         frames = FORMATS[form].read(name, Counter(), **dict.fromkeys(FORMATS[form].takes))
         return map(whole_atoms, choose(frames, index))
-    return _frames(name, form, index)
+    check_announced(name, form)
+    return map(whole_atoms, _frames(name, form, index))
 
 
 def read_last_frame(path: str | os.PathLike[str]) -> Atoms:
@@ -173,7 +175,7 @@ def _frames(
         every = ase.io.iread(path, index=":", format=form, do_not_split_by_at_sign=True)
         reader = f"ASE's reader of {form!r}"
         frames = choose(check_steps(every, reader, path, form, left_out), index)
-    return map(whole_atoms, frames)
+    return frames
 
 
 def whole_atoms(atoms: Atoms) -> Atoms:

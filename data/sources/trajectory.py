@@ -1,8 +1,8 @@
-"""Consistency of the steps of one calculation, as a reader returns them.
+"""Consistency of the steps of one calculation, as a reader of ASE returns them.
 
-Readers of outputs have given energies to structures of other steps and lost cells. Whatever reads
-the steps of a calculation passes through here: all have a cell or none has one, a structure does
-not occur with two energies, energies change as forces say, and steps are counted.
+Readers of outputs have given energies to structures of other steps and lost cells. What ASE reads
+of a calculation passes through here: all steps have a cell or none has one, a structure does not
+occur with two energies, energies change as forces say, and steps are counted.
 """
 
 from __future__ import annotations

@@ -34,6 +34,14 @@ from tesseral.data.store.format import (
     block_bytes,
     structure_at,
 )
+from tesseral.data.store.layout import (
+    check_attributes,
+    check_block,
+    check_heaps,
+    check_index,
+    check_objects,
+    check_offsets,
+)
 from tesseral.data.store.write import StoreWriter, write_store
 from tesseral.data.structures import Structure
 
@@ -43,7 +51,7 @@ READ_ROWS = 2048  # structures read together when all are read
 SEGMENT = 2048  # atoms read together; a structure counts as four more for its cell and stress
 KEPT_BYTES = 64e6  # memory of the cached segments
 
-DAMAGE = (OSError, KeyError, RuntimeError, IndexError, UnicodeDecodeError)  # raised by h5py
+DAMAGE = (OSError, KeyError, RuntimeError, ValueError)  # raised by h5py and by our checks
 
 REMEDY = "restore the file from a copy or import it again"
 
@@ -86,10 +94,14 @@ class Store:
         handle = self._handle()
         try:
             attributes = dict(handle.attrs)
+            check_attributes(attributes)
+            check_objects(handle)
             self.content_hash = str(attributes["content_hash"])
             self.elements = tuple(int(z) for z in attributes["elements"])
             self.units = cast(dict[str, str], json.loads(attributes["units"]))
+            self._has_hashes = "block_hashes" in handle  # missing in older files
         except DAMAGE as error:
+            self.close()
             raise self._damaged(error) from error
         self.attributes = {k: str(v) for k, v in attributes.items() if k not in RESERVED}
         self._length = int(self._dataset("n_atoms").shape[0])
@@ -128,7 +140,7 @@ class Store:
     @property
     def n_atoms(self) -> NDArray[np.int64]:
         """Number of atoms of each structure, (G,)."""
-        return self._array("n_atoms").astype(np.int64)
+        return np.diff(self._offsets())
 
     @property
     def energies(self) -> NDArray[np.float64]:
@@ -144,14 +156,14 @@ class Store:
     def segments(self) -> NDArray[np.int32]:
         """Segment number of each structure, (G,), in order; a segment is read together."""
         if "segments" not in self._arrays:
-            places = self._array("offsets")[:-1] + 4 * np.arange(len(self))
+            places = self._offsets()[:-1] + 4 * np.arange(len(self))
             self._arrays["segments"] = (places // SEGMENT).astype(np.int32)
         return self._arrays["segments"]
 
     @property
     def block_hashes(self) -> NDArray[np.uint8] | None:
         """Hash of every HASH_ROWS structures; None in older files without these hashes."""
-        return self._array("block_hashes") if "block_hashes" in self._handle() else None
+        return self._array("block_hashes") if self._has_hashes else None
 
     def block(self, start: int, stop: int) -> Block:
         """Structures ``start:stop`` as flat arrays, with one read for each array.
@@ -159,7 +171,7 @@ class Store:
         Raises:
             ValueError: the file is damaged there.
         """
-        offsets = self._array("offsets")[start : stop + 1]
+        offsets = self._offsets()[start : stop + 1]
         atoms, rows = slice(int(offsets[0]), int(offsets[-1])), slice(start, stop)
         try:
             arrays = {
@@ -167,13 +179,18 @@ class Store:
                 for name in (*ATOM_ARRAYS, *STRUCTURE_ARRAYS)
             }
             texts = {name: self._texts(name, rows) for name in TEXTS}
+            block = Block(arrays, texts, offsets - offsets[0])
+            check_block(block, self.elements, start)
         except DAMAGE as error:
             raise self._damaged(error, f"structures {start} to {stop - 1}") from error
-        return Block(arrays, texts, offsets - offsets[0])
+        return block
 
     def texts(self, name: str) -> list[str]:
         """``config_type``, ``group``, ``theory`` or ``source`` of each structure."""
-        return self._texts(name, slice(None))
+        try:
+            return self._texts(name, slice(None))
+        except DAMAGE as error:
+            raise self._damaged(error, f"texts/{name}") from error
 
     def compositions(self) -> NDArray[np.int64]:
         """Number of atoms of each of ``elements`` in each structure, (G, n_elements)."""
@@ -181,10 +198,10 @@ class Store:
         columns[list(self.elements)] = np.arange(len(self.elements))
         n_atoms, width = self.n_atoms, len(self.elements)
         counts = np.zeros((len(self), width), dtype=np.int64)
-        offsets = self._array("offsets")
+        offsets = self._offsets()
         for start in range(0, len(self), READ_ROWS):
             stop = min(start + READ_ROWS, len(self))
-            numbers = self._dataset("numbers")[offsets[start] : offsets[stop]]
+            numbers = self._numbers(offsets[start], offsets[stop])
             owner = np.repeat(np.arange(stop - start), n_atoms[start:stop])
             flat = np.bincount(owner * width + columns[numbers], minlength=(stop - start) * width)
             counts[start:stop] = flat.reshape(-1, width)
@@ -216,6 +233,29 @@ class Store:
             except DAMAGE as error:
                 raise self._damaged(error) from error
         return self._datasets[name]
+
+    def _offsets(self) -> NDArray[np.int64]:
+        """First atom of each structure and the number of all atoms, (G + 1,)."""
+        known = "offsets" in self._arrays
+        offsets = self._array("offsets")
+        if not known:
+            try:
+                check_offsets(offsets, len(self._dataset("numbers")))
+            except DAMAGE as error:
+                del self._arrays["offsets"]
+                raise self._damaged(error) from error
+        return offsets
+
+    def _numbers(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Atomic numbers of consecutive atoms."""
+        try:
+            numbers: NDArray[np.uint8] = self._dataset("numbers")[start:stop]
+        except DAMAGE as error:
+            raise self._damaged(error) from error
+        strange = np.setdiff1d(numbers, self.elements)
+        if len(strange):
+            raise self._damaged(ValueError(f"atomic number {strange[0]} is not in its elements"))
+        return numbers
 
     def _array(self, name: str) -> NDArray[Any]:
         """Array with a few bytes per structure, read at its first use and cached."""
@@ -253,7 +293,9 @@ class Store:
         table, index = self._table(name), self._dataset(f"texts/{name}_index")
         if len(table) == 1:
             return table * len(range(*rows.indices(len(self))))
-        return [table[i] for i in index[rows].tolist()]
+        numbers = index[rows]
+        check_index(numbers, table, name)
+        return [table[i] for i in numbers.tolist()]
 
     def _row(self, index: SupportsIndex) -> int:
         """Non-negative form of an index."""
@@ -263,18 +305,28 @@ class Store:
         return i % len(self)
 
     def _damaged(self, error: Exception, part: str = "it") -> ValueError:
-        return ValueError(f"{self.path} is damaged: {part} cannot be read ({error}); {REMEDY}")
+        return ValueError(
+            f"{self.path} is damaged: {part} cannot be read ({_one_line(error)}); {REMEDY}"
+        )
 
 
 def _reopen(path: str, content_hash: str) -> Store:
     return Store(path, expected_hash=content_hash)
 
 
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
 def _open_file(path: Path) -> h5py.File:
     """Open an HDF5 file and check that it is a dataset this version can read."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no dataset {path}")
-    if not h5py.is_hdf5(path):
+    try:
+        known = h5py.is_hdf5(path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({_one_line(error)}); {REMEDY}") from error
+    if not known:
         if path.suffix in (".h5", ".hdf5"):
             raise ValueError(f"{path} is not an HDF5 file, or its beginning is damaged; {REMEDY}")
         raise ValueError(
@@ -282,15 +334,27 @@ def _open_file(path: Path) -> h5py.File:
             f"train-potential data import {path} -o {path.stem}.h5"
         )
     try:
+        check_heaps(path)
         # Files are complete when they get their name: no locks, which some network disks reject.
         file = h5py.File(path, "r", locking=False)
-    except OSError as error:
-        raise ValueError(f"{path} is truncated or damaged ({error}); {REMEDY}") from error
-    found = file.attrs.get("format")
-    number = file.attrs.get("format_version")
-    if found != FORMAT:
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path} is truncated or damaged ({_one_line(error)}); {REMEDY}"
+        ) from error
+    try:
+        found = file.attrs.get("format")
+        number = file.attrs.get("format_version")
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
+        file.close()
+        raise ValueError(
+            f"{path} is truncated or damaged ({_one_line(error)}); {REMEDY}"
+        ) from error
+    if not isinstance(found, str) or found != FORMAT:
         file.close()
         raise ValueError(f"{path} is an HDF5 file but not a tesseral dataset")
+    if not isinstance(number, (int, np.integer)) or number < 1:
+        file.close()
+        raise ValueError(f"{path} is damaged: its format version is {number!r:.40}; {REMEDY}")
     if int(number) > FORMAT_VERSION:
         file.close()
         raise ValueError(

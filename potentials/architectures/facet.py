@@ -57,7 +57,7 @@ class FacetConfig(PotentialConfig):
         """Check the values."""
         super().__post_init__()
         self._require(1, "mixings", "grid_channels")
-        self._require(0, "l_max", "l_max_message")
+        self._require(0, "l_max", "l_max_message", "l_max_edge")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation {self.activation!r} is not one of {ACTIVATIONS}")
         if self.order not in ORDERS:

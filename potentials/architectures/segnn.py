@@ -40,7 +40,7 @@ class SEGNNConfig(PotentialConfig):
     def __post_init__(self) -> None:
         """Check the values."""
         super().__post_init__()
-        self._require(0, "l_max")
+        self._require(0, "l_max", "l_max_edge")
 
     @property
     def edge_degree(self) -> int:

@@ -24,14 +24,41 @@ def near_edges(graph: AtomicGraph, cutoff: float) -> NearEdges:
     Args:
         graph: graph with positions, cell and shifts in float64.
         cutoff: cutoff (Å).
+
+    Raises:
+        ValueError: an array of the graph has a wrong type or shape.
     """
     if graph.positions.is_cpu and compiled.available():
+        _check(graph)
         return _compiled_near_edges(graph, cutoff)
     vectors = edge_vectors(graph)
     squared = (vectors * vectors).sum(dim=1)
     near = (squared < cutoff**2).nonzero().squeeze(1)
     closest = int(squared.argmin()) if len(squared) else None
     return NearEdges(Edges(vectors[near], graph.senders[near], graph.receivers[near]), closest)
+
+
+def _check(graph: AtomicGraph) -> None:
+    """Check types and shapes, since the compiled form would read beyond the ends of arrays.
+
+    The indices are those of a neighbour list of these atoms; `predict_edges` checks those of
+    others.
+    """
+    atoms, edges = len(graph.positions), len(graph.senders)
+    wanted = (
+        (graph.positions, torch.float64, (atoms, 3)),
+        (graph.cell, torch.float64, (len(graph.cell), 3, 3)),
+        (graph.shifts, torch.float64, (edges, 3)),
+        (graph.structure, torch.int64, (atoms,)),
+        (graph.senders, torch.int64, (edges,)),
+        (graph.receivers, torch.int64, (edges,)),
+    )
+    for values, dtype, shape in wanted:
+        if values.dtype != dtype or values.shape != shape:
+            raise ValueError(
+                f"an array of the graph must be {dtype} of shape {shape}; found {values.dtype} "
+                f"{tuple(values.shape)}"
+            )
 
 
 def _compiled_near_edges(graph: AtomicGraph, cutoff: float) -> NearEdges:

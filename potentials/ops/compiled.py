@@ -267,6 +267,34 @@ def use_fused(mode: str) -> bool:
     return mode != "reference" and available()
 
 
+def check_indices(name: str, index: torch.Tensor, length: int, limit: int) -> None:
+    """Check indices (length,) on the CPU before compiled code uses them, which does not check.
+
+    Raises:
+        ValueError: the type or shape is wrong, or an index is not from 0 to ``limit`` - 1.
+    """
+    if index.dtype != torch.int64 or index.shape != (length,):
+        raise ValueError(
+            f"{name} must be int64 of shape ({length},); found {index.dtype} {tuple(index.shape)}"
+        )
+    if length:
+        low, high = index.aminmax()
+        if int(low) < 0 or int(high) >= limit:
+            raise ValueError(f"{name} goes from {int(low)} to {int(high)}, beyond 0 to {limit - 1}")
+
+
+def check_vectors(name: str, values: torch.Tensor, shape: tuple[int, ...]) -> None:
+    """Check numbers in float64 before compiled code uses them.
+
+    Raises:
+        ValueError: the type or shape is wrong.
+    """
+    if values.dtype != torch.float64 or values.shape != shape:
+        raise ValueError(
+            f"{name} must be float64 of shape {shape}; found {values.dtype} {tuple(values.shape)}"
+        )
+
+
 def threads_for(work: int) -> int:
     """Number of threads for a number of multiplications; one if starting more costs more."""
     return torch.get_num_threads() if work > 200_000 else 1

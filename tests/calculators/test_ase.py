@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -366,3 +367,29 @@ def test_gpu_agrees_with_cpu(small_model: Path) -> None:
         results.append((atoms.get_forces(), atoms.get_stress()))
     np.testing.assert_allclose(results[0][0], results[1][0], atol=1e-10)
     np.testing.assert_allclose(results[0][1], results[1][1], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("numbers", lambda old: old[:1], "1 atomic numbers and 2 positions"),
+        ("positions", lambda old: old[:1], "2 atomic numbers and 1 positions"),
+        ("positions", lambda old: old[:, :2], "positions must have the shape"),
+        ("positions", lambda old: old + 0j, "must be real numbers"),
+        ("positions", lambda old: old * 1e30, "too far away"),
+        ("numbers", lambda old: old + 0.5, "whole numbers"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(
+    name: str, change: Any, message: str, calculator: TesseralCalculator
+) -> None:
+    atoms = Atoms("Si2", positions=[[0, 0, 0], [0, 0, 2.3]])
+    atoms.arrays[name] = change(atoms.arrays[name])
+    with pytest.raises(ValueError, match=message):
+        calculator.calculate(atoms)
+
+
+def test_a_cell_with_millions_of_neighbours_is_refused(calculator: TesseralCalculator) -> None:
+    atoms = Atoms("Si", cell=[0.02, 0.02, 0.02], pbc=True)
+    with pytest.raises(ValueError, match="neighbours each; check the cell"):
+        calculator.calculate(atoms)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -206,8 +208,34 @@ def test_newer_format(tmp_path: Path) -> None:
 def test_wrong_shape(tmp_path: Path) -> None:
     path = saved(tmp_path / "m.safetensors")
     tensors, metadata = contents(path)
-    tensors["embedding"] = torch.zeros(2, 1, 4)
-    with pytest.raises(ValueError, match=r"embedding have shape \(2, 1, 4\).*needs \(3, 1, 4\)"):
+    key = "layers.0.message.weight"
+    wrong, right = tensors[key][1:].clone(), tuple(tensors[key].shape)
+    tensors[key] = wrong
+    message = re.escape(f"{key} have shape {tuple(wrong.shape)}") + ".*" + re.escape(str(right))
+    with pytest.raises(ValueError, match=message):
+        load_model(rewrite(path, tensors, metadata))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layers": 99}, "has layers 99, they have"),
+        ({"channels": 4000}, "has channels 4000, they have 4"),
+        ({"spline_intervals": 9999}, "has spline_intervals 9999, and they are only"),
+        ({"layers": 49.99}, "layers is 49.99; it must be of type int"),
+        ({"layers": 10**9}, "layers is 1000000000; it can be 100 at most"),
+    ],
+)
+def test_sizes_of_the_card_are_compared_before_the_model_is_built(
+    tmp_path: Path, change: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(tmp_path / "m.safetensors")
+    tensors, metadata = contents(path)
+    card = json.loads(metadata["tesseral"])
+    card["config"].update(change)
+    metadata["tesseral"] = json.dumps(card)
+    monkeypatch.setattr(modelfile, "build_potential", None)
+    with pytest.raises(ValueError, match=message):
         load_model(rewrite(path, tensors, metadata))
 
 

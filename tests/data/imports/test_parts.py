@@ -1,6 +1,5 @@
 """Imports in parts: the result of several processes, and of going on after an interruption."""
 
-import json
 import os
 import signal
 import subprocess
@@ -209,7 +208,15 @@ def test_parts_count_when_their_report_is_there(tmp_path):
     folder = PartFolder(tmp_path / "a.h5", {"theory": ""})
     (folder.path / "000000-000000.h5").touch()
     assert folder.structures() == 0 and folder.part(0, 0) is None
-    (folder.path / "000000-000000-12.json").write_text(json.dumps({}))
+    save_report(folder.path / "000000-000000-12.json", ImportReport(), last=True)
     assert folder.structures() == 12 and folder.part(0, 0) is not None
     assert PartFolder(tmp_path / "a.h5", {"theory": ""}).structures() == 12
     assert PartFolder(tmp_path / "a.h5", {"theory": "PBE"}).structures() == 0
+
+
+def test_a_part_with_a_damaged_report_is_read_again(tmp_path):
+    folder = PartFolder(tmp_path / "a.h5", {})
+    report = folder.path / "000000-000000-12.json"
+    save_report(report, ImportReport(structures=12), last=True)
+    report.write_bytes(report.read_bytes().replace(b'"structures": 12', b'"structures": 13'))
+    assert folder.part(0, 0) is None and not report.exists()

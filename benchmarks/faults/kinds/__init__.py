@@ -1,0 +1,1 @@
+"""Kinds of input that are damaged; `table` lists them."""
