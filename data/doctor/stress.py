@@ -289,7 +289,7 @@ def _order_of(
     for_it, against = (evidence[best] > 0.5).sum(), (evidence[best] < -0.5).sum()
     left = _left(changed[best], labels[some], expected, some)
     if score[best] < MARGIN or for_it < max(SMALLEST, 3 * against) or left > EXPLAINED:
-        return None, bool(left < (1 + EXPLAINED) / 2), True
+        return None, bool(len(some) >= 10 and left < EXPLAINED + 0.1), True
     if _along_other_axes(changed[best], expected.values[some]):
         return None, False, True
     place = {int(member): k for k, member in enumerate(some)}
@@ -364,8 +364,12 @@ def _shear_of(
     for factor in (0.5, 2.0):
         slopes = _slopes(factor * found[:, shear], should[:, shear])
         others = _slopes(found[:, deviator], should[:, deviator])
-        if all(0.8 < slope < 1.25 for slope in (*slopes, others[0])):
-            return Fix("stress", 1.0, shear=factor), False, True
+        fix = Fix("stress", 1.0, shear=factor)
+        changed = labels[known] @ component_matrix(fix).T
+        evidence = _evidence(changed[None], labels[known], expected, known)[0]
+        most = evidence.sum() > MARGIN and (evidence > 0.5).mean() > 0.5
+        if most and all(0.8 < slope < 1.25 for slope in (*slopes, others[0])):
+            return fix, False, True
     return None, False, True
 
 

@@ -56,14 +56,14 @@ def test_a_cleaned_copy(wrong, sic, tmp_path, capsys):
 
 def test_an_order_is_corrected_in_the_copy(sic, tmp_path, capsys):
     fix = Fix("stress", 1.0, components=(1, 2, 3, 6, 5, 4))
-    write_store(tmp_path / "wrong.h5", [mended(s, fix) for s in sic])
+    write_store(tmp_path / "wrong.h5", [mended(s, fix) for s in sic[:80]])
     report, copy = tmp_path / "found.json", tmp_path / "clean.h5"
     arguments = [str(tmp_path / "wrong.h5"), "--json", str(report), "--fix", str(copy)]
     assert main(["data", "check", *arguments]) == 0
     print(capsys.readouterr().out)
     found = {f["check"]: f for f in json.loads(report.read_text())[0]["findings"]}
     assert found["stress order"]["fix"]["components"] == [1, 2, 3, 6, 5, 4]
-    for one, right in zip(open_store(copy), sic, strict=True):
+    for one, right in zip(open_store(copy), sic[:80], strict=True):
         np.testing.assert_allclose(one.stress, right.stress)
 
 
