@@ -10,14 +10,17 @@ from rich.console import Console
 from tesseral.commands.parser import Parser, add_fields, build, with_flags
 from tesseral.data.doctor.check import CheckConfig, check
 from tesseral.data.doctor.checkup import Checkup
+from tesseral.data.doctor.sample import Array
 from tesseral.data.imports.importer import ImportConfig, import_structures
+from tesseral.data.structures import Structure
 from tesseral.screen import print_written, progress_line
 
 CHECK_EPILOG = """\
-Checks labels, units and signs (all labels are compared with a small fitted model, and stresses with
-finite differences of the energy where there are strained cells), duplicates, distances, neighbours,
-reference energies, and structures shared between training and validation. The exit status is 1 if
-there is an error that would invalidate the training, 0 if there are only warnings and notes.
+Checks labels, units, signs and the order of stress components (all labels are compared with a small
+fitted model, and stresses with finite differences of the energy where there are strained cells),
+duplicates, distances, neighbours, reference energies, and structures shared between training and
+validation. The exit status is 1 if there is an error that would invalidate the training, 0 if there
+are only warnings and notes.
 """
 
 
@@ -100,8 +103,18 @@ def _check(values: dict[str, Any], console: Console) -> int:
             findings.append(finding._replace(advice=advice))
         console.print(checkup_table(replace(checkup, findings=findings)))
 
+    def predict(structures: list[Structure], asked: bool) -> Array:
+        from tesseral.training.stresses import fitted_stresses
+
+        if not asked:
+            console.print("some stresses are doubtful: they need a better model", soft_wrap=True)
+        words = "fitting a small potential to energies and forces, about a minute"
+        console.print(words, soft_wrap=True)
+        with progress_line(console, "fitting"):
+            return fitted_stresses(structures)
+
     config = build(CheckConfig, values)
-    checked = check(config, show)
+    checked = check(config, show, predict)
     if checked.mended is not None:
         print_written(console, config.fix)
         for words in checked.mended or ["nothing to correct"]:

@@ -235,6 +235,47 @@ def unread_labels(atoms: Atoms, keys: LabelKeys) -> list[str]:
     return names
 
 
+def describe_conversions(atoms: Atoms, keys: LabelKeys) -> list[str]:
+    """Sentences about the name, unit, sign and order with which each label is read."""
+    units = _units(atoms, keys)
+    tables = {"energy": ENERGY_UNITS, "forces": FORCE_UNITS}
+    if _has_volume(atoms):
+        if keys.virial_key is None:
+            tables["stress"] = STRESS_UNITS
+        if keys.stress_key is None:
+            tables["virial"] = ENERGY_UNITS
+    lines: dict[str, str] = {}
+    for label, table in tables.items():
+        if label == "virial" and "stress" in lines:
+            continue
+        key = getattr(keys, f"{label}_key")
+        found = _candidates(atoms, label, key, keys)
+        if label == "energy" and not found and key is None:
+            found = _candidates(atoms, label, "free_energy", keys)
+        if not found:
+            continue
+        place = next(iter(found))
+        unit = units[label]
+        factor = _factor(table, unit) * (keys.stress_sign if label == "stress" else 1)
+        said = "" if factor == 1 else f" · {factor:.7g}"
+        if label == "virial":
+            said += " / -V"
+        if label in ("stress", "virial"):
+            said += f", {_order_words(atoms, place, keys)}"
+        lines[label] = f"{'stress' if label == 'virial' else label} = {place} in {unit}{said}"
+    return list(lines.values())
+
+
+def _order_words(atoms: Atoms, place: str, keys: LabelKeys) -> str:
+    """Order of the components of a stress or virial, by the description of its place."""
+    order = VOIGT_ORDERS[keys.stress_order]
+    names = " ".join("xyz"[i] + "xyz"[j] for i, j in order)
+    if place.startswith("the calculator's"):
+        return f"read by ASE (six components in extended XYZ: {names})"
+    name = place.split("'")[-2]
+    return names if np.size(_info(atoms)[name]) == 6 else "a tensor"
+
+
 def dropped_stress(atoms: Atoms, keys: LabelKeys) -> bool:
     """Return whether a stress exists but is dropped since the structure has no volume."""
     return not _has_volume(atoms) and any(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from tesseral.data.doctor.checkup import (
     MAX_ATOMS,
     Checkup,
+    Predict,
     check_between,
     check_set,
     check_split,
@@ -40,6 +41,9 @@ class CheckConfig:
         fix: write a corrected copy of the first dataset. Signs and units are corrected, zero
             labels become missing, and duplicates and structures with the labels of another
             structure are removed; only unambiguous errors are changed.
+        thorough: fit a small potential to energies and forces, which takes about a minute, and
+            compare the stresses with it. Without this option it is done where a simpler model
+            leaves doubts.
         max_atoms: larger datasets are checked on a random sample of this many atoms, unless fix is
             given.
     """
@@ -51,6 +55,7 @@ class CheckConfig:
     seed: int = 0
     json: str | None = None
     fix: str | None = None
+    thorough: bool = False
     max_atoms: int = MAX_ATOMS
 
     def __post_init__(self) -> None:
@@ -79,17 +84,25 @@ class Checked(NamedTuple):
     mended: list[str] | None  # changes made in the corrected copy; None without one
 
 
-def check(config: CheckConfig, show: Callable[[Checkup], None] | None = None) -> Checked:
+def check(
+    config: CheckConfig,
+    show: Callable[[Checkup], None] | None = None,
+    predict: Predict | None = None,
+) -> Checked:
     """Check dataset files.
 
     Args:
         config: options of the check.
         show: callback with the result of each file as soon as it is available.
+        predict: function that fits a model to the energies and forces of structures and returns its
+            stresses, such as `training.stresses.fitted_stresses`.
 
     Raises:
         FileNotFoundError: a file does not exist.
-        ValueError: a file cannot be read.
+        ValueError: a file cannot be read, or ``thorough`` is set without ``predict``.
     """
+    if config.thorough and predict is None:
+        raise ValueError("`thorough` needs a function that predicts stresses; pass `predict`")
     mended = None
     with tempfile.TemporaryDirectory() as folder:
         limit = 2**62 if config.fix is not None else config.max_atoms
@@ -98,7 +111,7 @@ def check(config: CheckConfig, show: Callable[[Checkup], None] | None = None) ->
             for number, name in enumerate(config.files)
         ]
         checkups = []
-        for checkup in _check(config, samples):
+        for checkup in _check(config, samples, predict):
             checkups.append(checkup)
             if show is not None:
                 show(checkup)
@@ -107,14 +120,18 @@ def check(config: CheckConfig, show: Callable[[Checkup], None] | None = None) ->
         if config.fix is not None:
             mended = write_cleaned(samples[0].store, checkups[0].findings, Path(config.fix))
             copy = read_sample(open_store(config.fix), config.max_atoms)
-            checkups[0] = check_set(copy, cutoff=config.cutoff)
+            checkups[0] = check_set(
+                copy, cutoff=config.cutoff, predict=predict, thorough=config.thorough
+            )
     return Checked(checkups, mended)
 
 
-def _check(config: CheckConfig, samples: list[Sample]) -> Iterator[Checkup]:
+def _check(
+    config: CheckConfig, samples: list[Sample], predict: Predict | None
+) -> Iterator[Checkup]:
     """Check all files, each also for structures that it shares with the first."""
     for number, sample in enumerate(samples):
-        parts = [check_set(sample, cutoff=config.cutoff)]
+        parts = [check_set(sample, cutoff=config.cutoff, predict=predict, thorough=config.thorough)]
         if number > 0:
             parts.append(check_between(samples[0], sample))
         elif len(samples) == 1:

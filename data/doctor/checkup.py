@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,16 +13,37 @@ from tesseral.data.doctor.consistency import check_consistency
 from tesseral.data.doctor.duplicates import check_duplicates, check_leakage
 from tesseral.data.doctor.findings import SEVERITIES, Finding, make_finding
 from tesseral.data.doctor.fingerprints import make_fingerprints
+from tesseral.data.doctor.frames import check_force_frames, check_stress_frames
 from tesseral.data.doctor.geometry import check_geometry, measure_distances
 from tesseral.data.doctor.impossible import check_possible
 from tesseral.data.doctor.labels import check_labels
-from tesseral.data.doctor.outliers import check_outliers
-from tesseral.data.doctor.ridge import composition_energies, make_design, read_labels
-from tesseral.data.doctor.sample import Integers, Sample, read_sample
-from tesseral.data.doctor.units import check_units
+from tesseral.data.doctor.outliers import LEAST, Outliers, check_outliers
+from tesseral.data.doctor.ridge import (
+    Design,
+    composition_energies,
+    fit_labels,
+    make_design,
+    read_labels,
+    without_gross,
+)
+from tesseral.data.doctor.sample import Array, Integers, Sample, has_forces, read_sample
+from tesseral.data.doctor.stress import (
+    Judged,
+    change_findings,
+    expected_stress,
+    flat_stress,
+    judge_groups,
+    mended_rows,
+)
+from tesseral.data.doctor.units import Units, check_units
 from tesseral.data.isolated import isolated_rows
 from tesseral.data.loading.splits import split_store
 from tesseral.data.store.read import Store
+from tesseral.data.structures import Structure
+
+# Stresses (S, 3, 3) eV/Å³ of structures, from a model fitted to their energies and forces; the
+# second argument says whether it was asked for, and is not only needed for a doubtful case.
+Predict = Callable[[list[Structure], bool], Array]
 
 MAX_ATOMS = 100_000  # in a full check
 QUICK_ATOMS = 4_000  # in the check before a training
@@ -66,42 +87,106 @@ class Checkup:
                     "rows": list(finding.rows),
                     "found": finding.found,
                     "advice": finding.advice,
+                    "fix": None if finding.fix is None else finding.fix._asdict(),
                 }
                 for finding in self.findings
             ],
         }
 
 
-def check_set(sample: Sample, *, cutoff: float) -> Checkup:
+def check_set(
+    sample: Sample, *, cutoff: float, predict: Predict | None = None, thorough: bool = False
+) -> Checkup:
     """Check one dataset.
 
     Args:
         sample: structures of the dataset.
         cutoff: cutoff (Å) of the potential to be trained.
+        predict: function that fits a better model of the stresses, for doubtful cases.
+        thorough: use it in any case.
     """
     sample = sample._replace(alone=isolated_rows(sample.store, sample.rows, cutoff))
     design = make_design(sample)
     references = composition_energies(sample)
     units = check_units(sample, design, read_labels(sample, references), references)
-    outliers, residuals = check_outliers(
-        sample, design, units.labels, units.references, stress=units.stress
-    )
+    stresses, outliers = check_values(sample, design, units)
+    measured = dict(units.measured)
+    enough = min(np.isfinite(sample.energies).sum(), has_forces(sample).sum()) >= LEAST
+    if predict is not None and enough and (thorough or outliers.doubtful):
+        better = predict(_reliable(sample, units, outliers.findings), thorough)
+        stresses, outliers = check_values(sample, design, units, better)
+        measured["stress"] = "compared with a potential fitted to energies and forces"
     distances = measure_distances(sample, cutoff)
     findings = [
         *check_possible(sample),
         *check_labels(sample),
         *units.findings,
-        *outliers,
+        *stresses,
+        *outliers.findings,
         *check_geometry(sample, distances, cutoff),
         *check_boundaries(sample),
-        *check_consistency(sample, residuals),
+        *check_consistency(sample, outliers.residuals),
         *check_duplicates(sample, make_fingerprints(sample.structures, sample.elements)),
     ]
-    measured = {
-        **units.measured,
-        f"neighbours within {cutoff:g} Å": f"{distances.neighbors:.3g} per atom",
-    }
+    if "conversions" in sample.store.attributes:
+        measured["labels as imported"] = sample.store.attributes["conversions"]
+    measured[f"neighbours within {cutoff:g} Å"] = f"{distances.neighbors:.3g} per atom"
     return _checkup(sample, findings, measured)
+
+
+def check_values(
+    sample: Sample, design: Design, units: Units, better: Array | None = None
+) -> tuple[list[Finding], Outliers]:
+    """Check the stresses of groups, and then the labels of single structures.
+
+    Args:
+        sample: the structures.
+        design: rows of the linear model.
+        units: result of the check of the whole set.
+        better: (S, 3, 3) eV/Å³, stresses from energies and forces, in addition to the linear
+            model's.
+    """
+    others = [] if better is None else [better.reshape(-1, 9)]
+    labels, judged = units.labels, Judged({}, False)
+    frames: list[Finding] = []
+    enough = np.isfinite(labels.energy).sum() >= LEAST
+    if enough:
+        frames, labels = check_force_frames(sample, design, labels)
+    if enough and np.isfinite(labels.stress).any():
+        alone = fit_labels(design, without_gross(design, labels), stress=False).stress
+        judged = judge_groups(sample, design, labels.stress, [alone, *others])
+        labels = labels._replace(stress=mended_rows(sample, labels.stress, judged.fixes))
+        expected = expected_stress(sample, design, labels.stress, [alone, *others], mixed=True)
+        turned = check_stress_frames(sample, labels.stress, flat_stress(expected))
+        frames += turned
+        wrong = np.isin(sample.rows, [row for f in turned for row in f.rows])
+        labels.stress[wrong | (wrong.mean() > 0.5)] = np.nan
+    outliers = check_outliers(
+        sample,
+        design,
+        labels,
+        units.references,
+        stress=bool(np.isfinite(labels.stress).any()) and (units.stress or bool(judged.fixes)),
+        others=others,
+    )
+    doubtful = judged.doubtful or outliers.doubtful
+    return [*frames, *change_findings(sample, judged)], outliers._replace(doubtful=doubtful)
+
+
+def _reliable(sample: Sample, units: Units, findings: list[Finding]) -> list[Structure]:
+    """Structures in consistent units, without the energies and forces that were found wrong."""
+    wrong = {
+        label: {row for f in findings if f.check.startswith(label) for row in f.rows}
+        for label in ("energy", "forces")
+    }
+    return [
+        structure._replace(
+            energy=np.nan if row in wrong["energy"] else structure.energy * units.energy_factor,
+            forces=structure.forces * (np.nan if row in wrong["forces"] else units.forces_factor),
+            stress=np.full((3, 3), np.nan),
+        )
+        for row, structure in zip(sample.rows, sample.structures, strict=True)
+    ]
 
 
 def check_split(sample: Sample, *, method: str, fraction: float, seed: int) -> Checkup:

@@ -26,6 +26,7 @@ CUTOFF = 5.0  # Å
 RADIAL = 8  # radial functions of the sums
 PRODUCT_RADIAL = (4, 3, 2)
 ATOMS_OF_FORCES = 24  # maximum number of atoms of a structure whose forces are used
+DIRECTED = 0.02  # sum of vectors of an environment with a direction, a displacement of 0.02 Å
 PARTS = ("vector", "radial", "slope")
 
 
@@ -105,6 +106,20 @@ def environments(structure: Structure, elements: tuple[int, ...]) -> Array:
     separate = np.zeros((len(values), near.radial.shape[1], values.shape[1]))
     separate[np.arange(len(values)), kinds] = values
     return separate.reshape(len(values), -1)
+
+
+def has_zero_forces(structure: Structure) -> bool:
+    """Return whether all forces are exactly zero although the environments have a direction.
+
+    By symmetry a force vanishes only if all radial sums of the unit vectors to the neighbours do.
+    """
+    if len(structure.numbers) < 2 or np.any(structure.forces != 0):  # also NaN
+        return False
+    near = _neighbors(structure, tuple(np.unique(structure.numbers).tolist()))
+    unit = near.vector / np.linalg.norm(near.vector, axis=1, keepdims=True)
+    each = near.radial.reshape(len(unit), -1)[:, :, None] * unit[:, None, :]
+    sums = _incidence(near.center, len(structure.numbers)) @ each.reshape(len(unit), -1)
+    return bool(np.abs(sums).max(initial=0.0) > DIRECTED)
 
 
 def _pooled(elements: tuple[int, ...]) -> bool:

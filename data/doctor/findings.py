@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
+Frame = Literal["lower", "upper"]  # in which the rows of the cell are this triangular matrix
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 ROWS_SHOWN = 6
 
 
 class Fix(NamedTuple):
-    """Unambiguous correction of a finding: a factor for a label, NaN to remove the label."""
+    """Unambiguous correction of a label; the fields apply in the order in which they are listed."""
 
     label: Literal["energy", "forces", "stress", "structure"]  # structure: left out altogether
-    factor: float = float("nan")
+    factor: float = float("nan")  # NaN removes the label
+    per_volume: bool = False  # whether a stress is divided by the volume of the cell
+    # For each of xx yy zz yz xz xy the component of the stress label that holds it, 1 to 6 in the
+    # same order, negative for the opposite sign; empty if the order is right.
+    components: tuple[int, ...] = ()
+    shear: float = 1.0  # factor of yz, xz and xy
+    frame: Frame | None = None  # frame of a stress or of forces, turned to that of the cell
 
 
 class Finding(NamedTuple):

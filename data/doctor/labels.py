@@ -6,6 +6,7 @@ import hashlib
 
 import numpy as np
 
+from tesseral.data.doctor.descriptors import has_zero_forces
 from tesseral.data.doctor.findings import Finding, Fix, count, make_finding
 from tesseral.data.doctor.sample import Sample, has_forces, has_stress
 
@@ -14,8 +15,8 @@ NET_FORCE_SHARE = 0.1  # of the RMS force
 
 
 def check_labels(sample: Sample) -> list[Finding]:
-    """Find missing labels, non-zero net forces, and labels of another structure."""
-    return [*_missing(sample), *_net_forces(sample), *_stale(sample)]
+    """Find missing and zero labels, non-zero net forces, and labels of another structure."""
+    return [*_missing(sample), *_zero_forces(sample), *_net_forces(sample), *_stale(sample)]
 
 
 def _missing(sample: Sample) -> list[Finding]:
@@ -53,6 +54,25 @@ def _missing(sample: Sample) -> list[Finding]:
             )
         )
     return findings
+
+
+def _zero_forces(sample: Sample) -> list[Finding]:
+    """Find distorted structures whose forces are all exactly zero."""
+    rows = sample.rows[[has_zero_forces(structure) for structure in sample.structures]]
+    if len(rows) == 0:
+        return []
+    return [
+        make_finding(
+            "error",
+            "zero labels",
+            rows,
+            f"all forces of {count(len(rows))} are exactly zero, but the environments of the atoms "
+            "are not symmetric",
+            "the forces were not computed or were lost; a missing label is harmless, a zero label "
+            "is not",
+            Fix("forces"),
+        )
+    ]
 
 
 def _net_forces(sample: Sample) -> list[Finding]:

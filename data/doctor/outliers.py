@@ -1,31 +1,42 @@
 """Checks of single structures: labels that contradict the rest of the dataset.
 
-A robust linear model of all labels (`ridge`) predicts each of them. If a sign or a unit factor
-brings a label to its prediction, the label has that error; a label that nothing explains is an
-outlier.
+A robust linear model of all labels (`ridge`) predicts each of them. If a sign, a unit factor or,
+for a stress, another order brings a label to its prediction, the label has that error; a label that
+nothing explains is an outlier.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from tesseral.data.doctor.findings import Finding, Fix, count, make_finding
 from tesseral.data.doctor.ridge import (
     Design,
     Labels,
+    Prediction,
     fit_labels,
     force_norms,
+    local_center,
+    local_scale,
     without_gross,
 )
 from tesseral.data.doctor.sample import Array, Sample, has_forces
+from tesseral.data.doctor.stress import (
+    Judged,
+    change_findings,
+    expected_stress,
+    flat_stress,
+    judge_singles,
+    mended_rows,
+)
 from tesseral.data.doctor.units import UNITS_OF_LABEL
 
 Label = Literal["energy", "forces", "stress"]
+LABELS: tuple[Label, ...] = ("energy", "forces", "stress")
 
 EVIDENCE = 4.0  # required decrease of the squared residual, in usual residuals
 SUSPECT = 2.5  # usual residuals above which a label is examined
@@ -48,45 +59,66 @@ class _Compared(NamedTuple):
     residual: Callable[[float], Array]  # (S,) residual of the label times a factor
 
 
-CLOSEST = 5
-ALIKE = 25  # structures whose residuals define the usual size
+class Outliers(NamedTuple):
+    """Results of the check of single structures."""
+
+    findings: list[Finding]
+    residuals: Array  # (S,) eV/atom, energies minus predictions; NaN where unknown
+    doubtful: bool  # whether a better prediction of the stresses might find more
 
 
 def check_outliers(
-    sample: Sample, design: Design, labels: Labels, references: Array, *, stress: bool
-) -> tuple[list[Finding], Array]:
-    """Find single labels with a wrong sign, a wrong unit, or no relation to the others.
+    sample: Sample,
+    design: Design,
+    labels: Labels,
+    references: Array,
+    *,
+    stress: bool,
+    others: Sequence[Array] = (),
+) -> Outliers:
+    """Find single labels with a wrong sign, unit or order, or without relation to the others.
 
     Args:
         sample: the structures.
         design: rows of the linear model.
-        labels: labels, with errors of the whole dataset corrected.
+        labels: labels, with errors of the whole dataset and of groups corrected.
         references: (S,) eV/atom, zero of the energies of ``labels``.
         stress: whether the stresses can be checked.
-
-    Returns:
-        The findings, and energies minus predictions, (S,) eV/atom.
+        others: (S, 9) eV/Å³ each, further predictions of the stresses.
     """
     n = len(sample.rows)
     if np.isfinite(labels.energy).sum() < LEAST and has_forces(sample).sum() < LEAST:
-        return _large_forces(sample), np.full(n, np.nan)
-    factors: dict[Label, Array] = {"energy": np.ones(n), "forces": np.ones(n)}
-    if stress:
-        factors["stress"] = np.ones(n)
+        return Outliers(_large_forces(sample), np.full(n, np.nan), False)
+    names = [label for label in LABELS if stress or label != "stress"]
+    factors = {label: np.ones(n) for label in names}
+    turned = Judged({}, False)
     for _ in range(ROUNDS):
         mended = _times(design, labels, references, factors)
-        compared = _compare(design, mended, references, stress)
-        found = [_mending_factors(one) for one in compared]
-        for one, factor in zip(compared, found, strict=True):
+        mended = mended._replace(stress=mended_rows(sample, mended.stress, turned.fixes))
+        found = fit_labels(design, without_gross(design, mended), stress=stress)
+        turns = Judged({}, False)
+        if stress:
+            expected = expected_stress(
+                sample, design, mended.stress, [found.stress, *others], mixed=False
+            )
+            found = found._replace(stress=flat_stress(expected))
+            turns = judge_singles(sample, mended.stress, expected)
+        compared = _compare(design, mended, found, references, names)
+        more = [_mending_factors(one) for one in compared]
+        for one, factor in zip(compared, more, strict=True):
             factors[one.label] = factors[one.label] * factor
-        if all((factor == 1).all() for factor in found):
+        turned = turned.followed_by(turns)
+        if all((factor == 1).all() for factor in more) and not turns.fixes:
             break
-    findings = []
+    findings = change_findings(sample, turned)
     for one in compared:
+        plain = factors[one.label] == 1
+        if one.label == "stress":
+            plain[list(turned.fixes)] = False
         findings += _wrong_factors(sample, one.label, factors[one.label])
-        findings += _unexplained(sample, design, one, factors[one.label] == 1)
+        findings += _unexplained(sample, design, one, plain)
     residuals = compared[0].residual(1.0)
-    return [*findings, *_large_forces(sample)], residuals
+    return Outliers([*findings, *_large_forces(sample)], residuals, turned.doubtful)
 
 
 def _times(
@@ -101,9 +133,10 @@ def _times(
     )
 
 
-def _compare(design: Design, labels: Labels, references: Array, stress: bool) -> list[_Compared]:
+def _compare(
+    design: Design, labels: Labels, found: Prediction, references: Array, names: list[Label]
+) -> list[_Compared]:
     """Compare labels with the predictions of a model fitted to all of them."""
-    found = fit_labels(design, without_gross(design, labels), stress=stress)
     total, expected = labels.energy + references, found.energy + references
     residuals: dict[Label, Callable[[float], Array]] = {
         "energy": lambda factor: np.abs(factor * total - expected),
@@ -118,10 +151,9 @@ def _compare(design: Design, labels: Labels, references: Array, stress: bool) ->
             np.linalg.norm(found.stress, axis=1),
         ),
     }
-    if not stress:
-        del residuals["stress"]
     compared = []
-    for label, residual in residuals.items():
+    for label in names:
+        residual = residuals[label]
         usual = local_scale(design, residual(1.0))
         wider = np.sqrt(1 + BEYOND * found.reach) if label == "energy" else 1.0
         compared.append(_Compared(label, *sizes[label], usual, usual * wider, residual))
@@ -132,6 +164,8 @@ def _mending_factors(one: _Compared) -> Array:
     """Correction factor of each label, (S,); 1 if it is right or the factor is unknown."""
     units = [sign * factor for factor in UNITS_OF_LABEL[one.label].values() for sign in (1.0, -1.0)]
     factors = np.array([factor for factor in dict.fromkeys(units) if factor != 1])
+    if one.label == "stress":  # the sign alone is checked with the order of the components
+        factors = factors[factors != -1]
     with np.errstate(invalid="ignore", divide="ignore"):
         off = one.residual(1.0)
         after = np.stack([one.residual(factor) for factor in factors])
@@ -238,33 +272,3 @@ def _large_forces(sample: Sample) -> list[Finding]:
             "a few of them dominate a squared loss: remove them, or use `loss.forces='huber'`",
         )
     ]
-
-
-def local_scale(design: Design, norms: Array) -> Array:
-    """Usual size of a residual among structures similar to each one, (S,).
-
-    The median over the structures that are closest in the ranks of force, volume and energy.
-
-    Args:
-        design: rows of the structures.
-        norms: (S,) residuals; NaN where there is none.
-    """
-    known = np.isfinite(norms)
-    if known.sum() == 0:
-        return np.full(len(norms), np.nan)
-    tree = cKDTree(design.alike[known])
-    _, near = tree.query(design.alike, k=min(ALIKE, int(known.sum())))
-    usual = np.median(norms[known][near.reshape(len(norms), -1)], axis=1)
-    # A few structures that the model happens to fit exactly must not set the scale.
-    floor = 0.2 * float(np.median(norms[known]))
-    return np.where(usual > floor, usual, floor)
-
-
-def local_center(design: Design, norms: Array) -> Array:
-    """Median residual of the few structures most similar to each one, (S,); see `local_scale`."""
-    known = np.isfinite(norms)
-    if known.sum() == 0:
-        return np.full(len(norms), np.nan)
-    _, near = cKDTree(design.alike[known]).query(design.alike, k=min(CLOSEST, int(known.sum())))
-    center: Array = np.median(norms[known][near.reshape(len(norms), -1)], axis=1)
-    return center

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tesseral.data.doctor.findings import Finding, count
+from tesseral.data.doctor.findings import Finding, Fix, count
+from tesseral.data.doctor.mending import describe_change, mended
 from tesseral.data.store.read import Store, write_store
 from tesseral.data.structures import Structure
 
@@ -46,8 +47,8 @@ def write_cleaned(store: Store, findings: Sequence[Finding], path: Path) -> list
             if row in left_out:
                 continue
             for finding, rows in zip(mending, factors, strict=True):
-                if rows[row]:
-                    structure = _mended(structure, finding)
+                if rows[row] and finding.fix is not None:
+                    structure = mended(structure, finding.fix)
             yield structure
 
     write_store(path, structures(), attributes=store.attributes)
@@ -64,21 +65,16 @@ def _factors(finding: Finding, n: int) -> np.ndarray[tuple[int], np.dtype[np.boo
     return rows
 
 
-def _mended(structure: Structure, finding: Finding) -> Structure:
-    """Structure with one label changed."""
-    assert finding.fix is not None
-    label, factor = finding.fix
-    if label == "structure":
-        return structure
-    return structure._replace(**{label: getattr(structure, label) * factor})
-
-
 def _words(finding: Finding) -> str:
     """Description of a fix."""
     assert finding.fix is not None
-    label, factor = finding.fix
+    label, factor = finding.fix[:2]
     if label == "structure":
         return f"left out ({finding.check})"
     if np.isnan(factor):
         return f"{label} made missing"
+    if label == "stress" and finding.fix != Fix("stress", factor):
+        return f"stresses corrected that {describe_change(finding.fix)}"
+    if finding.fix.frame is not None:
+        return f"{label} turned to the frame of the cell"
     return f"{label} multiplied by {factor:.6g}"

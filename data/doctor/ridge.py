@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 from scipy.stats import rankdata
 
-from tesseral.data.doctor.descriptors import describe, force_atoms
+from tesseral.data.doctor.descriptors import describe, force_atoms, has_zero_forces
 from tesseral.data.doctor.sample import Array, Integers, Sample, has_forces, has_stress, median
 from tesseral.data.loading.statistics import fit_energies
 
@@ -22,6 +23,8 @@ RIDGE = 1e-6
 ROUNDS = 6  # rounds of reweighting
 SOFT = 3.0  # typical residuals above which a structure has less weight
 GROSS = 30.0  # times the usual size of a label
+CLOSEST = 5
+ALIKE = 25  # structures whose residuals define the usual size
 
 
 # Rows (R, F), values (R,) and the structure of each row (R,)
@@ -99,7 +102,7 @@ def make_design(sample: Sample) -> Design:
 
 
 def read_labels(sample: Sample, references: Array) -> Labels:
-    """Labels of the structures.
+    """Labels of the structures; forces that are wrongly zero (`has_zero_forces`) are left out.
 
     Args:
         sample: the structures.
@@ -108,7 +111,8 @@ def read_labels(sample: Sample, references: Array) -> Labels:
     forces = []
     for structure in sample.structures:
         rows = force_atoms(len(structure.numbers))
-        forces.append(structure.forces[rows].ravel())
+        lost = np.nan if has_zero_forces(structure) else 1.0
+        forces.append(lost * structure.forces[rows].ravel())
     stress = np.stack([structure.stress.ravel() for structure in sample.structures])
     stress[~has_stress(sample)] = np.nan
     energies = np.where(sample.alone, np.nan, sample.energies - references)
@@ -190,6 +194,36 @@ def without_gross(design: Design, labels: Labels, times: float = GROSS) -> Label
         np.where(large, np.nan, labels.forces),
         np.where(stressed, np.nan, labels.stress),
     )
+
+
+def local_scale(design: Design, norms: Array) -> Array:
+    """Usual size of a residual among structures similar to each one, (S,).
+
+    The median over the structures that are closest in the ranks of force, volume and energy.
+
+    Args:
+        design: rows of the structures.
+        norms: (S,) residuals; NaN where there is none.
+    """
+    known = np.isfinite(norms)
+    if known.sum() == 0:
+        return np.full(len(norms), np.nan)
+    tree = cKDTree(design.alike[known])
+    _, near = tree.query(design.alike, k=min(ALIKE, int(known.sum())))
+    usual = np.median(norms[known][near.reshape(len(norms), -1)], axis=1)
+    # A few structures that the model happens to fit exactly must not set the scale.
+    floor = 0.2 * float(np.median(norms[known]))
+    return np.where(usual > floor, usual, floor)
+
+
+def local_center(design: Design, norms: Array) -> Array:
+    """Median residual of the few structures most similar to each one, (S,); see `local_scale`."""
+    known = np.isfinite(norms)
+    if known.sum() == 0:
+        return np.full(len(norms), np.nan)
+    _, near = cKDTree(design.alike[known]).query(design.alike, k=min(CLOSEST, int(known.sum())))
+    center: Array = np.median(norms[known][near.reshape(len(norms), -1)], axis=1)
+    return center
 
 
 def weighted_median(values: Array, weights: Array) -> float:

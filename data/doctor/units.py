@@ -69,6 +69,7 @@ class Units(NamedTuple):
     measured: dict[str, str]  # ratios, for the report
     stress: bool  # whether the convention of the stress is known
     forces_factor: float = 1.0  # forces in ``labels`` / forces of the structures
+    energy_factor: float = 1.0  # likewise
 
 
 def check_units(sample: Sample, design: Design, labels: Labels, references: Array) -> Units:
@@ -124,6 +125,7 @@ def _energies_and_forces(sample: Sample, design: Design, units: Units) -> Units:
     return units._replace(
         labels=labels._replace(energy=labels.energy * change),
         references=units.references * change,
+        energy_factor=change,
     )
 
 
@@ -143,7 +145,7 @@ def _stresses(sample: Sample, design: Design, units: Units) -> Units:
     fitted = without_gross(design, labels, GROSS)
     exact, pairs = stress_ratio(sample, fitted, units.forces_factor)
     should = np.full_like(labels.stress, np.nan)
-    ratio, trusted = float("nan"), False
+    ratio, rest, trusted = float("nan"), float("nan"), False
     if used.sum() >= LEAST:
         should = fit_labels(design, fitted, stress=False).stress
         ratio, rest = _ratio(labels.stress[used], should[used])
@@ -164,8 +166,8 @@ def _stresses(sample: Sample, design: Design, units: Units) -> Units:
         said, fix = "the stresses are virials (-V · stress, in eV)", None
         advice = "import again with `virial_key` instead of `stress_key`"
         change = -1 / _cells(sample)[:, None]
-    elif guess is None and 1 / ODD < ratio < ODD:
-        return units
+    elif guess is None and (1 / ODD < ratio < ODD or rest > EXPLAINED):
+        return units  # an order of components, rather than a factor, may be wrong
     else:
         said = f"all stresses are {ratio:.4g} times their values from the energies"
         said += f": {_describe(guess)}" if guess else ""

@@ -16,6 +16,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 from ase.io.formats import UnknownFileTypeError
 
+from tesseral.data.doctor.descriptors import has_zero_forces
 from tesseral.data.imports.folder import PartFolder
 from tesseral.data.imports.parts import (
     Found,
@@ -31,6 +32,7 @@ from tesseral.data.labels import (
     LabelKeys,
     check_label_names,
     contents,
+    describe_conversions,
     dropped_stress,
     find_text,
     free_energy_difference,
@@ -289,6 +291,7 @@ def _read_file(
     """
     source = span.source
     left_out: Counter[str] = Counter()
+    kinds: set[str] = set()
     first = span.frames.first if span.frames else 0
     taken = 0
     try:
@@ -307,15 +310,19 @@ def _read_file(
             taken += 1
             if taken <= skip:
                 continue
+            kind = f"{atoms.pbc.all()} {contents(atoms)}"  # frames alike are converted alike
             notes = Notes(
                 dropped_stress=dropped_stress(atoms, keys),
                 unread=unread_labels(atoms, keys),
                 settings=find_text(atoms, ("settings",)),
                 free_energy_difference=free_energy_difference(atoms, keys),
                 contents=contents(atoms) if _lacks_labels(structure) else "",
+                zero_forces=has_zero_forces(structure),
+                conversions=describe_conversions(atoms, keys) if kind not in kinds else [],
                 per_atom=per_atom_label(atoms, keys),
                 states=states(atoms),
             )
+            kinds.add(kind)
             yield Found(structure, place, notes)
         if not taken:
             raise ValueError(_no_structures(config, source, left_out))

@@ -28,6 +28,7 @@ PLACES_SHOWN = 5
 SKIPPED_SHOWN = 10
 COUNTERS = (
     "config_types",
+    "conversions",
     "elements",
     "labels",
     "missing",
@@ -47,6 +48,8 @@ class Notes(NamedTuple):
     settings: str
     free_energy_difference: float  # eV/atom
     contents: str  # content of the file, if a label is missing
+    zero_forces: bool  # all forces are zero, but not by symmetry
+    conversions: list[str]  # what was done to each label
     per_atom: str  # key or unit of an energy per atom
     states: dict[str, str]  # charge, spin …
 
@@ -79,6 +82,8 @@ class ImportReport:
     states: dict[str, Counter[str]] = field(default_factory=dict)  # charge, spin … → value → number
     theories: Counter[str] = field(default_factory=Counter)
     settings: Counter[str] = field(default_factory=Counter)  # full settings of the calculations
+    conversions: Counter[str] = field(default_factory=Counter)  # what was done to the labels
+    zero_forces: int = 0
     left_out: dict[str, Counter[str]] = field(default_factory=dict)  # what → source → number
     skipped: list[str] = field(default_factory=list)  # why found files were not imported
     warnings: list[str] = field(default_factory=list)
@@ -119,11 +124,7 @@ class ImportReport:
                 self.stress_range = _widen(self.stress_range, float(component))
         self._exceed({"energy": energy_excess(structure), "stress": stress_excess(structure)})
         self.seen.append(_fingerprint(structure))
-        self._note(*notes[:5])
-        if notes.per_atom:
-            self.per_atom[notes.per_atom] += 1
-        for name, value in notes.states.items():
-            self.states.setdefault(name, Counter())[value] += 1
+        self._note(notes)
         self._shorten()
 
     def merge(self, other: ImportReport) -> None:
@@ -148,8 +149,11 @@ class ImportReport:
         for name, values in other.states.items():
             self.states.setdefault(name, Counter()).update(values)
         self.skipped += other.skipped
-        self._note(False, [], "", other.free_energy_difference, other.contents)
+        self._note(
+            Notes(False, [], "", other.free_energy_difference, other.contents, False, [], "", {})
+        )
         self.dropped_stresses += other.dropped_stresses
+        self.zero_forces += other.zero_forces
         self._shorten()
 
     def add_left_out(self, counts: Counter[str], source: str) -> None:
@@ -180,10 +184,12 @@ class ImportReport:
             )
 
     def attributes(self) -> dict[str, str]:
-        """Attributes of the store: the theory, if all structures share one, and the settings."""
+        """Attributes of the store: settings, conversions, and the theory if it is the same."""
         found = {}
         if len(self.theories) == 1 and any(self.theories):
             (found["theory"],) = self.theories
+        if self.conversions:
+            found["conversions"] = "; ".join(sorted(self.conversions))
         if self.settings:
             lines = [f"{count} structures: {text}" for text, count in self.settings.most_common()]
             found["settings"] = "\n".join(lines)[:SETTINGS_LENGTH]
@@ -219,6 +225,11 @@ class ImportReport:
             self.warnings.append(
                 f"{self.dropped_stresses} stresses of structures without a volume (not periodic "
                 "in three directions) were left out"
+            )
+        if self.zero_forces:
+            self.warnings.append(
+                f"all forces of {self.zero_forces} structures are exactly zero, but not by "
+                "symmetry; were they computed?"
             )
         for name, count in self.per_atom.items():
             self.warnings.append(
@@ -294,25 +305,25 @@ class ImportReport:
             rows.append(("groups", f"{len(self.groups - {''})}"))
         if any(self.theories):
             rows.append(("theory", _counts(self.theories)))
+        rows += [("read as", text) for text in sorted(self.conversions)]
         rows += [("sources", _counts(self.sources)), ("content hash", self.content_hash[:16])]
         return rows
 
-    def _note(
-        self,
-        dropped_stress: bool,
-        unread: list[str],
-        settings: str,
-        free_energy_difference: float,
-        contents: str,
-    ) -> None:
-        """Count the content of a file that was not imported."""
-        self.dropped_stresses += dropped_stress
-        self.unread.update(unread)
-        if settings:
-            self.settings[settings] += 1
-        if abs(free_energy_difference) > abs(self.free_energy_difference):
-            self.free_energy_difference = free_energy_difference
-        self.contents = contents or self.contents
+    def _note(self, notes: Notes) -> None:
+        """Count the content of a file that was not imported, and what was done to the rest."""
+        self.dropped_stresses += notes.dropped_stress
+        self.zero_forces += notes.zero_forces
+        self.unread.update(notes.unread)
+        self.conversions.update(notes.conversions)
+        if notes.settings:
+            self.settings[notes.settings] += 1
+        if abs(notes.free_energy_difference) > abs(self.free_energy_difference):
+            self.free_energy_difference = notes.free_energy_difference
+        self.contents = notes.contents or self.contents
+        if notes.per_atom:
+            self.per_atom[notes.per_atom] += 1
+        for name, value in notes.states.items():
+            self.states.setdefault(name, Counter())[value] += 1
 
     def _exceed(self, ratios: Mapping[str, float]) -> None:
         """Keep the largest ratios of labels to their bounds."""

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from tesseral.data.doctor.checkup import check_values
 from tesseral.data.doctor.findings import Finding
-from tesseral.data.doctor.outliers import check_outliers
 from tesseral.data.doctor.ridge import Design, composition_energies, make_design, read_labels
 from tesseral.data.doctor.sample import Sample, read_sample
 from tesseral.data.doctor.units import check_units
@@ -41,19 +42,23 @@ def sic_design(sic_subject: Sample) -> Design:
 @pytest.fixture(scope="session")
 def examine(
     sic_subject: Sample, sic_design: Design
-) -> Callable[[Sequence[Structure]], tuple[dict[str, Finding], dict[str, str]]]:
-    """``examine(structures)``: what is wrong with labels of the Si–C structures, by check."""
+) -> Callable[..., tuple[dict[str, Finding], dict[str, str]]]:
+    """``examine(structures)``: what is wrong with labels of the Si–C structures, by check.
 
-    def check(structures: Sequence[Structure]) -> tuple[dict[str, Finding], dict[str, str]]:
+    A second argument gives stresses (S, 3, 3) of a better model.
+    """
+
+    def check(
+        structures: Sequence[Structure], better: NDArray[np.float64] | None = None
+    ) -> tuple[dict[str, Finding], dict[str, str]]:
         energies = np.array([s.energy for s in structures]) / sic_subject.n_atoms
         sample = sic_subject._replace(structures=list(structures), energies=energies)
         references = composition_energies(sample)
         labels = read_labels(sample, references)
         units = check_units(sample, sic_design, labels, references)
-        outliers, _ = check_outliers(
-            sample, sic_design, units.labels, units.references, stress=units.stress
-        )
-        found = [f for f in (*units.findings, *outliers) if f.check != "large forces"]
+        findings, outliers = check_values(sample, sic_design, units, better)
+        every = (*units.findings, *findings, *outliers.findings)
+        found = [f for f in every if f.check != "large forces"]
         return {finding.check: finding for finding in found}, units.measured
 
     return check

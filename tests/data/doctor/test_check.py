@@ -8,9 +8,18 @@ import pytest
 
 from tesseral.commands.main import main
 from tesseral.data.doctor.check import CheckConfig, check
+from tesseral.data.doctor.findings import Fix
+from tesseral.data.doctor.mending import mended
 from tesseral.data.doctor.sample import read_sample
 from tesseral.data.store.read import open_store, write_store
 from tesseral.data.structures import atoms_from_structure
+
+
+@pytest.fixture(autouse=True)
+def no_training(monkeypatch):
+    """Doubtful stresses would be compared with a potential that takes a minute to fit."""
+    unknown = lambda structures: np.full((len(structures), 3, 3), np.nan)  # noqa: E731
+    monkeypatch.setattr("tesseral.training.stresses.fitted_stresses", unknown)
 
 
 @pytest.fixture
@@ -43,6 +52,47 @@ def test_a_cleaned_copy(wrong, sic, tmp_path, capsys):
     for row in (*hot, 5):
         np.testing.assert_allclose(cleaned[row].stress, sic[row].stress)
         assert cleaned[row].energy == sic[row].energy
+
+
+def test_an_order_is_corrected_in_the_copy(sic, tmp_path, capsys):
+    fix = Fix("stress", 1.0, components=(1, 2, 3, 6, 5, 4))
+    write_store(tmp_path / "wrong.h5", [mended(s, fix) for s in sic[:80]])
+    report, copy = tmp_path / "found.json", tmp_path / "clean.h5"
+    arguments = [str(tmp_path / "wrong.h5"), "--json", str(report), "--fix", str(copy)]
+    assert main(["data", "check", *arguments]) == 0
+    print(capsys.readouterr().out)
+    found = {f["check"]: f for f in json.loads(report.read_text())[0]["findings"]}
+    assert found["stress order"]["fix"]["components"] == [1, 2, 3, 6, 5, 4]
+    for one, right in zip(open_store(copy), sic[:80], strict=True):
+        np.testing.assert_allclose(one.stress, right.stress)
+
+
+def test_the_thorough_check(sic, tmp_path):
+    """Faults too small for the linear model; the predictions of the better one are given."""
+    apart = np.array([abs(s.stress[1, 2] - s.stress[0, 2]) for s in sic])
+    rows = sorted(np.argsort(apart)[60:65].tolist())
+    fix = Fix("stress", 1.0, components=(1, 2, 3, 5, 4, 6))
+    wrong = [mended(s, fix) if k in rows else s for k, s in enumerate(sic)]
+    write_store(tmp_path / "wrong.h5", wrong)
+    asked = []
+
+    def predict(structures, thorough):
+        asked.append(thorough)
+        assert all(np.isnan(s.stress).all() for s in structures)
+        noise = 1e-4 * np.random.default_rng(0).normal(size=(len(sic), 3, 3))
+        return np.stack([s.stress for s in sic]) + noise + noise.swapaxes(1, 2)
+
+    config = CheckConfig(files=[str(tmp_path / "wrong.h5")], thorough=True)
+    (checkup,) = check(config, predict=predict).checkups
+    found = {f.check: f.rows for f in checkup.findings}
+    print(found)
+    assert asked == [True]
+    assert list(found["stress order"]) == rows
+
+
+def test_the_thorough_check_needs_a_model(small_store):
+    with pytest.raises(ValueError, match="pass `predict`"):
+        check(CheckConfig(files=[str(small_store)], thorough=True))
 
 
 def test_extended_xyz(sic, tmp_path, capsys):

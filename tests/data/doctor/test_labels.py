@@ -56,6 +56,20 @@ def test_forces_of_another_structure(sic, subject_of):
     assert found["stale labels"].rows == (same[3],)
 
 
+def test_forces_of_zero(sic, subject_of):
+    """An error for distorted structures, not for a perfect crystal and an isolated atom."""
+    zero = [s._replace(forces=0 * s.forces) for s in sic[:3]]
+    cell = 2.7 * (1 - np.eye(3))
+    perfect = make_structure(
+        [14, 14], [[0, 0, 0], [1.35, 1.35, 1.35]], cell=cell, energy=-10.0, forces=np.zeros((2, 3))
+    )
+    alone = make_structure([6], [[0, 0, 0]], energy=0.0, forces=np.zeros((1, 3)))
+    found = by_check(check_labels(subject_of([*sic[3:20], *zero, perfect, alone])))
+    assert found["zero labels"].rows == (17, 18, 19)
+    assert found["zero labels"].severity == "error"
+    assert np.isnan(found["zero labels"].fix.factor)
+
+
 def geometry(sample, cutoff=5.0):
     return by_check(check_geometry(sample, measure_distances(sample, cutoff), cutoff))
 

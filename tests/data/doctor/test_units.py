@@ -70,7 +70,6 @@ def test_energies_and_forces_that_do_not_fit_together(sic, examine, change, word
         ("forces", -1.0, "forces sign"),
         ("forces", 1 / FORCE_UNITS["Ha/Bohr"], "forces unit"),
         ("stress", 1 / STRESS_UNITS["kbar"], "stress unit"),
-        ("forces", 0.0, "zero labels"),
         ("stress", 0.0, "zero labels"),
     ],
 )

@@ -241,7 +241,41 @@ def test_config_type_and_group_keys(tmp_path):
     structure = store[0]
     assert (structure.config_type, structure.group) == ("surface", "7")
     assert (structure.theory, structure.source) == ("PBE", "a.extxyz")
-    assert store.attributes == {"source": "a.extxyz", "theory": "PBE"}
+    assert store.attributes["source"] == "a.extxyz"
+    assert store.attributes["theory"] == "PBE"
+
+
+def test_what_was_done_to_each_label_is_kept(tmp_path):
+    six = " ".join(str(x) for x in range(1, 7))
+    header = f'energy_Ha=-0.4 virial_stress="{six}"'
+    path = raw_extxyz(tmp_path, header=header)
+    options = {"energy_key": "energy_Ha", "energy_unit": "Ha", "stress_key": "virial_stress"}
+    report, store = run(
+        path, tmp_path, **options, stress_unit="kbar", stress_sign=-1, stress_order="lammps"
+    )
+    lines = store.attributes["conversions"].split("; ")
+    print(lines)
+    assert lines[0] == "energy = the structure's 'energy_Ha' in Ha · 27.21139"
+    assert lines[1] == "forces = the calculator's 'forces' in eV/Å"
+    assert lines[2] == (
+        "stress = the structure's 'virial_stress' in kbar · -0.0006241509, xx yy zz xy xz yz"
+    )
+    assert [value for name, value in report.rows() if name == "read as"] == lines
+    assert store[0].stress[0, 1] == pytest.approx(-4 * 0.1 * units.GPa)
+
+
+def test_a_virial_is_described(tmp_path):
+    nine = "1 0 0 0 1 0 0 0 1"
+    _, store = run(raw_extxyz(tmp_path, header=f'energy=-1 virial="{nine}"'), tmp_path)
+    assert (
+        "stress = the structure's 'virial' in eV / -V, a tensor" in store.attributes["conversions"]
+    )
+
+
+def test_forces_of_zero_are_mentioned(tmp_path):
+    ase.io.write(tmp_path / "a.extxyz", silicon(forces=0 * FORCES))
+    report, _ = run(tmp_path / "a.extxyz", tmp_path)
+    assert any("forces of 1 structures are exactly zero" in text for text in report.warnings)
 
 
 @pytest.mark.parametrize("index, count", [(":", 5), ("1:3", 2), ("::2", 3), ("-1", 1), ("2", 1)])
