@@ -68,7 +68,7 @@ class Training:
         }
 
     def step(self) -> Task:
-        """Loss, gradient, clipping, Adam, moving average."""
+        """Loss, gradient, clipping, optimiser, moving average."""
         return (lambda: None), self._step
 
     def sgemm(self) -> Task:

@@ -18,7 +18,7 @@ def parser() -> Parser:
     """Options of ``convert``."""
     made = Parser(usage="train-potential convert sevennet-0 [-o MODEL.safetensors] [options]")
     made.add_argument(
-        "source", type=str, help=f"checkpoint file, or one of {', '.join(releases())}"
+        "source", type=str, help=f"file with weights, or one of {', '.join(releases())}"
     )
     made.add_argument(
         "-o",
@@ -41,7 +41,7 @@ def parser() -> Parser:
 
 
 def run(values: dict[str, Any], console: Console) -> int:
-    """Convert a SevenNet checkpoint; returns 0."""
+    """Convert weights of another package; returns 0."""
     output = Path(values["output"]) if values["output"] else universal_path()
     with progress_line(console, "comparing with the original") as bar:
         deviation = write_converted(

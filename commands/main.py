@@ -25,7 +25,7 @@ COMMANDS = {
     "md": "molecular dynamics of structures (nve, nvt, npt); resumes after an interruption",
     "properties": "properties of materials: equation of state, elasticity, phonons, vacancies, …",
     "export": "write a model as TorchScript, for LAMMPS and plain PyTorch",
-    "convert": "convert a SevenNet checkpoint, of the installed package or a file, to a model",
+    "convert": "convert a SevenNet or Nequix model, of the installed package or a file, to a model",
     "lammps": "compile the LAMMPS pair style; compare LAMMPS with Python (lammps build, verify)",
     "data": "create, check and merge datasets (data import, check, merge, append, verify)",
 }

@@ -7,25 +7,25 @@ pickles.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
-from ase.build import bulk
-from ase.calculators.calculator import Calculator
-from ase.data import covalent_radii
 from ase.units import GPa
 
 from tesseral.data.neighbors import atomic_graph
 from tesseral.deploy.card import ModelCard
 from tesseral.deploy.modelfile import save_model
+from tesseral.deploy.nequix.convert import convert as convert_nequix
+from tesseral.deploy.nequix.original import RELEASES as NEQUIX_RELEASES
+from tesseral.deploy.nequix.original import originals as nequix_originals
 from tesseral.deploy.sevennet.convert import INTERVALS
 from tesseral.deploy.sevennet.convert import convert as convert_sevennet
 from tesseral.deploy.sevennet.original import RELEASES as SEVENNET_RELEASES
-from tesseral.deploy.sevennet.original import original_calculator as sevennet_calculator
+from tesseral.deploy.sevennet.original import originals as sevennet_originals
 from tesseral.files import check_writable, make_folder
 from tesseral.potentials.derivatives import predict, stress_from_virial
 from tesseral.potentials.message_passing import MessagePassing
@@ -41,19 +41,21 @@ class Converter(NamedTuple):
         releases: names of published weights that the foreign package contains.
         suffixes: suffixes of files with such weights.
         convert: ``(source, *, intervals, modality) -> (potential, card)`` of a release or a file.
-        calculator: ``(source, modality)`` to the foreign package's own ASE calculator.
+        originals: ``(source, modality, elements)`` to crystals that contain all elements, each with
+            an ASE calculator of the foreign package's results.
     """
 
-    releases: tuple[str, ...]
+    releases: Sequence[str]
     suffixes: tuple[str, ...]
     convert: Callable[..., tuple[MessagePassing, ModelCard]]
-    calculator: Callable[[str | Path, str | None], Calculator]
+    originals: Callable[[str | Path, str | None, Sequence[int]], list[Atoms]]
 
 
 CONVERTERS = {
     "sevennet": Converter(
-        tuple(SEVENNET_RELEASES), (".pth", ".pt"), convert_sevennet, sevennet_calculator
+        tuple(SEVENNET_RELEASES), (".pth", ".pt"), convert_sevennet, sevennet_originals
     ),
+    "nequix": Converter(NEQUIX_RELEASES, (".nqx",), convert_nequix, nequix_originals),
 }
 
 
@@ -122,7 +124,8 @@ def write_converted(
     check_writable(output)
     potential, card = converter.convert(source, intervals=intervals, modality=modality)
     select_ops(potential)
-    deviation = compare(potential, card, converter.calculator(source, modality), progress)
+    crystals = converter.originals(source, modality, card.elements)
+    deviation = compare(potential, card, crystals, progress)
     if not deviation.relative < LARGEST:
         raise ValueError(
             f"with {intervals} intervals the forces differ by {100 * deviation.relative:.1f}% from "
@@ -142,7 +145,7 @@ def write_converted(
 def compare(
     potential: MessagePassing,
     card: ModelCard,
-    original: Calculator,
+    crystals: Sequence[Atoms],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Deviation:
     """Compare a converted model with the original on the same crystals.
@@ -150,14 +153,12 @@ def compare(
     Args:
         potential: converted potential, on the CPU.
         card: card of the potential.
-        original: ASE calculator of the original.
+        crystals: structures with an ASE calculator of the original's results.
         progress: callback with the number of completed crystals and the total.
     """
-    crystals = rocksalts(card.elements)
     differences = []
     for done, atoms in enumerate(crystals):
         energy, forces, stress = _ours(potential, card, atoms)
-        atoms.calc = original
         reference = atoms.get_forces()
         differences.append(
             (
@@ -173,20 +174,6 @@ def compare(
     energy, force, stress = table[:, :3].max(axis=0)
     relative = (table[:, 3].sum() / table[:, 4].sum()) ** 0.5
     return Deviation(1e3 * energy, 1e3 * force, stress / GPa, float(relative))
-
-
-def rocksalts(elements: tuple[int, ...]) -> list[Atoms]:
-    """Slightly distorted crystals of two elements each, which together contain every element."""
-    rng = np.random.default_rng(0)
-    order = rng.permutation(elements)
-    crystals = []
-    for first, second in zip(order[::2], np.roll(order, -1)[::2], strict=True):
-        side = 2.1 * (covalent_radii[first] + covalent_radii[second])
-        atoms = bulk("NaCl", "rocksalt", a=side, cubic=True)
-        atoms.numbers = np.where(atoms.numbers == 11, first, second)
-        atoms.rattle(0.1, rng=rng)
-        crystals.append(atoms)
-    return crystals
 
 
 def _ours(potential: MessagePassing, card: ModelCard, atoms: Atoms) -> tuple[float, Any, Any]:

@@ -75,6 +75,11 @@ class PotentialConfig:
         return 1
 
     @property
+    def embedding_channels(self) -> int | None:
+        """Channels of the elements' embedding, the input of the first layer; None: ``channels``."""
+        return None
+
+    @property
     def random_orientations(self) -> bool:
         """Whether each training step rotates the structures at random."""
         return False

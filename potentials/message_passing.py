@@ -9,9 +9,9 @@ layer and a function that makes all layers. A layer provides
     invariants(features) -> (n_local, channels)
 
 and may give the rows and channels of its features any meaning. The input of the first layer is the
-embedding (N, 1, channels). A layer uses only features of senders and receivers, and sums over edges
-only for receivers, which are local. Therefore a potential can be distributed over processes that
-exchange features between layers.
+embedding (N, 1, embedding_channels). A layer uses only features of senders and receivers, and sums
+over edges only for receivers, which are local. Therefore a potential can be distributed over
+processes that exchange features between layers.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class MessagePassing(nn.Module):
         self.cutoff, self.n_species, self.levels = config.cutoff, n_species, 1 + len(other_levels)
         self.random_orientations = config.random_orientations
         self.harmonics = EdgeHarmonics(config.edge_degree)
-        self.embedding = nn.Parameter(torch.randn(n_species, 1, config.channels))
+        embedded = config.embedding_channels or config.channels
+        self.embedding = nn.Parameter(torch.randn(n_species, 1, embedded))
         make_layers = ARCHITECTURES[config.architecture].layers
         self.layers = nn.ModuleList(make_layers(config, n_species, mean_neighbors))
         self.first_readout = config.layers - 1 if config.linear_readout else 0
@@ -83,7 +84,7 @@ class MessagePassing(nn.Module):
             None if binding_energies is None else BindingEnergy(binding_energies, config.cutoff)
         )
         self.level_embedding = (
-            nn.Parameter(torch.zeros(self.levels, 1, config.channels)) if other_levels else None
+            nn.Parameter(torch.zeros(self.levels, 1, embedded)) if other_levels else None
         )
         self.zbl = ZBLRepulsion(elements) if config.zbl else None
         self.to(dtype)

@@ -17,6 +17,7 @@ from tesseral.files import (
     json_text,
     make_folder,
     naming,
+    one_line,
     write_json,
     write_text,
     write_whole,
@@ -178,3 +179,8 @@ def test_numbers_that_are_not_finite_are_refused_where_asked() -> None:
 def test_other_types_are_named() -> None:
     with pytest.raises(TypeError, match=r"content\.a\.b is a bytes, which cannot be written"):
         json_text({"a": {"b": b"x"}})
+
+
+def test_quoted_texts_are_one_short_line() -> None:
+    assert one_line(ValueError("no\n  such table")) == "no such table"
+    assert one_line("x" * 5000) == "x" * 400 + " …"

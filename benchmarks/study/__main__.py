@@ -1,7 +1,7 @@
 """Study of the architectures: expressivity, effect of l_max, and learning on the same data.
 
     python -m benchmarks.study [expressivity degree systems …] [--data FOLDER]
-        [--output runs/study] [--threads 1] [--parallel 1] [--minutes 5]
+        [--output runs/study] [--threads 1] [--parallel 1] [--minutes 5] [--sets Si,AcAc]
 
 See docs/measurements/systems.md. Finished trainings are not repeated; tables and the figure are
 written to the output folder.
@@ -21,7 +21,7 @@ from benchmarks.machine import machine
 from benchmarks.sheets import Sheet, console, report
 from benchmarks.study.degree import degree_sheets
 from benchmarks.study.expressivity import expressivity_sheets
-from benchmarks.study.systems import system_sheets
+from benchmarks.study.systems import SETS, system_sheets
 
 Part = Callable[[argparse.Namespace, Console], list[Sheet]]
 PARTS: dict[str, Part] = {
@@ -44,11 +44,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="threads of each training")
     parser.add_argument("--parallel", type=int, default=1, help="number of parallel trainings")
     parser.add_argument("--minutes", type=float, default=5.0, help="time of each training")
+    parser.add_argument(
+        "--sets", type=lambda text: text.split(","), default=list(SETS), help="sets to train on"
+    )
     options = parser.parse_args(arguments)
     options.parts = options.parts or list(PARTS)
     for part in options.parts:
         if part not in PARTS:
             parser.error(f"there is no part {part}; there are {', '.join(PARTS)}")
+    for name in options.sets:
+        if name not in SETS:
+            parser.error(f"there is no set {name}; there are {', '.join(SETS)}")
     for name in ("threads", "parallel", "minutes"):
         if not getattr(options, name) > 0:
             parser.error(f"--{name} is {getattr(options, name)}; it must be positive")

@@ -52,7 +52,7 @@ def training(name: str, l_max: int, seed: int) -> Training:
 def degree_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
     """Run the missing trainings; make a table for each set."""
     sheets = []
-    for name in ERRORS:
+    for name in options.sets:
         wanted = [(degree, seed) for degree in DEGREES for seed in SEEDS]
         found = train([training(name, *one) for one in wanted], options, terminal)
         sheet = Sheet(

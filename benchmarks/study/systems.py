@@ -48,7 +48,7 @@ def system_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]
     trainings = {
         (system, name): Training(name, system, settings(system, name), 0, options.minutes)
         for system in ARCHITECTURES
-        for name in SETS
+        for name in options.sets
     }
     results = dict(zip(trainings, train(list(trainings.values()), options, terminal), strict=True))
     models = {
@@ -87,7 +87,7 @@ def system_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]
                 row += [f"{test['molecule_energy_rmse']:.3g}", f"{test['forces_rmse']:.3g}"]
             molecule.rows.append(tuple(row))
     plot_systems(results, microseconds, options.output / "systems.png")
-    return [silicon, molecule]
+    return [sheet for sheet in (silicon, molecule) if sheet.rows]
 
 
 def _folder(training: Training, options: argparse.Namespace) -> Path:
@@ -132,41 +132,48 @@ def plot_systems(
     microseconds: Mapping[str, float],
     path: Path,
 ) -> None:
-    """Plot validation error against training time on both sets, and test error against speed."""
+    """Plot validation error against training time on each set; on Si, test error against speed."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    figure, panels = pyplot.subplots(1, 3, figsize=(15, 4.6), layout="constrained")
-    systems = list(dict.fromkeys(system for system, _ in results))
+    systems, names = (list(dict.fromkeys(part)) for part in zip(*results, strict=True))
+    width = len(names) + ("Si" in names)
+    figure, grid = pyplot.subplots(
+        1, width, figsize=(5 * width, 4.6), layout="constrained", squeeze=False
+    )
+    panels = dict(zip([*names, "speed"], grid[0], strict=False))
     for number, system in enumerate(systems):
         style = {"color": f"C{number}", "marker": MARKERS[number], "label": system}
-        for axes, name in zip(panels[:2], SETS, strict=True):
+        for name in names:
             result = results[system, name]
-            if result is not None:
-                curve = [(point["seconds"], point["forces"]) for point in result["curve"]]
-                axes.loglog(*zip(*curve, strict=True), markersize=3, **style)
-        result = results[system, "Si"]
-        if result is not None:
-            error = result["errors"]["test"]["forces_mae"]
-            panels[2].loglog([microseconds[system]], [error], linestyle="", **style)
-            panels[2].annotate(
-                system,
-                (microseconds[system], error),
-                xytext=(5, 4),
-                textcoords="offset points",
-                fontsize="small",
-            )
-    for axes, name in zip(panels[:2], SETS, strict=True):
+            if result is None:
+                continue
+            curve = [(point["seconds"], point["forces"]) for point in result["curve"]]
+            panels[name].loglog(*zip(*curve, strict=True), markersize=3, **style)
+            if name == "Si":
+                point = microseconds[system], result["errors"]["test"]["forces_mae"]
+                panels["speed"].loglog(*[[value] for value in point], linestyle="", **style)
+                panels["speed"].annotate(
+                    system, point, xytext=(5, 4), textcoords="offset points", fontsize="small"
+                )
+    for name, axes in panels.items():
         axes.set(xlabel="CPU s of training", ylabel="validation MAE of forces (meV/Å)", title=name)
-    panels[2].set(
-        xlabel="µs per atom (energy and forces)", ylabel="test MAE of forces (meV/Å)", title="Si"
-    )
-    for axes in panels:
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.set_minor_formatter(NullFormatter())
         axes.grid(True, which="major", alpha=0.4)
         axes.grid(True, which="minor", alpha=0.12)
-    panels[0].legend(fontsize="small")
+    if "speed" in panels:
+        panels["speed"].set(
+            xlabel="µs per atom (energy and forces)",
+            ylabel="test MAE of forces (meV/Å)",
+            title="Si",
+        )
+    panels[names[0]].legend(fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=140)
     pyplot.close(figure)

@@ -1,6 +1,7 @@
-"""Comparison of the converted SevenNet-0 with SevenNet; docs/measurements/universal.md.
+"""Comparison of converted potentials with the originals; docs/measurements/universal.md.
 
     python -m benchmarks.universal agreement|zero-shot|intervals|speed|relax|finetune
+    python -m benchmarks.universal nequix-agreement|nequix-intervals|nequix-speed|nequix-store
         [--model FILE] [--output runs/universal] [--envs runs/peers] [--data FOLDER]
         [--markdown FILE]
 
@@ -20,6 +21,7 @@ from rich.console import Console
 from benchmarks.machine import machine
 from benchmarks.sheets import Sheet, console, report
 from benchmarks.silicon import supercell
+from benchmarks.universal import nequix
 from benchmarks.universal.agreement import agreement_sheets
 from benchmarks.universal.calculators import OPTIMIZERS
 from benchmarks.universal.finetune import finetune_sheets
@@ -36,6 +38,10 @@ PARTS: dict[str, tuple[Part, str]] = {
     "speed": (speed_sheets, "time and memory of a step compared with the original"),
     "relax": (relax_sheets, "50 perturbed crystals relaxed by several potentials"),
     "finetune": (finetune_sheets, "20 silicon structures, fine-tuned and from scratch"),
+    "nequix-agreement": (nequix.agreement_sheets, "converted Nequix and Nequix, 200 structures"),
+    "nequix-intervals": (nequix.interval_sheets, "the same against the number of intervals"),
+    "nequix-speed": (nequix.speed_sheets, "time of a step compared with Nequix"),
+    "nequix-store": (nequix.store_sheets, "write the predictions stored in deploy/nequix"),
 }
 
 
@@ -65,10 +71,16 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     tuning.add_argument(
         "--rates", type=_rates, default=[0.004, 0.002], help="learning rates, such as 0.001,0.002"
     )
-    speed, relax = made["speed"], made["relax"]
-    speed.add_argument("--sizes", type=_sizes, default=list(SIZES), help="numbers of atoms")
-    speed.add_argument("--rounds", type=int, default=3)
-    for one in (speed, relax):
+    for name, part in made.items():
+        if name.startswith("nequix"):
+            part.add_argument("--weights", type=Path, help=".nqx (DATA/nequix/nequix-oam-1-pft)")
+            part.add_argument("--edges", type=int, default=1024, help="of a structure, at most")
+    made["nequix-agreement"].add_argument("--float64", action="store_true", help="in float64 too")
+    speed, relax, nequix_speed = made["speed"], made["relax"], made["nequix-speed"]
+    for one, sizes in ((speed, SIZES), (nequix_speed, nequix.SIZES)):
+        one.add_argument("--sizes", type=_sizes, default=list(sizes), help="numbers of atoms")
+        one.add_argument("--rounds", type=int, default=3)
+    for one in (speed, nequix_speed, relax):
         one.add_argument("--seconds", type=float, default=0.5, help="duration of each burst")
     relax.add_argument("--number", type=int, default=50, help="crystals out of the 50")
     relax.add_argument("--optimizer", choices=tuple(OPTIMIZERS), default="BFGS")

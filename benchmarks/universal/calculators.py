@@ -7,6 +7,8 @@ and ASE besides the program.
 from __future__ import annotations
 
 import functools
+import importlib.util
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from benchmarks.silicon import SiliconSteps, supercell
 warnings.filterwarnings("ignore")
 
 OPTIMIZERS = {"BFGS": BFGS, "FIRE": FIRE}
+ORIGINAL = Path(__file__).parents[2] / "deploy" / "nequix" / "original.py"
 MATERIALS = {"Si": ("Si", "diamond", 5.43), "MgO": ("MgO", "rocksalt", 4.21)}  # 8 atoms per cell
 
 
@@ -146,6 +149,72 @@ def _widen(module: Any, arguments: Any, data: Any) -> Any:
         if hasattr(value, "is_floating_point") and value.is_floating_point():
             data[name] = value.double()
     return data
+
+
+def nequix(path: str, dtype: str = "float32") -> Subject:
+    """Nequix with the weights of a file; with float64, the same weights and all arithmetic in it.
+
+    Structures are padded to few sizes, because each size is compiled for half a minute.
+    """
+    calculator = _from_file(ORIGINAL).NequixOriginal(Path(path))
+    if dtype == "float64":
+        _widen_nequix(calculator)
+    return Subject(calculator, parameters=_nequix_weights(calculator.network))
+
+
+def _from_file(path: Path) -> Any:
+    """A module of tesseral that needs only NumPy and ASE, where tesseral is not installed."""
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    assert specification is not None and specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def _widen_nequix(calculator: Any) -> None:
+    """Make a Nequix network compute in float64, with the activations of the one in float32."""
+    import equinox
+    import jax
+    from e3nn_jax._src import activation
+
+    at = activation.normalspace(1_000_001)
+    sizes = {phi: float((phi(at) ** 2).mean() ** 0.5) for phi in (jax.nn.silu, jax.nn.tanh)}
+    activation.normalize_function = lambda phi: lambda x: phi(x) / sizes[phi]
+    jax.config.update("jax_enable_x64", True)
+    calculator.network = jax.tree.map(
+        lambda leaf: leaf.astype("float64") if equinox.is_inexact_array(leaf) else leaf,
+        calculator.network,
+    )
+    preprocess = calculator.data.preprocess_graph
+
+    def exact(atoms: Atoms, *arguments: Any) -> dict[str, Any]:
+        graph: dict[str, Any] = preprocess(atoms, *arguments)
+        graph["positions"] = atoms.positions.copy()
+        graph["shifts"] = graph["shifts"].astype(float)
+        if graph["cell"] is not None:
+            graph["cell"] = atoms.cell.array.copy()
+        return graph
+
+    calculator.data.preprocess_graph = exact
+
+
+def nequix_calculator(path: str) -> Subject:
+    """Nequix's own ASE calculator, with its own padding, on one core."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # XLA starts a thread for each core
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+    from nequix.calculator import NequixCalculator
+
+    calculator = NequixCalculator(model_path=path, backend="jax", use_kernel=False)
+    return Subject(calculator, parameters=_nequix_weights(calculator.model))
+
+
+def _nequix_weights(network: Any) -> int:
+    import equinox
+    import jax
+
+    return sum(leaf.size for leaf in jax.tree.leaves(equinox.filter(network, equinox.is_array)))
 
 
 def chgnet() -> Subject:

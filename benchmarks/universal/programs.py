@@ -41,13 +41,20 @@ def peer(options: argparse.Namespace, name: str, **arguments: Any) -> Specificat
         "sevennet": ("sevenn", "SevenNet-0"),
         "chgnet": ("chgnet", "CHGNet"),
         "mace": ("mace", "MACE"),
+        "nequix": ("nequix", "Nequix"),
+        "nequix_calculator": ("nequix", "Nequix"),
     }[name]
     python = Peers(options.envs, options.data).program(environment, "python")
     if not Path(python).exists():
         raise FileNotFoundError(
             f"there is no {python}; run python -m benchmarks.peers install --only {environment}"
         )
-    words = " ".join([title, *map(str, arguments.values())])
+    words = [str(value) for key, value in arguments.items() if key != "path"]
     return Specification(
-        name=words, factory=FACTORIES + name, arguments=arguments, python=python, threads=1
+        name=" ".join([title, *words]),
+        factory=FACTORIES + name,
+        arguments=arguments,
+        python=python,
+        threads=1,
+        torch=environment != "nequix",
     )

@@ -11,14 +11,20 @@ from benchmarks.plots import plot_scaling
 from benchmarks.sheets import Sheet, cell, save
 from benchmarks.universal.calculators import MATERIALS
 from benchmarks.universal.programs import ours, peer
-from benchmarks.workers import Job, Worker, interleave, workers
+from benchmarks.workers import Job, Specification, Worker, interleave, workers
 
 SIZES = (64, 216, 512, 1000)
 
 
 def speed_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
     """Time both in turn at all sizes of all materials."""
-    programs = [ours(options), peer(options, "sevennet")]
+    return time_programs(options, terminal, [ours(options), peer(options, "sevennet")], "speed")
+
+
+def time_programs(
+    options: argparse.Namespace, terminal: Console, programs: list[Specification], name: str
+) -> list[Sheet]:
+    """Time programs in turn at all sizes of all materials; ``name`` is that of the files."""
     rows: list[dict[str, Any]] = []
     with workers(programs, options.output / "logs") as started:
         for n_atoms in sorted(options.sizes):
@@ -34,13 +40,13 @@ def speed_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
                 for worker in started:
                     step = timings[worker.name, material].summary()
                     rows.append(_row(worker, material, n_atoms, step))
-    save(options.output / "speed.json", {"rows": rows})
+    save(options.output / f"{name}.json", {"rows": rows})
     curves: dict[str, list[tuple[int, float]]] = {}
     for row in rows:
         if "cpu_median" in row["step"]:
             points = curves.setdefault(f"{row['name']}, {row['material']}", [])
             points.append((row["atoms"], row["step"]["cpu_median"]))
-    plot_scaling(curves, "Energy, forces and stress, CPU time", options.output / "speed.png")
+    plot_scaling(curves, "Energy, forces and stress, CPU time", options.output / f"{name}.png")
     return [speed_sheet(rows)]
 
 

@@ -48,7 +48,7 @@ from tesseral.data.sources.search import Source, find_sources, size_and_time
 from tesseral.data.store.read import Store, open_store
 from tesseral.data.structures import Structure, structure_from_atoms
 from tesseral.data.units import LENGTH_UNITS, unit_factor
-from tesseral.files import check_writable
+from tesseral.files import check_writable, one_line
 
 STORES = (".h5", ".hdf5")
 
@@ -383,7 +383,8 @@ def _frames(
         raise ValueError(f"{source.path} {UNKNOWN}") from error
     except Exception as error:  # readers raise anything
         raise ValueError(
-            f"{source.path} cannot be read after {count} frames: {error or type(error).__name__}"
+            f"{source.path} cannot be read after {count} frames: "
+            f"{one_line(error) or type(error).__name__}"
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import weakref
@@ -32,6 +33,7 @@ __all__ = ["DataConfig", "GraphLoader", "PotentialDataModule", "evaluation_loade
 
 VALIDATION_STRUCTURES = 16
 LARGEST = 10**12  # structures or edges of a batch
+PER_CORE = 16  # processes that prepare batches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +93,11 @@ class DataConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be {least} or more")
             if getattr(self, name) > LARGEST:
                 raise ValueError(f"{name} is {getattr(self, name)}; it can be {LARGEST} at most")
+        if self.workers > PER_CORE * (os.cpu_count() or 1):
+            raise ValueError(
+                f"workers is {self.workers}; with {os.cpu_count()} cores it can be "
+                f"{PER_CORE * (os.cpu_count() or 1)} at most"
+            )
         if not self.replay_ratio > 0:
             raise ValueError(f"replay_ratio is {self.replay_ratio}; it must be positive")
         if self.cache_gigabytes < 0:

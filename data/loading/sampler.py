@@ -73,8 +73,9 @@ def pack(edges: Integers, *, max_structures: int, max_edges: int, at_least: int 
         (pieces + 1,) bounds: piece i is ``bounds[i]:bounds[i + 1]``.
     """
     total = np.concatenate([[0], np.cumsum(edges)])
+    most = min(max_edges, int(total[-1]))  # any integer, however large, is a limit
     # End of the longest piece that starts at each structure, limited by the edges.
-    reach = np.searchsorted(total, total[:-1] + max_edges, side="right") - 1
+    reach = np.searchsorted(total, total[:-1] + most, side="right") - 1
     bounds = [0]
     while bounds[-1] < len(edges):
         start = bounds[-1]

@@ -78,7 +78,11 @@ class _Run:
     evaluations: set[str] = field(default_factory=set)
 
     def cell(self) -> Array | None:
-        """Cell in Å: the printed vectors, with the lengths and angles, which have more digits."""
+        """Cell in Å: the printed vectors, with the lengths and angles, which have more digits.
+
+        Raises:
+            ValueError: the vectors have other lengths or angles.
+        """
         if len(self.vectors) < 3 or len(self.angles) < 3:
             return None
         exact = cellpar_to_cell([*self.lengths[-3:], *self.angles[-3:]])
@@ -87,6 +91,12 @@ class _Run:
             return np.asarray(exact, dtype=np.float64)
         left, _, right = np.linalg.svd(np.linalg.solve(exact, rough))
         turned: Array = exact @ left @ right  # the rotation closest to the printed vectors
+        # Three decimals turn short vectors more than long ones.
+        if not np.abs(turned - rough).max() < 3e-3 * np.linalg.cond(exact):
+            raise ValueError(
+                f"the vectors of the cell, {rough.tolist()} Å, do not have the lengths and angles "
+                f"that the output states, {[*self.lengths[-3:], *self.angles[-3:]]}; run it again"
+            )
         return turned
 
     def description(self) -> str:

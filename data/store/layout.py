@@ -120,7 +120,7 @@ def check_block(block: Block, elements: Sequence[int], first: int) -> None:
     arrays, starts = block.arrays, block.starts
     if not np.array_equal(np.diff(starts), arrays["n_atoms"]):
         raise ValueError("n_atoms and offsets do not agree")
-    strange: dict[str, NDArray[np.bool_]] = {
+    strange: dict[str, Any] = {
         "numbers": ~known[arrays["numbers"]],
         "positions": ~np.isfinite(arrays["positions"]).all(axis=1),
         "forces": np.isinf(arrays["forces"]).any(axis=1),

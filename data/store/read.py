@@ -44,6 +44,7 @@ from tesseral.data.store.layout import (
 )
 from tesseral.data.store.write import StoreWriter, write_store
 from tesseral.data.structures import Structure
+from tesseral.files import one_line
 
 __all__ = ["Store", "StoreWriter", "open_store", "write_store"]
 
@@ -306,16 +307,12 @@ class Store:
 
     def _damaged(self, error: Exception, part: str = "it") -> ValueError:
         return ValueError(
-            f"{self.path} is damaged: {part} cannot be read ({_one_line(error)}); {REMEDY}"
+            f"{self.path} is damaged: {part} cannot be read ({one_line(error)}); {REMEDY}"
         )
 
 
 def _reopen(path: str, content_hash: str) -> Store:
     return Store(path, expected_hash=content_hash)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _open_file(path: Path) -> h5py.File:
@@ -325,7 +322,7 @@ def _open_file(path: Path) -> h5py.File:
     try:
         known = h5py.is_hdf5(path)
     except OSError as error:
-        raise ValueError(f"{path} cannot be read ({_one_line(error)}); {REMEDY}") from error
+        raise ValueError(f"{path} cannot be read ({one_line(error)}); {REMEDY}") from error
     if not known:
         if path.suffix in (".h5", ".hdf5"):
             raise ValueError(f"{path} is not an HDF5 file, or its beginning is damaged; {REMEDY}")
@@ -338,23 +335,21 @@ def _open_file(path: Path) -> h5py.File:
         # Files are complete when they get their name: no locks, which some network disks reject.
         file = h5py.File(path, "r", locking=False)
     except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{path} is truncated or damaged ({_one_line(error)}); {REMEDY}"
-        ) from error
+        raise ValueError(f"{path} is truncated or damaged ({one_line(error)}); {REMEDY}") from error
     try:
         found = file.attrs.get("format")
         number = file.attrs.get("format_version")
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         file.close()
-        raise ValueError(
-            f"{path} is truncated or damaged ({_one_line(error)}); {REMEDY}"
-        ) from error
+        raise ValueError(f"{path} is truncated or damaged ({one_line(error)}); {REMEDY}") from error
     if not isinstance(found, str) or found != FORMAT:
         file.close()
         raise ValueError(f"{path} is an HDF5 file but not a tesseral dataset")
     if not isinstance(number, (int, np.integer)) or number < 1:
         file.close()
-        raise ValueError(f"{path} is damaged: its format version is {number!r:.40}; {REMEDY}")
+        raise ValueError(
+            f"{path} is damaged: its format version is {one_line(repr(number)):.40}; {REMEDY}"
+        )
     if int(number) > FORMAT_VERSION:
         file.close()
         raise ValueError(

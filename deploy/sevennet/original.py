@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from ase import Atoms
+
+from tesseral.deploy.crystals import rocksalts
 
 RELEASES = {  # name → path in the package's pretrained_potentials
     "sevennet-0": "SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth",
@@ -116,10 +120,13 @@ def level_of(settings: Mapping[str, Any], modality: str | None) -> int | None:
     return int(known[modality])
 
 
-def original_calculator(source: str | Path, modality: str | None) -> Any:
-    """SevenNet's own ASE calculator of a release or checkpoint file, on the CPU."""
+def originals(source: str | Path, modality: str | None, elements: Sequence[int]) -> list[Atoms]:
+    """Crystals with SevenNet's own ASE calculator of a release or checkpoint file, on the CPU."""
     module = importlib.import_module("sevenn.calculator")
     settings = {} if modality is None else {"modal": modality}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return module.SevenNetCalculator(str(checkpoint_path(source)), device="cpu", **settings)
+        calculator = module.SevenNetCalculator(
+            str(checkpoint_path(source)), device="cpu", **settings
+        )
+    return rocksalts(elements, calculator)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tesseral.potentials.blocks.convolution import convolution_paths
-from tesseral.potentials.blocks.flat import FlatLinear, degree_widths
+from tesseral.potentials.blocks.flat import FlatLinear, FlatNorm, degree_widths
 from tesseral.potentials.blocks.path_convolution import PathConvolution
 from tesseral.potentials.blocks.sphere import EdgeFeatures
 from tesseral.potentials.config import PotentialConfig
@@ -39,6 +39,10 @@ class NequIPConfig(PotentialConfig):
             energies of mirror images may differ.
         element_self_connection: use a separate self-connection matrix for each element.
         biases: add a learned constant to the scalar outputs of linear maps.
+        embedding_channels: channels of the elements' embedding, the input of the first layer.
+            Default: ``channels``.
+        field_norm: divide what an atom has gathered by its size, before the gates, and multiply
+            each channel by a learned factor.
         linear_readout: read the energy from the scalars of the last layer only, with a linear map.
     """
 
@@ -52,12 +56,16 @@ class NequIPConfig(PotentialConfig):
     odd_paths: bool = False
     element_self_connection: bool = True
     biases: bool = False
+    embedding_channels: int | None = None
+    field_norm: bool = False
     linear_readout: bool = False
 
     def __post_init__(self) -> None:
         """Check the values."""
         super().__post_init__()
         self._require(0, "l_max")
+        if self.embedding_channels is not None:
+            self._require(1, "embedding_channels")
         if self.gates not in GATES:
             raise ValueError(f"gates are {self.gates!r}; use one of {', '.join(GATES)}")
         channels = self.channels_by_degree
@@ -90,7 +98,7 @@ class NequIPLayer(nn.Module):
         """Make the weights; the input of the first layer and the output of the last are scalars."""
         super().__init__()
         channels = config.channels_by_degree or [config.channels] * (config.l_max + 1)
-        channels_in = channels[:1] if first else channels
+        channels_in = [config.embedding_channels or config.channels] if first else channels
         self.channels = list(channels[:1] if last else channels)
         gated = [sum(self.channels), *self.channels[1:]]  # with a gate for each steerable channel
         paths = convolution_paths(
@@ -105,6 +113,7 @@ class NequIPLayer(nn.Module):
         )
         own = n_species if config.element_self_connection else 1
         self.keep = FlatLinear(channels_in, gated, n_species=own)
+        self.norm = FlatNorm(gated) if config.field_norm else None
         self.silu_gates = config.gates == "silu"
 
     def forward(
@@ -115,6 +124,8 @@ class NequIPLayer(nn.Module):
         sent = self.enter(x)  # (1)
         messages = self.convolution(sent, edges, n_local)  # (2)
         field = self.leave(messages) + self.keep(x[:n_local], species[:n_local])  # (3)
+        if self.norm is not None:
+            field = self.norm(field)
         return gate(field, self.channels, self.silu_gates).unsqueeze(1)  # (4)
 
     def invariants(self, features: Tensor) -> Tensor:

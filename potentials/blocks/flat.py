@@ -67,6 +67,42 @@ class FlatLinear(nn.Module):
         return nn.functional.pad(rows, (0, self.width - rows.shape[1]))
 
 
+class FlatNorm(nn.Module):
+    """Flat rows divided by their size, times a learned factor of each channel.
+
+    With D = l_max + 1 degrees, the size of a row is the root of
+    ``1/D Σ_l (2l + 1)^-2 Σ_m,c x[l m c]²``, which rotations and reflections do not change. This is
+    the norm of Nequix (Koker et al., arXiv 2508.16067).
+    """
+
+    def __init__(self, channels: list[int]) -> None:
+        """Make factors with which a row of independent numbers of unit variance keeps its size.
+
+        Args:
+            channels: C_l of the rows.
+        """
+        super().__init__()
+        self.floor = 1e-12  # added to the square of the size, so that a row of zeros stays one
+        self.sizes = degree_widths(channels)
+        self.shares = [
+            1 / (len(channels) * (2 * degree + 1) ** 2) for degree in range(len(channels))
+        ]
+        usual = sum(share * size for share, size in zip(self.shares, self.sizes)) ** 0.5
+        self.weights = nn.ParameterList(torch.full((number,), usual) for number in channels)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Rows (N, D) to rows of the same shape."""
+        parts = torch.split(rows, self.sizes, dim=1)
+        squared = torch.full_like(rows[:, :1], self.floor)
+        results: list[Tensor] = []
+        for degree, weight in enumerate(self.weights):
+            part = parts[degree]
+            squared = squared + self.shares[degree] * part.square().sum(dim=1, keepdim=True)
+            factors = weight.repeat(2 * degree + 1)
+            results.append(part * factors)
+        return torch.cat(results, dim=1) * squared.rsqrt()
+
+
 def perceptron(enter: int, hidden: int, leave: int) -> nn.Sequential:
     """A network with one hidden layer for scalars (N, enter); its input is calibrated."""
     return nn.Sequential(FlatLinear([enter], [hidden]), nn.SiLU(), nn.Linear(hidden, leave))

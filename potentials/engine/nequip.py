@@ -79,6 +79,9 @@ def _layer(module: NequIPLayer, memory: Memory, first: bool) -> NequIPLayerWeigh
         struct.enter_bias = _bias(module.enter, incoming[0], memory)
     struct.leave, struct.leave_t = _matrices(module.leave, message, field, memory)
     struct.leave_bias = _bias(module.leave, field[0], memory)
+    if module.norm is not None:
+        factors, groups = torch.cat(list(module.norm.weights)), [n for each in field for n in each]
+        struct.norm = memory.address(_place(factors, 0, groups, memory))
     struct.n_paths, struct.l_in, struct.l_out = len(paths), len(incoming) - 1, l_out
     struct.keep_species = module.keep.weights[0].shape[0] > 1
     return struct

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-VERSION = 2  # version of the structs in csrc/kernels.h
+VERSION = 3  # version of the structs in csrc/kernels.h
 ISA_NAMES = ("baseline", "avx2", "avx512")
 MODES = ("auto", "fused", "reference")
 
@@ -96,7 +96,7 @@ class NequIPLayerWeights(ctypes.Structure):
         *((name, POINTER) for name in ("coefficients", "paths")),
         *((name, POINTER) for name in ("channels_in", "channels_message", "channels_field")),
         *((name, POINTER) for name in ("enter", "enter_t", "keep", "keep_t", "leave", "leave_t")),
-        *((name, POINTER) for name in ("enter_bias", "leave_bias")),
+        *((name, POINTER) for name in ("enter_bias", "leave_bias", "norm")),
         ("readout", ctypes.POINTER(ReadoutWeights)),
         *((name, INT32) for name in ("n_paths", "l_in", "l_out", "keep_species")),
     ]

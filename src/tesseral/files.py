@@ -1,4 +1,4 @@
-"""Atomic writing of files, and strict JSON."""
+"""Atomic writing of files, strict JSON, and the text of other libraries' errors."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # errors without a file name
+LONGEST_TEXT = 400  # characters that are quoted
 
 
 @contextmanager
@@ -172,3 +173,9 @@ def _plain(value: Any, finite: bool, name: str) -> Any:
         f"{name} is a {type(value).__name__}, which cannot be written as JSON; it holds text, "
         "numbers, lists and mappings only"
     )
+
+
+def one_line(text: object) -> str:
+    """Text of an error or of a value, which may be long or have several lines, in one line."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= LONGEST_TEXT else f"{line[:LONGEST_TEXT]} …"

@@ -108,3 +108,28 @@ def test_a_wrong_part_is_named(capsys):
     with pytest.raises(SystemExit):
         study.parse(["degre"])
     assert "there are expressivity" in capsys.readouterr().err
+
+
+def test_a_wrong_set_is_named(capsys):
+    with pytest.raises(SystemExit):
+        study.parse(["systems", "--sets", "Mo"])
+    assert "there are Si, AcAc" in capsys.readouterr().err
+
+
+def test_the_figure_has_a_panel_for_each_set_and_one_of_speed(tmp_path, monkeypatch):
+    """And leaves out trainings that failed."""
+    widths = []
+    monkeypatch.setattr(
+        "matplotlib.figure.Figure.savefig", lambda figure, *_, **__: widths.append(figure.axes)
+    )
+    result = {
+        "curve": [{"seconds": 1.0, "forces": 90.0}],
+        "errors": {"test": {"forces_mae": 80.0}},
+    }
+    both = {("facet", "Si"): result, ("facet", "AcAc"): None}
+    for results in (both, {("facet", "Si"): result}):
+        systems.plot_systems(results, {"facet": 50.0}, tmp_path / "systems.png")
+    assert [[axes.get_title() for axes in some] for some in widths] == [
+        ["Si", "AcAc", "Si"],
+        ["Si", "Si"],
+    ]

@@ -11,6 +11,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from benchmarks.universal import __main__ as universal
 from benchmarks.universal import intervals as study
+from benchmarks.universal import nequix
 from benchmarks.universal.interval_sheets import Sizes
 from benchmarks.universal.predictions import Predictions, difference
 from benchmarks.universal.programs import ours
@@ -175,3 +176,20 @@ def test_numbers_that_make_no_sense_are_refused(words, hint, capsys):
     with pytest.raises(SystemExit):
         universal.parse(words)
     assert hint in capsys.readouterr().err
+
+
+def test_structures_for_nequix_are_sorted_by_their_edges(tmp_path):
+    options = universal.parse(["nequix-agreement", "--edges", "40", "--output", str(tmp_path)])
+    _, frames = nequix.frames_of(options)
+    assert 10 < len(frames) < 200
+    assert all(atoms.pbc.all() or not atoms.pbc.any() for atoms in frames)
+    edges = [nequix._edges(atoms) for atoms in frames]
+    assert edges == sorted(edges) and edges[-1] < 40
+
+
+def test_a_model_of_nequix_that_is_missing_is_named(tmp_path):
+    weights = tmp_path / "some.nqx"
+    weights.touch()
+    words = ["nequix-speed", "--weights", str(weights), "--output", str(tmp_path)]
+    with pytest.raises(FileNotFoundError, match="train-potential convert .*some.nqx -o"):
+        nequix.model_file(universal.parse(words))

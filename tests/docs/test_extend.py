@@ -186,7 +186,7 @@ def test_a_converter(install, monkeypatch, tmp_path):
     other = ModuleType("other")
     other.Calculator = Original
     monkeypatch.setitem(sys.modules, "other", other)
-    entry = convert.Converter((), (".npz",), module.convert, module.original_calculator)
+    entry = convert.Converter((), (".npz",), module.convert, module.originals)
     monkeypatch.setitem(convert.CONVERTERS, "other", entry)
 
     rng = np.random.default_rng(0)

@@ -55,6 +55,17 @@ CASES = [
     other("egnn"),
     other("nequip", l_max=2),
     other("nequip", "nequip-8-4-2", l_max=2, channels_by_degree=[8, 4, 2]),
+    other(
+        "nequip",
+        "nequip-norm",
+        l_max=2,
+        channels_by_degree=[8, 4, 2],
+        field_norm=True,
+        embedding_channels=2,
+        element_self_connection=False,
+        gates="silu",
+        linear_readout=True,
+    ),
     other("painn"),
     other("ponita", l_max=2, orientations=50, random_orientations=False, rotation=0.1),
     other("schnet"),
@@ -105,7 +116,8 @@ def potentials(request, ops):
         calibrate(potential, graph_of(silicon_carbide()))
         for readout in potential.readouts:
             torch.nn.init.normal_(readout.linear.weight, std=0.1)
-            torch.nn.init.normal_(readout.output.weight, std=0.1)
+            if not request.param.config.linear_readout:
+                torch.nn.init.normal_(readout.output.weight, std=0.1)
         made[dtype] = select_ops(potential.to(dtype), ops)
     return request.param, made
 

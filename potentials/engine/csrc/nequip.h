@@ -53,6 +53,9 @@ template <class T> void add_bias(const void* bias, T* rows, long row, long chann
     for (long c = 0; c < channels; c++) rows[a * row + c] += static_cast<const T*>(bias)[c];
 }
 
+constexpr double norm_floor = 1e-12;
+template <class T> T norm_share(long l, int l_max) { return T(1) / T((l_max + 1) * (2 * l + 1) * (2 * l + 1)); }
+
 // Sizes of one layer's rows. The field holds the scalars, the gates beside them, and the degrees that
 // these open; without the gates it has the channels that come out.
 struct NequipSizes {
@@ -124,6 +127,55 @@ void pull_gates(const NequipSizes& sizes, bool silu, const T* field, const T* by
         store(by_field + gate + c, along * opening.slope);
       }
       gate += channels, from += (2 * l + 1) * channels, to += (2 * l + 1) * channels;
+    }
+  }
+}
+
+// The norm of potentials/blocks/flat.py: 1 / size of each row of a field, and the rows times this and
+// the factors of the channels.
+template <class T>
+void normalise(const NequipSizes& sizes, const T* field, T* out, T* inverse, int64_t atoms) {
+  constexpr int W = width<T>;
+  const int32_t* channels = sizes.layer.channels_field;
+  const int l_max = sizes.layer.l_out;
+  for (int64_t a = 0; a < atoms; a++, field += sizes.field, out += sizes.field) {
+    T squared = T(norm_floor);
+    for (long l = 0, at = 0; l <= l_max; l++) {
+      const long end = at + (2 * l + 1) * channels[l];
+      Vector<T> total = {};
+      for (; at < end; at += W) total += load(field + at) * load(field + at);
+      squared += sum<T>(total) * norm_share<T>(l, l_max);
+    }
+    inverse[a] = T(1) / std::sqrt(squared);
+    const T* factors = static_cast<const T*>(sizes.layer.norm);
+    for (long l = 0, at = 0; l <= l_max; factors += channels[l], l++)
+      for (long m = 0; m <= 2 * l; m++)
+        for (long c = 0; c < channels[l]; c += W, at += W)
+          store(out + at, inverse[a] * (load(factors + c) * load(field + at)));
+  }
+}
+
+// The gradient by the field from that by the result of `normalise`, in place.
+template <class T>
+void pull_norm(const NequipSizes& sizes, const T* field, const T* inverse, T* by, int64_t atoms) {
+  constexpr int W = width<T>;
+  const int32_t* channels = sizes.layer.channels_field;
+  const int l_max = sizes.layer.l_out;
+  for (int64_t a = 0; a < atoms; a++, field += sizes.field, by += sizes.field) {
+    Vector<T> along = {};
+    const T* factors = static_cast<const T*>(sizes.layer.norm);
+    for (long l = 0, at = 0; l <= l_max; factors += channels[l], l++)
+      for (long m = 0; m <= 2 * l; m++)
+        for (long c = 0; c < channels[l]; c += W, at += W) {
+          const Vector<T> scaled = inverse[a] * (load(factors + c) * load(by + at));
+          along += scaled * load(field + at);
+          store(by + at, scaled);
+        }
+    const T back = sum<T>(along) * inverse[a] * inverse[a];
+    for (long l = 0, at = 0; l <= l_max; l++) {
+      const long end = at + (2 * l + 1) * channels[l];
+      const T share = back * norm_share<T>(l, l_max);
+      for (; at < end; at += W) store(by + at, load(by + at) - share * load(field + at));
     }
   }
 }
@@ -203,7 +255,7 @@ template <class T> struct NequipRun {
       const auto [begin, end] = receivers.share(thread, threads);
       Chunk<T> chunk(plan, false);
       Lines<T> messages(atoms_per_block * sizes.message), results(atoms_per_block * sizes.out);
-      Lines<T> hidden(atoms_per_block * sizes.channels_out[0]);
+      Lines<T> hidden(atoms_per_block * sizes.channels_out[0]), normal(atoms_per_block * sizes.field);
       each_block(begin, end, [&](int64_t i, int64_t count) {
         std::memset(messages.data(), 0, count * sizes.message * sizeof(T));
         convolve_edges(plan, chunk, receivers.first[i], receivers.first[i + count], i, messages.data());
@@ -219,8 +271,9 @@ template <class T> struct NequipRun {
             for (long k = 0; k < layer.channels_field[0]; k++)
               field[a * sizes.field + k] +=
                   static_cast<const T*>(f.first_field)[g.species[i + a] * layer.channels_field[0] + k];
-        T* out = results.data();
-        open_gates(sizes, f.silu_gates, field, out, count);
+        T *out = results.data(), inverse[atoms_per_block];
+        if (layer.norm) normalise<T>(sizes, field, normal.data(), inverse, count);
+        open_gates(sizes, f.silu_gates, layer.norm ? normal.data() : field, out, count);
         if (layer.readout)
           read_out<T>(*layer.readout, p, g, out, sizes.out, sizes.channels_out[0], i, count, hidden.data(),
                       kept.layers[n].readout + i * sizes.channels_out[0]);
@@ -247,7 +300,7 @@ template <class T> struct NequipRun {
       const auto [begin, end] = receivers.share(thread, threads);
       Chunk<T> chunk(plan, false);
       Lines<T> by_messages(atoms_per_block * sizes.message), by_field(atoms_per_block * sizes.field);
-      Lines<T> by_out(atoms_per_block * sizes.out);
+      Lines<T> by_out(atoms_per_block * sizes.out), normal(atoms_per_block * sizes.field);
       each_block(begin, end, [&](int64_t i, int64_t count) {
         if (n + 1 < p.layers)
           std::memcpy(by_out.data(), kept.by_features + i * sizes.out, count * sizes.out * sizeof(T));
@@ -256,7 +309,11 @@ template <class T> struct NequipRun {
         for (int64_t a = 0; layer.readout && a < count; a++)
           for (long k = 0; k < scalars; k++)
             by_out.data()[a * sizes.out + k] += kept.layers[n].readout[(i + a) * scalars + k];
-        pull_gates(sizes, f.silu_gates, kept.layers[n].field + i * sizes.field, by_out.data(), by_field.data(), count);
+        const T* field = kept.layers[n].field + i * sizes.field;
+        T inverse[atoms_per_block];
+        if (layer.norm) normalise<T>(sizes, field, normal.data(), inverse, count);
+        pull_gates(sizes, f.silu_gates, layer.norm ? normal.data() : field, by_out.data(), by_field.data(), count);
+        if (layer.norm) pull_norm<T>(sizes, field, inverse, by_field.data(), count);
         flat_linear<T, false>(by_field.data(), layer.channels_field, layer.l_out, layer.leave_t, by_messages.data(),
                               layer.channels_message, layer.l_out, count);
         if (n > 0) {

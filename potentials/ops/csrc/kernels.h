@@ -3,7 +3,7 @@
 #pragma once
 #include <stdint.h>
 
-#define TESSERAL_VERSION 2  // of the structs below; potentials/ops/compiled.py has the same number
+#define TESSERAL_VERSION 3  // of the structs below; potentials/ops/compiled.py has the same number
 
 #ifdef __cplusplus
 extern "C" {
@@ -79,6 +79,7 @@ typedef struct {
   const void *enter, *enter_t, *keep, *keep_t;  // null in the first layer
   const void *leave, *leave_t;
   const void *enter_bias, *leave_bias;  // for scalars, or null
+  const void* norm;                     // (sum of channels_field): factors of the field's norm, or null
   const tesseral_readout* readout;      // or null
   int32_t n_paths, l_in, l_out;
   int32_t keep_species;  // 1 if `keep` has one set of matrices per element, concatenated

@@ -50,7 +50,7 @@ def plant(structures, turned):
 
 @pytest.mark.slow
 def test_every_planted_fault_is_found(silicon, turned, tmp_path):
-    """Flipped stresses as far as they are larger than the labels' own scatter, about 0.5 GPa."""
+    """Flipped stresses as far as they are larger than the labels' own scatter, about 0.3 GPa."""
     clean = examined(tmp_path / "clean.h5", silicon)
     print("clean:", [(f.severity, f.check, len(f.rows)) for f in clean.findings], clean.measured)
     assert clean.safe
@@ -73,10 +73,10 @@ def test_every_planted_fault_is_found(silicon, turned, tmp_path):
             f"{right / len(planted[name]):.2f}" + (f", missed {missed}" if missed else "")
         )
         assert rows <= planted[name]
-    large = {row for row in planted["flipped"] if size[row] > 1.25}
-    print(f"flipped above 1.25 GPa: {len(large & found['flipped'])} of {len(large)}")
+    large = {row for row in planted["flipped"] if size[row] > 1}
+    print(f"flipped above 1 GPa: {len(large & found['flipped'])} of {len(large)}")
     assert large <= found["flipped"]
-    assert len(found["flipped"]) >= 0.5 * len(planted["flipped"])
+    assert len(found["flipped"]) >= 0.8 * len(planted["flipped"])
     for name in ("lost", "hartree", "copies"):
         assert found[name] == planted[name]
     allowed = {"stress sign", "energy unit", "missing labels", "duplicates"}

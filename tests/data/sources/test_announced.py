@@ -10,6 +10,7 @@ POSCAR = b"H\n1.0\n3 0 0\n0 3 0\n0 0 3\nH\n2000000000\nDirect\n0 0 0\n"
 @pytest.mark.parametrize(
     ("name", "content", "line"),
     [("POSCAR", POSCAR, 7), ("POSCAR.gz", gzip.compress(POSCAR), 7)],
+    ids=["plain", "compressed"],
 )
 def test_more_atoms_than_bytes_are_refused(tmp_path, name, content, line):
     (tmp_path / name).write_bytes(content)

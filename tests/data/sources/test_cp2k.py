@@ -152,6 +152,12 @@ def test_a_killed_calculation(tmp_path):
         assert (len(frames), left_out[CUT_OFF]) == (count, 1)
 
 
+def test_vectors_that_disagree_with_their_lengths_are_refused(tmp_path):
+    text = (header() + evaluation() + END).replace("-1.300", "-1.900", 1)
+    with pytest.raises(ValueError, match="do not have the lengths and angles"):
+        read(tmp_path, text)
+
+
 def test_several_force_evaluations_are_refused(tmp_path):
     other = evaluation().replace("( QS )", "( QMMM )")
     with pytest.raises(ValueError, match=r"several FORCE_EVAL \(QMMM, QS\)"):

@@ -48,3 +48,18 @@ def test_gates_open_one_channel_each():
     torch.testing.assert_close(result[:, :2], torch.nn.functional.silu(rows[:, :2]))
     torch.testing.assert_close(result[:, 2:5], rows[:, 4:7])
     assert float(result[:, 5:].abs().max()) < 1e-11
+
+
+def test_the_embedding_may_have_its_own_channels():
+    layers = layers_of(l_max=1, embedding_channels=3)
+    assert layers[0].convolution.channels_in == [3]
+    assert layers[0].channels == [8, 8] and layers[1].convolution.channels_in == [8, 8]
+    with pytest.raises(ValueError, match="embedding_channels is 0; it must be 1 or more"):
+        layers_of(embedding_channels=0)
+
+
+def test_the_norm_acts_on_scalars_gates_and_degrees():
+    (first, _, last) = layers_of(l_max=1, field_norm=True)
+    assert [len(weight) for weight in first.norm.weights] == [8 + 8, 8]
+    assert [len(weight) for weight in last.norm.weights] == [8]
+    assert layers_of(l_max=1)[0].norm is None

@@ -172,8 +172,15 @@ LIKE_SEVENNET = {
     **{"gates": "silu", "odd_paths": True, "element_self_connection": False},
     **{"biases": True, "linear_readout": True, "kinks": [3.5, 4.0]},
 }
+LIKE_NEQUIX = {
+    **NEQUIP,
+    **{"gates": "silu", "element_self_connection": False, "linear_readout": True},
+    **{"embedding_channels": 2, "field_norm": True},
+}
 COMPILED = pytest.mark.parametrize(
-    "options", [{}, NEQUIP, LIKE_SEVENNET], ids=["facet", "nequip", "like sevennet"]
+    "options",
+    [{}, NEQUIP, LIKE_SEVENNET, LIKE_NEQUIX],
+    ids=["facet", "nequip", "like sevennet", "like nequix"],
 )
 
 
@@ -205,11 +212,13 @@ def test_compiled_function_is_the_reference(options: dict[str, object], threads:
 
 
 def randomise(model: MessagePassing) -> None:
-    """Biases, which start as zeros, and no gate that is shut."""
+    """Biases, which start as zeros, and factors of norms, which start equal."""
     generator = torch.Generator().manual_seed(5)
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator).double())
+        elif ".norm." in name:
+            parameter.mul_(1 + 0.3 * torch.randn(parameter.shape, generator=generator).double())
 
 
 @needs_kernels
