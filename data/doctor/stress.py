@@ -201,7 +201,7 @@ def judge_groups(
         predictions: (S, 9) eV/Å³ each, stresses from energies and forces alone.
     """
     cells = np.stack([structure.cell for structure in sample.structures])
-    known: NDArray[np.bool_] = np.isfinite(stress).all(axis=1)
+    known: NDArray[np.bool_] = np.asarray(np.isfinite(stress).all(axis=1))
     parts = list(groups_of(sample, known))
     judged = Judged({}, False)
     for judge in (_scale_of, _order_of, _shear_of):
