@@ -32,6 +32,7 @@ __all__ = ["DataConfig", "GraphLoader", "PotentialDataModule", "evaluation_loade
 
 VALIDATION_STRUCTURES = 16
 LARGEST = 10**12  # structures or edges of a batch
+MOST_WORKERS = 1024  # more processes than a machine has cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +92,8 @@ class DataConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be {least} or more")
             if getattr(self, name) > LARGEST:
                 raise ValueError(f"{name} is {getattr(self, name)}; it can be {LARGEST} at most")
+        if self.workers > MOST_WORKERS:
+            raise ValueError(f"workers is {self.workers}; it can be {MOST_WORKERS} at most")
         if not self.replay_ratio > 0:
             raise ValueError(f"replay_ratio is {self.replay_ratio}; it must be positive")
         if self.cache_gigabytes < 0:
