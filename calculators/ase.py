@@ -106,6 +106,7 @@ class TesseralCalculator(Calculator):
         self.card = card
         self.neighbors = SkinNeighbors(card.config.cutoff, skin)
         self._listed: tuple[NeighborList, Tensor, Tensor, Tensor] | None = None
+        self._species = np.empty(0, np.int64), np.empty(0, np.int64)  # numbers, indices
 
     def __repr__(self) -> str:
         """Elements, cutoff, precision and device."""
@@ -152,9 +153,10 @@ class TesseralCalculator(Calculator):
         if len(atoms) == 0:
             raise ValueError("there are no atoms to compute")
         check_counts(atoms.numbers, atoms.positions)
-        species = species_index(atoms.numbers, self.card.elements)
+        if not np.array_equal(atoms.numbers, self._species[0]):
+            self._species = atoms.numbers.copy(), species_index(atoms.numbers, self.card.elements)
         check_geometry(atoms.positions, atoms.cell.array, atoms.pbc)
-        graph = self._graph(atoms, torch.from_numpy(species))
+        graph = self._graph(atoms, torch.from_numpy(self._species[1]))
         near = self._near_edges(graph)
         prediction = predict_edges(
             self.potential, graph.species, near.edges, graph.structure, n_structures=1

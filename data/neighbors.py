@@ -187,7 +187,7 @@ def check_geometry(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike) -> Non
     if not np.abs(lattice).max() <= FARTHEST:
         kind = "too large" if np.isfinite(lattice).all() else "not finite"
         raise ValueError(f"the cell is {kind}: {lattice.tolist()} Å")
-    if not has_volume(lattice, np.broadcast_to(periodic, (3,))):
+    if not has_volume(lattice, periodic if periodic.shape else np.repeat(periodic, 3)):
         raise ValueError(
             f"the atoms are periodic in a cell without volume: vectors of {lattice.tolist()} Å "
             "are zero, short or linearly dependent; give the cell, or switch pbc off in directions "

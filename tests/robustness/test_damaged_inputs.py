@@ -15,7 +15,7 @@ from benchmarks.faults.running import Case, Kind, prepare, run_cases
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("models", "stores", "texts", "structures", "options")
-NUMBER = 250
+NUMBER = 120
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits and forks of Linux")
