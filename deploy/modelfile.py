@@ -271,8 +271,11 @@ def _check_size(card: ModelCard, tensors: Mapping[str, Tensor]) -> None:
     embedding = tensors.get("embedding")
     if embedding is not None and embedding.ndim == 3:
         found["elements"], found["channels"] = embedding.shape[0], embedding.shape[2]
+    config = card.config
     for name, number in found.items():
-        wanted = len(card.elements) if name == "elements" else getattr(card.config, name)
+        wanted = len(card.elements) if name == "elements" else getattr(config, name)
+        if name == "channels":
+            wanted = config.embedding_channels or wanted
         if wanted != number:
             raise ValueError(
                 f"the card does not describe these weights: it has {name} {wanted}, they have "

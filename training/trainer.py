@@ -84,7 +84,7 @@ def train(
             what = f"the logs in {run.directory} cannot be written: {reason}"
         kept = f"{output} has the weights of step {run.best['step']}" if run.best else ""
         raise type(error)(
-            f"{speaker}{what}; {kept or 'no model was written'}; {run.how_to_resume()}"
+            f"{what}; {kept or 'no model was written'}; {run.how_to_resume()}"
         ) from error
     except DivergenceError as error:
         kept = f"{output} has the weights of step {run.best['step']}" if run.best else ""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # errors without a file name
-LONGEST_TEXT = 400  # characters that are quoted
+LONGEST_TEXT = 1000  # characters that are quoted
 
 
 @contextmanager

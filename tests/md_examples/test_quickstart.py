@@ -40,7 +40,7 @@ def test_relaxation_writes_its_files(crystal: Atoms, tmp_path: Path) -> None:
 def test_dynamics_writes_its_files(crystal: Atoms, tmp_path: Path) -> None:
     drift = quickstart.run_dynamics(crystal, 300.0, 0.05, tmp_path, Console(quiet=True))
     lines = (tmp_path / "nve.csv").read_text().splitlines()
-    assert lines[0].startswith("time_ps,potential_eV,kinetic_eV,temperature_K")
+    assert lines[0].startswith("time_ps,potential_eV_atom,kinetic_eV_atom,temperature_K")
     rows = np.array([[float(value) for value in line.split(",")] for line in lines[1:]])
     assert rows[:, 0] == pytest.approx([0.0, 0.01, 0.02, 0.03, 0.04, 0.05])
     assert rows[:, 3].mean() == pytest.approx(drift.temperature, rel=1e-6)
