@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -179,6 +180,11 @@ def test_numbers_that_are_not_finite_are_refused_where_asked() -> None:
 def test_other_types_are_named() -> None:
     with pytest.raises(TypeError, match=r"content\.a\.b is a bytes, which cannot be written"):
         json_text({"a": {"b": b"x"}})
+
+
+def test_the_root_of_the_file_system_can_be_checked() -> None:
+    with suppress(PermissionError):  # of users other than root
+        check_writable("/")
 
 
 def test_quoted_texts_are_one_short_line() -> None:

@@ -100,7 +100,8 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     Raises:
         PermissionError: the nearest folder that exists is read-only; the message names both.
     """
-    above = next(folder for folder in Path(path).absolute().parents if folder.exists())
+    place = Path(path).absolute()
+    above = next(folder for folder in (*place.parents, place) if folder.exists())  # / has none
     if not os.access(above, os.W_OK):
         raise PermissionError(f"{path} cannot be written: the folder {above} is read-only")
 
