@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, NoReturn, get_args, get_type_hints
 
 from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
@@ -154,6 +154,8 @@ def build(kind: type[Any], values: dict[str, Any]) -> Any:
         nested = isinstance(inner, type) and is_dataclass(inner)
         if nested and not isinstance(value, (dict, inner)):
             raise ValueError(f"{item.name} is {value!r:.60}; it must be a section of options")
+        if value is None and type(None) not in get_args(inner):
+            raise ValueError(f"{item.name} has no value; give one, or leave the option out")
         parts[item.name] = build(inner, value) if isinstance(value, dict) and nested else value
     return kind(**parts)
 

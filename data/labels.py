@@ -289,7 +289,10 @@ def free_energy_difference(atoms: Atoms, keys: LabelKeys) -> float:
     results = {**_info(atoms), **_results(atoms)}
     if keys.energy_key is not None or not {"energy", "free_energy"} <= results.keys():
         return 0.0
-    return float(results["free_energy"] - results["energy"]) / len(atoms)
+    try:
+        return (float(results["free_energy"]) - float(results["energy"])) / len(atoms)
+    except (TypeError, ValueError):  # one of them is no number, and not read either
+        return 0.0
 
 
 def per_atom_label(atoms: Atoms, keys: LabelKeys) -> str:

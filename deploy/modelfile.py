@@ -250,6 +250,11 @@ def _filled(card: ModelCard, tensors: Mapping[str, Tensor]) -> MessagePassing:
                 f"the weights {key} have shape {tuple(value.shape)}; the architecture in the card "
                 f"needs {tuple(own[key].shape)}"
             )
+        if value.dtype in (torch.float16, torch.bfloat16):
+            raise ValueError(
+                f"the weights {key} are {str(value.dtype).removeprefix('torch.')}, which is too "
+                "inaccurate; no version writes this"
+            )
     potential.load_state_dict(dict(tensors))
     return potential.eval()
 

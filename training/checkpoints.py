@@ -12,7 +12,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from tesseral.deploy.card import config_from_values, config_to_values
-from tesseral.files import check_writable, make_folder, write_whole
+from tesseral.files import check_writable, make_folder, one_line, write_whole
 from tesseral.training.schedule import Budget
 
 
@@ -27,7 +27,10 @@ class WholeCheckpoints(TorchCheckpointIO):
     ) -> None:
         """Write a checkpoint; an error names its file."""
         content = io.BytesIO()  # PyTorch may abort the process if it cannot write a file
-        torch.save(checkpoint, content)
+        try:
+            torch.save(checkpoint, content)
+        except RuntimeError as error:  # how PyTorch reports that the memory is full
+            raise MemoryError(f"{path} cannot be written: {one_line(error)}") from error
         with write_whole(path) as temporary:
             temporary.write_bytes(content.getbuffer())
 
