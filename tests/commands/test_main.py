@@ -319,3 +319,12 @@ def test_flags_of_the_named_architecture(run, tmp_path, monkeypatch):
     monkeypatch.setattr("tesseral.training.fit.fit", refuse)
     words = (*FIT, "--model.architecture", "nequip")
     assert "choose other --model.gates" in sentence(run(*words))
+
+
+def test_an_option_without_a_value_is_named(tmp_path, capsys):
+    config = tmp_path / "config.yaml"
+    config.write_text("data: {train: a.h5}\noutput: m.safetensors\noptimization: {ema_decay: }\n")
+    assert main(["fit", "--config", str(config)]) == 2
+    text = capsys.readouterr().err
+    print(text)
+    assert "ema_decay" in text and "Traceback" not in text

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 
-from tesseral.data.labels import LabelKeys, states
+from tesseral.data.labels import LabelKeys, free_energy_difference, states
 from tesseral.data.structures import structure_from_atoms
 from tesseral.data.units import (
     ENERGY_UNITS,
@@ -107,3 +107,8 @@ def test_stress_and_virial_must_agree():
 def test_charge_and_spin_are_noted():
     found = states(dimer(charge=1, spin=0.5, multiplicity="singlet", magmom=1.26, energy=3.0))
     assert found == {"charge": "1", "spin": "0.5", "multiplicity": "singlet", "magmom": "1.3"}
+
+
+def test_a_free_energy_that_is_no_number_has_no_difference():
+    atoms = Atoms("H", info={"energy": -1.0, "free_energy": "unknown"})
+    assert free_energy_difference(atoms, LabelKeys()) == 0.0

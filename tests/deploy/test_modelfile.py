@@ -327,3 +327,12 @@ def test_gpu_and_cpu_load_each_other(tmp_path: Path, small_model: Path) -> None:
     original, _ = load_model(small_model)
     for key, value in original.state_dict().items():
         assert torch.equal(value, again.state_dict()[key])
+
+
+def test_weights_of_half_precision_are_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.safetensors")
+    tensors, metadata = contents(path)
+    name = next(key for key, value in tensors.items() if value.dtype == torch.float32)
+    tensors[name] = tensors[name].to(torch.float16)
+    with pytest.raises(ValueError, match=f"the weights {re.escape(name)} are float16"):
+        load_model(rewrite(path, tensors, metadata))
