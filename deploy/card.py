@@ -297,9 +297,9 @@ def _check_keys(name: str, content: Mapping[str, Any], known: Sequence[str]) -> 
     """Reject unknown keys and suggest the nearest known one."""
     for key in content:
         if key not in known:
-            near = get_close_matches(key, known, n=1)
+            near = get_close_matches(key[:100], known, n=1)
             hint = f"; the nearest known key is {near[0]!r}" if near else ""
-            raise ValueError(f"the {name} has the unknown key {key!r}{hint}")
+            raise ValueError(f"the {name} has the unknown key {key[:100]!r}{hint}")
 
 
 def _refuse_constant(name: str) -> None:

@@ -161,7 +161,7 @@ def load_model(
     target = torch_dtype(card.dtype if dtype is None else dtype)
     name = {value: key for key, value in DTYPES.items()}[target]
     try:
-        potential = _filled(replace(card, dtype=name), tensors)
+        potential = _filled(replace(card, dtype=name), tensors, card.dtype)
         probe = probe_from_json(probe_text)
         if int(probe.species.min()) < 0 or int(probe.species.max()) >= len(card.elements):
             raise ValueError("the stored probe has elements that the card does not have")
@@ -232,12 +232,19 @@ def _card(path: Path, text: str) -> ModelCard:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _filled(card: ModelCard, tensors: Mapping[str, Tensor]) -> MessagePassing:
-    """Potential with the given weights, in the card's dtype, for evaluation, on the CPU."""
+def _filled(card: ModelCard, tensors: Mapping[str, Tensor], stored: str) -> MessagePassing:
+    """Potential with the given weights, in the card's dtype, for evaluation, on the CPU.
+
+    Args:
+        card: card with the dtype to use.
+        tensors: weights.
+        stored: dtype that the file states.
+    """
     _check_size(card, tensors)
     with torch.random.fork_rng(devices=[]):  # loading must not disturb the caller's random numbers
         potential = build_potential(card, "reference")
     own = potential.state_dict()
+    trained = {name for name, _ in potential.named_parameters()}
     missing, foreign = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     if missing or foreign:
         raise ValueError(
@@ -250,11 +257,13 @@ def _filled(card: ModelCard, tensors: Mapping[str, Tensor]) -> MessagePassing:
                 f"the weights {key} have shape {tuple(value.shape)}; the architecture in the card "
                 f"needs {tuple(own[key].shape)}"
             )
-        if value.dtype in (torch.float16, torch.bfloat16):
+        if key in trained and value.dtype != DTYPES[stored]:
             raise ValueError(
-                f"the weights {key} are {str(value.dtype).removeprefix('torch.')}, which is too "
-                "inaccurate; no version writes this"
+                f"the weights {key} are {str(value.dtype).removeprefix('torch.')}; the card says "
+                f"{stored}"
             )
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"the weights {key} are not finite")
     potential.load_state_dict(dict(tensors))
     return potential.eval()
 
@@ -312,7 +321,7 @@ def _checked_probe(
                 f"the card does not describe this potential: {name} is {getattr(card, name)} there "
                 f"and {constant.tolist()} here"
             )
-    mine = _filled(card, tensors)
+    mine = _filled(card, tensors, card.dtype)
     probe = make_probe(mine, card, torch.device("cpu"))
     if not bool(torch.isfinite(probe.forces).all()):
         raise ValueError("the potential's forces are not finite; not saved")
@@ -343,7 +352,7 @@ def _checked_device(device: str | torch.device) -> torch.device:
     """Return the device if it is available and supports float64."""
     try:
         place = torch.device(device)
-        torch.zeros(1, dtype=torch.float64, device=place)
+        torch.zeros(1, dtype=torch.float64, device=place).item()  # meta has no values
     except (RuntimeError, TypeError, AssertionError, AttributeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
