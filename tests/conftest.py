@@ -8,15 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 import seeds
 import torch
-from ase.build import bulk
-from ase.calculators.emt import EMT
-
-from tesseral.data.store.write import write_store
-from tesseral.data.structures import structure_from_atoms
 
 if TYPE_CHECKING:
     from tesseral.deploy.card import ModelCard
@@ -86,29 +80,15 @@ def small_files() -> Iterator[Callable[[int], None]]:
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def emt_structures(number, seed=0):
-    """Cells of four atoms, shaken and strained; every third is an alloy."""
-    rng = np.random.default_rng(seed)
-    structures = []
-    for i in range(number):
-        atoms = bulk("Cu", "fcc", a=3.7, cubic=True)
-        if i % 3 == 1:
-            atoms.numbers[:2] = 13
-        atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.02 * rng.normal(size=(3, 3))), True)
-        atoms.rattle(0.12, rng=rng)
-        atoms.calc = EMT()
-        atoms.get_stress()
-        atoms.info["config_type"] = "alloy" if i % 3 == 1 else "copper"
-        structures.append(structure_from_atoms(atoms))
-    return structures
-
-
 @pytest.fixture(scope="session")
 def emt_files(tmp_path_factory) -> tuple[Path, Path]:
     """Files with 12 training and 4 validation structures."""
+    # Imported here, after `pytest_configure` has chosen the kernels.
+    from benchmarks.faults.kinds.common import write_data
+
     folder = tmp_path_factory.mktemp("emt")
     for name, number, seed in (("train", 12, 0), ("validation", 4, 1)):
-        write_store(folder / f"{name}.h5", emt_structures(number, seed))
+        write_data(folder / f"{name}.h5", number, seed)
     return folder / "train.h5", folder / "validation.h5"
 
 

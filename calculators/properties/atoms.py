@@ -107,6 +107,14 @@ def empty_directions(atoms: Atoms) -> list[bool]:
     return [bool(width > VACUUM) for width in vacuum_gaps(atoms)]
 
 
+def is_bulk(atoms: Atoms) -> bool:
+    """Whether the atoms are periodic in three directions without vacuum.
+
+    Only then are volume, pressure and space group properties of the material.
+    """
+    return is_crystal(atoms) and not any(empty_directions(atoms))
+
+
 def space_group(atoms: Atoms) -> str:
     """Symbol and number of the space group, such as ``Fd-3m (227)``; empty if none is found."""
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)

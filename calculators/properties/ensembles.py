@@ -15,7 +15,6 @@ from ase.md.verlet import VelocityVerlet
 from tesseral.calculators.properties.atoms import (
     VACUUM,
     copy_atoms,
-    empty_directions,
     is_crystal,
     thermalize,
     vacuum_gaps,
@@ -134,8 +133,8 @@ def isobaric(
             f"constant pressure needs a crystal or liquid periodic in three directions; this "
             f"structure has pbc={atoms.pbc.tolist()} and {atoms.cell.rank} cell vectors"
         )
-    if any(empty_directions(atoms)):
-        widths = ", ".join(f"{w:.1f} Å" for w in vacuum_gaps(atoms) if w > VACUUM)
+    widths = ", ".join(f"{width:.1f} Å" for width in vacuum_gaps(atoms) if width > VACUUM)
+    if widths:
         raise ValueError(
             f"constant pressure needs matter that fills the cell; this one has vacuum of {widths}"
         )

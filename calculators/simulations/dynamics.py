@@ -12,7 +12,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
-from tesseral.calculators.properties.atoms import empty_directions, is_crystal
+from tesseral.calculators.properties.atoms import is_bulk
 from tesseral.calculators.properties.dynamics import (
     Record,
     drift_of,
@@ -165,8 +165,7 @@ def md_one(
     steps = steps_of(config.time, config.timestep)
     path = with_suffix(prefix, ".traj")
     # The pressure and the volume of a structure with vacuum depend on the width of the vacuum.
-    dense = is_crystal(atoms) and not any(empty_directions(atoms))
-    volume = atoms.get_volume() / len(atoms) if dense else math.nan
+    volume = atoms.get_volume() / len(atoms) if is_bulk(atoms) else math.nan
     checkpoint = last_checkpoint(path, calculator)
     if checkpoint is None:
         path.unlink(missing_ok=True)

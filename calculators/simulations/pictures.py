@@ -7,9 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tesseral.calculators.properties.eos import EquationOfState
@@ -24,6 +22,9 @@ BLUE, RED = "#2a6fb0", "#b03a2a"
 @contextmanager
 def _picture(path: Path, size: tuple[float, float] = (4.5, 3.4)) -> Iterator[Any]:
     """Axes of a picture that is written at the end; no window system is used."""
+    import matplotlib  # imported here, because it takes a third of a second
+    from matplotlib.figure import Figure
+
     with matplotlib.rc_context({"font.size": 9}):
         figure = Figure(figsize=size, layout="constrained")
         yield figure.add_subplot()

@@ -16,7 +16,7 @@ from ase.calculators.calculator import CalculationFailed, Calculator
 from tesseral.calculators.properties import elastic, eos, phonons, surface, vacancy, vibrations
 from tesseral.calculators.properties.atoms import (
     copy_atoms,
-    empty_directions,
+    is_bulk,
     is_crystal,
     largest_force,
     repeated,
@@ -26,6 +26,7 @@ from tesseral.calculators.properties.relaxation import relaxing
 from tesseral.calculators.simulations import pictures
 from tesseral.calculators.simulations.frames import frame_of, with_suffix, write_frames
 from tesseral.calculators.simulations.relaxation import CELL_COLUMNS, Outcome, Show
+from tesseral.data.sources.opening import read_last_frame
 from tesseral.files import write_json, write_whole
 
 VACANCY_ATOMS = 60  # least size of the supercell
@@ -122,7 +123,7 @@ def properties_one(
         ValueError: the model cannot evaluate the structure, or no requested property applies to it.
         CalculationFailed: energies or forces are not finite.
     """
-    crystal = is_crystal(atoms) and not any(empty_directions(atoms))
+    crystal = is_bulk(atoms)
     default = [name for name in DEFAULTS if PROPERTIES[name].molecules != crystal]
     wanted = list(config.requested or default)
     if not crystal and atoms.pbc.any() and not config.requested:
@@ -178,8 +179,7 @@ def _relaxed(
     path = with_suffix(prefix, ".extxyz")
     done = path.exists()
     if done:
-        found = ase.io.read(path, format="extxyz")
-        assert isinstance(found, Atoms)
+        found = read_last_frame(path)
         found.set_constraint(atoms.constraints)
         atoms = found
     else:
@@ -273,8 +273,7 @@ def _phonons(atoms: Atoms, config: PropertiesConfig, prefix: Path) -> dict[str, 
 def _vacancies(atoms: Atoms, config: PropertiesConfig, prefix: Path) -> dict[str, Any]:
     potentials = {}
     for path in config.reservoirs:
-        elemental = ase.io.read(path, index=-1, do_not_split_by_at_sign=True)
-        assert isinstance(elemental, Atoms)
+        elemental = read_last_frame(path)
         symbols = set(elemental.get_chemical_symbols())
         if len(symbols) != 1:
             raise ValueError(f"the reservoir {path} has {len(symbols)} elements; it must have one")

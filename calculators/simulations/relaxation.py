@@ -18,8 +18,8 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.constraints import FixSymmetry
 
 from tesseral.calculators.properties.atoms import (
-    empty_directions,
     has_stress,
+    is_bulk,
     is_crystal,
     largest_force,
     pressure_gpa,
@@ -196,7 +196,7 @@ def relax_one(
     }
     if has_stress(atoms):
         values |= zip(CELL_COLUMNS, atoms.cell.cellpar(), strict=True)
-    if is_crystal(atoms) and not any(empty_directions(atoms)):
+    if is_bulk(atoms):
         values["volume_change_percent"] = 100 * (_volume(atoms) / volume - 1)
         values["pressure_GPa"] = pressure_gpa(atoms)
         values["space_group"] = space_group(atoms)

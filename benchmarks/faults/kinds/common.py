@@ -37,9 +37,9 @@ def write_model(path: Path) -> None:
     save_model(path, build_potential(card), card)
 
 
-def labelled_frames(number: int) -> list[Atoms]:
-    """Shaken and strained cells of copper and an alloy with EMT's labels."""
-    rng = np.random.default_rng(0)
+def labelled_frames(number: int, seed: int = 0) -> list[Atoms]:
+    """Shaken and strained cells of four atoms with EMT's labels; every third is an alloy."""
+    rng = np.random.default_rng(seed)
     frames = []
     for i in range(number):
         atoms = bulk("Cu", "fcc", a=3.7, cubic=True)
@@ -54,9 +54,9 @@ def labelled_frames(number: int) -> list[Atoms]:
     return frames
 
 
-def write_data(path: Path, number: int = 12) -> None:
+def write_data(path: Path, number: int = 12, seed: int = 0) -> None:
     """A dataset of these frames."""
-    write_store(path, [structure_from_atoms(atoms) for atoms in labelled_frames(number)])
+    write_store(path, [structure_from_atoms(atoms) for atoms in labelled_frames(number, seed)])
 
 
 def write_structures(path: Path, number: int = 2) -> None:
