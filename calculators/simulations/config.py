@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 Cell = Literal["auto", "fixed", "in-plane", "free"]
 Optimizer = Literal["auto", "bfgs", "lbfgs", "fire"]
+BandMethod = Literal["climbing", "plain"]
 COMPUTED = ("eos", "elastic", "phonons", "vacancies", "surface", "vibrations")
 
 
@@ -205,3 +206,58 @@ class PropertiesConfig:
     def requested(self) -> tuple[str, ...]:
         """Names of the properties to compute; empty for the default."""
         return tuple(name.strip() for name in self.compute.split(",")) if self.compute else ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class NebConfig:
+    """Find the minimum-energy path and the barrier between two structures.
+
+    Args:
+        start: file with the first structure, in any format ASE reads. Of a file with several,
+            FILE@INDEX selects one (OUTCAR@-1 is the last); otherwise the structures of both files
+            are paired.
+        end: file with the last structure: the same atoms in the same order, in the same cell.
+        model: model file, or universal.
+        output: folder for the results. Default: START-neb. Repeating the command resumes an
+            interrupted run.
+        images: number of structures along the path, with both ends.
+        method: climbing moves the highest structure to the saddle point; plain does not.
+        keep_ends: use both ends as they are. By default they are relaxed first; the cell is kept.
+        fmax: convergence criterion: maximum force (eV/Å) on the ends and on the band.
+        steps: maximum number of steps, of each end and of the path; can be increased later.
+        processes: number of paths computed in parallel, each on one thread.
+        device: cpu, cuda, …. Default: a GPU if available.
+        dtype: float32 or float64. Default: that of the model.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    start: str
+    end: str
+    model: str = "universal"
+    output: str | None = None
+    images: int = 7
+    method: BandMethod = "climbing"
+    keep_ends: bool = False
+    fmax: float = 0.05
+    steps: int = 500
+    processes: int = 1
+    device: str | None = None
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not 0 < self.fmax < math.inf:
+            raise ValueError(f"`fmax` is {self.fmax} eV/Å; it must be a positive number")
+        for name, least in (("images", 3), ("steps", 1), ("processes", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be {least} or more")
+        if self.method not in get_args(BandMethod):
+            known = ", ".join(get_args(BandMethod))
+            raise ValueError(f"`method` is {self.method!r}; use {known}")
+
+    @property
+    def structures(self) -> list[str]:
+        """File after which the folder is named."""
+        return [self.start]

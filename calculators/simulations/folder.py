@@ -40,7 +40,7 @@ class RunFolder:
         elif path.exists():
             if not path.is_dir() or any(not p.name.startswith(".") for p in path.iterdir()):
                 raise ValueError(
-                    f"{path} exists and holds no results of relax or md; give a new folder as "
+                    f"{path} exists and holds no results of such a run; give a new folder as "
                     "`output`"
                 )
         make_folder(path / FILES)
