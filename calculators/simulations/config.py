@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 Cell = Literal["auto", "fixed", "in-plane", "free"]
 Optimizer = Literal["auto", "bfgs", "lbfgs", "fire"]
+NptCell = Literal["isotropic", "axes", "free"]
 BandMethod = Literal["climbing", "plain"]
 COMPUTED = ("eos", "elastic", "phonons", "vacancies", "surface", "vibrations")
 
@@ -88,10 +89,15 @@ class MdConfig:
             the command resumes an interrupted run.
         ensemble: nve, nvt or npt.
         temperature: temperature (K) of the initial velocities and the thermostat.
-        pressure: pressure (GPa) for npt; the cell keeps its shape.
-        time: duration (ps); can be increased later.
+        final_temperature: temperature (K) at the end of a ramp, for nvt and npt: the thermostat
+            changes linearly with time.
+        pressure: pressure (GPa) for npt.
+        cell: cell in npt: isotropic keeps its shape (liquids, cubic crystals), axes changes the
+            lengths of perpendicular vectors, free all lengths and angles.
+        time: duration (ps); can be increased later, unless there is a ramp.
         timestep: time step (fs).
         every: number of steps between output frames.
+        extxyz: also write the trajectory as extended XYZ, at the end of the run.
         seed: random seed.
         thermostat: thermostat for nvt: bussi disturbs the dynamics least, langevin equilibrates
             faster.
@@ -113,10 +119,13 @@ class MdConfig:
     output: str | None = None
     ensemble: Literal["nve", "nvt", "npt"] = "nvt"
     temperature: float = 300.0
+    final_temperature: float | None = None
     pressure: float = 0.0
+    cell: NptCell = "isotropic"
     time: float = 2.0
     timestep: float = 1.0
     every: int = 10
+    extxyz: bool = False
     seed: int = 0
     thermostat: Literal["bussi", "langevin"] = "bussi"
     damping: float = 100.0
@@ -143,6 +152,22 @@ class MdConfig:
                 f"`pressure` is {self.pressure} GPa; it must be a number, and needs "
                 "`ensemble='npt'`"
             )
+        if self.cell not in get_args(NptCell):
+            raise ValueError(f"`cell` is {self.cell!r}; use {', '.join(get_args(NptCell))}")
+        if self.cell != "isotropic" and self.ensemble != "npt":
+            raise ValueError(f"`cell={self.cell!r}` needs `ensemble='npt'`")
+        final = self.final_temperature
+        if final is not None and not (0 < final < math.inf and self.ensemble != "nve"):
+            raise ValueError(
+                f"`final_temperature` is {final} K; it must be a positive number, and needs "
+                "`ensemble='nvt'` or `ensemble='npt'`"
+            )
+
+    def temperature_at(self, fraction: float) -> float:
+        """Temperature (K) of the thermostat after a fraction of the run, from 0 to 1."""
+        if self.final_temperature is None:
+            return self.temperature
+        return self.temperature + fraction * (self.final_temperature - self.temperature)
 
 
 @dataclass(frozen=True, kw_only=True)

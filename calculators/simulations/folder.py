@@ -134,6 +134,8 @@ def _as_now(settings: Mapping[str, Any]) -> dict[str, Any]:
         settings["cell"] = "fixed" if settings.pop("fixed_cell") else "auto"
         if settings["optimizer"] == "bfgs":
             settings["optimizer"] = "auto"
+    if "ensemble" in settings:
+        settings = {"cell": "isotropic", "extxyz": False, **settings}
     return settings
 
 

@@ -185,6 +185,8 @@ def _run(
     jobs = kind.read(config)
     names = [job.name for job in jobs]
     free = FREE | kind.free | {kind.length}
+    if getattr(config, "final_temperature", None) is not None:
+        free -= {kind.length}  # a longer ramp is another one
     settings = {name: value for name, value in asdict(config).items() if name not in free}
     identity = {
         "command": kind.name,
