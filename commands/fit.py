@@ -32,7 +32,7 @@ def parser(arguments: Sequence[str] = ()) -> Parser:
     """
     name = named_architecture(arguments)
     made = Parser(
-        usage="train-potential fit --data.train SET.h5 --output MODEL.safetensors [options]",
+        usage="train-potential fit --data.train SET.h5 --output MODEL [options]",
     )
     made.add_argument("--config", action="config", help="YAML file with any of these options.")
     made.add_argument(

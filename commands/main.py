@@ -34,7 +34,7 @@ EPILOG = """\
 example:
   train-potential data import runs/ more.extxyz -o set.h5
   train-potential data check set.h5
-  train-potential fit --data.train set.h5 --output model.safetensors --trainer.max_time 10m
+  train-potential fit --data.train set.h5 --output model.safetensors
   train-potential evaluate model.safetensors test.h5 --plots plots
   train-potential report model.safetensors --data test.h5 -o report
 

@@ -22,7 +22,7 @@ STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red"}
 def parser() -> Parser:
     """Options of ``report``."""
     made = Parser(
-        usage="train-potential report MODEL.safetensors --data TEST.h5 -o FOLDER [options]",
+        usage="train-potential report MODEL --data TEST.h5 -o FOLDER [options]",
         epilog=EPILOG,
     )
     add_fields(made, ReportConfig, positional={"model": None}, short={"output": "-o"})

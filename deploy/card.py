@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from ase.data import chemical_symbols
 
+from tesseral.deploy.releases import THEORIES
 from tesseral.files import json_text
 from tesseral.potentials.architectures.table import field_names, make_config
 from tesseral.potentials.config import PotentialConfig
@@ -161,6 +162,16 @@ class ModelCard:
         return tuple(chemical_symbols[z] for z in self.elements)
 
     @property
+    def theory(self) -> str:
+        """Level of theory of the training data; empty if it is not known."""
+        data = self.training.get("data", {})
+        data = data if isinstance(data, dict) else {}
+        levels = data.get("theories") or []  # that of the model file is the first
+        found = levels[:1] or data.get("theory") or self.training.get("modality")
+        found = found or THEORIES.get(str(self.training.get("converted_from")), "")
+        return " and ".join(map(str, found)) if isinstance(found, list) else str(found)
+
+    @property
     def short(self) -> str:
         """Architecture, elements and cutoff in a few words."""
         many = len(self.elements) > MANY
@@ -253,12 +264,15 @@ def describe(card: ModelCard) -> list[tuple[str, str]]:
     )
 
     def by_element(values: Sequence[float]) -> str:
-        pairs = zip(card.symbols, values, strict=True)
-        return ", ".join(f"{symbol} {value:.6g}" for symbol, value in pairs) + " (eV)"
+        pairs = zip(card.symbols, values, strict=True)  # no line is broken between the two
+        return (
+            ", ".join(f"{symbol}\N{NO-BREAK SPACE}{value:.6g}" for symbol, value in pairs) + " (eV)"
+        )
 
     rows = [
         ("elements", " ".join(card.symbols)),
         ("architecture", config.architecture),
+        *([("level of theory", card.theory)] if card.theory else []),
         ("cutoff", f"{config.cutoff:g} Å, range {config.cutoff * config.layers:g} Å"),
         ("size", sizes),
         ("parameters", f"{card.parameters:,} in {card.dtype}"),
@@ -268,7 +282,8 @@ def describe(card: ModelCard) -> list[tuple[str, str]]:
         ("units", ", ".join(f"{name} {unit}" for name, unit in UNITS.items())),
     ]
     if card.binding_energies:
-        rows.insert(6, ("mean binding energies", by_element(card.binding_energies)))
+        place = [name for name, _ in rows].index("reference energies") + 1
+        rows.insert(place, ("mean binding energies", by_element(card.binding_energies)))
     rows += [(f"training: {name}", value) for name, value in _flat(card.training)]
     rows += [(f"errors: {name}", value) for name, value in _flat(card.errors)]
     rows += [
