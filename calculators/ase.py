@@ -119,6 +119,27 @@ class TesseralCalculator(Calculator):
         """Device of the potential."""
         return next(self.potential.parameters()).device
 
+    def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
+        """Names of what has changed since the last calculation.
+
+        ASE asks several times in a step; its own comparison takes as long as the energies and
+        forces of two atoms.
+
+        Args:
+            atoms: the structure.
+            tol: not used; any change counts.
+        """
+        old = self.atoms
+        if old is None:
+            return list(all_changes)
+        pairs = {
+            "positions": (old.positions, atoms.positions),
+            "numbers": (old.numbers, atoms.numbers),
+            "cell": (old.cell.array, atoms.cell.array),
+            "pbc": (old.pbc, atoms.pbc),
+        }
+        return [name for name, (one, other) in pairs.items() if not np.array_equal(one, other)]
+
     def calculate(
         self,
         atoms: Atoms | None = None,
