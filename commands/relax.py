@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tesseral.calculators.simulations.relaxation import CELL_COLUMNS, RelaxConfig
+from tesseral.calculators.simulations.config import RelaxConfig
 from tesseral.commands.parser import Parser, add_fields, build, with_flags
 from tesseral.process import keep_freed_memory
 from tesseral.screen import print_table
@@ -51,12 +51,14 @@ def run(values: dict[str, Any], console: Console) -> int:
 
 def show_cells(console: Console, rows: Sequence[Mapping[str, str]]) -> None:
     """Show the lattice constants, and which cells were kept and why."""
+    from tesseral.calculators.simulations.relaxation import CELL_COLUMNS
+
     lines = []
     for row in rows:
         if row["a_A"]:
             lengths = [f"{float(row[name]):.4f}" for name in CELL_COLUMNS[:3]]
             angles = [f"{float(row[name]):.2f}" for name in CELL_COLUMNS[3:]]
-            lines.append([row["name"], *lengths, *angles, row["space_group"] or "–"])
+            lines.append([row["name"], *lengths, *angles, row.get("space_group") or "–"])
     if lines:
         heads = ("structure", "a Å", "b Å", "c Å", "α °", "β °", "γ °", "space group")
         print_table(console, heads, lines)
