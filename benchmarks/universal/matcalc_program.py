@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms, units
-from ase.build import surface
 from ase.io import read
 
 warnings.filterwarnings("ignore")
@@ -29,7 +28,6 @@ EXTENT = 0.02  # strain of the lengths in the equation of state: 6% of the volum
 NORMAL = (-0.005, -0.0025, 0.0025, 0.005)
 SHEAR = (-0.0025, -0.00125, 0.00125, 0.0025)  # components of the strain tensor: half of γ
 DISPLACEMENT = 0.01  # Å
-VACUUM = 20.0  # Å
 
 
 def main() -> int:
@@ -50,8 +48,8 @@ def compute(task: Numbers, calculator: Any) -> Numbers:
 
     Args:
         task: ``structure`` (file), ``compute`` (names of properties), ``supercells`` (repetitions
-            for phonons and vacancies), ``miller`` and ``layers`` of the slab, and the file names
-            of the results.
+            for phonons and vacancies), ``slab`` (file of the slab), and the names of the files
+            with results.
         calculator: an ASE calculator.
     """
     from matcalc import RelaxCalc
@@ -149,10 +147,9 @@ def slab(crystal: Atoms, calculator: Any, task: Numbers) -> Numbers:
 
     crystal.calc = calculator
     bulk = float(crystal.get_potential_energy()) / len(crystal)
-    cut = surface(crystal, task["miller"], task["layers"], vacuum=VACUUM / 2, periodic=True)
+    cut = read(task["slab"])
     structure = AseAtomsAdaptor.get_structure(cut)
-    area = float(np.linalg.norm(np.cross(*cut.cell.array[:2])))
-    structure.surface_area = area
+    structure.surface_area = float(np.linalg.norm(np.cross(*cut.cell.array[:2])))
     made = SurfaceCalc(calculator, fmax=0.01, max_steps=200).calc(
         {"slab": structure, "bulk_energy_per_atom": bulk}
     )

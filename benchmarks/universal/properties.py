@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ase import Atoms
 from ase.build import bulk
-from ase.io import write
+from ase.io import read, write
 from ase.spacegroup import crystal
 from rich.console import Console
 
@@ -22,7 +22,9 @@ from benchmarks.peers.environments import Peers
 from benchmarks.sheets import Sheet, cell, save
 from benchmarks.universal.programs import ours
 from benchmarks.workers import environment
+from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties.atoms import repeats_for_atoms
+from tesseral.calculators.properties.surface import lowest_slab
 from tesseral.calculators.simulations.properties import VACANCY_ATOMS
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +50,7 @@ def materials() -> list[Material]:
         Material("Pt", bulk("Pt", "fcc", a=3.92, cubic=True), (*base, "surface"), (1, 1, 1)),
         Material("Si", bulk("Si", "diamond", a=5.43)),
         Material("MgO", bulk("MgO", "rocksalt", a=4.21, cubic=True), (*base, "surface"), (1, 0, 0)),
-        Material("TiO2", _rutile()),
+        Material("TiO2", _rutile(), (*base, "surface"), (1, 1, 0)),
         Material("Al2O3", _corundum()),
         Material("CO2", _dry_ice()),
         Material("graphite", _graphite()),
@@ -140,8 +142,7 @@ def _both(material: Material, folder: Path, model: str, python: str) -> dict[str
             "phonons": found["phonons"]["supercell"],
             "vacancies": repeats_for_atoms(material.atoms, VACANCY_ATOMS),
         },
-        "miller": material.miller,
-        "layers": found.get("surface", {}).get("atoms", 0) // len(material.atoms),
+        "slab": _slab(own / "structures" / source.name, model, material, folder),
         "phonopy": str(folder / f"{material.name}-matcalc-phonopy.yaml"),
         "output": str(folder / f"{material.name}-matcalc.json"),
     }
@@ -155,6 +156,17 @@ def _both(material: Material, folder: Path, model: str, python: str) -> dict[str
     found["phonons"] |= _phonons(file, material.atoms)
     theirs["phonons"] |= _phonons(Path(task["phonopy"]), material.atoms)
     return {"tesseral": {"wall": wall, **found}, "matcalc": theirs}
+
+
+def _slab(relaxed: Path, model: str, material: Material, folder: Path) -> str:
+    """File of the slab before its relaxation, or an empty text."""
+    if "surface" not in material.compute:
+        return ""
+    crystal = read(relaxed)
+    crystal.calc = TesseralCalculator(model, dtype="float64")
+    path = folder / f"{material.name}-slab.extxyz"
+    write(path, lowest_slab(crystal, material.miller), format="extxyz")
+    return str(path)
 
 
 def _call(command: Sequence[str], log: Path) -> None:
