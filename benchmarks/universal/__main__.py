@@ -1,6 +1,6 @@
 """Comparison of converted potentials with the originals; docs/measurements/universal.md.
 
-    python -m benchmarks.universal agreement|zero-shot|intervals|speed|relax|finetune
+    python -m benchmarks.universal agreement|zero-shot|intervals|speed|relax|finetune|properties
     python -m benchmarks.universal nequix-agreement|nequix-intervals|nequix-speed|nequix-store
         [--model FILE] [--output runs/universal] [--envs runs/peers] [--data FOLDER]
         [--markdown FILE]
@@ -26,6 +26,7 @@ from benchmarks.universal.agreement import agreement_sheets
 from benchmarks.universal.calculators import OPTIMIZERS
 from benchmarks.universal.finetune import finetune_sheets
 from benchmarks.universal.intervals import interval_sheets
+from benchmarks.universal.properties import properties_sheets
 from benchmarks.universal.relax import relax_sheets
 from benchmarks.universal.speed import SIZES, speed_sheets
 from benchmarks.universal.zero_shot import zero_shot_sheets
@@ -38,6 +39,7 @@ PARTS: dict[str, tuple[Part, str]] = {
     "speed": (speed_sheets, "time and memory of a step compared with the original"),
     "relax": (relax_sheets, "50 perturbed crystals relaxed by several potentials"),
     "finetune": (finetune_sheets, "20 silicon structures, fine-tuned and from scratch"),
+    "properties": (properties_sheets, "properties of ten materials, beside matcalc"),
     "nequix-agreement": (nequix.agreement_sheets, "converted Nequix and Nequix, 200 structures"),
     "nequix-intervals": (nequix.interval_sheets, "the same against the number of intervals"),
     "nequix-speed": (nequix.speed_sheets, "time of a step compared with Nequix"),
@@ -66,6 +68,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         for name, (_, what) in PARTS.items()
     }
     made["intervals"].add_argument("--fine", type=Path, help="model converted with 600 intervals")
+    made["properties"].add_argument("--only", nargs="+", help="names of materials")
     tuning = made["finetune"]
     tuning.add_argument("--minutes", type=float, default=5.0, help="time of each training")
     tuning.add_argument(
