@@ -91,6 +91,9 @@ class MdConfig:
         repeat: build an A × B × C supercell.
         processes: number of structures run in parallel, each on one thread. For many small
             structures use the number of cores.
+        dispersion: add D3(BJ) dispersion for this functional, such as pbe. Without a value: for the
+            functional of the model's level of theory. Needs the package dftd3.
+        dispersion_cutoff: largest distance (Å) of a pair in it. Default: 60 Bohr (31.75 Å).
         device: cpu, cuda, …. Default: a GPU if available.
         dtype: float32 or float64. Default: that of the model.
 
@@ -114,6 +117,8 @@ class MdConfig:
     equilibrate: float = 0.2
     repeat: tuple[int, int, int] = (1, 1, 1)
     processes: int = 1
+    dispersion: str | None = None
+    dispersion_cutoff: float | None = None
     device: str | None = None
     dtype: str | None = None
 

@@ -55,6 +55,9 @@ class PropertiesConfig:
         reservoirs: structure file whose energy per atom is the chemical potential of its element,
             for vacancies in compounds; may be repeated.
         processes: number of structures run in parallel, each on one thread.
+        dispersion: add D3(BJ) dispersion for this functional, such as pbe. Without a value: for the
+            functional of the model's level of theory. Needs the package dftd3.
+        dispersion_cutoff: largest distance (Å) of a pair in it. Default: 60 Bohr (31.75 Å).
         device: cpu, cuda, …. Default: a GPU if available.
         dtype: float32 or float64. Derivatives of the energy need float64.
 
@@ -73,6 +76,8 @@ class PropertiesConfig:
     thickness: float = 12.0
     reservoirs: list[str] = field(default_factory=list)
     processes: int = 1
+    dispersion: str | None = None
+    dispersion_cutoff: float | None = None
     device: str | None = None
     dtype: str = "float64"
 

@@ -11,7 +11,13 @@ from torch import Tensor
 
 from tesseral.deploy.card import ModelCard
 from tesseral.deploy.modelfile import build_potential
-from tesseral.deploy.nequix.original import RELEASES, file_hash, stored_predictions, weights_path
+from tesseral.deploy.nequix.original import (
+    RELEASES,
+    THEORY,
+    file_hash,
+    stored_predictions,
+    weights_path,
+)
 from tesseral.deploy.nequix.weights import Layer, Weights, couplings, read_weights
 from tesseral.potentials.architectures.nequip import NequIPConfig
 from tesseral.potentials.blocks.radial import fit_splines
@@ -185,6 +191,7 @@ def _provenance(path: Path, source: str | Path, intervals: int) -> dict[str, Any
     citation = NEQUIX if name is None else f"{NEQUIX}; {TUNED}"
     return {
         "converted_from": name or path.name,
+        **({"theory": THEORY} if name else {}),
         "file": path.name,
         "file_sha256": digest,
         "licence": "that of the file"

@@ -22,6 +22,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import covalent_radii
 
 RELEASES = ("nequix-oam-1-pft", "nequix-oam-1", "nequix-omat-1", "nequix-mp-1-pft", "nequix-mp-1")
+THEORY = "PBE+U"  # of the releases
 CACHE = Path("~/.cache/nequix/models")  # where the package keeps what it has downloaded
 STORED = Path(__file__).with_name("predictions.json")  # written by benchmarks.universal.nequix
 

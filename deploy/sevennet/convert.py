@@ -15,6 +15,7 @@ from tesseral.deploy.card import ModelCard
 from tesseral.deploy.modelfile import build_potential
 from tesseral.deploy.sevennet.original import (
     RELEASES,
+    THEORY,
     Original,
     check_settings,
     level_of,
@@ -140,5 +141,7 @@ def _provenance(
         "radial_functions": f"cubic splines on {intervals} intervals",
     }
     if modality is not None:
-        found["modality"] = modality
+        found |= {"modality": modality, "theory": modality}
+    elif str(source) in RELEASES:
+        found["theory"] = THEORY
     return found

@@ -18,6 +18,7 @@ RELEASES = {  # name → path in the package's pretrained_potentials
     "sevennet-l3i5": "SevenNet_l3i5/checkpoint_l3i5.pth",
     "sevennet-mf-0": "SevenNet_MF_0/checkpoint_sevennet_mf_0.pth",
 }
+THEORY = "PBE+U"  # of the releases with one level: the Materials Project's, in MPtrj
 
 
 def checkpoint_path(source: str | Path) -> Path:
