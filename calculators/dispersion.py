@@ -39,6 +39,12 @@ CONTAINED = re.compile(
 )
 
 
+def theory_with(theory: str, dispersion: Dispersion | None) -> str:
+    """A level of theory and a correction in one text, ``PBE+U + D3(BJ)``; empty if unknown."""
+    added = "" if dispersion is None else str(dispersion)
+    return " + ".join(part for part in (theory, added) if part)
+
+
 class Contribution(NamedTuple):
     """Dispersion of a structure of N atoms."""
 

@@ -8,8 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from tesseral.commands.parser import Parser
-from tesseral.deploy.convert import releases, write_converted
-from tesseral.deploy.sevennet.convert import INTERVALS
+from tesseral.deploy.releases import INTERVALS, RELEASES
 from tesseral.deploy.universal import universal_path
 from tesseral.screen import print_written, progress_line
 
@@ -18,7 +17,7 @@ def parser() -> Parser:
     """Options of ``convert``."""
     made = Parser(usage="train-potential convert sevennet-0 [-o MODEL.safetensors] [options]")
     made.add_argument(
-        "source", type=str, help=f"file with weights, or one of {', '.join(releases())}"
+        "source", type=str, help=f"file with weights, or one of {', '.join(RELEASES)}"
     )
     made.add_argument(
         "-o",
@@ -42,6 +41,8 @@ def parser() -> Parser:
 
 def run(values: dict[str, Any], console: Console) -> int:
     """Convert weights of another package; returns 0."""
+    from tesseral.deploy.convert import write_converted
+
     output = Path(values["output"]) if values["output"] else universal_path()
     with progress_line(console, "comparing with the original") as bar:
         deviation = write_converted(

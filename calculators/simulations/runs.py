@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -22,11 +22,12 @@ from ase.calculators.calculator import Calculator
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties.ensembles import steps_of
 from tesseral.calculators.simulations import dynamics, properties, relaxation
-from tesseral.calculators.simulations.dynamics import MdConfig, md_one
+from tesseral.calculators.simulations.config import MdConfig, PropertiesConfig, RelaxConfig
+from tesseral.calculators.simulations.dynamics import md_one
 from tesseral.calculators.simulations.folder import FILES, SUMMARY, RunFolder, same_run
 from tesseral.calculators.simulations.frames import with_suffix, write_frames
-from tesseral.calculators.simulations.properties import PropertiesConfig, properties_one
-from tesseral.calculators.simulations.relaxation import Outcome, RelaxConfig, Show, relax_one
+from tesseral.calculators.simulations.properties import properties_one
+from tesseral.calculators.simulations.relaxation import Outcome, Show, relax_one
 from tesseral.calculators.simulations.structures import Job, fingerprint, read_jobs
 from tesseral.data.boundaries import is_cut_out
 from tesseral.data.neighbors import species_index
@@ -145,7 +146,15 @@ def _run(
 ) -> RunResult:
     """Run the unfinished structures, and summarise all of them."""
     path = model_path(config.model)
-    calculator = TesseralCalculator(path, device=config.device, dtype=config.dtype)
+    calculator = TesseralCalculator(
+        path,
+        device=config.device,
+        dtype=config.dtype,
+        dispersion=config.dispersion,
+        dispersion_cutoff=config.dispersion_cutoff,
+    )
+    if calculator.dispersion is not None:  # the functional of the model is the same as by name
+        config = replace(config, dispersion=calculator.dispersion.functional)
     jobs = read_jobs(config.structures, getattr(config, "repeat", (1, 1, 1)))
     names = [job.name for job in jobs]
     free = FREE | kind.free | {kind.length}
