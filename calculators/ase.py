@@ -18,7 +18,7 @@ from ase.calculators.calculator import (
 )
 from torch import Tensor
 
-from tesseral.calculators.dispersion import Dispersion, choose_dispersion
+from tesseral.calculators.dispersion import Dispersion, choose_dispersion, theory_with
 from tesseral.calculators.properties.atoms import has_stress
 from tesseral.calculators.skin import SkinNeighbors
 from tesseral.data.graph import AtomicGraph, edge_vectors
@@ -124,6 +124,11 @@ class TesseralCalculator(Calculator):
         added = "" if self.dispersion is None else f", {self.dispersion}"
         device = f"device={str(self.device)!r}"
         return f"TesseralCalculator({self.card.short}, {self.card.dtype}, {device}{added})"
+
+    @property
+    def theory(self) -> str:
+        """Level of theory, with dispersion if it is added; empty if unknown."""
+        return theory_with(level_of_theory(self.card), self.dispersion)
 
     @property
     def device(self) -> torch.device:

@@ -40,7 +40,7 @@ CONTAINED = re.compile(
 
 
 def theory_with(theory: str, dispersion: Dispersion | None) -> str:
-    """A level of theory and a correction in one text, ``PBE+U + D3(BJ)``; empty if unknown."""
+    """A level of theory and its correction, ``PBE+U + D3(BJ, pbe)``."""
     added = "" if dispersion is None else str(dispersion)
     return " + ".join(part for part in (theory, added) if part)
 
@@ -87,7 +87,7 @@ class Dispersion:
     def __str__(self) -> str:
         """Name of the correction."""
         shorter = "" if self.cutoff == CUTOFF else f", {self.cutoff:g} Å"
-        return f"D3(BJ) of {self.functional}{shorter}"
+        return f"D3(BJ, {self.functional}{shorter})"
 
     @property
     def counting_cutoff(self) -> float:
@@ -113,10 +113,10 @@ class Dispersion:
             ValueError: an element has no parameters.
         """
         check_elements(numbers)
-        # dftd3 counts images by the heights of the cell: other vectors must be perpendicular.
-        cell = complete_cell(np.where(np.asarray(pbc)[:, None], cell, 0.0))
+        periodic = np.asarray(pbc, dtype=bool)
+        positions, cell = boxed(positions, cell, periodic)
         interface = _interface()
-        model = interface.DispersionModel(numbers, positions / Bohr, cell / Bohr, np.asarray(pbc))
+        model = interface.DispersionModel(numbers, positions / Bohr, cell / Bohr, periodic)
         counting = self.counting_cutoff / Bohr
         model.set_realspace_cutoff(disp2=self.cutoff / Bohr, disp3=counting, cn=counting)
         found = model.get_dispersion(_parameters(self.functional), grad=True)
@@ -222,6 +222,25 @@ def has_parameters(functional: str) -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def boxed(positions: Floats, cell: Floats, pbc: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Positions and cell as dftd3 needs them in directions that do not repeat.
+
+    It moves atoms into the cell in all directions, and counts images by the heights of the cell.
+    So the vectors that do not repeat are replaced by perpendicular ones around all atoms.
+
+    Args:
+        positions: (N, 3) Å.
+        cell: (3, 3) Å.
+        pbc: (3,) periodic directions.
+    """
+    cell = np.array(complete_cell(np.where(pbc[:, None], cell, 0.0)))
+    for axis in np.flatnonzero(~pbc):
+        along = positions @ cell[axis]
+        positions = positions + (1.0 - along.min()) * cell[axis]
+        cell[axis] *= 2.0 + np.ptp(along)
+    return positions, cell
 
 
 def check_elements(numbers: NDArray[np.integer[Any]]) -> None:

@@ -35,7 +35,7 @@ from tesseral.data.sources.opening import read_last_frame
 from tesseral.deploy.universal import model_path
 from tesseral.process import finished, worker_pool
 
-BEFORE = ("name", "file", "frame", "formula", "atoms")
+BEFORE = ("name", "file", "frame", "formula", "atoms", "theory")
 AFTER = ("steps", "outcome", "reason")
 FAILED = "failed"
 FREE = frozenset({"structures", "model", "output", "processes", "device"})  # no effect on results
@@ -311,7 +311,11 @@ def _row(
     row |= {"name": job.name, "file": job.file, "frame": str(job.frame), "outcome": FAILED}
     if job.atoms is None:
         return row | {"reason": job.problem}
-    row |= {"formula": job.atoms.get_chemical_formula(), "atoms": str(len(job.atoms))}
+    row |= {
+        "formula": job.atoms.get_chemical_formula(),
+        "atoms": str(len(job.atoms)),
+        "theory": calculator.theory,
+    }
     try:
         species_index(job.atoms.numbers, calculator.card.elements)
         outcome = kind.one(job.atoms, calculator, config, prefix, show)
