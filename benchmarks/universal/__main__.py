@@ -1,6 +1,6 @@
 """Comparison of converted potentials with the originals; docs/measurements/universal.md.
 
-    python -m benchmarks.universal agreement|zero-shot|intervals|speed|relax|finetune
+    python -m benchmarks.universal agreement|zero-shot|intervals|speed|relax|finetune|dispersion
     python -m benchmarks.universal nequix-agreement|nequix-intervals|nequix-speed|nequix-store
         [--model FILE] [--output runs/universal] [--envs runs/peers] [--data FOLDER]
         [--markdown FILE]
@@ -24,6 +24,7 @@ from benchmarks.silicon import supercell
 from benchmarks.universal import nequix
 from benchmarks.universal.agreement import agreement_sheets
 from benchmarks.universal.calculators import OPTIMIZERS
+from benchmarks.universal.dispersion import dispersion_sheets
 from benchmarks.universal.finetune import finetune_sheets
 from benchmarks.universal.intervals import interval_sheets
 from benchmarks.universal.relax import relax_sheets
@@ -37,6 +38,7 @@ PARTS: dict[str, tuple[Part, str]] = {
     "intervals": (interval_sheets, "errors and weights against the number of spline intervals"),
     "speed": (speed_sheets, "time and memory of a step compared with the original"),
     "relax": (relax_sheets, "50 perturbed crystals relaxed by several potentials"),
+    "dispersion": (dispersion_sheets, "crystals with and without D3(BJ), programs, time"),
     "finetune": (finetune_sheets, "20 silicon structures, fine-tuned and from scratch"),
     "nequix-agreement": (nequix.agreement_sheets, "converted Nequix and Nequix, 200 structures"),
     "nequix-intervals": (nequix.interval_sheets, "the same against the number of intervals"),
@@ -66,6 +68,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         for name, (_, what) in PARTS.items()
     }
     made["intervals"].add_argument("--fine", type=Path, help="model converted with 600 intervals")
+    made["dispersion"].add_argument("--models", type=Path, nargs="+", help="instead of --model")
     tuning = made["finetune"]
     tuning.add_argument("--minutes", type=float, default=5.0, help="time of each training")
     tuning.add_argument(

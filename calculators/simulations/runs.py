@@ -355,6 +355,8 @@ def _collect(folder: RunFolder, names: Sequence[str]) -> None:
         path = with_suffix(folder.prefix(name), ".extxyz")
         atoms = read_last_frame(path)
         atoms.info |= {"name": name, "file": row["file"], "frame": int(row["frame"])}
+        if row["theory"]:
+            atoms.info["theory"] = row["theory"]
         found.append(atoms)
     if found:
         write_frames(folder.path / RELAXED, found)
