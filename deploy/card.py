@@ -243,6 +243,16 @@ def card_from_json(text: str) -> ModelCard:
         raise ValueError(f"the card holds values of the wrong kind ({error})") from None
 
 
+def level_of_theory(card: ModelCard) -> str:
+    """Level of theory of the training data, such as ``VASP PBE 520 eV``; empty if unknown."""
+    training = card.training
+    data = training["data"] if isinstance(training.get("data"), dict) else {}
+    train = data["train"] if isinstance(data.get("train"), dict) else {}
+    several = data["theories"] if isinstance(data.get("theories"), list) else []
+    found = training.get("theory") or (several[0] if several else train.get("theory"))
+    return found if isinstance(found, str) else ""
+
+
 def describe(card: ModelCard) -> list[tuple[str, str]]:
     """Human-readable card: rows of name and value, in reading order."""
     config = card.config

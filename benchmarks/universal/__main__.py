@@ -1,6 +1,7 @@
 """Comparison of converted potentials with the originals; docs/measurements/universal.md.
 
-    python -m benchmarks.universal agreement|zero-shot|intervals|speed|relax|finetune|properties
+    python -m benchmarks.universal agreement|zero-shot|intervals|speed|relax|finetune
+    python -m benchmarks.universal properties|dispersion
     python -m benchmarks.universal nequix-agreement|nequix-intervals|nequix-speed|nequix-store
         [--model FILE] [--output runs/universal] [--envs runs/peers] [--data FOLDER]
         [--markdown FILE]
@@ -24,6 +25,7 @@ from benchmarks.silicon import supercell
 from benchmarks.universal import nequix
 from benchmarks.universal.agreement import agreement_sheets
 from benchmarks.universal.calculators import OPTIMIZERS
+from benchmarks.universal.dispersion import dispersion_sheets
 from benchmarks.universal.finetune import finetune_sheets
 from benchmarks.universal.intervals import interval_sheets
 from benchmarks.universal.properties import properties_sheets
@@ -38,6 +40,7 @@ PARTS: dict[str, tuple[Part, str]] = {
     "intervals": (interval_sheets, "errors and weights against the number of spline intervals"),
     "speed": (speed_sheets, "time and memory of a step compared with the original"),
     "relax": (relax_sheets, "50 perturbed crystals relaxed by several potentials"),
+    "dispersion": (dispersion_sheets, "crystals with and without D3(BJ), programs, time"),
     "finetune": (finetune_sheets, "20 silicon structures, fine-tuned and from scratch"),
     "properties": (properties_sheets, "properties of ten materials, beside matcalc"),
     "nequix-agreement": (nequix.agreement_sheets, "converted Nequix and Nequix, 200 structures"),
@@ -69,6 +72,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     }
     made["intervals"].add_argument("--fine", type=Path, help="model converted with 600 intervals")
     made["properties"].add_argument("--only", nargs="+", help="names of materials")
+    made["dispersion"].add_argument("--models", type=Path, nargs="+", help="instead of --model")
     tuning = made["finetune"]
     tuning.add_argument("--minutes", type=float, default=5.0, help="time of each training")
     tuning.add_argument(
