@@ -38,7 +38,7 @@ def run(values: dict[str, Any], console: Console) -> int:
     """Compute properties of structures; returns the exit status."""
     from tesseral.calculators.simulations.runs import compute_properties
     from tesseral.commands.relax import show_cells
-    from tesseral.commands.runs import Column, run_on_screen
+    from tesseral.commands.runs import Column, ready_on_screen, run_on_screen
 
     columns = (
         Column("energy_eV_atom", "E eV/atom", 4),
@@ -52,6 +52,7 @@ def run(values: dict[str, Any], console: Console) -> int:
         for name in PROPERTIES:
             _show_property(console, name, rows)
 
+    ready_on_screen(config.model, console)
     words = partial(with_flags, parser=parser())
     return run_on_screen(partial(compute_properties, config), columns, console, words, more)
 
