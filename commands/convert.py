@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from tesseral.commands.parser import Parser
-from tesseral.deploy.convert import Deviation, releases, write_converted
-from tesseral.deploy.modelfile import read_card
-from tesseral.deploy.sevennet.convert import INTERVALS
+from tesseral.deploy.releases import INTERVALS, RELEASES
 from tesseral.deploy.universal import kept_path
 from tesseral.screen import print_written, progress_line
+
+if TYPE_CHECKING:
+    from tesseral.deploy.convert import Deviation
 
 
 def parser() -> Parser:
     """Options of ``convert``."""
     made = Parser(usage="train-potential convert sevennet-0 [-o MODEL.safetensors] [options]")
     made.add_argument(
-        "source", type=str, help=f"file with weights, or one of {', '.join(releases())}"
+        "source", type=str, help=f"file with weights, or one of {', '.join(RELEASES)}"
     )
     made.add_argument(
         "-o",
@@ -44,6 +45,8 @@ def parser() -> Parser:
 
 def run(values: dict[str, Any], console: Console) -> int:
     """Convert weights of another package; returns 0."""
+    from tesseral.deploy.convert import write_converted
+
     output = Path(values["output"]) if values["output"] else kept_path(values["source"])
     with progress_line(console, "comparing with the original") as bar:
         deviation = write_converted(
@@ -59,6 +62,8 @@ def run(values: dict[str, Any], console: Console) -> int:
 
 def show_converted(console: Console, output: Path, deviation: Deviation) -> None:
     """Show how far a converted model agrees with the original, its licence, and its file."""
+    from tesseral.deploy.modelfile import read_card
+
     training = read_card(output).training
     lines = (
         f"on crystals of all its elements it differs from the original by at most "

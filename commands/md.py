@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tesseral.calculators.simulations.dynamics import MdConfig
+from tesseral.calculators.simulations.config import MdConfig
 from tesseral.commands.parser import Parser, add_fields, build, with_flags
 from tesseral.process import keep_freed_memory
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tesseral.calculators.simulations.relaxation import CELL_COLUMNS, RelaxConfig
+from tesseral.calculators.simulations.config import RelaxConfig
 from tesseral.commands.parser import Parser, add_fields, build, with_flags
 from tesseral.process import keep_freed_memory
 from tesseral.screen import print_table
@@ -52,6 +52,8 @@ def run(values: dict[str, Any], console: Console) -> int:
 
 def show_cells(console: Console, rows: Sequence[Mapping[str, str]]) -> None:
     """Show the lattice constants, and which cells were kept and why."""
+    from tesseral.calculators.simulations.relaxation import CELL_COLUMNS
+
     lines = []
     for row in rows:
         if row["a_A"]:

@@ -20,11 +20,9 @@ from tesseral.data.neighbors import atomic_graph
 from tesseral.deploy.card import ModelCard
 from tesseral.deploy.modelfile import save_model
 from tesseral.deploy.nequix.convert import convert as convert_nequix
-from tesseral.deploy.nequix.original import RELEASES as NEQUIX_RELEASES
 from tesseral.deploy.nequix.original import originals as nequix_originals
-from tesseral.deploy.sevennet.convert import INTERVALS
+from tesseral.deploy.releases import INTERVALS, NEQUIX_NAMES, RELEASES, SEVENNET_NAMES
 from tesseral.deploy.sevennet.convert import convert as convert_sevennet
-from tesseral.deploy.sevennet.original import RELEASES as SEVENNET_RELEASES
 from tesseral.deploy.sevennet.original import originals as sevennet_originals
 from tesseral.files import check_writable, make_folder
 from tesseral.potentials.derivatives import predict, stress_from_virial
@@ -53,15 +51,10 @@ class Converter(NamedTuple):
 
 CONVERTERS = {
     "sevennet": Converter(
-        tuple(SEVENNET_RELEASES), (".pth", ".pt"), convert_sevennet, sevennet_originals
+        tuple(SEVENNET_NAMES), (".pth", ".pt"), convert_sevennet, sevennet_originals
     ),
-    "nequix": Converter(NEQUIX_RELEASES, (".nqx",), convert_nequix, nequix_originals),
+    "nequix": Converter(NEQUIX_NAMES, (".nqx",), convert_nequix, nequix_originals),
 }
-
-
-def releases() -> list[str]:
-    """Names of all published weights that can be converted."""
-    return [name for converter in CONVERTERS.values() for name in converter.releases]
 
 
 def find_converter(source: str | Path) -> Converter:
@@ -77,7 +70,7 @@ def find_converter(source: str | Path) -> Converter:
     path = Path(source)
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} is not a checkpoint file; give one, or one of {', '.join(releases())}"
+            f"{path} is not a checkpoint file; give one, or one of {', '.join(RELEASES)}"
         )
     for converter in CONVERTERS.values():
         if path.suffix in converter.suffixes:

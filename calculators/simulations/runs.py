@@ -22,11 +22,12 @@ from ase.calculators.calculator import Calculator
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties.ensembles import steps_of
 from tesseral.calculators.simulations import dynamics, properties, relaxation
-from tesseral.calculators.simulations.dynamics import MdConfig, md_one
+from tesseral.calculators.simulations.config import MdConfig, PropertiesConfig, RelaxConfig
+from tesseral.calculators.simulations.dynamics import md_one
 from tesseral.calculators.simulations.folder import FILES, SUMMARY, RunFolder, same_run
 from tesseral.calculators.simulations.frames import with_suffix, write_frames
-from tesseral.calculators.simulations.properties import PropertiesConfig, properties_one
-from tesseral.calculators.simulations.relaxation import Outcome, RelaxConfig, Show, relax_one
+from tesseral.calculators.simulations.properties import properties_one
+from tesseral.calculators.simulations.relaxation import Outcome, Show, relax_one
 from tesseral.calculators.simulations.structures import Job, fingerprint, read_jobs
 from tesseral.data.boundaries import is_cut_out
 from tesseral.data.neighbors import species_index

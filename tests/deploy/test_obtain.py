@@ -14,8 +14,9 @@ import pytest
 from tesseral.commands.main import main
 from tesseral.deploy import obtain
 from tesseral.deploy.catalogue import CATALOGUE, DEFAULTS, Published
-from tesseral.deploy.convert import Deviation, find_converter, releases
+from tesseral.deploy.convert import Deviation, find_converter
 from tesseral.deploy.obtain import download, get_model, local_weights, ready_model, state
+from tesseral.deploy.releases import RELEASES
 from tesseral.deploy.universal import data_folder, kept_path
 
 CONTENT = b"weights" * 1000
@@ -180,7 +181,7 @@ def test_a_missing_model_is_made_from_installed_weights_only(
 
 
 def test_every_model_of_the_catalogue_has_a_converter() -> None:
-    assert set(CATALOGUE) <= set(releases())
+    assert set(CATALOGUE) <= set(RELEASES)
     for name in (*CATALOGUE, *DEFAULTS):
         assert find_converter(name).suffixes
 

@@ -1,0 +1,207 @@
+"""Options of relaxations, molecular dynamics and properties.
+
+Their docstrings are the help of the commands, which is shown without importing PyTorch or ASE.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+Cell = Literal["auto", "fixed", "in-plane", "free"]
+Optimizer = Literal["auto", "bfgs", "lbfgs", "fire"]
+COMPUTED = ("eos", "elastic", "phonons", "vacancies", "surface", "vibrations")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelaxConfig:
+    """Relax positions, and cells where they are periodic.
+
+    Args:
+        structures: structure files in any format ASE reads: all frames, or those selected by
+            FILE@INDEX (OUTCAR@-1 is the last).
+        model: model file, or universal.
+        output: folder for the results. Default: STRUCTURE-relax, or relax for several files.
+            Repeating the command resumes an interrupted run.
+        fmax: convergence criterion: maximum force (eV/Å), including the force on the cell.
+        steps: maximum number of steps per structure; can be increased later.
+        cell: auto relaxes the cells of crystals and keeps those of structures with vacuum (over
+            6 Å), with constraints, or periodic in fewer than three directions; fixed keeps all
+            cells; in-plane relaxes the directions without vacuum; free relaxes all periodic ones.
+        optimizer: auto (bfgs up to 100 atoms, lbfgs above), or one of these; use fire for poor
+            starting structures.
+        pressure: external pressure (GPa) for crystals.
+        symmetry: preserve the symmetry of the structure (found with a tolerance of 0.01 Å).
+        repeat: build an A × B × C supercell.
+        processes: number of structures run in parallel, each on one thread. For many small
+            structures use the number of cores.
+        device: cpu, cuda, …. Default: a GPU if available.
+        dtype: float32 or float64. Default: that of the model.
+
+    Raises:
+        ValueError: a value is out of range, or a pressure is given with a fixed cell.
+    """
+
+    structures: list[str]
+    model: str = "universal"
+    output: str | None = None
+    fmax: float = 0.02
+    steps: int = 500
+    cell: Cell = "auto"
+    optimizer: Optimizer = "auto"
+    pressure: float = 0.0
+    symmetry: bool = False
+    repeat: tuple[int, int, int] = (1, 1, 1)
+    processes: int = 1
+    device: str | None = None
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not 0 < self.fmax < math.inf:
+            raise ValueError(f"`fmax` is {self.fmax} eV/Å; it must be a positive number")
+        for name in ("steps", "processes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be 1 or more")
+        for name, known in (("optimizer", get_args(Optimizer)), ("cell", get_args(Cell))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"`{name}` is {getattr(self, name)!r}; use {', '.join(known)}")
+        keeps = self.cell in ("fixed", "in-plane")
+        if not math.isfinite(self.pressure) or (self.pressure and keeps):
+            raise ValueError(
+                f"`pressure` is {self.pressure} GPa; it must be a number, and 0 with "
+                f"`cell={self.cell!r}`"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MdConfig:
+    """Molecular dynamics at constant energy, temperature, or temperature and pressure.
+
+    Args:
+        structures: structure files in any format ASE reads: all frames, or those selected by
+            FILE@INDEX (OUTCAR@-1 is the last).
+        model: model file, or universal.
+        output: folder for the results. Default: STRUCTURE-md, or md for several files. Repeating
+            the command resumes an interrupted run.
+        ensemble: nve, nvt or npt.
+        temperature: temperature (K) of the initial velocities and the thermostat.
+        pressure: pressure (GPa) for npt; the cell keeps its shape.
+        time: duration (ps); can be increased later.
+        timestep: time step (fs).
+        every: number of steps between output frames.
+        seed: random seed.
+        thermostat: thermostat for nvt: bussi disturbs the dynamics least, langevin equilibrates
+            faster.
+        damping: time constant (fs) of the thermostat.
+        pressure_damping: time constant (fs) of the barostat.
+        equilibrate: duration (ps) of thermostatted equilibration before nve; 0 to skip it.
+        repeat: build an A × B × C supercell.
+        processes: number of structures run in parallel, each on one thread. For many small
+            structures use the number of cores.
+        device: cpu, cuda, …. Default: a GPU if available.
+        dtype: float32 or float64. Default: that of the model.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    structures: list[str]
+    model: str = "universal"
+    output: str | None = None
+    ensemble: Literal["nve", "nvt", "npt"] = "nvt"
+    temperature: float = 300.0
+    pressure: float = 0.0
+    time: float = 2.0
+    timestep: float = 1.0
+    every: int = 10
+    seed: int = 0
+    thermostat: Literal["bussi", "langevin"] = "bussi"
+    damping: float = 100.0
+    pressure_damping: float = 1000.0
+    equilibrate: float = 0.2
+    repeat: tuple[int, int, int] = (1, 1, 1)
+    processes: int = 1
+    device: str | None = None
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for name in ("time", "timestep", "temperature", "damping", "pressure_damping"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise ValueError(f"`{name}` is {value}; it must be a positive number")
+        for name in ("every", "processes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be 1 or more")
+        if not 0 <= self.equilibrate < math.inf:
+            raise ValueError(f"`equilibrate` is {self.equilibrate} ps; it must be 0 or more")
+        if not math.isfinite(self.pressure) or (self.pressure and self.ensemble != "npt"):
+            raise ValueError(
+                f"`pressure` is {self.pressure} GPa; it must be a number, and needs "
+                "`ensemble='npt'`"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PropertiesConfig:
+    """Relax structures, and compute their properties.
+
+    Args:
+        structures: structure files in any format ASE reads: all frames, or those selected by
+            FILE@INDEX (OUTCAR@-1 is the last).
+        model: model file, or universal.
+        output: folder for the results. Default: STRUCTURE-properties, or properties for several
+            files. Repeating the command resumes an interrupted run; other properties are added.
+        compute: comma-separated list of eos, elastic, phonons, vacancies, surface (crystals) and
+            vibrations (molecules). Default: eos,elastic,phonons of crystals, vibrations of
+            molecules.
+        fmax: convergence criterion of the relaxation: maximum force (eV/Å).
+        steps: maximum number of steps of the relaxation.
+        length: least distance (Å) between opposite faces of the supercell for phonons.
+        miller: Miller indices of the surface, in the cell of the file.
+        thickness: least thickness (Å) of the slab for the surface.
+        reservoirs: structure file whose energy per atom is the chemical potential of its element,
+            for vacancies in compounds; may be repeated.
+        processes: number of structures run in parallel, each on one thread.
+        device: cpu, cuda, …. Default: a GPU if available.
+        dtype: float32 or float64. Derivatives of the energy need float64.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    structures: list[str]
+    model: str = "universal"
+    output: str | None = None
+    compute: str | None = None
+    fmax: float = 0.001
+    steps: int = 500
+    length: float = 10.0
+    miller: tuple[int, int, int] = (1, 1, 1)
+    thickness: float = 12.0
+    reservoirs: list[str] = field(default_factory=list)
+    processes: int = 1
+    device: str | None = None
+    dtype: str = "float64"
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for name in ("fmax", "length", "thickness"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be a positive number")
+        for name in ("steps", "processes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be 1 or more")
+        if not any(self.miller):
+            raise ValueError("`miller` is 0 0 0; give the indices of a plane")
+        for name in (self.compute or "").split(",") if self.compute is not None else ():
+            if name.strip() not in COMPUTED:
+                known = ", ".join(COMPUTED)
+                raise ValueError(f"`compute` has {name.strip()!r}; use some of {known}")
+
+    @property
+    def requested(self) -> tuple[str, ...]:
+        """Names of the properties to compute; empty for the default."""
+        return tuple(name.strip() for name in self.compute.split(",")) if self.compute else ()
