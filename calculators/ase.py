@@ -64,11 +64,13 @@ class TesseralCalculator(Calculator):
         dtype: str | torch.dtype | None = None,
         skin: float = 0.5,
         ops: str = "auto",
+        level: str | None = None,
     ) -> None:
         """Load a model.
 
         Args:
-            path: model file written by ``train-potential fit``, or ``universal``.
+            path: model file written by ``train-potential fit``, ``universal``, or a name that
+                ``train-potential universal`` lists.
             device: ``cpu``, ``cuda``, …. Default: a GPU if available.
             dtype: ``float32`` or ``float64``, the precision of the features. Default: that of the
                 model. Geometry and energies are always float64.
@@ -76,6 +78,7 @@ class TesseralCalculator(Calculator):
                 be reused.
             ops: ``fused`` (compiled kernels), ``reference`` (plain PyTorch) or ``auto`` (compiled
                 kernels where available).
+            level: level of theory, if the model has several. Default: its first.
 
         Raises:
             FileNotFoundError: the file does not exist.
@@ -84,7 +87,7 @@ class TesseralCalculator(Calculator):
         """
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        potential, card = load_model(path, device=device, dtype=dtype, ops=ops)
+        potential, card = load_model(path, device=device, dtype=dtype, ops=ops, level=level)
         self._set_up(potential, card, skin)
 
     @classmethod

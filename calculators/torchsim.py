@@ -56,6 +56,7 @@ class TesseralModel(ModelInterface):
         skin: float = 0.5,
         ops: str = "auto",
         failed: str = "raise",
+        level: str | None = None,
     ) -> None:
         """Load a model.
 
@@ -70,6 +71,7 @@ class TesseralModel(ModelInterface):
                 kernels where available).
             failed: treatment of systems that cannot be evaluated (overlapping atoms, values that
                 are not finite, no volume): ``raise``, or ``nan`` to return NaN for these systems.
+            level: level of theory, if the model has several. Default: its first.
 
         Raises:
             FileNotFoundError: the file does not exist.
@@ -81,7 +83,7 @@ class TesseralModel(ModelInterface):
             raise ValueError(f"failed is {failed!r}; use one of {', '.join(FAILED)}")
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        potential, self.card = load_model(path, device=device, dtype=dtype, ops=ops)
+        potential, self.card = load_model(path, device=device, dtype=dtype, ops=ops, level=level)
         self.potential = potential.eval().requires_grad_(False)
         self.neighbors = BatchNeighbors(self.card.config.cutoff, skin)
         self.failed = failed

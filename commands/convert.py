@@ -38,7 +38,8 @@ def parser() -> Parser:
     made.add_argument(
         "--modality",
         type=str | None,
-        help="level of theory to keep, if the checkpoint has several",
+        help="level of theory to keep, if the checkpoint has several. Default: all; --level of the "
+        "other commands chooses one",
     )
     return made
 

@@ -157,7 +157,7 @@ def texts(found: Errors) -> list[str]:
             cells += ["–"] * 3
             continue
         share = 100 * float((known > OUTLIERS[name]).mean())
-        cells += [_text(float(known.mean())), _text(float(np.median(known))), f"{share:.2g}%"]
+        cells += [_text(float(known.mean())), _text(float(np.median(known))), f"{share:.1f}%"]
     return cells
 
 

@@ -21,7 +21,8 @@ class RelaxConfig:
     Args:
         structures: structure files in any format ASE reads: all frames, or those selected by
             FILE@INDEX (OUTCAR@-1 is the last).
-        model: model file, or universal.
+        model: model file, universal, or a name that train-potential universal lists.
+        level: level of theory, if the model has several. Default: its first.
         output: folder for the results. Default: STRUCTURE-relax, or relax for several files.
             Repeating the command resumes an interrupted run.
         fmax: convergence criterion: maximum force (eV/Å), including the force on the cell.
@@ -45,6 +46,7 @@ class RelaxConfig:
 
     structures: list[str]
     model: str = "universal"
+    level: str | None = None
     output: str | None = None
     fmax: float = 0.02
     steps: int = 500
@@ -82,7 +84,8 @@ class MdConfig:
     Args:
         structures: structure files in any format ASE reads: all frames, or those selected by
             FILE@INDEX (OUTCAR@-1 is the last).
-        model: model file, or universal.
+        model: model file, universal, or a name that train-potential universal lists.
+        level: level of theory, if the model has several. Default: its first.
         output: folder for the results. Default: STRUCTURE-md, or md for several files. Repeating
             the command resumes an interrupted run.
         ensemble: nve, nvt or npt.
@@ -109,6 +112,7 @@ class MdConfig:
 
     structures: list[str]
     model: str = "universal"
+    level: str | None = None
     output: str | None = None
     ensemble: Literal["nve", "nvt", "npt"] = "nvt"
     temperature: float = 300.0
@@ -151,7 +155,8 @@ class PropertiesConfig:
     Args:
         structures: structure files in any format ASE reads: all frames, or those selected by
             FILE@INDEX (OUTCAR@-1 is the last).
-        model: model file, or universal.
+        model: model file, universal, or a name that train-potential universal lists.
+        level: level of theory, if the model has several. Default: its first.
         output: folder for the results. Default: STRUCTURE-properties, or properties for several
             files. Repeating the command resumes an interrupted run; other properties are added.
         compute: comma-separated list of eos, elastic, phonons, vacancies, surface (crystals) and
@@ -174,6 +179,7 @@ class PropertiesConfig:
 
     structures: list[str]
     model: str = "universal"
+    level: str | None = None
     output: str | None = None
     compute: str | None = None
     fmax: float = 0.001

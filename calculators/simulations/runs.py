@@ -146,7 +146,9 @@ def _run(
 ) -> RunResult:
     """Run the unfinished structures, and summarise all of them."""
     path = model_path(config.model)
-    calculator = TesseralCalculator(path, device=config.device, dtype=config.dtype)
+    calculator = TesseralCalculator(
+        path, device=config.device, dtype=config.dtype, level=config.level
+    )
     jobs = read_jobs(config.structures, getattr(config, "repeat", (1, 1, 1)))
     names = [job.name for job in jobs]
     free = FREE | kind.free | {kind.length}
