@@ -69,13 +69,26 @@ def _list(console: Console) -> None:
     heads = ("model", "trained on", "level", "licence", "here")
     rows = [[each.name, each.data, each.theory, each.licence, state(each)] for each in every]
     print_table(console, heads, rows)
-    heads = ("model", "elements", "cutoff", "MB", "mirror", "µs/atom", "F meV/Å", "a %", "B %")
+    heads = (
+        "model",
+        "elements",
+        "cutoff",
+        "MB",
+        "mirror",
+        "µs/atom",
+        "F meV/Å",
+        "a %",
+        "B %",
+        "C %",
+        "Γ %",
+    )
     rows = [
         [
             *(each.name, str(each.elements), f"{each.cutoff:g}", number(each.size)),
             "equal" if each.mirror else "not",
             "–" if each.speed is None else "–".join(number(one) for one in each.speed),
             *(number(each.forces), number(each.lattice, 2), number(each.modulus, 1)),
+            *(number(each.elastic), number(each.optical, 1)),
         ]
         for each in every
     ]
@@ -83,7 +96,8 @@ def _list(console: Console) -> None:
     lines = [
         "mirror: energies of mirror images. µs/atom: Si and MgO, " + MACHINE + ".",
         "F: mean length of the force error, mlearn test sets. a, B: mean errors of lattice "
-        "constants and bulk moduli against PBE.",
+        "constants and bulk moduli against PBE; C, Γ: of elastic constants and optical phonons "
+        "against experiment.",
         f"default: {DEFAULTS[0]}; {DEFAULTS[1]} if it cannot be had.",
     ]
     try:

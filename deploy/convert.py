@@ -33,6 +33,11 @@ from tesseral.potentials.ops.select import select_ops
 LARGEST = 0.05  # relative difference of the forces that any sensible number of intervals meets
 
 
+def no_levels(source: str | Path) -> list[str]:
+    """Names of the levels of theory of a potential with one level, which need none."""
+    return []
+
+
 class Converter(NamedTuple):
     """Converter for one kind of foreign potential.
 
@@ -40,26 +45,24 @@ class Converter(NamedTuple):
         releases: names of published weights that the foreign package contains.
         suffixes: suffixes of files with such weights.
         convert: ``(source, *, intervals, modality) -> (potential, card)`` of a release or a file.
-        levels: names of the levels of theory of a release or a file, the default first; empty for
-            one level.
         originals: ``(source, modality, elements)`` to crystals that contain all elements, each with
             an ASE calculator of the foreign package's results.
+        levels: names of the levels of theory of a release or a file, the default first; empty for
+            one level.
     """
 
     releases: Sequence[str]
     suffixes: tuple[str, ...]
     convert: Callable[..., tuple[MessagePassing, ModelCard]]
-    levels: Callable[[str | Path], list[str]]
     originals: Callable[[str | Path, str | None, Sequence[int]], list[Atoms]]
+    levels: Callable[[str | Path], list[str]] = no_levels
 
 
 CONVERTERS = {
     "sevennet": Converter(
-        tuple(SEVENNET_NAMES), (".pth", ".pt"), convert_sevennet, levels_of, sevennet_originals
+        tuple(SEVENNET_NAMES), (".pth", ".pt"), convert_sevennet, sevennet_originals, levels_of
     ),
-    "nequix": Converter(
-        NEQUIX_NAMES, (".nqx",), convert_nequix, lambda source: [], nequix_originals
-    ),
+    "nequix": Converter(NEQUIX_NAMES, (".nqx",), convert_nequix, nequix_originals),
 }
 
 

@@ -169,6 +169,8 @@ def ready_model(
     except FileNotFoundError:
         for each in DEFAULTS if str(name) == NAME else (str(name),):
             if local_weights(CATALOGUE[each]) is not None:
-                tell(f"there is no {name} model yet; making {each} from the installed weights")
+                better = f"; universal get makes {DEFAULTS[0]}, which is more accurate"
+                hint = better if each == DEFAULTS[1] and str(name) == NAME else ""
+                tell(f"no model {name} yet: making {each} from the installed weights{hint}")
                 return get_model(each, progress=progress)[0]
         raise
