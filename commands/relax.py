@@ -59,7 +59,7 @@ def show_cells(console: Console, rows: Sequence[Mapping[str, str]]) -> None:
         if row["a_A"]:
             lengths = [f"{float(row[name]):.4f}" for name in CELL_COLUMNS[:3]]
             angles = [f"{float(row[name]):.2f}" for name in CELL_COLUMNS[3:]]
-            lines.append([row["name"], *lengths, *angles, row["space_group"] or "–"])
+            lines.append([row["name"], *lengths, *angles, row.get("space_group") or "–"])
     if lines:
         heads = ("structure", "a Å", "b Å", "c Å", "α °", "β °", "γ °", "space group")
         print_table(console, heads, lines)

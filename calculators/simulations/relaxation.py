@@ -111,7 +111,7 @@ def relax_one(
     try:
         for step in run:
             if step.number >= memory.used and trajectory is None:
-                trajectory = _open_after(with_suffix(prefix, ".traj"), known, memory.used)
+                trajectory = open_after(with_suffix(prefix, ".traj"), known, memory.used)
             if trajectory is not None:
                 trajectory.add(frame_of(atoms, constraints))
             table.add(_row(step, atoms))
@@ -157,6 +157,7 @@ class Remembered(Calculator):
         self.calculator = calculator
         self.frames = list(frames)
         self.used = 0
+        self._called = False
 
     def calculate(
         self,
@@ -173,7 +174,10 @@ class Remembered(Calculator):
             self.used += 1
             return
         self.frames = self.frames[: self.used]
-        self.calculator.calculate(self.atoms, properties, system_changes)
+        # The other calculator has not seen the frames that were repeated.
+        changes = system_changes if self._called else all_changes
+        self._called = True
+        self.calculator.calculate(self.atoms, properties, changes)
         self.results = dict(self.calculator.results)
 
 
@@ -186,7 +190,7 @@ def _same(one: Atoms, other: Atoms) -> bool:
     return bool(max(moved, strained) < SAME)
 
 
-def _open_after(path: Path, known: Sequence[Atoms], used: int) -> FrameWriter:
+def open_after(path: Path, known: Sequence[Atoms], used: int) -> FrameWriter:
     """The trajectory, opened for appending after ``used`` frames; later frames are removed."""
     write_frames(path, known[:used])
     return FrameWriter(path)
