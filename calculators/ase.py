@@ -69,11 +69,13 @@ class TesseralCalculator(Calculator):
         ops: str = "auto",
         dispersion: str | None = None,
         dispersion_cutoff: float | None = None,
+        level: str | None = None,
     ) -> None:
         """Load a model.
 
         Args:
-            path: model file written by ``train-potential fit``, or ``universal``.
+            path: model file written by ``train-potential fit``, ``universal``, or a name that
+                ``train-potential universal`` lists.
             device: ``cpu``, ``cuda``, …. Default: a GPU if available.
             dtype: ``float32`` or ``float64``, the precision of the features. Default: that of the
                 model. Geometry and energies are always float64.
@@ -85,6 +87,7 @@ class TesseralCalculator(Calculator):
                 for that of the model's level of theory. The energies of atoms (``energies``) are
                 then not available.
             dispersion_cutoff: largest distance (Å) of a pair in it. Default: 60 Bohr.
+            level: level of theory, if the model has several. Default: its first.
 
         Raises:
             FileNotFoundError: the file does not exist.
@@ -93,7 +96,7 @@ class TesseralCalculator(Calculator):
         """
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        potential, card = load_model(path, device=device, dtype=dtype, ops=ops)
+        potential, card = load_model(path, device=device, dtype=dtype, ops=ops, level=level)
         self._set_up(potential, card, skin)
         self.dispersion = choose_dispersion(dispersion, level_of_theory(card), dispersion_cutoff)
 

@@ -33,7 +33,7 @@ def parser() -> Parser:
 def run(values: dict[str, Any], console: Console) -> int:
     """Find the path between two structures; returns the exit status."""
     from tesseral.calculators.simulations.runs import compute_barriers
-    from tesseral.commands.runs import Column, run_on_screen
+    from tesseral.commands.runs import Column, ready_on_screen, run_on_screen
 
     columns = (
         Column("forward_barrier_eV", "forward eV", 3),
@@ -44,6 +44,7 @@ def run(values: dict[str, Any], console: Console) -> int:
     )
     config = build(NebConfig, values)
     keep_freed_memory()
+    ready_on_screen(config.model, console)
     words = partial(with_flags, parser=parser())
     more = partial(show_notes, console)
     return run_on_screen(partial(compute_barriers, config), columns, console, words, more)

@@ -36,7 +36,7 @@ def parser() -> Parser:
 def run(values: dict[str, Any], console: Console) -> int:
     """Relax structures; returns the exit status."""
     from tesseral.calculators.simulations.runs import relax_structures
-    from tesseral.commands.runs import Column, run_on_screen
+    from tesseral.commands.runs import Column, ready_on_screen, run_on_screen
 
     columns = (
         Column("energy_eV_atom", "E eV/atom", 4),
@@ -46,6 +46,7 @@ def run(values: dict[str, Any], console: Console) -> int:
     )
     config = build(RelaxConfig, values)
     keep_freed_memory()
+    ready_on_screen(config.model, console)
     words = partial(with_flags, parser=parser())
     more = partial(show_cells, console)
     return run_on_screen(partial(relax_structures, config), columns, console, words, more)

@@ -23,6 +23,7 @@ from tesseral.deploy.nequix.convert import convert as convert_nequix
 from tesseral.deploy.nequix.original import originals as nequix_originals
 from tesseral.deploy.releases import INTERVALS, NEQUIX_NAMES, RELEASES, SEVENNET_NAMES
 from tesseral.deploy.sevennet.convert import convert as convert_sevennet
+from tesseral.deploy.sevennet.original import levels_of
 from tesseral.deploy.sevennet.original import originals as sevennet_originals
 from tesseral.files import check_writable, make_folder
 from tesseral.potentials.derivatives import predict, stress_from_virial
@@ -30,6 +31,11 @@ from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.select import select_ops
 
 LARGEST = 0.05  # relative difference of the forces that any sensible number of intervals meets
+
+
+def no_levels(source: str | Path) -> list[str]:
+    """Names of the levels of theory of a potential with one level, which need none."""
+    return []
 
 
 class Converter(NamedTuple):
@@ -41,17 +47,20 @@ class Converter(NamedTuple):
         convert: ``(source, *, intervals, modality) -> (potential, card)`` of a release or a file.
         originals: ``(source, modality, elements)`` to crystals that contain all elements, each with
             an ASE calculator of the foreign package's results.
+        levels: names of the levels of theory of a release or a file, the default first; empty for
+            one level.
     """
 
     releases: Sequence[str]
     suffixes: tuple[str, ...]
     convert: Callable[..., tuple[MessagePassing, ModelCard]]
     originals: Callable[[str | Path, str | None, Sequence[int]], list[Atoms]]
+    levels: Callable[[str | Path], list[str]] = no_levels
 
 
 CONVERTERS = {
     "sevennet": Converter(
-        tuple(SEVENNET_NAMES), (".pth", ".pt"), convert_sevennet, sevennet_originals
+        tuple(SEVENNET_NAMES), (".pth", ".pt"), convert_sevennet, sevennet_originals, levels_of
     ),
     "nequix": Converter(NEQUIX_NAMES, (".nqx",), convert_nequix, nequix_originals),
 }
@@ -102,7 +111,8 @@ def write_converted(
         source: name of a release, or a checkpoint file.
         output: the model file; its folder is created.
         intervals: number of intervals of the radial splines.
-        modality: level of theory to keep.
+        modality: level of theory to keep. Default: all, of which a user chooses one when the model
+            is loaded (``level``).
         progress: callback with the number of compared structures and the total.
 
     Returns:
@@ -115,10 +125,22 @@ def write_converted(
     """
     converter = find_converter(source)
     check_writable(output)
-    potential, card = converter.convert(source, intervals=intervals, modality=modality)
-    select_ops(potential)
-    crystals = converter.originals(source, modality, card.elements)
-    deviation = compare(potential, card, crystals, progress)
+    names: list[str | None] = [modality]
+    if modality is None:
+        names = [*converter.levels(source)] or [None]
+    made = []
+    parts = []
+    for number, name in enumerate(names):
+        potential, card = converter.convert(source, intervals=intervals, modality=name)
+        select_ops(potential)
+        crystals = converter.originals(source, name, card.elements)
+
+        def show(done: int, total: int, number: int = number) -> None:
+            progress(number * total + done, len(names) * total)
+
+        parts.append(compare(potential, card, crystals, show))
+        made.append((potential, replace(card, level=name or "")))
+    deviation = Deviation(*(max(column) for column in zip(*parts, strict=True)))
     if not deviation.relative < LARGEST:
         raise ValueError(
             f"with {intervals} intervals the forces differ by {100 * deviation.relative:.1f}% from "
@@ -129,9 +151,10 @@ def write_converted(
         "forces (meV/Å)": deviation.forces,
         "stress (GPa)": deviation.stress,
     }
+    potential, card = made[0]
     card = replace(card, training={**card.training, "largest difference from the original": found})
     make_folder(output.parent)
-    save_model(output, potential, card)
+    save_model(output, potential, card, made[1:])
     return deviation
 
 

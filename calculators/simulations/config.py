@@ -23,7 +23,8 @@ class RelaxConfig:
     Args:
         structures: structure files in any format ASE reads: all frames, or those selected by
             FILE@INDEX (OUTCAR@-1 is the last).
-        model: model file, or universal.
+        model: model file, universal, or a name that train-potential universal lists.
+        level: level of theory, if the model has several. Default: its first.
         output: folder for the results. Default: STRUCTURE-relax, or relax for several files.
             Repeating the command resumes an interrupted run.
         fmax: convergence criterion: maximum force (eV/Å), including the force on the cell.
@@ -50,6 +51,7 @@ class RelaxConfig:
 
     structures: list[str]
     model: str = "universal"
+    level: str | None = None
     output: str | None = None
     fmax: float = 0.02
     steps: int = 500
@@ -89,7 +91,8 @@ class MdConfig:
     Args:
         structures: structure files in any format ASE reads: all frames, or those selected by
             FILE@INDEX (OUTCAR@-1 is the last).
-        model: model file, or universal.
+        model: model file, universal, or a name that train-potential universal lists.
+        level: level of theory, if the model has several. Default: its first.
         output: folder for the results. Default: STRUCTURE-md, or md for several files. Repeating
             the command resumes an interrupted run.
         ensemble: nve, nvt or npt.
@@ -124,6 +127,7 @@ class MdConfig:
 
     structures: list[str]
     model: str = "universal"
+    level: str | None = None
     output: str | None = None
     ensemble: Literal["nve", "nvt", "npt"] = "nvt"
     temperature: float = 300.0
@@ -187,7 +191,8 @@ class PropertiesConfig:
     Args:
         structures: structure files in any format ASE reads: all frames, or those selected by
             FILE@INDEX (OUTCAR@-1 is the last).
-        model: model file, or universal.
+        model: model file, universal, or a name that train-potential universal lists.
+        level: level of theory, if the model has several. Default: its first.
         output: folder for the results. Default: STRUCTURE-properties, or properties for several
             files. Repeating the command resumes an interrupted run; other properties are added.
         compute: comma-separated list of eos, elastic, phonons, vacancies, surface (crystals) and
@@ -213,6 +218,7 @@ class PropertiesConfig:
 
     structures: list[str]
     model: str = "universal"
+    level: str | None = None
     output: str | None = None
     compute: str | None = None
     fmax: float = 0.001
@@ -257,7 +263,8 @@ class NebConfig:
             FILE@INDEX selects one (OUTCAR@-1 is the last); otherwise the structures of both files
             are paired.
         end: file with the last structure: the same atoms in the same order, in the same cell.
-        model: model file, or universal.
+        model: model file, universal, or a name that train-potential universal lists.
+        level: level of theory, if the model has several. Default: its first.
         output: folder for the results. Default: START-neb. Repeating the command resumes an
             interrupted run.
         images: number of structures along the path, with both ends.
@@ -276,6 +283,7 @@ class NebConfig:
     start: str
     end: str
     model: str = "universal"
+    level: str | None = None
     output: str | None = None
     images: int = 7
     method: BandMethod = "climbing"

@@ -185,6 +185,7 @@ def _run(
         path,
         device=config.device,
         dtype=config.dtype,
+        level=config.level,
         dispersion=config.dispersion,
         dispersion_cutoff=config.dispersion_cutoff,
     )
