@@ -37,6 +37,11 @@ def parser() -> Parser:
         type=str | None,
         help="level of theory to keep, if the checkpoint has several",
     )
+    made.add_argument(
+        "--no-short-range",
+        action="store_true",
+        help="leave out the repulsion of the nuclei below the distances of the training data",
+    )
     return made
 
 
@@ -49,11 +54,17 @@ def run(values: dict[str, Any], console: Console) -> int:
             output,
             intervals=values["intervals"],
             modality=values["modality"],
+            short_range=not values["no_short_range"],
             progress=bar,
         )
     console.print(
-        f"on crystals of all its elements it differs from the original by at most "
-        f"{deviation.energy:.3f} meV/atom, {deviation.forces:.2f} meV/Å, {deviation.stress:.4f} GPa"
+        f"on {deviation.compared} crystals of all its elements it differs from the original by at "
+        f"most {deviation.energy:.3f} meV/atom, {deviation.forces:.2f} meV/Å, {deviation.stress:.4f} GPa"
     )
+    if deviation.too_close:
+        console.print(
+            f"{deviation.too_close} more have atoms that are too close to compare, where it joins "
+            "the repulsion of the nuclei (--no-short-range leaves it out)"
+        )
     print_written(console, output)
     return 0

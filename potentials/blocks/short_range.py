@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from ase.data import vdw_radii
 from torch import Tensor
 
-from tesseral.data.units import covalent_radius
+from tesseral.data.units import contact_radius
 from tesseral.potentials.blocks.geometry import lengths_and_directions
 from tesseral.potentials.blocks.zbl import NuclearRepulsion
 
 WIDTH = 0.2  # of the join, as a fraction of the inner radius; csrc/potential.h has the same number
-NOBLE_GASES = (2, 10, 18, 36, 54, 86)
 
 
 class ShortRange(NuclearRepulsion):
@@ -65,28 +63,26 @@ class ShortRange(NuclearRepulsion):
         return moved, energies.index_add(0, receivers, 0.5 * pair)
 
 
-def bond_lengths(elements: Sequence[int]) -> Tensor:
-    """Sums (n, n) Å of the covalent radii of n elements.
+def inner_radii(elements: Sequence[int], fraction: float, cutoff: float) -> Tensor:
+    """Inner radii (n, n) Å of n elements: a fraction of the sums of their contact radii.
 
-    Noble gases, most of which form no bonds, count with 0.6 of their van der Waals radii where that
-    is more.
+    They are at most 0.8 of the cutoff (Å), so that the join ends before it.
     """
-    radii = [covalent_radius(z) for z in elements]
-    for place, z in enumerate(elements):
-        if z in NOBLE_GASES:
-            radii[place] = max(radii[place], 0.6 * float(vdw_radii[z]))
-    radius = torch.tensor(radii, dtype=torch.float64)
-    return radius[:, None] + radius
+    radius = torch.tensor([contact_radius(z) for z in elements], dtype=torch.float64)
+    return (fraction * (radius[:, None] + radius)).clamp(max=0.8 * cutoff)
 
 
 def flat_pairs(square: Tensor) -> tuple[float, ...]:
-    """Values of element pairs (n, n), as the n (n + 1) / 2 of the upper triangle by rows."""
+    """Distances of element pairs (n, n), as the n (n + 1) / 2 of the upper triangle by rows.
+
+    They are rounded to 0.001 Å, down, so that a distance that occurs is not below them.
+    """
     rows, columns = torch.triu_indices(len(square), len(square))
-    return tuple(square[rows, columns].tolist())
+    return tuple((1000 * square[rows, columns]).floor().div(1000).tolist())
 
 
 def square_pairs(flat: Sequence[float], n: int) -> Tensor:
-    """The inverse of ``flat_pairs``: (n, n) float64, symmetric."""
+    """The symmetric table (n, n), float64, of which ``flat_pairs`` made a list."""
     rows, columns = torch.triu_indices(n, n)
     square = torch.zeros(n, n, dtype=torch.float64)
     square[rows, columns] = square[columns, rows] = torch.tensor(flat, dtype=torch.float64)
