@@ -59,7 +59,8 @@ def run(values: dict[str, Any], console: Console) -> int:
         )
     console.print(
         f"on {deviation.compared} crystals of all its elements it differs from the original by at "
-        f"most {deviation.energy:.3f} meV/atom, {deviation.forces:.2f} meV/Å, {deviation.stress:.4f} GPa"
+        f"most {deviation.energy:.3f} meV/atom, {deviation.forces:.2f} meV/Å, "
+        f"{deviation.stress:.4f} GPa"
     )
     if deviation.too_close:
         console.print(

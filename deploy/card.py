@@ -132,8 +132,8 @@ class ModelCard:
             0 <= value < self.config.cutoff for value in self.inner_radii
         ):
             raise ValueError(
-                f"inner radii are {self.inner_radii!r:.60}; give one from 0 to below the cutoff for "
-                f"each of {pairs} pairs of elements, or none"
+                f"inner radii are {self.inner_radii!r:.60}; give one from 0 to below the cutoff "
+                f"for each of {pairs} pairs of elements, or none"
             )
         for name in ("energy_scale", "mean_neighbors"):
             value = getattr(self, name)

@@ -59,7 +59,8 @@ class MessagePassing(nn.Module):
             energy_scale: energy (eV) of one unit of network output, usually the force RMS × 1 Å.
             mean_neighbors: mean number of neighbours within the cutoff, which normalises the sums.
             inner_radii: distances (Å) of pairs of elements, as `flat_pairs` returns them, below
-                which `ShortRange` joins the potential to the repulsion of the nuclei. Default: none.
+                which `ShortRange` joins the potential to the repulsion of the nuclei. Default:
+                none.
             other_levels: E0 (eV) of each element at each further level of theory in a joint
                 training. The species of an atom is then ``level × n_elements + element``, and each
                 level has an embedding that is added to that of the element; all other weights are

@@ -19,8 +19,8 @@ from tesseral.data.loading.theories import (
     theory_references,
 )
 from tesseral.deploy.modelfile import ModelCard, build_potential, load_model
-from tesseral.potentials.blocks.short_range import flat_pairs, inner_radii, square_pairs
 from tesseral.potentials.architectures.facet import FacetConfig
+from tesseral.potentials.blocks.short_range import flat_pairs, inner_radii, square_pairs
 from tesseral.potentials.calibrate import calibrate
 from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.derivatives import sum_by_structure
@@ -145,9 +145,7 @@ def _random(
     return Start(card, potential, [])
 
 
-def _fine_tuned(
-    data: FitData, trained: Trained, dtype: str, ops: str, short_range: bool
-) -> Start:
+def _fine_tuned(data: FitData, trained: Trained, dtype: str, ops: str, short_range: bool) -> Start:
     """Weights of a model, with E0 shifted by the difference of its energies from the data.
 
     Inner radii of the model are kept where the data have no shorter distances. A model without

@@ -1,6 +1,7 @@
 """Comparison of converted potentials with the originals; docs/measurements/universal.md.
 
     python -m benchmarks.universal agreement|zero-shot|intervals|speed|relax|finetune
+    python -m benchmarks.universal close|hot --models FILE,FILE
     python -m benchmarks.universal nequix-agreement|nequix-intervals|nequix-speed|nequix-store
         [--model FILE] [--output runs/universal] [--envs runs/peers] [--data FOLDER]
         [--markdown FILE]
@@ -24,7 +25,9 @@ from benchmarks.silicon import supercell
 from benchmarks.universal import nequix
 from benchmarks.universal.agreement import agreement_sheets
 from benchmarks.universal.calculators import OPTIMIZERS
+from benchmarks.universal.close import close_sheets
 from benchmarks.universal.finetune import finetune_sheets
+from benchmarks.universal.hot import hot_sheets
 from benchmarks.universal.intervals import interval_sheets
 from benchmarks.universal.relax import relax_sheets
 from benchmarks.universal.speed import SIZES, speed_sheets
@@ -37,6 +40,8 @@ PARTS: dict[str, tuple[Part, str]] = {
     "intervals": (interval_sheets, "errors and weights against the number of spline intervals"),
     "speed": (speed_sheets, "time and memory of a step compared with the original"),
     "relax": (relax_sheets, "50 perturbed crystals relaxed by several potentials"),
+    "close": (close_sheets, "forces of close atoms with and without the nuclear repulsion"),
+    "hot": (hot_sheets, "MD of random oxides at 2000 K"),
     "finetune": (finetune_sheets, "20 silicon structures, fine-tuned and from scratch"),
     "nequix-agreement": (nequix.agreement_sheets, "converted Nequix and Nequix, 200 structures"),
     "nequix-intervals": (nequix.interval_sheets, "the same against the number of intervals"),
@@ -82,6 +87,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         one.add_argument("--rounds", type=int, default=3)
     for one in (speed, nequix_speed, relax):
         one.add_argument("--seconds", type=float, default=0.5, help="duration of each burst")
+    close, hot = made["close"], made["hot"]
+    for one in (close, hot, relax):
+        one.add_argument("--models", type=_paths, help="model files, such as a.safetensors,b.…")
+    close.add_argument("--number", type=int, default=1000, help="structures")
+    hot.add_argument("--number", type=int, default=50, help="oxides")
+    hot.add_argument("--time", type=float, default=2.0, help="ps")
     relax.add_argument("--number", type=int, default=50, help="crystals out of the 50")
     relax.add_argument("--optimizer", choices=tuple(OPTIMIZERS), default="BFGS")
     relax.add_argument("--fmax", type=float, default=0.02, help="maximum force in eV/Å")
@@ -90,7 +101,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     for name in ("rounds", "number", "fmax", "steps", "minutes"):
         if not getattr(options, name, 1) > 0:
             parser.error(f"--{name} is {getattr(options, name)}; it must be positive")
+    if options.part in ("close", "hot") and not options.models:
+        parser.error(f"{options.part} needs --models")
     return options
+
+
+def _paths(text: str) -> list[Path]:
+    """File names separated by commas."""
+    return [Path(word) for word in text.split(",")]
 
 
 def _rates(text: str) -> list[float]:

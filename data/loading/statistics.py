@@ -254,9 +254,7 @@ def _mean_neighbors(store: Store, rows: Integers, cutoff: float) -> float:
     return edges / atoms
 
 
-def closest_distances(
-    store: Store, rows: Integers, elements: Sequence[int], reach: float
-) -> Array:
+def closest_distances(store: Store, rows: Integers, elements: Sequence[int], reach: float) -> Array:
     """Smallest distance of each pair of elements in the structures, (n, n) Å.
 
     For large sets it is that of a reproducible random subset.
@@ -277,7 +275,8 @@ def closest_distances(
         lengths = np.linalg.norm(vectors + shifts @ structure.cell, axis=1)
         species = np.searchsorted(elements, structure.numbers)
         np.minimum.at(smallest, (species[senders], species[receivers]), lengths)
-    return np.minimum(smallest, smallest.T)
+    symmetric: Array = np.minimum(smallest, smallest.T)
+    return symmetric
 
 
 def symbols(elements: Sequence[int]) -> tuple[str, ...]:

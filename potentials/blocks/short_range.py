@@ -32,6 +32,7 @@ class ShortRange(NuclearRepulsion):
             inner: inner radii r0 (Å), as ``flat_pairs`` returns them.
         """
         super().__init__(elements)
+        self.width = WIDTH
         self.register_buffer("inner", square_pairs(inner, len(elements)), persistent=False)
         self.inner: Tensor
 
@@ -54,9 +55,11 @@ class ShortRange(NuclearRepulsion):
             return vectors, energies
         radii, directions = lengths_and_directions(vectors[close])
         inner, receivers = limits[close], receivers[close]
-        depth = ((inner - radii) / (WIDTH * inner)).clamp(max=1.0)  # 0 at r0, 1 inside the join
+        depth = ((inner - radii) / (self.width * inner)).clamp(
+            max=1.0
+        )  # 0 at r0, 1 inside the join
         bend = depth**4 * (2.5 - 3.0 * depth + depth * depth)
-        seen = inner * (1.0 - WIDTH * (depth - bend))
+        seen = inner * (1.0 - self.width * (depth - bend))
         first, second = species[senders[close]], species[receivers]
         pair = self.repulsion(radii, first, second) - self.repulsion(seen, first, second)
         moved = vectors.index_copy(0, close, directions * seen.unsqueeze(1))

@@ -69,7 +69,7 @@ def test_the_same_seed_gives_the_same_weights(fit_config):
     assert_same(weights(first.output), weights(second.output), tolerance=0)
 
 
-def test_the_repulsion_of_the_nuclei_is_joined_below_all_distances_of_the_data(fit_config, emt_files):
+def test_the_repulsion_of_the_nuclei_begins_below_the_distances_of_the_data(fit_config, emt_files):
     """The weights are those of a training without it, to the last digit."""
     joined, plain = fit_config("joined"), replace(fit_config("plain"), short_range=False)
     fit(joined)

@@ -108,4 +108,3 @@ def test_inner_radii_are_below_bonds_and_the_cutoff():
     inner = inner_radii((1, 7, 55), 0.75, 4.0)
     assert inner[hydrogen, hydrogen] < 0.74 and inner[nitrogen, nitrogen] < 1.10
     assert float(inner.max()) == 3.2
-

@@ -257,9 +257,7 @@ def test_compiled_repulsion_is_that_of_pytorch() -> None:
 def test_vectors_of_distant_atoms_are_used_in_place(options: dict[str, object]) -> None:
     """Without a close pair, the results are those without inner radii, to the last digit."""
     atoms = bulk("SiC", "zincblende", a=4.36, cubic=True)
-    graph = atomic_graph(
-        atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, (6, 14), 4.0
-    )
+    graph = atomic_graph(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, (6, 14), 4.0)
     model = potential("fused", **options)
     found = evaluate(model, graph.species, edges_of(graph))
     without = potential("fused", **options)
