@@ -41,6 +41,11 @@ def parser() -> Parser:
         help="level of theory to keep, if the checkpoint has several. Default: all; --level of the "
         "other commands chooses one",
     )
+    made.add_argument(
+        "--no-short-range",
+        action="store_true",
+        help="leave out the repulsion of the nuclei below the distances of the training data",
+    )
     return made
 
 
@@ -55,6 +60,7 @@ def run(values: dict[str, Any], console: Console) -> int:
             output,
             intervals=values["intervals"],
             modality=values["modality"],
+            short_range=not values["no_short_range"],
             progress=bar,
         )
     show_converted(console, output, deviation)
@@ -66,12 +72,18 @@ def show_converted(console: Console, output: Path, deviation: Deviation) -> None
     from tesseral.deploy.modelfile import read_card
 
     training = read_card(output).training
-    lines = (
-        f"on crystals of all its elements it differs from the original by at most "
-        f"{deviation.energy:.3f} meV/atom, {deviation.forces:.2f} meV/Å, "
+    lines = [
+        f"on {deviation.compared} crystals of all its elements it differs from the original by at "
+        f"most {deviation.energy:.3f} meV/atom, {deviation.forces:.2f} meV/Å, "
         f"{deviation.stress:.4f} GPa",
         f"licence of the weights: {training['licence']}; cite {training['citation']}",
-    )
+    ]
+    if deviation.too_close:
+        lines.insert(
+            1,
+            f"{deviation.too_close} more have atoms that are too close to compare, where it joins "
+            "the repulsion of the nuclei (--no-short-range leaves it out)",
+        )
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     print_written(console, output)

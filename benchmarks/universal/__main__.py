@@ -4,6 +4,7 @@
     python -m benchmarks.universal properties|dispersion
     python -m benchmarks.universal score FILE… --models MODEL… [--peers NAME…]
     python -m benchmarks.universal physics|times --models MODEL…
+    python -m benchmarks.universal close|hot --models FILE,FILE
     python -m benchmarks.universal nequix-agreement|nequix-intervals|nequix-speed|nequix-store
         [--model FILE] [--output runs/universal] [--envs runs/peers] [--data FOLDER]
         [--markdown FILE]
@@ -27,8 +28,10 @@ from benchmarks.silicon import supercell
 from benchmarks.universal import nequix
 from benchmarks.universal.agreement import agreement_sheets
 from benchmarks.universal.calculators import OPTIMIZERS
+from benchmarks.universal.close import close_sheets
 from benchmarks.universal.dispersion import dispersion_sheets
 from benchmarks.universal.finetune import finetune_sheets
+from benchmarks.universal.hot import hot_sheets
 from benchmarks.universal.intervals import interval_sheets
 from benchmarks.universal.physics import physics_sheets
 from benchmarks.universal.properties import properties_sheets
@@ -45,6 +48,8 @@ PARTS: dict[str, tuple[Part, str]] = {
     "speed": (speed_sheets, "time and memory of a step compared with the original"),
     "relax": (relax_sheets, "50 perturbed crystals relaxed by several potentials"),
     "dispersion": (dispersion_sheets, "crystals with and without D3(BJ), programs, time"),
+    "close": (close_sheets, "forces of close atoms with and without the nuclear repulsion"),
+    "hot": (hot_sheets, "MD of random oxides at 2000 K"),
     "finetune": (finetune_sheets, "20 silicon structures, fine-tuned and from scratch"),
     "properties": (properties_sheets, "properties of ten materials, beside matcalc"),
     "score": (score_sheets, "errors of models and peers against labelled structures"),
@@ -106,6 +111,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         one.add_argument("--rounds", type=int, default=3)
     for one in (speed, nequix_speed, times, relax):
         one.add_argument("--seconds", type=float, default=0.5, help="duration of each burst")
+    close, hot = made["close"], made["hot"]
+    for one in (close, hot, relax):
+        one.add_argument("--models", type=_paths, help="model files, such as a.safetensors,b.…")
+    close.add_argument("--number", type=int, default=1000, help="structures")
+    hot.add_argument("--number", type=int, default=50, help="oxides")
+    hot.add_argument("--time", type=float, default=2.0, help="ps")
     relax.add_argument("--number", type=int, default=50, help="crystals out of the 50")
     relax.add_argument("--optimizer", choices=tuple(OPTIMIZERS), default="BFGS")
     relax.add_argument("--fmax", type=float, default=0.02, help="maximum force in eV/Å")
@@ -114,7 +125,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     for name in ("rounds", "number", "fmax", "steps", "minutes"):
         if not getattr(options, name, 1) > 0:
             parser.error(f"--{name} is {getattr(options, name)}; it must be positive")
+    if options.part in ("close", "hot") and not options.models:
+        parser.error(f"{options.part} needs --models")
     return options
+
+
+def _paths(text: str) -> list[Path]:
+    """File names separated by commas."""
+    return [Path(word) for word in text.split(",")]
 
 
 def _rates(text: str) -> list[float]:
