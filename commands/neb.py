@@ -27,7 +27,7 @@ def parser() -> Parser:
     made = Parser(
         usage="train-potential neb START END [--model MODEL] [-o FOLDER] [options]", epilog=EPILOG
     )
-    positional = {"start": None, "end": None}
+    positional: dict[str, str | None] = {"start": None, "end": None}
     add_fields(made, NebConfig, positional=positional, short={"output": "-o"})
     return made
 
@@ -35,7 +35,7 @@ def parser() -> Parser:
 def run(values: dict[str, Any], console: Console) -> int:
     """Find the path between two structures; returns the exit status."""
     from tesseral.calculators.simulations.runs import compute_barriers
-    from tesseral.commands.runs import Column, run_on_screen
+    from tesseral.commands.runs import Column, ready_on_screen, run_on_screen
 
     columns = (
         Column("forward_barrier_eV", "forward eV", 3),
@@ -46,6 +46,7 @@ def run(values: dict[str, Any], console: Console) -> int:
     )
     config = build(NebConfig, values)
     keep_freed_memory()
+    ready_on_screen(config.model, console)
     words = partial(with_flags, parser=parser())
     more = partial(show_notes, console)
     return run_on_screen(partial(compute_barriers, config), columns, console, words, more)

@@ -23,7 +23,8 @@ class RelaxConfig:
     Args:
         structures: structure files in any format ASE reads: all frames, or those selected by
             FILE@INDEX (OUTCAR@-1 is the last).
-        model: model file, or universal.
+        model: model file, universal, or a name that train-potential universal lists.
+        level: level of theory, if the model has several. Default: its first.
         output: folder for the results. Default: STRUCTURE-relax, or relax for several files.
             Repeating the command resumes an interrupted run.
         fmax: convergence criterion: maximum force (eV/Å), including the force on the cell.
@@ -38,6 +39,9 @@ class RelaxConfig:
         repeat: build an A × B × C supercell.
         processes: number of structures run in parallel, each on one thread. For many small
             structures use the number of cores.
+        dispersion: add D3(BJ) dispersion for this functional, such as pbe. Without a value: for the
+            functional of the model's level of theory. Needs the package dftd3.
+        dispersion_cutoff: largest distance (Å) of a pair in it. Default: 60 Bohr (31.75 Å).
         device: cpu, cuda, …. Default: a GPU if available.
         dtype: float32 or float64. Default: that of the model.
 
@@ -47,6 +51,7 @@ class RelaxConfig:
 
     structures: list[str]
     model: str = "universal"
+    level: str | None = None
     output: str | None = None
     fmax: float = 0.02
     steps: int = 500
@@ -56,6 +61,8 @@ class RelaxConfig:
     symmetry: bool = False
     repeat: tuple[int, int, int] = (1, 1, 1)
     processes: int = 1
+    dispersion: str | None = field(default=None, metadata={"alone": "auto"})
+    dispersion_cutoff: float | None = None
     device: str | None = None
     dtype: str | None = None
 
@@ -84,7 +91,8 @@ class MdConfig:
     Args:
         structures: structure files in any format ASE reads: all frames, or those selected by
             FILE@INDEX (OUTCAR@-1 is the last).
-        model: model file, or universal.
+        model: model file, universal, or a name that train-potential universal lists.
+        level: level of theory, if the model has several. Default: its first.
         output: folder for the results. Default: STRUCTURE-md, or md for several files. Repeating
             the command resumes an interrupted run.
         ensemble: nve, nvt or npt.
@@ -107,6 +115,9 @@ class MdConfig:
         repeat: build an A × B × C supercell.
         processes: number of structures run in parallel, each on one thread. For many small
             structures use the number of cores.
+        dispersion: add D3(BJ) dispersion for this functional, such as pbe. Without a value: for the
+            functional of the model's level of theory. Needs the package dftd3.
+        dispersion_cutoff: largest distance (Å) of a pair in it. Default: 60 Bohr (31.75 Å).
         device: cpu, cuda, …. Default: a GPU if available.
         dtype: float32 or float64. Default: that of the model.
 
@@ -116,6 +127,7 @@ class MdConfig:
 
     structures: list[str]
     model: str = "universal"
+    level: str | None = None
     output: str | None = None
     ensemble: Literal["nve", "nvt", "npt"] = "nvt"
     temperature: float = 300.0
@@ -133,6 +145,8 @@ class MdConfig:
     equilibrate: float = 0.2
     repeat: tuple[int, int, int] = (1, 1, 1)
     processes: int = 1
+    dispersion: str | None = field(default=None, metadata={"alone": "auto"})
+    dispersion_cutoff: float | None = None
     device: str | None = None
     dtype: str | None = None
 
@@ -177,7 +191,8 @@ class PropertiesConfig:
     Args:
         structures: structure files in any format ASE reads: all frames, or those selected by
             FILE@INDEX (OUTCAR@-1 is the last).
-        model: model file, or universal.
+        model: model file, universal, or a name that train-potential universal lists.
+        level: level of theory, if the model has several. Default: its first.
         output: folder for the results. Default: STRUCTURE-properties, or properties for several
             files. Repeating the command resumes an interrupted run; other properties are added.
         compute: comma-separated list of eos, elastic, phonons, vacancies, surface (crystals) and
@@ -191,6 +206,9 @@ class PropertiesConfig:
         reservoirs: structure file whose energy per atom is the chemical potential of its element,
             for vacancies in compounds; may be repeated.
         processes: number of structures run in parallel, each on one thread.
+        dispersion: add D3(BJ) dispersion for this functional, such as pbe. Without a value: for the
+            functional of the model's level of theory. Needs the package dftd3.
+        dispersion_cutoff: largest distance (Å) of a pair in it. Default: 60 Bohr (31.75 Å).
         device: cpu, cuda, …. Default: a GPU if available.
         dtype: float32 or float64. Derivatives of the energy need float64.
 
@@ -200,6 +218,7 @@ class PropertiesConfig:
 
     structures: list[str]
     model: str = "universal"
+    level: str | None = None
     output: str | None = None
     compute: str | None = None
     fmax: float = 0.001
@@ -209,6 +228,8 @@ class PropertiesConfig:
     thickness: float = 12.0
     reservoirs: list[str] = field(default_factory=list)
     processes: int = 1
+    dispersion: str | None = field(default=None, metadata={"alone": "auto"})
+    dispersion_cutoff: float | None = None
     device: str | None = None
     dtype: str = "float64"
 
@@ -242,7 +263,8 @@ class NebConfig:
             FILE@INDEX selects one (OUTCAR@-1 is the last); otherwise the structures of both files
             are paired.
         end: file with the last structure: the same atoms in the same order, in the same cell.
-        model: model file, or universal.
+        model: model file, universal, or a name that train-potential universal lists.
+        level: level of theory, if the model has several. Default: its first.
         output: folder for the results. Default: START-neb. Repeating the command resumes an
             interrupted run.
         images: number of structures along the path, with both ends.
@@ -250,6 +272,9 @@ class NebConfig:
         keep_ends: use both ends as they are. By default they are relaxed first; the cell is kept.
         fmax: convergence criterion: maximum force (eV/Å) on the ends and on the band.
         steps: maximum number of steps, of each end and of the path; can be increased later.
+        dispersion: add D3(BJ) dispersion for this functional, such as pbe. Without a value: for the
+            functional of the model's level of theory. Needs the package dftd3.
+        dispersion_cutoff: largest distance (Å) of a pair in it. Default: 60 Bohr (31.75 Å).
         processes: number of paths computed in parallel, each on one thread.
         device: cpu, cuda, …. Default: a GPU if available.
         dtype: float32 or float64. Default: that of the model.
@@ -261,12 +286,15 @@ class NebConfig:
     start: str
     end: str
     model: str = "universal"
+    level: str | None = None
     output: str | None = None
     images: int = 7
     method: BandMethod = "climbing"
     keep_ends: bool = False
     fmax: float = 0.05
     steps: int = 500
+    dispersion: str | None = field(default=None, metadata={"alone": "auto"})
+    dispersion_cutoff: float | None = None
     processes: int = 1
     device: str | None = None
     dtype: str | None = None

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -40,7 +40,7 @@ from tesseral.data.sources.opening import read_last_frame
 from tesseral.deploy.universal import model_path
 from tesseral.process import finished, worker_pool
 
-BEFORE = ("name", "file", "frame", "formula", "atoms")
+BEFORE = ("name", "file", "frame", "formula", "atoms", "theory")
 AFTER = ("steps", "outcome", "reason")
 FAILED = "failed"
 FREE = frozenset({"structures", "model", "output", "processes", "device"})  # no effect on results
@@ -69,7 +69,6 @@ class RunResult(NamedTuple):
     good: str  # outcome of a successful structure: converged, or done
     written: list[Path]  # summary, relaxed structures, folder of trajectories and tables
     cut_out: tuple[str, ...] = ()  # names of crystals without periodic directions, see `is_cut_out`
-    model: str = ""  # the model in a few words, with its level of theory
 
     @property
     def bad(self) -> list[Row]:
@@ -182,7 +181,16 @@ def _run(
 ) -> RunResult:
     """Run the unfinished structures, and summarise all of them."""
     path = model_path(config.model)
-    calculator = TesseralCalculator(path, device=config.device, dtype=config.dtype)
+    calculator = TesseralCalculator(
+        path,
+        device=config.device,
+        dtype=config.dtype,
+        level=config.level,
+        dispersion=config.dispersion,
+        dispersion_cutoff=config.dispersion_cutoff,
+    )
+    if calculator.dispersion is not None:  # the functional of the model is the same as by name
+        config = replace(config, dispersion=calculator.dispersion.functional)
     jobs = kind.read(config)
     names = [job.name for job in jobs]
     free = FREE | kind.free | {kind.length}
@@ -195,9 +203,11 @@ def _run(
         "model": hashlib.sha256(path.read_bytes()).hexdigest(),
         "structures": {job.name: fingerprint(job) for job in jobs},
     }
-    theory = calculator.card.theory
     identity = json.loads(json.dumps(identity))
-    identity |= {"model_file": path.name, "level_of_theory": theory}  # to read, not compared
+    identity |= {
+        "model_file": path.name,
+        "level_of_theory": calculator.theory,
+    }  # to read, not compared
     output = Path(config.output) if config.output is not None else _output(kind, config, identity)
     with closing(RunFolder(output, identity, _columns(kind))) as folder:
         if steps is None:  # what is known of each structure is read from its files
@@ -220,8 +230,7 @@ def _run(
         _summarise(kind, folder, names)
         rows = [folder.rows[name] for name in names]
     written = [output / name for name in (SUMMARY, RELAXED, FILES) if (output / name).exists()]
-    model = f"{path.name}: {calculator.card.short}{', ' if theory else ''}{theory}"
-    return RunResult(rows, kind.good, written, tuple(filter(None, map(_cut_out, jobs))), model)
+    return RunResult(rows, kind.good, written, tuple(filter(None, map(_cut_out, jobs))))
 
 
 def _cut_out(job: Job) -> str:
@@ -344,7 +353,11 @@ def _row(
     row |= {"name": job.name, "file": job.file, "frame": str(job.frame), "outcome": FAILED}
     if job.atoms is None:
         return row | {"reason": job.problem}
-    row |= {"formula": job.atoms.get_chemical_formula(), "atoms": str(len(job.atoms))}
+    row |= {
+        "formula": job.atoms.get_chemical_formula(),
+        "atoms": str(len(job.atoms)),
+        "theory": calculator.theory,
+    }
     try:
         species_index(job.atoms.numbers, calculator.card.elements)
         subject = job.atoms if job.end is None else (job.atoms, job.end)
@@ -385,6 +398,8 @@ def _collect(folder: RunFolder, names: Sequence[str]) -> None:
         path = with_suffix(folder.prefix(name), ".extxyz")
         atoms = read_last_frame(path)
         atoms.info |= {"name": name, "file": row["file"], "frame": int(row["frame"])}
+        if row["theory"]:
+            atoms.info["theory"] = row["theory"]
         found.append(atoms)
     if found:
         write_frames(folder.path / RELAXED, found)
