@@ -173,11 +173,12 @@ def relax(crystal: Atoms, output: Path, console: Console) -> Atoms:
         progress.update(task, total=len(history) - 1)
     atoms.write(output / "relax.extxyz")
     energies, forces = np.array(history).T
+    force = "largest force (eV/Å)"
     panels = {
         "energy − end (meV/atom)": {"E": 1000 * (energies - energies[-1])},
-        "lg largest force (eV/Å)": {"F": np.log10(np.maximum(forces, 1e-12))},
+        force: {"F": np.maximum(forces, 1e-5)},  # those of a perfect crystal are rounding errors
     }
-    plot_panels(output / "relax.png", np.arange(len(history)), "step", panels)
+    plot_panels(output / "relax.png", np.arange(len(history)), "step", panels, log=force)
     return atoms
 
 
@@ -245,15 +246,24 @@ def _report(
 
 
 def plot_panels(
-    path: Path, x: ArrayLike, xlabel: str, panels: Mapping[str, Mapping[str, ArrayLike]]
+    path: Path,
+    x: ArrayLike,
+    xlabel: str,
+    panels: Mapping[str, Mapping[str, ArrayLike]],
+    log: str = "",
 ) -> None:
-    """Curves by name over a common axis, in panels one below the other, each with a y label."""
+    """Curves by name over a common axis, in panels one below the other, each with a y label.
+
+    The axis of the panel ``log`` is logarithmic.
+    """
     figure = Figure(figsize=(6.5, 0.6 + 2.0 * len(panels)), layout="constrained")
     axes = figure.subplots(len(panels), 1, sharex=True)
     for axis, (ylabel, lines) in zip(axes, panels.items(), strict=True):
         for color, (name, y) in zip(COLORS, lines.items(), strict=False):
             axis.plot(x, y, color=color, linewidth=1.2, label=name)
         finish_axes(axis, "", ylabel, legend=len(lines) > 1)
+        if ylabel == log:
+            axis.set_yscale("log")
     axes[-1].set_xlabel(xlabel)
     figure.savefig(path, dpi=130)
 

@@ -113,4 +113,9 @@ def _size_picture(size: Floats, off: Floats, symbols: Any, rows: list[Any]) -> P
     axis.legend(
         frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=1.6
     )
-    return picture(figure, "force error against force", "One dot per atom; lines: quantiles.")
+    return picture(
+        figure,
+        "force error against force",
+        "One dot per atom; lines: quantiles. "
+        "Forces below 0.001 eV/Å and errors below 0.1 meV/Å are drawn there.",
+    )
