@@ -94,8 +94,8 @@ class TesseralCalculator(Calculator):
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         potential, card = load_model(path, device=device, dtype=dtype, ops=ops)
-        self._set_up(potential, card, skin)
-        self.dispersion = choose_dispersion(dispersion, level_of_theory(card), dispersion_cutoff)
+        chosen = choose_dispersion(dispersion, level_of_theory(card), dispersion_cutoff)
+        self._set_up(potential, card, skin, chosen)
 
     @classmethod
     def from_model(cls, potential: MessagePassing, card: ModelCard, *, skin: float = 0.5) -> Any:
@@ -110,11 +110,17 @@ class TesseralCalculator(Calculator):
         calculator._set_up(deepcopy(potential), card, skin)
         return calculator
 
-    def _set_up(self, potential: MessagePassing, card: ModelCard, skin: float) -> None:
+    def _set_up(
+        self,
+        potential: MessagePassing,
+        card: ModelCard,
+        skin: float,
+        dispersion: Dispersion | None = None,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.potential = potential.eval().requires_grad_(False)
         self.card = card
-        self.dispersion: Dispersion | None = None
+        self.dispersion = dispersion
         self.neighbors = SkinNeighbors(card.config.cutoff, skin)
         self._listed: tuple[NeighborList, Tensor, Tensor, Tensor] | None = None
         self._species = np.empty(0, np.int64), np.empty(0, np.int64)  # numbers, indices
