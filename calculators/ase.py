@@ -55,6 +55,7 @@ class TesseralCalculator(Calculator):
 
     name = "tesseral"
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
+    dispersion: Dispersion | None
     ignored_changes = {
         "initial_charges",
         "initial_magmoms",
@@ -69,11 +70,13 @@ class TesseralCalculator(Calculator):
         ops: str = "auto",
         dispersion: str | None = None,
         dispersion_cutoff: float | None = None,
+        level: str | None = None,
     ) -> None:
         """Load a model.
 
         Args:
-            path: model file written by ``train-potential fit``, or ``universal``.
+            path: model file written by ``train-potential fit``, ``universal``, or a name that
+                ``train-potential universal`` lists.
             device: ``cpu``, ``cuda``, …. Default: a GPU if available.
             dtype: ``float32`` or ``float64``, the precision of the features. Default: that of the
                 model. Geometry and energies are always float64.
@@ -85,6 +88,7 @@ class TesseralCalculator(Calculator):
                 for that of the model's level of theory. The energies of atoms (``energies``) are
                 then not available.
             dispersion_cutoff: largest distance (Å) of a pair in it. Default: 60 Bohr.
+            level: level of theory, if the model has several. Default: its first.
 
         Raises:
             FileNotFoundError: the file does not exist.
@@ -93,9 +97,9 @@ class TesseralCalculator(Calculator):
         """
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        potential, card = load_model(path, device=device, dtype=dtype, ops=ops)
-        chosen = choose_dispersion(dispersion, level_of_theory(card), dispersion_cutoff)
-        self._set_up(potential, card, skin, chosen)
+        potential, card = load_model(path, device=device, dtype=dtype, ops=ops, level=level)
+        self._set_up(potential, card, skin)
+        self.dispersion = choose_dispersion(dispersion, level_of_theory(card), dispersion_cutoff)
 
     @classmethod
     def from_model(cls, potential: MessagePassing, card: ModelCard, *, skin: float = 0.5) -> Any:
@@ -110,17 +114,11 @@ class TesseralCalculator(Calculator):
         calculator._set_up(deepcopy(potential), card, skin)
         return calculator
 
-    def _set_up(
-        self,
-        potential: MessagePassing,
-        card: ModelCard,
-        skin: float,
-        dispersion: Dispersion | None = None,
-    ) -> None:
+    def _set_up(self, potential: MessagePassing, card: ModelCard, skin: float) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.potential = potential.eval().requires_grad_(False)
         self.card = card
-        self.dispersion = dispersion
+        self.dispersion = None
         self.neighbors = SkinNeighbors(card.config.cutoff, skin)
         self._listed: tuple[NeighborList, Tensor, Tensor, Tensor] | None = None
         self._species = np.empty(0, np.int64), np.empty(0, np.int64)  # numbers, indices
@@ -140,6 +138,27 @@ class TesseralCalculator(Calculator):
     def device(self) -> torch.device:
         """Device of the potential."""
         return next(self.potential.parameters()).device
+
+    def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
+        """Names of what has changed since the last calculation.
+
+        ASE asks several times in a step; its own comparison takes as long as the energies and
+        forces of two atoms.
+
+        Args:
+            atoms: the structure.
+            tol: not used; any change counts.
+        """
+        old = self.atoms
+        if old is None:
+            return list(all_changes)
+        pairs = {
+            "positions": (old.positions, atoms.positions),
+            "numbers": (old.numbers, atoms.numbers),
+            "cell": (old.cell.array, atoms.cell.array),
+            "pbc": (old.pbc, atoms.pbc),
+        }
+        return [name for name, (one, other) in pairs.items() if not np.array_equal(one, other)]
 
     def calculate(
         self,

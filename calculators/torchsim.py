@@ -60,6 +60,7 @@ class TesseralModel(ModelInterface):
         failed: str = "raise",
         dispersion: str | None = None,
         dispersion_cutoff: float | None = None,
+        level: str | None = None,
     ) -> None:
         """Load a model.
 
@@ -77,6 +78,7 @@ class TesseralModel(ModelInterface):
             dispersion: functional whose D3(BJ) dispersion is added, such as ``pbe``, or ``auto``
                 for that of the model's level of theory.
             dispersion_cutoff: largest distance (Å) of a pair in it. Default: 60 Bohr.
+            level: level of theory, if the model has several. Default: its first.
 
         Raises:
             FileNotFoundError: the file does not exist.
@@ -89,7 +91,7 @@ class TesseralModel(ModelInterface):
             raise ValueError(f"failed is {failed!r}; use one of {', '.join(FAILED)}")
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        potential, self.card = load_model(path, device=device, dtype=dtype, ops=ops)
+        potential, self.card = load_model(path, device=device, dtype=dtype, ops=ops, level=level)
         self.potential = potential.eval().requires_grad_(False)
         self.neighbors = BatchNeighbors(self.card.config.cutoff, skin)
         self.dispersion = choose_dispersion(

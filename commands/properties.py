@@ -39,7 +39,7 @@ def run(values: dict[str, Any], console: Console) -> int:
     from tesseral.calculators.simulations.properties import PROPERTIES
     from tesseral.calculators.simulations.runs import compute_properties
     from tesseral.commands.relax import show_cells
-    from tesseral.commands.runs import Column, run_on_screen
+    from tesseral.commands.runs import Column, ready_on_screen, run_on_screen
 
     columns = (
         Column("energy_eV_atom", "E eV/atom", 4),
@@ -53,6 +53,7 @@ def run(values: dict[str, Any], console: Console) -> int:
         for name in PROPERTIES:
             _show_property(console, name, PROPERTIES[name].columns, rows)
 
+    ready_on_screen(config.model, console)
     words = partial(with_flags, parser=parser())
     return run_on_screen(partial(compute_properties, config), columns, console, words, more)
 

@@ -205,7 +205,9 @@ def evaluate_file(
         ValueError: a file cannot be read, or the model does not support an element of the data.
     """
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    potential, card = load_model(config.model, device=device, dtype=config.dtype)
+    potential, card = load_model(
+        config.model, device=device, dtype=config.dtype, level=config.level
+    )
     for output in (config.json, config.plots):
         if output is not None:
             check_writable(output)

@@ -10,8 +10,9 @@ class EvaluateConfig:
     """Compare a model with a dataset.
 
     Args:
-        model: model file (.safetensors), or universal.
+        model: model file (.safetensors), universal, or a name of train-potential universal.
         data: dataset file (.h5), or a file ASE reads with standard label names and units.
+        level: level of theory, if the model has several. Default: its first.
         json: file to write the errors to.
         plots: folder to write parity plots to.
         dtype: float32 or float64. Default: that of the model.
@@ -23,6 +24,7 @@ class EvaluateConfig:
 
     model: str
     data: str
+    level: str | None = None
     json: str | None = None
     plots: str | None = None
     dtype: str | None = None

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
+from ase.cell import Cell
 
 from tesseral.calculators.properties.atoms import is_bulk
 from tesseral.calculators.properties.dynamics import (
@@ -27,6 +28,7 @@ from tesseral.calculators.properties.ensembles import (
     langevin,
     microcanonical,
     set_state,
+    set_temperature,
     start,
     state_of,
     steps_of,
@@ -42,7 +44,7 @@ from tesseral.calculators.simulations.frames import (
     with_suffix,
     write_frames,
 )
-from tesseral.calculators.simulations.relaxation import Outcome, Show
+from tesseral.calculators.simulations.relaxation import CELL_COLUMNS, Outcome, Show
 
 HEADER = (
     "time_ps",
@@ -61,6 +63,7 @@ COLUMNS = (  # averages over the second half of the run and their standard error
     "pressure_error_GPa",
     "volume_change_percent",
     "drift_meV_atom",
+    *CELL_COLUMNS,  # of the mean cell, for npt
 )
 KEY = "tesseral_md"  # entry in the info of a frame: its step and the state of the integrator
 AGREES = 1e-3  # eV/atom; a frame is damaged if the model gives another energy than the stored one
@@ -117,10 +120,12 @@ def md_one(
                 dynamics,
                 steps=max(steps, done),
                 timestep=config.timestep,
-                temperature=config.temperature,
+                temperature=max(config.temperature, config.temperature_at(1.0)),
                 every=config.every,
                 done=done,
             ):
+                if config.final_temperature is not None:  # of the next step
+                    set_temperature(dynamics, config.temperature_at((step.number + 1) / steps))
                 if step.row is not None and (step.number > done or not frames):
                     frame = frame_of(atoms, atoms.constraints)
                     frame.info[KEY] = {"step": step.number, **state_of(dynamics)}
@@ -130,7 +135,14 @@ def md_one(
                 show(step.number, steps, f"{step.temperature:.0f} K")
     finally:
         table.close()
-    return Outcome("done", max(steps, done), _means(record_of(rows), config, volume))
+    values = _means(record_of(rows), config, volume)
+    with open_frames(path) as known:
+        if config.extxyz:
+            write_frames(with_suffix(prefix, ".extxyz"), map(_without_state, known))
+        if config.ensemble == "npt":
+            late = [frame.cell.array for frame in known[len(known) // 2 :]]
+            values |= zip(CELL_COLUMNS, Cell(np.mean(late, axis=0)).cellpar(), strict=True)
+    return Outcome("done", max(steps, done), values)
 
 
 def last_checkpoint(path: Path, calculator: Calculator) -> Checkpoint | None:
@@ -151,6 +163,12 @@ def last_checkpoint(path: Path, calculator: Calculator) -> Checkpoint | None:
             state = frame.info.pop(KEY)
             return Checkpoint(number + 1, frame, state.pop("step"), state)
     return None
+
+
+def _without_state(frame: Atoms) -> Atoms:
+    """A frame without the state of the integrator."""
+    frame.info.pop(KEY, None)
+    return frame
 
 
 def _confirmed(frame: Atoms, calculator: Calculator) -> bool:
@@ -199,6 +217,7 @@ def _integrator(atoms: Atoms, config: MdConfig, rng: np.random.Generator) -> Any
         pressure=config.pressure,
         damping=config.damping,
         pressure_damping=config.pressure_damping,
+        cell=config.cell,
     )
 
 

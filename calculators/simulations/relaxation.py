@@ -41,6 +41,7 @@ from tesseral.calculators.simulations.frames import (
 
 CELL_COLUMNS = ("a_A", "b_A", "c_A", "alpha_deg", "beta_deg", "gamma_deg")
 COLUMNS = (
+    "energy_eV",
     "energy_eV_atom",
     "change_meV_atom",
     "max_force_eV_A",
@@ -111,7 +112,7 @@ def relax_one(
     try:
         for step in run:
             if step.number >= memory.used and trajectory is None:
-                trajectory = _open_after(with_suffix(prefix, ".traj"), known, memory.used)
+                trajectory = open_after(with_suffix(prefix, ".traj"), known, memory.used)
             if trajectory is not None:
                 trajectory.add(frame_of(atoms, constraints))
             table.add(_row(step, atoms))
@@ -127,6 +128,7 @@ def relax_one(
     relaxed.info["relaxation"] = word
     write_frames(with_suffix(prefix, ".extxyz"), [relaxed])
     values: dict[str, float | str] = {
+        "energy_eV": step.energy * len(atoms),
         "energy_eV_atom": step.energy,
         "change_meV_atom": 1000 * (step.energy - first.energy),
         "max_force_eV_A": largest_force(atoms),
@@ -157,6 +159,7 @@ class Remembered(Calculator):
         self.calculator = calculator
         self.frames = list(frames)
         self.used = 0
+        self._called = False
 
     def calculate(
         self,
@@ -173,7 +176,10 @@ class Remembered(Calculator):
             self.used += 1
             return
         self.frames = self.frames[: self.used]
-        self.calculator.calculate(self.atoms, properties, system_changes)
+        # The other calculator has not seen the frames that were repeated.
+        changes = system_changes if self._called else all_changes
+        self._called = True
+        self.calculator.calculate(self.atoms, properties, changes)
         self.results = dict(self.calculator.results)
 
 
@@ -186,7 +192,7 @@ def _same(one: Atoms, other: Atoms) -> bool:
     return bool(max(moved, strained) < SAME)
 
 
-def _open_after(path: Path, known: Sequence[Atoms], used: int) -> FrameWriter:
+def open_after(path: Path, known: Sequence[Atoms], used: int) -> FrameWriter:
     """The trajectory, opened for appending after ``used`` frames; later frames are removed."""
     write_frames(path, known[:used])
     return FrameWriter(path)

@@ -98,6 +98,17 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             )
 
 
+def levels_of(source: str | Path) -> list[str]:
+    """Levels of theory of a release or a checkpoint file; empty for one level.
+
+    PBE is the first, since most of the data of the published networks are of this level.
+    """
+    settings = load_original(source).settings
+    if not settings.get("use_modality"):
+        return []
+    return sorted(settings.get("_modal_map") or {}, key=lambda name: (name != "PBE", name))
+
+
 def level_of(settings: Mapping[str, Any], modality: str | None) -> int | None:
     """Index of the modality to keep, None for a model that has none.
 

@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tesseral.calculators.ase import TesseralCalculator
-    from tesseral.calculators.simulations.config import MdConfig, PropertiesConfig, RelaxConfig
+    from tesseral.calculators.simulations.config import (
+        MdConfig,
+        NebConfig,
+        PropertiesConfig,
+        RelaxConfig,
+    )
     from tesseral.calculators.simulations.runs import (
+        compute_barriers,
         compute_properties,
         relax_structures,
         run_dynamics,
@@ -44,12 +50,14 @@ _LAZY = {
     "LossConfig": "tesseral.training.config",
     "MdConfig": "tesseral.calculators.simulations.config",
     "MessagePassing": "tesseral.potentials.message_passing",
+    "NebConfig": "tesseral.calculators.simulations.config",
     "OptimizationConfig": "tesseral.training.config",
     "PropertiesConfig": "tesseral.calculators.simulations.config",
     "RelaxConfig": "tesseral.calculators.simulations.config",
     "ReportConfig": "tesseral.report.config",
     "TesseralCalculator": "tesseral.calculators.ase",
     "TrainerConfig": "tesseral.training.config",
+    "compute_barriers": "tesseral.calculators.simulations.runs",
     "compute_properties": "tesseral.calculators.simulations.runs",
     "evaluate": "tesseral.training.evaluate",
     "export_model": "tesseral.deploy.export",
@@ -74,12 +82,14 @@ __all__ = [
     "LossConfig",
     "MdConfig",
     "MessagePassing",
+    "NebConfig",
     "OptimizationConfig",
     "PropertiesConfig",
     "RelaxConfig",
     "ReportConfig",
     "TesseralCalculator",
     "TrainerConfig",
+    "compute_barriers",
     "compute_properties",
     "evaluate",
     "export_model",
