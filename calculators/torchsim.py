@@ -27,8 +27,7 @@ except ModuleNotFoundError as error:
     if (error.name or "").split(".")[0] != "torch_sim":
         raise
     raise ModuleNotFoundError(
-        'torch-sim is not installed; run pip install "torch-sim-atomistic>=0.3,<0.4" '
-        " (Python 3.11 or newer)",
+        "torch-sim is not installed; run pip install torch-sim-atomistic (Python 3.11 or newer)",
         name="torch_sim",
     ) from None
 
