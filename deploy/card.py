@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from ase.data import chemical_symbols
 
-from tesseral.deploy.releases import THEORIES
 from tesseral.files import json_text
 from tesseral.potentials.architectures.table import field_names, make_config
 from tesseral.potentials.config import PotentialConfig
@@ -335,10 +334,11 @@ def describe(card: ModelCard) -> list[tuple[str, str]]:
             ", ".join(f"{symbol}\N{NO-BREAK SPACE}{value:.6g}" for symbol, value in pairs) + " (eV)"
         )
 
+    theory = level_of_theory(card)
     rows = [
         ("elements", " ".join(card.symbols)),
         ("architecture", config.architecture),
-        *([("level of theory", card.theory)] if card.theory else []),
+        *([("level of theory", theory)] if theory and not card.levels else []),
         ("cutoff", f"{config.cutoff:g} Å, range {config.cutoff * config.layers:g} Å"),
         ("size", sizes),
         ("parameters", f"{card.parameters:,} in {card.dtype}"),

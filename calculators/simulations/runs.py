@@ -69,7 +69,6 @@ class RunResult(NamedTuple):
     good: str  # outcome of a successful structure: converged, or done
     written: list[Path]  # summary, relaxed structures, folder of trajectories and tables
     cut_out: tuple[str, ...] = ()  # names of crystals without periodic directions, see `is_cut_out`
-    model: str = ""  # the model in a few words, with its level of theory
 
     @property
     def bad(self) -> list[Row]:
@@ -206,7 +205,10 @@ def _run(
     }
     theory = calculator.theory
     identity = json.loads(json.dumps(identity))
-    identity |= {"model_file": path.name, "level_of_theory": theory}  # to read, not compared
+    identity |= {
+        "model_file": path.name,
+        "level_of_theory": calculator.theory,
+    }  # to read, not compared
     output = Path(config.output) if config.output is not None else _output(kind, config, identity)
     with closing(RunFolder(output, identity, _columns(kind))) as folder:
         if steps is None:  # what is known of each structure is read from its files
@@ -229,8 +231,7 @@ def _run(
         _summarise(kind, folder, names)
         rows = [folder.rows[name] for name in names]
     written = [output / name for name in (SUMMARY, RELAXED, FILES) if (output / name).exists()]
-    model = f"{path.name}: {calculator.card.short}{', ' if theory else ''}{theory}"
-    return RunResult(rows, kind.good, written, tuple(filter(None, map(_cut_out, jobs))), model)
+    return RunResult(rows, kind.good, written, tuple(filter(None, map(_cut_out, jobs))))
 
 
 def _cut_out(job: Job) -> str:
