@@ -220,6 +220,19 @@ class ModelCard:
         return tuple(chemical_symbols[z] for z in self.elements)
 
     @property
+    def theory(self) -> str:
+        """Level of theory, such as ``VASP PBE 520 eV``; empty if it is not known."""
+        if self.level:
+            return self.level
+        data = self.training.get("data", {})
+        data = data if isinstance(data, dict) else {}
+        found = self.training.get("theory")
+        # That of the model file is the first; of other data, all are named.
+        found = found or (data.get("theories") or [])[:1] or data.get("theory")
+        found = found or THEORIES.get(str(self.training.get("converted_from")), "")
+        return " and ".join(map(str, found)) if isinstance(found, list) else str(found)
+
+    @property
     def short(self) -> str:
         """Architecture, elements and cutoff in a few words."""
         many = len(self.elements) > MANY
@@ -304,16 +317,6 @@ def card_from_json(text: str) -> ModelCard:
         return ModelCard(config=config, **content)
     except (TypeError, AttributeError, KeyError) as error:
         raise ValueError(f"the card holds values of the wrong kind ({error})") from None
-
-
-def level_of_theory(card: ModelCard) -> str:
-    """Level of theory of the training data, such as ``VASP PBE 520 eV``; empty if unknown."""
-    training = card.training
-    data = training["data"] if isinstance(training.get("data"), dict) else {}
-    train = data["train"] if isinstance(data.get("train"), dict) else {}
-    several = data["theories"] if isinstance(data.get("theories"), list) else []
-    found = training.get("theory") or (several[0] if several else train.get("theory"))
-    return found if isinstance(found, str) else ""
 
 
 def describe(card: ModelCard) -> list[tuple[str, str]]:
