@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from ase.data import chemical_symbols
 
+from tesseral.deploy.releases import THEORIES
 from tesseral.files import json_text
 from tesseral.potentials.architectures.table import field_names, make_config
 from tesseral.potentials.config import PotentialConfig
@@ -224,13 +225,13 @@ class ModelCard:
         """Level of theory, such as ``VASP PBE 520 eV``; empty if it is not known."""
         if self.level:
             return self.level
-        data = self.training.get("data", {})
-        data = data if isinstance(data, dict) else {}
-        found = self.training.get("theory")
-        # That of the model file is the first; of other data, all are named.
-        found = found or (data.get("theories") or [])[:1] or data.get("theory")
-        found = found or THEORIES.get(str(self.training.get("converted_from")), "")
-        return " and ".join(map(str, found)) if isinstance(found, list) else str(found)
+        training = self.training
+        data = training["data"] if isinstance(training.get("data"), dict) else {}
+        train = data["train"] if isinstance(data.get("train"), dict) else {}
+        several = data["theories"] if isinstance(data.get("theories"), list) else []
+        found = training.get("theory") or (several[0] if several else train.get("theory"))
+        found = found or THEORIES.get(str(training.get("converted_from")))  # converted before
+        return found if isinstance(found, str) else ""
 
     @property
     def short(self) -> str:
@@ -334,11 +335,10 @@ def describe(card: ModelCard) -> list[tuple[str, str]]:
             ", ".join(f"{symbol}\N{NO-BREAK SPACE}{value:.6g}" for symbol, value in pairs) + " (eV)"
         )
 
-    theory = level_of_theory(card)
     rows = [
         ("elements", " ".join(card.symbols)),
         ("architecture", config.architecture),
-        *([("level of theory", theory)] if theory and not card.levels else []),
+        *([("level of theory", card.theory)] if card.theory and not card.levels else []),
         ("cutoff", f"{config.cutoff:g} Å, range {config.cutoff * config.layers:g} Å"),
         ("size", sizes),
         ("parameters", f"{card.parameters:,} in {card.dtype}"),
