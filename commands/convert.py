@@ -66,12 +66,14 @@ def show_converted(console: Console, output: Path, deviation: Deviation) -> None
     from tesseral.deploy.modelfile import read_card
 
     training = read_card(output).training
-    lines = (
+    lines = [
         f"on crystals of all its elements it differs from the original by at most "
         f"{deviation.energy:.3f} meV/atom, {deviation.forces:.2f} meV/Å, "
-        f"{deviation.stress:.4f} GPa",
-        f"licence of the weights: {training['licence']}; cite {training['citation']}",
-    )
+        f"{deviation.stress:.4f} GPa"
+    ]
+    for name, text in (("licence", "licence of the weights"), ("citation", "cite")):
+        if name in training:
+            lines.append(f"{text}: {training[name]}")
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     print_written(console, output)
