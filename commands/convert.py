@@ -41,6 +41,11 @@ def parser() -> Parser:
         help="level of theory to keep, if the checkpoint has several. Default: all; --level of the "
         "other commands chooses one",
     )
+    made.add_argument(
+        "--no-short-range",
+        action="store_true",
+        help="leave out the repulsion of the nuclei below the distances of the training data",
+    )
     return made
 
 
@@ -55,6 +60,7 @@ def run(values: dict[str, Any], console: Console) -> int:
             output,
             intervals=values["intervals"],
             modality=values["modality"],
+            short_range=not values["no_short_range"],
             progress=bar,
         )
     show_converted(console, output, deviation)
@@ -67,10 +73,15 @@ def show_converted(console: Console, output: Path, deviation: Deviation) -> None
 
     training = read_card(output).training
     lines = [
-        f"on crystals of all its elements it differs from the original by at most "
-        f"{deviation.energy:.3f} meV/atom, {deviation.forces:.2f} meV/Å, "
-        f"{deviation.stress:.4f} GPa"
+        f"on {deviation.compared} crystals of all its elements it differs from the original by at "
+        f"most {deviation.energy:.3f} meV/atom, {deviation.forces:.2f} meV/Å, "
+        f"{deviation.stress:.4f} GPa",
     ]
+    if deviation.too_close:
+        lines.append(
+            f"{deviation.too_close} more have atoms that are too close to compare, where it joins "
+            "the repulsion of the nuclei (convert --no-short-range leaves it out)"
+        )
     for name, text in (("licence", "licence of the weights"), ("citation", "cite")):
         if name in training:
             lines.append(f"{text}: {training[name]}")

@@ -13,6 +13,8 @@ from tesseral.commands.parser import Parser, add_fields, build, with_flags
 from tesseral.process import keep_freed_memory
 from tesseral.screen import print_table
 
+NAMED = 5  # names shown of structures that have something in common
+
 EPILOG = """\
 The trajectory (.traj, ASE) and table (.csv) of each structure are in FOLDER/structures, with one
 line per structure in FOLDER/summary.csv. After an interruption the same command resumes. The exit
@@ -63,9 +65,13 @@ def show_cells(console: Console, rows: Sequence[Mapping[str, str]]) -> None:
     if lines:
         heads = ("structure", "a Å", "b Å", "c Å", "α °", "β °", "γ °", "space group")
         print_table(console, heads, lines)
-    kept = [row for row in rows if row.get("kept_cell")]
-    for row in kept:
-        text = f"{row['name']}: the cell was kept ({row['kept_cell']})"
+    kept: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("kept_cell"):
+            kept.setdefault(row["kept_cell"], []).append(row["name"])
+    for reason, names in kept.items():
+        who = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" * (len(names) > NAMED))
+        text = f"{who}: the cell was kept ({reason})"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     if kept:
-        console.print("relax it with --cell in-plane, or --cell free", highlight=False)
+        console.print("--cell in-plane or --cell free relaxes it", highlight=False)

@@ -75,6 +75,8 @@ class ModelCard:
         reference_energies: E0 in eV of each element.
         binding_energies: mean energy (eV) of an atom of each element relative to E0, if E0 is the
             energy of isolated atoms; empty if E0 is fitted to the training set.
+        inner_radii: distance (Å) of each pair of elements below which the model is joined to the
+            repulsion of the nuclei, the upper triangle of a matrix by rows; empty if it is not.
         energy_scale: energy (eV) of one unit of network output.
         mean_neighbors: mean number of neighbours, which normalises the sums.
         dtype: ``float32`` or ``float64``; ``save_model`` takes it from the weights.
@@ -98,6 +100,7 @@ class ModelCard:
     energy_scale: float
     mean_neighbors: float
     binding_energies: tuple[float, ...] = ()
+    inner_radii: tuple[float, ...] = ()
     dtype: str = "float32"
     training: dict[str, Any] = field(default_factory=dict)
     errors: dict[str, Any] = field(default_factory=dict)
@@ -130,6 +133,14 @@ class ModelCard:
                 f"binding energies are {self.binding_energies}; give a finite one for each of "
                 f"{len(self.elements)} elements, or none"
             )
+        pairs = len(self.elements) * (len(self.elements) + 1) // 2
+        if len(self.inner_radii) not in (0, pairs) or not all(
+            0 <= value < self.config.cutoff for value in self.inner_radii
+        ):
+            raise ValueError(
+                f"inner radii are {self.inner_radii!r:.60}; give one from 0 to below the cutoff "
+                f"for each of {pairs} pairs of elements, or none"
+            )
         for name in ("energy_scale", "mean_neighbors"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
@@ -153,6 +164,7 @@ class ModelCard:
             "elements": int,
             "reference_energies": (int, float),
             "binding_energies": (int, float),
+            "inner_radii": (int, float),
         }
         wrong = [name for name, kind in kinds.items() if not _is(getattr(self, name), kind)]
         wrong += [
@@ -285,12 +297,23 @@ def card_from_json(text: str) -> ModelCard:
     try:
         _check_keys("card", content, [item.name for item in fields(ModelCard)])
         config = config_from_values(_mapping("config", content.pop("config")))
-        content.setdefault("binding_energies", ())  # the first models had none
-        for name in ("elements", "reference_energies", "binding_energies"):
+        for name in ("binding_energies", "inner_radii"):  # the first models had none
+            content.setdefault(name, ())
+        for name in ("elements", "reference_energies", "binding_energies", "inner_radii"):
             content[name] = tuple(content[name])
         return ModelCard(config=config, **content)
     except (TypeError, AttributeError, KeyError) as error:
         raise ValueError(f"the card holds values of the wrong kind ({error})") from None
+
+
+def level_of_theory(card: ModelCard) -> str:
+    """Level of theory of the training data, such as ``VASP PBE 520 eV``; empty if unknown."""
+    training = card.training
+    data = training["data"] if isinstance(training.get("data"), dict) else {}
+    train = data["train"] if isinstance(data.get("train"), dict) else {}
+    several = data["theories"] if isinstance(data.get("theories"), list) else []
+    found = training.get("theory") or (several[0] if several else train.get("theory"))
+    return found if isinstance(found, str) else ""
 
 
 def describe(card: ModelCard) -> list[tuple[str, str]]:
@@ -322,6 +345,9 @@ def describe(card: ModelCard) -> list[tuple[str, str]]:
         rows.insert(5, ("levels of theory", f"{card.level} (default){others}"))
     if card.binding_energies:
         rows.insert(6, ("mean binding energies", by_element(card.binding_energies)))
+    if card.inner_radii:
+        low, high = min(card.inner_radii), max(card.inner_radii)
+        rows.insert(-1, ("short range", f"nuclear repulsion below {low:.3g} to {high:.3g} Å"))
     rows += [(f"training: {name}", value) for name, value in _flat(card.training)]
     rows += [(f"errors: {name}", value) for name, value in _flat(card.errors)]
     rows += [

@@ -86,6 +86,7 @@ def build_potential(
         binding_energies=card.binding_energies or None,
         energy_scale=card.energy_scale,
         mean_neighbors=card.mean_neighbors,
+        inner_radii=card.inner_radii,
         other_levels=other_levels,
     )
     potential = potential.to(torch_dtype(card.dtype))

@@ -16,4 +16,5 @@ NEQUIX_NAMES = (
     "nequix-mp-1-pft",
     "nequix-mp-1",
 )
+THEORY = "PBE+U"  # of all with one level: that of the Materials Project
 RELEASES = (*SEVENNET_NAMES, *NEQUIX_NAMES)

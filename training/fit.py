@@ -100,7 +100,12 @@ def fit(
             places = " and ".join(str(path) for path in moved)
             console.print(f"an earlier training was moved to {places}", soft_wrap=True)
     card, potential, lines = start(
-        data, config.model, trained, dtype=config.optimization.dtype, ops=config.trainer.ops
+        data,
+        config.model,
+        trained,
+        dtype=config.optimization.dtype,
+        ops=config.trainer.ops,
+        short_range=config.short_range,
     )
     del trained  # its weights have been copied
     module = _make_module(config, data, potential)

@@ -39,6 +39,9 @@ class RelaxConfig:
         repeat: build an A × B × C supercell.
         processes: number of structures run in parallel, each on one thread. For many small
             structures use the number of cores.
+        dispersion: add D3(BJ) dispersion for this functional, such as pbe. Without a value: for the
+            functional of the model's level of theory. Needs the package dftd3.
+        dispersion_cutoff: largest distance (Å) of a pair in it. Default: 60 Bohr (31.75 Å).
         device: cpu, cuda, …. Default: a GPU if available.
         dtype: float32 or float64. Default: that of the model.
 
@@ -58,6 +61,8 @@ class RelaxConfig:
     symmetry: bool = False
     repeat: tuple[int, int, int] = (1, 1, 1)
     processes: int = 1
+    dispersion: str | None = field(default=None, metadata={"alone": "auto"})
+    dispersion_cutoff: float | None = None
     device: str | None = None
     dtype: str | None = None
 
@@ -110,6 +115,9 @@ class MdConfig:
         repeat: build an A × B × C supercell.
         processes: number of structures run in parallel, each on one thread. For many small
             structures use the number of cores.
+        dispersion: add D3(BJ) dispersion for this functional, such as pbe. Without a value: for the
+            functional of the model's level of theory. Needs the package dftd3.
+        dispersion_cutoff: largest distance (Å) of a pair in it. Default: 60 Bohr (31.75 Å).
         device: cpu, cuda, …. Default: a GPU if available.
         dtype: float32 or float64. Default: that of the model.
 
@@ -137,6 +145,8 @@ class MdConfig:
     equilibrate: float = 0.2
     repeat: tuple[int, int, int] = (1, 1, 1)
     processes: int = 1
+    dispersion: str | None = field(default=None, metadata={"alone": "auto"})
+    dispersion_cutoff: float | None = None
     device: str | None = None
     dtype: str | None = None
 
@@ -196,6 +206,9 @@ class PropertiesConfig:
         reservoirs: structure file whose energy per atom is the chemical potential of its element,
             for vacancies in compounds; may be repeated.
         processes: number of structures run in parallel, each on one thread.
+        dispersion: add D3(BJ) dispersion for this functional, such as pbe. Without a value: for the
+            functional of the model's level of theory. Needs the package dftd3.
+        dispersion_cutoff: largest distance (Å) of a pair in it. Default: 60 Bohr (31.75 Å).
         device: cpu, cuda, …. Default: a GPU if available.
         dtype: float32 or float64. Derivatives of the energy need float64.
 
@@ -215,6 +228,8 @@ class PropertiesConfig:
     thickness: float = 12.0
     reservoirs: list[str] = field(default_factory=list)
     processes: int = 1
+    dispersion: str | None = field(default=None, metadata={"alone": "auto"})
+    dispersion_cutoff: float | None = None
     device: str | None = None
     dtype: str = "float64"
 

@@ -155,12 +155,14 @@ def _options(name: str, config: PropertiesConfig) -> dict[str, Any]:
 
 def _eos(atoms: Atoms, config: PropertiesConfig, prefix: Path) -> dict[str, Any]:
     result = eos.equation_of_state(atoms)
+    misfit = result.fit(result.volumes) - result.energies
     pictures.draw_eos(result, with_suffix(prefix, "-eos.png"))
     return {
         "V0_A3_atom": result.fit.volume / result.n_atoms,
         "B0_GPa": result.fit.bulk_modulus,
         "B0_prime": result.fit.pressure_derivative,
         "E0_eV_atom": result.fit.energy / result.n_atoms,
+        "largest_fit_error_meV_atom": 1000 * float(np.abs(misfit).max()) / result.n_atoms,
         "lattice": result.lattice,
         "volumes_A3_atom": result.volumes / result.n_atoms,
         "energies_eV_atom": result.energies / result.n_atoms,

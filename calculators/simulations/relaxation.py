@@ -41,6 +41,7 @@ from tesseral.calculators.simulations.frames import (
 
 CELL_COLUMNS = ("a_A", "b_A", "c_A", "alpha_deg", "beta_deg", "gamma_deg")
 COLUMNS = (
+    "energy_eV",
     "energy_eV_atom",
     "change_meV_atom",
     "max_force_eV_A",
@@ -127,6 +128,7 @@ def relax_one(
     relaxed.info["relaxation"] = word
     write_frames(with_suffix(prefix, ".extxyz"), [relaxed])
     values: dict[str, float | str] = {
+        "energy_eV": step.energy * len(atoms),
         "energy_eV_atom": step.energy,
         "change_meV_atom": 1000 * (step.energy - first.energy),
         "max_force_eV_A": largest_force(atoms),

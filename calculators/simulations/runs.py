@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -40,7 +40,7 @@ from tesseral.data.sources.opening import read_last_frame
 from tesseral.deploy.universal import model_path
 from tesseral.process import finished, worker_pool
 
-BEFORE = ("name", "file", "frame", "formula", "atoms")
+BEFORE = ("name", "file", "frame", "formula", "atoms", "theory")
 AFTER = ("steps", "outcome", "reason")
 FAILED = "failed"
 FREE = frozenset({"structures", "model", "output", "processes", "device"})  # no effect on results
@@ -182,8 +182,15 @@ def _run(
     """Run the unfinished structures, and summarise all of them."""
     path = model_path(config.model)
     calculator = TesseralCalculator(
-        path, device=config.device, dtype=config.dtype, level=config.level
+        path,
+        device=config.device,
+        dtype=config.dtype,
+        level=config.level,
+        dispersion=config.dispersion,
+        dispersion_cutoff=config.dispersion_cutoff,
     )
+    if calculator.dispersion is not None:  # the functional of the model is the same as by name
+        config = replace(config, dispersion=calculator.dispersion.functional)
     jobs = kind.read(config)
     names = [job.name for job in jobs]
     free = FREE | kind.free | {kind.length}
@@ -342,7 +349,11 @@ def _row(
     row |= {"name": job.name, "file": job.file, "frame": str(job.frame), "outcome": FAILED}
     if job.atoms is None:
         return row | {"reason": job.problem}
-    row |= {"formula": job.atoms.get_chemical_formula(), "atoms": str(len(job.atoms))}
+    row |= {
+        "formula": job.atoms.get_chemical_formula(),
+        "atoms": str(len(job.atoms)),
+        "theory": calculator.theory,
+    }
     try:
         species_index(job.atoms.numbers, calculator.card.elements)
         subject = job.atoms if job.end is None else (job.atoms, job.end)
@@ -383,6 +394,8 @@ def _collect(folder: RunFolder, names: Sequence[str]) -> None:
         path = with_suffix(folder.prefix(name), ".extxyz")
         atoms = read_last_frame(path)
         atoms.info |= {"name": name, "file": row["file"], "frame": int(row["frame"])}
+        if row["theory"]:
+            atoms.info["theory"] = row["theory"]
         found.append(atoms)
     if found:
         write_frames(folder.path / RELAXED, found)

@@ -13,7 +13,7 @@ import torch
 
 from tesseral.deploy.card import ModelCard
 from tesseral.deploy.modelfile import build_potential
-from tesseral.deploy.releases import INTERVALS, SEVENNET_NAMES
+from tesseral.deploy.releases import INTERVALS, SEVENNET_NAMES, THEORY
 from tesseral.deploy.sevennet.original import (
     Original,
     check_settings,
@@ -139,5 +139,7 @@ def _provenance(
         "radial_functions": f"cubic splines on {intervals} intervals",
     }
     if modality is not None:
-        found["modality"] = modality
+        found |= {"modality": modality, "theory": modality}
+    elif str(source) in SEVENNET_NAMES:
+        found["theory"] = THEORY
     return found

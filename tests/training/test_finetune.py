@@ -14,6 +14,7 @@ from tesseral.data.store.read import write_store
 from tesseral.data.structures import structure_from_atoms
 from tesseral.deploy.modelfile import load_model, read_card
 from tesseral.potentials.architectures.facet import FacetConfig
+from tesseral.potentials.blocks.short_range import square_pairs
 from tesseral.potentials.derivatives import predict
 from tesseral.potentials.testing import isolated_atom
 from tesseral.training.config import FitConfig, OptimizationConfig, TrainerConfig
@@ -140,6 +141,18 @@ def test_two_theories_in_one_model_beat_the_small_set_alone(files):
     )
     print(f"forces on the other theory with its level {right:.4f} eV/Å, with the first {wrong:.4f}")
     assert right < 0.5 * wrong
+
+
+def test_inner_radii_of_the_model_are_kept_and_those_of_a_new_element_added(files):
+    config = config_of(
+        files, "radii", "silver", 1, validation="silver", init_from=pretrained(files),
+    )  # fmt: skip
+    fit(config)
+    old, new = read_card(pretrained(files)), read_card(config.output)
+    before, after = (square_pairs(card.inner_radii, len(card.elements)) for card in (old, new))
+    assert (after[:2, :2] <= before).all() and (after > 1.0).all()
+    fit(replace(config, short_range=False))
+    assert not read_card(config.output).inner_radii
 
 
 def test_a_new_element_keeps_what_is_known_of_the_others(files):
