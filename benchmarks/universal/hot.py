@@ -13,6 +13,7 @@ from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from rich.console import Console
 
 from benchmarks.sheets import Sheet, cell, save
+from benchmarks.universal.close import open_joined
 from benchmarks.universal.close_structures import closest
 from tesseral.calculators.ase import TesseralCalculator
 
@@ -122,8 +123,9 @@ def hot_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
     numbers: dict[str, list[dict[str, Any]]] = {}
     structures = oxides(options.number)
     for path in options.models:
-        joined, plain = TesseralCalculator(path), TesseralCalculator(path)
-        plain.potential.short_range = None
+        model = open_joined(path)
+        joined = TesseralCalculator.from_model(model.joined, model.card)
+        plain = TesseralCalculator.from_model(model.plain, model.card)
         runs: list[tuple[Run, Run]] = []
         for seed, atoms in enumerate(structures):
             with_join = simulate(atoms, joined, options.time, seed)
