@@ -6,7 +6,7 @@ import json
 import math
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +21,7 @@ from tesseral.potentials.config import PotentialConfig
 
 FORMAT_VERSION = 1  # increase it when an older tesseral would misread a newer file
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+OF_LEVELS = ("reference_energies", "energy_scale")  # of the card; weights differ too
 MANY = 8  # elements that are named in a short description
 LARGEST_NUMBER = 2**53  # whole numbers beyond it are damage, and may not fit a float
 UNITS = {"length": "Å", "energy": "eV", "forces": "eV/Å", "stress": "eV/Å³"}
@@ -85,6 +86,9 @@ class ModelCard:
         format_version: version of the file format.
         created: time (UTC, ISO 8601). Default: now.
         parameters: number of weights; ``save_model`` counts them.
+        level: name of the level of theory, if the file holds several.
+        other_levels: by the name of each further level of the file, its ``reference_energies`` and
+            ``energy_scale``; see `at_level`.
 
     Raises:
         ValueError: a value is not possible for a model.
@@ -104,6 +108,8 @@ class ModelCard:
     format_version: int = FORMAT_VERSION
     created: str = field(default_factory=_now)
     parameters: int = 0
+    level: str = ""
+    other_levels: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Reject values that are not possible for a model."""
@@ -141,12 +147,16 @@ class ModelCard:
                 raise ValueError(f"{name} is {value}; it must be a positive number")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
+        if self.other_levels and (not self.level or self.level in self.other_levels):
+            raise ValueError(f"the card has other levels, but level is {self.level!r}")
+        for name in self.other_levels:
+            self.at_level(name)
 
     def _check_types(self) -> None:
         """Check the types of the values, which a damaged file may have changed."""
         kinds: dict[str, type | tuple[type, ...]] = {
-            **dict.fromkeys(("training", "errors", "versions"), dict),
-            **dict.fromkeys(("dtype", "created"), str),
+            **dict.fromkeys(("training", "errors", "versions", "other_levels"), dict),
+            **dict.fromkeys(("dtype", "created", "level"), str),
             **dict.fromkeys(("format_version", "parameters"), int),
             **dict.fromkeys(("energy_scale", "mean_neighbors"), (int, float)),
         }
@@ -166,6 +176,43 @@ class ModelCard:
             raise ValueError(
                 f"{wrong[0]} is {getattr(self, wrong[0])!r:.60}, which has the wrong type"
             )
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Names of the levels of theory in the file, the default first; empty without names."""
+        return (self.level, *self.other_levels) if self.level else ()
+
+    def at_level(self, level: str | None) -> ModelCard:
+        """Card of one level of theory only.
+
+        Args:
+            level: one of ``levels``. Default: the first.
+
+        Raises:
+            ValueError: there is no such level, or the card has wrong values for it.
+        """
+        if level is None or (level == self.level and level):
+            return replace(self, other_levels={})
+        if level not in self.other_levels:
+            known = f"has the levels {', '.join(self.levels)}" if self.levels else "names no levels"
+            raise ValueError(f"`level` is {level}, but the model {known}")
+        own = self.other_levels[level]
+        if not isinstance(own, dict) or set(own) != set(OF_LEVELS):
+            raise ValueError(f"the card must have {' and '.join(OF_LEVELS)} of level {level}")
+        energies = own["reference_energies"]
+        if not isinstance(energies, (list, tuple)):
+            raise ValueError(f"reference_energies of level {level} are {energies!r:.60}")
+        training = (
+            {**self.training, "theory": level} if "theory" in self.training else self.training
+        )
+        return replace(
+            self,
+            level=level,
+            other_levels={},
+            training=training,
+            reference_energies=tuple(energies),
+            energy_scale=own["energy_scale"],
+        )
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -215,6 +262,9 @@ def card_to_json(card: ModelCard) -> str:
         ValueError: ``training`` or ``errors`` contain a value that JSON cannot represent.
     """
     content = {**asdict(card), "config": config_to_values(card.config), "units": UNITS}
+    for name in ("level", "other_levels"):  # which an earlier tesseral does not know
+        if not content[name]:
+            del content[name]
     try:
         return json_text(content, name="card")
     except TypeError as error:
@@ -256,6 +306,16 @@ def card_from_json(text: str) -> ModelCard:
         raise ValueError(f"the card holds values of the wrong kind ({error})") from None
 
 
+def level_of_theory(card: ModelCard) -> str:
+    """Level of theory of the training data, such as ``VASP PBE 520 eV``; empty if unknown."""
+    training = card.training
+    data = training["data"] if isinstance(training.get("data"), dict) else {}
+    train = data["train"] if isinstance(data.get("train"), dict) else {}
+    several = data["theories"] if isinstance(data.get("theories"), list) else []
+    found = training.get("theory") or (several[0] if several else train.get("theory"))
+    return found if isinstance(found, str) else ""
+
+
 def describe(card: ModelCard) -> list[tuple[str, str]]:
     """Human-readable card: rows of name and value, in reading order."""
     config = card.config
@@ -280,6 +340,9 @@ def describe(card: ModelCard) -> list[tuple[str, str]]:
         ("mean neighbours", f"{card.mean_neighbors:.4g}"),
         ("units", ", ".join(f"{name} {unit}" for name, unit in UNITS.items())),
     ]
+    if card.levels:
+        others = "".join(f", {name}" for name in card.other_levels)
+        rows.insert(5, ("levels of theory", f"{card.level} (default){others}"))
     if card.binding_energies:
         rows.insert(6, ("mean binding energies", by_element(card.binding_energies)))
     if card.inner_radii:

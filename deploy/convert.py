@@ -21,11 +21,18 @@ from tesseral.data.neighbors import atomic_graph
 from tesseral.deploy.card import ModelCard
 from tesseral.deploy.modelfile import save_model
 from tesseral.deploy.nequix.convert import convert as convert_nequix
-from tesseral.deploy.nequix.original import RELEASES as NEQUIX_RELEASES
 from tesseral.deploy.nequix.original import originals as nequix_originals
-from tesseral.deploy.sevennet.convert import INTERVALS
+from tesseral.deploy.releases import (
+    INNER_OTHERS,
+    INNER_RELAXATIONS,
+    INTERVALS,
+    NEQUIX_NAMES,
+    RELEASES,
+    SEVENNET_NAMES,
+    TRAINED_ON_RELAXATIONS,
+)
 from tesseral.deploy.sevennet.convert import convert as convert_sevennet
-from tesseral.deploy.sevennet.original import RELEASES as SEVENNET_RELEASES
+from tesseral.deploy.sevennet.original import levels_of
 from tesseral.deploy.sevennet.original import originals as sevennet_originals
 from tesseral.files import check_writable, make_folder
 from tesseral.potentials.blocks.short_range import (
@@ -38,8 +45,12 @@ from tesseral.potentials.derivatives import predict, stress_from_virial
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.select import select_ops
 
-INNER = 0.6  # inner radii over the sums of contact radii; chosen in docs/measurements/universal.md
 LARGEST = 0.05  # relative difference of the forces that any sensible number of intervals meets
+
+
+def no_levels(source: str | Path) -> list[str]:
+    """Names of the levels of theory of a potential with one level, which need none."""
+    return []
 
 
 class Converter(NamedTuple):
@@ -51,25 +62,23 @@ class Converter(NamedTuple):
         convert: ``(source, *, intervals, modality) -> (potential, card)`` of a release or a file.
         originals: ``(source, modality, elements)`` to crystals that contain all elements, each with
             an ASE calculator of the foreign package's results.
+        levels: names of the levels of theory of a release or a file, the default first; empty for
+            one level.
     """
 
     releases: Sequence[str]
     suffixes: tuple[str, ...]
     convert: Callable[..., tuple[MessagePassing, ModelCard]]
     originals: Callable[[str | Path, str | None, Sequence[int]], list[Atoms]]
+    levels: Callable[[str | Path], list[str]] = no_levels
 
 
 CONVERTERS = {
     "sevennet": Converter(
-        tuple(SEVENNET_RELEASES), (".pth", ".pt"), convert_sevennet, sevennet_originals
+        tuple(SEVENNET_NAMES), (".pth", ".pt"), convert_sevennet, sevennet_originals, levels_of
     ),
-    "nequix": Converter(NEQUIX_RELEASES, (".nqx",), convert_nequix, nequix_originals),
+    "nequix": Converter(NEQUIX_NAMES, (".nqx",), convert_nequix, nequix_originals),
 }
-
-
-def releases() -> list[str]:
-    """Names of all published weights that can be converted."""
-    return [name for converter in CONVERTERS.values() for name in converter.releases]
 
 
 def find_converter(source: str | Path) -> Converter:
@@ -85,7 +94,7 @@ def find_converter(source: str | Path) -> Converter:
     path = Path(source)
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} is not a checkpoint file; give one, or one of {', '.join(releases())}"
+            f"{path} is not a checkpoint file; give one, or one of {', '.join(RELEASES)}"
         )
     for converter in CONVERTERS.values():
         if path.suffix in converter.suffixes:
@@ -120,9 +129,10 @@ def write_converted(
         source: name of a release, or a checkpoint file.
         output: the model file; its folder is created.
         intervals: number of intervals of the radial splines.
-        modality: level of theory to keep.
-        short_range: join the model to the repulsion of the nuclei where atoms are closer than
-            ``INNER`` times the sum of their contact radii.
+        modality: level of theory to keep. Default: all, of which a user chooses one when the model
+            is loaded (``level``).
+        short_range: join the model to the repulsion of the nuclei where atoms are closer than in its
+            training data.
         progress: callback with the number of compared structures and the total.
 
     Returns:
@@ -135,14 +145,25 @@ def write_converted(
     """
     converter = find_converter(source)
     check_writable(output)
-    potential, card = converter.convert(source, intervals=intervals, modality=modality)
-    if short_range:
-        radii = flat_pairs(inner_radii(card.elements, INNER, card.config.cutoff))
-        potential.short_range = ShortRange(card.elements, radii)
-        card = replace(card, inner_radii=radii)
-    select_ops(potential)
-    crystals = converter.originals(source, modality, card.elements)
-    deviation = compare(potential, card, crystals, progress)
+    names: list[str | None] = [modality]
+    if modality is None:
+        names = [*converter.levels(source)] or [None]
+    made = []
+    parts = []
+    for number, name in enumerate(names):
+        potential, card = converter.convert(source, intervals=intervals, modality=name)
+        if short_range:
+            card = replace(card, inner_radii=universal_radii(card))
+            potential.short_range = ShortRange(card.elements, card.inner_radii)
+        select_ops(potential)
+        crystals = converter.originals(source, name, card.elements)
+
+        def show(done: int, total: int, number: int = number) -> None:
+            progress(number * total + done, len(names) * total)
+
+        parts.append(compare(potential, card, crystals, show))
+        made.append((potential, replace(card, level=name or "")))
+    deviation = Deviation(*(max(column) for column in zip(*parts, strict=True)))
     if not deviation.relative < LARGEST:
         raise ValueError(
             f"with {intervals} intervals the forces differ by {100 * deviation.relative:.1f}% from "
@@ -153,10 +174,18 @@ def write_converted(
         "forces (meV/Å)": deviation.forces,
         "stress (GPa)": deviation.stress,
     }
+    potential, card = made[0]
     card = replace(card, training={**card.training, "largest difference from the original": found})
     make_folder(output.parent)
-    save_model(output, potential, card)
+    save_model(output, potential, card, made[1:])
     return deviation
+
+
+def universal_radii(card: ModelCard) -> tuple[float, ...]:
+    """Inner radii of a converted model for its card, by the distances of its training data."""
+    relaxations = card.training["converted_from"] in TRAINED_ON_RELAXATIONS
+    fraction = INNER_RELAXATIONS if relaxations else INNER_OTHERS
+    return flat_pairs(inner_radii(card.elements, fraction, card.config.cutoff))
 
 
 def compare(

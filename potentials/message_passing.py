@@ -64,7 +64,7 @@ class MessagePassing(nn.Module):
             other_levels: E0 (eV) of each element at each further level of theory in a joint
                 training. The species of an atom is then ``level × n_elements + element``, and each
                 level has an embedding that is added to that of the element; all other weights are
-                shared. ``one_level`` extracts the first level.
+                shared. ``one_level`` extracts one level.
             dtype: precision of weights and features; geometry and energies are always float64.
         """
         super().__init__()
@@ -178,17 +178,19 @@ class MessagePassing(nn.Module):
         return species if self.levels == 1 else species % self.n_species
 
 
-def one_level(weights: Mapping[str, Tensor], n_species: int) -> dict[str, Tensor]:
-    """Weights of a potential for its first level of theory only.
+def one_level(weights: Mapping[str, Tensor], n_species: int, level: int = 0) -> dict[str, Tensor]:
+    """Weights of a potential for one of its levels of theory only.
 
     Args:
         weights: ``state_dict`` of a potential with one or more levels.
         n_species: number of its elements.
+        level: number of the level, from 0.
     """
     kept = dict(weights)
     levels = kept.pop("level_embedding", None)
     if levels is not None:
-        kept["embedding"] = kept["embedding"] + levels[0]
+        kept["embedding"] = kept["embedding"] + levels[level]
+        own = slice(level * n_species, (level + 1) * n_species)
         for name in ("scale.reference_energies", "scale.scale"):
-            kept[name] = kept[name][:n_species]
+            kept[name] = kept[name][own]
     return kept

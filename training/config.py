@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tesseral.data.loading.datamodule import DataConfig
+from tesseral.data.loading.config import DataConfig
 from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.config import PotentialConfig
 

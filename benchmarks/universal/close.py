@@ -115,7 +115,7 @@ def close_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
     structures = close_structures(options.number)
     labelled = read(LABELS, ":")
     sheets, numbers = [], {}
-    for path in options.models:
+    for path in map(Path, options.models):
         model = open_joined(path)
         terminal.print(f"{model.name}: {len(structures)} structures")
         sheet, found = _without_reference(model, structures)

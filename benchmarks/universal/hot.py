@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -122,7 +123,7 @@ def hot_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
     )
     numbers: dict[str, list[dict[str, Any]]] = {}
     structures = oxides(options.number)
-    for path in options.models:
+    for path in map(Path, options.models):
         model = open_joined(path)
         joined = TesseralCalculator.from_model(model.joined, model.card)
         plain = TesseralCalculator.from_model(model.plain, model.card)

@@ -18,6 +18,8 @@ from tesseral.potentials.blocks.short_range import square_pairs
 from tesseral.potentials.derivatives import predict
 from tesseral.potentials.testing import isolated_atom
 from tesseral.training.config import FitConfig, OptimizationConfig, TrainerConfig
+from tesseral.training.evaluate import evaluate_file
+from tesseral.training.evaluate_config import EvaluateConfig
 from tesseral.training.fit import fit
 from tesseral.training.module import part_groups
 
@@ -129,8 +131,16 @@ def test_two_theories_in_one_model_beat_the_small_set_alone(files):
     )
     assert errors[1] < 0.8 * errors[0]
     assert read_card(both.model).training["data"]["theories"] == ["high", "low"]
-    potential, _ = load_model(both.model)  # an ordinary model, of the one theory
-    assert potential.levels == 1
+    potential, card = load_model(both.model)  # an ordinary model, of the one theory
+    assert potential.levels == 1 and card.level == "high"
+    assert read_card(both.model).levels == ("high", "low")
+    data = str(files / "low_validation.h5")
+    right, wrong = (
+        evaluate_file(EvaluateConfig(model=both.model, data=data, level=level))["forces"]["mae"]
+        for level in ("low", "high")
+    )
+    print(f"forces on the other theory with its level {right:.4f} eV/Å, with the first {wrong:.4f}")
+    assert right < 0.5 * wrong
 
 
 def test_inner_radii_of_the_model_are_kept_and_those_of_a_new_element_added(files):
