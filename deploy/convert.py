@@ -131,8 +131,8 @@ def write_converted(
         intervals: number of intervals of the radial splines.
         modality: level of theory to keep. Default: all, of which a user chooses one when the model
             is loaded (``level``).
-        short_range: join the model to the repulsion of the nuclei where atoms are closer than in its
-            training data.
+        short_range: join the model to the repulsion of the nuclei where atoms are closer than in
+            its training data.
         progress: callback with the number of compared structures and the total.
 
     Returns:
