@@ -172,8 +172,8 @@ class TesseralCalculator(Calculator):
 
         Raises:
             ValueError: there are no atoms, arrays have different lengths, an element is unknown to
-                the model or to D3, positions are not finite, atoms overlap, or a periodic cell has no volume
-                or too little for its atoms.
+                the model or to D3, positions are not finite, atoms overlap, or a periodic cell has
+                no volume or too little for its atoms.
             PropertyNotImplementedError: the stress of atoms without a periodic cell is requested.
             CalculationFailed: the result of the model is not finite.
         """

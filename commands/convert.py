@@ -72,15 +72,15 @@ def show_converted(console: Console, output: Path, deviation: Deviation) -> None
     from tesseral.deploy.modelfile import read_card
 
     training = read_card(output).training
-    lines = (
+    lines = [
         f"on {deviation.compared} crystals of all its elements it differs from the original by at "
         f"most {deviation.energy:.3f} meV/atom, {deviation.forces:.2f} meV/Å, "
         f"{deviation.stress:.4f} GPa",
         f"licence of the weights: {training['licence']}; cite {training['citation']}",
-    )
+    ]
     if deviation.too_close:
-        lines = (
-            *lines,
+        lines.insert(
+            1,
             f"{deviation.too_close} more have atoms that are too close to compare, where it joins "
             "the repulsion of the nuclei (--no-short-range leaves it out)",
         )

@@ -1,10 +1,10 @@
 """Comparison of converted potentials with the originals; docs/measurements/universal.md.
 
     python -m benchmarks.universal agreement|zero-shot|intervals|speed|relax|finetune
-    python -m benchmarks.universal close|hot --models FILE…
     python -m benchmarks.universal properties|dispersion
     python -m benchmarks.universal score FILE… --models MODEL… [--peers NAME…]
     python -m benchmarks.universal physics|times --models MODEL…
+    python -m benchmarks.universal close|hot --models FILE…
     python -m benchmarks.universal nequix-agreement|nequix-intervals|nequix-speed|nequix-store
         [--model FILE] [--output runs/universal] [--envs runs/peers] [--data FOLDER]
         [--markdown FILE]
@@ -47,9 +47,9 @@ PARTS: dict[str, tuple[Part, str]] = {
     "intervals": (interval_sheets, "errors and weights against the number of spline intervals"),
     "speed": (speed_sheets, "time and memory of a step compared with the original"),
     "relax": (relax_sheets, "50 perturbed crystals relaxed by several potentials"),
+    "dispersion": (dispersion_sheets, "crystals with and without D3(BJ), programs, time"),
     "close": (close_sheets, "forces of close atoms with and without the nuclear repulsion"),
     "hot": (hot_sheets, "MD of random oxides at 2000 K"),
-    "dispersion": (dispersion_sheets, "crystals with and without D3(BJ), programs, time"),
     "finetune": (finetune_sheets, "20 silicon structures, fine-tuned and from scratch"),
     "properties": (properties_sheets, "properties of ten materials, beside matcalc"),
     "score": (score_sheets, "errors of models and peers against labelled structures"),
