@@ -55,6 +55,7 @@ class TesseralCalculator(Calculator):
 
     name = "tesseral"
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
+    dispersion: Dispersion | None
     ignored_changes = {
         "initial_charges",
         "initial_magmoms",
@@ -117,7 +118,7 @@ class TesseralCalculator(Calculator):
         super().__init__()  # type: ignore[no-untyped-call]
         self.potential = potential.eval().requires_grad_(False)
         self.card = card
-        self.dispersion: Dispersion | None = None
+        self.dispersion = None
         self.neighbors = SkinNeighbors(card.config.cutoff, skin)
         self._listed: tuple[NeighborList, Tensor, Tensor, Tensor] | None = None
         self._species = np.empty(0, np.int64), np.empty(0, np.int64)  # numbers, indices

@@ -206,7 +206,7 @@ def functional_of(theory: str) -> str:
             f"the level of theory of this model {what}, which does not tell the D3(BJ) parameters; "
             "name the functional, like `dispersion='pbe'`"
         )
-    return found[0]
+    return str(found[0])
 
 
 def has_parameters(functional: str) -> bool:

@@ -119,8 +119,8 @@ class TesseralModel(ModelInterface):
 
         Raises:
             ValueError: an element is unknown to the model or to D3, or atoms are not sorted by
-                system. Unless ``failed`` is ``nan``: atoms overlap, positions or cells are not finite, or a
-                periodic cell has no volume.
+                system. Unless ``failed`` is ``nan``: atoms overlap, positions or cells are not
+                finite, or a periodic cell has no volume.
             CalculationFailed: the result of the model is not finite, unless ``failed`` is ``nan``.
         """
         if isinstance(state, dict):
