@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from rich.console import Console
 
 from benchmarks.sheets import Sheet, cell, save
+from benchmarks.universal.close import open_joined
 from benchmarks.universal.close_structures import closest
 from tesseral.calculators.ase import TesseralCalculator
 
@@ -121,9 +123,10 @@ def hot_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
     )
     numbers: dict[str, list[dict[str, Any]]] = {}
     structures = oxides(options.number)
-    for path in options.models:
-        joined, plain = TesseralCalculator(path), TesseralCalculator(path)
-        plain.potential.short_range = None
+    for path in map(Path, options.models):
+        model = open_joined(path)
+        joined = TesseralCalculator.from_model(model.joined, model.card)
+        plain = TesseralCalculator.from_model(model.plain, model.card)
         runs: list[tuple[Run, Run]] = []
         for seed, atoms in enumerate(structures):
             with_join = simulate(atoms, joined, options.time, seed)

@@ -92,7 +92,7 @@ inline Slope nuclei(const tesseral_potential& p, double radius, int64_t pair) {
 // The distance at which the layers see a pair that is closer than its inner radius
 // (potentials/blocks/short_range.py).
 inline Slope seen_distance(double inner, double radius) {
-  constexpr double width = 0.2;
+  constexpr double width = 0.1;
   const double x = std::min(1.0, (inner - radius) / (width * inner));
   const double bend = x * x * x * x * (2.5 - 3 * x + x * x), on = x * x * x * (10 - 15 * x + 6 * x * x);
   return {inner * (1 - width * (x - bend)), 1 - on};
