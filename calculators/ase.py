@@ -29,7 +29,7 @@ from tesseral.data.neighbors import (
     species_index,
 )
 from tesseral.data.units import stress_voigt
-from tesseral.deploy.card import ModelCard, level_of_theory
+from tesseral.deploy.card import ModelCard
 from tesseral.deploy.modelfile import load_model
 from tesseral.potentials.derivatives import predict_edges, stress_from_virial
 from tesseral.potentials.engine.near_edges import NearEdges, near_edges
@@ -55,6 +55,7 @@ class TesseralCalculator(Calculator):
 
     name = "tesseral"
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
+    dispersion: Dispersion | None
     ignored_changes = {
         "initial_charges",
         "initial_magmoms",
@@ -98,7 +99,7 @@ class TesseralCalculator(Calculator):
             device = "cuda" if torch.cuda.is_available() else "cpu"
         potential, card = load_model(path, device=device, dtype=dtype, ops=ops, level=level)
         self._set_up(potential, card, skin)
-        self.dispersion = choose_dispersion(dispersion, level_of_theory(card), dispersion_cutoff)
+        self.dispersion = choose_dispersion(dispersion, card.theory, dispersion_cutoff)
 
     @classmethod
     def from_model(cls, potential: MessagePassing, card: ModelCard, *, skin: float = 0.5) -> Any:
@@ -117,7 +118,7 @@ class TesseralCalculator(Calculator):
         super().__init__()  # type: ignore[no-untyped-call]
         self.potential = potential.eval().requires_grad_(False)
         self.card = card
-        self.dispersion: Dispersion | None = None
+        self.dispersion = None
         self.neighbors = SkinNeighbors(card.config.cutoff, skin)
         self._listed: tuple[NeighborList, Tensor, Tensor, Tensor] | None = None
         self._species = np.empty(0, np.int64), np.empty(0, np.int64)  # numbers, indices
@@ -131,7 +132,7 @@ class TesseralCalculator(Calculator):
     @property
     def theory(self) -> str:
         """Level of theory, with dispersion if it is added; empty if unknown."""
-        return theory_with(level_of_theory(self.card), self.dispersion)
+        return theory_with(self.card.theory, self.dispersion)
 
     @property
     def device(self) -> torch.device:

@@ -16,7 +16,6 @@ from tesseral.calculators.skin import BatchNeighbors
 from tesseral.data.cells import has_volume
 from tesseral.data.graph import AtomicGraph, Edges
 from tesseral.data.neighbors import NeighborList, species_index
-from tesseral.deploy.card import level_of_theory
 from tesseral.deploy.modelfile import load_model
 from tesseral.potentials.derivatives import predict_edges, stress_from_virial
 from tesseral.potentials.engine.near_edges import near_edges
@@ -28,8 +27,7 @@ except ModuleNotFoundError as error:
     if (error.name or "").split(".")[0] != "torch_sim":
         raise
     raise ModuleNotFoundError(
-        'torch-sim is not installed; run pip install "torch-sim-atomistic>=0.3,<0.4" '
-        " (Python 3.11 or newer)",
+        "torch-sim is not installed; run pip install torch-sim-atomistic (Python 3.11 or newer)",
         name="torch_sim",
     ) from None
 
@@ -95,9 +93,7 @@ class TesseralModel(ModelInterface):
         potential, self.card = load_model(path, device=device, dtype=dtype, ops=ops, level=level)
         self.potential = potential.eval().requires_grad_(False)
         self.neighbors = BatchNeighbors(self.card.config.cutoff, skin)
-        self.dispersion = choose_dispersion(
-            dispersion, level_of_theory(self.card), dispersion_cutoff
-        )
+        self.dispersion = choose_dispersion(dispersion, self.card.theory, dispersion_cutoff)
         self.failed = failed
         self._device = next(self.potential.parameters()).device
         self._dtype = torch.float64
@@ -119,8 +115,8 @@ class TesseralModel(ModelInterface):
 
         Raises:
             ValueError: an element is unknown to the model or to D3, or atoms are not sorted by
-                system. Unless ``failed`` is ``nan``: atoms overlap, positions or cells are not finite, or a
-                periodic cell has no volume.
+                system. Unless ``failed`` is ``nan``: atoms overlap, positions or cells are not
+                finite, or a periodic cell has no volume.
             CalculationFailed: the result of the model is not finite, unless ``failed`` is ``nan``.
         """
         if isinstance(state, dict):

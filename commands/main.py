@@ -35,7 +35,7 @@ EPILOG = """\
 example:
   train-potential data import runs/ more.extxyz -o set.h5
   train-potential data check set.h5
-  train-potential fit --data.train set.h5 --output model.safetensors --trainer.max_time 10m
+  train-potential fit --data.train set.h5 --output model.safetensors
   train-potential evaluate model.safetensors test.h5 --plots plots
   train-potential report model.safetensors --data test.h5 -o report
 
@@ -69,8 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = import_module(f"tesseral.commands.{name}") if name in COMMANDS else None
     try:
         values = make_parser(arguments, name, command).parse_args(arguments).as_dict()
-    except ValueError as error:  # unknown architecture
-        return complain(str(error))
+    except ValueError as error:  # an architecture that is unknown, or not that of the model
+        assert command is not None
+        return complain(with_flags(str(error), command.parser()))
     assert command is not None  # any other word has already ended in the parser
     try:
         status: int = command.run(values[name], Console())

@@ -21,7 +21,7 @@ status is 0 if all runs completed and 1 otherwise.
 def parser() -> Parser:
     """Options of ``md``."""
     made = Parser(
-        usage="train-potential md STRUCTURE… [--model MODEL.safetensors] [-o FOLDER] [options]",
+        usage="train-potential md STRUCTURE… [--model MODEL] [-o FOLDER] [options]",
         epilog=EPILOG,
     )
     add_fields(made, MdConfig, positional={"structures": "+"}, short={"output": "-o"})

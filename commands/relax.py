@@ -25,7 +25,7 @@ status is 0 if all structures converged and 1 otherwise.
 def parser() -> Parser:
     """Options of ``relax``."""
     made = Parser(
-        usage="train-potential relax STRUCTURE… [--model MODEL.safetensors] [-o FOLDER] [options]",
+        usage="train-potential relax STRUCTURE… [--model MODEL] [-o FOLDER] [options]",
         epilog=EPILOG,
     )
     add_fields(made, RelaxConfig, positional={"structures": "+"}, short={"output": "-o"})

@@ -66,7 +66,7 @@ def _list(console: Console) -> None:
         return "–" if value is None else f"{value:.{digits}f}"
 
     every = CATALOGUE.values()
-    heads = ("model", "trained on", "level", "licence", "here")
+    heads: tuple[str, ...] = ("model", "trained on", "level", "licence", "here")
     rows = [[each.name, each.data, each.theory, each.licence, state(each)] for each in every]
     print_table(console, heads, rows)
     heads = (

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from ase.data import chemical_symbols
 
+from tesseral.deploy.releases import THEORIES
 from tesseral.files import json_text
 from tesseral.potentials.architectures.table import field_names, make_config
 from tesseral.potentials.config import PotentialConfig
@@ -220,6 +221,19 @@ class ModelCard:
         return tuple(chemical_symbols[z] for z in self.elements)
 
     @property
+    def theory(self) -> str:
+        """Level of theory, such as ``VASP PBE 520 eV``; empty if it is not known."""
+        if self.level:
+            return self.level
+        data = self.training.get("data", {})
+        data = data if isinstance(data, dict) else {}
+        found = self.training.get("theory")
+        # That of the model file is the first; of other data, all are named.
+        found = found or (data.get("theories") or [])[:1] or data.get("theory")
+        found = found or THEORIES.get(str(self.training.get("converted_from")), "")
+        return " and ".join(map(str, found)) if isinstance(found, list) else str(found)
+
+    @property
     def short(self) -> str:
         """Architecture, elements and cutoff in a few words."""
         many = len(self.elements) > MANY
@@ -306,16 +320,6 @@ def card_from_json(text: str) -> ModelCard:
         raise ValueError(f"the card holds values of the wrong kind ({error})") from None
 
 
-def level_of_theory(card: ModelCard) -> str:
-    """Level of theory of the training data, such as ``VASP PBE 520 eV``; empty if unknown."""
-    training = card.training
-    data = training["data"] if isinstance(training.get("data"), dict) else {}
-    train = data["train"] if isinstance(data.get("train"), dict) else {}
-    several = data["theories"] if isinstance(data.get("theories"), list) else []
-    found = training.get("theory") or (several[0] if several else train.get("theory"))
-    return found if isinstance(found, str) else ""
-
-
 def describe(card: ModelCard) -> list[tuple[str, str]]:
     """Human-readable card: rows of name and value, in reading order."""
     config = card.config
@@ -326,12 +330,15 @@ def describe(card: ModelCard) -> list[tuple[str, str]]:
     )
 
     def by_element(values: Sequence[float]) -> str:
-        pairs = zip(card.symbols, values, strict=True)
-        return ", ".join(f"{symbol} {value:.6g}" for symbol, value in pairs) + " (eV)"
+        pairs = zip(card.symbols, values, strict=True)  # no line is broken between the two
+        return (
+            ", ".join(f"{symbol}\N{NO-BREAK SPACE}{value:.6g}" for symbol, value in pairs) + " (eV)"
+        )
 
     rows = [
         ("elements", " ".join(card.symbols)),
         ("architecture", config.architecture),
+        *([("level of theory", card.theory)] if card.theory else []),
         ("cutoff", f"{config.cutoff:g} Å, range {config.cutoff * config.layers:g} Å"),
         ("size", sizes),
         ("parameters", f"{card.parameters:,} in {card.dtype}"),
@@ -344,7 +351,8 @@ def describe(card: ModelCard) -> list[tuple[str, str]]:
         others = "".join(f", {name}" for name in card.other_levels)
         rows.insert(5, ("levels of theory", f"{card.level} (default){others}"))
     if card.binding_energies:
-        rows.insert(6, ("mean binding energies", by_element(card.binding_energies)))
+        place = [name for name, _ in rows].index("reference energies") + 1
+        rows.insert(place, ("mean binding energies", by_element(card.binding_energies)))
     if card.inner_radii:
         low, high = min(card.inner_radii), max(card.inner_radii)
         rows.insert(-1, ("short range", f"nuclear repulsion below {low:.3g} to {high:.3g} Å"))

@@ -7,11 +7,10 @@ import time
 from collections import deque
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
 
+from tesseral.screen import Columns
 from tesseral.training.module import PotentialModule, Seen, seen_errors
 from tesseral.training.schedule import Budget
 
@@ -141,30 +140,26 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
-def error_table(errors: dict[str, Any], title: str) -> Table:
-    """Errors of ``ErrorSums.summary`` as a table: overall, by element, by config type."""
-    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
-    table.add_column("\n\n", overflow="fold")
-    table.add_column("\n\nn", justify="right")
+def error_table(errors: dict[str, Any], title: str) -> Columns:
+    """Errors of ``ErrorSums.summary`` as a table: overall, by config type, by element."""
+    heads = ["\n\n", "\n\nn"]
     for name, unit in (("energy", "meV/atom"), ("forces", "meV/Å"), ("stress", "GPa")):
-        for kind in ("MAE", "RMSE"):
-            table.add_column(f"{name}\n{kind}\n{unit}", justify="right")
+        heads += [f"{name}\n{kind}\n{unit}" for kind in ("MAE", "RMSE")]
 
-    def row(name: str, part: dict[str, Any]) -> None:
-        cells = []
-        for quantity in ("energy_per_atom", "forces", "stress"):
-            for kind in ("mae", "rmse"):
-                known = quantity in part
-                cells.append(f"{part[quantity][kind]:.4g}" if known else "–")
-        table.add_row(name, str(part.get("n_structures", "")), *cells)
+    def row(name: str, part: dict[str, Any]) -> list[str]:
+        cells = [
+            f"{part[quantity][kind]:.4g}" if quantity in part else "–"
+            for quantity in ("energy_per_atom", "forces", "stress")
+            for kind in ("mae", "rmse")
+        ]
+        return [name, str(part.get("n_structures", "")), *cells]
 
-    row("all", errors)
-    if errors["by_config_type"]:
-        table.add_section()
-    for name, part in errors["by_config_type"].items():
-        row(name or "(no type)", part)
-    if len(errors["by_element"]) > 1:
-        table.add_section()
-        for name, part in errors["by_element"].items():
-            row(name, part)
-    return table
+    rows = [row("all", errors)]
+    sections = []
+    types = {name or "(no type)": part for name, part in errors["by_config_type"].items()}
+    elements = errors["by_element"] if len(errors["by_element"]) > 1 else {}
+    for parts in (types, elements):
+        if parts:
+            sections.append(len(rows))
+            rows += [row(name, part) for name, part in parts.items()]
+    return Columns(heads, rows, title=title, sections=sections)

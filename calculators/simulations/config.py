@@ -272,6 +272,9 @@ class NebConfig:
         keep_ends: use both ends as they are. By default they are relaxed first; the cell is kept.
         fmax: convergence criterion: maximum force (eV/Å) on the ends and on the band.
         steps: maximum number of steps, of each end and of the path; can be increased later.
+        dispersion: add D3(BJ) dispersion for this functional, such as pbe. Without a value: for the
+            functional of the model's level of theory. Needs the package dftd3.
+        dispersion_cutoff: largest distance (Å) of a pair in it. Default: 60 Bohr (31.75 Å).
         processes: number of paths computed in parallel, each on one thread.
         device: cpu, cuda, …. Default: a GPU if available.
         dtype: float32 or float64. Default: that of the model.
@@ -290,6 +293,8 @@ class NebConfig:
     keep_ends: bool = False
     fmax: float = 0.05
     steps: int = 500
+    dispersion: str | None = field(default=None, metadata={"alone": "auto"})
+    dispersion_cutoff: float | None = None
     processes: int = 1
     device: str | None = None
     dtype: str | None = None

@@ -183,6 +183,11 @@ class Remembered(Calculator):
         self.results = dict(self.calculator.results)
 
 
+def theory_of(calculator: Calculator) -> str:
+    """Level of theory of a model; empty if it is not known, or for other calculators."""
+    return str(getattr(calculator, "theory", ""))
+
+
 def _same(one: Atoms, other: Atoms) -> bool:
     """Whether two structures with the same atoms are equal within rounding errors."""
     if not np.array_equal(one.numbers, other.numbers):

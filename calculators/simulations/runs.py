@@ -69,6 +69,7 @@ class RunResult(NamedTuple):
     good: str  # outcome of a successful structure: converged, or done
     written: list[Path]  # summary, relaxed structures, folder of trajectories and tables
     cut_out: tuple[str, ...] = ()  # names of crystals without periodic directions, see `is_cut_out`
+    model: str = ""  # the model in a few words, with its level of theory
 
     @property
     def bad(self) -> list[Row]:
@@ -203,7 +204,9 @@ def _run(
         "model": hashlib.sha256(path.read_bytes()).hexdigest(),
         "structures": {job.name: fingerprint(job) for job in jobs},
     }
+    theory = calculator.theory
     identity = json.loads(json.dumps(identity))
+    identity |= {"model_file": path.name, "level_of_theory": theory}  # to read, not compared
     output = Path(config.output) if config.output is not None else _output(kind, config, identity)
     with closing(RunFolder(output, identity, _columns(kind))) as folder:
         if steps is None:  # what is known of each structure is read from its files
@@ -225,8 +228,9 @@ def _run(
             raise
         _summarise(kind, folder, names)
         rows = [folder.rows[name] for name in names]
-    written = [path for name in (SUMMARY, RELAXED, FILES) if (path := output / name).exists()]
-    return RunResult(rows, kind.good, written, tuple(filter(None, map(_cut_out, jobs))))
+    written = [output / name for name in (SUMMARY, RELAXED, FILES) if (output / name).exists()]
+    model = f"{path.name}: {calculator.card.short}{', ' if theory else ''}{theory}"
+    return RunResult(rows, kind.good, written, tuple(filter(None, map(_cut_out, jobs))), model)
 
 
 def _cut_out(job: Job) -> str:

@@ -23,7 +23,6 @@ from tesseral.calculators.dispersion import (
     functional_of,
     theory_with,
 )
-from tesseral.deploy.card import level_of_theory
 from tesseral.deploy.modelfile import load_model, save_model
 
 reference = pytest.importorskip("dftd3.ase", reason="needs dftd3")
@@ -250,11 +249,11 @@ def test_without_dftd3_the_error_says_what_to_install(monkeypatch: pytest.Monkey
 
 def test_the_model_file_names_the_level(small_model: Path, tmp_path: Path) -> None:
     potential, card = load_model(small_model)
-    data = {"data": {"train": {"theory": "GPAW PBE 600 eV"}}}
+    data = {"data": {"theory": ["GPAW PBE 600 eV"]}}
     save_model(tmp_path / "pbe.safetensors", potential, replace(card, training=data))
     calculator = TesseralCalculator(tmp_path / "pbe.safetensors", device="cpu", dispersion="auto")
     assert calculator.theory == "GPAW PBE 600 eV + D3(BJ, pbe)"
     assert "D3(BJ, pbe)" in repr(calculator)
     several = {"data": {"train": {}, "theories": ["PBE", "R2SCAN"]}}
-    assert level_of_theory(replace(card, training=several)) == "PBE"
-    assert level_of_theory(card) == theory_with("", None) == ""
+    assert replace(card, training=several).theory == "PBE"
+    assert card.theory == theory_with("", None) == ""
