@@ -11,9 +11,8 @@ from typing import NamedTuple
 from ase import Atoms
 from ase.io.jsonio import encode
 
-from tesseral.data.sources.opening import read_frames
+from tesseral.data.sources.opening import read_frames, unreadable
 from tesseral.data.sources.trajectory import SuspectSteps
-from tesseral.files import one_line
 
 LABELS: tuple[Callable[[Path], str], ...] = (  # the first that distinguishes all files is used
     lambda path: path.stem,
@@ -106,9 +105,8 @@ def _read(path: Path, index: str) -> list[Frame]:
     except SuspectSteps as error:  # none of the steps can be trusted
         return [(None, str(error))]
     except Exception as error:  # every format of ASE raises different errors
-        reason = one_line(f"{type(error).__name__}: {error}")
         rest = f"from frame {len(frames)} on, the file" if frames else "the file"
-        frames.append((None, f"{rest} cannot be read as a structure ({reason})"))
+        frames.append((None, f"{rest} {unreadable(error)}"))
     if not frames and index != ":":
         return [(None, f"the file has no frame {index}")]
     return frames or [(None, "the file holds no structures")]

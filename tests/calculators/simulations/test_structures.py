@@ -73,6 +73,14 @@ def test_unreadable_files_are_jobs_with_a_reason(tmp_path: Path) -> None:
     ]
 
 
+def test_a_truncated_file_is_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "half.cif"
+    bulk("NaCl", "rocksalt", a=5.6, cubic=True).write(path)
+    path.write_text(path.read_text()[:200])
+    (job,) = read_jobs([str(path)])
+    assert "it is damaged, incomplete" in job.problem
+
+
 def test_a_missing_file_and_an_empty_supercell_are_refused(frames: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no structure file no.cif"):
         read_jobs([str(frames), "no.cif"])
