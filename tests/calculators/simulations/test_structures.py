@@ -66,7 +66,7 @@ def test_unreadable_files_are_jobs_with_a_reason(tmp_path: Path) -> None:
     ase.io.write(tmp_path / "none.extxyz", Atoms())
     jobs = read_jobs([str(tmp_path / "bad.cif"), str(tmp_path / "none.extxyz"), str(tmp_path)])
     assert all(job.atoms is None for job in jobs)
-    assert [job.problem.split(" (")[0] for job in jobs] == [
+    assert [job.problem.split(";")[0] for job in jobs] == [
         "the file cannot be read as a structure",
         "it has no atoms",
         "it is a folder",
