@@ -100,7 +100,12 @@ def fit(
             places = " and ".join(str(path) for path in moved)
             console.print(f"an earlier training was moved to {places}", soft_wrap=True)
     card, potential, lines = start(
-        data, config.model, trained, dtype=config.optimization.dtype, ops=config.trainer.ops
+        data,
+        config.model,
+        trained,
+        dtype=config.optimization.dtype,
+        ops=config.trainer.ops,
+        short_range=config.short_range,
     )
     del trained  # its weights have been copied
     module = _make_module(config, data, potential)
@@ -225,9 +230,15 @@ def _write_model(
         "lightning": lightning.__version__,
     }
     card = replace(card, training=training, errors={"validation": best["errors"]})
-    potential = build_potential(card)
-    potential.load_state_dict(one_level(weights, potential.n_species))
-    save_model(config.output, potential, card)
+    made = []
+    for number, theory in enumerate(data.theories or ("",)):
+        own = one_level(weights, len(card.elements), number)
+        energies = tuple(own["scale.reference_energies"].tolist())
+        card = replace(card, level=theory, reference_energies=energies)
+        potential = build_potential(card)
+        potential.load_state_dict(own)
+        made.append((potential, card))
+    save_model(config.output, *made[0], made[1:])
 
 
 def _opening(config: FitConfig, data: FitData, module: PotentialModule) -> str:

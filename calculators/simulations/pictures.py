@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tesseral.calculators.properties.band import Profile
 from tesseral.calculators.properties.eos import EquationOfState
 from tesseral.calculators.properties.phonons import Bands
 from tesseral.files import write_whole
@@ -102,3 +103,17 @@ def draw_modes(frequencies: Floats, path: Path) -> None:
         axis.vlines(frequencies[stable], 0, 1, color=BLUE)
         axis.vlines(frequencies[~stable], 0, 1, color=RED)
         axis.set(xlabel="wavenumber (cm⁻¹), negative if unstable", yticks=[], ylim=(0, 1.1))
+
+
+def draw_profile(result: Profile, path: Path) -> None:
+    """Energies along a path, with the spline through energies and slopes."""
+    with _picture(path) as axis:
+        axis.plot(result.fine_distance, result.fine_energies, color=BLUE, label="spline")
+        axis.plot(result.distance, result.energies, "o", ms=4, color=RED, label="structures")
+        axis.axhline(0, color="0.6", lw=0.6)
+        axis.set(xlabel="distance along the path (Å)", ylabel="energy above the start (eV)")
+        axis.set_title(
+            f"barriers {result.forward:.3f} eV forward, {result.backward:.3f} eV backward",
+            fontsize=9,
+        )
+        axis.legend()

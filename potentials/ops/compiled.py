@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-VERSION = 3  # version of the structs in csrc/kernels.h
+VERSION = 4  # version of the structs in csrc/kernels.h
 ISA_NAMES = ("baseline", "avx2", "avx512")
 MODES = ("auto", "fused", "reference")
 
@@ -119,7 +119,8 @@ class PotentialWeights(ctypes.Structure):
         ("facet", ctypes.POINTER(FacetWeights)),
         ("nequip", ctypes.POINTER(NequIPWeights)),
         *((name, POINTER) for name in ("reference_energies", "energy_scale", "binding_energies")),
-        *((name, POINTER) for name in ("zbl_charge", "zbl_reach", "zbl_screening")),
+        *((name, POINTER) for name in ("zbl_charge", "zbl_screening", "zbl_reach")),
+        ("inner_radii", POINTER),
         *((name, INT32) for name in ("layers", "l_edge", "intervals", "species")),
         ("cutoff", ctypes.c_double),
     ]
