@@ -55,7 +55,7 @@ def read_jobs(files: Sequence[str], repeat: Sequence[int] = (1, 1, 1)) -> list[J
     """
     if len(repeat) != 3 or min(repeat) < 1:
         raise ValueError(f"`repeat` is {' '.join(map(str, repeat))}; give three numbers from 1 up")
-    parts = [_split(file) for file in files]
+    parts = [located(file) for file in files]
     found = [_read(path, index) for path, index in parts]
     for label in LABELS:
         jobs = [
@@ -110,8 +110,13 @@ def fingerprint(job: Job) -> str:
     return digest.hexdigest()[:32]
 
 
-def _split(file: str) -> tuple[Path, str]:
-    """A file and the selected frames."""
+def located(file: str) -> tuple[Path, str]:
+    """A file and the frames that ``file@INDEX`` selects.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is a folder.
+    """
     path = Path(file)
     if path.exists():
         return path, ":"

@@ -328,3 +328,13 @@ def test_an_option_without_a_value_is_named(tmp_path, capsys):
     text = capsys.readouterr().err
     print(text)
     assert "ema_decay" in text and "Traceback" not in text
+
+
+@pytest.mark.parametrize("command", ["relax", "md", "properties"])
+def test_missing_structures_are_said_before_a_model_is_made(
+    run, tmp_path, monkeypatch, command
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tesseral.deploy.obtain.ready_model", pytest.fail)
+    status, _, error = run(command, "missing.cif")
+    assert status == 2 and "there is no structure file missing.cif" in error
