@@ -27,8 +27,8 @@ from tesseral.files import write_text, write_whole
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images" / "gallery"
 PAGE = ROOT / "docs" / "howto" / "pictures.md"
-WIDTH = 640  # pixels
-COLORS = 48  # of a palette; lines and text need few
+WIDE, NARROW = 640, 340  # pixels
+COLORS = 128  # of a palette; lines and text need few
 
 HEAD = """\
 # Pictures
@@ -93,7 +93,7 @@ def main() -> int:
     options = parser.parse_args()
     folder = options.output.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    bulk("SiC", "zincblende", a=4.38).write(folder / "sic.cif")
+    bulk("SiC", "zincblende", a=4.38, cubic=True).write(folder / "sic.cif")
     molecule("H2O").write(folder / "water.xyz")
     examples = Path(str(files("tesseral.data.examples")))
     for name, source in (("set.h5", "sic_pbe.h5"), ("test.h5", "sic_pbe_test.h5")):
@@ -134,9 +134,9 @@ def _images(folder: Path, pattern: str) -> Iterator[tuple[str, Image.Image]]:
 def _write(name: str, image: Image.Image) -> tuple[str, str]:
     """Write a smaller picture with few colours; returns its file name and its description."""
     small = image.convert("RGB")
-    height = round(image.height * WIDTH / image.width)
-    if image.width > WIDTH:
-        small = small.resize((WIDTH, height), Image.Resampling.LANCZOS)
+    width = WIDE if image.width > 1.6 * image.height else NARROW
+    height = round(image.height * width / image.width)
+    small = small.resize((width, height), Image.Resampling.LANCZOS)
     with write_whole(IMAGES / f"{name}.png") as temporary:
         small.quantize(COLORS).save(temporary, format="png", optimize=True)
     return f"{name}.png", name.replace("-", " ").replace("_", " ")
