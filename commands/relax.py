@@ -46,7 +46,7 @@ def run(values: dict[str, Any], console: Console) -> int:
     )
     config = build(RelaxConfig, values)
     keep_freed_memory()
-    ready_on_screen(config.model, console)
+    ready_on_screen(config.model, config.structures, console)
     words = partial(with_flags, parser=parser())
     more = partial(show_cells, console)
     return run_on_screen(partial(relax_structures, config), columns, console, words, more)

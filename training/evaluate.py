@@ -213,15 +213,18 @@ def evaluate_file(
             check_writable(output)
     with TemporaryDirectory() as folder:
         store = open_dataset(config.data, Path(folder))
-        found = evaluate(
-            potential,
-            store,
-            card.elements,
-            keep=config.plots is not None,
-            batch_edges=config.batch_edges,
-            shift_energies=config.shift_energies,
-            show=show,
-        )
+        try:
+            found = evaluate(
+                potential,
+                store,
+                card.elements,
+                keep=config.plots is not None,
+                batch_edges=config.batch_edges,
+                shift_energies=config.shift_energies,
+                show=show,
+            )
+        except ValueError as error:  # it may name the temporary dataset
+            raise ValueError(str(error).replace(str(store.path), str(config.data))) from None
     errors = {
         "model": str(config.model),
         "data": str(config.data),

@@ -203,7 +203,6 @@ def _run(
         "model": hashlib.sha256(path.read_bytes()).hexdigest(),
         "structures": {job.name: fingerprint(job) for job in jobs},
     }
-    theory = calculator.theory
     identity = json.loads(json.dumps(identity))
     identity |= {
         "model_file": path.name,
