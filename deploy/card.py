@@ -17,12 +17,14 @@ from ase.data import chemical_symbols
 
 from tesseral.files import json_text
 from tesseral.potentials.architectures.table import field_names, make_config
+from tesseral.potentials.blocks.uncertainty import calibration_of
 from tesseral.potentials.config import PotentialConfig
 
 FORMAT_VERSION = 1  # increase it when an older tesseral would misread a newer file
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 MANY = 8  # elements that are named in a short description
 LARGEST_NUMBER = 2**53  # whole numbers beyond it are damage, and may not fit a float
+NO_UNCERTAINTY = "none; train-potential calibrate adds it, from the training set"
 UNITS = {"length": "Å", "energy": "eV", "forces": "eV/Å", "stress": "eV/Å³"}
 # Earlier cards and checkpoints contain the options of all architectures; those of the other
 # architectures had these values. New options are not added here.
@@ -79,6 +81,8 @@ class ModelCard:
         dtype: ``float32`` or ``float64``; ``save_model`` takes it from the weights.
         training: training data and options, e.g. ``PotentialDataModule.summary()``.
         errors: test errors as `tesseral.training.evaluate` returns them.
+        uncertainty: calibration of the uncertainty (`Calibration`), its coverage, and the expected
+            force error at which a simulation stops; empty if the model does not have one.
         versions: versions of the packages that wrote the file. Default: the current ones.
         format_version: version of the file format.
         created: time (UTC, ISO 8601). Default: now.
@@ -97,6 +101,7 @@ class ModelCard:
     dtype: str = "float32"
     training: dict[str, Any] = field(default_factory=dict)
     errors: dict[str, Any] = field(default_factory=dict)
+    uncertainty: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=library_versions)
     format_version: int = FORMAT_VERSION
     created: str = field(default_factory=_now)
@@ -128,13 +133,15 @@ class ModelCard:
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} is {value}; it must be a positive number")
+        if self.uncertainty:
+            calibration_of(self.uncertainty)
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
 
     def _check_types(self) -> None:
         """Check the types of the values, which a damaged file may have changed."""
         kinds: dict[str, type | tuple[type, ...]] = {
-            **dict.fromkeys(("training", "errors", "versions"), dict),
+            **dict.fromkeys(("training", "errors", "uncertainty", "versions"), dict),
             **dict.fromkeys(("dtype", "created"), str),
             **dict.fromkeys(("format_version", "parameters"), int),
             **dict.fromkeys(("energy_scale", "mean_neighbors"), (int, float)),
@@ -271,6 +278,9 @@ def describe(card: ModelCard) -> list[tuple[str, str]]:
         rows.insert(6, ("mean binding energies", by_element(card.binding_energies)))
     rows += [(f"training: {name}", value) for name, value in _flat(card.training)]
     rows += [(f"errors: {name}", value) for name, value in _flat(card.errors)]
+    rows += [(f"uncertainty: {name}", value) for name, value in _flat(card.uncertainty)]
+    if not card.uncertainty:
+        rows.append(("uncertainty", NO_UNCERTAINTY))
     rows += [
         ("versions", ", ".join(f"{name} {value}" for name, value in card.versions.items())),
         ("format", str(card.format_version)),

@@ -36,6 +36,7 @@ from tesseral.deploy.probe import (
 )
 from tesseral.deploy.universal import model_path
 from tesseral.files import write_whole
+from tesseral.potentials.blocks.uncertainty import calibration_of
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.select import select_ops
 
@@ -84,6 +85,7 @@ def build_potential(
         energy_scale=card.energy_scale,
         mean_neighbors=card.mean_neighbors,
         other_levels=other_levels,
+        uncertainty=calibration_of(card.uncertainty) if card.uncertainty else None,
     )
     potential = potential.to(torch_dtype(card.dtype))
     select_ops(potential, ops)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -139,6 +140,15 @@ def duration(seconds: float) -> str:
     whole = round(seconds)
     hours, minutes = whole // 3600, whole // 60 % 60
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def uncertainty_line(values: Mapping[str, Any]) -> str:
+    """The calibration on a model card, in words."""
+    return (
+        f"uncertainty: calibrated on the forces of {values['atoms']:,} validation atoms; "
+        f"{values['coverage']:.0%} of their errors are below {values['forces_bound']:.2f} times "
+        f"the expected error; simulations stop where it exceeds {values['stop']:.3g} eV/Å"
+    )
 
 
 def error_table(errors: dict[str, Any], title: str) -> Table:

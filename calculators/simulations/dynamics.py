@@ -43,6 +43,7 @@ from tesseral.calculators.simulations.frames import (
     write_frames,
 )
 from tesseral.calculators.simulations.relaxation import Outcome, Show
+from tesseral.calculators.simulations.uncertainty import limit_of, strange_atoms
 
 HEADER = (
     "time_ps",
@@ -63,6 +64,7 @@ COLUMNS = (  # averages over the second half of the run and their standard error
     "drift_meV_atom",
 )
 KEY = "tesseral_md"  # entry in the info of a frame: its step and the state of the integrator
+UNKNOWN = ".unknown.extxyz"  # ending of the file of the structure at which a run stopped
 AGREES = 1e-3  # eV/atom; a frame is damaged if the model gives another energy than the stored one
 
 
@@ -89,6 +91,9 @@ class MdConfig:
         pressure_damping: time constant (fs) of the barostat.
         equilibrate: duration (ps) of thermostatted equilibration before nve; 0 to skip it.
         repeat: build an A × B × C supercell.
+        stop_uncertainty: expected force error (eV/Å) of an atom at which a run stops and writes its
+            structure. Default: the limit of the model, if it knows its uncertainty.
+        no_stop_uncertainty: run on, whatever the expected errors are.
         processes: number of structures run in parallel, each on one thread. For many small
             structures use the number of cores.
         device: cpu, cuda, …. Default: a GPU if available.
@@ -113,6 +118,8 @@ class MdConfig:
     pressure_damping: float = 1000.0
     equilibrate: float = 0.2
     repeat: tuple[int, int, int] = (1, 1, 1)
+    stop_uncertainty: float | None = None
+    no_stop_uncertainty: bool = False
     processes: int = 1
     device: str | None = None
     dtype: str | None = None
@@ -129,6 +136,10 @@ class MdConfig:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be 1 or more")
         if not 0 <= self.equilibrate < math.inf:
             raise ValueError(f"`equilibrate` is {self.equilibrate} ps; it must be 0 or more")
+        if self.stop_uncertainty is not None and not self.stop_uncertainty > 0:
+            raise ValueError(
+                f"`stop_uncertainty` is {self.stop_uncertainty}; it must be positive, in eV/Å"
+            )
         if not math.isfinite(self.pressure) or (self.pressure and self.ensemble != "npt"):
             raise ValueError(
                 f"`pressure` is {self.pressure} GPa; it must be a number, and needs "
@@ -163,6 +174,7 @@ def md_one(
         Unstable: the run diverges.
     """
     steps = steps_of(config.time, config.timestep)
+    limit = limit_of(calculator, config.stop_uncertainty, config.no_stop_uncertainty)
     path = with_suffix(prefix, ".traj")
     # The pressure and the volume of a structure with vacuum depend on the width of the vacuum.
     volume = atoms.get_volume() / len(atoms) if is_bulk(atoms) else math.nan
@@ -171,7 +183,7 @@ def md_one(
         path.unlink(missing_ok=True)
         atoms = atoms.copy()
         atoms.calc = calculator
-        atoms, dynamics = _begin(atoms, config, show)
+        atoms, dynamics = _begin(atoms, config, limit, show)
         done, frames = 0, 0
     else:
         atoms, done, frames = checkpoint.atoms, checkpoint.step, checkpoint.frames
@@ -179,6 +191,7 @@ def md_one(
         dynamics = _integrator(atoms, config, np.random.default_rng(config.seed))
         set_state(dynamics, checkpoint.state)
     rows = _rows_so_far(prefix, config, frames)
+    strange, number = "", done
     table = Table(with_suffix(prefix, ".csv"), HEADER, rows)
     try:
         with closing(FrameWriter(path)) as trajectory:
@@ -198,9 +211,28 @@ def md_one(
                     table.add(step.row)
                     rows.append(step.row)
                 show(step.number, steps, f"{step.temperature:.0f} K")
+                number = step.number
+                strange = strange or strange_atoms(atoms, limit)
+                if strange:
+                    break
     finally:
         table.close()
-    return Outcome("done", max(steps, done), _means(record_of(rows), config, volume))
+    values = _means(record_of(rows), config, volume)
+    if not strange:
+        return Outcome("done", max(steps, done), values)
+    return Outcome("stopped", number, values, _stopped(atoms, strange, number, config, prefix))
+
+
+def _stopped(atoms: Atoms, strange: str, step: int, config: MdConfig, prefix: Path) -> str:
+    """Write the structure at which a run stops, and return the reason."""
+    path = with_suffix(prefix, UNKNOWN)
+    frame = frame_of(atoms, ())
+    frame.arrays["forces_uncertainty"] = atoms.calc.results["forces_uncertainty"]
+    write_frames(path, [frame])
+    return (
+        f"stopped at step {step} ({step * config.timestep / 1000:.3f} ps): {strange}; the structure "
+        f"is {path}; learn from it, or run on with `no_stop_uncertainty=True`"
+    )
 
 
 def last_checkpoint(path: Path, calculator: Calculator) -> Checkpoint | None:
@@ -233,7 +265,7 @@ def _confirmed(frame: Atoms, calculator: Calculator) -> bool:
     return bool(abs(computed - stored) < AGREES * len(frame))
 
 
-def _begin(atoms: Atoms, config: MdConfig, show: Show) -> tuple[Atoms, Any]:
+def _begin(atoms: Atoms, config: MdConfig, limit: float | None, show: Show) -> tuple[Atoms, Any]:
     """Atoms with velocities at the start of the run, and their integrator."""
     atoms, rng = start(atoms, config.temperature, config.seed)
     if config.ensemble == "nve" and config.equilibrate > 0:
@@ -246,6 +278,8 @@ def _begin(atoms: Atoms, config: MdConfig, show: Show) -> tuple[Atoms, Any]:
             temperature=config.temperature,
         ):
             show(step.number, steps, f"equilibrate, {step.temperature:.0f} K")
+            if strange_atoms(atoms, limit):
+                break
     return atoms, _integrator(atoms, config, rng)
 
 

@@ -34,6 +34,15 @@ class Readout(nn.Module):
         )
         return energy.squeeze(-1)
 
+    @property
+    def n_features(self) -> int:
+        """Number of features."""
+        return 2 * self.linear.in_features
+
+    def features(self, scalars: Tensor) -> Tensor:
+        """(N, C) to (N, 2 C), the numbers of which the energy is a linear function."""
+        return torch.cat([scalars, nn.functional.silu(self.hidden(scalars))], dim=1)
+
 
 class LinearReadout(nn.Module):
     """Atomic energy as a linear function of invariant features."""
@@ -56,6 +65,15 @@ class LinearReadout(nn.Module):
         """(N, C) to (N,), in units of the energy scale."""
         energy: Tensor = self.linear(scalars)
         return energy.squeeze(-1)
+
+    @property
+    def n_features(self) -> int:
+        """Number of features."""
+        return self.linear.in_features
+
+    def features(self, scalars: Tensor) -> Tensor:
+        """(N, C), the numbers of which the energy is a linear function."""
+        return scalars
 
 
 class EnergyScale(ExactBuffers):
