@@ -83,6 +83,7 @@ class MessagePassing(nn.Module):
         self.readouts = nn.ModuleList(
             readout(config.channels) for _ in range(self.first_readout, config.layers)
         )
+        self.n_features = (1 if config.linear_readout else 2) * config.channels * len(self.readouts)
         references = torch.tensor([reference_energies, *other_levels], dtype=torch.float64)
         self.scale = EnergyScale(references.flatten(), energy_scale)
         self.binding = (
@@ -192,11 +193,6 @@ class MessagePassing(nn.Module):
                 scalars = layer.invariants(features)  # type: ignore[operator]
                 rows.append(readout.features(scalars))
         return energies, torch.cat(rows, dim=1)
-
-    @property
-    def n_features(self) -> int:
-        """Number D of features of ``with_features``."""
-        return sum(cast("Readout", readout).n_features for readout in self.readouts)
 
     def elements_of(self, species: Tensor) -> Tensor:
         """The species without the level of theory."""

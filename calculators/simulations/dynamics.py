@@ -230,8 +230,8 @@ def _stopped(atoms: Atoms, strange: str, step: int, config: MdConfig, prefix: Pa
     frame.arrays["forces_uncertainty"] = atoms.calc.results["forces_uncertainty"]
     write_frames(path, [frame])
     return (
-        f"stopped at step {step} ({step * config.timestep / 1000:.3f} ps): {strange}; the structure "
-        f"is {path}; learn from it, or run on with `no_stop_uncertainty=True`"
+        f"stopped at step {step} ({step * config.timestep / 1000:.3f} ps): {strange}; the "
+        f"structure is {path}; add it to the training set, or run on with `no_stop_uncertainty=True`"
     )
 
 

@@ -26,8 +26,8 @@ def limit_of(calculator: Calculator, stop: float | None, ignore: bool = False) -
         return None
     if stop is not None and not calculator.card.uncertainty:
         raise ValueError(
-            f"`stop_uncertainty` is {stop}, but the model does not know its uncertainty; add it with "
-            "train-potential calibrate"
+            f"`stop_uncertainty` is {stop}, but the model does not know its uncertainty; add it "
+            "with train-potential calibrate"
         )
     return calculator.stop if stop is None else stop
 

@@ -18,6 +18,7 @@ class Readout(nn.Module):
             channels: C, the number of channels.
         """
         super().__init__()
+        self.n_features = 2 * channels
         self.linear = nn.Linear(channels, 1)
         self.hidden = nn.Linear(channels, channels)
         self.output = nn.Linear(channels, 1, bias=False)
@@ -34,11 +35,6 @@ class Readout(nn.Module):
         )
         return energy.squeeze(-1)
 
-    @property
-    def n_features(self) -> int:
-        """Number of features."""
-        return 2 * self.linear.in_features
-
     def features(self, scalars: Tensor) -> Tensor:
         """(N, C) to (N, 2 C), the numbers of which the energy is a linear function."""
         return torch.cat([scalars, nn.functional.silu(self.hidden(scalars))], dim=1)
@@ -54,6 +50,7 @@ class LinearReadout(nn.Module):
             channels: C, the number of channels.
         """
         super().__init__()
+        self.n_features = channels
         self.linear = nn.Linear(channels, 1)
 
     def silence(self) -> None:
@@ -65,11 +62,6 @@ class LinearReadout(nn.Module):
         """(N, C) to (N,), in units of the energy scale."""
         energy: Tensor = self.linear(scalars)
         return energy.squeeze(-1)
-
-    @property
-    def n_features(self) -> int:
-        """Number of features."""
-        return self.linear.in_features
 
     def features(self, scalars: Tensor) -> Tensor:
         """(N, C), the numbers of which the energy is a linear function."""

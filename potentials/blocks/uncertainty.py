@@ -72,13 +72,14 @@ class Uncertainty(ExactBuffers):
     def distances(self, features: Tensor, species: Tensor) -> Tensor:
         """Distances (N,) float64 of features (N, D) to the training set."""
         away = features.double() @ self.factor.double() - self.center.double()[species]
-        return away.norm(dim=1)
+        return away.square().sum(dim=1).sqrt()
 
     def forward(self, features: Tensor, species: Tensor) -> Tensor:
         """Expected lengths of the force errors, (N,) eV/Å float64."""
         distance = self.distances(features, species)
         forces, exponent, reach, _ = self.calibration
-        return forces * distance.clamp(max=reach) ** exponent * (distance / reach).clamp(min=1.0)
+        within = distance.clamp(max=reach) ** exponent
+        return forces * within * (distance / reach).clamp(min=1.0)
 
     def energy(self, forces: Tensor) -> Tensor:
         """Expected errors (N,) eV of the atomic energies from those of the forces; they add up."""
