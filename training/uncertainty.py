@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 MAX_ATOMS = 30_000  # whose features are kept; a random part of a larger set
-MIN_ATOMS = 30  # with forces that calibrate
+MIN_ATOMS = 10  # with forces that calibrate
 BATCH_EDGES = 20_000
 RIDGE = 1e-5  # of the mean variance of the features, added to all; less is noise of training
 BINS = 12  # of validation atoms, by distance
@@ -160,9 +160,8 @@ def bounded(dataset: GraphDataset) -> GraphDataset:
     atoms = dataset.store.n_atoms[dataset.rows]
     structures = max(1, int(MAX_ATOMS / max(1.0, float(atoms.mean()))))
     if len(dataset) <= structures:
-        rows = dataset.rows
-    else:
-        rows = sample(dataset.rows, structures)
+        return dataset
+    rows = sample(dataset.rows, structures)
     return GraphDataset(dataset.store, rows, dataset.elements, dataset.cutoff)
 
 
