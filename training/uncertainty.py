@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import maxwell, spearmanr
 from torch import Tensor
 
 from tesseral.data.graph import edges_of
@@ -105,6 +106,9 @@ def calibrate_file(
     return card
 
 
+PLAIN = Calibration(1.0, 1.0, 1.0, 1.0, 1.0)
+
+
 class Errors(NamedTuple):
     """Distances and errors of the N atoms of G validation structures; a missing error is NaN."""
 
@@ -138,7 +142,7 @@ def with_uncertainty(
     potential = potential.eval()
     features, species, bonded = _features(potential, known, lambda done: show(done, total))
     factor, mean = metric(features, species, len(card.elements))
-    uncertainty = Uncertainty(len(mean), potential.n_features, Calibration(1.0, 1.0, 1.0, 1.0))
+    uncertainty = Uncertainty(len(mean), potential.n_features, PLAIN)
     uncertainty.factor.copy_(factor)
     uncertainty.center.copy_(mean @ factor)
     errors = _errors(potential, uncertainty, held_out, lambda done: show(len(known) + done, total))
@@ -185,7 +189,7 @@ def metric(features: Tensor, species: Tensor, n_species: int) -> tuple[Tensor, T
     variances, directions = torch.linalg.eigh(rest.T @ rest / len(rest))
     ridge = RIDGE * float(variances.mean()) + 1e-30
     factor = directions / (variances.clamp(min=0) + ridge).sqrt()
-    rank = Uncertainty(1, features.shape[1], Calibration(1.0, 1.0, 1.0, 1.0)).factor.shape[1]
+    rank = Uncertainty(1, features.shape[1], PLAIN).factor.shape[1]
     factor = factor[:, -rank:]
     scale = (rest @ factor).square().sum(dim=1).mean().sqrt()
     return factor / scale.clamp(min=1e-30), mean
@@ -223,14 +227,58 @@ def calibrated(errors: Errors, furthest: float = 0.0) -> dict[str, Any]:
     energy = float(energies.mean() / sums.mean()) if len(energies) else 1.0
     energy = max(energy, 1e-12)
     return {
-        **Calibration(scale, exponent, reach, energy)._asdict(),
+        **Calibration(scale, exponent, reach, energy, bound)._asdict(),
         "coverage": COVERAGE,
-        "forces_bound": bound,
         "energy_bound": conformal(energies / (energy * sums)) if len(energies) else None,
         "stop": scale * reach**exponent * MARGIN,
         "atoms": len(forces),
         "structures": len(energies),
     }
+
+
+def calibration_errors(
+    expected: Floats, true: Floats, structure: Integers, bound: float
+) -> dict[str, Any]:
+    """Expected force errors compared with true ones.
+
+    Args:
+        expected: (N,) expected lengths of the errors.
+        true: (N,) true lengths, in the same unit; NaN without a label.
+        structure: (N,) row of the structure of each atom.
+        bound: factor of `Calibration`.
+
+    Returns:
+        ``ratio`` of the mean true and expected errors; ``rank_correlation`` (Spearman) of atoms and
+        ``rank_correlation_structures`` of the means of structures; ``coverage``, the part of the
+        errors below ``bound`` times the expected one; ``miscalibration_area``, between the coverage
+        of all bounds of a Maxwell distribution and a perfect one, 0 to 0.5. Only the number of
+        ``atoms`` if there are no labels.
+    """
+    known = np.isfinite(true) & (expected > 0)
+    expected, true, structure = expected[known], true[known], structure[known]
+    if len(true) < 2:
+        return {"atoms": len(true)}
+    levels = np.linspace(0.01, 0.99, 99)
+    bounds = maxwell.ppf(levels) / maxwell.mean()
+    covered = (true[:, None] < expected[:, None] * bounds).mean(axis=0)
+    _, row = np.unique(structure, return_inverse=True)
+    sizes = np.bincount(row)
+    means = [np.bincount(row, values) / sizes for values in (expected, true)]
+    return {
+        "atoms": len(true),
+        "ratio": float(true.mean() / expected.mean()),
+        "rank_correlation": _rank_correlation(expected, true),
+        "rank_correlation_structures": _rank_correlation(*means),
+        "coverage": float((true < expected * bound).mean()),
+        "miscalibration_area": float(np.abs(covered - levels).mean()),
+    }
+
+
+def _rank_correlation(one: Floats, other: Floats) -> float | None:
+    """Spearman's coefficient; None if it is not defined."""
+    if len(one) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return None
+    return float(spearmanr(one, other).statistic)
 
 
 def conformal(ratios: Floats, coverage: float = COVERAGE) -> float:

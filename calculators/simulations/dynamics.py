@@ -231,7 +231,8 @@ def _stopped(atoms: Atoms, strange: str, step: int, config: MdConfig, prefix: Pa
     write_frames(path, [frame])
     return (
         f"stopped at step {step} ({step * config.timestep / 1000:.3f} ps): {strange}; the "
-        f"structure is {path}; add it to the training set, or run on with `no_stop_uncertainty=True`"
+        f"structure is {path}; add it to the training set, or run on with "
+        "`no_stop_uncertainty=True`"
     )
 
 

@@ -28,6 +28,7 @@ class Calibration(NamedTuple):
     exponent: float  # of the distance
     reach: float  # distance up to which this was seen; beyond it the error grows in proportion
     energy: float  # Å, error of the energy of a structure by the sum of the force errors
+    bound: float  # times the expected force error; 90% of the validation errors are smaller
 
 
 def calibration_of(values: Mapping[str, float]) -> Calibration:
@@ -77,7 +78,7 @@ class Uncertainty(ExactBuffers):
     def forward(self, features: Tensor, species: Tensor) -> Tensor:
         """Expected lengths of the force errors, (N,) eV/Å float64."""
         distance = self.distances(features, species)
-        forces, exponent, reach, _ = self.calibration
+        forces, exponent, reach = self.calibration[:3]
         within = distance.clamp(max=reach) ** exponent
         return forces * within * (distance / reach).clamp(min=1.0)
 

@@ -68,7 +68,7 @@ class Memory:
             struct.hidden_t = self.address(hidden, channels, channels)
         if factor is not None:
             rank = self.padded(factor.shape[1])
-            rows = factor.to(self.dtype).split(module.linear.in_features)
+            rows = torch.split(factor.to(self.dtype), module.linear.in_features)
             struct.by_scalars = self.address(rows[0], channels, rank)
             if isinstance(module, Readout):
                 struct.by_hidden = self.address(rows[1], channels, rank)

@@ -77,7 +77,7 @@ def test_nine_of_ten_new_errors_are_below_the_bound():
     one, other = drawn(1.5), drawn(1.5, 3000)
     found = calibrated(one)
     expected = found["forces"] * other.distances ** found["exponent"]
-    covered = (other.forces < found["forces_bound"] * expected).mean()
+    covered = (other.forces < found["bound"] * expected).mean()
     assert 0.87 < covered < 0.93
 
 

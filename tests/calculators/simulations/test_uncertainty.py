@@ -20,7 +20,14 @@ from tesseral.deploy.modelfile import build_potential, load_model
 def knowing(stable_model: Path) -> TesseralCalculator:
     """The stable model with a metric in which a rattled crystal is close and a hot one is not."""
     potential, card = load_model(stable_model, dtype="float64")
-    values = {"forces": 1.0, "exponent": 1.0, "reach": 1e6, "energy": 0.1, "stop": 1.0}
+    values = {
+        "forces": 1.0,
+        "exponent": 1.0,
+        "reach": 1e6,
+        "energy": 0.1,
+        "bound": 2.0,
+        "stop": 1.0,
+    }
     card = replace(card, dtype="float64", uncertainty=values)
     made = build_potential(card)
     made.load_state_dict(potential.state_dict(), strict=False)

@@ -10,7 +10,9 @@ from tesseral.potentials.blocks.uncertainty import Calibration, Uncertainty, cal
 
 def known(distance_scale: float = 1.0) -> Uncertainty:
     """Two features, two elements with other means."""
-    made = Uncertainty(2, 2, Calibration(forces=0.1, exponent=2.0, reach=3.0, energy=0.5))
+    made = Uncertainty(
+        2, 2, Calibration(forces=0.1, exponent=2.0, reach=3.0, energy=0.5, bound=2.0)
+    )
     made.factor.copy_(distance_scale * torch.eye(2))
     made.center.copy_(torch.tensor([[0.0, 0.0], [1.0, 0.0]]))
     return made
@@ -35,4 +37,6 @@ def test_energies_of_atoms_add_up():
 @pytest.mark.parametrize("value", [None, -1.0, float("inf"), "1"])
 def test_a_number_that_cannot_be_used_is_named(value):
     with pytest.raises(ValueError, match="reach of the uncertainty"):
-        calibration_of({"forces": 0.1, "exponent": 1.0, "reach": value, "energy": 1.0})
+        calibration_of(
+            {"forces": 0.1, "exponent": 1.0, "reach": value, "energy": 1.0, "bound": 2.0}
+        )
