@@ -1,8 +1,9 @@
-"""Compiles the fused kernels when the package is installed; everything else is in pyproject.toml.
+"""Compiles the C++ when the package is installed; everything else is in pyproject.toml.
 
-The result is a plain shared library (no Python in it), ``_kernels``, which holds each kernel for
-several instruction sets; the best one is chosen when it is loaded. Without a C++17 compiler the
-installation goes on without it, and the package runs in plain PyTorch.
+The results are plain shared libraries (no Python in them): ``_kernels`` holds each kernel for
+several instruction sets, of which the best one is chosen when it is loaded; ``_cell_list`` searches
+for neighbours. Without a C++17 compiler the installation goes on without them, and the package runs
+in plain PyTorch and with the search of matscipy.
 """
 
 import os
@@ -41,7 +42,24 @@ class BuildKernels(build_ext):
         return []
 
     def build_extension(self, ext: Extension) -> None:
-        """Compile all in parallel and link."""
+        """Compile and link."""
+        if ext.name.endswith("_kernels"):
+            objects = self.kernels(ext)
+        else:
+            objects = self.compiler.compile(
+                ext.sources, output_dir=self.build_temp, extra_postargs=FLAGS
+            )
+        output = Path(self.get_ext_fullpath(ext.name))
+        output.parent.mkdir(parents=True, exist_ok=True)
+        # Not linked to OpenMP: PyTorch has loaded its own, and two in a process get in each
+        # other's way. The symbols are found when the library is loaded.
+        extra = ["-undefined", "dynamic_lookup"] if platform.system() == "Darwin" else []
+        self.compiler.link_shared_object(
+            objects, str(output), target_lang="c++", extra_postargs=extra
+        )
+
+    def kernels(self, ext: Extension) -> list[str]:
+        """Objects of the kernels, compiled in parallel."""
         known = [flag for flag in WISHES if self.knows(flag)]
         jobs = [("dispatch.cpp", "dispatch", [("TESSERAL_X86", "1")] if X86 else [], [])]
         for isa, flags in INSTRUCTION_SETS.items():
@@ -61,15 +79,7 @@ class BuildKernels(build_ext):
             )
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            objects = [path for paths in pool.map(compile_one, jobs) for path in paths]
-        output = Path(self.get_ext_fullpath(ext.name))
-        output.parent.mkdir(parents=True, exist_ok=True)
-        # Not linked to OpenMP: PyTorch has loaded its own, and two in a process get in each
-        # other's way. The symbols are found when the library is loaded.
-        extra = ["-undefined", "dynamic_lookup"] if platform.system() == "Darwin" else []
-        self.compiler.link_shared_object(
-            objects, str(output), target_lang="c++", extra_postargs=extra
-        )
+            return [path for paths in pool.map(compile_one, jobs) for path in paths]
 
     def knows(self, flag: str) -> bool:
         """Whether the compiler takes a flag."""
@@ -91,7 +101,13 @@ setup(
             depends=[str(path) for path in sorted((*SOURCES.glob("*.h"), *POTENTIALS.glob("*.h")))],
             language="c++",
             optional=True,
-        )
+        ),
+        Extension(
+            "tesseral.data._cell_list",
+            sources=[str(Path("data", "csrc", "cell_list.cpp"))],
+            language="c++",
+            optional=True,
+        ),
     ],
     cmdclass={"build_ext": BuildKernels},
 )

@@ -18,6 +18,7 @@ from ase.calculators.calculator import (
 )
 from torch import Tensor
 
+from tesseral.calculators.dispersion import Dispersion, choose_dispersion, theory_with
 from tesseral.calculators.properties.atoms import has_stress
 from tesseral.calculators.skin import SkinNeighbors
 from tesseral.data.graph import AtomicGraph, edge_vectors
@@ -28,7 +29,8 @@ from tesseral.data.neighbors import (
     species_index,
 )
 from tesseral.data.units import stress_voigt
-from tesseral.deploy.modelfile import ModelCard, load_model
+from tesseral.deploy.card import ModelCard, level_of_theory
+from tesseral.deploy.modelfile import load_model
 from tesseral.potentials.derivatives import predict_edges, stress_from_virial
 from tesseral.potentials.engine.near_edges import NearEdges, near_edges
 from tesseral.potentials.message_passing import MessagePassing
@@ -48,6 +50,7 @@ class TesseralCalculator(Calculator):
         potential: the model, on its device.
         card: description of the model; see ``ModelCard``.
         neighbors: the neighbour list; ``neighbors.builds`` counts the searches.
+        dispersion: the D3(BJ) correction; None without one.
     """
 
     name = "tesseral"
@@ -64,11 +67,15 @@ class TesseralCalculator(Calculator):
         dtype: str | torch.dtype | None = None,
         skin: float = 0.5,
         ops: str = "auto",
+        dispersion: str | None = None,
+        dispersion_cutoff: float | None = None,
+        level: str | None = None,
     ) -> None:
         """Load a model.
 
         Args:
-            path: model file written by ``train-potential fit``, or ``universal``.
+            path: model file written by ``train-potential fit``, ``universal``, or a name that
+                ``train-potential universal`` lists.
             device: ``cpu``, ``cuda``, …. Default: a GPU if available.
             dtype: ``float32`` or ``float64``, the precision of the features. Default: that of the
                 model. Geometry and energies are always float64.
@@ -76,16 +83,22 @@ class TesseralCalculator(Calculator):
                 be reused.
             ops: ``fused`` (compiled kernels), ``reference`` (plain PyTorch) or ``auto`` (compiled
                 kernels where available).
+            dispersion: functional whose D3(BJ) dispersion is added, such as ``pbe``, or ``auto``
+                for that of the model's level of theory. The energies of atoms (``energies``) are
+                then not available.
+            dispersion_cutoff: largest distance (Å) of a pair in it. Default: 60 Bohr.
+            level: level of theory, if the model has several. Default: its first.
 
         Raises:
             FileNotFoundError: the file does not exist.
-            ValueError: the file is not a model file, the device or dtype cannot be used, or the
-                skin is negative.
+            ValueError: the file is not a model file, the device or dtype cannot be used, the skin
+                is negative, or the dispersion cannot be added to this model.
         """
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        potential, card = load_model(path, device=device, dtype=dtype, ops=ops)
+        potential, card = load_model(path, device=device, dtype=dtype, ops=ops, level=level)
         self._set_up(potential, card, skin)
+        self.dispersion = choose_dispersion(dispersion, level_of_theory(card), dispersion_cutoff)
 
     @classmethod
     def from_model(cls, potential: MessagePassing, card: ModelCard, *, skin: float = 0.5) -> Any:
@@ -104,15 +117,21 @@ class TesseralCalculator(Calculator):
         super().__init__()  # type: ignore[no-untyped-call]
         self.potential = potential.eval().requires_grad_(False)
         self.card = card
+        self.dispersion: Dispersion | None = None
         self.neighbors = SkinNeighbors(card.config.cutoff, skin)
         self._listed: tuple[NeighborList, Tensor, Tensor, Tensor] | None = None
         self._species = np.empty(0, np.int64), np.empty(0, np.int64)  # numbers, indices
 
     def __repr__(self) -> str:
-        """Elements, cutoff, precision and device."""
-        return (
-            f"TesseralCalculator({self.card.short}, {self.card.dtype}, device={str(self.device)!r})"
-        )
+        """Elements, cutoff, precision, device and dispersion."""
+        added = "" if self.dispersion is None else f", {self.dispersion}"
+        device = f"device={str(self.device)!r}"
+        return f"TesseralCalculator({self.card.short}, {self.card.dtype}, {device}{added})"
+
+    @property
+    def theory(self) -> str:
+        """Level of theory, with dispersion if it is added; empty if unknown."""
+        return theory_with(level_of_theory(self.card), self.dispersion)
 
     @property
     def stop(self) -> float | None:
@@ -124,6 +143,27 @@ class TesseralCalculator(Calculator):
     def device(self) -> torch.device:
         """Device of the potential."""
         return next(self.potential.parameters()).device
+
+    def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
+        """Names of what has changed since the last calculation.
+
+        ASE asks several times in a step; its own comparison takes as long as the energies and
+        forces of two atoms.
+
+        Args:
+            atoms: the structure.
+            tol: not used; any change counts.
+        """
+        old = self.atoms
+        if old is None:
+            return list(all_changes)
+        pairs = {
+            "positions": (old.positions, atoms.positions),
+            "numbers": (old.numbers, atoms.numbers),
+            "cell": (old.cell.array, atoms.cell.array),
+            "pbc": (old.pbc, atoms.pbc),
+        }
+        return [name for name, (one, other) in pairs.items() if not np.array_equal(one, other)]
 
     def calculate(
         self,
@@ -141,8 +181,8 @@ class TesseralCalculator(Calculator):
 
         Raises:
             ValueError: there are no atoms, arrays have different lengths, an element is unknown to
-                the model, positions are not finite, atoms overlap, or a periodic cell has no volume
-                or too little for its atoms.
+                the model or to D3, positions are not finite, atoms overlap, or a periodic cell has
+                no volume or too little for its atoms.
             PropertyNotImplementedError: the stress of atoms without a periodic cell is requested.
             CalculationFailed: the result of the model is not finite.
         """
@@ -177,8 +217,17 @@ class TesseralCalculator(Calculator):
                 "the model gives energies or forces that are not finite here; the structure is "
                 "probably far from its training data"
             )
+        results: dict[str, Any] = {}
+        if self.dispersion is None:
+            results["energies"] = energies
+        else:
+            count = np.array([len(atoms)])
+            prediction = self.dispersion.add(
+                prediction, atoms.numbers, atoms.positions, atoms.cell.array[None], atoms.pbc, count
+            )
+            forces = prediction.forces.cpu().numpy()
         energy = float(prediction.energy[0])
-        results = {"energy": energy, "free_energy": energy, "energies": energies, "forces": forces}
+        results |= {"energy": energy, "free_energy": energy, "forces": forces}
         if prediction.uncertainty is not None and self.potential.uncertainty is not None:
             results["forces_uncertainty"] = prediction.uncertainty.cpu().numpy()
             parts = self.potential.uncertainty.energy(prediction.uncertainty)

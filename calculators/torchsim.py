@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tesseral.calculators.ase import CLOSEST
+from tesseral.calculators.dispersion import choose_dispersion
 from tesseral.calculators.skin import BatchNeighbors
 from tesseral.data.cells import has_volume
 from tesseral.data.graph import AtomicGraph, Edges
 from tesseral.data.neighbors import NeighborList, species_index
+from tesseral.deploy.card import level_of_theory
 from tesseral.deploy.modelfile import load_model
 from tesseral.potentials.derivatives import (
     predict_edges,
@@ -51,6 +53,7 @@ class TesseralModel(ModelInterface):
         potential: the model, on its device.
         card: description of the model; see ``ModelCard``.
         neighbors: the neighbour lists; ``neighbors.builds`` counts the searches.
+        dispersion: the D3(BJ) correction, computed on the CPU; None without one.
     """
 
     def __init__(
@@ -61,6 +64,9 @@ class TesseralModel(ModelInterface):
         skin: float = 0.5,
         ops: str = "auto",
         failed: str = "raise",
+        dispersion: str | None = None,
+        dispersion_cutoff: float | None = None,
+        level: str | None = None,
     ) -> None:
         """Load a model.
 
@@ -75,20 +81,28 @@ class TesseralModel(ModelInterface):
                 kernels where available).
             failed: treatment of systems that cannot be evaluated (overlapping atoms, values that
                 are not finite, no volume): ``raise``, or ``nan`` to return NaN for these systems.
+            dispersion: functional whose D3(BJ) dispersion is added, such as ``pbe``, or ``auto``
+                for that of the model's level of theory.
+            dispersion_cutoff: largest distance (Å) of a pair in it. Default: 60 Bohr.
+            level: level of theory, if the model has several. Default: its first.
 
         Raises:
             FileNotFoundError: the file does not exist.
             ValueError: the file is not a model file, the device or dtype cannot be used, the skin
-                is negative, or ``failed`` has an unknown value.
+                is negative, ``failed`` has an unknown value, or the dispersion cannot be added to
+                this model.
         """
         super().__init__()
         if failed not in FAILED:
             raise ValueError(f"failed is {failed!r}; use one of {', '.join(FAILED)}")
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        potential, self.card = load_model(path, device=device, dtype=dtype, ops=ops)
+        potential, self.card = load_model(path, device=device, dtype=dtype, ops=ops, level=level)
         self.potential = potential.eval().requires_grad_(False)
         self.neighbors = BatchNeighbors(self.card.config.cutoff, skin)
+        self.dispersion = choose_dispersion(
+            dispersion, level_of_theory(self.card), dispersion_cutoff
+        )
         self.failed = failed
         self._device = next(self.potential.parameters()).device
         self._dtype = torch.float64
@@ -111,9 +125,9 @@ class TesseralModel(ModelInterface):
             ``energy_uncertainty``, the expected errors of the energies, (G,) eV.
 
         Raises:
-            ValueError: an element is unknown to the model, or atoms are not sorted by system.
-                Unless ``failed`` is ``nan``: atoms overlap, positions or cells are not finite, or a
-                periodic cell has no volume.
+            ValueError: an element is unknown to the model or to D3, or atoms are not sorted by
+                system. Unless ``failed`` is ``nan``: atoms overlap, positions or cells are not
+                finite, or a periodic cell has no volume.
             CalculationFailed: the result of the model is not finite, unless ``failed`` is ``nan``.
         """
         if isinstance(state, dict):
@@ -140,9 +154,6 @@ class TesseralModel(ModelInterface):
         edges = near_edges(graph, self.card.config.cutoff).edges
         n_systems = graph.cell.shape[0]
         prediction = predict_edges(self.potential, graph.species, edges, graph.structure, n_systems)
-        stress = stress_from_virial(prediction.virial, graph.cell)
-        if not pbc.any():
-            stress = torch.full_like(stress, float("nan"))
         short = edges.vectors.square().sum(dim=1) < CLOSEST**2
         finite = prediction.atomic_energies.isfinite() & prediction.forces.isfinite().all(dim=1)
         lost = torch.zeros(n_systems, dtype=torch.bool, device=self._device)
@@ -155,6 +166,19 @@ class TesseralModel(ModelInterface):
                 f"system {int(lost.nonzero()[0])}: the model gives energies or forces that are not "
                 "finite; the structure is probably far from its training data"
             )
+        if self.dispersion is not None:
+            prediction = self.dispersion.add(
+                prediction,
+                np.array(self.card.elements)[graph.species.cpu().numpy()],
+                graph.positions.cpu().numpy(),
+                graph.cell.cpu().numpy(),
+                pbc,
+                graph.structure.bincount(minlength=n_systems).cpu().numpy(),
+                ~lost.cpu().numpy(),
+            )
+        stress = stress_from_virial(prediction.virial, graph.cell)
+        if not pbc.any():
+            stress = torch.full_like(stress, float("nan"))
         prediction.energy[lost] = float("nan")
         prediction.forces[lost[graph.structure]] = float("nan")
         stress[lost] = float("nan")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from tesseral.commands.parser import Parser, add_fields, build, with_flags
-from tesseral.data.doctor.check import CheckConfig, check
-from tesseral.data.doctor.checkup import Checkup
-from tesseral.data.doctor.sample import Array
-from tesseral.data.imports.importer import ImportConfig, import_structures
-from tesseral.data.structures import Structure
+from tesseral.data.doctor.config import CheckConfig
+from tesseral.data.imports.config import ImportConfig
 from tesseral.screen import print_written, progress_line
+
+if TYPE_CHECKING:
+    from tesseral.data.doctor.checkup import Checkup
+    from tesseral.data.doctor.sample import Array
+    from tesseral.data.structures import Structure
 
 CHECK_EPILOG = """\
 Checks labels, units, signs and the order of stress components (all labels are compared with a small
@@ -77,6 +79,8 @@ def run(values: dict[str, Any], console: Console) -> int:
 
 
 def _import(values: dict[str, Any], console: Console) -> None:
+    from tesseral.data.imports.importer import import_structures
+
     with progress_line(console) as bar:
 
         def show(doing: str, structures: int, fraction: float) -> None:
@@ -92,6 +96,7 @@ def _import(values: dict[str, Any], console: Console) -> None:
 
 def _check(values: dict[str, Any], console: Console) -> int:
     from tesseral.commands import fit
+    from tesseral.data.doctor.check import check
     from tesseral.data.doctor.display import checkup_table
 
     def show(checkup: Checkup) -> None:

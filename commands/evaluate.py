@@ -9,7 +9,7 @@ from rich.console import Console
 from tesseral.commands.parser import Parser, add_fields, build
 from tesseral.process import keep_freed_memory
 from tesseral.screen import print_written, progress_line
-from tesseral.training.evaluate import EvaluateConfig, evaluate_file
+from tesseral.training.evaluate_config import EvaluateConfig
 
 LARGE = 50.0  # meV/atom; and
 MUCH = 5.0  # times the error with shifted energies: model and data have other zeros of energy
@@ -25,6 +25,7 @@ def parser() -> Parser:
 def run(values: dict[str, Any], console: Console) -> int:
     """Compare a model with a dataset; returns 0."""
     from tesseral.training.display import calibration_line, error_table
+    from tesseral.training.evaluate import evaluate_file
 
     config = build(EvaluateConfig, values)
     keep_freed_memory()

@@ -18,6 +18,11 @@ def parser() -> Parser:
     made.add_argument(
         "--dtype", type=str | None, help="float32 or float64. Default: that of the model"
     )
+    made.add_argument(
+        "--level",
+        type=str | None,
+        help="level of theory, if the model has several. Default: its first",
+    )
     return made
 
 
@@ -25,6 +30,6 @@ def run(values: dict[str, Any], console: Console) -> int:
     """Write a model as TorchScript; returns 0."""
     from tesseral.deploy.export import export_model
 
-    export_model(values["model"], values["output"], dtype=values["dtype"])
+    export_model(values["model"], values["output"], dtype=values["dtype"], level=values["level"])
     print_written(console, values["output"])
     return 0

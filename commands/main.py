@@ -25,8 +25,10 @@ COMMANDS = {
     "relax": "relax structures with a model; resumes after an interruption",
     "md": "molecular dynamics of structures (nve, nvt, npt); resumes after an interruption",
     "properties": "properties of materials: equation of state, elasticity, phonons, vacancies, …",
+    "neb": "minimum-energy path and barrier between two structures; resumes after an interruption",
     "export": "write a model as TorchScript, for LAMMPS and plain PyTorch",
     "convert": "convert a SevenNet or Nequix model, of the installed package or a file, to a model",
+    "universal": "list the universal models that can be had; make one (universal get)",
     "lammps": "compile the LAMMPS pair style; compare LAMMPS with Python (lammps build, verify)",
     "data": "create, check and merge datasets (data import, check, merge, append, verify)",
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tesseral.calculators.simulations.dynamics import MdConfig
+from tesseral.calculators.simulations.config import MdConfig
 from tesseral.commands.parser import Parser, add_fields, build, with_flags
 from tesseral.process import keep_freed_memory
 
@@ -32,7 +32,8 @@ def parser() -> Parser:
 def run(values: dict[str, Any], console: Console) -> int:
     """Run molecular dynamics; returns the exit status."""
     from tesseral.calculators.simulations.runs import run_dynamics
-    from tesseral.commands.runs import Column, run_on_screen
+    from tesseral.commands.relax import show_cells
+    from tesseral.commands.runs import Column, ready_on_screen, run_on_screen
 
     columns = (
         Column("energy_eV_atom", "E eV/atom", 4, "energy_error_eV_atom"),
@@ -43,5 +44,7 @@ def run(values: dict[str, Any], console: Console) -> int:
     )
     config = build(MdConfig, values)
     keep_freed_memory()
+    ready_on_screen(config.model, console)
     words = partial(with_flags, parser=parser())
-    return run_on_screen(partial(run_dynamics, config), columns, console, words)
+    more = partial(show_cells, console)
+    return run_on_screen(partial(run_dynamics, config), columns, console, words, more)

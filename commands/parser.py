@@ -134,6 +134,9 @@ def add_fields(
             settings["default"] = item.default
         if hints[item.name] is bool:
             parser.add_argument(*names, action="store_true", help=settings["help"])
+        elif "alone" in item.metadata:  # the value of the option without one
+            settings |= {"nargs": "?", "const": item.metadata["alone"]}
+            parser.add_argument(*names, type=hints[item.name], **settings)
         elif hints[item.name] == tuple[int, int, int]:
             settings["default"] = list(settings["default"])  # jsonargparse writes into it
             parser.add_argument(*names, type=int, nargs=3, metavar=("A", "B", "C"), **settings)

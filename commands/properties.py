@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tesseral.calculators.simulations.properties import PROPERTIES, PropertiesConfig
+from tesseral.calculators.simulations.config import PropertiesConfig
 from tesseral.commands.parser import Parser, add_fields, build, with_flags
 from tesseral.process import keep_freed_memory
 from tesseral.screen import print_table
@@ -36,9 +36,10 @@ def parser() -> Parser:
 
 def run(values: dict[str, Any], console: Console) -> int:
     """Compute properties of structures; returns the exit status."""
+    from tesseral.calculators.simulations.properties import PROPERTIES
     from tesseral.calculators.simulations.runs import compute_properties
     from tesseral.commands.relax import show_cells
-    from tesseral.commands.runs import Column, run_on_screen
+    from tesseral.commands.runs import Column, ready_on_screen, run_on_screen
 
     columns = (
         Column("energy_eV_atom", "E eV/atom", 4),
@@ -50,15 +51,20 @@ def run(values: dict[str, Any], console: Console) -> int:
     def more(rows: Sequence[Mapping[str, str]]) -> None:
         show_cells(console, rows)
         for name in PROPERTIES:
-            _show_property(console, name, rows)
+            _show_property(console, name, PROPERTIES[name].columns, rows)
 
+    ready_on_screen(config.model, console)
     words = partial(with_flags, parser=parser())
     return run_on_screen(partial(compute_properties, config), columns, console, words, more)
 
 
-def _show_property(console: Console, name: str, rows: Sequence[Mapping[str, str]]) -> None:
+def _show_property(
+    console: Console,
+    name: str,
+    columns: Mapping[str, tuple[str, int]],
+    rows: Sequence[Mapping[str, str]],
+) -> None:
     """Show the most important numbers of a property."""
-    columns = PROPERTIES[name].columns
     lines = []
     for row in rows:
         if any(row[column] for column in columns):

@@ -8,10 +8,12 @@ from typing import Any
 
 from rich.console import Console
 
-from tesseral.calculators.simulations.relaxation import CELL_COLUMNS, RelaxConfig
+from tesseral.calculators.simulations.config import RelaxConfig
 from tesseral.commands.parser import Parser, add_fields, build, with_flags
 from tesseral.process import keep_freed_memory
 from tesseral.screen import print_table
+
+NAMED = 5  # names shown of structures that have something in common
 
 EPILOG = """\
 The trajectory (.traj, ASE) and table (.csv) of each structure are in FOLDER/structures, with one
@@ -34,7 +36,7 @@ def parser() -> Parser:
 def run(values: dict[str, Any], console: Console) -> int:
     """Relax structures; returns the exit status."""
     from tesseral.calculators.simulations.runs import relax_structures
-    from tesseral.commands.runs import Column, run_on_screen
+    from tesseral.commands.runs import Column, ready_on_screen, run_on_screen
 
     columns = (
         Column("energy_eV_atom", "E eV/atom", 4),
@@ -44,6 +46,7 @@ def run(values: dict[str, Any], console: Console) -> int:
     )
     config = build(RelaxConfig, values)
     keep_freed_memory()
+    ready_on_screen(config.model, console)
     words = partial(with_flags, parser=parser())
     more = partial(_show_more, console)
     return run_on_screen(partial(relax_structures, config), columns, console, words, more)
@@ -60,18 +63,24 @@ def _show_more(console: Console, rows: Sequence[Mapping[str, str]]) -> None:
 
 def show_cells(console: Console, rows: Sequence[Mapping[str, str]]) -> None:
     """Show the lattice constants, and which cells were kept and why."""
+    from tesseral.calculators.simulations.relaxation import CELL_COLUMNS
+
     lines = []
     for row in rows:
         if row["a_A"]:
             lengths = [f"{float(row[name]):.4f}" for name in CELL_COLUMNS[:3]]
             angles = [f"{float(row[name]):.2f}" for name in CELL_COLUMNS[3:]]
-            lines.append([row["name"], *lengths, *angles, row["space_group"] or "–"])
+            lines.append([row["name"], *lengths, *angles, row.get("space_group") or "–"])
     if lines:
         heads = ("structure", "a Å", "b Å", "c Å", "α °", "β °", "γ °", "space group")
         print_table(console, heads, lines)
-    kept = [row for row in rows if row.get("kept_cell")]
-    for row in kept:
-        text = f"{row['name']}: the cell was kept ({row['kept_cell']})"
+    kept: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("kept_cell"):
+            kept.setdefault(row["kept_cell"], []).append(row["name"])
+    for reason, names in kept.items():
+        who = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" * (len(names) > NAMED))
+        text = f"{who}: the cell was kept ({reason})"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     if kept:
-        console.print("relax it with --cell in-plane, or --cell free", highlight=False)
+        console.print("--cell in-plane or --cell free relaxes it", highlight=False)

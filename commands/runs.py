@@ -10,10 +10,26 @@ from rich.console import Console
 from rich.progress import TaskID
 
 from tesseral.calculators.simulations.runs import Progress, Row, RunResult
+from tesseral.deploy.catalogue import CATALOGUE
+from tesseral.deploy.universal import NAME
 from tesseral.process import ctrl_c
-from tesseral.screen import print_table, print_written, progress_bar
+from tesseral.screen import print_table, print_written, progress_bar, progress_line
 
 SHOWN = 40  # structures on the screen; the summary file has all
+
+
+def ready_on_screen(model: str, console: Console) -> None:
+    """Make a universal model that is missing, if that needs no download; say which one is used."""
+    if model != NAME and model not in CATALOGUE:
+        return
+    from tesseral.deploy.obtain import ready_model
+
+    def tell(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    with progress_line(console, "comparing with the original") as bar:
+        path = ready_model(model, bar, tell)
+    tell(f"model: {path}")
 
 
 class Column(NamedTuple):
@@ -139,6 +155,9 @@ def _show(
             'crystal set pbc="T T T" in the file'
         )
         console.print(text, markup=False, highlight=False, soft_wrap=True)
+    theories = dict.fromkeys(row["theory"] for row in rows if row["theory"])
+    if theories:
+        console.print(f"level of theory: {', '.join(theories)}", markup=False, highlight=False)
     console.print(f"{len(rows) - len(bad)} of {len(rows)} structures {result.good}")
     return shown
 

@@ -4,30 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from matplotlib.figure import Figure
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from tesseral.commands.parser import Parser, add_fields, build
-from tesseral.deploy.modelfile import load_model
 from tesseral.files import json_text, make_folder, write_text
-from tesseral.potentials.blocks.sphere import Harmonics
-from tesseral.potentials.symmetry import (
-    UNBROKEN,
-    PointGroup,
-    broken_functions,
-    gram_matrices,
-    leading_axis,
-    leading_function,
-    point_group,
-)
 from tesseral.screen import print_written
-from tesseral.training.plots import save_figure
+
+if TYPE_CHECKING:
+    import torch
+
+    from tesseral.potentials.symmetry import PointGroup
 
 TOLERANCE = 0.3
 
@@ -82,6 +72,18 @@ def symmetry(config: SymmetryConfig) -> dict[str, Any]:
         ValueError: the file is not a model, the tolerance is out of range, or there is nothing to
             draw.
     """
+    import torch  # imported here, because it takes a second, which --help need not wait
+
+    from tesseral.deploy.modelfile import load_model
+    from tesseral.potentials.symmetry import (
+        UNBROKEN,
+        broken_functions,
+        gram_matrices,
+        leading_axis,
+        leading_function,
+        point_group,
+    )
+
     potential, card = load_model(config.model)
     functions = broken_functions(potential)
     components: list[dict[str, Any]] = []
@@ -146,6 +148,8 @@ def symmetry_table(result: dict[str, Any], title: str) -> Table:
 
 def symmetry_sentence(result: dict[str, Any]) -> str:
     """One-line summary of the remaining symmetry."""
+    from tesseral.potentials.symmetry import UNBROKEN
+
     if not result["relaxed"]:
         accuracy = (
             "exactly"
@@ -168,6 +172,13 @@ def symmetry_sentence(result: dict[str, Any]) -> str:
 
 def _draw(shape: torch.Tensor, share: float, group: PointGroup, path: Path) -> None:
     """Draw a map of the sphere: longitude from x to y, latitude towards z."""
+    import numpy as np
+    import torch
+    from matplotlib.figure import Figure
+
+    from tesseral.potentials.blocks.sphere import Harmonics
+    from tesseral.training.plots import save_figure
+
     longitude, latitude = np.linspace(-np.pi, np.pi, 181), np.linspace(-np.pi / 2, np.pi / 2, 91)
     x, y = np.meshgrid(longitude, latitude)
     directions = np.stack([np.cos(y) * np.cos(x), np.cos(y) * np.sin(x), np.sin(y)], axis=-1)

@@ -1,4 +1,4 @@
-"""Neighbour lists by matscipy, and graphs made from them.
+"""Neighbour lists, by the compiled search or by matscipy, and graphs made from them.
 
 Valid for cells smaller than the cutoff, skewed cells, slabs, wires and molecules without a cell,
 and for atoms anywhere in space. An atom's own periodic images are also its neighbours.
@@ -15,6 +15,7 @@ from matscipy.neighbours import neighbour_list
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
+from tesseral.data import cell_list
 from tesseral.data.cells import complete_cell, has_volume
 from tesseral.data.graph import AtomicGraph
 
@@ -67,18 +68,17 @@ def neighbor_list(
     if len(points) <= FEW and not periodic.any():
         return _all_pairs(points, cutoff)
     box = complete_cell(lattice, periodic)
-    fractions = np.linalg.solve(box.T, points.T).T
-    # Lattice translations move the atoms into the cell; in other directions the box is fitted.
-    wraps = np.where(periodic, np.floor(fractions), 0.0)
-    inside = fractions - wraps
-    low = np.where(periodic, 0.0, inside.min(axis=0))
-    extent = np.where(periodic, 1.0, inside.max(axis=0) - low + 0.5 * cutoff)
-    box = box * extent[:, None]
-    inside = (inside - low) / extent
-    receivers, senders, shifts = _search(inside @ box, box, periodic, cutoff)
-    shifts = shifts + wraps[senders] - wraps[receivers]
-    order = np.argsort(receivers * len(points) + senders, kind="stable")
-    return NeighborList(senders[order], receivers[order], shifts[order])
+    inverse = np.linalg.inv(box).astype(np.float64, copy=False)
+    heights = 1 / np.sqrt((inverse * inverse).sum(axis=0))  # between the faces
+    if not periodic.all():  # in other directions, what the atoms take
+        extents = np.ptp(points @ inverse, axis=0) * heights + 0.5 * cutoff
+        heights = np.where(periodic, heights, extents)
+    _check_density(len(points), heights, periodic, cutoff)
+    if not periodic.any() and np.prod(heights / cutoff) > MAX_BINS:
+        return _distant_fragments(points, cutoff)
+    if cell_list.available():
+        return NeighborList(*cell_list.search(points, box, inverse, periodic, cutoff))
+    return _by_matscipy(points, box, inverse, periodic, cutoff)
 
 
 def atomic_graph(
@@ -204,35 +204,58 @@ def _all_pairs(points: Array, cutoff: float) -> NeighborList:
     return NeighborList(senders, receivers, np.zeros((len(senders), 3)))
 
 
-def _search(
-    points: Array, box: Array, pbc: NDArray[np.bool_], cutoff: float
-) -> tuple[Integers, Integers, Array]:
-    """Pairs (i, j, S) with ``|r_i - r_j + S @ box| < cutoff`` of atoms inside the box."""
-    heights = abs(np.linalg.det(box)) / np.linalg.norm(
-        np.cross(np.roll(box, -1, axis=0), np.roll(box, -2, axis=0)), axis=1
-    )
+def _check_density(atoms: int, heights: Array, pbc: NDArray[np.bool_], cutoff: float) -> None:
+    """Reject cells that are far too small, most likely because of their unit."""
     reach = 2 * cutoff / heights
-    neighbors = len(points) * np.prod(np.where(pbc, reach, np.minimum(reach, 1.0)))
+    neighbors = atoms * np.prod(np.where(pbc, reach, np.minimum(reach, 1.0)))
     if neighbors > MAX_NEIGHBORS:
         between = ", ".join(f"{height:.3g}" for height in heights)
         raise ValueError(
-            f"{len(points)} atoms in a cell with {between} Å between its faces would have some "
+            f"{atoms} atoms in a cell with {between} Å between its faces would have some "
             f"{neighbors:.0f} neighbours each; check the cell and its unit"
         )
-    if not pbc.any() and np.prod(heights / cutoff) > MAX_BINS:
-        pairs = cKDTree(points).query_pairs(cutoff, output_type="ndarray").astype(np.int64)
-        i, j = np.concatenate([pairs, pairs[:, ::-1]]).T
-        return i, j, np.zeros((len(i), 3))
+
+
+def _distant_fragments(points: Array, cutoff: float) -> NeighborList:
+    """Edges of a molecule whose box is mostly empty space."""
+    pairs = cKDTree(points).query_pairs(cutoff, output_type="ndarray").astype(np.int64)
+    i, j = np.concatenate([pairs, pairs[:, ::-1]]).T
+    return _in_order(j, i, np.zeros((len(i), 3)), len(points))
+
+
+def _by_matscipy(
+    points: Array, box: Array, inverse: Array, pbc: NDArray[np.bool_], cutoff: float
+) -> NeighborList:
+    """Edges without the compiled search."""
+    # Lattice translations move the atoms into the cell; in other directions the box is fitted.
+    fractions = points @ inverse
+    wraps = np.where(pbc, np.floor(fractions), 0.0)
+    inside = fractions - wraps
+    low = np.where(pbc, 0.0, inside.min(axis=0))
+    extent = np.where(pbc, 1.0, inside.max(axis=0) - low + 0.5 * cutoff)
+    box = box * extent[:, None]
     with warnings.catch_warnings():
         # For a long wire or slab matscipy warns only that the search takes longer.
         warnings.filterwarnings("ignore", "Ratio of simulation cell size", RuntimeWarning)
         try:
             i, j, shift = neighbour_list(
-                "ijS", cutoff=float(cutoff), positions=points, cell=box, pbc=pbc
+                "ijS",
+                cutoff=float(cutoff),
+                positions=(inside - low) / extent @ box,
+                cell=box,
+                pbc=pbc,
             )
         except RuntimeError as error:  # there is no memory for the grid of a huge cell
             raise ValueError(
                 f"there is no neighbour list for a cell of {box.tolist()} Å ({error}); check the "
                 "cell and its unit"
             ) from error
-    return i.astype(np.int64), j.astype(np.int64), -shift.astype(np.float64)
+    senders, receivers = j.astype(np.int64), i.astype(np.int64)
+    shifts = wraps[senders] - wraps[receivers] - shift
+    return _in_order(senders, receivers, shifts, len(points))
+
+
+def _in_order(senders: Integers, receivers: Integers, shifts: Array, atoms: int) -> NeighborList:
+    """Edges sorted by receiver, then by sender."""
+    order = np.argsort(receivers * atoms + senders, kind="stable")
+    return NeighborList(senders[order], receivers[order], shifts[order])

@@ -197,8 +197,21 @@ def stress_voigt(tensor: ArrayLike, order: str = "ase") -> Array:
 
 COULOMB_IN_EV_A = ase_units.Hartree * ase_units.Bohr  # e² / 4πε0
 BOHR_IN_A = ase_units.Bohr
+NOBLE_GASES = (2, 10, 18, 36, 54)
 
 
 def covalent_radius(number: int) -> float:
     """Covalent radius in Å of an element by atomic number (Cordero et al. 2008, from ASE)."""
     return float(ase_data.covalent_radii[number])
+
+
+def contact_radius(number: int) -> float:
+    """Radius in Å of an element for distances that no two atoms should have.
+
+    It is the covalent radius; for noble gases, most of which form no bonds, 0.6 of the van der
+    Waals radius (from ASE) if that is more.
+    """
+    covalent = covalent_radius(number)
+    if number not in NOBLE_GASES:
+        return covalent
+    return max(covalent, 0.6 * float(ase_data.vdw_radii[number]))

@@ -6,7 +6,7 @@ import json
 import math
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +22,7 @@ from tesseral.potentials.config import PotentialConfig
 
 FORMAT_VERSION = 1  # increase it when an older tesseral would misread a newer file
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+OF_LEVELS = ("reference_energies", "energy_scale")  # of the card; weights differ too
 MANY = 8  # elements that are named in a short description
 LARGEST_NUMBER = 2**53  # whole numbers beyond it are damage, and may not fit a float
 NO_UNCERTAINTY = "none; train-potential calibrate adds it, from the training set"
@@ -76,6 +77,8 @@ class ModelCard:
         reference_energies: E0 in eV of each element.
         binding_energies: mean energy (eV) of an atom of each element relative to E0, if E0 is the
             energy of isolated atoms; empty if E0 is fitted to the training set.
+        inner_radii: distance (Å) of each pair of elements below which the model is joined to the
+            repulsion of the nuclei, the upper triangle of a matrix by rows; empty if it is not.
         energy_scale: energy (eV) of one unit of network output.
         mean_neighbors: mean number of neighbours, which normalises the sums.
         dtype: ``float32`` or ``float64``; ``save_model`` takes it from the weights.
@@ -87,6 +90,9 @@ class ModelCard:
         format_version: version of the file format.
         created: time (UTC, ISO 8601). Default: now.
         parameters: number of weights; ``save_model`` counts them.
+        level: name of the level of theory, if the file holds several.
+        other_levels: by the name of each further level of the file, its ``reference_energies`` and
+            ``energy_scale``; see `at_level`.
 
     Raises:
         ValueError: a value is not possible for a model.
@@ -98,6 +104,7 @@ class ModelCard:
     energy_scale: float
     mean_neighbors: float
     binding_energies: tuple[float, ...] = ()
+    inner_radii: tuple[float, ...] = ()
     dtype: str = "float32"
     training: dict[str, Any] = field(default_factory=dict)
     errors: dict[str, Any] = field(default_factory=dict)
@@ -106,6 +113,8 @@ class ModelCard:
     format_version: int = FORMAT_VERSION
     created: str = field(default_factory=_now)
     parameters: int = 0
+    level: str = ""
+    other_levels: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Reject values that are not possible for a model."""
@@ -129,6 +138,14 @@ class ModelCard:
                 f"binding energies are {self.binding_energies}; give a finite one for each of "
                 f"{len(self.elements)} elements, or none"
             )
+        pairs = len(self.elements) * (len(self.elements) + 1) // 2
+        if len(self.inner_radii) not in (0, pairs) or not all(
+            0 <= value < self.config.cutoff for value in self.inner_radii
+        ):
+            raise ValueError(
+                f"inner radii are {self.inner_radii!r:.60}; give one from 0 to below the cutoff "
+                f"for each of {pairs} pairs of elements, or none"
+            )
         for name in ("energy_scale", "mean_neighbors"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
@@ -137,12 +154,18 @@ class ModelCard:
             calibration_of(self.uncertainty)
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
+        if self.other_levels and (not self.level or self.level in self.other_levels):
+            raise ValueError(f"the card has other levels, but level is {self.level!r}")
+        for name in self.other_levels:
+            self.at_level(name)
 
     def _check_types(self) -> None:
         """Check the types of the values, which a damaged file may have changed."""
         kinds: dict[str, type | tuple[type, ...]] = {
-            **dict.fromkeys(("training", "errors", "uncertainty", "versions"), dict),
-            **dict.fromkeys(("dtype", "created"), str),
+            **dict.fromkeys(
+                ("training", "errors", "uncertainty", "versions", "other_levels"), dict
+            ),
+            **dict.fromkeys(("dtype", "created", "level"), str),
             **dict.fromkeys(("format_version", "parameters"), int),
             **dict.fromkeys(("energy_scale", "mean_neighbors"), (int, float)),
         }
@@ -150,6 +173,7 @@ class ModelCard:
             "elements": int,
             "reference_energies": (int, float),
             "binding_energies": (int, float),
+            "inner_radii": (int, float),
         }
         wrong = [name for name, kind in kinds.items() if not _is(getattr(self, name), kind)]
         wrong += [
@@ -161,6 +185,44 @@ class ModelCard:
             raise ValueError(
                 f"{wrong[0]} is {getattr(self, wrong[0])!r:.60}, which has the wrong type"
             )
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Names of the levels of theory in the file, the default first; empty without names."""
+        return (self.level, *self.other_levels) if self.level else ()
+
+    def at_level(self, level: str | None) -> ModelCard:
+        """Card of one level of theory only.
+
+        Args:
+            level: one of ``levels``. Default: the first.
+
+        Raises:
+            ValueError: there is no such level, or the card has wrong values for it.
+        """
+        if level is None or (level == self.level and level):
+            return replace(self, other_levels={})
+        if level not in self.other_levels:
+            known = f"has the levels {', '.join(self.levels)}" if self.levels else "names no levels"
+            raise ValueError(f"`level` is {level}, but the model {known}")
+        own = self.other_levels[level]
+        if not isinstance(own, dict) or set(own) != set(OF_LEVELS):
+            raise ValueError(f"the card must have {' and '.join(OF_LEVELS)} of level {level}")
+        energies = own["reference_energies"]
+        if not isinstance(energies, (list, tuple)):
+            raise ValueError(f"reference_energies of level {level} are {energies!r:.60}")
+        training = (
+            {**self.training, "theory": level} if "theory" in self.training else self.training
+        )
+        return replace(
+            self,
+            level=level,
+            uncertainty={},  # its features are those of the first level
+            other_levels={},
+            training=training,
+            reference_energies=tuple(energies),
+            energy_scale=own["energy_scale"],
+        )
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -210,6 +272,9 @@ def card_to_json(card: ModelCard) -> str:
         ValueError: ``training`` or ``errors`` contain a value that JSON cannot represent.
     """
     content = {**asdict(card), "config": config_to_values(card.config), "units": UNITS}
+    for name in ("level", "other_levels"):  # which an earlier tesseral does not know
+        if not content[name]:
+            del content[name]
     try:
         return json_text(content, name="card")
     except TypeError as error:
@@ -242,12 +307,23 @@ def card_from_json(text: str) -> ModelCard:
     try:
         _check_keys("card", content, [item.name for item in fields(ModelCard)])
         config = config_from_values(_mapping("config", content.pop("config")))
-        content.setdefault("binding_energies", ())  # the first models had none
-        for name in ("elements", "reference_energies", "binding_energies"):
+        for name in ("binding_energies", "inner_radii"):  # the first models had none
+            content.setdefault(name, ())
+        for name in ("elements", "reference_energies", "binding_energies", "inner_radii"):
             content[name] = tuple(content[name])
         return ModelCard(config=config, **content)
     except (TypeError, AttributeError, KeyError) as error:
         raise ValueError(f"the card holds values of the wrong kind ({error})") from None
+
+
+def level_of_theory(card: ModelCard) -> str:
+    """Level of theory of the training data, such as ``VASP PBE 520 eV``; empty if unknown."""
+    training = card.training
+    data = training["data"] if isinstance(training.get("data"), dict) else {}
+    train = data["train"] if isinstance(data.get("train"), dict) else {}
+    several = data["theories"] if isinstance(data.get("theories"), list) else []
+    found = training.get("theory") or (several[0] if several else train.get("theory"))
+    return found if isinstance(found, str) else ""
 
 
 def describe(card: ModelCard) -> list[tuple[str, str]]:
@@ -274,8 +350,14 @@ def describe(card: ModelCard) -> list[tuple[str, str]]:
         ("mean neighbours", f"{card.mean_neighbors:.4g}"),
         ("units", ", ".join(f"{name} {unit}" for name, unit in UNITS.items())),
     ]
+    if card.levels:
+        others = "".join(f", {name}" for name in card.other_levels)
+        rows.insert(5, ("levels of theory", f"{card.level} (default){others}"))
     if card.binding_energies:
         rows.insert(6, ("mean binding energies", by_element(card.binding_energies)))
+    if card.inner_radii:
+        low, high = min(card.inner_radii), max(card.inner_radii)
+        rows.insert(-1, ("short range", f"nuclear repulsion below {low:.3g} to {high:.3g} Å"))
     rows += [(f"training: {name}", value) for name, value in _flat(card.training)]
     rows += [(f"errors: {name}", value) for name, value in _flat(card.errors)]
     rows += [(f"uncertainty: {name}", value) for name, value in _flat(card.uncertainty)]

@@ -16,22 +16,34 @@ import numpy as np
 from ase import Atoms
 from ase.units import GPa
 
+from tesseral.data.graph import AtomicGraph, edge_vectors
 from tesseral.data.neighbors import atomic_graph
 from tesseral.deploy.card import ModelCard
 from tesseral.deploy.modelfile import save_model
 from tesseral.deploy.nequix.convert import convert as convert_nequix
-from tesseral.deploy.nequix.original import RELEASES as NEQUIX_RELEASES
 from tesseral.deploy.nequix.original import originals as nequix_originals
-from tesseral.deploy.sevennet.convert import INTERVALS
+from tesseral.deploy.releases import INTERVALS, NEQUIX_NAMES, RELEASES, SEVENNET_NAMES
 from tesseral.deploy.sevennet.convert import convert as convert_sevennet
-from tesseral.deploy.sevennet.original import RELEASES as SEVENNET_RELEASES
+from tesseral.deploy.sevennet.original import levels_of
 from tesseral.deploy.sevennet.original import originals as sevennet_originals
 from tesseral.files import check_writable, make_folder
+from tesseral.potentials.blocks.short_range import (
+    ShortRange,
+    flat_pairs,
+    inner_radii,
+    square_pairs,
+)
 from tesseral.potentials.derivatives import predict, stress_from_virial
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.select import select_ops
 
+INNER = 0.6  # inner radii over the sums of contact radii; chosen in docs/measurements/universal.md
 LARGEST = 0.05  # relative difference of the forces that any sensible number of intervals meets
+
+
+def no_levels(source: str | Path) -> list[str]:
+    """Names of the levels of theory of a potential with one level, which need none."""
+    return []
 
 
 class Converter(NamedTuple):
@@ -43,25 +55,23 @@ class Converter(NamedTuple):
         convert: ``(source, *, intervals, modality) -> (potential, card)`` of a release or a file.
         originals: ``(source, modality, elements)`` to crystals that contain all elements, each with
             an ASE calculator of the foreign package's results.
+        levels: names of the levels of theory of a release or a file, the default first; empty for
+            one level.
     """
 
     releases: Sequence[str]
     suffixes: tuple[str, ...]
     convert: Callable[..., tuple[MessagePassing, ModelCard]]
     originals: Callable[[str | Path, str | None, Sequence[int]], list[Atoms]]
+    levels: Callable[[str | Path], list[str]] = no_levels
 
 
 CONVERTERS = {
     "sevennet": Converter(
-        tuple(SEVENNET_RELEASES), (".pth", ".pt"), convert_sevennet, sevennet_originals
+        tuple(SEVENNET_NAMES), (".pth", ".pt"), convert_sevennet, sevennet_originals, levels_of
     ),
-    "nequix": Converter(NEQUIX_RELEASES, (".nqx",), convert_nequix, nequix_originals),
+    "nequix": Converter(NEQUIX_NAMES, (".nqx",), convert_nequix, nequix_originals),
 }
-
-
-def releases() -> list[str]:
-    """Names of all published weights that can be converted."""
-    return [name for converter in CONVERTERS.values() for name in converter.releases]
 
 
 def find_converter(source: str | Path) -> Converter:
@@ -77,7 +87,7 @@ def find_converter(source: str | Path) -> Converter:
     path = Path(source)
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} is not a checkpoint file; give one, or one of {', '.join(releases())}"
+            f"{path} is not a checkpoint file; give one, or one of {', '.join(RELEASES)}"
         )
     for converter in CONVERTERS.values():
         if path.suffix in converter.suffixes:
@@ -93,6 +103,8 @@ class Deviation(NamedTuple):
     forces: float  # meV/Å, of a component
     stress: float  # GPa, of a component
     relative: float  # RMS of the force differences relative to that of the forces
+    compared: int  # number of structures
+    too_close: int  # number of structures left out, with a pair closer than its inner radius
 
 
 def write_converted(
@@ -101,6 +113,7 @@ def write_converted(
     *,
     intervals: int = INTERVALS,
     modality: str | None = None,
+    short_range: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Deviation:
     """Convert a model, compare it with the original, and write it.
@@ -109,7 +122,10 @@ def write_converted(
         source: name of a release, or a checkpoint file.
         output: the model file; its folder is created.
         intervals: number of intervals of the radial splines.
-        modality: level of theory to keep.
+        modality: level of theory to keep. Default: all, of which a user chooses one when the model
+            is loaded (``level``).
+        short_range: join the model to the repulsion of the nuclei where atoms are closer than
+            ``INNER`` times the sum of their contact radii.
         progress: callback with the number of compared structures and the total.
 
     Returns:
@@ -122,10 +138,26 @@ def write_converted(
     """
     converter = find_converter(source)
     check_writable(output)
-    potential, card = converter.convert(source, intervals=intervals, modality=modality)
-    select_ops(potential)
-    crystals = converter.originals(source, modality, card.elements)
-    deviation = compare(potential, card, crystals, progress)
+    names: list[str | None] = [modality]
+    if modality is None:
+        names = [*converter.levels(source)] or [None]
+    made = []
+    parts = []
+    for number, name in enumerate(names):
+        potential, card = converter.convert(source, intervals=intervals, modality=name)
+        if short_range:
+            radii = flat_pairs(inner_radii(card.elements, INNER, card.config.cutoff))
+            potential.short_range = ShortRange(card.elements, radii)
+            card = replace(card, inner_radii=radii)
+        select_ops(potential)
+        crystals = converter.originals(source, name, card.elements)
+
+        def show(done: int, total: int, number: int = number) -> None:
+            progress(number * total + done, len(names) * total)
+
+        parts.append(compare(potential, card, crystals, show))
+        made.append((potential, replace(card, level=name or "")))
+    deviation = Deviation(*(max(column) for column in zip(*parts, strict=True)))
     if not deviation.relative < LARGEST:
         raise ValueError(
             f"with {intervals} intervals the forces differ by {100 * deviation.relative:.1f}% from "
@@ -136,9 +168,10 @@ def write_converted(
         "forces (meV/Å)": deviation.forces,
         "stress (GPa)": deviation.stress,
     }
+    potential, card = made[0]
     card = replace(card, training={**card.training, "largest difference from the original": found})
     make_folder(output.parent)
-    save_model(output, potential, card)
+    save_model(output, potential, card, made[1:])
     return deviation
 
 
@@ -150,6 +183,8 @@ def compare(
 ) -> Deviation:
     """Compare a converted model with the original on the same crystals.
 
+    Structures with a pair closer than its inner radius are left out.
+
     Args:
         potential: converted potential, on the CPU.
         card: card of the potential.
@@ -158,7 +193,10 @@ def compare(
     """
     differences = []
     for done, atoms in enumerate(crystals):
-        energy, forces, stress = _ours(potential, card, atoms)
+        graph = _graph(card, atoms)
+        if _too_close(card, graph):
+            continue
+        energy, forces, stress = _ours(potential, graph)
         reference = atoms.get_forces()
         differences.append(
             (
@@ -170,15 +208,25 @@ def compare(
             )
         )
         progress(done + 1, len(crystals))
+    if not differences:
+        raise ValueError(
+            f"all {len(crystals)} structures to compare with have atoms that are too close"
+        )
     table = np.array(differences)
     energy, force, stress = table[:, :3].max(axis=0)
     relative = (table[:, 3].sum() / table[:, 4].sum()) ** 0.5
-    return Deviation(1e3 * energy, 1e3 * force, stress / GPa, float(relative))
+    return Deviation(
+        1e3 * energy,
+        1e3 * force,
+        stress / GPa,
+        float(relative),
+        compared=len(differences),
+        too_close=len(crystals) - len(differences),
+    )
 
 
-def _ours(potential: MessagePassing, card: ModelCard, atoms: Atoms) -> tuple[float, Any, Any]:
-    """Energy in eV, forces in eV/Å and stress in eV/Å³."""
-    graph = atomic_graph(
+def _graph(card: ModelCard, atoms: Atoms) -> AtomicGraph:
+    return atomic_graph(
         atoms.numbers,
         atoms.positions,
         atoms.cell.array,
@@ -186,6 +234,19 @@ def _ours(potential: MessagePassing, card: ModelCard, atoms: Atoms) -> tuple[flo
         card.elements,
         card.config.cutoff,
     )
+
+
+def _too_close(card: ModelCard, graph: AtomicGraph) -> bool:
+    """Whether a pair is closer than its inner radius, where the model is no longer the original."""
+    if not card.inner_radii:
+        return False
+    inner = square_pairs(card.inner_radii, len(card.elements))
+    limits = inner[graph.species[graph.senders], graph.species[graph.receivers]]
+    return bool((edge_vectors(graph).norm(dim=1) < limits).any())
+
+
+def _ours(potential: MessagePassing, graph: AtomicGraph) -> tuple[float, Any, Any]:
+    """Energy in eV, forces in eV/Å and stress in eV/Å³."""
     answer = predict(potential, graph)
     stress = stress_from_virial(answer.virial, graph.cell)[0]
     return (

@@ -213,7 +213,11 @@ class AsPotential:
 
 
 def export_model(
-    model_path: str | Path, output_path: str | Path, *, dtype: str | torch.dtype | None = None
+    model_path: str | Path,
+    output_path: str | Path,
+    *,
+    dtype: str | torch.dtype | None = None,
+    level: str | None = None,
 ) -> None:
     """Write a model file as TorchScript, with its card inside.
 
@@ -223,6 +227,7 @@ def export_model(
         model_path: model file (from ``train-potential fit``).
         output_path: file to write, usually ``….pt``.
         dtype: ``float32`` or ``float64``. Default: that of the model.
+        level: level of theory, if the model has several. Default: its first.
 
     Raises:
         FileNotFoundError: the model or the folder of the output does not exist.
@@ -234,7 +239,7 @@ def export_model(
         raise ValueError(f"{output} will contain TorchScript, not safetensors; name it ….pt")
     if not output.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {output.parent} to write {output.name} to")
-    potential, card = load_model(model_path, dtype=dtype, ops="reference")
+    potential, card = load_model(model_path, dtype=dtype, ops="reference", level=level)
     potential.requires_grad_(False)
     name = {value: key for key, value in DTYPES.items()}[next(potential.parameters()).dtype]
     card = replace(card, dtype=name)

@@ -2,7 +2,8 @@
 
 Metadata of the file: ``tesseral`` (the card), ``tesseral_probe`` (a small cluster with the energies
 and forces that the model gave when it was saved) and ``tesseral_sha256`` (checksum of card, probe
-and weights).
+and weights). A file with several levels of theory has the weights of the default level, and of
+each other level those that differ, under ``levels.NUMBER.NAME``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor
 from tesseral.deploy.card import (
     DTYPES,
     FORMAT_VERSION,
+    OF_LEVELS,
     ModelCard,
     card_from_json,
     card_to_json,
@@ -53,6 +55,7 @@ __all__ = [
 
 SHOWN = 4  # names in an error message
 FREE_SIZE = {"grid_points": 6000, "orientations": 6000}  # options that need no weights
+LEVEL = "levels."  # begins the names of weights of other levels of theory
 CARD, PROBE, HASH = "tesseral", "tesseral_probe", "tesseral_sha256"
 
 
@@ -84,6 +87,7 @@ def build_potential(
         binding_energies=card.binding_energies or None,
         energy_scale=card.energy_scale,
         mean_neighbors=card.mean_neighbors,
+        inner_radii=card.inner_radii,
         other_levels=other_levels,
         uncertainty=calibration_of(card.uncertainty) if card.uncertainty else None,
     )
@@ -92,7 +96,12 @@ def build_potential(
     return potential
 
 
-def save_model(path: str | Path, potential: MessagePassing, card: ModelCard) -> None:
+def save_model(
+    path: str | Path,
+    potential: MessagePassing,
+    card: ModelCard,
+    others: Sequence[tuple[MessagePassing, ModelCard]] = (),
+) -> None:
     """Write a model; an existing file is replaced only after the new one was read back and checked.
 
     ``dtype`` and ``parameters`` of the card are taken from the potential.
@@ -101,6 +110,8 @@ def save_model(path: str | Path, potential: MessagePassing, card: ModelCard) -> 
         path: file to write, usually ``….safetensors``.
         potential: potential on any device.
         card: card from which the potential was built, with its training.
+        others: the same at further levels of theory: potentials of the same architecture, size and
+            dtype, whose cards name their ``level``.
 
     Raises:
         ValueError: the weights are not finite, or the card does not describe this potential or
@@ -110,15 +121,22 @@ def save_model(path: str | Path, potential: MessagePassing, card: ModelCard) -> 
     parameters = list(potential.parameters())
     name = {value: key for key, value in DTYPES.items()}[torch_dtype(parameters[0].dtype)]
     card = replace(card, dtype=name, parameters=sum(p.numel() for p in parameters))
-    tensors = {
-        key: value.detach().cpu().contiguous().clone()
-        for key, value in potential.state_dict().items()
-    }
+    tensors = _tensors(potential)
+    several = {}
+    for number, (other, own) in enumerate(others):
+        several[own.level] = {key: getattr(own, key) for key in OF_LEVELS}
+        own = replace(own, dtype=card.dtype)
+        weights = _tensors(other)
+        _checked_probe(other, next(other.parameters()).device, own, weights)
+        for key, value in weights.items():
+            if not torch.equal(value, tensors[key]):
+                tensors[f"{LEVEL}{number}.{key}"] = value
+    card = replace(card, other_levels=several)
     for key, value in tensors.items():
         if not bool(torch.isfinite(value).all()):
             raise ValueError(f"the weights {key} are not finite (training diverged?); not saved")
     text = card_to_json(card)
-    probe = _checked_probe(potential, parameters[0].device, card, tensors)
+    probe = _checked_probe(potential, parameters[0].device, card, _of_level(card, tensors))
     probe_text = probe_to_json(probe)
     digest = _digest(text, probe_text, tensors)
     metadata = {"format": "pt", CARD: text, PROBE: probe_text, HASH: digest}
@@ -133,6 +151,7 @@ def load_model(
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype | None = None,
     ops: str = "auto",
+    level: str | None = None,
 ) -> tuple[MessagePassing, ModelCard]:
     """Load a model onto any device and dtype, wherever it was trained.
 
@@ -142,14 +161,16 @@ def load_model(
         dtype: ``float32`` or ``float64``. Default: that of the file.
         ops: ``fused`` (compiled kernels), ``reference`` (plain PyTorch) or ``auto`` (compiled
             kernels if they can be used).
+        level: level of theory, if the file has several. Default: the first on the card.
 
     Returns:
-        The potential in evaluation mode, and its card (with the dtype of the file).
+        The potential in evaluation mode, and its card (with the dtype of the file), both of one
+        level of theory.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file is not a model of this version, is damaged, or gives different numbers
-            here than where it was saved.
+        ValueError: the file is not a model of this version, is damaged, gives different numbers
+            here than where it was saved, or does not have the level.
     """
     place = _checked_device(device)
     path = model_path(path)
@@ -163,7 +184,8 @@ def load_model(
     target = torch_dtype(card.dtype if dtype is None else dtype)
     name = {value: key for key, value in DTYPES.items()}[target]
     try:
-        potential = _filled(replace(card, dtype=name), tensors, card.dtype)
+        chosen = card.at_level(level)
+        potential = _filled(replace(card, dtype=name), _of_level(card, tensors), card.dtype)
         probe = probe_from_json(probe_text)
         if int(probe.species.min()) < 0 or int(probe.species.max()) >= len(card.elements):
             raise ValueError("the stored probe has elements that the card does not have")
@@ -179,7 +201,14 @@ def load_model(
             f"(relative deviation {deviation:.1e}); it was written with {card.versions}, "
             f"this is {library_versions()} on {place}: use the versions it was written with"
         )
-    return potential, card
+    if chosen.level != card.level:
+        own = _of_level(card, tensors, chosen.level)
+        try:
+            potential = _filled(replace(chosen, dtype=name), own, card.dtype).to(place)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        select_ops(potential, ops)
+    return potential, chosen
 
 
 def read_card(path: str | Path) -> ModelCard:
@@ -191,6 +220,27 @@ def read_card(path: str | Path) -> ModelCard:
     """
     path = model_path(path)
     return _card(path, _read(path, weights=False)[0])
+
+
+def _tensors(potential: MessagePassing) -> dict[str, Tensor]:
+    """Weights and constants of a potential, copied to the CPU."""
+    return {
+        key: value.detach().cpu().contiguous().clone()
+        for key, value in potential.state_dict().items()
+    }
+
+
+def _of_level(
+    card: ModelCard, tensors: Mapping[str, Tensor], level: str | None = None
+) -> dict[str, Tensor]:
+    """Weights of one level of theory out of those of a file; the default without a name."""
+    kept = {key: value for key, value in tensors.items() if not key.startswith(LEVEL)}
+    if level is not None:
+        start = f"{LEVEL}{list(card.other_levels).index(level)}."
+        own = {key.removeprefix(start): tensors[key] for key in tensors if key.startswith(start)}
+        kept = {key: value for key, value in kept.items() if not key.startswith("uncertainty.")}
+        kept |= own
+    return kept
 
 
 def _read(path: Path, weights: bool) -> tuple[str, str, str, dict[str, Tensor]]:

@@ -13,6 +13,7 @@ from tesseral.data.graph import AtomicGraph
 from tesseral.data.units import covalent_radius
 from tesseral.deploy.card import ModelCard
 from tesseral.files import json_text
+from tesseral.potentials.blocks.short_range import square_pairs
 from tesseral.potentials.derivatives import Potential, predict
 
 MAX_ATOMS = 24  # enough for every pair of elements of common models, and cheap
@@ -35,8 +36,8 @@ class Probe(NamedTuple):
 def make_probe(potential: Potential, card: ModelCard, device: torch.device) -> Probe:
     """Energies and forces of a cluster of all elements (the first 24 if there are more).
 
-    The first two atoms are closer than their covalent radii, so that a short-range repulsion
-    contributes.
+    The first two atoms are closer than their covalent radii and than their inner radius, so that a
+    short-range repulsion contributes.
     """
     n_atoms = min(max(8, len(card.elements)), MAX_ATOMS)
     species = torch.arange(n_atoms) % len(card.elements)
@@ -49,8 +50,12 @@ def make_probe(potential: Potential, card: ModelCard, device: torch.device) -> P
     radius = 0.5 * card.config.cutoff * (n_atoms / 8) ** (1 / 3) * (count / n_atoms) ** (1 / 3)
     positions = direction * radius.unsqueeze(1)
     bond = sum(covalent_radius(card.elements[int(index)]) for index in species[:2])
+    distance = 0.7 * bond
+    if card.inner_radii:
+        inner = square_pairs(card.inner_radii, len(card.elements))
+        distance = min(distance, 0.9 * float(inner[species[0], species[1]]))
     first = positions[0] - positions[1]
-    positions[0] = positions[1] + first * (0.7 * bond / float(first.norm()))
+    positions[0] = positions[1] + first * (distance / float(first.norm()))
     positions = positions.round(decimals=4)
     energies, forces = _answer(potential, card.config.cutoff, species, positions, device)
     return Probe(species, positions, energies, forces)

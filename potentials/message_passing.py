@@ -27,6 +27,7 @@ from tesseral.potentials.architectures.table import ARCHITECTURES
 from tesseral.potentials.blocks.binding import BindingEnergy
 from tesseral.potentials.blocks.geometry import random_orthogonal
 from tesseral.potentials.blocks.readout import EnergyScale, LinearReadout, Readout
+from tesseral.potentials.blocks.short_range import ShortRange
 from tesseral.potentials.blocks.sphere import EdgeFeatures, EdgeHarmonics
 from tesseral.potentials.blocks.uncertainty import Calibration, Uncertainty
 from tesseral.potentials.blocks.zbl import ZBLRepulsion
@@ -45,6 +46,7 @@ class MessagePassing(nn.Module):
         binding_energies: Sequence[float] | None = None,
         energy_scale: float = 1.0,
         mean_neighbors: float = 20.0,
+        inner_radii: Sequence[float] = (),
         other_levels: Sequence[Sequence[float]] = (),
         uncertainty: Calibration | None = None,
         dtype: torch.dtype = torch.float32,
@@ -59,10 +61,13 @@ class MessagePassing(nn.Module):
                 Default: none.
             energy_scale: energy (eV) of one unit of network output, usually the force RMS × 1 Å.
             mean_neighbors: mean number of neighbours within the cutoff, which normalises the sums.
+            inner_radii: distances (Å) of pairs of elements, as `flat_pairs` returns them, below
+                which `ShortRange` joins the potential to the repulsion of the nuclei. Default:
+                none.
             other_levels: E0 (eV) of each element at each further level of theory in a joint
                 training. The species of an atom is then ``level × n_elements + element``, and each
                 level has an embedding that is added to that of the element; all other weights are
-                shared. ``one_level`` extracts the first level.
+                shared. ``one_level`` extracts one level.
             uncertainty: calibration of `Uncertainty`, whose arrays belong to the weights. Default:
                 the potential does not know its uncertainty.
             dtype: precision of weights and features; geometry and energies are always float64.
@@ -93,6 +98,7 @@ class MessagePassing(nn.Module):
             nn.Parameter(torch.zeros(self.levels, 1, embedded)) if other_levels else None
         )
         self.zbl = ZBLRepulsion(elements) if config.zbl else None
+        self.short_range = ShortRange(elements, inner_radii) if inner_radii else None
         self.uncertainty: Uncertainty | None = None
         if uncertainty is not None:
             self.uncertainty = Uncertainty(n_species, self.n_features, uncertainty)
@@ -128,13 +134,16 @@ class MessagePassing(nn.Module):
             features (N, 1, C) of all atoms, edges for the layers, energies (n_local,) eV without
             the contributions of the layers.
         """
+        kinds, species = species, self.elements_of(species)
         vectors = edges.vectors
+        energies = self.scale.reference_energies[kinds[:n_local]]
+        if self.short_range is not None:
+            vectors, pairs = self.short_range(vectors, species, edges.senders, edges.receivers)
+            energies = energies + pairs[:n_local]
         if self.random_orientations and self.training:
             # Rotating the grid of all layers is the inverse rotation of the structure.
             vectors = vectors @ random_orthogonal().to(vectors.device)
         harmonics, radii = self.harmonics(vectors, self.embedding.dtype)
-        energies = self.scale.reference_energies[species[:n_local]]
-        kinds, species = species, self.elements_of(species)
         features = self.embedding[species]
         if self.level_embedding is not None:
             features = features + self.level_embedding[kinds // self.n_species]
@@ -199,17 +208,19 @@ class MessagePassing(nn.Module):
         return species if self.levels == 1 else species % self.n_species
 
 
-def one_level(weights: Mapping[str, Tensor], n_species: int) -> dict[str, Tensor]:
-    """Weights of a potential for its first level of theory only.
+def one_level(weights: Mapping[str, Tensor], n_species: int, level: int = 0) -> dict[str, Tensor]:
+    """Weights of a potential for one of its levels of theory only.
 
     Args:
         weights: ``state_dict`` of a potential with one or more levels.
         n_species: number of its elements.
+        level: number of the level, from 0.
     """
     kept = dict(weights)
     levels = kept.pop("level_embedding", None)
     if levels is not None:
-        kept["embedding"] = kept["embedding"] + levels[0]
+        kept["embedding"] = kept["embedding"] + levels[level]
+        own = slice(level * n_species, (level + 1) * n_species)
         for name in ("scale.reference_energies", "scale.scale"):
-            kept[name] = kept[name][:n_species]
+            kept[name] = kept[name][own]
     return kept

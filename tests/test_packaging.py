@@ -121,7 +121,11 @@ def test_wheel_and_sdist_hold_what_they_need_and_nothing_else(tmp_path):
         if path.is_file()
     }
     kernels = {path for path in files_below(source) if "/csrc/" in path}
-    on_disk = {path.relative_to(ROOT).as_posix() for path in (ROOT / "potentials").rglob("csrc/*")}
+    on_disk = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("data", "potentials")
+        for path in (ROOT / folder).rglob("csrc/*")
+    }
     assert kernels == on_disk
     top = {"LICENSE", "MANIFEST.in", "PKG-INFO", "README.md"}
     top |= {"pyproject.toml", "setup.py", "setup.cfg"}

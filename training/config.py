@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tesseral.data.loading.datamodule import DataConfig
+from tesseral.data.loading.config import DataConfig
 from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.config import PotentialConfig
 
@@ -232,6 +232,8 @@ class FitConfig:
         init_from: model file (or universal) to fine-tune: training starts from its architecture
             and weights. Reference energies are shifted to those of the data, and new elements are
             added.
+        short_range: join the potential to the repulsion of the nuclei where atoms are closer than
+            in the training data. Nothing changes at the distances of the data.
         ckpt_path: checkpoint to resume from: last, best, or a file.
     """
 
@@ -243,6 +245,7 @@ class FitConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     seed: int = 0
     init_from: str | None = None
+    short_range: bool = True
     ckpt_path: str | None = None
 
     def __post_init__(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -24,6 +23,7 @@ from tesseral.deploy.modelfile import load_model
 from tesseral.files import check_writable, make_folder, write_json
 from tesseral.potentials.derivatives import Prediction, stress_from_virial
 from tesseral.potentials.message_passing import MessagePassing
+from tesseral.training.evaluate_config import EvaluateConfig
 from tesseral.training.metrics import UNITS, UPPER, ErrorSums
 from tesseral.training.plots import plot_parity, plot_uncertainty
 from tesseral.training.uncertainty import calibration_errors
@@ -32,37 +32,6 @@ from tesseral.training.validation import predictions
 CHECKED = 1_000_000  # atoms, the first ones, whose expected errors are compared with the true ones
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
-    """Compare a model with a dataset.
-
-    Args:
-        model: model file (.safetensors), or universal.
-        data: dataset file (.h5), or a file ASE reads with standard label names and units.
-        json: file to write the errors to.
-        plots: folder to write parity plots to.
-        dtype: float32 or float64. Default: that of the model.
-        device: cpu, cuda, cuda:1, …. Default: a GPU if available.
-        batch_edges: number of edges (neighbour pairs) computed at once; limits the memory.
-        shift_energies: correct a different zero of energy of model and data by one constant per
-            element, fitted to the data; for models of other DFT settings, such as universal ones.
-    """
-
-    model: str
-    data: str
-    json: str | None = None
-    plots: str | None = None
-    dtype: str | None = None
-    device: str | None = None
-    batch_edges: int = 20_000
-    shift_energies: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be done."""
-        if self.batch_edges < 1:
-            raise ValueError(f"`batch_edges` is {self.batch_edges}; it must be 1 or more")
 
 
 class Predictions(NamedTuple):
@@ -267,7 +236,9 @@ def evaluate_file(
         ValueError: a file cannot be read, or the model does not support an element of the data.
     """
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    potential, card = load_model(config.model, device=device, dtype=config.dtype)
+    potential, card = load_model(
+        config.model, device=device, dtype=config.dtype, level=config.level
+    )
     for output in (config.json, config.plots):
         if output is not None:
             check_writable(output)

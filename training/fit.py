@@ -38,7 +38,7 @@ from tesseral.training.plots import plot_learning_curves
 from tesseral.training.processes import LostProcessError, cluster_environment
 from tesseral.training.schedule import Budget, Clock, ValidationPlan
 from tesseral.training.trainer import train
-from tesseral.training.uncertainty import with_uncertainty
+from tesseral.training.uncertainty import other_levels, with_uncertainty
 
 
 class FitResult(NamedTuple):
@@ -103,7 +103,12 @@ def fit(
             places = " and ".join(str(path) for path in moved)
             console.print(f"an earlier training was moved to {places}", soft_wrap=True)
     card, potential, lines = start(
-        data, config.model, trained, dtype=config.optimization.dtype, ops=config.trainer.ops
+        data,
+        config.model,
+        trained,
+        dtype=config.optimization.dtype,
+        ops=config.trainer.ops,
+        short_range=config.short_range,
     )
     del trained  # its weights have been copied
     module = _make_module(config, data, potential)
@@ -230,9 +235,15 @@ def _write_model(
         "lightning": lightning.__version__,
     }
     card = replace(card, training=training, errors={"validation": best["errors"]})
-    potential = build_potential(card)
-    potential.load_state_dict(one_level(weights, potential.n_species))
-    save_model(config.output, potential, card)
+    made = []
+    for number, theory in enumerate(data.theories or ("",)):
+        own = one_level(weights, len(card.elements), number)
+        energies = tuple(own["scale.reference_energies"].tolist())
+        card = replace(card, level=theory, reference_energies=energies)
+        potential = build_potential(card)
+        potential.load_state_dict(own)
+        made.append((potential, card))
+    save_model(config.output, *made[0], made[1:])
 
 
 def _add_uncertainty(path: Path, data: FitData, console: Console | None) -> None:
@@ -247,7 +258,7 @@ def _add_uncertainty(path: Path, data: FitData, console: Console | None) -> None
         except ValueError as reason:
             line = f"the model does not know its uncertainty: {reason}"
         else:
-            save_model(path, potential, card)
+            save_model(path, potential, card, other_levels(path))
             line = uncertainty_line(card.uncertainty)
     if console is not None:
         console.print(line, highlight=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tesseral.data.graph import Batch, edges_of, join_batches
-from tesseral.data.loading.statistics import sample, symbols
+from tesseral.data.loading.statistics import closest_distances, sample, symbols
 from tesseral.data.loading.theories import (
     element_counts,
     energy_shift,
@@ -20,6 +20,7 @@ from tesseral.data.loading.theories import (
 )
 from tesseral.deploy.modelfile import ModelCard, build_potential, load_model
 from tesseral.potentials.architectures.facet import FacetConfig
+from tesseral.potentials.blocks.short_range import flat_pairs, inner_radii, square_pairs
 from tesseral.potentials.calibrate import calibrate
 from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.derivatives import sum_by_structure
@@ -28,6 +29,8 @@ from tesseral.training.batches import FitData
 
 Array = NDArray[np.float64]
 
+INNER = 0.75  # largest inner radius over the sum of contact radii, below all common bonds
+CLOSER = 0.95  # inner radius over the smallest distance in the training data
 CALIBRATION_STRUCTURES = 32
 CALIBRATION_EDGES = 20_000  # limits the memory
 MANY = 8  # elements that are named in a message
@@ -72,7 +75,13 @@ def open_initial(path: str, model: PotentialConfig, dtype: str) -> Trained:
 
 
 def start(
-    data: FitData, model: PotentialConfig, trained: Trained | None, *, dtype: str, ops: str
+    data: FitData,
+    model: PotentialConfig,
+    trained: Trained | None,
+    *,
+    dtype: str,
+    ops: str,
+    short_range: bool = True,
 ) -> Start:
     """Potential to train, with its initial weights.
 
@@ -82,14 +91,31 @@ def start(
         trained: model to start from, in the dtype of the training; None for random weights.
         dtype: precision of weights and features.
         ops: see ``build_potential``.
+        short_range: join the potential to the repulsion of the nuclei below the distances of the
+            training data.
     """
     if trained is None:
-        return _random(data, model, dtype, ops)
-    return _fine_tuned(data, trained, dtype, ops)
+        return _random(data, model, dtype, ops, short_range)
+    return _fine_tuned(data, trained, dtype, ops, short_range)
 
 
-def _random(data: FitData, model: PotentialConfig, dtype: str, ops: str) -> Start:
+def _inner_radii(data: FitData, largest: Tensor) -> tuple[float, ...]:
+    """Inner radii of the pairs of elements for the card.
+
+    They are at most ``largest`` (n, n) Å, and below the distances of the training data, where
+    nothing may change.
+    """
+    dataset = data.train_dataset
+    reach = float(largest.max()) / CLOSER
+    found = closest_distances(dataset.store, dataset.rows, data.elements, reach)
+    return flat_pairs(torch.minimum(largest, CLOSER * torch.from_numpy(found)))
+
+
+def _random(
+    data: FitData, model: PotentialConfig, dtype: str, ops: str, short_range: bool
+) -> Start:
     """Random weights, calibrated on a sample of the data."""
+    largest = inner_radii(data.elements, INNER, model.cutoff)
     statistics = data.statistics
     references = [list(statistics.reference_energies)]
     if data.theories:
@@ -104,6 +130,7 @@ def _random(data: FitData, model: PotentialConfig, dtype: str, ops: str) -> Star
         elements=data.elements,
         reference_energies=tuple(references[0]),
         binding_energies=tuple(binding.tolist()) if statistics.binding_energies else (),
+        inner_radii=_inner_radii(data, largest) if short_range else (),
         energy_scale=statistics.force_rms,
         mean_neighbors=max(statistics.mean_neighbors, 1.0),
         dtype=dtype,
@@ -118,8 +145,12 @@ def _random(data: FitData, model: PotentialConfig, dtype: str, ops: str) -> Star
     return Start(card, potential, [])
 
 
-def _fine_tuned(data: FitData, trained: Trained, dtype: str, ops: str) -> Start:
-    """Weights of a model, with E0 shifted by the difference of its energies from the data."""
+def _fine_tuned(data: FitData, trained: Trained, dtype: str, ops: str, short_range: bool) -> Start:
+    """Weights of a model, with E0 shifted by the difference of its energies from the data.
+
+    Inner radii of the model are kept where the data have no shorter distances. A model without
+    them gets none, since the distances that it was trained on are unknown.
+    """
     old = trained.card
     references = np.zeros(len(data.elements))
     binding = np.zeros(len(data.elements))
@@ -127,12 +158,18 @@ def _fine_tuned(data: FitData, trained: Trained, dtype: str, ops: str) -> Start:
     references[place] = old.reference_energies
     if old.binding_energies:
         binding[place] = old.binding_energies
+    radii: tuple[float, ...] = ()
+    if old.inner_radii and short_range:
+        largest = inner_radii(data.elements, INNER, old.config.cutoff)
+        largest[np.ix_(place, place)] = square_pairs(old.inner_radii, len(old.elements))
+        radii = _inner_radii(data, largest)
     levels = max(1, len(data.theories))
     card = replace(
         old,
         elements=data.elements,
         reference_energies=tuple(references.tolist()),
         binding_energies=tuple(binding.tolist()) if old.binding_energies else (),
+        inner_radii=radii,
         dtype=dtype,
         training={},
         errors={},

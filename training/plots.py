@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from tesseral.files import write_whole
 Array = NDArray[np.float64]
 
 BLUE, ORANGE, GREY = "#2563a8", "#d9722b", "#7a7a7a"
+MANY = 500  # points that hide each other in a picture
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
@@ -65,7 +67,7 @@ def plot_learning_curves(history: list[dict[str, Any]], path: str | Path) -> Non
 def plot_parity(
     label: Array, prediction: Array, path: str | Path, *, name: str, unit: str, factor: float
 ) -> None:
-    """Plot predictions against labels, coloured by the density of points.
+    """Plot predictions against labels; many points are coloured by their density.
 
     Args:
         label: (n,) reference values.
@@ -78,11 +80,23 @@ def plot_parity(
     error = prediction - label
     figure = Figure(figsize=(4.2, 4.0), layout="constrained")
     axes = figure.subplots()
-    density = _density(label, prediction)
-    order = np.argsort(density)
-    points = axes.scatter(
-        label[order], prediction[order], c=density[order], s=6, linewidths=0, cmap="viridis"
-    )
+    if len(label) < MANY:
+        axes.plot(label, prediction, ".", color=BLUE, markersize=5)
+    else:
+        density = _density(label, prediction)
+        order = np.argsort(density)
+        points = axes.scatter(
+            label[order],
+            prediction[order],
+            c=density[order],
+            s=6,
+            linewidths=0,
+            cmap="viridis",
+            norm=LogNorm(),
+        )
+        bar = figure.colorbar(points, ax=axes, shrink=0.8)
+        bar.set_label("points nearby", fontsize=8)
+        bar.ax.tick_params(labelsize=8)
     low = float(min(label.min(), prediction.min()))
     high = float(max(label.max(), prediction.max()))
     margin = 0.04 * (high - low) or 0.5
@@ -104,9 +118,6 @@ def plot_parity(
         va="top",
         fontsize=9,
     )
-    bar = figure.colorbar(points, ax=axes, shrink=0.8)
-    bar.set_label("log10 of points nearby", fontsize=8)
-    bar.ax.tick_params(labelsize=8)
     save_figure(figure, path)
 
 
@@ -139,7 +150,7 @@ def plot_uncertainty(expected: Array, true: Array, path: str | Path) -> None:
 
 
 def _density(x: Array, y: Array, bins: int = 120) -> Array:
-    """log10 of the number of points in the grid cell of each point, smoothed over neighbours.
+    """Number of points in the grid cell of each point, smoothed over neighbours.
 
     The grid runs along and across the diagonal, since errors are small compared with the values.
     """
@@ -150,7 +161,7 @@ def _density(x: Array, y: Array, bins: int = 120) -> Array:
     )
     i = np.clip(np.searchsorted(first, x + y, "right") - 1, 0, bins - 1)
     j = np.clip(np.searchsorted(second, y - x, "right") - 1, 0, bins - 1)
-    result: Array = np.log10(np.asarray(smooth)[i, j])
+    result: Array = np.asarray(smooth)[i, j]
     return result
 
 

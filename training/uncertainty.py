@@ -19,7 +19,7 @@ from tesseral.data.loading.datasets import EvaluationLoader, GraphDataset, check
 from tesseral.data.loading.splits import split_store
 from tesseral.data.loading.statistics import sample
 from tesseral.data.store.read import open_store
-from tesseral.deploy.modelfile import ModelCard, build_potential, load_model, save_model
+from tesseral.deploy.modelfile import ModelCard, build_potential, load_model, read_card, save_model
 from tesseral.files import check_writable
 from tesseral.potentials.blocks.uncertainty import Calibration, Uncertainty
 from tesseral.potentials.derivatives import predict
@@ -35,7 +35,8 @@ RIDGE = 1e-5  # of the mean variance of the features, added to all; less is nois
 BINS = 12  # of validation atoms, by distance
 EXPONENTS = 0.5, 4.0  # allowed
 COVERAGE = 0.9
-MARGIN = 2.0  # a simulation stops at this many times the largest distance of the calibration
+KNOWN = 0.995  # part of the atoms by distance that counts as known; the others may be odd
+MARGIN = 2.5  # a simulation stops at this many times the largest expected error of known atoms
 FAR = 100.0  # times the reach, the distance of an element that the training set does not have
 
 
@@ -102,8 +103,13 @@ def calibrate_file(
         GraphDataset(each, rows, card.elements, potential.cutoff) for each, rows in parts
     )
     potential, card = with_uncertainty(potential, card, train, validation, show)
-    save_model(config.output, potential, card)
+    save_model(config.output, potential, card, other_levels(config.model))
     return card
+
+
+def other_levels(path: str | Path) -> list[tuple[MessagePassing, ModelCard]]:
+    """The potentials of the further levels of theory of a model file, which stay without it."""
+    return [load_model(path, level=level) for level in read_card(path).other_levels]
 
 
 PLAIN = Calibration(1.0, 1.0, 1.0, 1.0, 1.0)
@@ -116,6 +122,7 @@ class Errors(NamedTuple):
     forces: Floats  # (N,) eV/Å, lengths of the force errors
     energy: Floats  # (G,) eV, absolute errors
     structure: Integers  # (N,) from 0
+    force_rms: float  # eV/Å, of the lengths of the forces
 
 
 def with_uncertainty(
@@ -148,9 +155,9 @@ def with_uncertainty(
     errors = _errors(potential, uncertainty, held_out, lambda done: show(len(known) + done, total))
     # Isolated atoms are as far from all others as a simulation never should be.
     distances = uncertainty.distances(features[bonded], species[bonded])
-    values = calibrated(errors, float(distances.max()) if len(distances) else 0.0)
+    values = calibrated(errors, float(np.quantile(distances, KNOWN)) if len(distances) else 0.0)
     missing = torch.bincount(species, minlength=len(mean)) == 0
-    uncertainty.center[missing, 0] += FAR * values["reach"]
+    uncertainty.center[missing, 0] += FAR * max(values["reach"], 1.0)
     card = replace(card, uncertainty=values)
     made = build_potential(card)
     weights = {k: v for k, v in potential.state_dict().items() if not k.startswith("uncertainty.")}
@@ -200,11 +207,12 @@ def calibrated(errors: Errors, furthest: float = 0.0) -> dict[str, Any]:
 
     The expected error follows a power of the distance, fitted to the errors of groups of atoms at
     similar distances. A bound is larger by a factor such that the stated part of the validation set
-    is below it (split conformal prediction).
+    is below it (split conformal prediction). Simulations stop at ``MARGIN`` times the largest
+    expected error of a known atom, or where it is as large as the forces.
 
     Args:
         errors: of the validation set.
-        furthest: largest distance of an atom of the training set.
+        furthest: distance of the atoms of the training set that are far but known.
 
     Raises:
         ValueError: there are too few forces.
@@ -216,11 +224,13 @@ def calibrated(errors: Errors, furthest: float = 0.0) -> dict[str, Any]:
             f"the validation set has forces of {len(forces)} atoms; {MIN_ATOMS} are needed to "
             "calibrate the uncertainty"
         )
-    reach = max(float(errors.distances.max()), furthest)
+    reach = float(errors.distances.max())
     exponent = _exponent(distances, forces)
     scale = float(forces.mean() / (distances**exponent).mean())
     expected = scale * errors.distances**exponent
     bound = conformal(forces / expected[known])
+    far = max(float(np.quantile(errors.distances, KNOWN)), furthest)
+    edge = scale * min(far, reach) ** exponent * max(1.0, far / reach)
     sums = np.bincount(errors.structure, expected)
     labelled = np.isfinite(errors.energy)
     energies, sums = errors.energy[labelled], sums[labelled]
@@ -230,7 +240,7 @@ def calibrated(errors: Errors, furthest: float = 0.0) -> dict[str, Any]:
         **Calibration(scale, exponent, reach, energy, bound)._asdict(),
         "coverage": COVERAGE,
         "energy_bound": conformal(energies / (energy * sums)) if len(energies) else None,
-        "stop": scale * reach**exponent * MARGIN,
+        "stop": min(MARGIN * edge, errors.force_rms),
         "atoms": len(forces),
         "structures": len(energies),
     }
@@ -337,8 +347,12 @@ def _errors(
                 (found.forces.cpu() - batch.labels.forces).norm(dim=1),
                 (found.energy.cpu() - batch.labels.energy).abs(),
                 batch.graph.structure + done,
+                batch.labels.forces.norm(dim=1),
             )
         )
         done += len(batch.index)
         show(done)
-    return Errors(*(torch.cat(part).numpy() for part in zip(*parts, strict=True)))
+    columns = [torch.cat(part).numpy() for part in zip(*parts, strict=True)]
+    known = columns[4][np.isfinite(columns[4])]
+    rms = float(np.sqrt(np.square(known).mean())) if len(known) else math.nan
+    return Errors(*columns[:4], force_rms=rms)

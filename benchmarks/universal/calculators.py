@@ -10,6 +10,7 @@ import functools
 import importlib.util
 import os
 import warnings
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -94,16 +95,35 @@ class Subject(SiliconSteps):
 
         def run() -> dict[str, Any]:
             atoms = relaxed[0]
-            method = OPTIMIZERS[optimizer](FrechetCellFilter(atoms), logfile=None)
-            converged = bool(method.run(fmax=fmax, steps=steps))
+            taken, converged = self.relax_cell(atoms, optimizer, fmax, steps)
             return {
                 "converged": converged,
-                "relaxation_steps": int(method.nsteps),
+                "relaxation_steps": taken,
                 "volume": float(atoms.get_volume() / len(atoms)),
                 "energy": float(atoms.get_potential_energy() / len(atoms)),
             }
 
         return prepare, run
+
+    def relax_cell(self, atoms: Atoms, optimizer: str, fmax: float, steps: int) -> tuple[int, bool]:
+        """Relax atoms and cell with ASE; number of steps, and whether that was enough."""
+        method = OPTIMIZERS[optimizer](FrechetCellFilter(atoms), logfile=None)
+        converged = bool(method.run(fmax=fmax, steps=steps))
+        return int(method.nsteps), converged
+
+
+class Ours(Subject):
+    """Ours relaxes as ``train-potential relax`` does."""
+
+    def relax_cell(self, atoms: Atoms, optimizer: str, fmax: float, steps: int) -> tuple[int, bool]:
+        """Relax atoms and cell; number of steps, and whether that was enough."""
+        from tesseral.calculators.properties.relaxation import relaxing
+
+        last = deque(
+            relaxing(atoms, fmax=fmax, steps=steps, cell="free", optimizer=optimizer.lower()),
+            maxlen=1,
+        ).pop()
+        return last.number, last.converged
 
 
 def predict_frames(
@@ -126,7 +146,7 @@ def tesseral(path: str, dtype: str | None = None) -> Subject:
     from tesseral.calculators.ase import TesseralCalculator
 
     calculator = TesseralCalculator(path, device="cpu", dtype=dtype)
-    return Subject(calculator, parameters=calculator.card.parameters)
+    return Ours(calculator, parameters=calculator.card.parameters)
 
 
 def sevennet(name: str = "7net-0", dtype: str = "float32") -> Subject:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.environments import Peers
 from benchmarks.universal.predictions import FACTORIES
 from benchmarks.workers import Specification
+from tesseral.deploy.universal import model_path
 
 NAME = "sevennet-0.safetensors"
 
@@ -29,6 +31,16 @@ def ours(options: argparse.Namespace, path: Path | None = None, **arguments: Any
     return Specification(
         name="tesseral", factory=FACTORIES + "tesseral", arguments=arguments, threads=1
     )
+
+
+def named(options: argparse.Namespace, model: str, **arguments: Any) -> Specification:
+    """A model file, or a model of the catalogue, under its own name.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+    """
+    path = model_path(model)
+    return replace(ours(options, path, **arguments), name=path.stem)
 
 
 def peer(options: argparse.Namespace, name: str, **arguments: Any) -> Specification:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,12 @@ def relax_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
     number = min(options.number, len(made))
     frames = [made[i] for i in np.linspace(0, len(made) - 1, number).round().astype(int)]
     write(path, frames, format="extxyz")
-    relaxing = [ours(options), peer(options, "sevennet"), peer(options, "chgnet")]
-    stepping = [peer(options, "mace", hidden=hidden) for hidden in MACE_SIZES]
+    if options.models:
+        relaxing = [replace(ours(options, path), name=path.stem) for path in options.models]
+        stepping = []
+    else:
+        relaxing = [ours(options), peer(options, "sevennet"), peer(options, "chgnet")]
+        stepping = [peer(options, "mace", hidden=hidden) for hidden in MACE_SIZES]
     labels = [atoms.info["label"] for atoms in frames]
     where = str(path.resolve())
     settings = {"optimizer": options.optimizer, "fmax": options.fmax, "steps": options.steps}
@@ -62,7 +67,8 @@ def relax_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
                     answer = worker.call(Job("step", "moved", at), options.seconds)
                 results.setdefault(worker.name, []).append(_entry(worker, answer))
             save(options.output / "relax.json", {"crystals": labels, "results": results})
-    return [_relaxed(results, labels, options), _stepped(results)]
+    stepped = [_stepped(results)] if stepping else []
+    return [_relaxed(results, labels, options), *stepped]
 
 
 def _entry(worker: Worker, answer: dict[str, Any]) -> dict[str, Any]:
@@ -76,14 +82,15 @@ def _entry(worker: Worker, answer: dict[str, Any]) -> dict[str, Any]:
 def _relaxed(
     results: dict[str, list[dict[str, Any]]], labels: Sequence[str], options: argparse.Namespace
 ) -> Sheet:
-    """Table of total time, steps, and volumes compared with the first peer, SevenNet."""
+    """Table of total time, steps, and volumes compared with SevenNet-0 or the first model."""
+    reference = "SevenNet-0" if "SevenNet-0" in results else next(iter(results))
     sheet = Sheet(
         f"{len(labels)} crystals and their cells to {options.fmax:g} eV/Å, {options.optimizer}, "
         "1 thread",
         ("potential", "converged", "CPU s", "steps", "ms a step", "largest ΔV", "at", "median ΔV"),
-        "ΔV: deviation of the final volume from that of SevenNet-0, if both converged.",
+        f"ΔV: deviation of the final volume from that of {reference}, if both converged.",
     )
-    original = results["SevenNet-0"]
+    original = results[reference]
     for name, entries in results.items():
         done = [entry for entry in entries if "relaxation_steps" in entry]
         if not done:

@@ -10,7 +10,7 @@ from rich.console import Console
 from benchmarks.plots import plot_scaling
 from benchmarks.sheets import Sheet, cell, save
 from benchmarks.universal.calculators import MATERIALS
-from benchmarks.universal.programs import ours, peer
+from benchmarks.universal.programs import named, ours, peer
 from benchmarks.workers import Job, Specification, Worker, interleave, workers
 
 SIZES = (64, 216, 512, 1000)
@@ -19,6 +19,12 @@ SIZES = (64, 216, 512, 1000)
 def speed_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
     """Time both in turn at all sizes of all materials."""
     return time_programs(options, terminal, [ours(options), peer(options, "sevennet")], "speed")
+
+
+def model_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
+    """Time several models in turn."""
+    programs = [named(options, model) for model in options.models]
+    return time_programs(options, terminal, programs, "times")
 
 
 def time_programs(

@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.md.bussi import Bussi
 from ase.md.langevin import Langevin
-from ase.md.nose_hoover_chain import IsotropicMTKNPT
+from ase.md.nose_hoover_chain import MTKNPT, IsotropicMTKNPT
 from ase.md.verlet import VelocityVerlet
 
 from tesseral.calculators.properties.atoms import (
@@ -19,6 +19,9 @@ from tesseral.calculators.properties.atoms import (
     thermalize,
     vacuum_gaps,
 )
+
+CELLS = ("isotropic", "axes", "free")
+RIGHT = 0.1  # degrees; angles of a cell whose axes may change by themselves
 
 SOON = 50.0  # fs, damping time of a Langevin thermostat for fast equilibration
 
@@ -111,8 +114,9 @@ def isobaric(
     pressure: float = 0.0,
     damping: float = 100.0,
     pressure_damping: float = 1000.0,
-) -> IsotropicMTKNPT:
-    """An integrator at constant temperature and pressure; the cell keeps its shape.
+    cell: str = "isotropic",
+) -> Any:
+    """An integrator at constant temperature and pressure.
 
     ASE's implementation of the Martyna–Tobias–Klein equations with Nosé–Hoover chains.
 
@@ -123,10 +127,12 @@ def isobaric(
         pressure: pressure (GPa).
         damping: time constant (fs) of the thermostat.
         pressure_damping: time constant (fs) of the barostat.
+        cell: ``isotropic`` keeps the shape of the cell, ``axes`` changes the lengths of
+            perpendicular lattice vectors, ``free`` all lengths and angles.
 
     Raises:
-        ValueError: the atoms are not periodic in three directions or have constraints, or a
-            damping time is not positive.
+        ValueError: the atoms are not periodic in three directions or have constraints, a damping
+            time is not positive, or the choice of the cell is unknown or does not apply.
     """
     if not is_crystal(atoms):
         raise ValueError(
@@ -148,14 +154,30 @@ def isobaric(
             f"`damping` is {damping} fs and `pressure_damping` {pressure_damping} fs; both must be "
             "positive"
         )
-    return IsotropicMTKNPT(
-        atoms,
-        femtoseconds(timestep),
-        temperature_K=temperature,
-        pressure_au=pressure * units.GPa,
-        tdamp=femtoseconds(damping),
-        pdamp=femtoseconds(pressure_damping),
-    )
+    if cell not in CELLS:
+        raise ValueError(f"`cell` is {cell!r}; use one of {', '.join(CELLS)}")
+    options: dict[str, Any] = {
+        "timestep": femtoseconds(timestep),
+        "temperature_K": temperature,
+        "pressure_au": pressure * units.GPa,
+        "tdamp": femtoseconds(damping),
+        "pdamp": femtoseconds(pressure_damping),
+    }
+    if cell == "isotropic":
+        return IsotropicMTKNPT(atoms, **options)
+    if cell == "free":
+        return MTKNPT(atoms, **options)
+    angles = atoms.cell.angles()
+    if np.abs(angles - 90).max() > RIGHT:
+        raise ValueError(
+            f"`cell='axes'` needs perpendicular lattice vectors; these have the angles "
+            f"{', '.join(f'{angle:.1f}°' for angle in angles)}: use `cell='free'`"
+        )
+    try:
+        from ase.md.nose_hoover_chain import MaskedMTKNPT  # ASE 3.25 has none
+    except ImportError:
+        raise ValueError("`cell='axes'` needs a newer ASE: pip install --upgrade ase") from None
+    return MaskedMTKNPT(atoms, mask=(True, True, True), **options)
 
 
 def microcanonical(atoms: Atoms, timestep: float) -> VelocityVerlet:
@@ -165,9 +187,10 @@ def microcanonical(atoms: Atoms, timestep: float) -> VelocityVerlet:
 
 def state_of(dynamics: Any) -> dict[str, Any]:
     """Internal state of an integrator of this module, without its atoms, in JSON types."""
-    if isinstance(dynamics, IsotropicMTKNPT):
+    momenta = _cell_momenta(dynamics)
+    if momenta:
         return {
-            "p_eps": float(dynamics._p_eps),
+            momenta.strip("_"): np.asarray(getattr(dynamics, momenta)).tolist(),
             **{f"{part}{name}": values.tolist() for part, name, values in _chains(dynamics)},
         }
     rng = getattr(dynamics, "rng", None)
@@ -179,15 +202,45 @@ def set_state(dynamics: Any, state: dict[str, Any]) -> None:
 
     The integrator must be made from atoms with the positions, velocities and cell of that moment.
     """
-    if isinstance(dynamics, IsotropicMTKNPT):
-        dynamics._p_eps = state["p_eps"]
+    momenta = _cell_momenta(dynamics)
+    if momenta:
+        value = state[momenta.strip("_")]
+        setattr(dynamics, momenta, np.array(value) if isinstance(value, list) else value)
         for part, name, values in _chains(dynamics):
             values[:] = state[f"{part}{name}"]
     elif "random" in state:
         dynamics.rng.bit_generator.state = state["random"]
 
 
-def _chains(dynamics: IsotropicMTKNPT) -> list[tuple[str, str, Any]]:
+def set_temperature(dynamics: Any, temperature: float) -> None:
+    """Change the temperature (K) of an integrator of this module that has a thermostat.
+
+    The masses of thermostat and barostat stay those of the first temperature; they only set the
+    pace.
+    """
+    if isinstance(dynamics, Langevin):
+        dynamics.set_temperature(temperature_K=temperature)
+    elif isinstance(dynamics, Bussi):
+        dynamics.temp = temperature * units.kB
+        dynamics.target_kinetic_energy = 0.5 * dynamics.temp * dynamics.ndof
+    elif _cell_momenta(dynamics):
+        dynamics._temperature_K = temperature
+        for part in (dynamics, dynamics._thermostat, dynamics._barostat):
+            part._kT = temperature * units.kB
+    else:
+        raise ValueError("this integrator has no thermostat; its temperature cannot be set")
+
+
+def _cell_momenta(dynamics: Any) -> str:
+    """Name of the momenta of the cell in an integrator at constant pressure; empty for others."""
+    if isinstance(dynamics, IsotropicMTKNPT):
+        return "_p_eps"
+    if isinstance(dynamics, MTKNPT):
+        return "_p_c" if hasattr(dynamics, "_p_c") else "_p_g"
+    return ""
+
+
+def _chains(dynamics: Any) -> list[tuple[str, str, Any]]:
     """The arrays of the Nosé–Hoover chains by name; ASE has no public access to them."""
     heat, pressure = dynamics._thermostat, dynamics._barostat
     return [

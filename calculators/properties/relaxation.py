@@ -11,6 +11,8 @@ from ase import Atoms, units
 from ase.constraints import FixSymmetry
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS, FIRE, LBFGS
+from ase.stress import full_3x3_to_voigt_6_stress
+from scipy.linalg import expm, logm
 
 from tesseral.calculators.properties.atoms import (
     VACUUM,
@@ -46,11 +48,13 @@ class Relaxed(NamedTuple):
 
 
 class CellFilter(FrechetCellFilter):  # type: ignore[misc, unused-ignore]
-    """ASE's ``FrechetCellFilter``, with the forces on the cell computed once per structure.
+    """ASE's ``FrechetCellFilter`` at a small part of its cost, with the same course.
 
-    An optimizer requests them three or four times per step, and their matrix logarithms and
-    exponentials take longer than the potential of a small crystal. SciPy's warning that a logarithm
-    may be inaccurate by 1e-12, frequent for cells that have hardly moved, is suppressed.
+    There, the matrix functions of one step take longer than the potential of a small crystal: two
+    logarithms of the deformation, and the derivative of an exponential in nine directions, for each
+    of the three or four times that an optimizer requests the forces. Here, the logarithm is known
+    from when the cell was set, all derivatives come from one exponential, and the forces are
+    computed once for a structure.
 
     The cell is deformed only within the span of chosen lattice vectors, whatever their orientation.
     """
@@ -74,28 +78,67 @@ class CellFilter(FrechetCellFilter):  # type: ignore[misc, unused-ignore]
         super().__init__(  # type: ignore[no-untyped-call]
             atoms, scalar_pressure=pressure, constant_volume=constant_volume
         )
+        self._start = atoms.cell.array.copy()
+        self._pressure, self._constant_volume = pressure, constant_volume
+        self._logarithm: tuple[bytes, Any] = (b"", None)  # of the deformation, and its cell
         self._known: tuple[bytes, Any] = (b"", None)
         axes = np.linalg.qr(atoms.cell.array[np.array(moving)].T)[0]  # orthonormal columns
         self._plane = None if all(moving) else axes @ axes.T
 
+    def _deformation(self) -> tuple[Any, Any]:
+        """Deformation of the cell since the start, (3, 3), and its logarithm."""
+        cell = self.atoms.cell.array
+        deformation = np.linalg.solve(self._start, cell).T
+        if self._logarithm[0] != cell.tobytes():
+            with warnings.catch_warnings():
+                # Frequent for cells that have hardly moved, whose error is 1e-12.
+                warnings.filterwarnings("ignore", "logm result may be inaccurate", RuntimeWarning)
+                self._logarithm = cell.tobytes(), np.real(logm(deformation))
+        return deformation, self._logarithm[1]
+
     def get_positions(self) -> Any:
         """Positions in the undeformed cell and the logarithm of its deformation, (N + 3, 3)."""
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "logm result may be inaccurate", RuntimeWarning)
-            return super().get_positions()  # type: ignore[no-untyped-call]
+        deformation, logarithm = self._deformation()
+        places = np.linalg.solve(deformation, self.atoms.positions.T).T
+        return np.vstack([places, self.exp_cell_factor * logarithm])
+
+    def set_positions(self, new: Any, **options: Any) -> None:
+        """Set what `get_positions` returns."""
+        logarithm = new[-3:] / self.exp_cell_factor
+        transposed = expm(logarithm).T
+        cell = self._start @ transposed
+        self.atoms.set_cell(cell, scale_atoms=True)
+        self.atoms.set_positions(new[:-3] @ transposed, **options)
+        if np.array_equal(self.atoms.cell.array, cell):  # no constraint has changed it
+            self._logarithm = cell.tobytes(), logarithm
 
     def get_forces(self, **options: Any) -> Any:
         """Forces on atoms and cell, (N + 3, 3)."""
         atoms = self.atoms
         key = atoms.positions.tobytes() + atoms.cell.array.tobytes() + repr(options).encode()
         if self._known[0] != key:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "logm result may be inaccurate", RuntimeWarning)
-                forces = super().get_forces(**options)  # type: ignore[no-untyped-call]
-            if self._plane is not None:
-                forces[-3:] = self._plane @ forces[-3:] @ self._plane
-            self._known = key, forces
+            self._known = key, self._forces(options)
         return self._known[1].copy()
+
+    def _forces(self, options: dict[str, Any]) -> Any:
+        """The forces, and in ``stress`` those on the faces of the cell (eV/Å³, Voigt)."""
+        atoms = self.atoms
+        deformation, logarithm = self._deformation()
+        stress = atoms.get_stress(voigt=False, **options) + self._pressure * np.eye(3)
+        virial = -atoms.get_volume() * stress
+        # The gradient G by the deformation, pulled back to its logarithm L: the derivative of
+        # tr(Gᵀ exp L) by L is a block of exp [[Lᵀ, G], [0, Lᵀ]] (Mathias 1996).
+        blocks = np.zeros((6, 6))
+        blocks[:3, :3] = blocks[3:, 3:] = logarithm.T
+        blocks[:3, 3:] = virial @ np.linalg.inv(deformation.T)
+        on_cell = expm(blocks)[:3, 3:] / self.exp_cell_factor
+        if self._constant_volume:
+            on_cell -= np.trace(on_cell) / 3 * np.eye(3)
+            stress = stress - np.trace(stress) / 3 * np.eye(3)
+        if self._plane is not None:
+            on_cell = self._plane @ on_cell @ self._plane
+        self.stress = full_3x3_to_voigt_6_stress(stress)
+        return np.vstack([atoms.get_forces(**options) @ deformation, on_cell])
 
 
 class MovingCell(NamedTuple):

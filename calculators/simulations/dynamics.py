@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
+from ase.cell import Cell
 
 from tesseral.calculators.properties.atoms import is_bulk
 from tesseral.calculators.properties.dynamics import (
@@ -28,10 +28,12 @@ from tesseral.calculators.properties.ensembles import (
     langevin,
     microcanonical,
     set_state,
+    set_temperature,
     start,
     state_of,
     steps_of,
 )
+from tesseral.calculators.simulations.config import MdConfig
 from tesseral.calculators.simulations.frames import (
     FrameWriter,
     Table,
@@ -42,7 +44,7 @@ from tesseral.calculators.simulations.frames import (
     with_suffix,
     write_frames,
 )
-from tesseral.calculators.simulations.relaxation import Outcome, Show
+from tesseral.calculators.simulations.relaxation import CELL_COLUMNS, Outcome, Show
 from tesseral.calculators.simulations.uncertainty import limit_of, strange_atoms
 
 HEADER = (
@@ -62,89 +64,11 @@ COLUMNS = (  # averages over the second half of the run and their standard error
     "pressure_error_GPa",
     "volume_change_percent",
     "drift_meV_atom",
+    *CELL_COLUMNS,  # of the mean cell, for npt
 )
 KEY = "tesseral_md"  # entry in the info of a frame: its step and the state of the integrator
 UNKNOWN = ".unknown.extxyz"  # ending of the file of the structure at which a run stopped
 AGREES = 1e-3  # eV/atom; a frame is damaged if the model gives another energy than the stored one
-
-
-@dataclass(frozen=True, kw_only=True)
-class MdConfig:
-    """Molecular dynamics at constant energy, temperature, or temperature and pressure.
-
-    Args:
-        structures: structure files in any format ASE reads: all frames, or those selected by
-            FILE@INDEX (OUTCAR@-1 is the last).
-        model: model file, or universal.
-        output: folder for the results. Default: STRUCTURE-md, or md for several files. Repeating
-            the command resumes an interrupted run.
-        ensemble: nve, nvt or npt.
-        temperature: temperature (K) of the initial velocities and the thermostat.
-        pressure: pressure (GPa) for npt; the cell keeps its shape.
-        time: duration (ps); can be increased later.
-        timestep: time step (fs).
-        every: number of steps between output frames.
-        seed: random seed.
-        thermostat: thermostat for nvt: bussi disturbs the dynamics least, langevin equilibrates
-            faster.
-        damping: time constant (fs) of the thermostat.
-        pressure_damping: time constant (fs) of the barostat.
-        equilibrate: duration (ps) of thermostatted equilibration before nve; 0 to skip it.
-        repeat: build an A × B × C supercell.
-        stop_uncertainty: expected force error (eV/Å) of an atom at which a run stops and writes its
-            structure. Default: the limit of the model, if it knows its uncertainty.
-        no_stop_uncertainty: run on, whatever the expected errors are.
-        processes: number of structures run in parallel, each on one thread. For many small
-            structures use the number of cores.
-        device: cpu, cuda, …. Default: a GPU if available.
-        dtype: float32 or float64. Default: that of the model.
-
-    Raises:
-        ValueError: a value is out of range.
-    """
-
-    structures: list[str]
-    model: str = "universal"
-    output: str | None = None
-    ensemble: Literal["nve", "nvt", "npt"] = "nvt"
-    temperature: float = 300.0
-    pressure: float = 0.0
-    time: float = 2.0
-    timestep: float = 1.0
-    every: int = 10
-    seed: int = 0
-    thermostat: Literal["bussi", "langevin"] = "bussi"
-    damping: float = 100.0
-    pressure_damping: float = 1000.0
-    equilibrate: float = 0.2
-    repeat: tuple[int, int, int] = (1, 1, 1)
-    stop_uncertainty: float | None = None
-    no_stop_uncertainty: bool = False
-    processes: int = 1
-    device: str | None = None
-    dtype: str | None = None
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        steps_of(self.time, self.timestep)
-        for name in ("temperature", "damping", "pressure_damping"):
-            value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise ValueError(f"`{name}` is {value}; it must be a positive number")
-        for name in ("every", "processes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be 1 or more")
-        if not 0 <= self.equilibrate < math.inf:
-            raise ValueError(f"`equilibrate` is {self.equilibrate} ps; it must be 0 or more")
-        if self.stop_uncertainty is not None and not self.stop_uncertainty > 0:
-            raise ValueError(
-                f"`stop_uncertainty` is {self.stop_uncertainty}; it must be positive, in eV/Å"
-            )
-        if not math.isfinite(self.pressure) or (self.pressure and self.ensemble != "npt"):
-            raise ValueError(
-                f"`pressure` is {self.pressure} GPa; it must be a number, and needs "
-                "`ensemble='npt'`"
-            )
 
 
 class Checkpoint(NamedTuple):
@@ -200,10 +124,12 @@ def md_one(
                 dynamics,
                 steps=max(steps, done),
                 timestep=config.timestep,
-                temperature=config.temperature,
+                temperature=max(config.temperature, config.temperature_at(1.0)),
                 every=config.every,
                 done=done,
             ):
+                if config.final_temperature is not None:  # of the next step
+                    set_temperature(dynamics, config.temperature_at((step.number + 1) / steps))
                 if step.row is not None and (step.number > done or not frames):
                     frame = frame_of(atoms, atoms.constraints)
                     frame.info[KEY] = {"step": step.number, **state_of(dynamics)}
@@ -218,6 +144,12 @@ def md_one(
     finally:
         table.close()
     values = _means(record_of(rows), config, volume)
+    with open_frames(path) as known:
+        if config.extxyz:
+            write_frames(with_suffix(prefix, ".extxyz"), map(_without_state, known))
+        if config.ensemble == "npt":
+            late = [frame.cell.array for frame in known[len(known) // 2 :]]
+            values |= zip(CELL_COLUMNS, Cell(np.mean(late, axis=0)).cellpar(), strict=True)
     if not strange:
         return Outcome("done", max(steps, done), values)
     return Outcome("stopped", number, values, _stopped(atoms, strange, number, config, prefix))
@@ -254,6 +186,12 @@ def last_checkpoint(path: Path, calculator: Calculator) -> Checkpoint | None:
             state = frame.info.pop(KEY)
             return Checkpoint(number + 1, frame, state.pop("step"), state)
     return None
+
+
+def _without_state(frame: Atoms) -> Atoms:
+    """A frame without the state of the integrator."""
+    frame.info.pop(KEY, None)
+    return frame
 
 
 def _confirmed(frame: Atoms, calculator: Calculator) -> bool:
@@ -304,6 +242,7 @@ def _integrator(atoms: Atoms, config: MdConfig, rng: np.random.Generator) -> Any
         pressure=config.pressure,
         damping=config.damping,
         pressure_damping=config.pressure_damping,
+        cell=config.cell,
     )
 
 

@@ -40,7 +40,7 @@ class RunFolder:
         elif path.exists():
             if not path.is_dir() or any(not p.name.startswith(".") for p in path.iterdir()):
                 raise ValueError(
-                    f"{path} exists and holds no results of relax or md; give a new folder as "
+                    f"{path} exists and holds no results of such a run; give a new folder as "
                     "`output`"
                 )
         make_folder(path / FILES)
@@ -134,6 +134,8 @@ def _as_now(settings: Mapping[str, Any]) -> dict[str, Any]:
         settings["cell"] = "fixed" if settings.pop("fixed_cell") else "auto"
         if settings["optimizer"] == "bfgs":
             settings["optimizer"] = "auto"
+    if "ensemble" in settings:
+        settings = {"cell": "isotropic", "extxyz": False, **settings}
     return settings
 
 

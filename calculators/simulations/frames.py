@@ -53,7 +53,9 @@ def write_frames(path: Path, frames: Iterable[Atoms]) -> None:
             with warnings.catch_warnings():
                 # ASE's surfaces carry a dictionary that is not needed any more.
                 warnings.filterwarnings("ignore", "Skipping unhashable information", UserWarning)
-                ase.io.write(temporary, list(frames), format="extxyz")
+                with temporary.open("w", encoding="utf-8") as file:
+                    for frame in frames:
+                        ase.io.write(file, frame, format="extxyz")
 
 
 class FrameWriter:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tesseral.calculators.properties.band import Profile
 from tesseral.calculators.properties.eos import EquationOfState
 from tesseral.calculators.properties.phonons import Bands
 from tesseral.files import write_whole
@@ -17,6 +18,8 @@ from tesseral.files import write_whole
 Floats = NDArray[np.float64]
 
 BLUE, RED = "#2a6fb0", "#b03a2a"
+CLOSE = 0.06  # of the width: names of ticks at a smaller distance would overlap
+UNSTABLE = -0.05  # THz; smaller negative frequencies are rounding errors of acoustic modes
 
 
 @contextmanager
@@ -41,7 +44,8 @@ def draw_eos(result: EquationOfState, path: Path) -> None:
         above = 1000 * (result.energies - fit.energy) / n
         axis.plot(result.volumes / n, above, "o", ms=4, color=RED, label="model")
         axis.set(xlabel="volume (Å³/atom)", ylabel="energy above the minimum (meV/atom)")
-        axis.set_title(f"B₀ = {fit.bulk_modulus:.1f} GPa, B₀′ = {fit.pressure_derivative:.2f}")
+        title = f"B₀ = {fit.bulk_modulus:.1f} GPa, B₀′ = {fit.pressure_derivative:.2f}"
+        axis.set_title(title.replace("-", "−"))
         axis.legend()
 
 
@@ -74,8 +78,22 @@ def draw_bands(bands: Bands, path: Path) -> None:
         axis.axhline(0, color="0.6", lw=0.6)
         for tick in names:
             axis.axvline(tick, color="0.8", lw=0.6)
-        axis.set_xticks(list(names), list(names.values()))
-        axis.set(ylabel="frequency (THz)", xlim=(bands.distances[0], bands.distances[-1]))
+        axis.set_xticks(list(names), _staggered(names, CLOSE * float(bands.distances[-1])))
+        unstable = ", unstable below 0" if bands.frequencies.min() < UNSTABLE else ""
+        axis.set(
+            ylabel=f"frequency (THz{unstable})", xlim=(bands.distances[0], bands.distances[-1])
+        )
+
+
+def _staggered(names: dict[float, str], close: float) -> list[str]:
+    """Names of ticks, each on a lower line than a close one before it."""
+    shown: list[str] = []
+    before, line = float("-inf"), 0
+    for tick, name in names.items():
+        line = line + 1 if tick - before < close else 0
+        shown.append("\n" * line + name)
+        before = tick
+    return shown
 
 
 def draw_modes(frequencies: Floats, path: Path) -> None:
@@ -85,3 +103,17 @@ def draw_modes(frequencies: Floats, path: Path) -> None:
         axis.vlines(frequencies[stable], 0, 1, color=BLUE)
         axis.vlines(frequencies[~stable], 0, 1, color=RED)
         axis.set(xlabel="wavenumber (cm⁻¹), negative if unstable", yticks=[], ylim=(0, 1.1))
+
+
+def draw_profile(result: Profile, path: Path) -> None:
+    """Energies along a path, with the spline through energies and slopes."""
+    with _picture(path) as axis:
+        axis.plot(result.fine_distance, result.fine_energies, color=BLUE, label="spline")
+        axis.plot(result.distance, result.energies, "o", ms=4, color=RED, label="structures")
+        axis.axhline(0, color="0.6", lw=0.6)
+        axis.set(xlabel="distance along the path (Å)", ylabel="energy above the start (eV)")
+        axis.set_title(
+            f"barriers {result.forward:.3f} eV forward, {result.backward:.3f} eV backward",
+            fontsize=9,
+        )
+        axis.legend()

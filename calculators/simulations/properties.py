@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +23,7 @@ from tesseral.calculators.properties.atoms import (
 )
 from tesseral.calculators.properties.relaxation import relaxing
 from tesseral.calculators.simulations import pictures
+from tesseral.calculators.simulations.config import PropertiesConfig
 from tesseral.calculators.simulations.frames import frame_of, with_suffix, write_frames
 from tesseral.calculators.simulations.relaxation import CELL_COLUMNS, Outcome, Show
 from tesseral.data.sources.opening import read_last_frame
@@ -32,69 +32,6 @@ from tesseral.files import write_json, write_whole
 VACANCY_ATOMS = 60  # least size of the supercell
 MESH = 12  # q points along each reciprocal lattice vector, for densities of states
 TEMPERATURE = 300.0  # K, of the heat capacity
-
-
-@dataclass(frozen=True, kw_only=True)
-class PropertiesConfig:
-    """Relax structures, and compute their properties.
-
-    Args:
-        structures: structure files in any format ASE reads: all frames, or those selected by
-            FILE@INDEX (OUTCAR@-1 is the last).
-        model: model file, or universal.
-        output: folder for the results. Default: STRUCTURE-properties, or properties for several
-            files. Repeating the command resumes an interrupted run; other properties are added.
-        compute: comma-separated list of eos, elastic, phonons, vacancies, surface (crystals) and
-            vibrations (molecules). Default: eos,elastic,phonons of crystals, vibrations of
-            molecules.
-        fmax: convergence criterion of the relaxation: maximum force (eV/Å).
-        steps: maximum number of steps of the relaxation.
-        length: least distance (Å) between opposite faces of the supercell for phonons.
-        miller: Miller indices of the surface, in the cell of the file.
-        thickness: least thickness (Å) of the slab for the surface.
-        reservoirs: structure file whose energy per atom is the chemical potential of its element,
-            for vacancies in compounds; may be repeated.
-        processes: number of structures run in parallel, each on one thread.
-        device: cpu, cuda, …. Default: a GPU if available.
-        dtype: float32 or float64. Derivatives of the energy need float64.
-
-    Raises:
-        ValueError: a value is out of range.
-    """
-
-    structures: list[str]
-    model: str = "universal"
-    output: str | None = None
-    compute: str | None = None
-    fmax: float = 0.001
-    steps: int = 500
-    length: float = 10.0
-    miller: tuple[int, int, int] = (1, 1, 1)
-    thickness: float = 12.0
-    reservoirs: list[str] = field(default_factory=list)
-    processes: int = 1
-    device: str | None = None
-    dtype: str = "float64"
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        for name in ("fmax", "length", "thickness"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be a positive number")
-        for name in ("steps", "processes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be 1 or more")
-        if not any(self.miller):
-            raise ValueError("`miller` is 0 0 0; give the indices of a plane")
-        for name in (self.compute or "").split(",") if self.compute is not None else ():
-            if name.strip() not in PROPERTIES:
-                known = ", ".join(PROPERTIES)
-                raise ValueError(f"`compute` has {name.strip()!r}; use some of {known}")
-
-    @property
-    def requested(self) -> tuple[str, ...]:
-        """Names of the properties to compute; empty for the default."""
-        return tuple(name.strip() for name in self.compute.split(",")) if self.compute else ()
 
 
 class Property(NamedTuple):
@@ -218,12 +155,14 @@ def _options(name: str, config: PropertiesConfig) -> dict[str, Any]:
 
 def _eos(atoms: Atoms, config: PropertiesConfig, prefix: Path) -> dict[str, Any]:
     result = eos.equation_of_state(atoms)
+    misfit = result.fit(result.volumes) - result.energies
     pictures.draw_eos(result, with_suffix(prefix, "-eos.png"))
     return {
         "V0_A3_atom": result.fit.volume / result.n_atoms,
         "B0_GPa": result.fit.bulk_modulus,
         "B0_prime": result.fit.pressure_derivative,
         "E0_eV_atom": result.fit.energy / result.n_atoms,
+        "largest_fit_error_meV_atom": 1000 * float(np.abs(misfit).max()) / result.n_atoms,
         "lattice": result.lattice,
         "volumes_A3_atom": result.volumes / result.n_atoms,
         "energies_eV_atom": result.energies / result.n_atoms,

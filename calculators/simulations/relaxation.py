@@ -8,9 +8,8 @@ internal state as before (an approximate Hessian, for example), whatever the opt
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -26,12 +25,11 @@ from tesseral.calculators.properties.atoms import (
     space_group,
 )
 from tesseral.calculators.properties.relaxation import (
-    CELLS,
-    OPTIMIZERS,
     RelaxStep,
     moving_cell,
     relaxing,
 )
+from tesseral.calculators.simulations.config import RelaxConfig
 from tesseral.calculators.simulations.frames import (
     FrameWriter,
     Table,
@@ -44,6 +42,7 @@ from tesseral.calculators.simulations.uncertainty import limit_of, strange_atoms
 
 CELL_COLUMNS = ("a_A", "b_A", "c_A", "alpha_deg", "beta_deg", "gamma_deg")
 COLUMNS = (
+    "energy_eV",
     "energy_eV_atom",
     "change_meV_atom",
     "max_force_eV_A",
@@ -67,66 +66,6 @@ class Outcome(NamedTuple):
     steps: int
     values: Mapping[str, float | str]  # by column; NaN and empty texts are left blank
     reason: str = ""  # why it is not as it should be
-
-
-@dataclass(frozen=True, kw_only=True)
-class RelaxConfig:
-    """Relax positions, and cells where they are periodic.
-
-    Args:
-        structures: structure files in any format ASE reads: all frames, or those selected by
-            FILE@INDEX (OUTCAR@-1 is the last).
-        model: model file, or universal.
-        output: folder for the results. Default: STRUCTURE-relax, or relax for several files.
-            Repeating the command resumes an interrupted run.
-        fmax: convergence criterion: maximum force (eV/Å), including the force on the cell.
-        steps: maximum number of steps per structure; can be increased later.
-        cell: auto relaxes the cells of crystals and keeps those of structures with vacuum (over
-            6 Å), with constraints, or periodic in fewer than three directions; fixed keeps all
-            cells; in-plane relaxes the directions without vacuum; free relaxes all periodic ones.
-        optimizer: auto (bfgs up to 100 atoms, lbfgs above), or one of these; use fire for poor
-            starting structures.
-        pressure: external pressure (GPa) for crystals.
-        symmetry: preserve the symmetry of the structure (found with a tolerance of 0.01 Å).
-        repeat: build an A × B × C supercell.
-        processes: number of structures run in parallel, each on one thread. For many small
-            structures use the number of cores.
-        device: cpu, cuda, …. Default: a GPU if available.
-        dtype: float32 or float64. Default: that of the model.
-
-    Raises:
-        ValueError: a value is out of range, or a pressure is given with a fixed cell.
-    """
-
-    structures: list[str]
-    model: str = "universal"
-    output: str | None = None
-    fmax: float = 0.02
-    steps: int = 500
-    cell: Literal["auto", "fixed", "in-plane", "free"] = "auto"
-    optimizer: Literal["auto", "bfgs", "lbfgs", "fire"] = "auto"
-    pressure: float = 0.0
-    symmetry: bool = False
-    repeat: tuple[int, int, int] = (1, 1, 1)
-    processes: int = 1
-    device: str | None = None
-    dtype: str | None = None
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        if not 0 < self.fmax < np.inf:
-            raise ValueError(f"`fmax` is {self.fmax} eV/Å; it must be a positive number")
-        for name in ("steps", "processes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be 1 or more")
-        for name, known in (("optimizer", ("auto", *OPTIMIZERS)), ("cell", CELLS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"`{name}` is {getattr(self, name)!r}; use {', '.join(known)}")
-        if not np.isfinite(self.pressure) or (self.pressure and self.cell in ("fixed", "in-plane")):
-            raise ValueError(
-                f"`pressure` is {self.pressure} GPa; it must be a number, and 0 with "
-                f"`cell={self.cell!r}`"
-            )
 
 
 def relax_one(
@@ -175,7 +114,7 @@ def relax_one(
     try:
         for step in run:
             if step.number >= memory.used and trajectory is None:
-                trajectory = _open_after(with_suffix(prefix, ".traj"), known, memory.used)
+                trajectory = open_after(with_suffix(prefix, ".traj"), known, memory.used)
             if trajectory is not None:
                 trajectory.add(frame_of(atoms, constraints))
             table.add(_row(step, atoms))
@@ -191,6 +130,7 @@ def relax_one(
     relaxed.info["relaxation"] = word
     write_frames(with_suffix(prefix, ".extxyz"), [relaxed])
     values: dict[str, float | str] = {
+        "energy_eV": step.energy * len(atoms),
         "energy_eV_atom": step.energy,
         "change_meV_atom": 1000 * (step.energy - first.energy),
         "max_force_eV_A": largest_force(atoms),
@@ -233,6 +173,7 @@ class Remembered(Calculator):
         self.calculator = calculator
         self.frames = list(frames)
         self.used = 0
+        self._called = False
 
     def calculate(
         self,
@@ -249,7 +190,10 @@ class Remembered(Calculator):
             self.used += 1
             return
         self.frames = self.frames[: self.used]
-        self.calculator.calculate(self.atoms, properties, system_changes)
+        # The other calculator has not seen the frames that were repeated.
+        changes = system_changes if self._called else all_changes
+        self._called = True
+        self.calculator.calculate(self.atoms, properties, changes)
         self.results = dict(self.calculator.results)
 
 
@@ -262,7 +206,7 @@ def _same(one: Atoms, other: Atoms) -> bool:
     return bool(max(moved, strained) < SAME)
 
 
-def _open_after(path: Path, known: Sequence[Atoms], used: int) -> FrameWriter:
+def open_after(path: Path, known: Sequence[Atoms], used: int) -> FrameWriter:
     """The trajectory, opened for appending after ``used`` frames; later frames are removed."""
     write_frames(path, known[:used])
     return FrameWriter(path)

@@ -1,4 +1,4 @@
-"""Relaxation and molecular dynamics of many structures, with a folder of results."""
+"""Relaxations, molecular dynamics, properties and paths of many structures, in a folder."""
 
 from __future__ import annotations
 
@@ -9,32 +9,38 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from ase import Atoms
 from ase.calculators.calculator import Calculator
 
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties.ensembles import steps_of
-from tesseral.calculators.simulations import dynamics, properties, relaxation
-from tesseral.calculators.simulations.dynamics import MdConfig, md_one
+from tesseral.calculators.simulations import band, dynamics, properties, relaxation
+from tesseral.calculators.simulations.band import neb_one
+from tesseral.calculators.simulations.config import (
+    MdConfig,
+    NebConfig,
+    PropertiesConfig,
+    RelaxConfig,
+)
+from tesseral.calculators.simulations.dynamics import md_one
 from tesseral.calculators.simulations.folder import FILES, SUMMARY, RunFolder, same_run
 from tesseral.calculators.simulations.frames import with_suffix, write_frames
-from tesseral.calculators.simulations.properties import PropertiesConfig, properties_one
-from tesseral.calculators.simulations.relaxation import Outcome, RelaxConfig, Show, relax_one
-from tesseral.calculators.simulations.structures import Job, fingerprint, read_jobs
+from tesseral.calculators.simulations.properties import properties_one
+from tesseral.calculators.simulations.relaxation import Outcome, Show, relax_one
+from tesseral.calculators.simulations.structures import Job, fingerprint, read_jobs, read_pairs
 from tesseral.data.boundaries import is_cut_out
 from tesseral.data.neighbors import species_index
 from tesseral.data.sources.opening import read_last_frame
 from tesseral.deploy.universal import model_path
 from tesseral.process import finished, worker_pool
 
-BEFORE = ("name", "file", "frame", "formula", "atoms")
+BEFORE = ("name", "file", "frame", "formula", "atoms", "theory")
 AFTER = ("steps", "outcome", "reason")
 FAILED = "failed"
 FREE = frozenset({"structures", "model", "output", "processes", "device"})  # no effect on results
@@ -70,15 +76,26 @@ class RunResult(NamedTuple):
         return [row for row in self.rows if row["outcome"] != self.good]
 
 
+def _read(config: Any) -> list[Job]:
+    """Structures of a configuration."""
+    return read_jobs(config.structures, getattr(config, "repeat", (1, 1, 1)))
+
+
+def _read_pairs(config: NebConfig) -> list[Job]:
+    """Pairs of structures of a configuration."""
+    return read_pairs(config.start, config.end)
+
+
 class Kind(NamedTuple):
-    """The differences between relaxation and dynamics."""
+    """The differences between the kinds of runs."""
 
     name: str
-    one: Callable[[Atoms, Calculator, Any, Path, Show], Outcome]
+    one: Callable[[Any, Calculator, Any, Path, Show], Outcome]  # of a structure, or of two ends
     columns: Sequence[str]  # columns of the summary, in the order of the values of an Outcome
     good: str  # outcome of a successful structure
     length: str = ""  # option that can be increased later
     free: frozenset[str] = frozenset()  # other options that may change
+    read: Callable[[Any], list[Job]] = _read
 
 
 RELAX = Kind("relax", relax_one, relaxation.COLUMNS, "converged", "steps")
@@ -96,6 +113,15 @@ PROPERTIES = Kind(  # each property is saved with the options that it depends on
     properties.COLUMNS,
     "done",
     free=frozenset({"compute", "length", "miller", "thickness", "reservoirs"}),
+)
+NEB = Kind(
+    "neb",
+    neb_one,
+    band.COLUMNS,
+    "converged",
+    "steps",
+    free=frozenset({"start", "end"}),
+    read=_read_pairs,
 )
 
 
@@ -144,6 +170,16 @@ def compute_properties(
     return _run(PROPERTIES, config, None, show)
 
 
+def compute_barriers(
+    config: NebConfig, show: Callable[[Progress], None] | None = None
+) -> RunResult:
+    """Find the minimum-energy paths between pairs of structures, with their barriers.
+
+    Arguments, return value and errors are those of `relax_structures`; a row belongs to a pair.
+    """
+    return _run(NEB, config, config.steps, show)
+
+
 def _run(
     kind: Kind,
     config: Any,
@@ -152,10 +188,21 @@ def _run(
 ) -> RunResult:
     """Run the unfinished structures, and summarise all of them."""
     path = model_path(config.model)
-    calculator = TesseralCalculator(path, device=config.device, dtype=config.dtype)
-    jobs = read_jobs(config.structures, getattr(config, "repeat", (1, 1, 1)))
+    calculator = TesseralCalculator(
+        path,
+        device=config.device,
+        dtype=config.dtype,
+        level=config.level,
+        dispersion=config.dispersion,
+        dispersion_cutoff=config.dispersion_cutoff,
+    )
+    if calculator.dispersion is not None:  # the functional of the model is the same as by name
+        config = replace(config, dispersion=calculator.dispersion.functional)
+    jobs = kind.read(config)
     names = [job.name for job in jobs]
     free = FREE | kind.free | {kind.length}
+    if getattr(config, "final_temperature", None) is not None:
+        free -= {kind.length}  # a longer ramp is another one
     settings = {name: value for name, value in asdict(config).items() if name not in free}
     identity = {
         "command": kind.name,
@@ -309,10 +356,15 @@ def _row(
     row |= {"name": job.name, "file": job.file, "frame": str(job.frame), "outcome": FAILED}
     if job.atoms is None:
         return row | {"reason": job.problem}
-    row |= {"formula": job.atoms.get_chemical_formula(), "atoms": str(len(job.atoms))}
+    row |= {
+        "formula": job.atoms.get_chemical_formula(),
+        "atoms": str(len(job.atoms)),
+        "theory": calculator.theory,
+    }
     try:
         species_index(job.atoms.numbers, calculator.card.elements)
-        outcome = kind.one(job.atoms, calculator, config, prefix, show)
+        subject = job.atoms if job.end is None else (job.atoms, job.end)
+        outcome = kind.one(subject, calculator, config, prefix, show)
     except OSError:  # not caused by the structure (a full disk, for example)
         raise
     except Exception as error:  # one bad structure must not stop the others
@@ -349,6 +401,8 @@ def _collect(folder: RunFolder, names: Sequence[str]) -> None:
         path = with_suffix(folder.prefix(name), ".extxyz")
         atoms = read_last_frame(path)
         atoms.info |= {"name": name, "file": row["file"], "frame": int(row["frame"])}
+        if row["theory"]:
+            atoms.info["theory"] = row["theory"]
         found.append(atoms)
     if found:
         write_frames(folder.path / RELAXED, found)

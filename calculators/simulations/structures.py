@@ -33,6 +33,7 @@ class Job(NamedTuple):
     frame: int  # index in the file, from 0
     atoms: Atoms | None  # None if it cannot be read
     problem: str  # reason why it cannot be read
+    end: Atoms | None = None  # last structure of a path that begins with ``atoms``
 
 
 def read_jobs(files: Sequence[str], repeat: Sequence[int] = (1, 1, 1)) -> list[Job]:
@@ -72,11 +73,37 @@ def read_jobs(files: Sequence[str], repeat: Sequence[int] = (1, 1, 1)) -> list[J
     )
 
 
+def read_pairs(start: str, end: str) -> list[Job]:
+    """Pairs of structures, the ends of paths, named after the first.
+
+    Args:
+        start: file with the first structures; see `read_jobs`.
+        end: file with the last structures, as many.
+
+    Raises:
+        FileNotFoundError: a file does not exist.
+        ValueError: the files have different numbers of structures.
+    """
+    first, last = read_jobs([start]), read_jobs([end])
+    if len(first) != len(last):
+        raise ValueError(
+            f"{start} holds {len(first)} structures and {end} {len(last)}; choose one of each, for "
+            f"example {end if len(first) == 1 else start}@-1 for the last"
+        )
+    return [
+        a._replace(end=b.atoms)
+        if a.atoms and b.atoms
+        else a._replace(atoms=None, problem=a.problem or f"{end}: {b.problem}")
+        for a, b in zip(first, last, strict=True)
+    ]
+
+
 def fingerprint(job: Job) -> str:
     """A hash of everything that determines the result of a structure."""
     digest = hashlib.sha256()
-    if job.atoms is not None:
-        atoms = job.atoms
+    for atoms in (job.atoms, job.end):
+        if atoms is None:
+            continue
         for array in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc):
             digest.update(array.tobytes())
         digest.update(atoms.get_masses().tobytes())

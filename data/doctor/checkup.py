@@ -45,7 +45,6 @@ from tesseral.data.structures import Structure
 # second argument says whether it was asked for, and is not only needed for a doubtful case.
 Predict = Callable[[list[Structure], bool], Array]
 
-MAX_ATOMS = 100_000  # in a full check
 QUICK_ATOMS = 4_000  # in the check before a training
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,10 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from tesseral.data.graph import Batch, join_batches
+from tesseral.data.loading.config import DataConfig
 from tesseral.data.loading.datasets import GraphDataset, check_elements, evaluation_loader
 from tesseral.data.loading.sampler import EdgeBudgetSampler
-from tesseral.data.loading.splits import SPLITS, split_store
+from tesseral.data.loading.splits import split_store
 from tesseral.data.loading.statistics import Statistics, compute_statistics, symbols
 from tesseral.data.loading.theories import (
     joined_with_replay,
@@ -32,76 +31,6 @@ from tesseral.data.store.read import Store, open_store
 __all__ = ["DataConfig", "GraphLoader", "PotentialDataModule", "evaluation_loader"]
 
 VALIDATION_STRUCTURES = 16
-LARGEST = 10**12  # structures or edges of a batch
-PER_CORE = 16  # processes that prepare batches
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """Training and validation data, and their batches.
-
-    Args:
-        train: training set: dataset file made by ``train-potential data import``.
-        validation: validation set: dataset file. By default a part of ``train`` is split off.
-        validation_fraction: fraction of ``train`` to use for validation if no validation file is
-            given.
-        split: how to split off the validation structures: ``group`` (whole groups), ``blocks``
-            (runs of consecutive structures of each group or config type), ``random`` (single
-            structures, whose neighbours in a trajectory stay in the training set) or ``auto``
-            (``group`` if there are many groups or many molecules, otherwise ``blocks``).
-        batch_structures: maximum number of structures in a training batch of one process.
-        batch_edges: maximum number of edges (neighbour pairs) in a batch of one process; limits
-            the memory, and is the limit that applies to cells of more than a few tens of atoms.
-            Small batches learn fastest on a CPU; use a larger value on a GPU.
-        workers: number of processes that prepare batches; 0 prepares them in the main process,
-            which is best for small sets.
-        seed: random seed of the split and the shuffling.
-        cache_gigabytes: memory (GB) for neighbour lists that are kept between epochs.
-        isolated_energies: energies of isolated atoms (eV) by chemical symbol, used as reference
-            energies. Default: from isolated atoms in ``train``, otherwise least squares.
-        theory: level of theory that the model file predicts, when training on several levels of
-            theory in ``train``. By default they are not distinguished.
-        replay: dataset of the earlier training, from which structures are mixed in so that
-            fine-tuning does not forget it.
-        replay_ratio: number of ``replay`` structures per structure of ``train``.
-    """
-
-    train: str
-    validation: str | None = None
-    validation_fraction: float = 0.1
-    split: str = "auto"
-    batch_structures: int = 16
-    batch_edges: int = 4_000
-    workers: int = 0
-    seed: int = 0
-    cache_gigabytes: float = 2.0
-    isolated_energies: dict[str, float] | None = None
-    theory: str | None = None
-    replay: str | None = None
-    replay_ratio: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Reject values that cannot give batches."""
-        if not 0 < self.validation_fraction < 1:
-            raise ValueError(
-                f"validation_fraction is {self.validation_fraction}; it must be between 0 and 1"
-            )
-        if self.split not in SPLITS:
-            raise ValueError(f"split {self.split!r} is not one of {', '.join(SPLITS)}")
-        for name, least in (("batch_structures", 1), ("batch_edges", 1), ("workers", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be {least} or more")
-            if getattr(self, name) > LARGEST:
-                raise ValueError(f"{name} is {getattr(self, name)}; it can be {LARGEST} at most")
-        if self.workers > PER_CORE * (os.cpu_count() or 1):
-            raise ValueError(
-                f"workers is {self.workers}; with {os.cpu_count()} cores it can be "
-                f"{PER_CORE * (os.cpu_count() or 1)} at most"
-            )
-        if not self.replay_ratio > 0:
-            raise ValueError(f"replay_ratio is {self.replay_ratio}; it must be positive")
-        if self.cache_gigabytes < 0:
-            raise ValueError(f"cache_gigabytes is {self.cache_gigabytes}; it must be 0 or more")
 
 
 class GraphLoader(DataLoader[Batch]):

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tesseral.data.isolated import isolated_rows
+from tesseral.data.loading.config import SPLITS
 from tesseral.data.store.read import Store
 
 Integers = NDArray[np.int64]
 
-SPLITS = ("auto", "group", "blocks", "random")
 BLOCK = 10  # approximate number of validation structures in one block of a long series
 MANY = 20  # number of groups from which whole groups are split off
 TRIES = 20  # draws, until one keeps half of the requested structures

@@ -26,6 +26,7 @@ Integers = NDArray[np.int64]
 RIDGE = 1e-6  # variance of a composition fraction below which E0 is not fitted to it
 MAX_FORCE_SAMPLE = 20_000  # structures
 MAX_NEIGHBOR_SAMPLE = 500  # structures
+MAX_CLOSEST_SAMPLE = 20_000  # structures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,6 +252,31 @@ def _mean_neighbors(store: Store, rows: Integers, cutoff: float) -> float:
             "larger cutoff, and check that the positions are in Å"
         )
     return edges / atoms
+
+
+def closest_distances(store: Store, rows: Integers, elements: Sequence[int], reach: float) -> Array:
+    """Smallest distance of each pair of elements in the structures, (n, n) Å.
+
+    For large sets it is that of a reproducible random subset.
+
+    Args:
+        store: the dataset.
+        rows: rows of the structures.
+        elements: n atomic numbers, sorted, all those of the structures among them.
+        reach: distance (Å) up to which pairs are searched; others are infinite.
+    """
+    smallest = np.full((len(elements), len(elements)), np.inf)
+    for i in sample(np.asarray(rows), MAX_CLOSEST_SAMPLE):
+        structure = store[i]
+        senders, receivers, shifts = neighbor_list(
+            structure.positions, structure.cell, structure.pbc, reach
+        )
+        vectors = structure.positions[receivers] - structure.positions[senders]
+        lengths = np.linalg.norm(vectors + shifts @ structure.cell, axis=1)
+        species = np.searchsorted(elements, structure.numbers)
+        np.minimum.at(smallest, (species[senders], species[receivers]), lengths)
+    symmetric: Array = np.minimum(smallest, smallest.T)
+    return symmetric
 
 
 def symbols(elements: Sequence[int]) -> tuple[str, ...]:

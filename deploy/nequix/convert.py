@@ -11,8 +11,9 @@ from torch import Tensor
 
 from tesseral.deploy.card import ModelCard
 from tesseral.deploy.modelfile import build_potential
-from tesseral.deploy.nequix.original import RELEASES, file_hash, stored_predictions, weights_path
+from tesseral.deploy.nequix.original import file_hash, stored_predictions, weights_path
 from tesseral.deploy.nequix.weights import Layer, Weights, couplings, read_weights
+from tesseral.deploy.releases import NEQUIX_NAMES, THEORY
 from tesseral.potentials.architectures.nequip import NequIPConfig
 from tesseral.potentials.blocks.radial import fit_splines
 from tesseral.potentials.message_passing import MessagePassing
@@ -181,10 +182,11 @@ def _provenance(path: Path, source: str | Path, intervals: int) -> dict[str, Any
     """Origin of the weights, for the card."""
     digest = file_hash(path)
     published = stored_predictions()["files"].get(digest, {}).get("name")
-    name = str(source) if str(source) in RELEASES else published
+    name = str(source) if str(source) in NEQUIX_NAMES else published
     citation = NEQUIX if name is None else f"{NEQUIX}; {TUNED}"
     return {
         "converted_from": name or path.name,
+        **({"theory": THEORY} if name else {}),
         "file": path.name,
         "file_sha256": digest,
         "licence": "that of the file"

@@ -21,7 +21,8 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import covalent_radii
 
-RELEASES = ("nequix-oam-1-pft", "nequix-oam-1", "nequix-omat-1", "nequix-mp-1-pft", "nequix-mp-1")
+from tesseral.deploy.releases import NEQUIX_NAMES
+
 CACHE = Path("~/.cache/nequix/models")  # where the package keeps what it has downloaded
 STORED = Path(__file__).with_name("predictions.json")  # written by benchmarks.universal.nequix
 
@@ -35,9 +36,9 @@ def weights_path(source: str | Path) -> Path:
     path = Path(source)
     if path.is_file():
         return path
-    if str(source) not in RELEASES:
+    if str(source) not in NEQUIX_NAMES:
         raise FileNotFoundError(
-            f"{path} is not a file of Nequix weights; give one, or one of {', '.join(RELEASES)}"
+            f"{path} is not a file of Nequix weights; give one, or one of {', '.join(NEQUIX_NAMES)}"
         )
     kept = CACHE.expanduser() / f"{source}.nqx"
     if not kept.is_file():

@@ -13,8 +13,8 @@ import torch
 
 from tesseral.deploy.card import ModelCard
 from tesseral.deploy.modelfile import build_potential
+from tesseral.deploy.releases import INTERVALS, SEVENNET_NAMES, THEORY
 from tesseral.deploy.sevennet.original import (
-    RELEASES,
     Original,
     check_settings,
     level_of,
@@ -24,7 +24,6 @@ from tesseral.deploy.sevennet.weights import by_element, fill_layer, linear_maps
 from tesseral.potentials.architectures.nequip import NequIPConfig
 from tesseral.potentials.message_passing import MessagePassing
 
-INTERVALS = 400  # chosen in docs/measurements/universal.md
 CITATION = "Park et al., J. Chem. Theory Comput. 2024, 20, 4857"
 
 
@@ -129,16 +128,18 @@ def _provenance(
 ) -> dict[str, Any]:
     """Origin of the weights, for the card."""
     found: dict[str, Any] = {
-        "converted_from": str(source) if str(source) in RELEASES else original.path.name,
+        "converted_from": str(source) if str(source) in SEVENNET_NAMES else original.path.name,
         "file": original.path.name,
         "file_sha256": hashlib.sha256(original.path.read_bytes()).hexdigest(),
         "sevenn": version("sevenn"),
         "licence": "MIT, copyright 2024 Yutack Park"
-        if str(source) in RELEASES
+        if str(source) in SEVENNET_NAMES
         else "that of the checkpoint",
         "citation": CITATION,
         "radial_functions": f"cubic splines on {intervals} intervals",
     }
     if modality is not None:
-        found["modality"] = modality
+        found |= {"modality": modality, "theory": modality}
+    elif str(source) in SEVENNET_NAMES:
+        found["theory"] = THEORY
     return found

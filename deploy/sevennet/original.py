@@ -11,13 +11,7 @@ from typing import Any, NamedTuple
 from ase import Atoms
 
 from tesseral.deploy.crystals import rocksalts
-
-RELEASES = {  # name → path in the package's pretrained_potentials
-    "sevennet-0": "SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth",
-    "sevennet-0-22may2024": "SevenNet_0__22May2024/checkpoint_sevennet_0.pth",
-    "sevennet-l3i5": "SevenNet_l3i5/checkpoint_l3i5.pth",
-    "sevennet-mf-0": "SevenNet_MF_0/checkpoint_sevennet_mf_0.pth",
-}
+from tesseral.deploy.releases import SEVENNET_NAMES
 
 
 def checkpoint_path(source: str | Path) -> Path:
@@ -27,12 +21,16 @@ def checkpoint_path(source: str | Path) -> Path:
         FileNotFoundError: the file does not exist.
     """
     path = Path(source)
-    if str(source) in RELEASES:
+    if str(source) in SEVENNET_NAMES:
         package = importlib.import_module("sevenn")
-        path = Path(str(package.__file__)).parent / "pretrained_potentials" / RELEASES[str(source)]
+        path = (
+            Path(str(package.__file__)).parent
+            / "pretrained_potentials"
+            / SEVENNET_NAMES[str(source)]
+        )
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} is not a checkpoint file; give one, or one of {', '.join(RELEASES)}"
+            f"{path} is not a checkpoint file; give one, or one of {', '.join(SEVENNET_NAMES)}"
         )
     return path
 
@@ -85,7 +83,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         if settings.get(name, value) != value:
             raise ValueError(
                 f"this checkpoint has {what} ({name}: {settings[name]}), which tesseral cannot "
-                f"convert; it converts {', '.join(RELEASES)} and networks made like them"
+                f"convert; it converts {', '.join(SEVENNET_NAMES)} and networks made like them"
             )
     for name in ("act_scalar", "act_gate"):
         if settings[name]["e"] != "silu":
@@ -98,6 +96,17 @@ def check_settings(settings: Mapping[str, Any]) -> None:
                 f"this checkpoint has {name} {settings[name]} and lmax {settings['lmax']}; "
                 "tesseral converts networks in which they are equal"
             )
+
+
+def levels_of(source: str | Path) -> list[str]:
+    """Levels of theory of a release or a checkpoint file; empty for one level.
+
+    PBE is the first, since most of the data of the published networks are of this level.
+    """
+    settings = load_original(source).settings
+    if not settings.get("use_modality"):
+        return []
+    return sorted(settings.get("_modal_map") or {}, key=lambda name: (name != "PBE", name))
 
 
 def level_of(settings: Mapping[str, Any], modality: str | None) -> int | None:

@@ -8,7 +8,6 @@ from functools import lru_cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.interpolate import BSpline
 from torch import Tensor, nn
 
 
@@ -83,6 +82,8 @@ def spline_pieces(intervals: int, cutoff: float, kinks: Sequence[float]) -> tupl
 @lru_cache
 def _polynomials(knots: tuple[int, ...]) -> NDArray[np.float64]:
     """B-splines on five consecutive knots each, as polynomials between 0 and 1, (splines, 4)."""
+    from scipy.interpolate import BSpline  # imported here because it is slow
+
     at = np.array([0.2, 0.4, 0.6, 0.8])
     values = [
         np.nan_to_num(BSpline.basis_element(knots[k : k + 5], extrapolate=False)(at))

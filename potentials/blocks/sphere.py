@@ -12,8 +12,6 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-from e3nn import o3
-from scipy.integrate import lebedev_rule
 from torch import Tensor, nn
 
 from tesseral.potentials.blocks.exact import ExactBuffers
@@ -41,6 +39,8 @@ def coupling(l1: int, l2: int, l3: int) -> Tensor:
 
     With this norm the product of two fields of unit variance per component has unit variance.
     """
+    from e3nn import o3  # imported here, because it takes a second, as long as PyTorch
+
     tensor: Tensor = o3.wigner_3j(l1, l2, l3, dtype=torch.float64) * (2 * l3 + 1) ** 0.5
     return tensor
 
@@ -123,6 +123,8 @@ class EdgeHarmonics(Fusable):
 @lru_cache
 def lebedev_degrees() -> dict[int, int]:
     """Numbers of points of the Lebedev rules by the degree that they integrate exactly."""
+    from scipy.integrate import lebedev_rule  # imported here because it is slow
+
     degrees = [*range(3, 33, 2), *range(35, 132, 6)]
     return {lebedev_rule(degree)[0].shape[1]: degree for degree in degrees}
 
@@ -146,6 +148,8 @@ def sphere_grid(points: int, l_max: int) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: there is no Lebedev rule with this number of points.
     """
+    from scipy.integrate import lebedev_rule  # imported here because it is slow
+
     if points not in lebedev_degrees():
         known = ", ".join(str(p) for p in list(lebedev_degrees())[:12])
         raise ValueError(f"no Lebedev rule has {points} points; use one of {known}, …")

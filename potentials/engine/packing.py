@@ -58,10 +58,14 @@ def packed_weights(potential: MessagePassing) -> Packed:
     struct.energy_scale = memory.address(potential.scale.scale)
     if potential.binding is not None:
         struct.binding_energies = memory.address(potential.binding.energies)
+    nuclei = potential.zbl or potential.short_range
+    if nuclei is not None:
+        struct.zbl_charge = memory.address(nuclei.charge)
+        struct.zbl_screening = memory.address(nuclei.inverse_length)
     if potential.zbl is not None:
-        struct.zbl_charge = memory.address(potential.zbl.charge)
         struct.zbl_reach = memory.address(potential.zbl.outer)
-        struct.zbl_screening = memory.address(potential.zbl.inverse_length)
+    if potential.short_range is not None:
+        struct.inner_radii = memory.address(potential.short_range.inner)
     if potential.uncertainty is not None:
         struct.uncertainty = _uncertainty(potential.uncertainty, memory)
     struct.layers = len(potential.layers)

@@ -252,7 +252,13 @@ def _picture(
     axis.set(xscale="log", yscale="log")
     plain_ticks(axis.xaxis)
     plain_ticks(axis.yaxis)
-    finish(axis, "error against distance", "distance", "force error (meV/Å)", legend=True)
+    finish(
+        axis,
+        "error against distance",
+        "distance to the training set",
+        "force error (meV/Å)",
+        legend=True,
+    )
     axis = axes[0, 1]
     values = [part[np.isfinite(part)] for part in (found.train, found.test)]
     top = float(np.quantile(np.concatenate(values), 0.995))
@@ -265,7 +271,13 @@ def _picture(
             color=color, label=label, linewidth=1.3,
         )  # fmt: skip
     axis.axvline(limit, color=GREY, linestyle="--", linewidth=0.9)
-    finish(axis, "distances of the atoms", "distance", "% of the atoms", legend=True)
+    finish(
+        axis,
+        "distances of the atoms",
+        "distance to the training set",
+        "% of the atoms",
+        legend=True,
+    )
     return picture(
         figure,
         "error against distance to the training set",

@@ -57,17 +57,20 @@ def main() -> None:
         calculator.neighbors.forget()
         atoms.get_forces()
         times: list[float] = []
+        busy: list[float] = []
         end = time.perf_counter() + SECONDS
         while len(times) < CALLS or time.perf_counter() < end:
             atoms.positions += 1e-3 * rng.normal(size=(len(atoms), 3))
-            start = time.perf_counter()
+            start, used = time.perf_counter(), time.process_time()
             atoms.get_forces()
             times.append(time.perf_counter() - start)
+            busy.append(time.process_time() - used)
         seconds = min(times)  # other programs can only make a call slower
         row = {
             "atoms": len(atoms),
             "seconds": seconds,
             "us_per_atom": 1e6 * seconds / len(atoms),
+            "cpu_us_per_atom": 1e6 * min(busy) / len(atoms),
             "median_us_per_atom": 1e6 * statistics.median(times) / len(atoms),
             "calls": len(times),
             "peak_mb": memory_mb("VmHWM") - before,

@@ -11,17 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tesseral.calculators.ase import TesseralCalculator
-    from tesseral.calculators.simulations.dynamics import MdConfig
-    from tesseral.calculators.simulations.properties import PropertiesConfig
-    from tesseral.calculators.simulations.relaxation import RelaxConfig
+    from tesseral.calculators.simulations.config import (
+        MdConfig,
+        NebConfig,
+        PropertiesConfig,
+        RelaxConfig,
+    )
     from tesseral.calculators.simulations.runs import (
+        compute_barriers,
         compute_properties,
         relax_structures,
         run_dynamics,
     )
     from tesseral.data.graph import AtomicGraph, Edges
-    from tesseral.data.imports.importer import ImportConfig, import_structures
-    from tesseral.data.loading.datamodule import DataConfig
+    from tesseral.data.imports.config import ImportConfig
+    from tesseral.data.imports.importer import import_structures
+    from tesseral.data.loading.config import DataConfig
     from tesseral.data.store.read import open_store
     from tesseral.data.store.write import write_store
     from tesseral.deploy.export import export_model
@@ -38,19 +43,21 @@ __version__ = version("tesseral")
 
 _LAZY = {
     "AtomicGraph": "tesseral.data.graph",
-    "DataConfig": "tesseral.data.loading.datamodule",
+    "DataConfig": "tesseral.data.loading.config",
     "Edges": "tesseral.data.graph",
     "FitConfig": "tesseral.training.config",
-    "ImportConfig": "tesseral.data.imports.importer",
+    "ImportConfig": "tesseral.data.imports.config",
     "LossConfig": "tesseral.training.config",
-    "MdConfig": "tesseral.calculators.simulations.dynamics",
+    "MdConfig": "tesseral.calculators.simulations.config",
     "MessagePassing": "tesseral.potentials.message_passing",
+    "NebConfig": "tesseral.calculators.simulations.config",
     "OptimizationConfig": "tesseral.training.config",
-    "PropertiesConfig": "tesseral.calculators.simulations.properties",
-    "RelaxConfig": "tesseral.calculators.simulations.relaxation",
+    "PropertiesConfig": "tesseral.calculators.simulations.config",
+    "RelaxConfig": "tesseral.calculators.simulations.config",
     "ReportConfig": "tesseral.report.config",
     "TesseralCalculator": "tesseral.calculators.ase",
     "TrainerConfig": "tesseral.training.config",
+    "compute_barriers": "tesseral.calculators.simulations.runs",
     "compute_properties": "tesseral.calculators.simulations.runs",
     "evaluate": "tesseral.training.evaluate",
     "export_model": "tesseral.deploy.export",
@@ -75,12 +82,14 @@ __all__ = [
     "LossConfig",
     "MdConfig",
     "MessagePassing",
+    "NebConfig",
     "OptimizationConfig",
     "PropertiesConfig",
     "RelaxConfig",
     "ReportConfig",
     "TesseralCalculator",
     "TrainerConfig",
+    "compute_barriers",
     "compute_properties",
     "evaluate",
     "export_model",

@@ -317,6 +317,35 @@ def test_dynamics_of_a_batch_conserve_energy(model: TesseralModel) -> None:
     assert (exchanged > 1e-3).all() and (lost < 0.01 * exchanged).all()
 
 
+@pytest.mark.parametrize("pbc", [True, False])
+def test_dispersion_agrees_with_ase(small_model: Path, pbc: bool) -> None:
+    pytest.importorskip("dftd3", reason="needs dftd3")
+    settings = {"device": "cpu", "dtype": "float64", "dispersion": "pbe", "dispersion_cutoff": 20.0}
+    structures = [crystal(1), crystal(2, 2)] if pbc else [cluster(), Atoms("Si", [[3.0, 0, 0]])]
+    results = TesseralModel(small_model, **settings)(make_state(structures, pbc))
+    forces = results["forces"].split([len(atoms) for atoms in structures])
+    for number, atoms in enumerate(structures):
+        atoms.calc = TesseralCalculator(small_model, **settings)
+        tolerance = {"rtol": 0, "atol": 1e-10}
+        energy = atoms.get_potential_energy()
+        np.testing.assert_allclose(results["energy"][number], energy, **tolerance)
+        np.testing.assert_allclose(forces[number], atoms.get_forces(), **tolerance)
+        if pbc:
+            stress = atoms.get_stress(voigt=False)
+            np.testing.assert_allclose(results["stress"][number], stress, **tolerance)
+
+
+def test_system_without_an_answer_has_no_dispersion(small_model: Path) -> None:
+    pytest.importorskip("dftd3", reason="needs dftd3")
+    model = TesseralModel(
+        small_model, device="cpu", dtype="float64", failed="nan", dispersion="pbe"
+    )
+    state = broken_state("overlap")
+    energy = model(state)["energy"]
+    assert energy[1].isnan()
+    torch.testing.assert_close(energy[2], model(state.split()[2])["energy"][0])
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_gpu_agrees_with_cpu(small_model: Path) -> None:
     results = []

@@ -4,10 +4,20 @@ import numpy as np
 import pytest
 import torch
 
+from tesseral.data import cell_list
 from tesseral.data.graph import edge_vectors
 from tesseral.data.neighbors import atomic_graph, neighbor_list
 
 ALL, NONE = [True] * 3, [False] * 3
+
+
+@pytest.fixture(autouse=True, params=["compiled", "matscipy"])
+def program(request, monkeypatch):
+    """Both searches; the second is used where there is no compiler."""
+    if request.param == "matscipy":
+        monkeypatch.setattr(cell_list, "available", lambda: False)
+    elif not cell_list.available():
+        pytest.skip("the compiled search is missing")
 
 
 def brute_force(positions, cell, pbc, cutoff):
@@ -151,3 +161,29 @@ def test_small_and_large_molecules_have_the_same_edges(monkeypatch, few):
     assert as_set(edges) == brute_force(positions, np.zeros((3, 3)), NONE, 2.5)
     order = edges.receivers * 40 + edges.senders
     assert (np.diff(order) > 0).all() and edges.senders.dtype == np.int64
+
+
+@pytest.mark.parametrize("program", ["compiled"], indirect=True)
+@pytest.mark.parametrize("pbc", [ALL, [True, True, False], [False, True, False], NONE])
+@pytest.mark.parametrize("cutoff", [2.0, 5.5])
+def test_compiled_search_and_matscipy_find_the_same_edges(pbc, cutoff, monkeypatch):
+    """In cells with many bins, skewed, with atoms in other cells."""
+    rng = np.random.default_rng(7)
+    cell = np.diag([19.0, 24.0, 31.0]) + np.tril(rng.uniform(-9, 9, (3, 3)), -1)
+    positions = rng.uniform(-1, 2, (700, 3)) @ cell
+    one = neighbor_list(positions, cell, pbc, cutoff)
+    monkeypatch.setattr(cell_list, "available", lambda: False)
+    other = neighbor_list(positions, cell, pbc, cutoff)
+    assert len(one.senders) > 20
+    assert as_set(one) == as_set(other)
+    assert np.array_equal(one.senders, other.senders)
+    assert np.array_equal(one.receivers, other.receivers)
+
+
+@pytest.mark.parametrize("face", [1e-17, -1e-17, 0.0, 1 - 1e-16])
+def test_atoms_on_a_face_of_the_cell_have_their_neighbors(face):
+    """A coordinate that is rounded to the other face is still in a bin."""
+    fractions = np.array([[face, 0.25, face], [0.5, 0.5, 0.5], [1 - 1e-9, face, 0.0]])
+    cell = np.array([[6.0, 0, 0], [1.0, 7, 0], [0, 2.0, 8]])
+    edges = neighbor_list(fractions @ cell, cell, ALL, 6.5)
+    assert as_set(edges) == brute_force(fractions @ cell, cell, ALL, 6.5)

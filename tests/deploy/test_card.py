@@ -126,6 +126,9 @@ def test_what_json_cannot_hold_is_named() -> None:
         ({"reference_energies": (1.0, float("nan"))}, "not finite"),
         ({"binding_energies": (1.0,)}, "a finite one for each of 2 elements"),
         ({"binding_energies": (1.0, float("inf"))}, "a finite one for each of 2 elements"),
+        ({"inner_radii": (1.0, 1.5)}, "each of 3 pairs of elements"),
+        ({"inner_radii": (1.0, 1.5, 5.0)}, "below the cutoff"),
+        ({"inner_radii": (1.0, 1.5, float("nan"))}, "below the cutoff"),
         ({"energy_scale": 0.0}, "positive number"),
         ({"mean_neighbors": -1.0}, "positive number"),
         ({"dtype": "float16"}, "float32, float64"),
@@ -164,6 +167,13 @@ def changed(**change: object) -> str:
 def test_wrong_cards_are_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         card_from_json(text)
+
+
+def test_inner_radii_are_kept_and_described() -> None:
+    card = replace(CARD, inner_radii=(0.91, 1.1, 1.335))
+    assert card_from_json(card_to_json(card)) == card
+    assert dict(describe(card))["short range"] == "nuclear repulsion below 0.91 to 1.33 Å"
+    assert "short range" not in dict(describe(CARD))
 
 
 def test_description_tells_what_users_ask() -> None:

@@ -34,6 +34,7 @@ CARD = ModelCard(
     config=FacetConfig(cutoff=4.0, layers=2, channels=4, grid_channels=4, zbl=True),
     elements=(1, 6, 8),
     reference_energies=(-13.6, -1030.123456789012, -2041.987654321098),
+    inner_radii=(0.4, 0.6, 0.6, 0.9, 0.9, 0.8),
     energy_scale=0.7,
     mean_neighbors=11.0,
 )

@@ -27,6 +27,7 @@ from tesseral.deploy.nequix import original
 from tesseral.deploy.nequix.convert import bessel_basis, convert, polynomial_cutoff
 from tesseral.deploy.nequix.original import stored_predictions
 from tesseral.deploy.nequix.weights import couplings, read_weights
+from tesseral.deploy.releases import NEQUIX_NAMES
 from tesseral.potentials.engine.packing import can_pack
 from tesseral.potentials.ops import compiled
 from tesseral.potentials.ops.select import select_ops
@@ -269,7 +270,7 @@ def test_stored_crystals_contain_all_elements() -> None:
     elements = {number for each in stored["crystals"] for number in each["numbers"]}
     assert len(elements) == 89
     for own in stored["files"].values():
-        assert own["name"] in original.RELEASES
+        assert own["name"] in NEQUIX_NAMES
         for crystal, forces in zip(stored["crystals"], own["forces"], strict=True):
             assert np.shape(forces) == (len(crystal["numbers"]), 3)
             # Without external forces they sum to zero, as far as rounding in float32 allows.

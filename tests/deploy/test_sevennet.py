@@ -16,8 +16,9 @@ from tesseral.calculators.ase import TesseralCalculator
 from tesseral.commands.main import main
 from tesseral.deploy.export import load_exported
 from tesseral.deploy.modelfile import load_model, read_card
+from tesseral.deploy.releases import SEVENNET_NAMES
 from tesseral.deploy.sevennet.convert import convert
-from tesseral.deploy.sevennet.original import RELEASES, check_settings, checkpoint_path
+from tesseral.deploy.sevennet.original import check_settings, checkpoint_path
 from tesseral.potentials.derivatives import predict
 from tesseral.potentials.engine.packing import can_pack
 from tesseral.potentials.ops import compiled
@@ -184,5 +185,5 @@ def test_networks_that_ours_cannot_be_are_refused(change: dict[str, object], mes
 
 
 def test_all_releases_are_in_the_package() -> None:
-    for name in RELEASES:
+    for name in SEVENNET_NAMES:
         assert checkpoint_path(name).stat().st_size > 1e6

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tesseral.calculators.ase import TesseralCalculator
+from tesseral.deploy.catalogue import DEFAULTS
 from tesseral.deploy.modelfile import load_model, read_card
-from tesseral.deploy.universal import model_path, universal_path
+from tesseral.deploy.universal import kept_path, model_path
 
 
 @pytest.fixture
@@ -38,14 +39,14 @@ def test_other_names_stay_as_they_are(home: Path) -> None:
 
 
 def test_a_folder_called_universal_is_not_the_model(home: Path) -> None:
-    kept = touch(universal_path())
+    kept = touch(kept_path("universal"))
     Path("universal").mkdir()
     assert model_path("universal") == kept
 
 
 def test_the_working_folder_comes_before_the_data_folder(home: Path) -> None:
     kept = touch(home / ".local/share/tesseral/universal.safetensors")
-    assert model_path("universal") == kept == universal_path()
+    assert model_path("universal") == kept == kept_path("universal")
     touch(Path("universal.safetensors"))
     assert model_path("universal") == Path("universal.safetensors")
 
@@ -54,9 +55,9 @@ def test_the_data_folder_follows_its_variable_if_that_is_absolute(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    assert universal_path() == tmp_path / "data/tesseral/universal.safetensors"
+    assert kept_path("universal") == tmp_path / "data/tesseral/universal.safetensors"
     monkeypatch.setenv("XDG_DATA_HOME", "data")
-    assert universal_path() == home / ".local/share/tesseral/universal.safetensors"
+    assert kept_path("universal") == home / ".local/share/tesseral/universal.safetensors"
 
 
 def test_the_named_file_comes_before_all_others(
@@ -64,22 +65,37 @@ def test_the_named_file_comes_before_all_others(
 ) -> None:
     touch(Path("universal.safetensors"))
     monkeypatch.setenv("TESSERAL_UNIVERSAL", "~/mine.st")
-    with pytest.raises(FileNotFoundError, match=r"looked for .*mine\.st\)"):
+    with pytest.raises(FileNotFoundError, match=r"TESSERAL_UNIVERSAL names, .*mine\.st, does not"):
         model_path("universal")
     assert model_path("universal.safetensors") == Path("universal.safetensors")
-    assert touch(universal_path()) == home / "mine.st" == model_path("universal")
+    assert touch(kept_path("universal")) == home / "mine.st" == model_path("universal")
 
 
-def test_a_missing_model_names_the_places_and_the_two_commands(home: Path) -> None:
+def test_a_missing_model_names_the_places_and_the_commands(home: Path) -> None:
     with pytest.raises(FileNotFoundError) as error:
         load_model("universal")
     text = str(error.value)
-    assert f"universal.safetensors or {universal_path()}" in text
-    assert "pip install sevenn" in text
-    assert "train-potential convert sevennet-0" in text
+    assert f"universal.safetensors and in {home / '.local/share/tesseral'}" in text
+    assert "run train-potential universal get" in text and "pip install sevenn" in text
+
+
+def test_names_of_the_catalogue_are_files_in_the_data_folder(home: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="universal get nequix-mp-1$"):
+        model_path("nequix-mp-1")
+    kept = touch(home / ".local/share/tesseral/nequix-mp-1.safetensors")
+    assert model_path("nequix-mp-1") == kept == kept_path("nequix-mp-1")
+    touch(Path("nequix-mp-1"))
+    assert model_path("nequix-mp-1") == Path("nequix-mp-1")
+
+
+def test_universal_is_the_best_model_that_has_been_made(home: Path) -> None:
+    for name in ("nequix-mp-1", *reversed(DEFAULTS)):
+        kept = touch(kept_path(name))
+        assert model_path("universal") == kept
+    assert model_path("universal") == kept_path(DEFAULTS[0])
 
 
 def test_models_and_calculators_are_loaded_by_the_name(home: Path, small_model: Path) -> None:
-    touch(universal_path()).write_bytes(small_model.read_bytes())
+    touch(kept_path("universal")).write_bytes(small_model.read_bytes())
     assert read_card("universal") == read_card(small_model) == load_model("universal")[1]
     assert TesseralCalculator("universal").card.elements == (6, 14)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from ase.build import bulk
 from ase.calculators.calculator import Calculator
 from ase.calculators.lammps import Prism
 from ase.io.lammpsdata import write_lammps_data
+from ase.neighborlist import neighbor_list
 
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties.elastic import cubic_constants, elastic_constants
@@ -33,6 +35,7 @@ from tesseral.md_examples.lammps.fix_external import PythonForces, open_lammps, 
 from tesseral.md_examples.lammps.tables import radial_distribution, read_table
 
 PNG = b"\x89PNG\r\n"
+INPUTS = {"in.dispersion", "in.elastic", "in.melt_quench", "in.npt"}
 A_SI, A_SIC = 5.85, 5.42  # Å, of the stable model
 
 
@@ -119,6 +122,42 @@ def test_elastic_constants_are_those_of_ase(
     assert (tmp_path / "elastic.png").read_bytes().startswith(PNG)
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_dispersion_of_lammps_is_that_of_python(
+    ranks: int, lammps_model: Path, stable_model: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("dftd3", reason="needs dftd3")
+    write_lammps_data(tmp_path / "sic.data", sic(rattle=0.05), specorder=["C", "Si"], masses=True)
+    short = {"cutoff": 12.0, "counting": 12.0}
+    settings = {"elements": "C Si", "data": "sic.data", "maxiter": 3, **short}
+    output = run(tmp_path, "dispersion", lammps_model, ranks=ranks, **settings)
+    found = {
+        name: float(number)
+        for name, number in re.findall(r"^(energy|dispersion) +(\S+)", output, re.M)
+    }
+    final = ase.io.read(tmp_path / "dispersion.data", format="lammps-data", units="metal")
+    model, whole = (
+        TesseralCalculator(stable_model, device="cpu", **settings)
+        for settings in ({}, {"dispersion": "pbe", "dispersion_cutoff": 12.0})
+    )
+    energy = whole.get_potential_energy(final) / len(final)
+    assert found["energy"] == pytest.approx(energy, abs=1e-5)
+    dispersion = energy - model.get_potential_energy(final) / len(final)
+    assert abs(dispersion) > 0.1
+    assert found["dispersion"] == pytest.approx(dispersion, abs=1e-5)
+
+
+def test_dispersion_of_the_default_crystal_is_that_of_graphite(
+    lammps_model: Path, tmp_path: Path
+) -> None:
+    run(tmp_path, "dispersion", lammps_model, cutoff=8.0, counting=8.0, maxiter=0)
+    crystal = ase.io.read(tmp_path / "dispersion.data", format="lammps-data", units="metal")
+    atom, distance = neighbor_list("id", crystal, 1.6)
+    assert np.bincount(atom).tolist() == [3] * 8
+    np.testing.assert_allclose(distance, 2.467 / 3**0.5, atol=1e-3)
+    assert np.ptp(np.unique(crystal.positions[:, 2].round(3))) == pytest.approx(6.9 / 2, abs=1e-3)
+
+
 def test_a_wrong_data_file_is_not_taken_for_the_default(lammps_model: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"Cannot open file nothing\.data"):
         run(tmp_path, "npt", lammps_model, data="nothing.data", time=0.01)
@@ -129,7 +168,7 @@ def test_inputs_are_copied_but_none_is_overwritten(
 ) -> None:
     folder = tmp_path / "work"
     assert copy_inputs([str(folder)]) == 0
-    assert {path.name for path in folder.iterdir()} == {"in.elastic", "in.melt_quench", "in.npt"}
+    assert {path.name for path in folder.iterdir()} == INPUTS
     (folder / "in.npt").unlink()
     assert copy_inputs([str(folder)]) == 2
     assert "exists" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import runpy
 import subprocess
 import sys
@@ -12,9 +13,12 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms, units
+from ase.build import add_adsorbate, fcc111, molecule
+from ase.constraints import FixAtoms
 
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties.relaxation import relaxed
+from tesseral.commands.main import main
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TEN = (
@@ -186,6 +190,34 @@ def test_adsorption(run_script: Callable, stable_model: Path) -> None:
         assert len(together) == 5
         # The lowest layer has stayed where it was.
         assert together.positions[0] == pytest.approx(ran.names["slab"].positions[0], abs=1e-9)
+
+
+def test_adsorption_energy_by_commands_is_that_of_the_script(
+    run_script: Callable, stable_model: Path
+) -> None:
+    script_slab = "fcc111('Si', (1, 1, 3), a=4.6, vacuum=6.0, periodic=True)"
+    ran = run_script(
+        "adsorption", slab=script_slab, gas="molecule('Si2')", SITES="('ontop',)", FMAX="0.005"
+    )
+    slab = fcc111("Si", (1, 1, 3), a=4.6, vacuum=6.0, periodic=True)
+    slab.set_constraint(FixAtoms(mask=[atom.tag > 2 for atom in slab]))
+    slab.write("slab.traj")
+    molecule("Si2").write("gas.xyz")
+    energies = {}
+    settings = ["--model", str(stable_model), "--fmax", "0.005", "-o"]
+    assert main(["relax", "slab.traj", "gas.xyz", *settings, "parts"]) == 0
+    slab, gas = (ase.io.read(f"parts/structures/{name}.extxyz") for name in ("slab", "gas"))
+    slab.info["adsorbate_info"] = fcc111("Si", (1, 1, 3), a=4.6, vacuum=6.0).info["adsorbate_info"]
+    add_adsorbate(slab, gas, 1.9, "ontop", mol_index=int(gas.positions[:, 2].argmin()))
+    slab.write("together.traj")
+    assert main(["relax", "together.traj", *settings, "both"]) == 0
+    for folder in ("parts", "both"):
+        with Path(folder, "summary.csv").open() as file:
+            energies |= {row["name"]: float(row["energy_eV"]) for row in csv.DictReader(file)}
+    by_commands = energies["together"] - energies["slab"] - energies["gas"]
+    assert by_commands == pytest.approx(ran.number("ontop  "), abs=2e-3)
+    moved = ase.io.read("both/relaxed.extxyz").positions - slab.positions
+    assert np.abs(moved[0]).max() < 1e-7 < np.abs(moved[1:]).max()
 
 
 def test_defect_energy(run_script: Callable, stable_model: Path) -> None:

@@ -1,6 +1,6 @@
 """The shared physics suite for every configuration of the potential, with its numbers printed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -30,6 +30,7 @@ class Case:
     name: str
     config: PotentialConfig
     rotation: float
+    inner_radii: tuple[float, ...] = ()
 
 
 def case(name, rotation=1e-11, l_max=2, **options):
@@ -43,17 +44,24 @@ def other(architecture, name=None, rotation=1e-11, **options):
     return Case(name or architecture, config, rotation)
 
 
+def joined(made):
+    """The case with inner radii among the distances of Si and C, so that most bonds are close."""
+    return replace(made, name=f"{made.name}-close", inner_radii=(1.5, 1.95, 2.2))
+
+
 CASES = [
     case("product"),
     case("product-l3", l_max=3, layers=1),
     case("product-l1-edge2", l_max=1, l_max_edge=2),
     case("product-l4-message2", l_max=4, l_max_message=2),
     case("three-layers-zbl", layers=3, zbl=True),  # with binding energies too
+    joined(case("zbl", zbl=True)),
     case("product-order3", order=3),
     case("silu-86", activation="silu", grid_points=86, rotation=0.03),
     case("relaxed", relaxed=True, mixings=2),  # nothing is broken before training
     other("egnn"),
     other("nequip", l_max=2),
+    joined(other("nequip", l_max=2)),
     other("nequip", "nequip-8-4-2", l_max=2, channels_by_degree=[8, 4, 2]),
     other(
         "nequip",
@@ -109,6 +117,7 @@ def potentials(request, ops):
             ELEMENTS,
             reference_energies=[-155.0, -108.0],
             binding_energies=[-6.0, -4.0] if request.param.config.layers == 3 else None,
+            inner_radii=request.param.inner_radii,
             energy_scale=1.0,
             mean_neighbors=12.0,
         )

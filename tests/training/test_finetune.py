@@ -14,9 +14,12 @@ from tesseral.data.store.read import write_store
 from tesseral.data.structures import structure_from_atoms
 from tesseral.deploy.modelfile import load_model, read_card
 from tesseral.potentials.architectures.facet import FacetConfig
+from tesseral.potentials.blocks.short_range import square_pairs
 from tesseral.potentials.derivatives import predict
 from tesseral.potentials.testing import isolated_atom
 from tesseral.training.config import FitConfig, OptimizationConfig, TrainerConfig
+from tesseral.training.evaluate import evaluate_file
+from tesseral.training.evaluate_config import EvaluateConfig
 from tesseral.training.fit import fit
 from tesseral.training.module import part_groups
 
@@ -128,8 +131,28 @@ def test_two_theories_in_one_model_beat_the_small_set_alone(files):
     )
     assert errors[1] < 0.8 * errors[0]
     assert read_card(both.model).training["data"]["theories"] == ["high", "low"]
-    potential, _ = load_model(both.model)  # an ordinary model, of the one theory
-    assert potential.levels == 1
+    potential, card = load_model(both.model)  # an ordinary model, of the one theory
+    assert potential.levels == 1 and card.level == "high"
+    assert read_card(both.model).levels == ("high", "low")
+    data = str(files / "low_validation.h5")
+    right, wrong = (
+        evaluate_file(EvaluateConfig(model=both.model, data=data, level=level))["forces"]["mae"]
+        for level in ("low", "high")
+    )
+    print(f"forces on the other theory with its level {right:.4f} eV/Å, with the first {wrong:.4f}")
+    assert right < 0.5 * wrong
+
+
+def test_inner_radii_of_the_model_are_kept_and_those_of_a_new_element_added(files):
+    config = config_of(
+        files, "radii", "silver", 1, validation="silver", init_from=pretrained(files),
+    )  # fmt: skip
+    fit(config)
+    old, new = read_card(pretrained(files)), read_card(config.output)
+    before, after = (square_pairs(card.inner_radii, len(card.elements)) for card in (old, new))
+    assert (after[:2, :2] <= before).all() and (after > 1.0).all()
+    fit(replace(config, short_range=False))
+    assert not read_card(config.output).inner_radii
 
 
 def test_a_new_element_keeps_what_is_known_of_the_others(files):

@@ -11,10 +11,12 @@ import torch
 from rich.console import Console
 
 from tesseral.data.loading.datasets import evaluation_loader
+from tesseral.data.loading.statistics import closest_distances
 from tesseral.data.store.read import open_store, write_store
 from tesseral.deploy.modelfile import load_model, read_card
 from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.architectures.ponita import PONITAConfig
+from tesseral.potentials.blocks.short_range import square_pairs
 from tesseral.potentials.derivatives import predict
 from tesseral.training.fit import fit
 
@@ -65,6 +67,20 @@ def test_the_same_seed_gives_the_same_weights(fit_config):
     fit(first)
     fit(second)
     assert_same(weights(first.output), weights(second.output), tolerance=0)
+
+
+def test_the_repulsion_of_the_nuclei_begins_below_the_distances_of_the_data(fit_config, emt_files):
+    """The weights are those of a training without it, to the last digit."""
+    joined, plain = fit_config("joined"), replace(fit_config("plain"), short_range=False)
+    fit(joined)
+    fit(plain)
+    assert_same(weights(joined.output), weights(plain.output), tolerance=0)
+    card = read_card(joined.output)
+    assert not read_card(plain.output).inner_radii
+    inner = square_pairs(card.inner_radii, len(card.elements))
+    store = open_store(emt_files[0])
+    found = closest_distances(store, np.arange(len(store)), card.elements, 5.0)
+    assert (inner.numpy() <= 0.95 * found).all() and (inner > 1.0).all()
 
 
 # At the end of an epoch of three steps and within; and where steps draw random orientations or

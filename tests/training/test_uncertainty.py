@@ -63,7 +63,7 @@ def drawn(exponent: float, atoms: int = 4000) -> Errors:
     distances = np.exp(rng.normal(scale=0.5, size=atoms))
     forces = 0.02 * distances**exponent * rng.chisquare(3, atoms) / 3
     energy = np.abs(rng.normal(size=atoms // 10))
-    return Errors(distances, forces, energy, np.arange(atoms) // 10)
+    return Errors(distances, forces, energy, np.arange(atoms) // 10, 10.0)
 
 
 @pytest.mark.parametrize("exponent", [1.0, 2.0])
@@ -83,8 +83,12 @@ def test_nine_of_ten_new_errors_are_below_the_bound():
 
 def test_a_training_set_that_reaches_further_moves_the_limit():
     near, far = calibrated(drawn(1.0)), calibrated(drawn(1.0), furthest=50.0)
-    assert far["reach"] == 50.0
+    assert far["reach"] == near["reach"]
     assert far["stop"] > near["stop"]
+
+
+def test_simulations_stop_where_errors_are_as_large_as_forces():
+    assert calibrated(drawn(1.0), furthest=1e6)["stop"] == 10.0
 
 
 def test_the_bound_of_few_values_is_the_largest():
@@ -92,7 +96,7 @@ def test_the_bound_of_few_values_is_the_largest():
 
 
 def test_too_few_forces_are_refused():
-    few = Errors(np.ones(5), np.ones(5), np.ones(1), np.zeros(5, dtype=np.int64))
+    few = Errors(np.ones(5), np.ones(5), np.ones(1), np.zeros(5, dtype=np.int64), 1.0)
     with pytest.raises(ValueError, match="forces of 5 atoms"):
         calibrated(few)
 

@@ -73,19 +73,19 @@ template <class T> struct FacetRun {
   const long all, channels, grid;
   const int64_t* species;
 
-  FacetRun(const tesseral_potential& potential, const tesseral_graph& graph, Arena arena)
-      : p(potential),
-        f(*potential.facet),
-        g(graph),
-        pairs{potential, graph},
-        kept(potential, graph.atoms, graph.edges, arena),
+  FacetRun(const Pairs& own, Arena arena)
+      : p(own.p),
+        f(*p.facet),
+        g(own.g),
+        pairs(own),
+        kept(p, g.atoms, g.edges, arena),
         distances{Distances<T>::wanted(p, g) ? kept.away : nullptr},
-        receivers(graph.receivers, graph.edges, graph.owned, true),
-        senders(graph.senders, graph.edges, graph.atoms, false),
+        receivers(g.receivers, g.edges, g.owned, true),
+        senders(g.senders, g.edges, g.atoms, false),
         all(components(f.l_max)),
         channels(f.channels),
         grid(f.grid_channels),
-        species(graph.species) {}
+        species(g.species) {}
 
   tesseral_convolution convolution(int n) const {
     return {kept.layers[n].features, kept.harmonics, kept.radii, f.layer[n].coefficients, g.senders, g.receivers,
@@ -223,7 +223,7 @@ template <class T> struct FacetRun {
       std::swap(by_features, other);
     }
     harmonics_backward<T>(kept.vectors, g.edges, p.l_edge, g.threads, kept.by_harmonics, kept.by_radii, kept.gradient);
-    pairs.forces(kept.senders, kept.receivers, kept.vectors, kept.gradient);
+    pairs.forces(senders.order.data(), kept.gradient);
   }
 
   // The edges once more, sorted by sender, and nothing yet in their gradients.

@@ -221,14 +221,14 @@ template <class T> struct NequipRun {
   const Distances<T> distances;
   const Groups receivers;
 
-  NequipRun(const tesseral_potential& potential, const tesseral_graph& graph, Arena arena)
-      : p(potential),
-        f(*potential.nequip),
-        g(graph),
-        pairs{potential, graph},
-        kept(potential, graph.atoms, graph.owned, graph.edges, arena),
+  NequipRun(const Pairs& own, Arena arena)
+      : p(own.p),
+        f(*p.nequip),
+        g(own.g),
+        pairs(own),
+        kept(p, g.atoms, g.owned, g.edges, arena),
         distances{Distances<T>::wanted(p, g) ? kept.away : nullptr},
-        receivers(graph.receivers, graph.edges, graph.owned, true) {}
+        receivers(g.receivers, g.edges, g.owned, true) {}
 
   tesseral_convolution convolution(int n) const {
     const tesseral_nequip_layer& layer = f.layer[n];
@@ -357,7 +357,7 @@ template <class T> struct NequipRun {
     pairs.slopes(g.senders, g.receivers, kept.radii, kept.density, kept.by_radii);
     for (int n = p.layers - 1; n >= 0; n--) backward(n);
     harmonics_backward<T>(g.vectors, g.edges, p.l_edge, g.threads, kept.by_harmonics, kept.by_radii, kept.gradient);
-    pairs.forces(g.senders, g.receivers, g.vectors, kept.gradient);
+    pairs.forces(nullptr, kept.gradient);
   }
 };
 

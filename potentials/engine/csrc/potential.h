@@ -111,29 +111,77 @@ template <class T> struct Distances {
   }
 };
 
+// A value and its derivative by a distance.
+struct Slope {
+  double value, slope;
+};
+
+// Half of the screened repulsion of two nuclei, in eV (potentials/blocks/zbl.py); 0 at distance 0.
+inline Slope nuclei(const tesseral_potential& p, double radius, int64_t pair) {
+  constexpr double weights[] = {0.1818, 0.5099, 0.2802, 0.02817}, decays[] = {3.2, 0.9423, 0.4029, 0.2016};
+  if (radius <= 0) return {0, 0};
+  double screen = 0, by_radius = 0;
+  for (int n = 0; n < 4; n++) {
+    const double rate = decays[n] * p.zbl_screening[pair], term = weights[n] * std::exp(-rate * radius);
+    screen += term;
+    by_radius -= rate * term;
+  }
+  const double strength = 0.5 * p.zbl_charge[pair] / radius;
+  return {strength * screen, strength * (by_radius - screen / radius)};
+}
+
+// The distance at which the layers see a pair that is closer than its inner radius
+// (potentials/blocks/short_range.py).
+inline Slope seen_distance(double inner, double radius) {
+  constexpr double width = 0.2;
+  const double x = std::min(1.0, (inner - radius) / (width * inner));
+  const double bend = x * x * x * x * (2.5 - 3 * x + x * x), on = x * x * x * (10 - 15 * x + 6 * x * x);
+  return {inner * (1 - width * (x - bend)), 1 - on};
+}
+
+// Copies edge vectors as the layers see them. Returns whether any differs; `seen` is unused if not.
+inline bool see_edges(const tesseral_potential& p, const tesseral_graph& g, double* seen) {
+  bool any = false;
+  for (int64_t e = 0; e < g.edges; e++) {
+    const double* v = g.vectors + e * 3;
+    const double inner = p.inner_radii[g.species[g.senders[e]] * p.species + g.species[g.receivers[e]]];
+    const double squared = v[0] * v[0] + v[1] * v[1] + v[2] * v[2];
+    if (squared >= inner * inner) continue;
+    if (!any) std::memcpy(seen, g.vectors, g.edges * 3 * sizeof(double));
+    any = true;
+    const double radius = std::sqrt(squared);
+    if (radius > 0)
+      for (int a = 0; a < 3; a++) seen[e * 3 + a] = v[a] * (seen_distance(inner, radius).value / radius);
+  }
+  return any;
+}
+
 // The parts of a potential besides its layers.
 struct Pairs {
   const tesseral_potential& p;
-  const tesseral_graph& g;
+  const tesseral_graph& g;  // with the edge vectors that the layers see
+  const double* vectors;    // the vectors themselves; the same array if no pair is too close
 
-  // Screened repulsion of the nuclei of an edge, in eV, and its slope (potentials/blocks/zbl.py).
-  struct Repulsion {
-    double energy, slope;
-  };
-  Repulsion nuclei(double radius, int64_t sender, int64_t receiver) const {
-    constexpr double weights[] = {0.1818, 0.5099, 0.2802, 0.02817}, decays[] = {3.2, 0.9423, 0.4029, 0.2016};
-    const int64_t pair = g.species[sender] * p.species + g.species[receiver];
-    const double reach = p.zbl_reach[pair], y = radius / reach;
-    if (y >= 1 || radius <= 0) return {0, 0};
-    double screen = 0, by_radius = 0;
-    for (int n = 0; n < 4; n++) {
-      const double rate = decays[n] * p.zbl_screening[pair], term = weights[n] * std::exp(-rate * radius);
-      screen += term;
-      by_radius -= rate * term;
-    }
+  int64_t pair(int64_t sender, int64_t receiver) const {
+    return g.species[sender] * p.species + g.species[receiver];
+  }
+
+  // The repulsion of an edge, switched off at the sum of the covalent radii.
+  Slope repulsion(double radius, int64_t sender, int64_t receiver) const {
+    const int64_t kind = pair(sender, receiver);
+    const double reach = p.zbl_reach[kind], y = radius / reach;
+    if (y >= 1) return {0, 0};
+    const Slope bare = nuclei(p, radius, kind);
     const double on = 1 - y * y * y * (10 - 15 * y + 6 * y * y), by_y = -30 * y * y * (1 - y) * (1 - y);
-    const double strength = 0.5 * p.zbl_charge[pair] / radius;
-    return {strength * screen * on, strength * (by_radius * on + screen * (by_y / reach - on / radius))};
+    return {bare.value * on, bare.slope * on + bare.value * by_y / reach};
+  }
+
+  // Calls body(distance, inner radius, pair of elements) for edge e if it is too close.
+  template <class Body> void if_close(int64_t e, Body body) const {
+    const double* v = vectors + e * 3;
+    const int64_t kind = pair(g.senders[e], g.receivers[e]);
+    const double inner = p.inner_radii[kind], squared = v[0] * v[0] + v[1] * v[1] + v[2] * v[2];
+    if (squared < inner * inner) body(std::sqrt(squared), inner, kind);
   }
 
   // Sets the energies of atoms to what they are without the layers: E0, the repulsion, and the mean
@@ -142,9 +190,15 @@ struct Pairs {
   void energies(const double* radii, double* density) const {
     for (int64_t i = 0; i < g.owned; i++) g.energies[i] = p.reference_energies[g.species[i]];
     if (p.binding_energies) bind(radii, density);
-    if (p.zbl_charge)
+    if (p.zbl_reach)
       for (int64_t e = 0; e < g.edges; e++)
-        g.energies[g.receivers[e]] += nuclei(radii[e], g.senders[e], g.receivers[e]).energy;
+        g.energies[g.receivers[e]] += repulsion(radii[e], g.senders[e], g.receivers[e]).value;
+    if (vectors != g.vectors)
+      for (int64_t e = 0; e < g.edges; e++)
+        if_close(e, [&](double radius, double inner, int64_t kind) {
+          const double seen = seen_distance(inner, radius).value;
+          g.energies[g.receivers[e]] += nuclei(p, radius, kind).value - nuclei(p, seen, kind).value;
+        });
   }
 
   // Sets the derivatives of these energies by the lengths of edges, which may have any order.
@@ -156,17 +210,20 @@ struct Pairs {
         const double x = radii[k] / p.cutoff, left = std::max(0.0, 1 - x * x);
         by_radii[k] = density[receivers[k]] * -6 * x / p.cutoff * left * left;
       }
-    if (p.zbl_charge)
-      for (int64_t k = 0; k < g.edges; k++) by_radii[k] += nuclei(radii[k], senders[k], receivers[k]).slope;
+    if (p.zbl_reach)
+      for (int64_t k = 0; k < g.edges; k++) by_radii[k] += repulsion(radii[k], senders[k], receivers[k]).slope;
   }
 
-  // An edge pulls its sender by its gradient and its receiver by the opposite.
-  void forces(const int64_t* senders, const int64_t* receivers, const double* vectors, const double* gradient) const {
+  // An edge pulls its sender by its gradient and its receiver by the opposite. `gradient` is that by
+  // the vectors that the layers see, of edges in the given order, or in that of the graph if null.
+  void forces(const int64_t* order, double* gradient) const {
     std::memset(g.forces, 0, g.atoms * 3 * sizeof(double));
     std::memset(g.virials, 0, g.owned * 9 * sizeof(double));
     for (int64_t k = 0; k < g.edges; k++) {
-      const int64_t j = senders[k], i = receivers[k];
-      const double *v = vectors + k * 3, *d = gradient + k * 3;
+      const int64_t e = order ? order[k] : k, j = g.senders[e], i = g.receivers[e];
+      const double* v = vectors + e * 3;
+      double* d = gradient + k * 3;
+      if (vectors != g.vectors) pull_join(e, d);
       for (int a = 0; a < 3; a++) {
         g.forces[j * 3 + a] += d[a];
         g.forces[i * 3 + a] -= d[a];
@@ -176,6 +233,21 @@ struct Pairs {
   }
 
  private:
+  // The gradient by the vector of an edge from that by the vector that the layers see, in place.
+  void pull_join(int64_t e, double* d) const {
+    if_close(e, [&](double radius, double inner, int64_t kind) {
+      const double* v = vectors + e * 3;
+      const Slope seen = seen_distance(inner, radius);
+      if (radius == 0) return;
+      const double across = seen.value / radius;
+      double along = 0;
+      for (int a = 0; a < 3; a++) along += d[a] * v[a] / radius;
+      along *= seen.slope - across;
+      along += nuclei(p, radius, kind).slope - seen.slope * nuclei(p, seen.value, kind).slope;
+      for (int a = 0; a < 3; a++) d[a] = across * d[a] + along * v[a] / radius;
+    });
+  }
+
   void bind(const double* radii, double* density) const {
     constexpr double steepness = 8;
     std::memset(density, 0, g.owned * sizeof(double));

@@ -110,9 +110,10 @@ typedef struct {
   const double* reference_energies;  // (species) eV
   const double* energy_scale;        // (species) eV
   const double* binding_energies;    // (species) eV, or null
-  // Of pairs of elements, (species, species), or null: Z Z' e² in eV Å, the sum of the covalent
-  // radii in Å, the inverse screening length in 1/Å (potentials/blocks/zbl.py).
-  const double *zbl_charge, *zbl_reach, *zbl_screening;
+  // Of pairs of elements, (species, species), or null: Z Z' e² in eV Å and the inverse screening
+  // length in 1/Å of the nuclear repulsion; the sum of the covalent radii in Å, where it is switched
+  // off (potentials/blocks/zbl.py); the inner radii in Å (potentials/blocks/short_range.py).
+  const double *zbl_charge, *zbl_screening, *zbl_reach, *inner_radii;
   int32_t layers, l_edge, intervals, species;
   double cutoff;  // Å
   const tesseral_uncertainty* uncertainty;  // or null

@@ -175,6 +175,29 @@ def test_barostat_reaches_its_pressure() -> None:
     assert -0.03 < scale - 1 < -0.01
 
 
+@pytest.mark.parametrize("cell", ["isotropic", "axes", "free"])
+def test_the_shape_of_the_cell_changes_if_it_may(cell: str) -> None:
+    atoms = aluminium()
+    atoms.set_cell(atoms.cell.array * [[1.03], [1.0], [0.98]], scale_atoms=True)
+    atoms, _ = start(atoms, 100, 0)
+    dynamics = isobaric(atoms, 4.0, 100, damping=100, pressure_damping=300, cell=cell)
+    before = dynamics.get_conserved_energy()
+    cells = []
+    for number, _ in enumerate(dynamics.irun(300)):
+        if number >= 150:
+            cells.append(atoms.cell.array.copy())
+    lengths = np.linalg.norm(np.mean(cells, axis=0), axis=1)
+    spread = np.ptp(lengths) / lengths.mean()
+    assert spread == pytest.approx(0.05, abs=1e-3) if cell == "isotropic" else spread < 0.015
+    assert np.abs(atoms.cell.angles() - 90).max() < (5.0 if cell == "free" else 1e-6)
+    assert abs(dynamics.get_conserved_energy() - before) < 0.002 * len(atoms)
+
+
+def test_oblique_axes_do_not_change_by_themselves() -> None:
+    with pytest.raises(ValueError, match="angles 60.0°, 60.0°, 60.0°: use `cell='free'`"):
+        isobaric(bulk("Al"), 1.0, 300, cell="axes")
+
+
 @pytest.mark.parametrize("atoms", [Atoms("Al"), fcc111("Al", (1, 1, 2), vacuum=5.0)])
 def test_no_barostat_without_a_crystal(atoms: Atoms) -> None:
     with pytest.raises(ValueError, match="periodic in three directions"):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
@@ -22,6 +23,9 @@ ENSEMBLES = [
     {"ensemble": "nvt"},
     {"ensemble": "nvt", "thermostat": "langevin"},
     {"ensemble": "npt", "pressure": 1.0, "pressure_damping": 100.0},
+    {"ensemble": "npt", "pressure_damping": 100.0, "cell": "axes"},
+    {"ensemble": "npt", "pressure_damping": 100.0, "cell": "free", "final_temperature": 900.0},
+    {"ensemble": "nvt", "final_temperature": 900.0},
 ]
 
 
@@ -133,8 +137,45 @@ def test_fixed_atoms_stay_fixed_and_constant_pressure_refuses_them(
         ({"pressure_damping": 0.0}, "`pressure_damping` is 0.0"),
         ({"pressure": 1.0}, "needs `ensemble='npt'`"),
         ({"equilibrate": -1.0}, "`equilibrate` is -1.0"),
+        ({"cell": "free"}, "`cell='free'` needs `ensemble='npt'`"),
+        ({"final_temperature": -1.0}, "`final_temperature` is -1.0"),
+        ({"final_temperature": 600.0, "ensemble": "nve"}, "needs `ensemble='nvt'`"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MdConfig(structures=[], **options)
+
+
+@pytest.mark.parametrize("thermostat", ["bussi", "langevin", "npt"])
+def test_a_ramp_ends_at_its_temperature(
+    crystal: Atoms, calculator: TesseralCalculator, tmp_path: Path, thermostat: str
+) -> None:
+    options: dict[str, Any] = {"thermostat": thermostat}
+    if thermostat == "npt":
+        options = {"ensemble": "npt", "pressure_damping": 300.0}
+    frames = run(
+        crystal.repeat((2, 1, 1)),
+        calculator,
+        tmp_path / "run",
+        **options,
+        temperature=100.0,
+        final_temperature=900.0,
+        damping=10.0,
+        time=0.4,
+        every=5,
+    )
+    late = np.mean([frame.get_temperature() for frame in frames[-16:]])
+    early = np.mean([frame.get_temperature() for frame in frames[:16]])
+    # The means of the first and the last fifth of the ramp are 180 K and 820 K.
+    assert early < 350 and late > 550
+
+
+def test_the_trajectory_as_extended_xyz(
+    crystal: Atoms, calculator: TesseralCalculator, tmp_path: Path
+) -> None:
+    frames = run(crystal, calculator, tmp_path / "run", extxyz=True)
+    written = ase.io.read(tmp_path / "run.extxyz", ":")
+    assert len(written) == len(frames) and "tesseral_md" not in written[0].info
+    np.testing.assert_allclose(written[-1].get_momenta(), frames[-1].get_momenta(), atol=1e-7)
+    assert written[3].get_potential_energy() == pytest.approx(frames[3].get_potential_energy())

@@ -215,6 +215,26 @@ def test_several_processes_give_the_same(
         assert {key: row[key] for key in WORDS} == {key: one[name][key] for key in WORDS}
 
 
+def test_dispersion_is_part_of_the_run(folder: Path, command: Command) -> None:
+    pytest.importorskip("dftd3", reason="needs dftd3")
+    words = ("relax", "si.cif", "--steps", 1, "--dispersion-cutoff", 9)
+    status, out, err = command(*words, "--dispersion", "PBE")
+    assert status == 1 and not err
+    assert "level of theory: D3(BJ, pbe, 9 Å)" in out
+    summary = Path("si-relax/summary.csv").read_text(encoding="utf-8")
+    (row,) = csv.DictReader(summary.splitlines())
+    assert row["theory"] == "D3(BJ, pbe, 9 Å)"
+    assert ase.io.read("si-relax/relaxed.extxyz").info["theory"] == row["theory"]
+    status, out, err = command(*words, "--dispersion", "pbe")  # resumes
+    assert status == 1 and not err
+    assert command(*words, "--dispersion", "pbesol")[2] == (
+        "train-potential: si-relax was made with --dispersion pbe, not pbesol; give another folder "
+        "as --output, or the same as before\n"
+    )
+    status, out, err = command(*words, "--dispersion")
+    assert status == 2 and "name the functional, like --dispersion pbe" in err
+
+
 WORDS = ("file", "frame", "formula", "outcome", "reason", "space_group", "kept_cell")
 
 

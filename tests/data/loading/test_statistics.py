@@ -3,7 +3,11 @@ import warnings
 import numpy as np
 import pytest
 
-from tesseral.data.loading.statistics import compute_statistics, fit_energies
+from tesseral.data.loading.statistics import (
+    closest_distances,
+    compute_statistics,
+    fit_energies,
+)
 from tesseral.data.neighbors import neighbor_list
 from tesseral.data.store.read import open_store, write_store
 from tesseral.data.structures import make_structure
@@ -153,6 +157,21 @@ def test_large_sets_are_sampled(small_store, monkeypatch):
     assert sampled.mean_neighbors != exact.mean_neighbors
     assert sampled.mean_neighbors == pytest.approx(exact.mean_neighbors, rel=0.3)
     assert sampled == compute_statistics(store, range(40), 3.0)
+
+
+def test_closest_distances_are_those_of_the_pairs(tmp_path):
+    """Across a periodic face, of the given rows only, and infinite where none was found."""
+    none = {"energy": 0.0, "forces": np.zeros((2, 3))}
+    cell, pbc = 6 * np.eye(3), [True] * 3
+    structures = [
+        make_structure([1, 8], [[0, 0, 0.2], [0, 0, 5.1]], cell=cell, pbc=pbc, **none),
+        make_structure([1, 8], [[0, 0, 0], [0, 0, 1.3]], **none),
+        make_structure([8, 8], [[0, 0, 0], [0, 0, 0.5]], **none),
+    ]
+    found = closest_distances(stored(tmp_path, structures), np.array([0, 1]), (1, 6, 8), 2.0)
+    expected = np.full((3, 3), np.inf)
+    expected[0, 2] = expected[2, 0] = 1.1
+    np.testing.assert_allclose(found, expected)
 
 
 def test_no_energies_are_refused(tmp_path):

@@ -24,6 +24,7 @@ from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops import compiled
 from tesseral.potentials.ops.select import select_ops
 
+INNER_RADII = (1.2, 1.7, 2.2)
 needs_kernels = pytest.mark.skipif(not compiled.available(), reason="no compiled kernels here")
 
 
@@ -38,13 +39,14 @@ def potential(ops: str, dtype: torch.dtype = torch.float64, **options: object) -
         (6, 14),
         reference_energies=[-1.0, -2.0],
         binding_energies=[-3.0, -4.0],
+        inner_radii=INNER_RADII,
         dtype=dtype,
     )
     return select_ops(model.requires_grad_(False), ops)
 
 
 def crystal() -> AtomicGraph:
-    """Eight atoms, the first two close enough for ZBL."""
+    """Eight atoms, the first two closer than their inner radius, other bonds longer."""
     atoms = bulk("SiC", "zincblende", a=4.36, cubic=True)
     atoms.rattle(0.1, seed=0)
     atoms.positions[1] += 0.3 * (atoms.positions[0] - atoms.positions[1])
@@ -250,6 +252,20 @@ def test_compiled_repulsion_is_that_of_pytorch() -> None:
     assert float((found.forces - predict(without, graph).forces).abs().max()) > 0.1
 
 
+@needs_kernels
+@COMPILED
+def test_vectors_of_distant_atoms_are_used_in_place(options: dict[str, object]) -> None:
+    """Without a close pair, the results are those without inner radii, to the last digit."""
+    atoms = bulk("SiC", "zincblende", a=4.36, cubic=True)
+    graph = atomic_graph(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, (6, 14), 4.0)
+    model = potential("fused", **options)
+    found = evaluate(model, graph.species, edges_of(graph))
+    without = potential("fused", **options)
+    without.short_range = None
+    expected = evaluate(without, graph.species, edges_of(graph))
+    assert all(torch.equal(one, other) for one, other in zip(found[:3], expected[:3], strict=True))
+
+
 def loaded(image: bytes) -> tuple[compiled.PotentialWeights, ctypes.Array[ctypes.c_char]]:
     """The struct in a block, as a program in C makes it; and the block, which must outlive it."""
     block = ctypes.create_string_buffer(image, len(image))
@@ -269,4 +285,5 @@ def test_image_without_optional_parts(small_model: Path) -> None:
     model, _ = load_model(small_model, ops="fused")
     weights, _ = loaded(weights_bytes(model))
     assert not weights.binding_energies and not weights.zbl_charge
+    assert not weights.inner_radii
     assert weights.layers == 2 and weights.species == 2

@@ -1,0 +1,38 @@
+"""Options of an evaluation, read without importing PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Compare a model with a dataset.
+
+    Args:
+        model: model file (.safetensors), universal, or a name of train-potential universal.
+        data: dataset file (.h5), or a file ASE reads with standard label names and units.
+        level: level of theory, if the model has several. Default: its first.
+        json: file to write the errors to.
+        plots: folder to write parity plots to.
+        dtype: float32 or float64. Default: that of the model.
+        device: cpu, cuda, cuda:1, …. Default: a GPU if available.
+        batch_edges: number of edges (neighbour pairs) computed at once; limits the memory.
+        shift_energies: correct a different zero of energy of model and data by one constant per
+            element, fitted to the data; for models of other DFT settings, such as universal ones.
+    """
+
+    model: str
+    data: str
+    level: str | None = None
+    json: str | None = None
+    plots: str | None = None
+    dtype: str | None = None
+    device: str | None = None
+    batch_edges: int = 20_000
+    shift_energies: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be done."""
+        if self.batch_edges < 1:
+            raise ValueError(f"`batch_edges` is {self.batch_edges}; it must be 1 or more")
