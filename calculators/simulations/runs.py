@@ -99,7 +99,14 @@ class Kind(NamedTuple):
 
 
 RELAX = Kind("relax", relax_one, relaxation.COLUMNS, "converged", "steps")
-MD = Kind("md", md_one, dynamics.COLUMNS, "done", "time")
+MD = Kind(
+    "md",
+    md_one,
+    dynamics.COLUMNS,
+    "done",
+    "time",
+    frozenset({"stop_uncertainty", "no_stop_uncertainty"}),
+)
 PROPERTIES = Kind(  # each property is saved with the options that it depends on
     "properties",
     properties_one,
@@ -203,7 +210,6 @@ def _run(
         "model": hashlib.sha256(path.read_bytes()).hexdigest(),
         "structures": {job.name: fingerprint(job) for job in jobs},
     }
-    theory = calculator.theory
     identity = json.loads(json.dumps(identity))
     identity |= {
         "model_file": path.name,

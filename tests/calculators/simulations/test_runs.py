@@ -220,7 +220,7 @@ def test_dispersion_is_part_of_the_run(folder: Path, command: Command) -> None:
     words = ("relax", "si.cif", "--steps", 1, "--dispersion-cutoff", 9)
     status, out, err = command(*words, "--dispersion", "PBE")
     assert status == 1 and not err
-    assert ", D3(BJ, pbe, 9 Å)" in out
+    assert "level of theory: D3(BJ, pbe, 9 Å)" in out
     summary = Path("si-relax/summary.csv").read_text(encoding="utf-8")
     (row,) = csv.DictReader(summary.splitlines())
     assert row["theory"] == "D3(BJ, pbe, 9 Å)"
