@@ -165,8 +165,7 @@ def _show(
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     theories = dict.fromkeys(row["theory"] for row in rows if row["theory"])
     if theories:
-        text = f"level of theory: {', '.join(theories)}"
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(f"level of theory: {', '.join(theories)}", markup=False, highlight=False)
     console.print(f"{len(rows) - len(bad)} of {len(rows)} structures {result.good}")
     return shown
 
