@@ -75,7 +75,8 @@ def shown_columns(command: Any) -> list[runs.Column]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "run_on_screen", catch)
         patch.setattr(runs, "ready_on_screen", lambda *arguments: None)
-        patch.setattr(command, "build", lambda kind, values: SimpleNamespace(model="", structures=[]))
+        config = SimpleNamespace(model="", structures=[])
+        patch.setattr(command, "build", lambda kind, values: config)
         patch.setattr(command, "keep_freed_memory", lambda: None)
         command.run({}, Console(file=io.StringIO()))
     return caught
