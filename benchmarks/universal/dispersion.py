@@ -174,7 +174,7 @@ def with_lammps(atoms: Atoms, exported: Path) -> Values:
     """Energy, forces and stress of LAMMPS with its own D3."""
     symbols = sorted(set(atoms.get_chemical_symbols()))
     prism = Prism(atoms.cell.array, pbc=atoms.pbc)
-    names = " ".join(symbols)
+    names, reach = " ".join(symbols), d3()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         settings = {"specorder": symbols, "masses": True, "atom_style": "atomic"}
@@ -183,7 +183,8 @@ def with_lammps(atoms: Atoms, exported: Path) -> Values:
             f"""units metal
 atom_style atomic
 read_data data
-pair_style hybrid/overlay tesseral dispersion/d3 bj pbe {d3().cutoff:.12g} {d3().counting_cutoff:.12g}
+pair_style hybrid/overlay tesseral dispersion/d3 bj pbe {reach.cutoff:.12g} &
+  {reach.counting_cutoff:.12g}
 pair_coeff * * tesseral "{exported}" {names}
 pair_coeff * * dispersion/d3 {names}
 neigh_modify one 50000 page 500000
