@@ -135,6 +135,12 @@ class TesseralCalculator(Calculator):
         return theory_with(self.card.theory, self.dispersion)
 
     @property
+    def stop(self) -> float | None:
+        """Expected force error (eV/Å) of an atom at which a simulation should stop, if known."""
+        limit = self.card.uncertainty.get("stop")
+        return None if limit is None else float(limit)
+
+    @property
     def device(self) -> torch.device:
         """Device of the potential."""
         return next(self.potential.parameters()).device
@@ -169,7 +175,10 @@ class TesseralCalculator(Calculator):
         """Compute all properties of ``atoms`` into ``results``.
 
         Stress (Voigt ``xx yy zz yz xz xy``, eV/Å³, positive under tension) is computed for periodic
-        atoms in a cell with a volume, which includes any vacuum.
+        atoms in a cell with a volume, which includes any vacuum. If the model knows its
+        uncertainty, ``results`` also has ``forces_uncertainty``, the expected length of the error
+        of the force on each atom, (N,) eV/Å, and ``energy_uncertainty``, the expected error of the
+        energy, eV.
 
         Raises:
             ValueError: there are no atoms, arrays have different lengths, an element is unknown to
@@ -220,6 +229,10 @@ class TesseralCalculator(Calculator):
             forces = prediction.forces.cpu().numpy()
         energy = float(prediction.energy[0])
         results |= {"energy": energy, "free_energy": energy, "forces": forces}
+        if prediction.uncertainty is not None and self.potential.uncertainty is not None:
+            results["forces_uncertainty"] = prediction.uncertainty.cpu().numpy()
+            parts = self.potential.uncertainty.energy(prediction.uncertainty)
+            results["energy_uncertainty"] = float(parts.sum())
         if stressed:
             stress = stress_from_virial(prediction.virial, graph.cell)[0]
             results["stress"] = stress_voigt(stress.cpu().numpy())

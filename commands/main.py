@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": "compare a model with a dataset: errors, tables, parity plots",
     "report": "check a model before use: errors, properties and MD runs, with verdicts",
     "info": "show the contents of a model file",
+    "calibrate": "give a model its uncertainty, from its training set and a validation set",
     "symmetry": "show which symmetries a relaxed model breaks, and the point group that remains",
     "relax": "relax structures with a model; resumes after an interruption",
     "md": "molecular dynamics of structures (nve, nvt, npt); resumes after an interruption",

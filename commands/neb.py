@@ -46,7 +46,7 @@ def run(values: dict[str, Any], console: Console) -> int:
     )
     config = build(NebConfig, values)
     keep_freed_memory()
-    ready_on_screen(config.model, console)
+    ready_on_screen(config.model, config.structures, console)
     words = partial(with_flags, parser=parser())
     more = partial(show_notes, console)
     return run_on_screen(partial(compute_barriers, config), columns, console, words, more)

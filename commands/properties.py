@@ -53,7 +53,7 @@ def run(values: dict[str, Any], console: Console) -> int:
         for name in PROPERTIES:
             _show_property(console, name, PROPERTIES[name].columns, rows)
 
-    ready_on_screen(config.model, console)
+    ready_on_screen(config.model, config.structures, console)
     words = partial(with_flags, parser=parser())
     return run_on_screen(partial(compute_properties, config), columns, console, words, more)
 

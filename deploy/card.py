@@ -18,6 +18,7 @@ from ase.data import chemical_symbols
 from tesseral.deploy.releases import THEORIES
 from tesseral.files import json_text
 from tesseral.potentials.architectures.table import field_names, make_config
+from tesseral.potentials.blocks.uncertainty import calibration_of
 from tesseral.potentials.config import PotentialConfig
 
 FORMAT_VERSION = 1  # increase it when an older tesseral would misread a newer file
@@ -25,6 +26,7 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 OF_LEVELS = ("reference_energies", "energy_scale")  # of the card; weights differ too
 MANY = 8  # elements that are named in a short description
 LARGEST_NUMBER = 2**53  # whole numbers beyond it are damage, and may not fit a float
+NO_UNCERTAINTY = "none; train-potential calibrate adds it, from the training set"
 UNITS = {"length": "Å", "energy": "eV", "forces": "eV/Å", "stress": "eV/Å³"}
 # Earlier cards and checkpoints contain the options of all architectures; those of the other
 # architectures had these values. New options are not added here.
@@ -83,6 +85,8 @@ class ModelCard:
         dtype: ``float32`` or ``float64``; ``save_model`` takes it from the weights.
         training: training data and options, e.g. ``PotentialDataModule.summary()``.
         errors: test errors as `tesseral.training.evaluate` returns them.
+        uncertainty: calibration of the uncertainty (`Calibration`), its coverage, and the expected
+            force error at which a simulation stops; empty if the model does not have one.
         versions: versions of the packages that wrote the file. Default: the current ones.
         format_version: version of the file format.
         created: time (UTC, ISO 8601). Default: now.
@@ -105,6 +109,7 @@ class ModelCard:
     dtype: str = "float32"
     training: dict[str, Any] = field(default_factory=dict)
     errors: dict[str, Any] = field(default_factory=dict)
+    uncertainty: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=library_versions)
     format_version: int = FORMAT_VERSION
     created: str = field(default_factory=_now)
@@ -146,6 +151,8 @@ class ModelCard:
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} is {value}; it must be a positive number")
+        if self.uncertainty:
+            calibration_of(self.uncertainty)
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
         if self.other_levels and (not self.level or self.level in self.other_levels):
@@ -156,7 +163,9 @@ class ModelCard:
     def _check_types(self) -> None:
         """Check the types of the values, which a damaged file may have changed."""
         kinds: dict[str, type | tuple[type, ...]] = {
-            **dict.fromkeys(("training", "errors", "versions", "other_levels"), dict),
+            **dict.fromkeys(
+                ("training", "errors", "uncertainty", "versions", "other_levels"), dict
+            ),
             **dict.fromkeys(("dtype", "created", "level"), str),
             **dict.fromkeys(("format_version", "parameters"), int),
             **dict.fromkeys(("energy_scale", "mean_neighbors"), (int, float)),
@@ -209,6 +218,7 @@ class ModelCard:
         return replace(
             self,
             level=level,
+            uncertainty={},  # its features are those of the first level
             other_levels={},
             training=training,
             reference_energies=tuple(energies),
@@ -225,13 +235,13 @@ class ModelCard:
         """Level of theory, such as ``VASP PBE 520 eV``; empty if it is not known."""
         if self.level:
             return self.level
-        data = self.training.get("data", {})
-        data = data if isinstance(data, dict) else {}
-        found = self.training.get("theory")
-        # That of the model file is the first; of other data, all are named.
-        found = found or (data.get("theories") or [])[:1] or data.get("theory")
-        found = found or THEORIES.get(str(self.training.get("converted_from")), "")
-        return " and ".join(map(str, found)) if isinstance(found, list) else str(found)
+        training = self.training
+        data = training["data"] if isinstance(training.get("data"), dict) else {}
+        train = data["train"] if isinstance(data.get("train"), dict) else {}
+        several = data["theories"] if isinstance(data.get("theories"), list) else []
+        found = training.get("theory") or (several[0] if several else train.get("theory"))
+        found = found or THEORIES.get(str(training.get("converted_from")))  # converted before
+        return found if isinstance(found, str) else ""
 
     @property
     def short(self) -> str:
@@ -338,7 +348,7 @@ def describe(card: ModelCard) -> list[tuple[str, str]]:
     rows = [
         ("elements", " ".join(card.symbols)),
         ("architecture", config.architecture),
-        *([("level of theory", card.theory)] if card.theory else []),
+        *([("level of theory", card.theory)] if card.theory and not card.levels else []),
         ("cutoff", f"{config.cutoff:g} Å, range {config.cutoff * config.layers:g} Å"),
         ("size", sizes),
         ("parameters", f"{card.parameters:,} in {card.dtype}"),
@@ -358,6 +368,9 @@ def describe(card: ModelCard) -> list[tuple[str, str]]:
         rows.insert(-1, ("short range", f"nuclear repulsion below {low:.3g} to {high:.3g} Å"))
     rows += [(f"training: {name}", value) for name, value in _flat(card.training)]
     rows += [(f"errors: {name}", value) for name, value in _flat(card.errors)]
+    rows += [(f"uncertainty: {name}", value) for name, value in _flat(card.uncertainty)]
+    if not card.uncertainty:
+        rows.append(("uncertainty", NO_UNCERTAINTY))
     rows += [
         ("versions", ", ".join(f"{name} {value}" for name, value in card.versions.items())),
         ("format", str(card.format_version)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -73,7 +74,8 @@ def shown_columns(command: Any) -> list[runs.Column]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "run_on_screen", catch)
-        patch.setattr(command, "build", lambda kind, values: None)
+        patch.setattr(runs, "ready_on_screen", lambda model, console: None)
+        patch.setattr(command, "build", lambda kind, values: SimpleNamespace(model=""))
         patch.setattr(command, "keep_freed_memory", lambda: None)
         command.run({}, Console(file=io.StringIO()))
     return caught
@@ -85,7 +87,13 @@ def summary(command: Any, names: tuple[str, ...]) -> Printer:
     def printer(console: Console) -> list[str]:
         row = dict.fromkeys(names, str(LARGE))
         row |= {"name": NAME, "file": "x", "frame": "0", "formula": "Al2Si2O9H4Na12", "atoms": "99"}
-        row |= {"steps": "12345", "outcome": "not converged", "reason": "", "note": ""}
+        row |= {
+            "steps": "12345",
+            "outcome": "not converged",
+            "reason": "",
+            "note": "",
+            "theory": "PBE",
+        }
         row |= {"space_group": "I4_1/amd (141)", "kept_cell": ""}
         columns = shown_columns(command)
         assert columns

@@ -107,8 +107,8 @@ class OptimizationConfig:
         ema_decay: decay of the moving average of the weights, which is validated and exported; 0
             uses the weights themselves.
         part_rates: learning-rate factors for parts of the potential, by prefix of the weights'
-            names, for example {embedding: 0, layers.0: 0.1}. 0 freezes a part; the longest
-            matching prefix applies.
+            names, for example {embedding: 0, layers.0: 0.1}; * stands for any text, as in
+            layers.*.convolution. 0 freezes a part; the longest matching prefix applies.
         dtype: precision of weights and features; energies and geometry are always float64.
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from tesseral.screen import Columns
 from tesseral.training.module import PotentialModule, Seen, seen_errors
 from tesseral.training.schedule import Budget
 
+GOOD_COVERAGE = 0.85, 0.97  # part of the errors below the bounds for 90%
 REFRESH_SECONDS = 0.25
 WINDOW = 40  # refreshes over which the training errors and the speed are averaged
 
@@ -138,6 +140,31 @@ def duration(seconds: float) -> str:
     whole = round(seconds)
     hours, minutes = whole // 3600, whole // 60 % 60
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def uncertainty_line(values: Mapping[str, Any]) -> str:
+    """The calibration on a model card, in words."""
+    return (
+        f"uncertainty: calibrated on the forces of {values['atoms']:,} validation atoms; "
+        f"{values['coverage']:.0%} of their errors are below {values['bound']:.2f} times "
+        f"the expected error; simulations stop where it exceeds {values['stop']:.3g} eV/Å"
+    )
+
+
+def calibration_line(values: Mapping[str, Any]) -> str:
+    """Expected and true force errors of a dataset, in words, with a verdict."""
+    low, high = GOOD_COVERAGE
+    if values["coverage"] < low:
+        verdict = "too small: these structures are unlike the validation set"
+    else:
+        verdict = "well calibrated" if values["coverage"] <= high else "too large"
+    rank = values["rank_correlation_structures"]
+    ranks = "" if rank is None else f"; rank correlation of structures {rank:.2f}"
+    return (
+        f"expected force errors are {verdict}: {values['coverage']:.0%} of the true errors are "
+        f"below the bound for 90%, the mean error is {values['ratio']:.2f} times the expected "
+        f"one{ranks}"
+    )
 
 
 def error_table(errors: dict[str, Any], title: str) -> Columns:

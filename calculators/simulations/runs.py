@@ -69,7 +69,6 @@ class RunResult(NamedTuple):
     good: str  # outcome of a successful structure: converged, or done
     written: list[Path]  # summary, relaxed structures, folder of trajectories and tables
     cut_out: tuple[str, ...] = ()  # names of crystals without periodic directions, see `is_cut_out`
-    model: str = ""  # the model in a few words, with its level of theory
 
     @property
     def bad(self) -> list[Row]:
@@ -100,7 +99,14 @@ class Kind(NamedTuple):
 
 
 RELAX = Kind("relax", relax_one, relaxation.COLUMNS, "converged", "steps")
-MD = Kind("md", md_one, dynamics.COLUMNS, "done", "time")
+MD = Kind(
+    "md",
+    md_one,
+    dynamics.COLUMNS,
+    "done",
+    "time",
+    frozenset({"stop_uncertainty", "no_stop_uncertainty"}),
+)
 PROPERTIES = Kind(  # each property is saved with the options that it depends on
     "properties",
     properties_one,
@@ -204,9 +210,11 @@ def _run(
         "model": hashlib.sha256(path.read_bytes()).hexdigest(),
         "structures": {job.name: fingerprint(job) for job in jobs},
     }
-    theory = calculator.theory
     identity = json.loads(json.dumps(identity))
-    identity |= {"model_file": path.name, "level_of_theory": theory}  # to read, not compared
+    identity |= {
+        "model_file": path.name,
+        "level_of_theory": calculator.theory,
+    }  # to read, not compared
     output = Path(config.output) if config.output is not None else _output(kind, config, identity)
     with closing(RunFolder(output, identity, _columns(kind))) as folder:
         if steps is None:  # what is known of each structure is read from its files
@@ -229,8 +237,7 @@ def _run(
         _summarise(kind, folder, names)
         rows = [folder.rows[name] for name in names]
     written = [output / name for name in (SUMMARY, RELAXED, FILES) if (output / name).exists()]
-    model = f"{path.name}: {calculator.card.short}{', ' if theory else ''}{theory}"
-    return RunResult(rows, kind.good, written, tuple(filter(None, map(_cut_out, jobs))), model)
+    return RunResult(rows, kind.good, written, tuple(filter(None, map(_cut_out, jobs))))
 
 
 def _cut_out(job: Job) -> str:

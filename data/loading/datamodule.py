@@ -6,7 +6,6 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,6 @@ from tesseral.data.store.read import Store, open_store
 __all__ = ["DataConfig", "GraphLoader", "PotentialDataModule", "evaluation_loader"]
 
 VALIDATION_STRUCTURES = 16
-LEVELS_NAMED = 4  # levels of theory in a model card
 
 
 class GraphLoader(DataLoader[Batch]):
@@ -160,6 +158,7 @@ class PotentialDataModule(lightning.LightningDataModule):
             cache_bytes=(1 - share) * cache,
             mask_repeats=True,
         )
+        self.main_rows = main_rows  # of the training part, with the level of the model file
         self.train_edges = self.train_dataset.edge_counts()
         self._validation_edges = self.validation_dataset.edge_counts()
         self._statistics = statistics
@@ -219,18 +218,9 @@ class PotentialDataModule(lightning.LightningDataModule):
             "seed": self.config.seed,
             "elements": list(symbols(self.elements)),
             **({"theories": list(self.theories)} if self.theories else {}),
-            **({"theory": self._known_theory} if self._known_theory else {}),
             **({"replay": Path(self.config.replay).name} if self.config.replay else {}),
             "force_rms": statistics.force_rms,
         }
-
-    @cached_property
-    def _known_theory(self) -> list[str]:
-        """Levels of theory of the training structures; empty if unknown, or too many to name."""
-        store: Store = self.train_dataset.store
-        texts = store.texts("theory")
-        names = sorted({texts[row] for row in self.train_dataset.rows} - {""})
-        return names if len(names) <= LEVELS_NAMED else []
 
     def _sampler(self, edges: Any, structures: int, **options: Any) -> EdgeBudgetSampler:
         trainer = self.trainer

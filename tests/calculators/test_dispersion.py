@@ -249,7 +249,7 @@ def test_without_dftd3_the_error_says_what_to_install(monkeypatch: pytest.Monkey
 
 def test_the_model_file_names_the_level(small_model: Path, tmp_path: Path) -> None:
     potential, card = load_model(small_model)
-    data = {"data": {"theory": ["GPAW PBE 600 eV"]}}
+    data = {"data": {"train": {"theory": "GPAW PBE 600 eV"}}}
     save_model(tmp_path / "pbe.safetensors", potential, replace(card, training=data))
     calculator = TesseralCalculator(tmp_path / "pbe.safetensors", device="cpu", dispersion="auto")
     assert calculator.theory == "GPAW PBE 600 eV + D3(BJ, pbe)"

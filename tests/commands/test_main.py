@@ -347,3 +347,13 @@ def test_options_that_contradict_the_model_to_start_from_are_refused(run, small_
     assert f"--model.channels is {own + 1}" in text and f"has {own}" in text
     status, _, text = run(*words, "--model.channels", own)
     assert "the model to start from, has" not in text
+
+
+@pytest.mark.parametrize("command", ["relax", "md", "properties"])
+def test_missing_structures_are_said_before_a_model_is_made(
+    run, tmp_path, monkeypatch, command
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tesseral.deploy.obtain.ready_model", pytest.fail)
+    status, _, error = run(command, "missing.cif")
+    assert status == 2 and "there is no structure file missing.cif" in error
