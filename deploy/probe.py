@@ -53,7 +53,7 @@ def make_probe(potential: Potential, card: ModelCard, device: torch.device) -> P
     distance = 0.7 * bond
     if card.inner_radii:
         inner = square_pairs(card.inner_radii, len(card.elements))
-        distance = min(distance, 0.9 * float(inner[species[0], species[1]]))
+        distance = min(distance, 0.96 * float(inner[species[0], species[1]]))
     first = positions[0] - positions[1]
     positions[0] = positions[1] + first * (distance / float(first.norm()))
     positions = positions.round(decimals=4)
