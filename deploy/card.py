@@ -312,7 +312,8 @@ def level_of_theory(card: ModelCard) -> str:
     data = training["data"] if isinstance(training.get("data"), dict) else {}
     train = data["train"] if isinstance(data.get("train"), dict) else {}
     several = data["theories"] if isinstance(data.get("theories"), list) else []
-    found = training.get("theory") or (several[0] if several else train.get("theory"))
+    several = [card.level] if card.level else several
+    found = (several[0] if several else "") or training.get("theory") or train.get("theory")
     return found if isinstance(found, str) else ""
 
 

@@ -257,4 +257,5 @@ def test_the_model_file_names_the_level(small_model: Path, tmp_path: Path) -> No
     assert "D3(BJ, pbe)" in repr(calculator)
     several = {"data": {"train": {}, "theories": ["PBE", "R2SCAN"]}}
     assert level_of_theory(replace(card, training=several)) == "PBE"
+    assert level_of_theory(replace(card, training=several, level="R2SCAN")) == "R2SCAN"
     assert level_of_theory(card) == theory_with("", None) == ""
