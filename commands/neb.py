@@ -24,7 +24,9 @@ example:
 
 def parser() -> Parser:
     """Options of ``neb``."""
-    made = Parser(usage="train-potential neb START END [options]", epilog=EPILOG)
+    made = Parser(
+        usage="train-potential neb START END [--model MODEL] [-o FOLDER] [options]", epilog=EPILOG
+    )
     positional: dict[str, str | None] = {"start": None, "end": None}
     add_fields(made, NebConfig, positional=positional, short={"output": "-o"})
     return made
@@ -44,7 +46,7 @@ def run(values: dict[str, Any], console: Console) -> int:
     )
     config = build(NebConfig, values)
     keep_freed_memory()
-    ready_on_screen(config.model, console)
+    ready_on_screen(config.model, config.structures, console)
     words = partial(with_flags, parser=parser())
     more = partial(show_notes, console)
     return run_on_screen(partial(compute_barriers, config), columns, console, words, more)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import TaskID
 
 from tesseral.calculators.simulations.runs import Progress, Row, RunResult
+from tesseral.calculators.simulations.structures import located
 from tesseral.deploy.catalogue import CATALOGUE
 from tesseral.deploy.universal import NAME
 from tesseral.process import ctrl_c
@@ -18,8 +19,15 @@ from tesseral.screen import print_table, print_written, progress_bar, progress_l
 SHOWN = 40  # structures on the screen; the summary file has all
 
 
-def ready_on_screen(model: str, console: Console) -> None:
-    """Make a universal model that is missing, if that needs no download; say which one is used."""
+def ready_on_screen(model: str, structures: Sequence[str], console: Console) -> None:
+    """Make a universal model that is missing, if that needs no download; say which one is used.
+
+    Raises:
+        FileNotFoundError: a structure file does not exist; said before the model is made.
+        ValueError: a structure file is a folder.
+    """
+    for file in structures:
+        located(file)
     if model != NAME and model not in CATALOGUE:
         return
     from tesseral.deploy.obtain import ready_model

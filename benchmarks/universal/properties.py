@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -125,6 +126,7 @@ def _both(material: Material, folder: Path, model: str, python: str) -> dict[str
     source = folder / f"{material.name}.extxyz"
     write(source, material.atoms, format="extxyz", columns=["symbols", "positions"])
     own = folder / material.name
+    shutil.rmtree(own, ignore_errors=True)  # it would be reused
     started = time.perf_counter()
     command = [sys.executable, "-m", "tesseral.commands.main", "properties", str(source)]
     command += ["--model", model, "-o", str(own), "--compute", ",".join(material.compute)]

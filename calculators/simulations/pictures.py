@@ -18,6 +18,7 @@ from tesseral.files import write_whole
 Floats = NDArray[np.float64]
 
 BLUE, RED = "#2a6fb0", "#b03a2a"
+NAMED_MODES = 12  # modes of a molecule whose wavenumbers are written; more would overlap
 CLOSE = 0.06  # of the width: names of ticks at a smaller distance would overlap
 UNSTABLE = -0.05  # THz; smaller negative frequencies are rounding errors of acoustic modes
 
@@ -98,11 +99,17 @@ def _staggered(names: dict[float, str], close: float) -> list[str]:
 
 def draw_modes(frequencies: Floats, path: Path) -> None:
     """Frequencies of the normal modes of a molecule as lines."""
-    with _picture(path) as axis:
-        stable = frequencies >= 0
+    stable = frequencies >= 0
+    unstable = "" if stable.all() else ", unstable below 0"
+    with _picture(path, (4.5, 2.6)) as axis:
         axis.vlines(frequencies[stable], 0, 1, color=BLUE)
         axis.vlines(frequencies[~stable], 0, 1, color=RED)
-        axis.set(xlabel="wavenumber (cm⁻¹), negative if unstable", yticks=[], ylim=(0, 1.1))
+        if len(frequencies) <= NAMED_MODES:
+            for value in frequencies:
+                axis.text(value, 1.03, f"{value:.0f}".replace("-", "−"), rotation=90, ha="center")
+        axis.spines[["left", "top", "right"]].set_visible(False)
+        low, high = min(0.0, 1.1 * frequencies.min()), 1.05 * frequencies.max()
+        axis.set(xlabel=f"wavenumber (cm⁻¹{unstable})", yticks=[], ylim=(0, 1.3), xlim=(low, high))
 
 
 def draw_profile(result: Profile, path: Path) -> None:

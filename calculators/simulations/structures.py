@@ -11,9 +11,8 @@ from typing import NamedTuple
 from ase import Atoms
 from ase.io.jsonio import encode
 
-from tesseral.data.sources.opening import read_frames
+from tesseral.data.sources.opening import read_frames, unreadable
 from tesseral.data.sources.trajectory import SuspectSteps
-from tesseral.files import one_line
 
 LABELS: tuple[Callable[[Path], str], ...] = (  # the first that distinguishes all files is used
     lambda path: path.stem,
@@ -52,11 +51,11 @@ def read_jobs(files: Sequence[str], repeat: Sequence[int] = (1, 1, 1)) -> list[J
 
     Raises:
         FileNotFoundError: a file does not exist.
-        ValueError: a number of cells is less than 1, or a file is given twice.
+        ValueError: a number of cells is less than 1, a file is given twice, or it is a folder.
     """
     if len(repeat) != 3 or min(repeat) < 1:
         raise ValueError(f"`repeat` is {' '.join(map(str, repeat))}; give three numbers from 1 up")
-    parts = [_split(file) for file in files]
+    parts = [located(file) for file in files]
     found = [_read(path, index) for path, index in parts]
     for label in LABELS:
         jobs = [
@@ -111,9 +110,16 @@ def fingerprint(job: Job) -> str:
     return digest.hexdigest()[:32]
 
 
-def _split(file: str) -> tuple[Path, str]:
-    """A file and the selected frames."""
+def located(file: str) -> tuple[Path, str]:
+    """A file and the frames that ``file@INDEX`` selects.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is a folder.
+    """
     path = Path(file)
+    if path.is_dir():
+        raise ValueError(f"{file} is a folder; give the files in it, for example {file}/*.cif")
     if path.exists():
         return path, ":"
     name, _, index = file.rpartition("@")
@@ -125,17 +131,14 @@ def _split(file: str) -> tuple[Path, str]:
 def _read(path: Path, index: str) -> list[Frame]:
     """The frames of a file, and its error if there is one."""
     frames: list[Frame] = []
-    if path.is_dir():
-        return [(None, "it is a folder")]
     try:
         for atoms in read_frames(path, index):
             frames.append((atoms, "") if len(atoms) else (None, "it has no atoms"))
     except SuspectSteps as error:  # none of the steps can be trusted
         return [(None, str(error))]
     except Exception as error:  # every format of ASE raises different errors
-        reason = one_line(f"{type(error).__name__}: {error}")
         rest = f"from frame {len(frames)} on, the file" if frames else "the file"
-        frames.append((None, f"{rest} cannot be read as a structure ({reason})"))
+        frames.append((None, f"{rest} {unreadable(error)}"))
     if not frames and index != ":":
         return [(None, f"the file has no frame {index}")]
     return frames or [(None, "the file holds no structures")]

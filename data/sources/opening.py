@@ -23,6 +23,7 @@ from tesseral.data.sources.extxyz import FrameRange, read_extxyz
 from tesseral.data.sources.formats import FORMATS, UNKNOWN, find_format
 from tesseral.data.sources.search import Source
 from tesseral.data.sources.trajectory import CONTAINERS, check_steps
+from tesseral.files import one_line
 
 DEFAULTS = asdict(LabelKeys())
 INDEX = re.compile(r"-?\d+|-?\d*:-?\d*(:-?\d*)?")
@@ -149,11 +150,19 @@ def read_last_frame(path: str | os.PathLike[str]) -> Atoms:
     try:
         frames = list(read_frames(path, "-1"))
     except Exception as error:  # every format of ASE raises different errors
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{path} cannot be read as a structure ({reason})") from None
+        raise ValueError(f"{path} {unreadable(error)}") from None
     if not frames:
         raise ValueError(f"{path} holds no structures")
     return frames[0]
+
+
+def unreadable(error: Exception) -> str:
+    """The sentence, without its subject, that a file cannot be read as a structure."""
+    reason = one_line(f"{type(error).__name__}: {error}")
+    # The accidents of a reader say nothing about the file to those who do not know the reader.
+    accident = isinstance(error, (LookupError, AttributeError, TypeError, AssertionError))
+    why = "; it is damaged, incomplete or not of the format that its name says" if accident else ""
+    return f"cannot be read as a structure{why} ({reason})"
 
 
 def _frames(

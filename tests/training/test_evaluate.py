@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import ase.build
 import ase.io
 import numpy as np
 import pytest
 import torch
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from tesseral.data.loading.datasets import labelled_graph
 from tesseral.data.store.read import open_store
@@ -116,3 +118,16 @@ def test_labelled_extxyz_is_evaluated_as_a_dataset_is(emt_files, tmp_path):
     )
     assert one["energy_per_atom"]["mae"] == pytest.approx(other["energy_per_atom"]["mae"], 1e-6)
     assert one["stress"]["mae"] == pytest.approx(other["stress"]["mae"], 1e-6)
+
+
+def test_errors_name_the_given_file_and_not_a_temporary_one(tmp_path):
+    atoms = ase.build.bulk("Ni", cubic=True)
+    atoms.calc = SinglePointCalculator(
+        atoms, energy=0.0, forces=np.zeros((4, 3)), stress=np.zeros(6)
+    )
+    ase.io.write(tmp_path / "nickel.xyz", atoms, format="extxyz")
+    model = tmp_path / "model.safetensors"
+    save_model(model, build_potential(CARD, "reference"), CARD)
+    with pytest.raises(ValueError, match=r"nickel\.xyz has Ni") as found:
+        evaluate_file(EvaluateConfig(model=str(model), data=str(tmp_path / "nickel.xyz")))
+    assert ".h5" not in str(found.value)
