@@ -26,7 +26,7 @@ from tesseral.calculators.properties.relaxation import relaxed
 from tesseral.deploy.export import export_model
 from tesseral.deploy.lammps.verify import BAR, call_lammps
 
-FMAX, STEPS = 0.005, 400  # eV/Å
+FMAX, STEPS = 0.0005, 500  # eV/Å; layers and molecules are soft
 SIZES = (64, 216, 512, 1000)
 SHORT = 20.0  # Å, a shorter cutoff
 
