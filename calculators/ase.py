@@ -29,7 +29,7 @@ from tesseral.data.neighbors import (
     species_index,
 )
 from tesseral.data.units import stress_voigt
-from tesseral.deploy.card import ModelCard, level_of_theory
+from tesseral.deploy.card import ModelCard
 from tesseral.deploy.modelfile import load_model
 from tesseral.potentials.derivatives import predict_edges, stress_from_virial
 from tesseral.potentials.engine.near_edges import NearEdges, near_edges
@@ -55,6 +55,7 @@ class TesseralCalculator(Calculator):
 
     name = "tesseral"
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
+    dispersion: Dispersion | None
     ignored_changes = {
         "initial_charges",
         "initial_magmoms",
@@ -98,7 +99,7 @@ class TesseralCalculator(Calculator):
             device = "cuda" if torch.cuda.is_available() else "cpu"
         potential, card = load_model(path, device=device, dtype=dtype, ops=ops, level=level)
         self._set_up(potential, card, skin)
-        self.dispersion = choose_dispersion(dispersion, level_of_theory(card), dispersion_cutoff)
+        self.dispersion = choose_dispersion(dispersion, card.theory, dispersion_cutoff)
 
     @classmethod
     def from_model(cls, potential: MessagePassing, card: ModelCard, *, skin: float = 0.5) -> Any:
@@ -117,7 +118,7 @@ class TesseralCalculator(Calculator):
         super().__init__()  # type: ignore[no-untyped-call]
         self.potential = potential.eval().requires_grad_(False)
         self.card = card
-        self.dispersion: Dispersion | None = None
+        self.dispersion = None
         self.neighbors = SkinNeighbors(card.config.cutoff, skin)
         self._listed: tuple[NeighborList, Tensor, Tensor, Tensor] | None = None
         self._species = np.empty(0, np.int64), np.empty(0, np.int64)  # numbers, indices
@@ -131,7 +132,13 @@ class TesseralCalculator(Calculator):
     @property
     def theory(self) -> str:
         """Level of theory, with dispersion if it is added; empty if unknown."""
-        return theory_with(level_of_theory(self.card), self.dispersion)
+        return theory_with(self.card.theory, self.dispersion)
+
+    @property
+    def stop(self) -> float | None:
+        """Expected force error (eV/Å) of an atom at which a simulation should stop, if known."""
+        limit = self.card.uncertainty.get("stop")
+        return None if limit is None else float(limit)
 
     @property
     def device(self) -> torch.device:
@@ -168,7 +175,10 @@ class TesseralCalculator(Calculator):
         """Compute all properties of ``atoms`` into ``results``.
 
         Stress (Voigt ``xx yy zz yz xz xy``, eV/Å³, positive under tension) is computed for periodic
-        atoms in a cell with a volume, which includes any vacuum.
+        atoms in a cell with a volume, which includes any vacuum. If the model knows its
+        uncertainty, ``results`` also has ``forces_uncertainty``, the expected length of the error
+        of the force on each atom, (N,) eV/Å, and ``energy_uncertainty``, the expected error of the
+        energy, eV.
 
         Raises:
             ValueError: there are no atoms, arrays have different lengths, an element is unknown to
@@ -219,6 +229,10 @@ class TesseralCalculator(Calculator):
             forces = prediction.forces.cpu().numpy()
         energy = float(prediction.energy[0])
         results |= {"energy": energy, "free_energy": energy, "forces": forces}
+        if prediction.uncertainty is not None and self.potential.uncertainty is not None:
+            results["forces_uncertainty"] = prediction.uncertainty.cpu().numpy()
+            parts = self.potential.uncertainty.energy(prediction.uncertainty)
+            results["energy_uncertainty"] = float(parts.sum())
         if stressed:
             stress = stress_from_virial(prediction.virial, graph.cell)[0]
             results["stress"] = stress_voigt(stress.cpu().numpy())

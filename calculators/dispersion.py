@@ -198,7 +198,7 @@ def functional_of(theory: str) -> str:
     Raises:
         ValueError: it names none with D3(BJ) parameters, or a hybrid made from one.
     """
-    words = re.findall(r"[\w-]+", theory.lower())
+    words: list[str] = re.findall(r"[\w-]+", theory.lower())
     found = [word for word in words if "hybrid" not in words and has_parameters(word)]
     if not found:
         what = f"is {theory}" if theory else "is not in its file"
@@ -206,7 +206,7 @@ def functional_of(theory: str) -> str:
             f"the level of theory of this model {what}, which does not tell the D3(BJ) parameters; "
             "name the functional, like `dispersion='pbe'`"
         )
-    return found[0]
+    return str(found[0])
 
 
 def has_parameters(functional: str) -> bool:

@@ -16,9 +16,12 @@ from tesseral.calculators.skin import BatchNeighbors
 from tesseral.data.cells import has_volume
 from tesseral.data.graph import AtomicGraph, Edges
 from tesseral.data.neighbors import NeighborList, species_index
-from tesseral.deploy.card import level_of_theory
 from tesseral.deploy.modelfile import load_model
-from tesseral.potentials.derivatives import predict_edges, stress_from_virial
+from tesseral.potentials.derivatives import (
+    predict_edges,
+    stress_from_virial,
+    sum_by_structure,
+)
 from tesseral.potentials.engine.near_edges import near_edges
 
 try:
@@ -28,11 +31,11 @@ except ModuleNotFoundError as error:
     if (error.name or "").split(".")[0] != "torch_sim":
         raise
     raise ModuleNotFoundError(
-        'torch-sim is not installed; run pip install "torch-sim-atomistic>=0.3,<0.4" '
-        " (Python 3.11 or newer)",
+        "torch-sim is not installed; run pip install torch-sim-atomistic (Python 3.11 or newer)",
         name="torch_sim",
     ) from None
 
+NAMES = "energy", "forces", "stress", "forces_uncertainty"  # the last one if it is known
 FAILED = ("raise", "nan")
 
 
@@ -95,9 +98,7 @@ class TesseralModel(ModelInterface):
         potential, self.card = load_model(path, device=device, dtype=dtype, ops=ops, level=level)
         self.potential = potential.eval().requires_grad_(False)
         self.neighbors = BatchNeighbors(self.card.config.cutoff, skin)
-        self.dispersion = choose_dispersion(
-            dispersion, level_of_theory(self.card), dispersion_cutoff
-        )
+        self.dispersion = choose_dispersion(dispersion, self.card.theory, dispersion_cutoff)
         self.failed = failed
         self._device = next(self.potential.parameters()).device
         self._dtype = torch.float64
@@ -115,12 +116,14 @@ class TesseralModel(ModelInterface):
         Returns:
             ``energy`` (G,) eV, ``forces`` (N, 3) eV/Å and ``stress`` (G, 3, 3) eV/Å³, positive
             under tension, in the dtype of the positions. The stress of a system that is not
-            periodic or has no volume is NaN.
+            periodic or has no volume is NaN. If the model knows its uncertainty, also
+            ``forces_uncertainty``, the expected lengths of the force errors, (N,) eV/Å, and
+            ``energy_uncertainty``, the expected errors of the energies, (G,) eV.
 
         Raises:
             ValueError: an element is unknown to the model or to D3, or atoms are not sorted by
-                system. Unless ``failed`` is ``nan``: atoms overlap, positions or cells are not finite, or a
-                periodic cell has no volume.
+                system. Unless ``failed`` is ``nan``: atoms overlap, positions or cells are not
+                finite, or a periodic cell has no volume.
             CalculationFailed: the result of the model is not finite, unless ``failed`` is ``nan``.
         """
         if isinstance(state, dict):
@@ -128,16 +131,21 @@ class TesseralModel(ModelInterface):
         graph, pbc = _graph(state, self.card.elements)
         broken = _broken(graph, pbc)
         if broken is None:
-            energy, forces, stress = self._evaluate(graph, pbc)
+            found = self._evaluate(graph, pbc)
         elif self.failed == "raise":
             raise ValueError(broken[1])
         else:
-            energy, forces, stress = self._evaluate_some(graph, pbc, ~broken[0])
-        results = {"energy": energy, "forces": forces, "stress": stress}
+            found = self._evaluate_some(graph, pbc, ~broken[0])
+        results = dict(zip(NAMES, found, strict=False))
+        known = self.potential.uncertainty
+        if known is not None:
+            structure = graph.structure.to(self._device)
+            parts = known.energy(results["forces_uncertainty"])
+            results["energy_uncertainty"] = sum_by_structure(parts, structure, len(graph.cell))
         return {name: value.to(state.positions) for name, value in results.items()}
 
     def _evaluate(self, graph: AtomicGraph, pbc: NDArray[np.bool_]) -> tuple[Tensor, ...]:
-        """Energy, forces and stress of systems that have a neighbour list."""
+        """Energy, forces, stress and, if known, uncertainty of systems with a neighbour list."""
         graph = self._with_edges(graph, pbc)
         edges = near_edges(graph, self.card.config.cutoff).edges
         n_systems = graph.cell.shape[0]
@@ -170,7 +178,10 @@ class TesseralModel(ModelInterface):
         prediction.energy[lost] = float("nan")
         prediction.forces[lost[graph.structure]] = float("nan")
         stress[lost] = float("nan")
-        return prediction.energy, prediction.forces, stress
+        if prediction.uncertainty is None:
+            return prediction.energy, prediction.forces, stress
+        prediction.uncertainty[lost[graph.structure]] = float("nan")
+        return prediction.energy, prediction.forces, stress, prediction.uncertainty
 
     def _evaluate_some(
         self, graph: AtomicGraph, pbc: NDArray[np.bool_], good: Tensor
@@ -178,7 +189,13 @@ class TesseralModel(ModelInterface):
         """The results with NaN for the systems that are not ``good`` (G,)."""
         keep = good[graph.structure]
         positions, cell = graph.positions, graph.cell
-        whole = positions.new_zeros(len(cell)), torch.zeros_like(positions), torch.zeros_like(cell)
+        whole = [
+            positions.new_zeros(len(cell)),
+            torch.zeros_like(positions),
+            torch.zeros_like(cell),
+        ]
+        if self.potential.uncertainty is not None:
+            whole.append(positions.new_zeros(len(positions)))
         for result in whole:
             result.fill_(float("nan"))
         if good.any():
@@ -189,10 +206,10 @@ class TesseralModel(ModelInterface):
                 cell=cell[good],
             )
             for result, mask, part in zip(
-                whole, (good, keep, good), self._evaluate(some, pbc), strict=True
+                whole, (good, keep, good, keep), self._evaluate(some, pbc), strict=False
             ):
                 result[mask.to(result.device)] = part.to(result.device)
-        return whole
+        return tuple(whole)
 
     def _with_edges(self, graph: AtomicGraph, pbc: NDArray[np.bool_]) -> AtomicGraph:
         """The graph on the device of the model, with the edges of its lists, including the skin."""

@@ -76,14 +76,15 @@ def show_converted(console: Console, output: Path, deviation: Deviation) -> None
         f"on {deviation.compared} crystals of all its elements it differs from the original by at "
         f"most {deviation.energy:.3f} meV/atom, {deviation.forces:.2f} meV/Å, "
         f"{deviation.stress:.4f} GPa",
-        f"licence of the weights: {training['licence']}; cite {training['citation']}",
     ]
     if deviation.too_close:
-        lines.insert(
-            1,
+        lines.append(
             f"{deviation.too_close} more have atoms that are too close to compare, where it joins "
-            "the repulsion of the nuclei (--no-short-range leaves it out)",
+            "the repulsion of the nuclei (convert --no-short-range leaves it out)"
         )
+    for name, text in (("licence", "licence of the weights"), ("citation", "cite")):
+        if name in training:
+            lines.append(f"{text}: {training[name]}")
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     print_written(console, output)

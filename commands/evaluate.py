@@ -24,7 +24,7 @@ def parser() -> Parser:
 
 def run(values: dict[str, Any], console: Console) -> int:
     """Compare a model with a dataset; returns 0."""
-    from tesseral.training.display import error_table
+    from tesseral.training.display import calibration_line, error_table
     from tesseral.training.evaluate import evaluate_file
 
     config = build(EvaluateConfig, values)
@@ -32,6 +32,8 @@ def run(values: dict[str, Any], console: Console) -> int:
     with progress_line(console, "structures") as bar:
         errors = evaluate_file(config, bar)
     console.print(error_table(errors, f"{config.model} on {config.data}"))
+    if errors.get("uncertainty", {}).get("ratio") is not None:
+        console.print(calibration_line(errors["uncertainty"]), highlight=False, soft_wrap=True)
     _print_shifts(console, errors, config.shift_energies)
     print_written(console, config.json, config.plots)
     return 0

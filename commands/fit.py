@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import ActionConfigFile
 from rich.console import Console
 
+from tesseral import configs
 from tesseral.commands.parser import Parser, build, complain, with_flags
 from tesseral.potentials.architectures.table import (
     ARCHITECTURES,
@@ -20,6 +22,53 @@ from tesseral.potentials.architectures.table import (
 from tesseral.process import keep_freed_memory
 from tesseral.training.config import FitConfig
 
+CONFIGS = Path(configs.__path__[0])  # commented configurations of the package
+
+
+class ConfigFile(ActionConfigFile):  # type: ignore[misc, unused-ignore]
+    """Option that reads a configuration file, which may be one of the package."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: Any = None) -> None:
+        """Read the file."""
+        super().__call__(parser, cfg, config_file(values), option_string)
+
+
+def config_file(name: str) -> str:
+    """Path of a configuration file: as given, or that of the package with this name."""
+    own = CONFIGS / name.removeprefix("configs/")
+    shipped = not Path(name).exists() and own.parent == CONFIGS and own.is_file()
+    return str(own) if shipped else name
+
+
+def check_initial(arguments: Sequence[str]) -> None:
+    """Check that options of the model on the command line agree with the model to start from.
+
+    Raises:
+        ValueError: an option differs.
+    """
+    given = {}
+    for word, following in zip(arguments, [*arguments, ""][1:], strict=True):
+        option, equals, value = word.partition("=")
+        given[option.lstrip("-").replace("-", "_")] = value if equals else following
+    initial = given.get("init_from")
+    if initial is None:
+        return
+    from tesseral.deploy.card import config_to_values
+    from tesseral.deploy.modelfile import read_card
+
+    try:
+        values = config_to_values(read_card(initial).config)
+    except (OSError, ValueError):  # said by the training
+        return
+    for option, text in given.items():
+        name = option.removeprefix("model.")
+        if name == option or name not in values or yaml.safe_load(text) == values[name]:
+            continue
+        raise ValueError(
+            f"--{option} is {text}, but {initial}, the model to start from, has {values[name]}; "
+            "leave the option out, or --init-from"
+        )
+
 
 def parser(arguments: Sequence[str] = ()) -> Parser:
     """Options of ``fit``, with those of one architecture.
@@ -28,13 +77,19 @@ def parser(arguments: Sequence[str] = ()) -> Parser:
         arguments: command-line arguments, which name the architecture or a file that names it.
 
     Raises:
-        ValueError: there is no such architecture.
+        ValueError: there is no such architecture, or it contradicts the model to start from.
     """
+    check_initial(arguments)
     name = named_architecture(arguments)
     made = Parser(
-        usage="train-potential fit --data.train SET.h5 --output MODEL.safetensors [options]",
+        usage="train-potential fit --data.train SET.h5 --output MODEL [options]",
     )
-    made.add_argument("--config", action="config", help="YAML file with any of these options.")
+    made.add_argument(
+        "--config",
+        action=ConfigFile,
+        help="YAML file with any of these options, or the name of one that comes with the package: "
+        f"{', '.join(sorted(path.name for path in CONFIGS.glob('*.yaml')))}.",
+    )
     made.add_argument(
         "--model.architecture",
         default=name,
@@ -81,7 +136,7 @@ def _architecture(model: Any, otherwise: str) -> str:
 def _content(source: Any) -> Mapping[str, Any]:
     """Content of a YAML file or text; empty if it cannot be read, which the parser reports."""
     try:
-        path = Path(str(source))
+        path = Path(config_file(str(source)))
         content = yaml.safe_load(path.read_text("utf-8") if path.is_file() else str(source))
     except (OSError, ValueError, yaml.YAMLError):
         return {}

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from tesseral.commands.parser import Parser
+from tesseral.screen import print_facts
 
 
 def parser() -> Parser:
@@ -18,14 +19,7 @@ def parser() -> Parser:
 
 def run(values: dict[str, Any], console: Console) -> int:
     """Show the card of a model; returns 0."""
-    from rich.table import Table
-
     from tesseral.deploy.modelfile import describe, read_card
 
-    table = Table(show_header=False, box=None)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in describe(read_card(values["model"])):
-        table.add_row(name, value)
-    console.print(table)
+    print_facts(console, describe(read_card(values["model"])))
     return 0

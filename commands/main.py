@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": "compare a model with a dataset: errors, tables, parity plots",
     "report": "check a model before use: errors, properties and MD runs, with verdicts",
     "info": "show the contents of a model file",
+    "calibrate": "give a model its uncertainty, from its training set and a validation set",
     "symmetry": "show which symmetries a relaxed model breaks, and the point group that remains",
     "relax": "relax structures with a model; resumes after an interruption",
     "md": "molecular dynamics of structures (nve, nvt, npt); resumes after an interruption",
@@ -35,7 +36,7 @@ EPILOG = """\
 example:
   train-potential data import runs/ more.extxyz -o set.h5
   train-potential data check set.h5
-  train-potential fit --data.train set.h5 --output model.safetensors --trainer.max_time 10m
+  train-potential fit --data.train set.h5 --output model.safetensors
   train-potential evaluate model.safetensors test.h5 --plots plots
   train-potential report model.safetensors --data test.h5 -o report
 
@@ -69,8 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = import_module(f"tesseral.commands.{name}") if name in COMMANDS else None
     try:
         values = make_parser(arguments, name, command).parse_args(arguments).as_dict()
-    except ValueError as error:  # unknown architecture
-        return complain(str(error))
+    except ValueError as error:  # an architecture that is unknown, or not that of the model
+        assert command is not None
+        return complain(with_flags(str(error), command.parser()))
     assert command is not None  # any other word has already ended in the parser
     try:
         status: int = command.run(values[name], Console())

@@ -13,15 +13,16 @@ from tesseral.process import keep_freed_memory
 
 EPILOG = """\
 The trajectory (.traj, ASE) and table (.csv) of each structure are in FOLDER/structures, with one
-line per structure in FOLDER/summary.csv. After an interruption the same command resumes. The exit
-status is 0 if all runs completed and 1 otherwise.
+line per structure in FOLDER/summary.csv. After an interruption the same command resumes. A
+model that knows its uncertainty stops a run at structures unlike its training set; these are in
+NAME.unknown.extxyz. The exit status is 0 if all runs completed and 1 otherwise.
 """
 
 
 def parser() -> Parser:
     """Options of ``md``."""
     made = Parser(
-        usage="train-potential md STRUCTURE… [--model MODEL.safetensors] [-o FOLDER] [options]",
+        usage="train-potential md STRUCTURE… [--model MODEL] [-o FOLDER] [options]",
         epilog=EPILOG,
     )
     add_fields(made, MdConfig, positional={"structures": "+"}, short={"output": "-o"})

@@ -24,8 +24,10 @@ example:
 
 def parser() -> Parser:
     """Options of ``neb``."""
-    made = Parser(usage="train-potential neb START END [options]", epilog=EPILOG)
-    positional = {"start": None, "end": None}
+    made = Parser(
+        usage="train-potential neb START END [--model MODEL] [-o FOLDER] [options]", epilog=EPILOG
+    )
+    positional: dict[str, str | None] = {"start": None, "end": None}
     add_fields(made, NebConfig, positional=positional, short={"output": "-o"})
     return made
 

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
+from itertools import groupby
+from textwrap import wrap
 from typing import Any, NoReturn, get_args, get_type_hints
 
 from docstring_parser import parse as parse_docstring
@@ -23,10 +25,14 @@ QUOTES = re.compile(r"^[\[(]|[])]$|[\"']")
 
 
 class Help(DefaultHelpFormatter):  # type: ignore[misc, unused-ignore]
-    """Help formatter that keeps the lines of descriptions and removes docstring markup."""
+    """Help formatter that keeps indented lines of descriptions and removes docstring markup."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return "".join(indent + line for line in text.splitlines(keepends=True))
+        lines: list[str] = []
+        for indented, group in groupby(text.splitlines(), lambda line: line[:1] in ("", " ")):
+            kept = list(group)
+            lines += kept if indented else wrap(" ".join(kept), width, break_long_words=False)
+        return "\n".join(indent + line for line in lines)
 
     def _expand_help(self, action: Any) -> str:
         return str(super()._expand_help(action)).replace("``", "")

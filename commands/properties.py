@@ -20,14 +20,14 @@ FORCE_SETS. FOLDER/summary.csv has a line per structure. After an interruption t
 resumes. The exit status is 0 if everything was computed and 1 otherwise.
 
 example:
-  train-potential properties si.cif --model model.safetensors --compute eos,elastic,phonons
+  train-potential properties si.cif --model model.safetensors --compute eos
 """
 
 
 def parser() -> Parser:
     """Options of ``properties``."""
     made = Parser(
-        usage="train-potential properties STRUCTURE… [--model MODEL.safetensors] [-o FOLDER]",
+        usage="train-potential properties STRUCTURE… [--model MODEL] [options]",
         epilog=EPILOG,
     )
     add_fields(made, PropertiesConfig, positional={"structures": "+"}, short={"output": "-o"})

@@ -25,7 +25,7 @@ status is 0 if all structures converged and 1 otherwise.
 def parser() -> Parser:
     """Options of ``relax``."""
     made = Parser(
-        usage="train-potential relax STRUCTURE… [--model MODEL.safetensors] [-o FOLDER] [options]",
+        usage="train-potential relax STRUCTURE… [--model MODEL] [-o FOLDER] [options]",
         epilog=EPILOG,
     )
     add_fields(made, RelaxConfig, positional={"structures": "+"}, short={"output": "-o"})
@@ -48,8 +48,17 @@ def run(values: dict[str, Any], console: Console) -> int:
     keep_freed_memory()
     ready_on_screen(config.model, config.structures, console)
     words = partial(with_flags, parser=parser())
-    more = partial(show_cells, console)
+    more = partial(_show_more, console)
     return run_on_screen(partial(relax_structures, config), columns, console, words, more)
+
+
+def _show_more(console: Console, rows: Sequence[Mapping[str, str]]) -> None:
+    """Show the cells, and warn of structures that the model does not know."""
+    show_cells(console, rows)
+    for row in rows:
+        if row.get("uncertain"):
+            text = f"warning: {row['name']}: {row['uncertain']}"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def show_cells(console: Console, rows: Sequence[Mapping[str, str]]) -> None:

@@ -13,16 +13,17 @@ from tesseral.screen import print_written, progress_line
 
 EPILOG = """\
 The folder receives report.html (opens in a browser without network access) and report.json. Each
-claim is compared with a threshold: pass, warn or fail. The exit status is 1 if a claim fails and 0
-otherwise. A full report of a small model takes a few minutes on one core, --quick about one.
+claim is compared with a threshold: pass, warn, fail, or open if the data cannot decide. The exit
+status is 1 if a claim fails and 0 otherwise. A full report of a small model takes a few minutes on
+one core, --quick about one.
 """
-STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red"}
+STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "open": "dim"}
 
 
 def parser() -> Parser:
     """Options of ``report``."""
     made = Parser(
-        usage="train-potential report MODEL.safetensors --data TEST.h5 -o FOLDER [options]",
+        usage="train-potential report MODEL [--data TEST.h5] -o FOLDER [options]",
         epilog=EPILOG,
     )
     add_fields(made, ReportConfig, positional={"model": None}, short={"output": "-o"})

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 from tesseral.commands.parser import Parser, add_fields, build
 from tesseral.files import json_text, make_folder, write_text
-from tesseral.screen import print_written
+from tesseral.screen import Columns, print_written
 
 if TYPE_CHECKING:
     import torch
@@ -130,20 +128,21 @@ def symmetry(config: SymmetryConfig) -> dict[str, Any]:
     return result
 
 
-def symmetry_table(result: dict[str, Any], title: str) -> Table:
+def symmetry_table(result: dict[str, Any], title: str) -> Columns:
     """Table of the result of ``symmetry``."""
-    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
-    for name in ("layer", "mixing", "degree", "size / field's", "axis x y z", "share"):
-        table.add_column(name, justify="right")
+    rows = []
     for each in result["components"]:
         axis = each["axis"]
-        table.add_row(
-            *(str(each[name]) for name in ("layer", "mixing", "degree")),
-            f"{each['size']:.2g}",
-            "–" if axis is None else " ".join(f"{x:6.3f}" for x in axis),
-            "–" if axis is None else f"{100 * each['share']:.0f}%",
+        rows.append(
+            [
+                *(str(each[name]) for name in ("layer", "mixing", "degree")),
+                f"{each['size']:.2g}",
+                "–" if axis is None else " ".join(f"{x:6.3f}" for x in axis),
+                "–" if axis is None else f"{100 * each['share']:.0f}%",
+            ]
         )
-    return table
+    heads = ("layer", "mixing", "degree", "size / field's", "axis x y z", "share")
+    return Columns(heads, rows, title=title)
 
 
 def symmetry_sentence(result: dict[str, Any]) -> str:

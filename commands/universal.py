@@ -66,11 +66,10 @@ def _list(console: Console) -> None:
         return "–" if value is None else f"{value:.{digits}f}"
 
     every = CATALOGUE.values()
-    heads = ("model", "trained on", "level", "licence", "here")
+    heads: tuple[str, ...] = ("model", "trained on", "level", "licence", "here")
     rows = [[each.name, each.data, each.theory, each.licence, state(each)] for each in every]
     print_table(console, heads, rows)
-    heads = (
-        "model",
+    numbers = (
         "elements",
         "cutoff",
         "MB",
@@ -92,7 +91,7 @@ def _list(console: Console) -> None:
         ]
         for each in every
     ]
-    print_table(console, heads, rows)
+    print_table(console, ("model", *numbers), rows)
     lines = [
         "mirror: energies of mirror images. µs/atom: Si and MgO, " + MACHINE + ".",
         "F: mean length of the force error, mlearn test sets. a, B: mean errors of lattice "

@@ -15,8 +15,10 @@ from typing import Any
 import torch
 from ase.data import chemical_symbols
 
+from tesseral.deploy.releases import THEORIES
 from tesseral.files import json_text
 from tesseral.potentials.architectures.table import field_names, make_config
+from tesseral.potentials.blocks.uncertainty import calibration_of
 from tesseral.potentials.config import PotentialConfig
 
 FORMAT_VERSION = 1  # increase it when an older tesseral would misread a newer file
@@ -24,6 +26,7 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 OF_LEVELS = ("reference_energies", "energy_scale")  # of the card; weights differ too
 MANY = 8  # elements that are named in a short description
 LARGEST_NUMBER = 2**53  # whole numbers beyond it are damage, and may not fit a float
+NO_UNCERTAINTY = "none; train-potential calibrate adds it, from the training set"
 UNITS = {"length": "Å", "energy": "eV", "forces": "eV/Å", "stress": "eV/Å³"}
 # Earlier cards and checkpoints contain the options of all architectures; those of the other
 # architectures had these values. New options are not added here.
@@ -82,6 +85,8 @@ class ModelCard:
         dtype: ``float32`` or ``float64``; ``save_model`` takes it from the weights.
         training: training data and options, e.g. ``PotentialDataModule.summary()``.
         errors: test errors as `tesseral.training.evaluate` returns them.
+        uncertainty: calibration of the uncertainty (`Calibration`), its coverage, and the expected
+            force error at which a simulation stops; empty if the model does not have one.
         versions: versions of the packages that wrote the file. Default: the current ones.
         format_version: version of the file format.
         created: time (UTC, ISO 8601). Default: now.
@@ -104,6 +109,7 @@ class ModelCard:
     dtype: str = "float32"
     training: dict[str, Any] = field(default_factory=dict)
     errors: dict[str, Any] = field(default_factory=dict)
+    uncertainty: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=library_versions)
     format_version: int = FORMAT_VERSION
     created: str = field(default_factory=_now)
@@ -145,6 +151,8 @@ class ModelCard:
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} is {value}; it must be a positive number")
+        if self.uncertainty:
+            calibration_of(self.uncertainty)
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
         if self.other_levels and (not self.level or self.level in self.other_levels):
@@ -155,7 +163,9 @@ class ModelCard:
     def _check_types(self) -> None:
         """Check the types of the values, which a damaged file may have changed."""
         kinds: dict[str, type | tuple[type, ...]] = {
-            **dict.fromkeys(("training", "errors", "versions", "other_levels"), dict),
+            **dict.fromkeys(
+                ("training", "errors", "uncertainty", "versions", "other_levels"), dict
+            ),
             **dict.fromkeys(("dtype", "created", "level"), str),
             **dict.fromkeys(("format_version", "parameters"), int),
             **dict.fromkeys(("energy_scale", "mean_neighbors"), (int, float)),
@@ -208,6 +218,7 @@ class ModelCard:
         return replace(
             self,
             level=level,
+            uncertainty={},  # its features are those of the first level
             other_levels={},
             training=training,
             reference_energies=tuple(energies),
@@ -218,6 +229,19 @@ class ModelCard:
     def symbols(self) -> tuple[str, ...]:
         """Chemical symbols of the elements."""
         return tuple(chemical_symbols[z] for z in self.elements)
+
+    @property
+    def theory(self) -> str:
+        """Level of theory, such as ``VASP PBE 520 eV``; empty if it is not known."""
+        if self.level:
+            return self.level
+        training = self.training
+        data = training["data"] if isinstance(training.get("data"), dict) else {}
+        train = data["train"] if isinstance(data.get("train"), dict) else {}
+        several = data["theories"] if isinstance(data.get("theories"), list) else []
+        found = training.get("theory") or (several[0] if several else train.get("theory"))
+        found = found or THEORIES.get(str(training.get("converted_from")))  # converted before
+        return found if isinstance(found, str) else ""
 
     @property
     def short(self) -> str:
@@ -306,16 +330,6 @@ def card_from_json(text: str) -> ModelCard:
         raise ValueError(f"the card holds values of the wrong kind ({error})") from None
 
 
-def level_of_theory(card: ModelCard) -> str:
-    """Level of theory of the training data, such as ``VASP PBE 520 eV``; empty if unknown."""
-    training = card.training
-    data = training["data"] if isinstance(training.get("data"), dict) else {}
-    train = data["train"] if isinstance(data.get("train"), dict) else {}
-    several = data["theories"] if isinstance(data.get("theories"), list) else []
-    found = training.get("theory") or (several[0] if several else train.get("theory"))
-    return found if isinstance(found, str) else ""
-
-
 def describe(card: ModelCard) -> list[tuple[str, str]]:
     """Human-readable card: rows of name and value, in reading order."""
     config = card.config
@@ -326,12 +340,15 @@ def describe(card: ModelCard) -> list[tuple[str, str]]:
     )
 
     def by_element(values: Sequence[float]) -> str:
-        pairs = zip(card.symbols, values, strict=True)
-        return ", ".join(f"{symbol} {value:.6g}" for symbol, value in pairs) + " (eV)"
+        pairs = zip(card.symbols, values, strict=True)  # no line is broken between the two
+        return (
+            ", ".join(f"{symbol}\N{NO-BREAK SPACE}{value:.6g}" for symbol, value in pairs) + " (eV)"
+        )
 
     rows = [
         ("elements", " ".join(card.symbols)),
         ("architecture", config.architecture),
+        *([("level of theory", card.theory)] if card.theory and not card.levels else []),
         ("cutoff", f"{config.cutoff:g} Å, range {config.cutoff * config.layers:g} Å"),
         ("size", sizes),
         ("parameters", f"{card.parameters:,} in {card.dtype}"),
@@ -344,12 +361,16 @@ def describe(card: ModelCard) -> list[tuple[str, str]]:
         others = "".join(f", {name}" for name in card.other_levels)
         rows.insert(5, ("levels of theory", f"{card.level} (default){others}"))
     if card.binding_energies:
-        rows.insert(6, ("mean binding energies", by_element(card.binding_energies)))
+        place = [name for name, _ in rows].index("reference energies") + 1
+        rows.insert(place, ("mean binding energies", by_element(card.binding_energies)))
     if card.inner_radii:
         low, high = min(card.inner_radii), max(card.inner_radii)
         rows.insert(-1, ("short range", f"nuclear repulsion below {low:.3g} to {high:.3g} Å"))
     rows += [(f"training: {name}", value) for name, value in _flat(card.training)]
     rows += [(f"errors: {name}", value) for name, value in _flat(card.errors)]
+    rows += [(f"uncertainty: {name}", value) for name, value in _flat(card.uncertainty)]
+    if not card.uncertainty:
+        rows.append(("uncertainty", NO_UNCERTAINTY))
     rows += [
         ("versions", ", ".join(f"{name} {value}" for name, value in card.versions.items())),
         ("format", str(card.format_version)),

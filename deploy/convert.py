@@ -22,7 +22,15 @@ from tesseral.deploy.card import ModelCard
 from tesseral.deploy.modelfile import save_model
 from tesseral.deploy.nequix.convert import convert as convert_nequix
 from tesseral.deploy.nequix.original import originals as nequix_originals
-from tesseral.deploy.releases import INTERVALS, NEQUIX_NAMES, RELEASES, SEVENNET_NAMES
+from tesseral.deploy.releases import (
+    INNER_OTHERS,
+    INNER_RELAXATIONS,
+    INTERVALS,
+    NEQUIX_NAMES,
+    RELEASES,
+    SEVENNET_NAMES,
+    TRAINED_ON_RELAXATIONS,
+)
 from tesseral.deploy.sevennet.convert import convert as convert_sevennet
 from tesseral.deploy.sevennet.original import levels_of
 from tesseral.deploy.sevennet.original import originals as sevennet_originals
@@ -37,7 +45,6 @@ from tesseral.potentials.derivatives import predict, stress_from_virial
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.select import select_ops
 
-INNER = 0.6  # inner radii over the sums of contact radii; chosen in docs/measurements/universal.md
 LARGEST = 0.05  # relative difference of the forces that any sensible number of intervals meets
 
 
@@ -124,8 +131,8 @@ def write_converted(
         intervals: number of intervals of the radial splines.
         modality: level of theory to keep. Default: all, of which a user chooses one when the model
             is loaded (``level``).
-        short_range: join the model to the repulsion of the nuclei where atoms are closer than
-            ``INNER`` times the sum of their contact radii.
+        short_range: join the model to the repulsion of the nuclei where atoms are closer than in
+            its training data.
         progress: callback with the number of compared structures and the total.
 
     Returns:
@@ -146,9 +153,8 @@ def write_converted(
     for number, name in enumerate(names):
         potential, card = converter.convert(source, intervals=intervals, modality=name)
         if short_range:
-            radii = flat_pairs(inner_radii(card.elements, INNER, card.config.cutoff))
-            potential.short_range = ShortRange(card.elements, radii)
-            card = replace(card, inner_radii=radii)
+            card = replace(card, inner_radii=universal_radii(card))
+            potential.short_range = ShortRange(card.elements, card.inner_radii)
         select_ops(potential)
         crystals = converter.originals(source, name, card.elements)
 
@@ -173,6 +179,13 @@ def write_converted(
     make_folder(output.parent)
     save_model(output, potential, card, made[1:])
     return deviation
+
+
+def universal_radii(card: ModelCard) -> tuple[float, ...]:
+    """Inner radii of a converted model for its card, by the distances of its training data."""
+    relaxations = card.training["converted_from"] in TRAINED_ON_RELAXATIONS
+    fraction = INNER_RELAXATIONS if relaxations else INNER_OTHERS
+    return flat_pairs(inner_radii(card.elements, fraction, card.config.cutoff))
 
 
 def compare(

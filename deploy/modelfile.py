@@ -38,6 +38,7 @@ from tesseral.deploy.probe import (
 )
 from tesseral.deploy.universal import model_path
 from tesseral.files import write_whole
+from tesseral.potentials.blocks.uncertainty import calibration_of
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.select import select_ops
 
@@ -88,6 +89,7 @@ def build_potential(
         mean_neighbors=card.mean_neighbors,
         inner_radii=card.inner_radii,
         other_levels=other_levels,
+        uncertainty=calibration_of(card.uncertainty) if card.uncertainty else None,
     )
     potential = potential.to(torch_dtype(card.dtype))
     select_ops(potential, ops)
@@ -236,6 +238,7 @@ def _of_level(
     if level is not None:
         start = f"{LEVEL}{list(card.other_levels).index(level)}."
         own = {key.removeprefix(start): tensors[key] for key in tensors if key.startswith(start)}
+        kept = {key: value for key, value in kept.items() if not key.startswith("uncertainty.")}
         kept |= own
     return kept
 

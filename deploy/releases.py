@@ -16,5 +16,18 @@ NEQUIX_NAMES = (
     "nequix-mp-1-pft",
     "nequix-mp-1",
 )
-THEORY = "PBE+U"  # of all with one level: that of the Materials Project
+THEORIES = {  # of the training data, as their authors state it
+    "sevennet-0": "PBE and PBE+U (MPtrj)",
+    "sevennet-0-22may2024": "PBE and PBE+U (MPtrj)",
+    "sevennet-l3i5": "PBE and PBE+U (MPtrj)",
+    "nequix-mp-1": "PBE and PBE+U (MPtrj)",
+    "nequix-mp-1-pft": "PBE and PBE+U (MPtrj)",
+    "nequix-omat-1": "PBE and PBE+U (OMat24)",
+    "nequix-oam-1": "PBE and PBE+U (OMat24, sAlex, MPtrj)",
+    "nequix-oam-1-pft": "PBE and PBE+U (OMat24, sAlex, MPtrj)",
+}
+# Inner radii over the sums of contact radii; chosen in docs/measurements/universal.md. Relaxations
+# of the Materials Project have longer distances than OMat24 and what unknown weights may know.
+TRAINED_ON_RELAXATIONS = (*SEVENNET_NAMES, "nequix-mp-1-pft", "nequix-mp-1")
+INNER_RELAXATIONS, INNER_OTHERS = 0.6, 0.5
 RELEASES = (*SEVENNET_NAMES, *NEQUIX_NAMES)

@@ -9,6 +9,7 @@ import argparse
 import csv
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,8 +27,8 @@ from tesseral.process import ctrl_c, keep_freed_memory
 from tesseral.screen import print_table, progress_bar
 
 try:
-    from torch_sim.autobatching import BinningAutoBatcher, InFlightAutoBatcher
-    from torch_sim.optimizers import fire, unit_cell_fire
+    from torch_sim import optimizers
+    from torch_sim.autobatching import InFlightAutoBatcher
     from torch_sim.runners import generate_force_convergence_fn
     from torch_sim.state import SimState
 
@@ -35,7 +36,8 @@ try:
 except ModuleNotFoundError as error:
     if __name__ == "__main__" and (error.name or "").split(".")[0] == "torch_sim":
         sys.exit(
-            'error: torch-sim is not installed; run pip install "torch-sim-atomistic>=0.3,<0.4"'
+            "error: torch-sim is not installed; run pip install torch-sim-atomistic "
+            "(Python 3.11 or newer)"
         )
     raise
 
@@ -114,24 +116,27 @@ class Batch:
         """Compute the first forces of all structures, batch by batch."""
         self.structures = structures
         self.cell_moves = cell_moves
-        room = {
-            "memory_scales_with": "n_atoms",
-            "max_memory_scaler": max(batch_atoms, *(len(atoms) for atoms in structures)),
-        }
-        initialize, self.step = (unit_cell_fire if cell_moves else fire)(model)
-        chunks = BinningAutoBatcher(model, **room)
-        chunks.load_states(make_state(structures, model.device))
-        states = chunks.restore_original_order([initialize(chunk) for chunk in chunks])
+        initialize, self.step = fire_of(model, cell_moves)
+        states = [
+            state
+            for chunk in in_chunks(structures, batch_atoms)
+            for state in initialize(make_state(chunk, model.device)).split()
+        ]
         self.start = [float(state.energy[0]) for state in states]
-        self.batcher = InFlightAutoBatcher(model, return_indices=True, **room)
+        self.batcher = InFlightAutoBatcher(
+            model,
+            memory_scales_with="n_atoms",
+            max_memory_scaler=max(batch_atoms, *(len(atoms) for atoms in structures)),
+        )
         self.batcher.load_states(states)
 
     def relax(self, fmax: float, steps: int, on_step: OnStep | None) -> Iterator[Relaxed]:
         """Step all structures until each is finished."""
         is_relaxed = generate_force_convergence_fn(fmax, include_cell_forces=self.cell_moves)
         taken = torch.zeros(len(self.structures), dtype=torch.int64)
-        state, _, members = self.batcher.next_batch(None, None)
+        state = self.batcher.next_batch(None, None)[0]
         while state is not None:
+            members = list(self.batcher.current_idx)
             here = torch.tensor(members)
             relaxed, lost = is_relaxed(state).cpu(), ~state.energy.isfinite().cpu()
             done = relaxed | lost | (taken[here] >= steps)
@@ -139,7 +144,7 @@ class Batch:
                 outcome = OUTCOMES[2 if lost[place] else 0 if relaxed[place] else 1]
                 yield self._result(state, place, members[place], int(taken[here[place]]), outcome)
             if done.any():
-                state, _, members = self.batcher.next_batch(state, done.to(state.device))
+                state = self.batcher.next_batch(state, done.to(state.device))[0]
                 continue  # a new structure may be relaxed already
             state = self.step(state)
             taken[here] += 1
@@ -163,6 +168,30 @@ class Batch:
         atoms.info["relaxation"] = outcome
         max_force = float(np.linalg.norm(forces, axis=1).max())
         return Relaxed(index, atoms, self.start[index], energy, steps, max_force, outcome)
+
+
+def fire_of(model: TesseralModel, cell_moves: bool) -> tuple[Any, Any]:
+    """Functions that initialize and step FIRE, of positions or also of cells by their gradient."""
+    if hasattr(optimizers, "unit_cell_fire"):  # torch-sim 0.3
+        return (optimizers.unit_cell_fire if cell_moves else optimizers.fire)(model)
+    from torch_sim.optimizers.cell_filters import CellFilter
+
+    cell = {"cell_filter": CellFilter.unit} if cell_moves else {}
+    return (
+        partial(optimizers.fire_init, model=model, **cell),
+        partial(optimizers.fire_step, model=model),
+    )
+
+
+def in_chunks(structures: Sequence[Atoms], limit: int) -> Iterator[list[Atoms]]:
+    """Consecutive structures with up to ``limit`` atoms in all; a larger structure is alone."""
+    chunk: list[Atoms] = []
+    for atoms in structures:
+        if chunk and sum(map(len, chunk)) + len(atoms) > limit:
+            yield chunk
+            chunk = []
+        chunk.append(atoms)
+    yield chunk
 
 
 def make_state(structures: Sequence[Atoms], device: torch.device) -> SimState:

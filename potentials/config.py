@@ -43,7 +43,7 @@ class PotentialConfig:
         """Check the values."""
         self._check_types()
         if not 0 < self.cutoff < 50:
-            raise ValueError(f"cutoff is {self.cutoff} Å; use a positive distance, usually 4 to 6")
+            raise ValueError(f"`cutoff` is {self.cutoff} Å; it must be positive, usually 4 to 6")
         self._require(1, "layers", "channels")
         self._require(4, "spline_intervals")
 
@@ -54,20 +54,20 @@ class PotentialConfig:
             value = getattr(self, item.name)
             if not _has_type(value, hints[item.name]):
                 expected = str(getattr(hints[item.name], "__name__", hints[item.name]))
-                raise ValueError(f"{item.name} is {value!r:.60}; it must be of type {expected}")
+                raise ValueError(f"`{item.name}` is {value!r:.60}; it must be of type {expected}")
             largest = LARGEST.get(item.name, LARGEST_OTHER)
             if item.name.startswith("l_max"):
                 largest = LARGEST_DEGREE
             numbers = value if isinstance(value, list) else [value]
             if any(isinstance(n, int) and n > largest for n in numbers):
-                raise ValueError(f"{item.name} is {value!r:.60}; it can be {largest} at most")
+                raise ValueError(f"`{item.name}` is {value!r:.60}; it can be {largest} at most")
 
     def _require(self, least: int, *names: str) -> None:
         """Check that these fields are not too small."""
         for name in names:
             value = getattr(self, name)
             if value is not None and value < least:
-                raise ValueError(f"{name} is {value}; it must be {least} or more")
+                raise ValueError(f"`{name}` is {value}; it must be {least} or more")
 
     @property
     def edge_degree(self) -> int:

@@ -32,6 +32,7 @@ class Prediction(NamedTuple):
     atomic_energies: Tensor  # (N,)       eV, float64, sum to the energy
     forces: Tensor  # (N, 3)     eV/Å, float64
     virial: Tensor  # (G, 3, 3)  eV, -dE/dε = -V · stress
+    uncertainty: Tensor | None = None  # (N,) eV/Å, expected lengths of the force errors, if known
 
 
 def forces_and_virial(
@@ -128,7 +129,7 @@ def predict_edges(
     with torch.enable_grad():
         vectors = edges.vectors.detach().requires_grad_(True)
         edges = Edges(vectors, edges.senders, edges.receivers)
-        energies = potential(species, edges)
+        energies, uncertainty = _energies(potential, species, edges, create_graph)
         with gradients_of("geometry"):
             forces, virial = forces_and_virial(
                 energies, edges, structure, n_structures, create_graph
@@ -136,7 +137,20 @@ def predict_edges(
         energy = sum_by_structure(energies, structure, n_structures)
     if create_graph:
         return Prediction(energy, energies, forces, virial)
-    return Prediction(energy.detach(), energies.detach(), forces.detach(), virial.detach())
+    results = energy.detach(), energies.detach(), forces.detach(), virial.detach()
+    return Prediction(*results, uncertainty)
+
+
+def _energies(
+    potential: Potential, species: Tensor, edges: Edges, training: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Energies of the atoms and, except in training, their uncertainty if it is known."""
+    if training or not isinstance(potential, MessagePassing) or potential.uncertainty is None:
+        return potential(species, edges), None
+    energies, features = potential.with_features(species, edges)
+    with torch.no_grad():
+        uncertainty: Tensor = potential.uncertainty(features, potential.elements_of(species))
+    return energies, uncertainty
 
 
 def _check(species: Tensor, edges: Edges, structure: Tensor, n_species: int) -> None:
@@ -158,8 +172,8 @@ def _analytic(
     n_structures: int,
 ) -> Prediction:
     """Prediction with the compiled function."""
-    energies, forces, virials = engine.evaluate(potential, species, edges)
+    energies, forces, virials, uncertainty = engine.evaluate(potential, species, edges)
     virial = torch.zeros(n_structures, 3, 3, dtype=energies.dtype)
     virial = virial.index_add(0, structure, 0.5 * (virials + virials.transpose(1, 2)))
     energy = sum_by_structure(energies, structure, n_structures)
-    return Prediction(energy, energies, forces, virial)
+    return Prediction(energy, energies, forces, virial, uncertainty)

@@ -17,6 +17,7 @@ processes that exchange features between layers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ from tesseral.potentials.blocks.geometry import random_orthogonal
 from tesseral.potentials.blocks.readout import EnergyScale, LinearReadout, Readout
 from tesseral.potentials.blocks.short_range import ShortRange
 from tesseral.potentials.blocks.sphere import EdgeFeatures, EdgeHarmonics
+from tesseral.potentials.blocks.uncertainty import Calibration, Uncertainty
 from tesseral.potentials.blocks.zbl import ZBLRepulsion
 from tesseral.potentials.config import PotentialConfig
 
@@ -46,6 +48,7 @@ class MessagePassing(nn.Module):
         mean_neighbors: float = 20.0,
         inner_radii: Sequence[float] = (),
         other_levels: Sequence[Sequence[float]] = (),
+        uncertainty: Calibration | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         """Make a potential with random weights (seed with ``torch.manual_seed``).
@@ -65,6 +68,8 @@ class MessagePassing(nn.Module):
                 training. The species of an atom is then ``level × n_elements + element``, and each
                 level has an embedding that is added to that of the element; all other weights are
                 shared. ``one_level`` extracts one level.
+            uncertainty: calibration of `Uncertainty`, whose arrays belong to the weights. Default:
+                the potential does not know its uncertainty.
             dtype: precision of weights and features; geometry and energies are always float64.
         """
         super().__init__()
@@ -83,6 +88,7 @@ class MessagePassing(nn.Module):
         self.readouts = nn.ModuleList(
             readout(config.channels) for _ in range(self.first_readout, config.layers)
         )
+        self.n_features = (1 if config.linear_readout else 2) * config.channels * len(self.readouts)
         references = torch.tensor([reference_energies, *other_levels], dtype=torch.float64)
         self.scale = EnergyScale(references.flatten(), energy_scale)
         self.binding = (
@@ -93,6 +99,9 @@ class MessagePassing(nn.Module):
         )
         self.zbl = ZBLRepulsion(elements) if config.zbl else None
         self.short_range = ShortRange(elements, inner_radii) if inner_radii else None
+        self.uncertainty: Uncertainty | None = None
+        if uncertainty is not None:
+            self.uncertainty = Uncertainty(n_species, self.n_features, uncertainty)
         self.to(dtype)
 
     def forward(self, species: Tensor, edges: Edges, n_local: int | None = None) -> Tensor:
@@ -172,6 +181,27 @@ class MessagePassing(nn.Module):
                 readings = readout(scalars)
         energies: Tensor = self.scale(readings, species[:n_local])
         return output, energies
+
+    def with_features(self, species: Tensor, edges: Edges) -> tuple[Tensor, Tensor]:
+        """Energies, and the features of which the readouts are linear functions.
+
+        Args:
+            species: (N,) as in ``forward``.
+            edges: edges between the atoms.
+
+        Returns:
+            Energies (N,) eV float64, and the features (N, D) of all readouts side by side.
+        """
+        atoms, rows = species.shape[0], []
+        features, seen, energies = self.begin(species, edges, atoms)
+        for number, layer in enumerate(self.layers):
+            features, more = self.layer(number, features, species, seen, atoms)
+            energies = energies + more
+            if number >= self.first_readout:
+                readout = cast("Readout", self.readouts[number - self.first_readout])
+                scalars = layer.invariants(features)  # type: ignore[operator]
+                rows.append(readout.features(scalars))
+        return energies, torch.cat(rows, dim=1)
 
     def elements_of(self, species: Tensor) -> Tensor:
         """The species without the level of theory."""

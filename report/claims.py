@@ -197,7 +197,8 @@ CLAIMS: dict[str, Claim] = {
         "meV/atom/ns",
         10,
         50,
-        "size beyond two standard errors; 10 meV/atom per nanosecond heats a solid by 40 K",
+        "open if two standard errors reach over a limit; 10 meV/atom per nanosecond heats a solid "
+        "by 40 K",
     ),
     "order": Claim(
         "dynamics",

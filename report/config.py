@@ -12,12 +12,14 @@ class ReportConfig:
 
     Args:
         model: model file (.safetensors), or universal.
-        data: test set: dataset file (.h5) with structures that were not used in training.
         output: folder for report.html and report.json.
+        data: test set: dataset file (.h5) with structures that were not used in training. Without
+            one, ``structures`` are tested, and the sections that compare with labels are left out.
         train: training set: dataset file. Default: found by the name and hash in the model card.
         references: JSON file with reference results of crystals (a0_A, B_GPa, eos, C11_GPa, …).
             Default: found next to the data or among the shipped examples.
-        structures: additional crystal to test (CIF, extxyz, …); may be repeated.
+        structures: additional crystal to test (CIF, extxyz, …); may be repeated. Without ``data``
+            it may be a molecule.
         temperatures: temperatures (K) of the constant-energy runs, e.g. [300,1000].
         hot: temperature (K) of the high-temperature run. Default: 2000 for crystals, 1000 for
             molecules.
@@ -30,12 +32,12 @@ class ReportConfig:
             element, fitted to the data, as in evaluate.
 
     Raises:
-        ValueError: temperatures or threads that are not positive numbers.
+        ValueError: temperatures or threads that are not positive numbers, or nothing to test.
     """
 
     model: str
-    data: str
     output: str
+    data: str | None = None
     train: str | None = None
     references: str | None = None
     structures: list[str] = field(default_factory=list)
@@ -50,6 +52,11 @@ class ReportConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
+        if self.data is None and not self.structures:
+            raise ValueError(
+                "there is nothing to test; give a labelled test set as `data`, or structures "
+                "without labels as `structures`"
+            )
         if self.temperatures is not None and not (
             self.temperatures and all(0 < value < 1e5 for value in self.temperatures)
         ):

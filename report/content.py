@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-Level = Literal["pass", "warn", "fail"]
+Level = Literal["pass", "warn", "fail", "open"]  # open: the data cannot decide
 NONE = "–"  # shown in tables for a missing value
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import weakref
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
+from tempfile import mkdtemp
 
 import numpy as np
 import torch
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_numbers
 
 from tesseral.calculators.ase import TesseralCalculator
@@ -16,9 +20,11 @@ from tesseral.calculators.properties.atoms import copy_atoms, repeated
 from tesseral.calculators.properties.relaxation import Relaxed, relaxed
 from tesseral.data.graph import AtomicGraph
 from tesseral.data.loading.datasets import check_elements
-from tesseral.data.neighbors import atomic_graph
+from tesseral.data.neighbors import atomic_graph, species_index
+from tesseral.data.sources.opening import read_last_frame
 from tesseral.data.store.read import Store, open_store
-from tesseral.data.structures import atoms_from_structure
+from tesseral.data.store.write import write_store
+from tesseral.data.structures import atoms_from_structure, structure_from_atoms
 from tesseral.deploy.modelfile import ModelCard
 from tesseral.report.config import FULL, QUICK, Effort, ReportConfig
 from tesseral.report.crystal_search import (
@@ -39,6 +45,7 @@ class TrainingSet:
         self.store, self.why = store, why
 
 
+RATTLED = (0.05, 0.1)  # Å, displacements of the copies of structures without labels
 MANY_ELEMENTS = 10  # a model with more elements is tested only on those of the data
 
 
@@ -60,12 +67,41 @@ class Context:
         self.device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.calculator = TesseralCalculator(config.model, device=self.device, dtype=config.dtype)
         self.card: ModelCard = self.calculator.card
-        self.test = open_store(config.data)
+        if config.data is not None:
+            self.test = open_store(config.data)
+        else:
+            folder = mkdtemp()
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            self.test = self._without_labels(Path(folder) / "structures.h5")
         check_elements(self.test, self.card.elements)
         self.references: References = find_references(
             config.references, self.test, self.card.symbols
         )
-        self.extra = read_candidates(config.structures)
+        crystals = config.structures
+        if config.data is None:
+            crystals = [path for path in crystals if read_last_frame(path).pbc.all()]
+        self.extra = read_candidates(crystals)
+
+    def _without_labels(self, path: Path) -> Store:
+        """A set of the given structures, and of rattled copies, with the model's own results.
+
+        No section that compares with labels is computed from them.
+        """
+        found = []
+        rng = np.random.default_rng(0)
+        for name in self.config.structures:
+            atoms = read_last_frame(name)
+            atoms.set_constraint()
+            for size in (0.0, *RATTLED):
+                copy = atoms.copy()
+                copy.positions += rng.normal(scale=size, size=copy.positions.shape)
+                species_index(copy.numbers, self.card.elements)
+                copy.calc = self.calculator
+                results = {"energy": copy.get_potential_energy(), "forces": copy.get_forces()}
+                copy.calc = SinglePointCalculator(copy, **results)
+                found.append(structure_from_atoms(copy))
+        write_store(path, found)
+        return open_store(path)
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -220,7 +256,8 @@ def find_training_set(config: ReportConfig, card: ModelCard) -> TrainingSet:
         return TrainingSet(store, f"{store.path}, given as `train`; {known}")
     if not name:
         return TrainingSet(None, "the model card names no training file; give one as `train`")
-    folders = [Path(config.data).parent, Path(config.model).parent, Path.cwd()]
+    beside = [] if config.data is None else [Path(config.data).parent]
+    folders = [*beside, Path(config.model).parent, Path.cwd()]
     folders += [Path(config.model).parent.parent, Path(str(files("tesseral.data.examples")))]
     for folder in folders:
         path = folder / name

@@ -45,13 +45,14 @@ class Part(NamedTuple):
     key: str
     title: str
     compute: Callable[[Context], Section | None]  # None if it does not apply to the data
+    labels: bool = False  # whether it compares with the labels of the data
 
 
 PARTS = (
     Part("learning", "Learning curves", learning.learning),
-    Part("accuracy", "Test errors", accuracy.accuracy),
-    Part("force-size", "Errors by size of the force", force.force_size),
-    Part("distance", "Distance to the training set", distance.distance),
+    Part("accuracy", "Test errors", accuracy.accuracy, labels=True),
+    Part("force-size", "Errors by size of the force", force.force_size, labels=True),
+    Part("distance", "Distance to the training set", distance.distance, labels=True),
     Part("crystals", "Crystals", crystals.crystals),
     Part("eos", "Equation of state", crystals.equations_of_state),
     Part("elastic", "Elastic constants", crystals.elastic_section),
@@ -110,6 +111,8 @@ def write_report(
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     parts = PARTS if parts is None else parts
+    if config.data is None:
+        parts = tuple(part for part in parts if not part.labels)
     config = replace(config, model=str(model_path(config.model)))
     context = Context(config, effort)
     folder = Path(config.output)
@@ -164,7 +167,9 @@ def make_page(context: Context, chapters: tuple[Chapter, ...], seconds: float) -
     facts = (
         f"{' '.join(card.symbols)}, {card.config.architecture}, cutoff "
         f"{context.cutoff:g} Å, {card.parameters:,} parameters, used in {context.dtype}",
-        f"tested on {config.data}: {len(context.test)} structures",
+        f"tested on {config.data}: {len(context.test)} structures"
+        if config.data is not None
+        else f"tested on {', '.join(config.structures)}, without labelled data: errors are unknown",
         f"references: {context.references.path or 'none'} ({context.references.why})",
     )
     versions = ", ".join(f"{name} {value}" for name, value in library_versions().items())
@@ -181,7 +186,7 @@ def _content(context: Context, result: Report, times: dict[str, float]) -> dict[
     return {
         "format_version": FORMAT_VERSION,
         "model": str(config.model),
-        "data": str(config.data),
+        "data": config.data,
         "created": _now(),
         "quick": config.quick,
         "versions": library_versions(),

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 FOLDERS = (
     "commands",
+    "configs",
     "data",
     "potentials",
     "training",

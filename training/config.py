@@ -79,11 +79,11 @@ class LossConfig:
         }
         for name, value in weights.items():
             if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} is {value}; it must be 0 or more")
+                raise ValueError(f"`{name}` is {value}; it must be 0 or more")
         if not any(weights.values()):
             raise ValueError("all weights of the loss are 0; nothing would be trained")
         if not self.huber_delta > 0:
-            raise ValueError(f"huber_delta is {self.huber_delta}; it must be positive")
+            raise ValueError(f"`huber_delta` is {self.huber_delta}; it must be positive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +107,8 @@ class OptimizationConfig:
         ema_decay: decay of the moving average of the weights, which is validated and exported; 0
             uses the weights themselves.
         part_rates: learning-rate factors for parts of the potential, by prefix of the weights'
-            names, for example {embedding: 0, layers.0: 0.1}. 0 freezes a part; the longest
-            matching prefix applies.
+            names, for example {embedding: 0, layers.0: 0.1}; * stands for any text, as in
+            layers.*.convolution. 0 freezes a part; the longest matching prefix applies.
         dtype: precision of weights and features; energies and geometry are always float64.
     """
 
@@ -130,18 +130,18 @@ class OptimizationConfig:
         """Reject values outside their range."""
         for name in ("learning_rate", "relaxed_learning_rate"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be positive")
         for name in ("warmup", "decay_start", "final_learning_rate", "relaxed_weight_decay"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be from 0 to 1")
         if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay is {self.ema_decay}; it must be from 0 to below 1")
+            raise ValueError(f"`ema_decay` is {self.ema_decay}; it must be from 0 to below 1")
         for part, factor in self.part_rates.items():
             if not (math.isfinite(factor) and factor >= 0):
-                raise ValueError(f"part_rates has {factor} for {part}; it must be 0 or more")
+                raise ValueError(f"`part_rates` has {factor} for {part}; it must be 0 or more")
         for name in ("weight_decay", "gradient_clip"):
             if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +200,7 @@ class TrainerConfig:
         ):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"trainer.{name} is {value}; it must be 1 or more")
+                raise ValueError(f"`trainer.{name}` is {value}; it must be 1 or more")
 
     @property
     def ranks(self) -> int:
@@ -251,7 +251,7 @@ class FitConfig:
     def __post_init__(self) -> None:
         """Reject an output name that could not be loaded again."""
         if Path(self.output).suffix != ".safetensors":
-            raise ValueError(f"output is {self.output!r}; name it ….safetensors")
+            raise ValueError(f"`output` is {self.output!r}; name it ….safetensors")
 
     @property
     def run_directory(self) -> Path:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
 
+from tesseral.screen import Columns
 from tesseral.training.module import PotentialModule, Seen, seen_errors
 from tesseral.training.schedule import Budget
 
+GOOD_COVERAGE = 0.85, 0.97  # part of the errors below the bounds for 90%
 REFRESH_SECONDS = 0.25
 WINDOW = 40  # refreshes over which the training errors and the speed are averaged
 
@@ -141,30 +142,51 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
-def error_table(errors: dict[str, Any], title: str) -> Table:
-    """Errors of ``ErrorSums.summary`` as a table: overall, by element, by config type."""
-    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
-    table.add_column("\n\n", overflow="fold")
-    table.add_column("\n\nn", justify="right")
+def uncertainty_line(values: Mapping[str, Any]) -> str:
+    """The calibration on a model card, in words."""
+    return (
+        f"uncertainty: calibrated on the forces of {values['atoms']:,} validation atoms; "
+        f"{values['coverage']:.0%} of their errors are below {values['bound']:.2f} times "
+        f"the expected error; simulations stop where it exceeds {values['stop']:.3g} eV/Å"
+    )
+
+
+def calibration_line(values: Mapping[str, Any]) -> str:
+    """Expected and true force errors of a dataset, in words, with a verdict."""
+    low, high = GOOD_COVERAGE
+    if values["coverage"] < low:
+        verdict = "too small: these structures are unlike the validation set"
+    else:
+        verdict = "well calibrated" if values["coverage"] <= high else "too large"
+    rank = values["rank_correlation_structures"]
+    ranks = "" if rank is None else f"; rank correlation of structures {rank:.2f}"
+    return (
+        f"expected force errors are {verdict}: {values['coverage']:.0%} of the true errors are "
+        f"below the bound for 90%, the mean error is {values['ratio']:.2f} times the expected "
+        f"one{ranks}"
+    )
+
+
+def error_table(errors: dict[str, Any], title: str) -> Columns:
+    """Errors of ``ErrorSums.summary`` as a table: overall, by config type, by element."""
+    heads = ["\n\n", "\n\nn"]
     for name, unit in (("energy", "meV/atom"), ("forces", "meV/Å"), ("stress", "GPa")):
-        for kind in ("MAE", "RMSE"):
-            table.add_column(f"{name}\n{kind}\n{unit}", justify="right")
+        heads += [f"{name}\n{kind}\n{unit}" for kind in ("MAE", "RMSE")]
 
-    def row(name: str, part: dict[str, Any]) -> None:
-        cells = []
-        for quantity in ("energy_per_atom", "forces", "stress"):
-            for kind in ("mae", "rmse"):
-                known = quantity in part
-                cells.append(f"{part[quantity][kind]:.4g}" if known else "–")
-        table.add_row(name, str(part.get("n_structures", "")), *cells)
+    def row(name: str, part: dict[str, Any]) -> list[str]:
+        cells = [
+            f"{part[quantity][kind]:.4g}" if quantity in part else "–"
+            for quantity in ("energy_per_atom", "forces", "stress")
+            for kind in ("mae", "rmse")
+        ]
+        return [name, str(part.get("n_structures", "")), *cells]
 
-    row("all", errors)
-    if errors["by_config_type"]:
-        table.add_section()
-    for name, part in errors["by_config_type"].items():
-        row(name or "(no type)", part)
-    if len(errors["by_element"]) > 1:
-        table.add_section()
-        for name, part in errors["by_element"].items():
-            row(name, part)
-    return table
+    rows = [row("all", errors)]
+    sections = []
+    types = {name or "(no type)": part for name, part in errors["by_config_type"].items()}
+    elements = errors["by_element"] if len(errors["by_element"]) > 1 else {}
+    for parts in (types, elements):
+        if parts:
+            sections.append(len(rows))
+            rows += [row(name, part) for name, part in parts.items()]
+    return Columns(heads, rows, title=title, sections=sections)

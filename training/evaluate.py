@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tesseral.data.graph import Batch
 from tesseral.data.imports.importer import open_dataset
@@ -24,9 +25,11 @@ from tesseral.potentials.derivatives import Prediction, stress_from_virial
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.training.evaluate_config import EvaluateConfig
 from tesseral.training.metrics import UNITS, UPPER, ErrorSums
-from tesseral.training.plots import plot_parity
+from tesseral.training.plots import plot_parity, plot_uncertainty
+from tesseral.training.uncertainty import calibration_errors
 from tesseral.training.validation import predictions
 
+CHECKED = 1_000_000  # atoms, the first ones, whose expected errors are compared with the true ones
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
@@ -48,6 +51,7 @@ class Predictions(NamedTuple):
     structure: Integers  # (N,)   row of the dataset
     n_atoms: Integers  # (G,)
     config_types: tuple[str, ...]  # (G,)
+    uncertainty: Floats  # (N,)   eV/Å, expected lengths of the force errors; NaN if unknown
 
     @property
     def force_error(self) -> Floats:
@@ -82,7 +86,8 @@ def evaluate(
 
     Returns:
         The errors, and the values if they are kept, in the order of the dataset. The errors also
-        have ``energy_shifts`` (eV by symbol), and ``shifted_energy_per_atom``, the errors of
+        have ``uncertainty`` (see `calibration_errors`) if the potential knows it, and
+        ``energy_shifts`` (eV by symbol), and ``shifted_energy_per_atom``, the errors of
         energies with these shifts, unless there are too few structures to fit them.
 
     Raises:
@@ -90,6 +95,7 @@ def evaluate(
             structures to fit shifts.
     """
     device = potential.embedding.device
+    checked: list[tuple[NDArray[Any], ...]] = []
     elements = tuple(elements)
     types = store.texts("config_type")
     names = sorted(set(types))
@@ -102,12 +108,18 @@ def evaluate(
         sums.add(batch, prediction)
         rows = batch.index.cpu().numpy()
         differences[rows] = (prediction.energy - batch.labels.energy).cpu().numpy()
+        if prediction.uncertainty is not None and sum(len(part[0]) for part in checked) < CHECKED:
+            checked.append(_force_errors(batch, prediction))
         if keep:
             parts.append(_values(batch, prediction))
         done += len(batch.index)
         if show is not None:
             show(done, len(store))
     columns = [np.concatenate(part) for part in zip(*parts, strict=True)]
+    calibration = None
+    if checked and potential.uncertainty is not None:
+        found = (np.concatenate(part) for part in zip(*checked, strict=True))
+        calibration = calibration_errors(*found, potential.uncertainty.calibration.bound)
     counts, n_atoms = store.compositions(), store.n_atoms
     shifts = energy_shifts(counts, differences)
     if shifts is None:
@@ -130,6 +142,8 @@ def evaluate(
             chemical_symbols[z]: float(shift)
             for z, shift in zip(store.elements, shifts, strict=True)
         }
+    if calibration is not None:
+        errors["uncertainty"] = calibration
     return Predictions(
         errors=errors,
         energy_label=columns[0],
@@ -142,6 +156,7 @@ def evaluate(
         structure=columns[7],
         n_atoms=store.n_atoms,
         config_types=tuple(types),
+        uncertainty=columns[8],
     )
 
 
@@ -162,11 +177,19 @@ def energy_shifts(counts: Integers, differences: Floats) -> Floats | None:
     return fit_energies(counts[known] / n_atoms[:, None], differences[known] / n_atoms)
 
 
+def _force_errors(batch: Batch, prediction: Prediction) -> tuple[NDArray[Any], ...]:
+    """Expected and true lengths of the force errors of a batch, float32, and rows."""
+    true = (prediction.forces - batch.labels.forces).norm(dim=1)
+    values = _uncertainty(prediction).float(), true.float(), batch.index[batch.graph.structure]
+    return tuple(value.cpu().numpy() for value in values)
+
+
 _EMPTY: tuple[NDArray[Any], ...] = (  # in the order of `_values`
     *(np.empty(0), np.empty(0)),
     *(np.empty((0, 3)), np.empty((0, 3))),
     *(np.empty((0, 6)), np.empty((0, 6))),
     *(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)),
+    np.empty(0),
 )
 
 
@@ -184,8 +207,16 @@ def _values(batch: Batch, prediction: Prediction) -> tuple[NDArray[Any], ...]:
         stress[upper] * EV_PER_A3_IN_GPA,
         graph.species,
         batch.index[graph.structure],
+        _uncertainty(prediction),
     )
     return tuple(value.cpu().numpy() for value in values)
+
+
+def _uncertainty(prediction: Prediction) -> Tensor:
+    """Expected lengths of the force errors, NaN if unknown."""
+    if prediction.uncertainty is None:
+        return torch.full_like(prediction.atomic_energies, torch.nan)
+    return prediction.uncertainty
 
 
 def evaluate_file(
@@ -244,6 +275,8 @@ def plot_predictions(found: Predictions, folder: Path) -> None:
     """Write energy.png, forces.png and stress.png to a folder, for the labels that exist."""
     make_folder(folder)
     n_atoms = found.n_atoms
+    if np.isfinite(found.uncertainty).any() and np.isfinite(found.force_error).any():
+        plot_uncertainty(found.uncertainty, found.force_error, folder / "uncertainty.png")
     for name, label, value, text, unit, factor in (
         ("energy", found.energy_label / n_atoms, found.energy / n_atoms, "energy", "eV/atom", 1e3),
         ("forces", found.forces_label, found.forces, "force component", "eV/Å", 1e3),

@@ -20,22 +20,25 @@ from torch import Tensor
 from tesseral.data.doctor.checkup import quick_check
 from tesseral.data.doctor.display import short_form
 from tesseral.data.loading.datamodule import DataConfig
+from tesseral.data.loading.datasets import GraphDataset
 from tesseral.data.store.read import open_store
 from tesseral.deploy.card import config_to_values
-from tesseral.deploy.modelfile import ModelCard, build_potential, save_model
+from tesseral.deploy.modelfile import ModelCard, build_potential, load_model, save_model
 from tesseral.potentials.message_passing import MessagePassing, one_level
 from tesseral.process import machine
+from tesseral.screen import progress_line
 from tesseral.training.batches import FitData
 from tesseral.training.callback import FitRun
 from tesseral.training.checkpoints import check_checkpoint, prepare_folders
 from tesseral.training.config import FitConfig
-from tesseral.training.display import FitDisplay, duration, error_table
+from tesseral.training.display import FitDisplay, duration, error_table, uncertainty_line
 from tesseral.training.initial_weights import Trained, open_initial, start
 from tesseral.training.module import PotentialModule
 from tesseral.training.plots import plot_learning_curves
 from tesseral.training.processes import LostProcessError, cluster_environment
 from tesseral.training.schedule import Budget, Clock, ValidationPlan
 from tesseral.training.trainer import train
+from tesseral.training.uncertainty import other_levels, with_uncertainty
 
 
 class FitResult(NamedTuple):
@@ -147,6 +150,8 @@ def fit(
                 plot_learning_curves(run.history, curves)
         raise
     result = FitResult(Path(config.output), config.run_directory, run.best, run.history, run.signal)
+    if first and run.history:
+        _add_uncertainty(result.model, data, console)
     if console is not None:
         _closing(result, module, console)
     if first and run.history:
@@ -239,6 +244,24 @@ def _write_model(
         potential.load_state_dict(own)
         made.append((potential, card))
     save_model(config.output, *made[0], made[1:])
+
+
+def _add_uncertainty(path: Path, data: FitData, console: Console | None) -> None:
+    """Add the uncertainty to a model file, and show its calibration."""
+    potential, card = load_model(path)
+    train = data.train_dataset
+    if data.theories:
+        train = GraphDataset(train.store, data.main_rows, train.elements, train.cutoff)
+    with progress_line(console, "calibrating the uncertainty") as bar:
+        try:
+            potential, card = with_uncertainty(potential, card, train, data.validation_dataset, bar)
+        except ValueError as reason:
+            line = f"the model does not know its uncertainty: {reason}"
+        else:
+            save_model(path, potential, card, other_levels(path))
+            line = uncertainty_line(card.uncertainty)
+    if console is not None:
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _opening(config: FitConfig, data: FitData, module: PotentialModule) -> str:

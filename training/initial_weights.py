@@ -173,6 +173,7 @@ def _fine_tuned(data: FitData, trained: Trained, dtype: str, ops: str, short_ran
         dtype=dtype,
         training={},
         errors={},
+        uncertainty={},
     )
     others = [list(card.reference_energies)] * (levels - 1)
     potential = build_potential(card, ops, others)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import lightning
@@ -258,7 +259,7 @@ def part_groups(potential: MessagePassing, part_rates: Mapping[str, float]) -> l
     broken = {id(weight) for weight in broken_weights(potential)}
     unused = set(part_rates)
     for name, parameter in potential.named_parameters():
-        fitting = [part for part in part_rates if f"{name}.".startswith(f"{part}.")]
+        fitting = [part for part in part_rates if fnmatchcase(f"{name}.", f"{part}.*")]
         unused.difference_update(fitting)
         rate = part_rates[max(fitting, key=len)] if fitting else 1.0
         if rate == 0:

@@ -121,6 +121,34 @@ def plot_parity(
     save_figure(figure, path)
 
 
+def plot_uncertainty(expected: Array, true: Array, path: str | Path) -> None:
+    """Plot true against expected force errors of atoms, with the means of groups of atoms.
+
+    Args:
+        expected: (N,) expected lengths of the force errors, eV/Å.
+        true: (N,) true lengths; NaN without a label.
+        path: PNG file to write.
+    """
+    known = np.isfinite(true) & (expected > 0) & (true > 0)
+    expected, true = expected[known], true[known]
+    figure = Figure(figsize=(4.2, 4.0), layout="constrained")
+    axes = figure.subplots()
+    density = _density(np.log10(expected), np.log10(true))
+    order = np.argsort(density)
+    axes.scatter(expected[order], true[order], c=density[order], s=4, linewidths=0, cmap="viridis")
+    groups = np.array_split(np.argsort(expected), min(20, len(expected)))
+    means = np.array([(expected[group].mean(), true[group].mean()) for group in groups])
+    axes.plot(*means.T, color=ORANGE, marker="o", markersize=4, label="means of groups of atoms")
+    limits = float(expected.min()), float(expected.max())
+    axes.plot(limits, limits, color=GREY, linewidth=0.8, label="perfect calibration")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("expected force error, eV/Å")
+    axes.set_ylabel("true force error, eV/Å")
+    axes.legend(frameon=False, fontsize=8)
+    save_figure(figure, path)
+
+
 def _density(x: Array, y: Array, bins: int = 120) -> Array:
     """Number of points in the grid cell of each point, smoothed over neighbours.
 

@@ -20,7 +20,9 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,15 +105,40 @@ def command(*words: object) -> int:
     Raises:
         Refused: the status is 2; the text is the error message.
     """
-    end = os.lseek(2, 0, os.SEEK_CUR)
-    try:
-        status = main([str(word) for word in words])
-    except SystemExit as stop:
-        status = int(stop.code or 0)
-    sys.stderr.flush()
-    if status == 2:
-        raise Refused(os.pread(2, 100_000, end).decode("utf-8", "replace"))
+    with seekable_stderr():
+        end = os.lseek(2, 0, os.SEEK_CUR)
+        try:
+            status = main([str(word) for word in words])
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        sys.stderr.flush()
+        if status == 2:
+            raise Refused(os.pread(2, 100_000, end).decode("utf-8", "replace"))
     return status
+
+
+@contextmanager
+def seekable_stderr() -> Iterator[None]:
+    """Let stderr be a file from which messages can be read; a pipe gets them at the end."""
+    try:
+        os.lseek(2, 0, os.SEEK_CUR)
+    except OSError:
+        pass
+    else:
+        yield
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            file.seek(0)
+            sys.stderr.write(file.read().decode("utf-8", "replace"))
 
 
 def run_cases(

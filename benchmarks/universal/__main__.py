@@ -4,7 +4,7 @@
     python -m benchmarks.universal properties|dispersion
     python -m benchmarks.universal score FILE… --models MODEL… [--peers NAME…]
     python -m benchmarks.universal physics|times --models MODEL…
-    python -m benchmarks.universal close|hot --models FILE,FILE
+    python -m benchmarks.universal close|hot --models FILE…
     python -m benchmarks.universal nequix-agreement|nequix-intervals|nequix-speed|nequix-store
         [--model FILE] [--output runs/universal] [--envs runs/peers] [--data FOLDER]
         [--markdown FILE]
@@ -95,7 +95,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
             part.add_argument("--weights", type=Path, help=".nqx (DATA/nequix/nequix-oam-1-pft)")
             part.add_argument("--edges", type=int, default=1024, help="of a structure, at most")
     made["nequix-agreement"].add_argument("--float64", action="store_true", help="in float64 too")
-    for name in ("score", "physics", "times"):
+    for name in ("score", "physics", "times", "close", "hot", "relax"):
         made[name].add_argument("--models", nargs="*", default=[], help="files, or names")
     score = made["score"]
     score.add_argument("files", nargs="+", type=Path, help="labelled structures")
@@ -112,8 +112,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     for one in (speed, nequix_speed, times, relax):
         one.add_argument("--seconds", type=float, default=0.5, help="duration of each burst")
     close, hot = made["close"], made["hot"]
-    for one in (close, hot, relax):
-        one.add_argument("--models", type=_paths, help="model files, such as a.safetensors,b.…")
     close.add_argument("--number", type=int, default=1000, help="structures")
     hot.add_argument("--number", type=int, default=50, help="oxides")
     hot.add_argument("--time", type=float, default=2.0, help="ps")
@@ -128,11 +126,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if options.part in ("close", "hot") and not options.models:
         parser.error(f"{options.part} needs --models")
     return options
-
-
-def _paths(text: str) -> list[Path]:
-    """File names separated by commas."""
-    return [Path(word) for word in text.split(",")]
 
 
 def _rates(text: str) -> list[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from benchmarks.universal.close_structures import KINDS, close_structures
 from tesseral.data.graph import AtomicGraph, edge_vectors
 from tesseral.data.neighbors import atomic_graph
 from tesseral.deploy.card import ModelCard
-from tesseral.deploy.modelfile import load_model
+from tesseral.deploy.modelfile import build_potential, load_model
 from tesseral.potentials.blocks.short_range import square_pairs
 from tesseral.potentials.blocks.zbl import NuclearRepulsion
 from tesseral.potentials.derivatives import predict
@@ -51,8 +52,8 @@ def open_joined(path: Path) -> Joined:
     joined, card = load_model(path)
     if not card.inner_radii:
         raise ValueError(f"{path} has no inner radii; convert it without --no-short-range")
-    plain = load_model(path)[0]
-    plain.short_range = None
+    plain = build_potential(replace(card, inner_radii=()))
+    plain.load_state_dict(joined.state_dict())
     return Joined(path.stem, card, plain, joined)
 
 
@@ -114,7 +115,7 @@ def close_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
     structures = close_structures(options.number)
     labelled = read(LABELS, ":")
     sheets, numbers = [], {}
-    for path in options.models:
+    for path in map(Path, options.models):
         model = open_joined(path)
         terminal.print(f"{model.name}: {len(structures)} structures")
         sheet, found = _without_reference(model, structures)

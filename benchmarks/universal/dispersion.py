@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,9 +31,9 @@ SIZES = (64, 216, 512, 1000)
 SHORT = 20.0  # Å, a shorter cutoff
 
 
-@functools.cache
-def _d3() -> Dispersion:
-    """D3(BJ) of PBE."""
+@lru_cache
+def d3() -> Dispersion:
+    """D3(BJ) of PBE; not made on import, because it needs the package dftd3."""
     return Dispersion("pbe")
 
 
@@ -174,17 +174,17 @@ def with_lammps(atoms: Atoms, exported: Path) -> Values:
     """Energy, forces and stress of LAMMPS with its own D3."""
     symbols = sorted(set(atoms.get_chemical_symbols()))
     prism = Prism(atoms.cell.array, pbc=atoms.pbc)
-    names = " ".join(symbols)
+    names, reach = " ".join(symbols), d3()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         settings = {"specorder": symbols, "masses": True, "atom_style": "atomic"}
         write_lammps_data(folder / "data", atoms, prismobj=prism, **settings)
-        ranges = f"{_d3().cutoff:.12g} {_d3().counting_cutoff:.12g}"
         (folder / "in").write_text(
             f"""units metal
 atom_style atomic
 read_data data
-pair_style hybrid/overlay tesseral dispersion/d3 bj pbe {ranges}
+pair_style hybrid/overlay tesseral dispersion/d3 bj pbe {reach.cutoff:.12g} &
+  {reach.counting_cutoff:.12g}
 pair_coeff * * tesseral "{exported}" {names}
 pair_coeff * * dispersion/d3 {names}
 neigh_modify one 50000 page 500000
@@ -209,7 +209,7 @@ def _time(path: Path, terminal: Console) -> Sheet:
     """Time of a step of the model alone and of D3 alone, on silicon."""
     sheet = Sheet(
         f"Time of energy, forces and stress of silicon, {path.stem}, one thread, µs/atom",
-        ("atoms", "model", f"D3(BJ), {_d3().cutoff:.1f} Å", f"D3(BJ), {SHORT:g} Å"),
+        ("atoms", "model", f"D3(BJ), {d3().cutoff:.1f} Å", f"D3(BJ), {SHORT:g} Å"),
     )
     torch.set_num_threads(1)
     for size in SIZES:
@@ -219,7 +219,7 @@ def _time(path: Path, terminal: Console) -> Sheet:
         structure = atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc
         tasks: Sequence[Callable[[], Any]] = (
             lambda atoms=atoms: atoms.calc.calculate(atoms),
-            lambda structure=structure: _d3().evaluate(*structure),
+            lambda structure=structure: d3().evaluate(*structure),
             lambda structure=structure: Dispersion("pbe", SHORT).evaluate(*structure),
         )
         rounds = [[_seconds(task) for task in tasks] for _ in range(4)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +14,10 @@ from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from rich.console import Console
 
 from benchmarks.sheets import Sheet, cell, save
+from benchmarks.universal.close import open_joined
 from benchmarks.universal.close_structures import closest
 from tesseral.calculators.ase import TesseralCalculator
+from tesseral.potentials.blocks.short_range import square_pairs
 
 TEMPERATURE = 2000.0  # K
 TIMESTEP = 2.0  # fs
@@ -26,7 +29,6 @@ VALENCES = {"Li": 1, "Na": 1, "K": 1, "Ag": 1, "Cu": 2, "Al": 3, "Ga": 3, "In": 
 VALENCES |= {"La": 3, "Bi": 3, "Cr": 3, "Fe": 3, "Sb": 3, "Si": 4, "Ge": 4, "Ti": 4, "Zr": 4}
 VALENCES |= {"Sn": 4, "Hf": 4, "Ce": 4, "Mn": 4, "V": 5, "Nb": 5, "Ta": 5, "Mo": 6, "W": 6}
 ATOMS = 20  # about
-CLOSE = 0.601  # no inner radius of a universal model is larger, over the covalent radii
 
 
 class Run(NamedTuple):
@@ -105,7 +107,7 @@ def simulate(atoms: Atoms, calculator: Any, time: float, seed: int) -> Run:
                 force = max(force, float(np.linalg.norm(atoms.get_forces(), axis=1).max()))
     except (ValueError, RuntimeError) as error:
         ended = str(error)
-    return Run(hottest, force, nearest, ended)
+    return Run(float(hottest), force, nearest, ended)
 
 
 def hot_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
@@ -121,13 +123,18 @@ def hot_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
     )
     numbers: dict[str, list[dict[str, Any]]] = {}
     structures = oxides(options.number)
-    for path in options.models:
-        joined, plain = TesseralCalculator(path), TesseralCalculator(path)
-        plain.potential.short_range = None
+    for path in map(Path, options.models):
+        model = open_joined(path)
+        silicon = model.card.elements.index(14)
+        inner = square_pairs(model.card.inner_radii, len(model.card.elements))
+        # The fraction is the same for all elements but noble gases; the radii are rounded down.
+        limit = float(inner[silicon, silicon]) / (2 * covalent_radii[14]) + 0.01
+        joined = TesseralCalculator.from_model(model.joined, model.card)
+        plain = TesseralCalculator.from_model(model.plain, model.card)
         runs: list[tuple[Run, Run]] = []
         for seed, atoms in enumerate(structures):
             with_join = simulate(atoms, joined, options.time, seed)
-            came_close = with_join.closest < CLOSE
+            came_close = with_join.closest < limit
             without = simulate(atoms, plain, options.time, seed) if came_close else with_join
             runs.append((with_join, without))
             terminal.print(f"{path.stem} {seed + 1}/{len(structures)} {atoms.symbols} {runs[-1]}")

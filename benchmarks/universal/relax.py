@@ -6,6 +6,7 @@ import argparse
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,9 @@ def relax_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
     frames = [made[i] for i in np.linspace(0, len(made) - 1, number).round().astype(int)]
     write(path, frames, format="extxyz")
     if options.models:
-        relaxing = [replace(ours(options, path), name=path.stem) for path in options.models]
+        relaxing = [
+            replace(ours(options, path), name=path.stem) for path in map(Path, options.models)
+        ]
         stepping = []
     else:
         relaxing = [ours(options), peer(options, "sevennet"), peer(options, "chgnet")]

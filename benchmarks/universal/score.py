@@ -144,12 +144,12 @@ def values(found: Errors) -> list[float]:
         (float(part.mean()), float(np.median(part))) if len(part) else (np.nan,) * 2
         for part in known
     ]
-    return [float(found.energy.mean()), *(value for pair in pairs for value in pair)]
+    return [_mean(found.energy), *(value for pair in pairs for value in pair)]
 
 
 def texts(found: Errors) -> list[str]:
     """Cells of a row: energy; mean, median and share of outliers of the other three."""
-    cells = [_text(float(found.energy.mean()))]
+    cells = [_text(_mean(found.energy))]
     parts = {"energy": found.shifted, "forces": found.forces, "stress": found.stress}
     for name, part in parts.items():
         known = part[np.isfinite(part)]
@@ -159,6 +159,12 @@ def texts(found: Errors) -> list[str]:
         share = 100 * float((known > OUTLIERS[name]).mean())
         cells += [_text(float(known.mean())), _text(float(np.median(known))), f"{share:.1f}%"]
     return cells
+
+
+def _mean(part: Array) -> float:
+    """Mean of the values that are known; NaN without any."""
+    known = part[np.isfinite(part)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def _text(value: float) -> str:

@@ -102,13 +102,13 @@ class CellFilter(FrechetCellFilter):  # type: ignore[misc, unused-ignore]
         places = np.linalg.solve(deformation, self.atoms.positions.T).T
         return np.vstack([places, self.exp_cell_factor * logarithm])
 
-    def set_positions(self, new: Any, **options: Any) -> None:
+    def set_positions(self, positions: Any, **options: Any) -> None:
         """Set what `get_positions` returns."""
-        logarithm = new[-3:] / self.exp_cell_factor
+        logarithm = positions[-3:] / self.exp_cell_factor
         transposed = expm(logarithm).T
         cell = self._start @ transposed
         self.atoms.set_cell(cell, scale_atoms=True)
-        self.atoms.set_positions(new[:-3] @ transposed, **options)
+        self.atoms.set_positions(positions[:-3] @ transposed, **options)
         if np.array_equal(self.atoms.cell.array, cell):  # no constraint has changed it
             self._logarithm = cell.tobytes(), logarithm
 

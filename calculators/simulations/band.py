@@ -26,6 +26,7 @@ from tesseral.calculators.simulations.relaxation import (
     Show,
     open_after,
     relax_one,
+    theory_of,
 )
 from tesseral.files import write_json
 
@@ -151,6 +152,7 @@ def _path(
         "outcome": word,
         "steps": step.number,
         "method": config.method,
+        "level_of_theory": theory_of(calculator),
         "highest_image": result.highest,
         "images": [dict(zip(IMAGE_COLUMNS, row, strict=True)) for row in rows],
         "spline": {

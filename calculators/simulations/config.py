@@ -113,6 +113,9 @@ class MdConfig:
         pressure_damping: time constant (fs) of the barostat.
         equilibrate: duration (ps) of thermostatted equilibration before nve; 0 to skip it.
         repeat: build an A × B × C supercell.
+        stop_uncertainty: expected force error (eV/Å) of an atom at which a run stops and writes its
+            structure. Default: the limit of the model, if it knows its uncertainty.
+        no_stop_uncertainty: run on, whatever the expected errors are.
         processes: number of structures run in parallel, each on one thread. For many small
             structures use the number of cores.
         dispersion: add D3(BJ) dispersion for this functional, such as pbe. Without a value: for the
@@ -144,6 +147,8 @@ class MdConfig:
     pressure_damping: float = 1000.0
     equilibrate: float = 0.2
     repeat: tuple[int, int, int] = (1, 1, 1)
+    stop_uncertainty: float | None = None
+    no_stop_uncertainty: bool = False
     processes: int = 1
     dispersion: str | None = field(default=None, metadata={"alone": "auto"})
     dispersion_cutoff: float | None = None
@@ -161,6 +166,10 @@ class MdConfig:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be 1 or more")
         if not 0 <= self.equilibrate < math.inf:
             raise ValueError(f"`equilibrate` is {self.equilibrate} ps; it must be 0 or more")
+        if self.stop_uncertainty is not None and not self.stop_uncertainty > 0:
+            raise ValueError(
+                f"`stop_uncertainty` is {self.stop_uncertainty}; it must be positive, in eV/Å"
+            )
         if not math.isfinite(self.pressure) or (self.pressure and self.ensemble != "npt"):
             raise ValueError(
                 f"`pressure` is {self.pressure} GPa; it must be a number, and needs "
@@ -272,6 +281,9 @@ class NebConfig:
         keep_ends: use both ends as they are. By default they are relaxed first; the cell is kept.
         fmax: convergence criterion: maximum force (eV/Å) on the ends and on the band.
         steps: maximum number of steps, of each end and of the path; can be increased later.
+        dispersion: add D3(BJ) dispersion for this functional, such as pbe. Without a value: for the
+            functional of the model's level of theory. Needs the package dftd3.
+        dispersion_cutoff: largest distance (Å) of a pair in it. Default: 60 Bohr (31.75 Å).
         processes: number of paths computed in parallel, each on one thread.
         device: cpu, cuda, …. Default: a GPU if available.
         dtype: float32 or float64. Default: that of the model.
@@ -290,6 +302,8 @@ class NebConfig:
     keep_ends: bool = False
     fmax: float = 0.05
     steps: int = 500
+    dispersion: str | None = field(default=None, metadata={"alone": "auto"})
+    dispersion_cutoff: float | None = None
     processes: int = 1
     device: str | None = None
     dtype: str | None = None

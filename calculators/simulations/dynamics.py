@@ -45,6 +45,7 @@ from tesseral.calculators.simulations.frames import (
     write_frames,
 )
 from tesseral.calculators.simulations.relaxation import CELL_COLUMNS, Outcome, Show
+from tesseral.calculators.simulations.uncertainty import limit_of, strange_atoms
 
 HEADER = (
     "time_ps",
@@ -66,6 +67,7 @@ COLUMNS = (  # averages over the second half of the run and their standard error
     *CELL_COLUMNS,  # of the mean cell, for npt
 )
 KEY = "tesseral_md"  # entry in the info of a frame: its step and the state of the integrator
+UNKNOWN = ".unknown.extxyz"  # ending of the file of the structure at which a run stopped
 AGREES = 1e-3  # eV/atom; a frame is damaged if the model gives another energy than the stored one
 
 
@@ -96,6 +98,7 @@ def md_one(
         Unstable: the run diverges.
     """
     steps = steps_of(config.time, config.timestep)
+    limit = limit_of(calculator, config.stop_uncertainty, config.no_stop_uncertainty)
     path = with_suffix(prefix, ".traj")
     # The pressure and the volume of a structure with vacuum depend on the width of the vacuum.
     volume = atoms.get_volume() / len(atoms) if is_bulk(atoms) else math.nan
@@ -104,7 +107,7 @@ def md_one(
         path.unlink(missing_ok=True)
         atoms = atoms.copy()
         atoms.calc = calculator
-        atoms, dynamics = _begin(atoms, config, show)
+        atoms, dynamics = _begin(atoms, config, limit, show)
         done, frames = 0, 0
     else:
         atoms, done, frames = checkpoint.atoms, checkpoint.step, checkpoint.frames
@@ -112,6 +115,7 @@ def md_one(
         dynamics = _integrator(atoms, config, np.random.default_rng(config.seed))
         set_state(dynamics, checkpoint.state)
     rows = _rows_so_far(prefix, config, frames)
+    strange, number = "", done
     table = Table(with_suffix(prefix, ".csv"), HEADER, rows)
     try:
         with closing(FrameWriter(path)) as trajectory:
@@ -133,6 +137,10 @@ def md_one(
                     table.add(step.row)
                     rows.append(step.row)
                 show(step.number, steps, f"{step.temperature:.0f} K")
+                number = step.number
+                strange = strange or strange_atoms(atoms, limit)
+                if strange:
+                    break
     finally:
         table.close()
     values = _means(record_of(rows), config, volume)
@@ -142,7 +150,22 @@ def md_one(
         if config.ensemble == "npt":
             late = [frame.cell.array for frame in known[len(known) // 2 :]]
             values |= zip(CELL_COLUMNS, Cell(np.mean(late, axis=0)).cellpar(), strict=True)
-    return Outcome("done", max(steps, done), values)
+    if not strange:
+        return Outcome("done", max(steps, done), values)
+    return Outcome("stopped", number, values, _stopped(atoms, strange, number, config, prefix))
+
+
+def _stopped(atoms: Atoms, strange: str, step: int, config: MdConfig, prefix: Path) -> str:
+    """Write the structure at which a run stops, and return the reason."""
+    path = with_suffix(prefix, UNKNOWN)
+    frame = frame_of(atoms, ())
+    frame.arrays["forces_uncertainty"] = atoms.calc.results["forces_uncertainty"]
+    write_frames(path, [frame])
+    return (
+        f"stopped at step {step} ({step * config.timestep / 1000:.3f} ps): {strange}; the "
+        f"structure is {path}; add it to the training set, or run on with "
+        "`no_stop_uncertainty=True`"
+    )
 
 
 def last_checkpoint(path: Path, calculator: Calculator) -> Checkpoint | None:
@@ -181,7 +204,7 @@ def _confirmed(frame: Atoms, calculator: Calculator) -> bool:
     return bool(abs(computed - stored) < AGREES * len(frame))
 
 
-def _begin(atoms: Atoms, config: MdConfig, show: Show) -> tuple[Atoms, Any]:
+def _begin(atoms: Atoms, config: MdConfig, limit: float | None, show: Show) -> tuple[Atoms, Any]:
     """Atoms with velocities at the start of the run, and their integrator."""
     atoms, rng = start(atoms, config.temperature, config.seed)
     if config.ensemble == "nve" and config.equilibrate > 0:
@@ -194,6 +217,8 @@ def _begin(atoms: Atoms, config: MdConfig, show: Show) -> tuple[Atoms, Any]:
             temperature=config.temperature,
         ):
             show(step.number, steps, f"equilibrate, {step.temperature:.0f} K")
+            if strange_atoms(atoms, limit):
+                break
     return atoms, _integrator(atoms, config, rng)
 
 

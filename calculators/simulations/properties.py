@@ -25,7 +25,7 @@ from tesseral.calculators.properties.relaxation import relaxing
 from tesseral.calculators.simulations import pictures
 from tesseral.calculators.simulations.config import PropertiesConfig
 from tesseral.calculators.simulations.frames import frame_of, with_suffix, write_frames
-from tesseral.calculators.simulations.relaxation import CELL_COLUMNS, Outcome, Show
+from tesseral.calculators.simulations.relaxation import CELL_COLUMNS, Outcome, Show, theory_of
 from tesseral.data.sources.opening import read_last_frame
 from tesseral.files import write_json, write_whole
 
@@ -87,6 +87,7 @@ def properties_one(
             numbers = _known(name, config, prefix)
             if numbers is None:
                 numbers = _computed(name, relaxed, crystal, config, prefix)
+                numbers["level_of_theory"] = theory_of(calculator)
                 numbers["options"] = _options(name, config)
                 write_json(_file(prefix, name), numbers, indent=1)
         except (ValueError, CalculationFailed, np.linalg.LinAlgError) as error:

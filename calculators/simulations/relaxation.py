@@ -38,6 +38,7 @@ from tesseral.calculators.simulations.frames import (
     with_suffix,
     write_frames,
 )
+from tesseral.calculators.simulations.uncertainty import limit_of, strange_atoms
 
 CELL_COLUMNS = ("a_A", "b_A", "c_A", "alpha_deg", "beta_deg", "gamma_deg")
 COLUMNS = (
@@ -50,6 +51,7 @@ COLUMNS = (
     *CELL_COLUMNS,
     "space_group",
     "kept_cell",
+    "uncertain",
 )
 STEP_COLUMNS = ("step", "energy_eV_atom", "max_force_eV_A", "volume_A3_atom", "pressure_GPa")
 SAME = 1e-8  # Å; structures that differ by less are the same
@@ -133,6 +135,7 @@ def relax_one(
         "change_meV_atom": 1000 * (step.energy - first.energy),
         "max_force_eV_A": largest_force(atoms),
         "kept_cell": moving.kept,
+        "uncertain": _uncertain(relaxed, calculator),
     }
     if has_stress(atoms):
         values |= zip(CELL_COLUMNS, atoms.cell.cellpar(), strict=True)
@@ -141,6 +144,17 @@ def relax_one(
         values["pressure_GPa"] = pressure_gpa(atoms)
         values["space_group"] = space_group(atoms)
     return Outcome(word, step.number, values)
+
+
+def _uncertain(relaxed: Atoms, calculator: Calculator) -> str:
+    """The atoms of a relaxed structure that are unlike the training set, in words."""
+    limit = limit_of(calculator, None)
+    if limit is None:
+        return ""
+    atoms = relaxed.copy()
+    atoms.calc = calculator
+    atoms.get_potential_energy()
+    return strange_atoms(atoms, limit)
 
 
 class Remembered(Calculator):
@@ -181,6 +195,11 @@ class Remembered(Calculator):
         self._called = True
         self.calculator.calculate(self.atoms, properties, changes)
         self.results = dict(self.calculator.results)
+
+
+def theory_of(calculator: Calculator) -> str:
+    """Level of theory of a model; empty if it is not known, or for other calculators."""
+    return str(getattr(calculator, "theory", ""))
 
 
 def _same(one: Atoms, other: Atoms) -> bool:

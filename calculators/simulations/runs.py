@@ -99,7 +99,14 @@ class Kind(NamedTuple):
 
 
 RELAX = Kind("relax", relax_one, relaxation.COLUMNS, "converged", "steps")
-MD = Kind("md", md_one, dynamics.COLUMNS, "done", "time")
+MD = Kind(
+    "md",
+    md_one,
+    dynamics.COLUMNS,
+    "done",
+    "time",
+    frozenset({"stop_uncertainty", "no_stop_uncertainty"}),
+)
 PROPERTIES = Kind(  # each property is saved with the options that it depends on
     "properties",
     properties_one,
@@ -204,6 +211,10 @@ def _run(
         "structures": {job.name: fingerprint(job) for job in jobs},
     }
     identity = json.loads(json.dumps(identity))
+    identity |= {
+        "model_file": path.name,
+        "level_of_theory": calculator.theory,
+    }  # to read, not compared
     output = Path(config.output) if config.output is not None else _output(kind, config, identity)
     with closing(RunFolder(output, identity, _columns(kind))) as folder:
         if steps is None:  # what is known of each structure is read from its files
@@ -225,7 +236,7 @@ def _run(
             raise
         _summarise(kind, folder, names)
         rows = [folder.rows[name] for name in names]
-    written = [path for name in (SUMMARY, RELAXED, FILES) if (path := output / name).exists()]
+    written = [output / name for name in (SUMMARY, RELAXED, FILES) if (output / name).exists()]
     return RunResult(rows, kind.good, written, tuple(filter(None, map(_cut_out, jobs))))
 
 

@@ -51,7 +51,7 @@ def read_jobs(files: Sequence[str], repeat: Sequence[int] = (1, 1, 1)) -> list[J
 
     Raises:
         FileNotFoundError: a file does not exist.
-        ValueError: a number of cells is less than 1, or a file is given twice.
+        ValueError: a number of cells is less than 1, a file is given twice, or it is a folder.
     """
     if len(repeat) != 3 or min(repeat) < 1:
         raise ValueError(f"`repeat` is {' '.join(map(str, repeat))}; give three numbers from 1 up")
@@ -118,6 +118,8 @@ def located(file: str) -> tuple[Path, str]:
         ValueError: it is a folder.
     """
     path = Path(file)
+    if path.is_dir():
+        raise ValueError(f"{file} is a folder; give the files in it, for example {file}/*.cif")
     if path.exists():
         return path, ":"
     name, _, index = file.rpartition("@")
@@ -129,8 +131,6 @@ def located(file: str) -> tuple[Path, str]:
 def _read(path: Path, index: str) -> list[Frame]:
     """The frames of a file, and its error if there is one."""
     frames: list[Frame] = []
-    if path.is_dir():
-        return [(None, "it is a folder")]
     try:
         for atoms in read_frames(path, index):
             frames.append((atoms, "") if len(atoms) else (None, "it has no atoms"))

@@ -47,15 +47,15 @@ class CheckConfig:
     def __post_init__(self) -> None:
         """Reject invalid options before anything is read."""
         if not 0 < self.cutoff < 50:
-            raise ValueError(f"cutoff is {self.cutoff} Å; use a positive distance, usually 4 to 6")
+            raise ValueError(f"`cutoff` is {self.cutoff} Å; it must be positive, usually 4 to 6")
         if self.split not in SPLITS:
-            raise ValueError(f"split {self.split!r} is not one of {', '.join(SPLITS)}")
+            raise ValueError(f"`split` {self.split!r} is not one of {', '.join(SPLITS)}")
         if not 0 < self.validation_fraction < 1:
             raise ValueError(
-                f"validation_fraction is {self.validation_fraction}; it must be between 0 and 1"
+                f"`validation_fraction` is {self.validation_fraction}; it must be between 0 and 1"
             )
         if self.max_atoms < 1:
-            raise ValueError(f"max_atoms is {self.max_atoms}; it must be 1 or more")
+            raise ValueError(f"`max_atoms` is {self.max_atoms}; it must be 1 or more")
         if self.fix is not None:
             if Path(self.fix).suffix not in STORES:
                 raise ValueError(f"the name of the corrected copy, {self.fix}, must end in .h5")

@@ -58,21 +58,21 @@ class DataConfig:
         """Reject values that cannot give batches."""
         if not 0 < self.validation_fraction < 1:
             raise ValueError(
-                f"validation_fraction is {self.validation_fraction}; it must be between 0 and 1"
+                f"`validation_fraction` is {self.validation_fraction}; it must be between 0 and 1"
             )
         if self.split not in SPLITS:
-            raise ValueError(f"split {self.split!r} is not one of {', '.join(SPLITS)}")
+            raise ValueError(f"`split` {self.split!r} is not one of {', '.join(SPLITS)}")
         for name, least in (("batch_structures", 1), ("batch_edges", 1), ("workers", 0)):
             if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be {least} or more")
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be {least} or more")
             if getattr(self, name) > LARGEST:
-                raise ValueError(f"{name} is {getattr(self, name)}; it can be {LARGEST} at most")
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it can be {LARGEST} at most")
         if self.workers > PER_CORE * (os.cpu_count() or 1):
             raise ValueError(
-                f"workers is {self.workers}; with {os.cpu_count()} cores it can be "
+                f"`workers` is {self.workers}; with {os.cpu_count()} cores it can be "
                 f"{PER_CORE * (os.cpu_count() or 1)} at most"
             )
         if not self.replay_ratio > 0:
-            raise ValueError(f"replay_ratio is {self.replay_ratio}; it must be positive")
+            raise ValueError(f"`replay_ratio` is {self.replay_ratio}; it must be positive")
         if self.cache_gigabytes < 0:
-            raise ValueError(f"cache_gigabytes is {self.cache_gigabytes}; it must be 0 or more")
+            raise ValueError(f"`cache_gigabytes` is {self.cache_gigabytes}; it must be 0 or more")

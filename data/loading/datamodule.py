@@ -158,6 +158,7 @@ class PotentialDataModule(lightning.LightningDataModule):
             cache_bytes=(1 - share) * cache,
             mask_repeats=True,
         )
+        self.main_rows = main_rows  # of the training part, with the level of the model file
         self.train_edges = self.train_dataset.edge_counts()
         self._validation_edges = self.validation_dataset.edge_counts()
         self._statistics = statistics

@@ -18,6 +18,7 @@ from tesseral.files import make_folder, write_whole
 from tesseral.potentials.ops.compiled import library_path
 
 SOURCES = Path(__file__).with_name("src")
+NAMES = ("pair_tesseral", "compute_tesseral", "plugin", "model_file", "compiled")
 INTERFACE = library_path().parent / "csrc"  # kernels.h
 PLUGIN, TORCH, KERNELS = "tesseralplugin.so", "tesseral_torch.so", "tesseral_kernels.so"
 FLAGS = ["-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden"]
@@ -94,7 +95,7 @@ def build_plugin(
     say(f"building for LAMMPS {lammps.date} in {folder}")
     say("compiling the pair style")
     compile_library(
-        [SOURCES / f"{name}.cpp" for name in ("pair_tesseral", "plugin", "model_file", "compiled")],
+        [SOURCES / f"{name}.cpp" for name in NAMES],
         folder / PLUGIN,
         [
             *(f"-I{path}" for path in lammps.headers),

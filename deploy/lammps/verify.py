@@ -17,14 +17,13 @@ import torch
 from ase.calculators.lammps import Prism
 from ase.io.lammpsdata import write_lammps_data
 from numpy.typing import NDArray
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from tesseral.data.neighbors import atomic_graph
 from tesseral.deploy.export import WEIGHTS_FILE, load_exported
 from tesseral.deploy.lammps import plugin_folder
 from tesseral.deploy.lammps.build import PLUGIN
 from tesseral.deploy.lammps.systems import System, systems
+from tesseral.screen import Columns
 
 Array = NDArray[np.float64]
 BAR = 1.6021765e6  # 1 eV/Å³ in LAMMPS's metal units; differs by 8e-8 from the current CODATA value
@@ -93,18 +92,15 @@ def verify(
     return found
 
 
-def table(differences: Sequence[Difference]) -> Table:
+def table(differences: Sequence[Difference]) -> Columns:
     """Table of the differences."""
-    shown = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for name in ("structure", "engine"):
-        shown.add_column(name, no_wrap=True)
-    for name in ("ranks", "eV/atom", "eV/Å", "pressure", ""):
-        shown.add_column(name, justify="right", no_wrap=True)
+    rows = []
     for one in differences:
         numbers = (f"{value:.1e}" for value in (one.energy, one.forces, one.pressure))
         verdict = "pass" if one.passed else "FAIL"
-        shown.add_row(one.system, one.engine, str(one.ranks), *numbers, verdict)
-    return shown
+        rows.append([one.system, one.engine, str(one.ranks), *numbers, verdict])
+    heads = ("structure", "engine", "ranks", "eV/atom", "eV/Å", "pressure", "")
+    return Columns(heads, rows)
 
 
 def _difference(

@@ -13,7 +13,7 @@ from tesseral.deploy.card import ModelCard
 from tesseral.deploy.modelfile import build_potential
 from tesseral.deploy.nequix.original import file_hash, stored_predictions, weights_path
 from tesseral.deploy.nequix.weights import Layer, Weights, couplings, read_weights
-from tesseral.deploy.releases import NEQUIX_NAMES, THEORY
+from tesseral.deploy.releases import NEQUIX_NAMES, THEORIES
 from tesseral.potentials.architectures.nequip import NequIPConfig
 from tesseral.potentials.blocks.radial import fit_splines
 from tesseral.potentials.message_passing import MessagePassing
@@ -186,7 +186,7 @@ def _provenance(path: Path, source: str | Path, intervals: int) -> dict[str, Any
     citation = NEQUIX if name is None else f"{NEQUIX}; {TUNED}"
     return {
         "converted_from": name or path.name,
-        **({"theory": THEORY} if name else {}),
+        **({"theory": THEORIES[name]} if name else {}),
         "file": path.name,
         "file_sha256": digest,
         "licence": "that of the file"

@@ -13,7 +13,7 @@ import torch
 
 from tesseral.deploy.card import ModelCard
 from tesseral.deploy.modelfile import build_potential
-from tesseral.deploy.releases import INTERVALS, SEVENNET_NAMES, THEORY
+from tesseral.deploy.releases import INTERVALS, SEVENNET_NAMES, THEORIES
 from tesseral.deploy.sevennet.original import (
     Original,
     check_settings,
@@ -140,6 +140,6 @@ def _provenance(
     }
     if modality is not None:
         found |= {"modality": modality, "theory": modality}
-    elif str(source) in SEVENNET_NAMES:
-        found["theory"] = THEORY
+    elif str(source) in THEORIES:
+        found["theory"] = THEORIES[str(source)]
     return found

@@ -59,19 +59,21 @@ class FacetConfig(PotentialConfig):
         self._require(1, "mixings", "grid_channels")
         self._require(0, "l_max", "l_max_message", "l_max_edge")
         if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation {self.activation!r} is not one of {ACTIVATIONS}")
+            raise ValueError(f"`activation` {self.activation!r} is not one of {ACTIVATIONS}")
         if self.order not in ORDERS:
             raise ValueError(
-                f"order is {self.order}; a product on the sphere can have {ORDERS[0]} to "
+                f"`order` is {self.order}; a product on the sphere can have {ORDERS[0]} to "
                 f"{ORDERS[-1]} factors"
             )
         if self.activation != "product" and self.order != 2:
             raise ValueError(
-                f"order is {self.order}, but activation {self.activation!r} multiplies nothing; "
-                "leave order out, or use activation product"
+                f"`order` is {self.order}, but `activation` {self.activation!r} multiplies "
+                "nothing; leave `order` out, or use `activation='product'`"
             )
         if self.relaxed and self.l_max < 1:
-            raise ValueError("relaxed needs directions; with l_max 0 there are none: use 1 or more")
+            raise ValueError(
+                "`relaxed` needs directions; with `l_max` 0 there are none: use 1 or more"
+            )
 
     @property
     def edge_degree(self) -> int:

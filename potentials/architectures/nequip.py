@@ -67,13 +67,13 @@ class NequIPConfig(PotentialConfig):
         if self.embedding_channels is not None:
             self._require(1, "embedding_channels")
         if self.gates not in GATES:
-            raise ValueError(f"gates are {self.gates!r}; use one of {', '.join(GATES)}")
+            raise ValueError(f"`gates` are {self.gates!r}; use one of {', '.join(GATES)}")
         channels = self.channels_by_degree
         if channels is not None and (
             len(channels) != self.l_max + 1 or channels[0] != self.channels or min(channels) < 1
         ):
             raise ValueError(
-                f"channels_by_degree is {channels}; with l_max {self.l_max} it has "
+                f"`channels_by_degree` is {channels}; with l_max {self.l_max} it has "
                 f"{self.l_max + 1} numbers of 1 or more, the first of them channels "
                 f"({self.channels})"
             )

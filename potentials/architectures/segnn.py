@@ -185,8 +185,8 @@ def segnn_layers(config: SEGNNConfig, n_species: int, mean_neighbors: float) -> 
     """
     if 2 * config.edge_degree < config.l_max:
         raise ValueError(
-            f"l_max_edge is {config.edge_degree} and l_max {config.l_max}; two products with the "
-            f"edges' harmonics must reach l_max: give l_max_edge {(config.l_max + 1) // 2} or more"
+            f"`l_max_edge` is {config.edge_degree} and l_max {config.l_max}; two products with the "
+            f"edges' harmonics must reach it: give `l_max_edge` {(config.l_max + 1) // 2} or more"
         )
     last = config.layers - 1
     return [

@@ -45,7 +45,7 @@ def config_class(architecture: str) -> type[PotentialConfig]:
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(
-            f"architecture {architecture!r} is not known; use {', '.join(ARCHITECTURES)}"
+            f"`architecture` {architecture!r} is not known; use {', '.join(ARCHITECTURES)}"
         )
     return ARCHITECTURES[architecture].config
 

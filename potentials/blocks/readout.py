@@ -18,6 +18,7 @@ class Readout(nn.Module):
             channels: C, the number of channels.
         """
         super().__init__()
+        self.n_features = 2 * channels
         self.linear = nn.Linear(channels, 1)
         self.hidden = nn.Linear(channels, channels)
         self.output = nn.Linear(channels, 1, bias=False)
@@ -34,6 +35,10 @@ class Readout(nn.Module):
         )
         return energy.squeeze(-1)
 
+    def features(self, scalars: Tensor) -> Tensor:
+        """(N, C) to (N, 2 C), the numbers of which the energy is a linear function."""
+        return torch.cat([scalars, nn.functional.silu(self.hidden(scalars))], dim=1)
+
 
 class LinearReadout(nn.Module):
     """Atomic energy as a linear function of invariant features."""
@@ -45,6 +50,7 @@ class LinearReadout(nn.Module):
             channels: C, the number of channels.
         """
         super().__init__()
+        self.n_features = channels
         self.linear = nn.Linear(channels, 1)
 
     def silence(self) -> None:
@@ -56,6 +62,10 @@ class LinearReadout(nn.Module):
         """(N, C) to (N,), in units of the energy scale."""
         energy: Tensor = self.linear(scalars)
         return energy.squeeze(-1)
+
+    def features(self, scalars: Tensor) -> Tensor:
+        """(N, C), the numbers of which the energy is a linear function."""
+        return scalars
 
 
 class EnergyScale(ExactBuffers):

@@ -11,7 +11,7 @@ from tesseral.data.units import contact_radius
 from tesseral.potentials.blocks.geometry import lengths_and_directions
 from tesseral.potentials.blocks.zbl import NuclearRepulsion
 
-WIDTH = 0.2  # of the join, as a fraction of the inner radius; csrc/potential.h has the same number
+WIDTH = 0.1  # of the join, as a fraction of the inner radius; csrc/potential.h has the same number
 
 
 class ShortRange(NuclearRepulsion):

@@ -26,6 +26,7 @@ class AtomicResults(NamedTuple):
     energies: Tensor  # (N,)       eV
     forces: Tensor  # (N, 3)     eV/Å
     virials: Tensor  # (N, 3, 3)  eV, from the edges received by each atom
+    uncertainties: Tensor | None = None  # (N,) eV/Å, if the potential has them
 
 
 def applies(potential: object) -> bool:
@@ -48,15 +49,18 @@ def evaluate(potential: MessagePassing, species: Tensor, edges: Edges) -> Atomic
     results = AtomicResults(
         *(edges.vectors.new_empty(atoms, *sizes) for sizes in ((), (3,), (3, 3)))
     )
+    if potential.uncertainty is not None:
+        results = results._replace(uncertainties=torch.empty_like(results.energies))
     inputs = [tensor.contiguous() for tensor in (species, *edges)]
     graph = Graph(
         *(tensor.data_ptr() for tensor in inputs),
         atoms,
         n_edges,
         torch.get_num_threads() if n_edges > 500 else 1,
-        *(tensor.data_ptr() for tensor in results),
+        *(tensor.data_ptr() for tensor in results[:3]),
         atoms,
         None,
+        None if results.uncertainties is None else results.uncertainties.data_ptr(),
     )
     functions = kernels(potential.embedding.dtype)
     size = functions.workspace(weights, atoms, n_edges)

@@ -10,7 +10,7 @@ from torch import nn
 
 from tesseral.potentials.architectures.facet import FacetLayer
 from tesseral.potentials.blocks.mixing import DegreeLinear, SphereMixing
-from tesseral.potentials.engine.memory import Memory, readout_of
+from tesseral.potentials.engine.memory import Memory, packed_readout
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.compiled import (
     FacetLayerWeights,
@@ -43,7 +43,7 @@ def pack(potential: MessagePassing, memory: Memory, struct: PotentialWeights) ->
         for layer in potential.layers
     ]
     for number, layer in enumerate(layers):
-        layer.readout = memory.readout(readout_of(potential, number))
+        layer.readout = packed_readout(potential, number, memory)
     weights = FacetWeights(
         memory.keep((FacetLayerWeights * len(layers))(*layers)),
         memory.address(potential.embedding[:, 0], channels),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -47,8 +47,13 @@ class Memory:
         """Address of an int32 array."""
         return self.address(torch.tensor(values, dtype=torch.int32))
 
-    def readout(self, module: nn.Module | None) -> Any:
-        """Pointer to the struct of a readout, or null."""
+    def readout(self, module: nn.Module | None, factor: Tensor | None = None) -> Any:
+        """Pointer to the struct of a readout, or null.
+
+        Args:
+            module: the readout.
+            factor: its rows (D, K) of the factor of `Uncertainty`, if there is one.
+        """
         if module is None:
             return None
         assert isinstance(module, (LinearReadout, Readout))
@@ -61,10 +66,22 @@ class Memory:
             struct.shift = self.address(module.hidden.bias, channels)
             struct.hidden = self.address(hidden.T, channels, channels)
             struct.hidden_t = self.address(hidden, channels, channels)
+        if factor is not None:
+            rank = self.padded(factor.shape[1])
+            rows = torch.split(factor.to(self.dtype), module.linear.in_features)
+            struct.by_scalars = self.address(rows[0], channels, rank)
+            if isinstance(module, Readout):
+                struct.by_hidden = self.address(rows[1], channels, rank)
         return ctypes.pointer(self.keep(struct))
 
 
-def readout_of(potential: MessagePassing, number: int) -> nn.Module | None:
-    """The readout after a layer, if there is one."""
+def packed_readout(potential: MessagePassing, number: int, memory: Memory) -> Any:
+    """Pointer to the struct of the readout after a layer, or null if there is none."""
     index = number - potential.first_readout
-    return potential.readouts[index] if index >= 0 else None
+    if index < 0:
+        return None
+    readout, factor = cast("Readout", potential.readouts[index]), None
+    if potential.uncertainty is not None:
+        size = readout.n_features
+        factor = potential.uncertainty.factor[index * size : (index + 1) * size]
+    return memory.readout(readout, factor)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tesseral.potentials.architectures.nequip import NequIPLayer
 from tesseral.potentials.blocks.flat import FlatLinear
-from tesseral.potentials.engine.memory import Memory, readout_of
+from tesseral.potentials.engine.memory import Memory, packed_readout
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.compiled import NequIPLayerWeights, NequIPWeights, PotentialWeights
 from tesseral.potentials.ops.padding import columns
@@ -31,7 +31,7 @@ def pack(potential: MessagePassing, memory: Memory, struct: PotentialWeights) ->
     modules = cast("list[NequIPLayer]", list(potential.layers))
     layers = [_layer(module, memory, first=module is modules[0]) for module in modules]
     for number, layer in enumerate(layers):
-        layer.readout = memory.readout(readout_of(potential, number))
+        layer.readout = packed_readout(potential, number, memory)
     # Messages and self-connections of the first layer are tables by element.
     first, embedding = modules[0], potential.embedding[:, 0]
     scalars = sum(first.channels)

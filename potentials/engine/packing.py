@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -10,10 +11,11 @@ from torch import nn
 
 from tesseral.potentials.architectures.facet import FacetLayer
 from tesseral.potentials.architectures.nequip import NequIPLayer
+from tesseral.potentials.blocks.uncertainty import Uncertainty
 from tesseral.potentials.engine import facet, nequip
 from tesseral.potentials.engine.memory import Memory
 from tesseral.potentials.message_passing import MessagePassing
-from tesseral.potentials.ops.compiled import PotentialWeights
+from tesseral.potentials.ops.compiled import PotentialWeights, UncertaintyWeights
 
 
 class Packer(NamedTuple):
@@ -64,8 +66,20 @@ def packed_weights(potential: MessagePassing) -> Packed:
         struct.zbl_reach = memory.address(potential.zbl.outer)
     if potential.short_range is not None:
         struct.inner_radii = memory.address(potential.short_range.inner)
+    if potential.uncertainty is not None:
+        struct.uncertainty = _uncertainty(potential.uncertainty, memory)
     struct.layers = len(potential.layers)
     struct.l_edge = potential.harmonics.l_max
     struct.species = potential.n_species
     struct.cutoff = potential.cutoff
     return Packed(memory.keep(struct), memory.parts)
+
+
+def _uncertainty(module: Uncertainty, memory: Memory) -> Any:
+    """Pointer to the struct of the uncertainty."""
+    center, numbers = module.center.to(memory.dtype), module.calibration
+    rank = memory.padded(center.shape[1])
+    struct = UncertaintyWeights(
+        memory.address(center, rank), numbers.forces, numbers.exponent, numbers.reach, rank
+    )
+    return ctypes.pointer(memory.keep(struct))

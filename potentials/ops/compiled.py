@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-VERSION = 4  # version of the structs in csrc/kernels.h
+VERSION = 5  # version of the structs in csrc/kernels.h
 ISA_NAMES = ("baseline", "avx2", "avx512")
 MODES = ("auto", "fused", "reference")
 
@@ -65,6 +65,7 @@ class ReadoutWeights(ctypes.Structure):
     _fields_ = [
         *((name, POINTER) for name in ("linear", "output", "shift", "hidden", "hidden_t")),
         ("constant", ctypes.c_double),
+        *((name, POINTER) for name in ("by_scalars", "by_hidden")),
     ]
 
 
@@ -112,6 +113,16 @@ class NequIPWeights(ctypes.Structure):
     ]
 
 
+class UncertaintyWeights(ctypes.Structure):
+    """``tesseral_uncertainty`` of csrc/kernels.h."""
+
+    _fields_ = [
+        ("center", POINTER),
+        *((name, ctypes.c_double) for name in ("forces", "exponent", "reach")),
+        ("rank", INT32),
+    ]
+
+
 class PotentialWeights(ctypes.Structure):
     """``tesseral_potential`` of csrc/kernels.h."""
 
@@ -123,6 +134,7 @@ class PotentialWeights(ctypes.Structure):
         ("inner_radii", POINTER),
         *((name, INT32) for name in ("layers", "l_edge", "intervals", "species")),
         ("cutoff", ctypes.c_double),
+        ("uncertainty", ctypes.POINTER(UncertaintyWeights)),
     ]
 
 
@@ -136,6 +148,7 @@ class Graph(ctypes.Structure):
         *((name, POINTER) for name in ("energies", "forces", "virials")),
         ("owned", INT64),
         ("exchange", POINTER),
+        ("uncertainties", POINTER),
     ]
 
 

@@ -17,8 +17,8 @@ from tesseral.report.content import (
 )
 from tesseral.report.page.style import CSS
 
-LEVELS: tuple[Level, ...] = ("pass", "warn", "fail")
-WORDS = {"pass": "passed", "warn": "with a warning", "fail": "failed"}
+LEVELS: tuple[Level, ...] = ("pass", "warn", "fail", "open")
+WORDS = {"pass": "passed", "warn": "with a warning", "fail": "failed", "open": "undecided"}
 
 
 class Chapter(NamedTuple):
@@ -55,10 +55,12 @@ def summary(counts: dict[str, int]) -> str:
             f"{counts['fail']} of {sum(counts.values())} claims {_do(counts['fail'])} not hold: "
             "read the reasons before you run MD with this model."
         )
+    undecided = counts.get("open", 0)
+    rest = f" The data cannot decide {undecided}." if undecided else ""
     if counts["warn"]:
         verb = "needs" if counts["warn"] == 1 else "need"
-        return f"No claim fails; {counts['warn']} {verb} attention."
-    return "Every claim holds."
+        return f"No claim fails; {counts['warn']} {verb} attention.{rest}"
+    return f"Every {'other ' if undecided else ''}claim holds.{rest}"
 
 
 def _do(number: int) -> str:
@@ -112,7 +114,7 @@ def _look_at(verdicts: Sequence[Verdict]) -> str:
     rows = [
         f'<li><span class="pill {v.level}">{v.level}</span> <a href="#{v.section}">'
         f"{escape(v.claim)}</a>{_subject(v)}: {escape(v.shown)}</li>"
-        for level in ("fail", "warn")
+        for level in ("fail", "warn", "open")
         for v in verdicts
         if v.level == level
     ]

@@ -23,6 +23,7 @@ p { margin: 6px 0 12px; max-width: 78ch; }
 .tile b { display: block; font-size: 30px; line-height: 1.15; font-weight: 650; }
 .pass { color: var(--pass); background: var(--pass-ground); }
 .warn { color: var(--warn); background: var(--warn-ground); }
+.open { color: #555; background: #eee; }
 .fail { color: var(--fail); background: var(--fail-ground); }
 .none { color: var(--soft); background: #e9ebee; }
 .pill { display: inline-block; min-width: 46px; text-align: center; border-radius: 20px;

@@ -78,6 +78,17 @@ def rms(values: Floats) -> float:
     return float(np.sqrt(np.square(known).mean())) if known.size else float("nan")
 
 
+def uncertainty(values: Floats) -> float:
+    """Standard error of the mean of independent values; NaN if fewer than two are known."""
+    known = values[np.isfinite(values)]
+    return float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else float("nan")
+
+
+def by_structure(values: Floats, found: Predictions) -> Floats:
+    """Mean of the values of atoms (N,) in each structure, (G,); NaN where one is unknown."""
+    return np.bincount(found.structure, values, len(found.n_atoms)) / found.n_atoms
+
+
 def _above_references(found: Predictions, card: ModelCard) -> tuple[Floats, Floats]:
     """Labels and predictions relative to the reference energies of the atoms, (G,) eV/atom."""
     references = np.zeros(len(chemical_symbols))
@@ -94,15 +105,20 @@ def _verdicts(found: Predictions, energies: tuple[Floats, Floats]) -> list[Verdi
         mae = errors["forces"]["mae"]
         share = 100 * mae / size if size > 0 else float("nan")
         shown = f"{number(mae)} meV/Å, {number(share)}% of their RMS {number(size)} meV/Å"
-        verdicts.append(judge("force-error", share, shown=shown))
+        each = by_structure(np.abs(found.forces - found.forces_label).mean(axis=1), found)
+        error = 100 * 1000 * uncertainty(each) / size if size > 0 else 0.0
+        verdicts.append(judge("force-error", share, error=error, shown=shown))
     off = np.abs(energies[1] - energies[0])[found.n_atoms > 1]
     if np.isfinite(off).any():
-        verdicts.append(judge("energy-error", 1000 * float(np.nanmean(off))))
+        mean, error = 1000 * float(np.nanmean(off)), 1000 * uncertainty(off)
+        verdicts.append(judge("energy-error", mean, error=error))
     if "stress" in errors:
         size, mae = rms(found.stress_label), errors["stress"]["mae"]
         share = 100 * mae / size if size > 0 else float("nan")
         shown = f"{number(mae)} GPa, {number(share)}% of their RMS {number(size)} GPa"
-        verdicts.append(judge("stress-error", share, shown=shown))
+        off = np.abs(found.stress - found.stress_label).reshape(len(found.n_atoms), -1).mean(axis=1)
+        error = 100 * uncertainty(off) / size if size > 0 else 0.0
+        verdicts.append(judge("stress-error", share, error=error, shown=shown))
     shares = _shares_by_type(found)
     if len(shares) > 1:
         worst = max(shares, key=lambda name: shares[name])

@@ -57,7 +57,7 @@ def dynamics(context: Context) -> Section:
         lead=f"Molecular dynamics at constant energy ({context.sample_name}, {time:g} ps after "
         f"{context.effort.warm_up:g} ps with a thermostat). The total energy must be conserved; "
         "the fluctuation from the integrator falls to a quarter with half the time step. The drift "
-        "is the slope of a linear fit; the verdict counts its size beyond two standard errors.",
+        "is the slope of a linear fit; the verdict is open if two standard errors cross a limit.",
         blocks=tuple(blocks),
         verdicts=tuple(verdicts),
         numbers={_label(run): _numbers(run) for run in runs},
@@ -98,10 +98,10 @@ def _verdicts(temperature: float, runs: list[Run]) -> list[Verdict]:
         return [decide("drift", "fail", broken[0].problem, None, where)]
     first, second = (run.drift for run in runs)
     assert first is not None and second is not None
-    error = 0.0 if math.isnan(first.rate_error) else first.rate_error  # NaN for a very short run
-    shown = f"{first.rate:+.1f} ± {error:.1f} meV/atom/ns".replace("-", "−")
-    sure = max(abs(first.rate) - 2 * error, 0.0)
-    verdicts = [judge("drift", sure, shown=shown, subject=where)]
+    error = first.rate_error  # NaN for a very short run
+    known = "unknown error" if math.isnan(error) else f"± {error:.1f}"
+    shown = f"{first.rate:+.1f} {known} meV/atom/ns".replace("-", "−")
+    verdicts = [judge("drift", abs(first.rate), error=error, shown=shown, subject=where)]
     exponent = math.log2(_early(second.record) / max(_early(first.record), 1e-12))
     text = f"exponent {exponent:.2f}".replace("-", "−")
     verdicts.append(judge("order", abs(exponent - 2), shown=text, subject=where))

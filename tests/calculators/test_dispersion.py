@@ -23,7 +23,6 @@ from tesseral.calculators.dispersion import (
     functional_of,
     theory_with,
 )
-from tesseral.deploy.card import level_of_theory
 from tesseral.deploy.modelfile import load_model, save_model
 
 reference = pytest.importorskip("dftd3.ase", reason="needs dftd3")
@@ -256,5 +255,5 @@ def test_the_model_file_names_the_level(small_model: Path, tmp_path: Path) -> No
     assert calculator.theory == "GPAW PBE 600 eV + D3(BJ, pbe)"
     assert "D3(BJ, pbe)" in repr(calculator)
     several = {"data": {"train": {}, "theories": ["PBE", "R2SCAN"]}}
-    assert level_of_theory(replace(card, training=several)) == "PBE"
-    assert level_of_theory(card) == theory_with("", None) == ""
+    assert replace(card, training=several).theory == "PBE"
+    assert card.theory == theory_with("", None) == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,15 +129,15 @@ def test_stress_is_the_derivative_of_the_energy(model: TesseralModel) -> None:
 def test_torch_sim_finds_its_interface_fulfilled(small_model: Path) -> None:
     from torch_sim.models.interface import validate_model_outputs
 
-    class SiliconForIron(TesseralModel):
-        """Torch-sim validates with Si and Fe."""
+    class SiliconForAll(TesseralModel):
+        """Torch-sim validates with elements that the small model does not have."""
 
         def forward(self, state: Any) -> Any:
             state = state.clone()
-            state.atomic_numbers[state.atomic_numbers == 26] = 14
+            state.atomic_numbers[:] = 14
             return super().forward(state)
 
-    model = SiliconForIron(small_model, device="cpu")
+    model = SiliconForAll(small_model, device="cpu")
     assert model.dtype == torch.float64 and model.compute_forces and model.compute_stress
     validate_model_outputs(model, CPU, torch.float64)
     validate_model_outputs(model, CPU, torch.float32)
@@ -300,11 +301,14 @@ def test_impossible_settings_are_refused(small_model: Path) -> None:
 
 
 def test_dynamics_of_a_batch_conserve_energy(model: TesseralModel) -> None:
-    from torch_sim.integrators import nve
-
     settings = {"kT": torch.tensor(0.05), "dt": torch.tensor(0.02)}  # eV, 0.2 fs
-    initialize, step = nve(model, **settings)
-    state = initialize(make_state([crystal(1, 2), crystal(2, 2)]), seed=0)
+    state = make_state([crystal(1, 2), crystal(2, 2)])
+    if hasattr(ts, "nve_step"):
+        state.rng = 0
+        state, step = ts.nve_init(state, model, **settings), partial(ts.nve_step, model=model)
+    else:  # torch-sim 0.3
+        initialize, step = ts.integrators.nve(model, **settings)
+        state = initialize(state, seed=0)
     potentials, totals = [], []
     for _ in range(50):
         kinetic = ts.calc_kinetic_energy(
@@ -333,6 +337,16 @@ def test_dispersion_agrees_with_ase(small_model: Path, pbc: bool) -> None:
         if pbc:
             stress = atoms.get_stress(voigt=False)
             np.testing.assert_allclose(results["stress"][number], stress, **tolerance)
+
+
+def test_sums_of_models_are_sums(model: TesseralModel) -> None:
+    interface = pytest.importorskip("torch_sim.models.interface")
+    if not hasattr(interface, "SumModel"):
+        pytest.skip("torch-sim 0.3 has no sums of models")
+    state = make_state([crystal(1), crystal(2, 2)])
+    both = interface.SumModel(model, model)(state)
+    for name, value in model(state).items():
+        torch.testing.assert_close(both[name], 2 * value)
 
 
 def test_system_without_an_answer_has_no_dispersion(small_model: Path) -> None:
@@ -368,4 +382,4 @@ def test_without_torch_sim_the_import_says_what_to_install() -> None:
         "    print(error)\n"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert 'pip install "torch-sim-atomistic' in answer.stdout, answer.stderr
+    assert "pip install torch-sim-atomistic" in answer.stdout, answer.stderr

@@ -4,11 +4,14 @@ import subprocess
 import sys
 
 import pytest
+from rich.cells import cell_len
 
-from tesseral.commands.main import COMMANDS
+from tesseral.commands.main import COMMANDS, main
 
 SLOW = ("torch", "e3nn", "lightning", "matplotlib", "scipy", "phonopy", "spglib", "h5py")
-ASKED = [[name] for name in COMMANDS] + [["data", "import"], ["data", "check"]]
+INNER = ["data import", "data check", "data merge", "data append", "data verify"]
+INNER += ["lammps build", "lammps verify"]
+ASKED = [[name] for name in COMMANDS] + [words.split() for words in INNER]
 CODE = """
 import sys
 from tesseral.commands.main import main
@@ -28,3 +31,16 @@ def test_help_imports_nothing_slow(words):
     # The options of fit are those of the architectures, whose files hold their layers too.
     allowed = {"torch"} if words == ["fit"] else set()
     assert set(SLOW) & set(imported) <= allowed
+
+
+@pytest.mark.parametrize("words", [[], *ASKED], ids=" ".join)
+@pytest.mark.parametrize("columns", [80, 200])
+def test_help_fits_the_terminal(words, columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    try:
+        main([*words, "--help"])
+    except SystemExit as end:
+        assert end.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 5
+    assert [line for line in lines if cell_len(line) > columns] == []

@@ -14,7 +14,7 @@ from tesseral.commands.parser import Parser, with_flags
 from tesseral.data.loading.datasets import evaluation_loader
 from tesseral.data.store.read import open_store, write_store
 from tesseral.data.structures import atoms_from_structure, make_structure
-from tesseral.deploy.modelfile import load_model
+from tesseral.deploy.modelfile import load_model, read_card
 from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.architectures.schnet import SchNetConfig
 from tesseral.potentials.architectures.table import make_config
@@ -328,6 +328,25 @@ def test_an_option_without_a_value_is_named(tmp_path, capsys):
     text = capsys.readouterr().err
     print(text)
     assert "ema_decay" in text and "Traceback" not in text
+
+
+@pytest.mark.parametrize("name", ["painn.yaml", "configs/painn.yaml"])
+def test_a_configuration_of_the_package_is_found_by_its_name(run, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    status, text, _ = run(*FIT, "--config", name, "--print_config")
+    assert status == 0 and "architecture: painn" in text
+    (tmp_path / "painn.yaml").write_text("model: {channels: 7}")  # one's own comes first
+    _, text, _ = run(*FIT, "--config", "painn.yaml", "--print_config")
+    assert "channels: 7" in text and "architecture: facet" in text
+
+
+def test_options_that_contradict_the_model_to_start_from_are_refused(run, small_model):
+    words = [*FIT, "--init-from", small_model]
+    own = read_card(small_model).config.channels
+    text = sentence(run(*words, "--model.channels", own + 1))
+    assert f"--model.channels is {own + 1}" in text and f"has {own}" in text
+    status, _, text = run(*words, "--model.channels", own)
+    assert "the model to start from, has" not in text
 
 
 @pytest.mark.parametrize("command", ["relax", "md", "properties"])

@@ -153,7 +153,7 @@ def changed(**change: object) -> str:
         ("{}", "no format_version"),
         (changed(format_version=FORMAT_VERSION + 1), "update tesseral"),
         (changed(config={"chanels": 8}), "unknown key 'chanels'; the nearest known key is 'chann"),
-        (changed(config={"channels": "8"}), "channels is '8'; it must be of type int"),
+        (changed(config={"channels": "8"}), "`channels` is '8'; it must be of type int"),
         (changed(parameters="8"), "parameters is '8', which has the wrong type"),
         (changed(elements=[6, 14.5]), "elements is .*, which has the wrong type"),
         (changed(config={"channels": 0}), "must be 1 or more"),

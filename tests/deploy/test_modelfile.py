@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from scipy import integrate
 from torch import Tensor
 
 from tesseral.deploy import modelfile
@@ -27,7 +28,6 @@ from tesseral.deploy.modelfile import (
 )
 from tesseral.deploy.probe import make_probe, probe_from_json
 from tesseral.potentials.architectures.facet import FacetConfig
-from tesseral.potentials.blocks import sphere
 
 CPU = torch.device("cpu")
 CARD = ModelCard(
@@ -130,8 +130,8 @@ def test_loading_computes_the_grids_of_its_layers_only(
     """To search all Lebedev rules, which takes a second, is not part of every load."""
     potential, _ = load_model(small_model)
     rules = []
-    original = sphere.lebedev_rule
-    monkeypatch.setattr(sphere, "lebedev_rule", lambda n: rules.append(n) or original(n))
+    original = integrate.lebedev_rule
+    monkeypatch.setattr(integrate, "lebedev_rule", lambda n: rules.append(n) or original(n))
     load_model(small_model)
     print(f"rules computed: {rules}")
     assert 0 < len(rules) <= 2 * len(potential.layers)  # built once for the probe, once to use

@@ -79,7 +79,7 @@ def converted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         sources.append(source)
         output.parent.mkdir(parents=True, exist_ok=True)
         output.touch()
-        return Deviation(0.0, 0.0, 0.0, 0.0)
+        return Deviation(0.0, 0.0, 0.0, 0.0, compared=1, too_close=0)
 
     monkeypatch.setattr(obtain, "write_converted", convert)
     return sources

@@ -193,5 +193,5 @@ def test_other_programs_are_not_given_a_relaxed_potential():
 
 
 def test_relaxed_without_directions_is_refused():
-    with pytest.raises(ValueError, match="relaxed needs directions"):
+    with pytest.raises(ValueError, match="`relaxed` needs directions"):
         FacetConfig(l_max=0, relaxed=True)

@@ -110,6 +110,10 @@ def test_a_claim_about_several_crystals_stands_there_once(page):
     ("counts", "words"),
     [
         ({"pass": 3, "warn": 0, "fail": 0}, "Every claim holds."),
+        (
+            {"pass": 3, "warn": 0, "fail": 0, "open": 2},
+            "Every other claim holds. The data cannot decide 2.",
+        ),
         ({"pass": 3, "warn": 1, "fail": 0}, "No claim fails; 1 needs attention."),
         ({"pass": 3, "warn": 1, "fail": 2}, "2 of 6 claims do not hold"),
     ],

@@ -6,6 +6,7 @@ import json
 from functools import partial
 
 import pytest
+from ase.build import bulk
 
 from tesseral.commands.main import main
 from tesseral.report import report as run
@@ -154,3 +155,23 @@ def test_missing_files_are_one_sentence(
 def test_an_unknown_element_is_refused(monkeypatch, small_model, emt_files, tmp_path, capsys):
     assert command(monkeypatch, small_model, emt_files[0], tmp_path, SOUND) == 2
     assert "Al, Cu" in capsys.readouterr().err
+
+
+def test_without_labels_the_sections_that_need_none_are_computed(small_model, tmp_path):
+    atoms = bulk("SiC", "zincblende", a=4.4)
+    atoms.write(tmp_path / "sic.cif")
+    config = ReportConfig(
+        model=str(small_model), output=str(tmp_path / "r"), structures=[str(tmp_path / "sic.cif")]
+    )
+    result = write_report(config, effort=TINY)
+    content = strict(result.json)
+    assert content["data"] is None
+    assert {"crystals", "dimers", "dynamics", "consistency"} <= set(content["sections"])
+    assert not {"accuracy", "force-size", "distance"} & set(content["sections"])
+    assert not [v.shown for v in result.verdicts if v.key == "computed"]
+    assert "without labelled data" in result.html.read_text()
+
+
+def test_a_report_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="nothing to test; give a labelled test set as `data`"):
+        ReportConfig(model="m", output="o")

@@ -67,8 +67,8 @@ def test_wrong_forces_fail_and_missing_stress_is_said(make_context, wrong_data):
 
 
 def test_data_without_forces(small_model, tmp_path, make_context):
-    (made,) = labelled(small_model, shaken(1))
-    write_store(tmp_path / "e.h5", [made._replace(forces=np.full((8, 3), np.nan))])
+    made = labelled(small_model, shaken(2))
+    write_store(tmp_path / "e.h5", [s._replace(forces=np.full((8, 3), np.nan)) for s in made])
     context = make_context(data=str(tmp_path / "e.h5"))
     assert levels(accuracy.accuracy(context)) == {
         "energy-error": "pass",

@@ -36,6 +36,25 @@ def test_a_value_is_held_against_its_limits(key, value, level):
     assert judge(key, value).level == level
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "error", "level"),
+    [
+        ("drift", 11.0, 17.0, "open"),
+        ("drift", 3.0, 3.0, "pass"),
+        ("drift", 3.0, 4.0, "open"),
+        ("drift", 100.0, 10.0, "fail"),
+        ("drift", 3.0, math.nan, "open"),
+        ("drift", 300.0, math.nan, "fail"),
+        ("hot", 0.7, 0.01, "pass"),
+        ("hot", 0.61, 0.01, "open"),
+    ],
+)
+def test_a_value_that_its_error_carries_over_a_limit_is_undecided(key, value, error, level):
+    verdict = judge(key, value, error=error)
+    assert verdict.level == level
+    assert ("too uncertain to decide" in verdict.shown) == (level == "open")
+
+
 @pytest.mark.parametrize("key", CLAIMS)
 def test_every_claim_can_pass_warn_and_fail(key):
     claim = CLAIMS[key]

@@ -53,19 +53,19 @@ def test_a_limit_in_steps_takes_the_limit_in_time_away():
 @pytest.mark.parametrize(
     ("kind", "settings", "message"),
     [
-        (FacetConfig, {"l_max_message": -1}, "l_max_message is -1"),
-        (LossConfig, {"forces_weight": -1.0}, "forces_weight is -1.0"),
+        (FacetConfig, {"l_max_message": -1}, "`l_max_message` is -1"),
+        (LossConfig, {"forces_weight": -1.0}, "`forces_weight` is -1.0"),
         (
             LossConfig,
             {"energy_weight": 0.0, "forces_weight": 0.0, "stress_weight": 0.0},
             "nothing would be trained",
         ),
-        (LossConfig, {"huber_delta": 0.0}, "huber_delta is 0.0"),
-        (OptimizationConfig, {"learning_rate": 0.0}, "learning_rate is 0.0"),
-        (OptimizationConfig, {"warmup": 1.5}, "warmup is 1.5"),
-        (OptimizationConfig, {"ema_decay": 1.0}, "ema_decay is 1.0"),
-        (OptimizationConfig, {"gradient_clip": -1.0}, "gradient_clip is -1.0"),
-        (TrainerConfig, {"devices": 0}, "trainer.devices is 0"),
+        (LossConfig, {"huber_delta": 0.0}, "`huber_delta` is 0.0"),
+        (OptimizationConfig, {"learning_rate": 0.0}, "`learning_rate` is 0.0"),
+        (OptimizationConfig, {"warmup": 1.5}, "`warmup` is 1.5"),
+        (OptimizationConfig, {"ema_decay": 1.0}, "`ema_decay` is 1.0"),
+        (OptimizationConfig, {"gradient_clip": -1.0}, "`gradient_clip` is -1.0"),
+        (TrainerConfig, {"devices": 0}, "`trainer.devices` is 0"),
         (TrainerConfig, {"max_time": "soon"}, "'soon' is not a duration"),
     ],
 )

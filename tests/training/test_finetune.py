@@ -227,3 +227,11 @@ def test_the_longest_name_of_a_part_counts(files):
     inside = len(list(potential.layers[0].mixings.parameters()))
     assert rates[0.5] == inside
     assert set(rates) == {0.1, 0.5, 1.0}
+
+
+def test_a_star_in_the_name_of_a_part_stands_for_any_text(files):
+    potential, _ = load_model(pretrained(files))
+    part_groups(potential, {"layers.*.convolution": 0})
+    frozen = [name for name, weight in potential.named_parameters() if not weight.requires_grad]
+    convolutions = [name for name, _ in potential.named_parameters() if ".convolution." in name]
+    assert frozen == convolutions != []

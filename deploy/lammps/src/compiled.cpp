@@ -47,6 +47,8 @@ class Compiled : public Engine {
     kernels_->evaluate(potential_, &graph, scratch_.start());
   }
 
+  bool knows_uncertainty() const override { return potential_->uncertainty != nullptr; }
+
   double bytes() const override { return double(weights_.size() + scratch_.size()); }
 
  private:

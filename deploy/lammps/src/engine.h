@@ -15,6 +15,8 @@ class Engine {
   // Computes the results of the graph; calls its exchange between layers, if there is one.
   virtual void compute(const tesseral_graph& graph) = 0;
   virtual double bytes() const { return 0; }
+  // Whether `compute` sets the uncertainties of the graph.
+  virtual bool knows_uncertainty() const { return false; }
 };
 
 // The compiled kernels, from the bytes of tesseral_weights.bin (potentials/engine/weights_bytes.py).

@@ -89,7 +89,7 @@ double ModelFile::deviation(Engine& engine) const {
     }
   }
   engine.compute({species.data(), vectors.data(), senders.data(), receivers.data(), int64_t(n),
-                  int64_t(senders.size()), 1, energies.data(), forces.data(), virials.data(), int64_t(n), nullptr});
+                  int64_t(senders.size()), 1, energies.data(), forces.data(), virials.data(), int64_t(n), nullptr, nullptr});
   double worst = 0;
   for (size_t i = 0; i < n; i++) {
     double off = 0;

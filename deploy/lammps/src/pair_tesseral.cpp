@@ -140,11 +140,12 @@ void PairTesseral::compute(int eflag, int vflag) {
   species_.resize(all);
   for (int64_t i = 0; i < all; i++) species_[i] = species_of_type_[atom->type[i]];
   energies_.resize(owned), virials_.resize(9 * owned), forces_.resize(3 * all);
+  uncertainties_.resize(knows_uncertainty() ? owned : 0);
   const bool exchanges = !alone && model_->layers > 1;
   try {
     engine_->compute({species_.data(), vectors_.data(), senders_.data(), receivers_.data(), all, int64_t(senders_.size()),
                       comm->nthreads, energies_.data(), forces_.data(), virials_.data(), owned,
-                      exchanges ? &exchange_ : nullptr});
+                      exchanges ? &exchange_ : nullptr, knows_uncertainty() ? uncertainties_.data() : nullptr});
   } catch (const LAMMPSException&) {
     throw;
   } catch (const std::exception& problem) {

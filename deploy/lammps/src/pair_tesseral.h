@@ -21,6 +21,11 @@ class PairTesseral : public Pair {
   void compute(int, int) override;
   double memory_usage() override;
 
+  // Expected lengths of the force errors of the atoms of this process at the last step, eV/Å; none if
+  // the model does not know them.
+  const std::vector<double>& uncertainties() const { return uncertainties_; }
+  bool knows_uncertainty() const { return engine_ && engine_->knows_uncertainty(); }
+
   // Sends rows of values of atoms to their ghosts and back.
   int pack_forward_comm(int, int*, double*, int, int*) override;
   void unpack_forward_comm(int, int, double*) override;
@@ -47,7 +52,7 @@ class PairTesseral : public Pair {
 
   std::vector<double> owner_;  // owner of each atom, on one process
   std::vector<int64_t> species_, senders_, receivers_;
-  std::vector<double> vectors_, energies_, forces_, virials_;
+  std::vector<double> vectors_, energies_, forces_, virials_, uncertainties_;
   void load(const std::string& path);
   void find_owners();
   void find_edges();

@@ -4,6 +4,7 @@
 // (Developer_plugins), in which `creator` is one of two kinds of functions.
 #include <dlfcn.h>
 
+#include "compute_tesseral.h"
 #include "pair_tesseral.h"
 
 using namespace LAMMPS_NS;
@@ -27,7 +28,15 @@ __attribute__((visibility("default"))) void lammpsplugin_init(void* lmp, void* h
   plugin.author = "tesseral";
   plugin.creator.v1 = [](LAMMPS* lammps) -> void* { return new PairTesseral(lammps); };
   plugin.handle = handle;
-  reinterpret_cast<void (*)(lammpsplugin_t*, void*)>(add)(&plugin, lmp);
+  const auto register_style = reinterpret_cast<void (*)(lammpsplugin_t*, void*)>(add);
+  register_style(&plugin, lmp);
+  plugin.style = "compute";
+  plugin.name = "tesseral/uncertainty";
+  plugin.info = "expected force errors of pair_style tesseral";
+  plugin.creator.v2 = [](LAMMPS* lammps, int count, char** words) -> void* {
+    return new ComputeTesseral(lammps, count, words);
+  };
+  register_style(&plugin, lmp);
 }
 }
 

@@ -29,6 +29,7 @@ template <class T> struct FacetActivations {
   double *radii, *by_radii, *vectors, *gradient;  // (edges), (edges), (edges, 3), (edges, 3)
   int64_t *senders, *receivers;                   // (edges), by sender
   double* density;                                // (atoms), of neighbours; then dE/d(density)
+  T* away;                                        // see Distances
 
   FacetActivations(const tesseral_potential& p, int64_t atoms, int64_t edges, Arena& arena) {
     const tesseral_facet& f = *p.facet;
@@ -57,6 +58,7 @@ template <class T> struct FacetActivations {
     senders = arena.take<int64_t>(edges);
     receivers = arena.take<int64_t>(edges);
     density = arena.take<double>(p.binding_energies ? atoms : 0);
+    away = arena.take<T>(p.uncertainty ? atoms * p.uncertainty->rank : 0);
   }
 };
 
@@ -66,6 +68,7 @@ template <class T> struct FacetRun {
   const tesseral_graph& g;
   const Pairs pairs;
   FacetActivations<T> kept;
+  const Distances<T> distances;
   const Groups receivers, senders;
   const long all, channels, grid;
   const int64_t* species;
@@ -76,6 +79,7 @@ template <class T> struct FacetRun {
         g(own.g),
         pairs(own),
         kept(p, g.atoms, g.edges, arena),
+        distances{Distances<T>::wanted(p, g) ? kept.away : nullptr},
         receivers(g.receivers, g.edges, g.owned, true),
         senders(g.senders, g.edges, g.atoms, false),
         all(components(f.l_max)),
@@ -100,7 +104,7 @@ template <class T> struct FacetRun {
       const auto [begin, end] = receivers.share(thread, threads);
       Chunk<T> chunk(plan, false);
       Lines<T> messages(atoms_per_block * all * channels), field(atoms_per_block * all * channels);
-      Lines<T> products(atoms_per_block * all * grid), hidden(atoms_per_block * channels);
+      Lines<T> products(atoms_per_block * all * grid), hidden(2 * atoms_per_block * channels);
       each_block(begin, end, [&](int64_t i, int64_t count) {
         std::memset(messages.data(), 0, count * all * channels * sizeof(T));
         convolve_edges(plan, chunk, receivers.first[i], receivers.first[i + count], i, messages.data());  // (3)
@@ -129,7 +133,7 @@ template <class T> struct FacetRun {
         }
         const long m_out = components(layer.mixing[layer.mixings - 1].l_out);
         read_out<T>(*layer.readout, p, g, next + i * m_out * channels, m_out * channels, channels, i, count, hidden.data(),
-                    own.readout + i * channels);
+                    own.readout + i * channels, distances.away);
       });
     });
   }
@@ -199,6 +203,7 @@ template <class T> struct FacetRun {
     const int last = p.layers - 1;
     harmonics<T>(g.vectors, g.edges, p.l_edge, g.threads, kept.harmonics, kept.radii);
     pairs.energies(kept.radii, kept.density);
+    distances.start(p, g);
     for (int64_t i = 0; i < g.atoms; i++)
       std::memcpy(kept.layers[0].features + i * channels, static_cast<const T*>(f.embedding) + species[i] * channels,
                   channels * sizeof(T));
@@ -208,6 +213,7 @@ template <class T> struct FacetRun {
       forward(n, next);
       if (n < last && g.exchange) g.exchange->spread(g.exchange->context, next, row_bytes(n + 1));
     }
+    distances.finish(p, g);
     turn_round();
     T *by_next = nullptr, *by_features = kept.by_features, *other = kept.by_next;
     for (int n = last; n >= 0; n--) {

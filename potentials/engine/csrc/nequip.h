@@ -188,6 +188,7 @@ template <class T> struct NequipActivations {
   T *features, *by_features, *by_sent;  // (owned, widest row), the last one (atoms, widest row)
   T *harmonics, *by_harmonics;          // (edges, components)
   double *radii, *by_radii, *gradient, *density;  // (edges), (edges), (edges, 3), (owned)
+  T* away;                                        // see Distances
 
   NequipActivations(const tesseral_potential& p, int64_t atoms, int64_t owned, int64_t edges, Arena& arena) {
     long widest = 0;
@@ -207,6 +208,7 @@ template <class T> struct NequipActivations {
     by_radii = arena.take<double>(edges);
     gradient = arena.take<double>(edges * 3);
     density = arena.take<double>(owned);
+    away = arena.take<T>(p.uncertainty ? owned * p.uncertainty->rank : 0);
   }
 };
 
@@ -216,6 +218,7 @@ template <class T> struct NequipRun {
   const tesseral_graph& g;
   const Pairs pairs;
   NequipActivations<T> kept;
+  const Distances<T> distances;
   const Groups receivers;
 
   NequipRun(const Pairs& own, Arena arena)
@@ -224,6 +227,7 @@ template <class T> struct NequipRun {
         g(own.g),
         pairs(own),
         kept(p, g.atoms, g.owned, g.edges, arena),
+        distances{Distances<T>::wanted(p, g) ? kept.away : nullptr},
         receivers(g.receivers, g.edges, g.owned, true) {}
 
   tesseral_convolution convolution(int n) const {
@@ -255,7 +259,7 @@ template <class T> struct NequipRun {
       const auto [begin, end] = receivers.share(thread, threads);
       Chunk<T> chunk(plan, false);
       Lines<T> messages(atoms_per_block * sizes.message), results(atoms_per_block * sizes.out);
-      Lines<T> hidden(atoms_per_block * sizes.channels_out[0]), normal(atoms_per_block * sizes.field);
+      Lines<T> hidden(2 * atoms_per_block * sizes.channels_out[0]), normal(atoms_per_block * sizes.field);
       each_block(begin, end, [&](int64_t i, int64_t count) {
         std::memset(messages.data(), 0, count * sizes.message * sizeof(T));
         convolve_edges(plan, chunk, receivers.first[i], receivers.first[i + count], i, messages.data());
@@ -276,7 +280,7 @@ template <class T> struct NequipRun {
         open_gates(sizes, f.silu_gates, layer.norm ? normal.data() : field, out, count);
         if (layer.readout)
           read_out<T>(*layer.readout, p, g, out, sizes.out, sizes.channels_out[0], i, count, hidden.data(),
-                      kept.layers[n].readout + i * sizes.channels_out[0]);
+                      kept.layers[n].readout + i * sizes.channels_out[0], distances.away);
         if (n + 1 == p.layers) return;
         const tesseral_nequip_layer& next = f.layer[n + 1];
         T* sent = kept.layers[n + 1].sent + i * sizes.out;
@@ -341,12 +345,14 @@ template <class T> struct NequipRun {
   void run() {
     harmonics<T>(g.vectors, g.edges, p.l_edge, g.threads, kept.harmonics, kept.radii);
     pairs.energies(kept.radii, kept.density);
+    distances.start(p, g);
     begin();
     for (int n = 0; n < p.layers; n++) {
       forward(n);
       if (n + 1 < p.layers && g.exchange)
         g.exchange->spread(g.exchange->context, kept.layers[n + 1].sent, NequipSizes(f.layer[n]).out * sizeof(T));
     }
+    distances.finish(p, g);
     std::memset(kept.by_harmonics, 0, g.edges * components(p.l_edge) * sizeof(T));
     pairs.slopes(g.senders, g.receivers, kept.radii, kept.density, kept.by_radii);
     for (int n = p.layers - 1; n >= 0; n--) backward(n);

@@ -39,16 +39,20 @@ class Arena {
 // Adds to the energies of atoms [i, i + n) what is read from their scalars, the first `channels` of
 // rows of length `row`, and gives its gradient by the scalars, which is known as soon as they are.
 //
-//   features: of atom i and on; readout: (n, channels), the gradient; hidden: (n, channels), scratch.
+//   features: of atom i and on; readout: (n, channels), the gradient; hidden: (n, 2 channels), scratch;
+//   away: (atoms, rank), to which is added what the scalars contribute to the distances, or null.
 template <class T>
 void read_out(const tesseral_readout& weights, const tesseral_potential& p, const tesseral_graph& g, const T* features,
-              long row, long channels, int64_t i, int64_t n, T* hidden, T* readout) {
+              long row, long channels, int64_t i, int64_t n, T* hidden, T* readout, T* away) {
   const T *direct = static_cast<const T*>(weights.linear), *last = static_cast<const T*>(weights.output);
   const T *shift = static_cast<const T*>(weights.shift);
   const T* scalars[atoms_per_block];
-  T *inner[atoms_per_block], *results[atoms_per_block];
-  for (int64_t a = 0; a < n; a++)
-    scalars[a] = features + a * row, inner[a] = hidden + a * channels, results[a] = readout + a * channels;
+  T *inner[atoms_per_block], *active[atoms_per_block], *results[atoms_per_block], *sums[atoms_per_block];
+  for (int64_t a = 0; a < n; a++) {
+    scalars[a] = features + a * row, results[a] = readout + a * channels;
+    inner[a] = hidden + a * channels, active[a] = hidden + (n + a) * channels;
+    if (away) sums[a] = away + (i + a) * p.uncertainty->rank;
+  }
   if (weights.hidden)
     times_matrix<T, false>(scalars, inner, n, static_cast<const T*>(weights.hidden), channels, channels);
   for (int64_t a = 0; a < n; a++) {
@@ -62,13 +66,50 @@ void read_out(const tesseral_readout& weights, const tesseral_potential& p, cons
     for (long c = 0; weights.hidden && c < channels; c += width<T>) {
       const Vector<T> h = load(inner[a] + c) + load(shift + c), gate = sigmoid<T>(h), out = load(last + c);
       energy += out * h * gate;
+      if (away) store(active[a] + c, h * gate);
       store(inner[a] + c, scale * out * gate * (T(1) + h * (T(1) - gate)));
     }
     g.energies[i + a] += unit * (double(sum<T>(energy)) + weights.constant);
   }
   if (weights.hidden)
     times_matrix<T, true>(inner, results, n, static_cast<const T*>(weights.hidden_t), channels, channels);
+  if (!away) return;
+  const long rank = p.uncertainty->rank;
+  times_matrix<T, true>(scalars, sums, n, static_cast<const T*>(weights.by_scalars), channels, rank);
+  if (weights.hidden) times_matrix<T, true>(active, sums, n, static_cast<const T*>(weights.by_hidden), channels, rank);
 }
+
+// Numbers (atoms, rank) whose norms are the distances of atoms to the training set
+// (potentials/blocks/uncertainty.py); none if they are not wanted.
+template <class T> struct Distances {
+  T* away;
+
+  static bool wanted(const tesseral_potential& p, const tesseral_graph& g) { return p.uncertainty && g.uncertainties; }
+
+  // Before the layers: minus the mean of the training set, for each element.
+  void start(const tesseral_potential& p, const tesseral_graph& g) const {
+    if (!away) return;
+    const long rank = p.uncertainty->rank;
+    for (int64_t i = 0; i < g.owned; i++)
+      for (long k = 0; k < rank; k++)
+        away[i * rank + k] = -static_cast<const T*>(p.uncertainty->center)[g.species[i] * rank + k];
+  }
+
+  // After the layers: the expected errors of the forces.
+  void finish(const tesseral_potential& p, const tesseral_graph& g) const {
+    if (!away) return;
+    const tesseral_uncertainty& u = *p.uncertainty;
+    for (int64_t i = 0; i < g.owned; i++) {
+      Vector<T> squares = {};
+      for (long k = 0; k < u.rank; k += width<T>) {
+        const Vector<T> x = load(away + i * u.rank + k);
+        squares += x * x;
+      }
+      const double distance = std::sqrt(double(sum<T>(squares))), within = std::min(distance, u.reach);
+      g.uncertainties[i] = u.forces * std::pow(within, u.exponent) * std::max(1.0, distance / u.reach);
+    }
+  }
+};
 
 // A value and its derivative by a distance.
 struct Slope {
@@ -92,7 +133,7 @@ inline Slope nuclei(const tesseral_potential& p, double radius, int64_t pair) {
 // The distance at which the layers see a pair that is closer than its inner radius
 // (potentials/blocks/short_range.py).
 inline Slope seen_distance(double inner, double radius) {
-  constexpr double width = 0.2;
+  constexpr double width = 0.1;
   const double x = std::min(1.0, (inner - radius) / (width * inner));
   const double bend = x * x * x * x * (2.5 - 3 * x + x * x), on = x * x * x * (10 - 15 * x + 6 * x * x);
   return {inner * (1 - width * (x - bend)), 1 - on};

@@ -3,7 +3,7 @@
 #pragma once
 #include <stdint.h>
 
-#define TESSERAL_VERSION 4  // of the structs below; potentials/ops/compiled.py has the same number
+#define TESSERAL_VERSION 5  // of the structs below; potentials/ops/compiled.py has the same number
 
 #ifdef __cplusplus
 extern "C" {
@@ -45,6 +45,7 @@ typedef struct {
   const void *linear, *output, *shift;  // (channels)
   const void *hidden, *hidden_t;        // (channels, channels)
   double constant;
+  const void *by_scalars, *by_hidden;   // (channels, rank): factors of the distances, or null
 } tesseral_readout;
 
 typedef struct {
@@ -95,6 +96,13 @@ typedef struct {
   int32_t splines, silu_gates;
 } tesseral_nequip;
 
+// Expected force errors from distances of features (potentials/blocks/uncertainty.py).
+typedef struct {
+  const void* center;  // (species, rank)
+  double forces, exponent, reach;
+  int32_t rank;     // padded
+} tesseral_uncertainty;
+
 // The parts shared by all potentials, and the layers of one architecture; the other is null.
 typedef struct {
   const tesseral_facet* facet;
@@ -108,6 +116,7 @@ typedef struct {
   const double *zbl_charge, *zbl_screening, *zbl_reach, *inner_radii;
   int32_t layers, l_edge, intervals, species;
   double cutoff;  // Å
+  const tesseral_uncertainty* uncertainty;  // or null
 } tesseral_potential;
 
 // Communication if other processes own a part of the atoms: exchange of the rows of ghosts.
@@ -134,6 +143,7 @@ typedef struct {
   double* virials;   // (owned, 3, 3) eV, of the edges that an atom receives
   int64_t owned;
   const tesseral_exchange* exchange;  // null where all atoms are owned
+  double* uncertainties;  // (owned) eV/Å, or null; set if the potential knows them
 } tesseral_graph;
 
 // Kernels for one instruction set and one T. Outputs need not be set before.

@@ -64,13 +64,17 @@ def test_frames_before_a_broken_one_are_kept(frames: Path) -> None:
 def test_unreadable_files_are_jobs_with_a_reason(tmp_path: Path) -> None:
     (tmp_path / "bad.cif").write_text("nothing")
     ase.io.write(tmp_path / "none.extxyz", Atoms())
-    jobs = read_jobs([str(tmp_path / "bad.cif"), str(tmp_path / "none.extxyz"), str(tmp_path)])
+    jobs = read_jobs([str(tmp_path / "bad.cif"), str(tmp_path / "none.extxyz")])
     assert all(job.atoms is None for job in jobs)
     assert [job.problem.split(";")[0] for job in jobs] == [
         "the file cannot be read as a structure",
         "it has no atoms",
-        "it is a folder",
     ]
+
+
+def test_a_folder_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is a folder; give the files in it"):
+        read_jobs([str(tmp_path)])
 
 
 def test_a_truncated_file_is_called_damaged(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_the_embedding_may_have_its_own_channels():
     layers = layers_of(l_max=1, embedding_channels=3)
     assert layers[0].convolution.channels_in == [3]
     assert layers[0].channels == [8, 8] and layers[1].convolution.channels_in == [8, 8]
-    with pytest.raises(ValueError, match="embedding_channels is 0; it must be 1 or more"):
+    with pytest.raises(ValueError, match="`embedding_channels` is 0; it must be 1 or more"):
         layers_of(embedding_channels=0)
 
 

@@ -62,5 +62,5 @@ def test_attributes_of_an_atom_alone_are_those_of_a_scalar():
 
 def test_edge_degrees_too_low_for_the_messages_are_refused():
     config = SEGNNConfig(l_max=3, l_max_edge=1)
-    with pytest.raises(ValueError, match="l_max_edge is 1 and l_max 3.*give l_max_edge 2 or more"):
+    with pytest.raises(ValueError, match="`l_max_edge` is 1 and l_max 3.*`l_max_edge` 2 or more"):
         MessagePassing(config, (14,))

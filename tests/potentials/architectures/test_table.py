@@ -45,18 +45,24 @@ def test_fields_are_those_of_the_architecture_alone():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"architecture": "neqip"}, r"architecture 'neqip' is not known; use facet, egnn, nequip"),
+        (
+            {"architecture": "neqip"},
+            r"`architecture` 'neqip' is not known; use facet, egnn, nequip",
+        ),
         ({"architecture": "nequip", "chanels": 8}, "nequip has no chanels; did you mean channels?"),
         ({"architecture": "nequip", "chanels": 8}, "It has cutoff, .* channels_by_degree, kinks"),
         ({"architecture": "painn", "l_max": 2}, "painn has no l_max; it has cutoff, layers"),
-        ({"architecture": "painn", "layers": 0}, "layers is 0; it must be 1 or more"),
-        ({"architecture": "segnn", "l_max": -1}, "l_max is -1; it must be 0 or more"),
-        ({"architecture": "ponita", "l_max": -1}, "l_max is -1; it must be 0 or more"),
-        ({"architecture": "nequip", "l_max": -1}, "l_max is -1; it must be 0 or more"),
-        ({"architecture": "nequip", "gates": "relu"}, "gates are 'relu'; use one of sigmoid, silu"),
-        ({"mixings": 0}, "mixings is 0; it must be 1 or more"),
-        ({"spline_intervals": 3}, "spline_intervals is 3; it must be 4 or more"),
-        ({"cutoff": 0.0}, "cutoff is 0.0 Å; use a positive distance"),
+        ({"architecture": "painn", "layers": 0}, "`layers` is 0; it must be 1 or more"),
+        ({"architecture": "segnn", "l_max": -1}, "`l_max` is -1; it must be 0 or more"),
+        ({"architecture": "ponita", "l_max": -1}, "`l_max` is -1; it must be 0 or more"),
+        ({"architecture": "nequip", "l_max": -1}, "`l_max` is -1; it must be 0 or more"),
+        (
+            {"architecture": "nequip", "gates": "relu"},
+            "`gates` are 'relu'; use one of sigmoid",
+        ),
+        ({"mixings": 0}, "`mixings` is 0; it must be 1 or more"),
+        ({"spline_intervals": 3}, "`spline_intervals` is 3; it must be 4 or more"),
+        ({"cutoff": 0.0}, "`cutoff` is 0.0 Å; it must be positive"),
     ],
 )
 def test_what_makes_no_model_is_refused(values, message):

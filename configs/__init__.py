@@ -1,0 +1,1 @@
+"""Commented configurations for ``train-potential fit``, and a job script for SLURM."""

@@ -1,0 +1,87 @@
+"""Expected force errors, from the distance of an atom's features to those of the training set.
+
+The energy is a linear function of the features of the readouts (`MessagePassing.with_features`).
+Where they lie far from those of the training atoms of the same element, in units of how much these
+differ among themselves, the energy and the forces are extrapolated. The distance is that of
+Mahalanobis, with one covariance for all elements and a mean for each (K. Lee et al., NeurIPS 2018).
+With the covariance of the features of the last layer, the same quadratic form is the variance of a
+Bayesian linear regression on them (F. Bigi et al., Mach. Learn.: Sci. Technol. 5, 045018, 2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tesseral.potentials.blocks.exact import ExactBuffers
+
+LARGEST_RANK = 256  # directions of the features that count, those of least variance
+
+
+class Calibration(NamedTuple):
+    """Relation of distance and error, fitted to a validation set; see `Uncertainty`."""
+
+    forces: float  # eV/Å, expected error of the force on an atom at the distance 1
+    exponent: float  # of the distance
+    reach: float  # distance up to which this was seen; beyond it the error grows in proportion
+    energy: float  # Å, error of the energy of a structure by the sum of the force errors
+    bound: float  # times the expected force error; 90% of the validation errors are smaller
+
+
+def calibration_of(values: Mapping[str, float]) -> Calibration:
+    """Calibration from the numbers of a model card.
+
+    Raises:
+        ValueError: a number is missing or cannot be used.
+    """
+    numbers = {name: values.get(name) for name in Calibration._fields}
+    for name, value in numbers.items():
+        if not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+            raise ValueError(
+                f"{name} of the uncertainty is {value!r}; it must be a positive number"
+            )
+    return Calibration(**numbers)  # type: ignore[arg-type]
+
+
+class Uncertainty(ExactBuffers):
+    """Expected length of the error of the force on each atom, eV/Å.
+
+    With the distance ``d = |(x - mean of the element) @ factor|``, which is 1 on average (RMS) for
+    atoms of the training set, it is ``forces · d ** exponent`` up to ``reach`` and proportional to
+    ``d`` beyond. The compiled form is ``Distances`` in ``engine/csrc/potential.h``.
+    """
+
+    def __init__(self, n_species: int, n_features: int, calibration: Calibration) -> None:
+        """Make the arrays, to be filled.
+
+        Args:
+            n_species: number of elements.
+            n_features: D, the number of features of an atom.
+            calibration: constants of the relation.
+        """
+        super().__init__()
+        rank = min(n_features, LARGEST_RANK)
+        self.calibration = calibration
+        self.register_buffer("factor", torch.zeros(n_features, rank))
+        self.register_buffer("center", torch.zeros(n_species, rank))
+        self.factor: Tensor  # (D, K)
+        self.center: Tensor  # (S, K): mean of each element, times the factor
+
+    def distances(self, features: Tensor, species: Tensor) -> Tensor:
+        """Distances (N,) float64 of features (N, D) to the training set."""
+        away = features.double() @ self.factor.double() - self.center.double()[species]
+        return away.square().sum(dim=1).sqrt()
+
+    def forward(self, features: Tensor, species: Tensor) -> Tensor:
+        """Expected lengths of the force errors, (N,) eV/Å float64."""
+        distance = self.distances(features, species)
+        forces, exponent, reach = self.calibration[:3]
+        within = distance.clamp(max=reach) ** exponent
+        return forces * within * (distance / reach).clamp(min=1.0)
+
+    def energy(self, forces: Tensor) -> Tensor:
+        """Expected errors (N,) eV of the atomic energies from those of the forces; they add up."""
+        return self.calibration.energy * forces

@@ -1,0 +1,86 @@
+"""The limit of expected errors: runs stop there and say why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import ase.io
+import pytest
+import torch
+from ase import Atoms
+
+from tesseral.calculators.ase import TesseralCalculator
+from tesseral.calculators.simulations.dynamics import UNKNOWN, MdConfig, md_one
+from tesseral.calculators.simulations.relaxation import RelaxConfig, relax_one
+from tesseral.deploy.modelfile import build_potential, load_model
+
+
+@pytest.fixture(scope="module")
+def knowing(stable_model: Path) -> TesseralCalculator:
+    """The stable model with a metric in which a rattled crystal is close and a hot one is not."""
+    potential, card = load_model(stable_model, dtype="float64")
+    values = {
+        "forces": 1.0,
+        "exponent": 1.0,
+        "reach": 1e6,
+        "energy": 0.1,
+        "bound": 2.0,
+        "stop": 1.0,
+    }
+    card = replace(card, dtype="float64", uncertainty=values)
+    made = build_potential(card)
+    made.load_state_dict(potential.state_dict(), strict=False)
+    assert made.uncertainty is not None
+    torch.nn.init.eye_(made.uncertainty.factor)
+    return TesseralCalculator.from_model(made, card)
+
+
+def silent(step: int, steps: int, text: str) -> None:
+    """Show nothing."""
+
+
+def expected(calculator: TesseralCalculator, atoms: Atoms) -> float:
+    """Largest expected force error."""
+    calculator.calculate(atoms)
+    return float(calculator.results["forces_uncertainty"].max())
+
+
+def test_the_results_have_the_uncertainty_of_atoms_and_of_the_energy(knowing, crystal):
+    knowing.calculate(crystal)
+    errors = knowing.results["forces_uncertainty"]
+    assert errors.shape == (8,)
+    assert knowing.results["energy_uncertainty"] == pytest.approx(0.1 * errors.sum())
+
+
+def test_a_run_stops_at_the_limit_and_writes_the_structure(knowing, crystal, tmp_path):
+    limit = 1.0001 * expected(knowing, crystal)
+    config = MdConfig(structures=[], time=0.2, temperature=3000.0, stop_uncertainty=limit)
+    outcome = md_one(crystal, knowing, config, tmp_path / "run", silent)
+    assert outcome.word == "stopped"
+    assert 0 < outcome.steps < 200
+    assert "unlike those of the training set" in outcome.reason
+    structure = ase.io.read(tmp_path / f"run{UNKNOWN}")
+    assert structure.arrays["forces_uncertainty"].max() > limit
+
+
+def test_a_stopped_run_can_run_on(knowing, crystal, tmp_path):
+    limit = 0.5 * expected(knowing, crystal)
+    config = MdConfig(structures=[], time=0.02, stop_uncertainty=limit)
+    assert md_one(crystal, knowing, config, tmp_path / "run", silent).steps == 0
+    config = replace(config, no_stop_uncertainty=True)
+    outcome = md_one(crystal, knowing, config, tmp_path / "run", silent)
+    assert (outcome.word, outcome.steps) == ("done", 20)
+
+
+def test_a_limit_needs_a_model_that_knows_its_uncertainty(calculator, crystal, tmp_path):
+    config = MdConfig(structures=[], time=0.02, stop_uncertainty=1.0)
+    with pytest.raises(ValueError, match="does not know its uncertainty"):
+        md_one(crystal, calculator, config, tmp_path / "run", silent)
+
+
+def test_a_relaxed_structure_beyond_the_limit_is_told(knowing, crystal, tmp_path, monkeypatch):
+    config = RelaxConfig(structures=[], steps=2)
+    monkeypatch.setitem(knowing.card.uncertainty, "stop", 1e-6)
+    outcome = relax_one(crystal, knowing, config, tmp_path / "run", silent)
+    assert "unlike those of the training set" in str(outcome.values["uncertain"])

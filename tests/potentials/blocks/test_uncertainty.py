@@ -1,0 +1,42 @@
+"""Expected force errors as functions of distances."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tesseral.potentials.blocks.uncertainty import Calibration, Uncertainty, calibration_of
+
+
+def known(distance_scale: float = 1.0) -> Uncertainty:
+    """Two features, two elements with other means."""
+    made = Uncertainty(
+        2, 2, Calibration(forces=0.1, exponent=2.0, reach=3.0, energy=0.5, bound=2.0)
+    )
+    made.factor.copy_(distance_scale * torch.eye(2))
+    made.center.copy_(torch.tensor([[0.0, 0.0], [1.0, 0.0]]))
+    return made
+
+
+def test_errors_follow_the_power_up_to_the_reach_and_the_distance_beyond():
+    away = torch.tensor([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0], [6.0, 0.0]])
+    errors = known()(away, torch.zeros(4, dtype=torch.int64))
+    torch.testing.assert_close(errors, torch.tensor([0.1, 0.4, 0.9, 1.8]).double())
+
+
+def test_the_distance_is_that_to_atoms_of_the_same_element():
+    same = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    distances = known().distances(same, torch.tensor([0, 1]))
+    torch.testing.assert_close(distances, torch.tensor([1.0, 0.0]).double())
+
+
+def test_energies_of_atoms_add_up():
+    torch.testing.assert_close(known().energy(torch.tensor([0.1, 0.3])).sum(), torch.tensor(0.2))
+
+
+@pytest.mark.parametrize("value", [None, -1.0, float("inf"), "1"])
+def test_a_number_that_cannot_be_used_is_named(value):
+    with pytest.raises(ValueError, match="reach of the uncertainty"):
+        calibration_of(
+            {"forces": 0.1, "exponent": 1.0, "reach": value, "energy": 1.0, "bound": 2.0}
+        )

@@ -1,0 +1,138 @@
+"""The metric of the features, and its calibration."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from seeds import reseed
+
+from tesseral.data.graph import Batch
+from tesseral.data.loading.datasets import GraphDataset
+from tesseral.data.store.read import open_store
+from tesseral.deploy.modelfile import load_model, save_model
+from tesseral.potentials.derivatives import predict
+from tesseral.training.fit import fit
+from tesseral.training.uncertainty import (
+    CalibrateConfig,
+    Errors,
+    calibrate_file,
+    calibrated,
+    conformal,
+    metric,
+    with_uncertainty,
+)
+
+
+def features_of_two_elements() -> tuple[torch.Tensor, torch.Tensor]:
+    """Correlated features of very different variances around two means."""
+    reseed(0)
+    species = torch.arange(4000) % 2
+    mixed = torch.randn(4000, 3) @ torch.tensor([[10.0, 1, 0], [0, 1, 0.1], [0, 0, 0.1]])
+    return mixed + 100.0 * species.unsqueeze(1), species
+
+
+def test_distances_of_the_training_set_are_one_on_average():
+    features, species = features_of_two_elements()
+    factor, mean = metric(features, species, 2)
+    away = (features.double() - mean[species]) @ factor
+    assert float(away.square().sum(dim=1).mean()) == pytest.approx(1.0)
+    assert float((away.T @ away / len(away)).diagonal().std()) < 0.01  # white
+
+
+def test_an_element_without_atoms_has_the_mean_of_all():
+    features, species = features_of_two_elements()
+    _, mean = metric(features, species, 3)
+    torch.testing.assert_close(mean[2], features.double().mean(dim=0))
+
+
+class Never(GraphDataset):
+    """Structures whose atoms are all of the first element."""
+
+    def __getitem__(self, number: int) -> Batch:
+        batch = super().__getitem__(number)
+        graph = batch.graph._replace(species=torch.zeros_like(batch.graph.species))
+        return batch._replace(graph=graph)
+
+
+def drawn(exponent: float, atoms: int = 4000) -> Errors:
+    """Errors that follow a power of the distance, with scatter; 10 atoms in each structure."""
+    rng = np.random.default_rng(0)
+    distances = np.exp(rng.normal(scale=0.5, size=atoms))
+    forces = 0.02 * distances**exponent * rng.chisquare(3, atoms) / 3
+    energy = np.abs(rng.normal(size=atoms // 10))
+    return Errors(distances, forces, energy, np.arange(atoms) // 10, 10.0)
+
+
+@pytest.mark.parametrize("exponent", [1.0, 2.0])
+def test_the_power_of_the_errors_is_found(exponent):
+    found = calibrated(drawn(exponent))
+    assert found["exponent"] == pytest.approx(exponent, abs=0.15)
+    assert found["forces"] == pytest.approx(0.02, rel=0.1)
+
+
+def test_nine_of_ten_new_errors_are_below_the_bound():
+    one, other = drawn(1.5), drawn(1.5, 3000)
+    found = calibrated(one)
+    expected = found["forces"] * other.distances ** found["exponent"]
+    covered = (other.forces < found["bound"] * expected).mean()
+    assert 0.87 < covered < 0.93
+
+
+def test_a_training_set_that_reaches_further_moves_the_limit():
+    near, far = calibrated(drawn(1.0)), calibrated(drawn(1.0), furthest=50.0)
+    assert far["reach"] == near["reach"]
+    assert far["stop"] > near["stop"]
+
+
+def test_simulations_stop_where_errors_are_as_large_as_forces():
+    assert calibrated(drawn(1.0), furthest=1e6)["stop"] == 10.0
+
+
+def test_the_bound_of_few_values_is_the_largest():
+    assert conformal(np.array([1.0, 3.0, 2.0])) == 3.0
+
+
+def test_too_few_forces_are_refused():
+    few = Errors(np.ones(5), np.ones(5), np.ones(1), np.zeros(5, dtype=np.int64), 1.0)
+    with pytest.raises(ValueError, match="forces of 5 atoms"):
+        calibrated(few)
+
+
+def test_a_trained_model_knows_its_uncertainty(fit_config, emt_files):
+    path = fit(fit_config(max_steps=4)).model
+    potential, card = load_model(path)
+    assert potential.uncertainty is not None
+    assert card.uncertainty["atoms"] > 0
+    assert card.uncertainty["stop"] > 0
+
+
+def test_an_element_that_was_never_seen_is_far_away(fit_config, emt_files):
+    potential, card = load_model(fit(fit_config(max_steps=4)).model)
+    store = open_store(emt_files[0])
+    data = GraphDataset(store, np.arange(len(store)), card.elements, potential.cutoff)
+    graph = data[0].graph
+    only = [Never(store, data.rows, card.elements, potential.cutoff)] * 2
+    potential, card = with_uncertainty(potential, card, *only)
+    expected = predict(potential, graph).uncertainty
+    assert expected is not None
+    assert float(expected[graph.species == 1].min()) > card.uncertainty["stop"]
+
+
+def test_a_model_without_it_gets_it_from_its_data(fit_config, emt_files, tmp_path):
+    path = fit(fit_config(max_steps=4)).model
+    potential, card = load_model(path)
+    potential.uncertainty = None
+    save_model(tmp_path / "old.safetensors", potential, replace(card, uncertainty={}))
+    config = CalibrateConfig(
+        model=str(tmp_path / "old.safetensors"),
+        data=str(emt_files[0]),
+        validation=str(emt_files[1]),
+        output=str(tmp_path / "new.safetensors"),
+    )
+    calibrate_file(config)
+    again, new = load_model(tmp_path / "new.safetensors")
+    assert new.uncertainty["forces"] == pytest.approx(card.uncertainty["forces"], rel=1e-6)
+    assert again.uncertainty is not None

@@ -1,0 +1,358 @@
+"""Uncertainty of a trained potential: distances to its training set, calibrated on other data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import maxwell, spearmanr
+from torch import Tensor
+
+from tesseral.data.graph import edges_of
+from tesseral.data.loading.datasets import EvaluationLoader, GraphDataset, check_elements
+from tesseral.data.loading.splits import split_store
+from tesseral.data.loading.statistics import sample
+from tesseral.data.store.read import open_store
+from tesseral.deploy.modelfile import ModelCard, build_potential, load_model, read_card, save_model
+from tesseral.files import check_writable
+from tesseral.potentials.blocks.uncertainty import Calibration, Uncertainty
+from tesseral.potentials.derivatives import predict
+from tesseral.potentials.message_passing import MessagePassing
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+MAX_ATOMS = 30_000  # whose features are kept; a random part of a larger set
+MIN_ATOMS = 10  # with forces that calibrate
+BATCH_EDGES = 20_000
+RIDGE = 1e-5  # of the mean variance of the features, added to all; less is noise of training
+BINS = 12  # of validation atoms, by distance
+EXPONENTS = 0.5, 4.0  # allowed
+COVERAGE = 0.9
+KNOWN = 0.995  # part of the atoms by distance that counts as known; the others may be odd
+MARGIN = 2.5  # a simulation stops at this many times the largest expected error of known atoms
+FAR = 100.0  # times the reach, the distance of an element that the training set does not have
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateConfig:
+    """Give a model its uncertainty, from the data it was trained on.
+
+    Args:
+        model: model file (.safetensors), or universal.
+        data: dataset file (.h5) of structures that the model knows, usually its training set.
+        output: model file to write (.safetensors).
+        validation: dataset file of structures that it was not trained on. Default: a part of
+            ``data``, which is then not counted as known.
+        validation_fraction: fraction of ``data`` for it.
+        seed: random seed of this split; that of the training, so that it is the same.
+        device: cpu, cuda, …. Default: a GPU if available.
+    """
+
+    model: str
+    data: str
+    output: str
+    validation: str | None = None
+    validation_fraction: float = 0.1
+    seed: int = 0
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be done."""
+        if Path(self.output).suffix != ".safetensors":
+            raise ValueError(f"`output` is {self.output!r}; name it ….safetensors")
+        if not 0 < self.validation_fraction < 1:
+            raise ValueError(
+                f"`validation_fraction` is {self.validation_fraction}; it must be between 0 and 1"
+            )
+
+
+def calibrate_file(
+    config: CalibrateConfig, show: Callable[[int, int], None] = lambda done, total: None
+) -> ModelCard:
+    """Write a copy of a model that knows its uncertainty; returns its card.
+
+    Args:
+        config: files and options.
+        show: callback with the number of completed structures and their total.
+
+    Raises:
+        FileNotFoundError: a file does not exist.
+        ValueError: a file cannot be used, or there are too few forces to calibrate with.
+    """
+    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    potential, card = load_model(config.model, device=device)
+    check_writable(config.output)
+    store = open_store(config.data)
+    if config.validation is None:
+        fraction, seed = config.validation_fraction, config.seed
+        split = split_store(store, method="auto", fraction=fraction, seed=seed)
+        parts = [(store, split.train), (store, split.validation)]
+    else:
+        other = open_store(config.validation)
+        parts = [(store, np.arange(len(store))), (other, np.arange(len(other)))]
+    for each, _ in parts:
+        check_elements(each, card.elements)
+    train, validation = (
+        GraphDataset(each, rows, card.elements, potential.cutoff) for each, rows in parts
+    )
+    potential, card = with_uncertainty(potential, card, train, validation, show)
+    save_model(config.output, potential, card, other_levels(config.model))
+    return card
+
+
+def other_levels(path: str | Path) -> list[tuple[MessagePassing, ModelCard]]:
+    """The potentials of the further levels of theory of a model file, which stay without it."""
+    return [load_model(path, level=level) for level in read_card(path).other_levels]
+
+
+PLAIN = Calibration(1.0, 1.0, 1.0, 1.0, 1.0)
+
+
+class Errors(NamedTuple):
+    """Distances and errors of the N atoms of G validation structures; a missing error is NaN."""
+
+    distances: Floats  # (N,)
+    forces: Floats  # (N,) eV/Å, lengths of the force errors
+    energy: Floats  # (G,) eV, absolute errors
+    structure: Integers  # (N,) from 0
+    force_rms: float  # eV/Å, of the lengths of the forces
+
+
+def with_uncertainty(
+    potential: MessagePassing,
+    card: ModelCard,
+    train: GraphDataset,
+    validation: GraphDataset,
+    show: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[MessagePassing, ModelCard]:
+    """A potential with its uncertainty, and its card with the calibration.
+
+    Args:
+        potential: trained potential with one level of theory, on any device.
+        card: its card.
+        train: structures that it was trained on.
+        validation: structures that it was not trained on, with forces.
+        show: callback with the number of completed structures and their total.
+
+    Raises:
+        ValueError: there are too few forces to calibrate with.
+    """
+    known, held_out = bounded(train), bounded(validation)
+    total = len(known) + len(held_out)
+    potential = potential.eval()
+    features, species, bonded = _features(potential, known, lambda done: show(done, total))
+    factor, mean = metric(features, species, len(card.elements))
+    uncertainty = Uncertainty(len(mean), potential.n_features, PLAIN)
+    uncertainty.factor.copy_(factor)
+    uncertainty.center.copy_(mean @ factor)
+    errors = _errors(potential, uncertainty, held_out, lambda done: show(len(known) + done, total))
+    # Isolated atoms are as far from all others as a simulation never should be.
+    distances = uncertainty.distances(features[bonded], species[bonded])
+    values = calibrated(errors, float(np.quantile(distances, KNOWN)) if len(distances) else 0.0)
+    missing = torch.bincount(species, minlength=len(mean)) == 0
+    uncertainty.center[missing, 0] += FAR * max(values["reach"], 1.0)
+    card = replace(card, uncertainty=values)
+    made = build_potential(card)
+    weights = {k: v for k, v in potential.state_dict().items() if not k.startswith("uncertainty.")}
+    own = {f"uncertainty.{name}": value for name, value in uncertainty.state_dict().items()}
+    made.load_state_dict({**weights, **own})
+    return made.to(potential.embedding.device).eval(), card
+
+
+def bounded(dataset: GraphDataset) -> GraphDataset:
+    """A random part of a dataset that has about ``MAX_ATOMS`` atoms at most."""
+    atoms = dataset.store.n_atoms[dataset.rows]
+    structures = max(1, int(MAX_ATOMS / max(1.0, float(atoms.mean()))))
+    if len(dataset) <= structures:
+        return dataset
+    rows = sample(dataset.rows, structures)
+    return GraphDataset(dataset.store, rows, dataset.elements, dataset.cutoff)
+
+
+def metric(features: Tensor, species: Tensor, n_species: int) -> tuple[Tensor, Tensor]:
+    """The factor of the distances, and the mean features of each element.
+
+    Args:
+        features: (N, D) of atoms of the training set.
+        species: (N,) their elements.
+        n_species: number of elements.
+
+    Returns:
+        (D, K) and (n_species, D) float64. Elements without atoms have the mean of all.
+    """
+    features = features.double()
+    count = torch.bincount(species, minlength=n_species).double().unsqueeze(1)
+    sums = torch.zeros(n_species, features.shape[1], dtype=torch.float64)
+    sums.index_add_(0, species, features)
+    mean = torch.where(count > 0, sums / count.clamp(min=1), features.mean(dim=0))
+    rest = features - mean[species]
+    variances, directions = torch.linalg.eigh(rest.T @ rest / len(rest))
+    ridge = RIDGE * float(variances.mean()) + 1e-30
+    factor = directions / (variances.clamp(min=0) + ridge).sqrt()
+    rank = Uncertainty(1, features.shape[1], PLAIN).factor.shape[1]
+    factor = factor[:, -rank:]
+    scale = (rest @ factor).square().sum(dim=1).mean().sqrt()
+    return factor / scale.clamp(min=1e-30), mean
+
+
+def calibrated(errors: Errors, furthest: float = 0.0) -> dict[str, Any]:
+    """Calibration, the factors of bounds, and the limit of simulations, for the model card.
+
+    The expected error follows a power of the distance, fitted to the errors of groups of atoms at
+    similar distances. A bound is larger by a factor such that the stated part of the validation set
+    is below it (split conformal prediction). Simulations stop at ``MARGIN`` times the largest
+    expected error of a known atom, or where it is as large as the forces.
+
+    Args:
+        errors: of the validation set.
+        furthest: distance of the atoms of the training set that are far but known.
+
+    Raises:
+        ValueError: there are too few forces.
+    """
+    known = np.isfinite(errors.forces) & (errors.distances > 0)
+    distances, forces = errors.distances[known], errors.forces[known]
+    if len(forces) < MIN_ATOMS:
+        raise ValueError(
+            f"the validation set has forces of {len(forces)} atoms; {MIN_ATOMS} are needed to "
+            "calibrate the uncertainty"
+        )
+    reach = float(errors.distances.max())
+    exponent = _exponent(distances, forces)
+    scale = float(forces.mean() / (distances**exponent).mean())
+    expected = scale * errors.distances**exponent
+    bound = conformal(forces / expected[known])
+    far = max(float(np.quantile(errors.distances, KNOWN)), furthest)
+    edge = scale * min(far, reach) ** exponent * max(1.0, far / reach)
+    sums = np.bincount(errors.structure, expected)
+    labelled = np.isfinite(errors.energy)
+    energies, sums = errors.energy[labelled], sums[labelled]
+    energy = float(energies.mean() / sums.mean()) if len(energies) else 1.0
+    energy = max(energy, 1e-12)
+    return {
+        **Calibration(scale, exponent, reach, energy, bound)._asdict(),
+        "coverage": COVERAGE,
+        "energy_bound": conformal(energies / (energy * sums)) if len(energies) else None,
+        "stop": min(MARGIN * edge, errors.force_rms),
+        "atoms": len(forces),
+        "structures": len(energies),
+    }
+
+
+def calibration_errors(
+    expected: Floats, true: Floats, structure: Integers, bound: float
+) -> dict[str, Any]:
+    """Expected force errors compared with true ones.
+
+    Args:
+        expected: (N,) expected lengths of the errors.
+        true: (N,) true lengths, in the same unit; NaN without a label.
+        structure: (N,) row of the structure of each atom.
+        bound: factor of `Calibration`.
+
+    Returns:
+        ``ratio`` of the mean true and expected errors; ``rank_correlation`` (Spearman) of atoms and
+        ``rank_correlation_structures`` of the means of structures; ``coverage``, the part of the
+        errors below ``bound`` times the expected one; ``miscalibration_area``, between the coverage
+        of all bounds of a Maxwell distribution and a perfect one, 0 to 0.5. Only the number of
+        ``atoms`` if there are no labels.
+    """
+    known = np.isfinite(true) & (expected > 0)
+    expected, true, structure = expected[known], true[known], structure[known]
+    if len(true) < 2:
+        return {"atoms": len(true)}
+    levels = np.linspace(0.01, 0.99, 99)
+    bounds = maxwell.ppf(levels) / maxwell.mean()
+    covered = (true[:, None] < expected[:, None] * bounds).mean(axis=0)
+    _, row = np.unique(structure, return_inverse=True)
+    sizes = np.bincount(row)
+    means = [np.bincount(row, values) / sizes for values in (expected, true)]
+    return {
+        "atoms": len(true),
+        "ratio": float(true.mean() / expected.mean()),
+        "rank_correlation": _rank_correlation(expected, true),
+        "rank_correlation_structures": _rank_correlation(*means),
+        "coverage": float((true < expected * bound).mean()),
+        "miscalibration_area": float(np.abs(covered - levels).mean()),
+    }
+
+
+def _rank_correlation(one: Floats, other: Floats) -> float | None:
+    """Spearman's coefficient; None if it is not defined."""
+    if len(one) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return None
+    return float(spearmanr(one, other).statistic)
+
+
+def conformal(ratios: Floats, coverage: float = COVERAGE) -> float:
+    """Factor below which a new ratio of error and expected error lies with this probability."""
+    rank = math.ceil((len(ratios) + 1) * coverage)
+    return float(np.sort(ratios)[min(rank, len(ratios)) - 1])
+
+
+def _exponent(distances: Floats, errors: Floats) -> float:
+    """Slope of the logarithm of the mean error over that of the distance, within limits."""
+    order = np.argsort(distances)
+    groups = np.array_split(order, min(BINS, len(order) // 10 or 1))
+    x = np.log([distances[group].mean() for group in groups])
+    y = np.log([max(errors[group].mean(), 1e-12) for group in groups])
+    if np.ptp(x) == 0:
+        return 1.0
+    return float(np.clip(np.polyfit(x, y, 1)[0], *EXPONENTS))
+
+
+@torch.no_grad()
+def _features(
+    potential: MessagePassing, dataset: GraphDataset, show: Callable[[int], None]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Features (N, D), species (N,) and whether they have neighbours (N,) of atoms, on the CPU."""
+    features, species, bonded, done = [], [], [], 0
+    device = potential.embedding.device
+    for batch in EvaluationLoader(dataset, BATCH_EDGES):
+        graph = type(batch.graph)(*(part.to(device) for part in batch.graph))
+        features.append(potential.with_features(graph.species, edges_of(graph))[1].float().cpu())
+        species.append(batch.graph.species)
+        degrees = torch.bincount(batch.graph.receivers, minlength=len(batch.graph.species))
+        bonded.append(degrees > 0)
+        done += len(batch.index)
+        show(done)
+    return torch.cat(features), torch.cat(species), torch.cat(bonded)
+
+
+def _errors(
+    potential: MessagePassing,
+    uncertainty: Uncertainty,
+    dataset: GraphDataset,
+    show: Callable[[int], None],
+) -> Errors:
+    """Distances and errors of a dataset."""
+    parts: list[tuple[Tensor, ...]] = []
+    device = potential.embedding.device
+    done = 0
+    for batch in EvaluationLoader(dataset, BATCH_EDGES):
+        graph = type(batch.graph)(*(part.to(device) for part in batch.graph))
+        found = predict(potential, graph)
+        with torch.no_grad():
+            features = potential.with_features(graph.species, edges_of(graph))[1].cpu()
+        parts.append(
+            (
+                uncertainty.distances(features, batch.graph.species),
+                (found.forces.cpu() - batch.labels.forces).norm(dim=1),
+                (found.energy.cpu() - batch.labels.energy).abs(),
+                batch.graph.structure + done,
+                batch.labels.forces.norm(dim=1),
+            )
+        )
+        done += len(batch.index)
+        show(done)
+    columns = [torch.cat(part).numpy() for part in zip(*parts, strict=True)]
+    known = columns[4][np.isfinite(columns[4])]
+    rms = float(np.sqrt(np.square(known).mean())) if len(known) else math.nan
+    return Errors(*columns[:4], force_rms=rms)
