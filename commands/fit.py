@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ActionConfigFile
+from jsonargparse import ActionConfigFile  # type: ignore[attr-defined, unused-ignore]
 from rich.console import Console
 
 from tesseral import configs
@@ -30,7 +30,7 @@ class ConfigFile(ActionConfigFile):  # type: ignore[misc, unused-ignore]
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: Any = None) -> None:
         """Read the file."""
-        super().__call__(parser, cfg, config_file(values), option_string)
+        super().__call__(parser, cfg, config_file(values), option_string)  # type: ignore[no-untyped-call, unused-ignore]
 
 
 def config_file(name: str) -> str:

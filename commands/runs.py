@@ -163,7 +163,9 @@ def _show(
             'crystal set pbc="T T T" in the file'
         )
         console.print(text, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"model: {result.model}", markup=False, highlight=False, soft_wrap=True)
+    theories = dict.fromkeys(row["theory"] for row in rows if row["theory"])
+    if theories:
+        console.print(f"level of theory: {', '.join(theories)}", markup=False, highlight=False)
     console.print(f"{len(rows) - len(bad)} of {len(rows)} structures {result.good}")
     return shown
 

@@ -173,7 +173,10 @@ class Batch:
 def fire_of(model: TesseralModel, cell_moves: bool) -> tuple[Any, Any]:
     """Functions that initialize and step FIRE, of positions or also of cells by their gradient."""
     if hasattr(optimizers, "unit_cell_fire"):  # torch-sim 0.3
-        return (optimizers.unit_cell_fire if cell_moves else optimizers.fire)(model)
+        made: tuple[Any, Any] = (optimizers.unit_cell_fire if cell_moves else optimizers.fire)(
+            model
+        )
+        return made
     from torch_sim.optimizers.cell_filters import CellFilter
 
     cell = {"cell_filter": CellFilter.unit} if cell_moves else {}

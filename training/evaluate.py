@@ -118,8 +118,9 @@ def evaluate(
     columns = [np.concatenate(part) for part in zip(*parts, strict=True)]
     calibration = None
     if checked and potential.uncertainty is not None:
-        found = (np.concatenate(part) for part in zip(*checked, strict=True))
-        calibration = calibration_errors(*found, potential.uncertainty.calibration.bound)
+        expected, true, owners = (np.concatenate(part) for part in zip(*checked, strict=True))
+        bound = potential.uncertainty.calibration.bound
+        calibration = calibration_errors(expected, true, owners, bound)
     counts, n_atoms = store.compositions(), store.n_atoms
     shifts = energy_shifts(counts, differences)
     if shifts is None:

@@ -352,7 +352,9 @@ def _errors(
         )
         done += len(batch.index)
         show(done)
-    columns = [torch.cat(part).numpy() for part in zip(*parts, strict=True)]
-    known = columns[4][np.isfinite(columns[4])]
+    distances, errors, energies, structures, lengths = (
+        torch.cat(part).numpy() for part in zip(*parts, strict=True)
+    )
+    known = lengths[np.isfinite(lengths)]
     rms = float(np.sqrt(np.square(known).mean())) if len(known) else math.nan
-    return Errors(*columns[:4], force_rms=rms)
+    return Errors(distances, errors, energies, structures, rms)

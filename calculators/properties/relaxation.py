@@ -102,7 +102,7 @@ class CellFilter(FrechetCellFilter):  # type: ignore[misc, unused-ignore]
         places = np.linalg.solve(deformation, self.atoms.positions.T).T
         return np.vstack([places, self.exp_cell_factor * logarithm])
 
-    def set_positions(self, positions: Any, **options: Any) -> None:
+    def set_positions(self, positions: Any, **options: Any) -> None:  # type: ignore[override, unused-ignore]
         """Set what `get_positions` returns."""
         logarithm = positions[-3:] / self.exp_cell_factor
         transposed = expm(logarithm).T
