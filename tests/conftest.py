@@ -145,6 +145,25 @@ def stable_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def knowing_model(stable_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stable model with an uncertainty in units of its features, and a limit of 1 eV/Å."""
+    from dataclasses import replace
+
+    from tesseral.deploy.modelfile import build_potential, load_model, save_model
+
+    potential, card = load_model(stable_model)
+    values = {"forces": 1.0, "exponent": 1.0, "reach": 1e6, "energy": 0.1, "bound": 2.0}
+    card = replace(card, uncertainty={**values, "stop": 1.0})
+    made = build_potential(card)
+    made.load_state_dict(potential.state_dict(), strict=False)
+    assert made.uncertainty is not None
+    torch.nn.init.eye_(made.uncertainty.factor)
+    path = tmp_path_factory.mktemp("model") / "knowing.safetensors"
+    save_model(path, made, card)
+    return path
+
+
+@pytest.fixture(scope="session")
 def lammps_plugin() -> Iterator[Path]:
     """Folder of the LAMMPS plugin, built if it is older than its sources; skips without LAMMPS."""
     import fcntl

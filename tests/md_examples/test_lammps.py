@@ -22,6 +22,7 @@ from ase.neighborlist import neighbor_list
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties.elastic import cubic_constants, elastic_constants
 from tesseral.calculators.properties.relaxation import relaxed
+from tesseral.deploy.export import export_model
 from tesseral.deploy.lammps.verify import BAR, call_lammps
 from tesseral.md_examples.lammps import (
     fix_external,
@@ -35,7 +36,7 @@ from tesseral.md_examples.lammps.fix_external import PythonForces, open_lammps, 
 from tesseral.md_examples.lammps.tables import radial_distribution, read_table
 
 PNG = b"\x89PNG\r\n"
-INPUTS = {"in.dispersion", "in.elastic", "in.melt_quench", "in.npt"}
+INPUTS = {"in.dispersion", "in.elastic", "in.melt_quench", "in.npt", "in.stop"}
 A_SI, A_SIC = 5.85, 5.42  # Å, of the stable model
 
 
@@ -156,6 +157,32 @@ def test_dispersion_of_the_default_crystal_is_that_of_graphite(
     assert np.bincount(atom).tolist() == [3] * 8
     np.testing.assert_allclose(distance, 2.467 / 3**0.5, atol=1e-3)
     assert np.ptp(np.unique(crystal.positions[:, 2].round(3))) == pytest.approx(6.9 / 2, abs=1e-3)
+
+
+def test_heating_stops_at_the_same_step_on_any_number_of_processes(
+    knowing_model: Path, lammps_plugin: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model.pt"
+    export_model(knowing_model, model)
+    settings = {"elements": "Si", "a": A_SI, "cells": 2, "from": 2000, "time": 0.2, "check": 5}
+    silicon = bulk("Si", "diamond", a=A_SI, cubic=True).repeat(2)
+    calculator = TesseralCalculator(knowing_model)
+    silicon.calc = calculator
+    silicon.get_potential_energy()
+    limit = 1.002 * float(calculator.results["forces_uncertainty"].max())
+    steps = []
+    for ranks in (1, 2):
+        said = run(tmp_path, "stop", model, ranks, limit=limit, out=f"r{ranks}", **settings)
+        found = re.search(r"halt met on step (\d+)", said)
+        assert found is not None, said[-500:]
+        steps.append(int(found.group(1)))
+    assert steps[0] == steps[1] > 0
+    rows = np.loadtxt(tmp_path / "r2.dump", skiprows=9)
+    silicon.positions = rows[:, 2:5]
+    silicon.get_potential_energy()
+    expected = calculator.results["forces_uncertainty"]
+    assert expected.max() > limit
+    np.testing.assert_allclose(rows[:, 5], expected, rtol=2e-3)  # positions have 6 digits
 
 
 def test_a_wrong_data_file_is_not_taken_for_the_default(lammps_model: Path, tmp_path: Path) -> None:

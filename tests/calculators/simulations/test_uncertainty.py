@@ -7,33 +7,17 @@ from pathlib import Path
 
 import ase.io
 import pytest
-import torch
 from ase import Atoms
 
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.simulations.dynamics import UNKNOWN, MdConfig, md_one
 from tesseral.calculators.simulations.relaxation import RelaxConfig, relax_one
-from tesseral.deploy.modelfile import build_potential, load_model
 
 
-@pytest.fixture(scope="module")
-def knowing(stable_model: Path) -> TesseralCalculator:
-    """The stable model with a metric in which a rattled crystal is close and a hot one is not."""
-    potential, card = load_model(stable_model, dtype="float64")
-    values = {
-        "forces": 1.0,
-        "exponent": 1.0,
-        "reach": 1e6,
-        "energy": 0.1,
-        "bound": 2.0,
-        "stop": 1.0,
-    }
-    card = replace(card, dtype="float64", uncertainty=values)
-    made = build_potential(card)
-    made.load_state_dict(potential.state_dict(), strict=False)
-    assert made.uncertainty is not None
-    torch.nn.init.eye_(made.uncertainty.factor)
-    return TesseralCalculator.from_model(made, card)
+@pytest.fixture
+def knowing(knowing_model: Path) -> TesseralCalculator:
+    """A calculator that knows its uncertainty."""
+    return TesseralCalculator(knowing_model, dtype="float64")
 
 
 def silent(step: int, steps: int, text: str) -> None:
