@@ -9,7 +9,7 @@ from rich.console import Console
 from tesseral.commands.parser import Parser, add_fields, build
 from tesseral.process import keep_freed_memory
 from tesseral.screen import print_written, progress_line
-from tesseral.training.uncertainty import CalibrateConfig, calibrate_file
+from tesseral.training.evaluate_config import CalibrateConfig
 
 
 def parser() -> Parser:
@@ -27,6 +27,7 @@ def parser() -> Parser:
 def run(values: dict[str, Any], console: Console) -> int:
     """Give a model its uncertainty; returns 0."""
     from tesseral.training.display import uncertainty_line
+    from tesseral.training.uncertainty import calibrate_file
 
     config = build(CalibrateConfig, values)
     keep_freed_memory()

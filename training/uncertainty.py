@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from tesseral.files import check_writable
 from tesseral.potentials.blocks.uncertainty import Calibration, Uncertainty
 from tesseral.potentials.derivatives import predict
 from tesseral.potentials.message_passing import MessagePassing
+from tesseral.training.evaluate_config import CalibrateConfig
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -38,39 +39,6 @@ COVERAGE = 0.9
 KNOWN = 0.995  # part of the atoms by distance that counts as known; the others may be odd
 MARGIN = 2.5  # a simulation stops at this many times the largest expected error of known atoms
 FAR = 100.0  # times the reach, the distance of an element that the training set does not have
-
-
-@dataclass(frozen=True, kw_only=True)
-class CalibrateConfig:
-    """Give a model its uncertainty, from the data it was trained on.
-
-    Args:
-        model: model file (.safetensors), or universal.
-        data: dataset file (.h5) of structures that the model knows, usually its training set.
-        output: model file to write (.safetensors).
-        validation: dataset file of structures that it was not trained on. Default: a part of
-            ``data``, which is then not counted as known.
-        validation_fraction: fraction of ``data`` for it.
-        seed: random seed of this split; that of the training, so that it is the same.
-        device: cpu, cuda, …. Default: a GPU if available.
-    """
-
-    model: str
-    data: str
-    output: str
-    validation: str | None = None
-    validation_fraction: float = 0.1
-    seed: int = 0
-    device: str | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be done."""
-        if Path(self.output).suffix != ".safetensors":
-            raise ValueError(f"`output` is {self.output!r}; name it ….safetensors")
-        if not 0 < self.validation_fraction < 1:
-            raise ValueError(
-                f"`validation_fraction` is {self.validation_fraction}; it must be between 0 and 1"
-            )
 
 
 def calibrate_file(

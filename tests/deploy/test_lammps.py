@@ -36,7 +36,7 @@ def test_lammps_agrees_with_python(
         assert all(one.passed for one in differences)
     else:  # random weights have large forces that cancel; trained ones keep the limits
         assert all(one.forces < 1e-3 and one.pressure < 1e-5 for one in differences)
-    assert table(differences).row_count == len(differences)
+    assert len(table(differences).rows) == len(differences)
 
 
 def test_verify_asks_for_the_plugin(

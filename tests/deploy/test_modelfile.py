@@ -223,8 +223,8 @@ def test_wrong_shape(tmp_path: Path) -> None:
         ({"layers": 99}, "has layers 99, they have"),
         ({"channels": 4000}, "has channels 4000, they have 4"),
         ({"spline_intervals": 9999}, "has spline_intervals 9999, and they are only"),
-        ({"layers": 49.99}, "layers is 49.99; it must be of type int"),
-        ({"layers": 10**9}, "layers is 1000000000; it can be 100 at most"),
+        ({"layers": 49.99}, "`layers` is 49.99; it must be of type int"),
+        ({"layers": 10**9}, "`layers` is 1000000000; it can be 100 at most"),
     ],
 )
 def test_sizes_of_the_card_are_compared_before_the_model_is_built(

@@ -99,7 +99,7 @@ def test_huber_is_the_square_below_delta_and_linear_above(error, expected):
 def test_missing_labels_leave_loss_and_gradient_finite(function, target):
     graph, labels, prediction = make()
     labels.energy[0] = labels.forces[1, 2] = NAN
-    inputs = [part.requires_grad_() for part in prediction]
+    inputs = [part.requires_grad_() for part in prediction[:4]]
     config = LossConfig(energy=function, forces=function, stress=function, stress_target=target)
     loss(graph, labels, prediction, config).backward()
     for part in (inputs[0], inputs[2], inputs[3]):

@@ -124,7 +124,7 @@ def test_a_sample_of_a_large_set(sic, tmp_path):
     [
         (["--fix", "clean.txt"], "must end in .h5"),
         (["--split", "magic"], "not one of auto"),
-        (["--cutoff", "-1"], "positive distance"),
+        (["--cutoff", "-1"], "it must be positive"),
         (["--jason", "a"], "did you mean --json"),
     ],
 )

@@ -138,9 +138,9 @@ def test_smallest_exact_grids(order, points):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"order": 1}, "order is 1; a product on the sphere can have 2 to 4 factors"),
-        ({"order": 5}, "order is 5; a product on the sphere can have 2 to 4 factors"),
-        ({"order": 3, "activation": "silu"}, "order is 3, but activation 'silu' multiplies"),
+        ({"order": 1}, "`order` is 1; a product on the sphere can have 2 to 4 factors"),
+        ({"order": 5}, "`order` is 5; a product on the sphere can have 2 to 4 factors"),
+        ({"order": 3, "activation": "silu"}, "`order` is 3, but `activation` 'silu' multiplies"),
         ({"order": 3, "architecture": "schnet"}, "schnet has no order"),
     ],
 )

@@ -66,7 +66,7 @@ def test_a_close_pair_leaves_the_others_alone():
 @pytest.mark.parametrize("place", [INNER, (1 - WIDTH) * INNER], ids=["outer end", "inner end"])
 def test_the_join_is_smooth(place):
     """Energies and seen distances have equal third derivatives on both sides of each end."""
-    low, high = derivatives(place - 1e-7, 3), derivatives(place + 1e-7, 3)
+    low, high = derivatives(place - 1e-8, 3), derivatives(place + 1e-8, 3)
     torch.testing.assert_close(low[:, :3], high[:, :3], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(low[:, 3], high[:, 3], rtol=1e-3, atol=1e-2)
 

@@ -19,6 +19,7 @@ STRUCTS = {
     "tesseral_nequip_layer": compiled.NequIPLayerWeights,
     "tesseral_nequip": compiled.NequIPWeights,
     "tesseral_potential": compiled.PotentialWeights,
+    "tesseral_uncertainty": compiled.UncertaintyWeights,
     "tesseral_graph": compiled.Graph,
     "tesseral_kernels": compiled.Kernels,
 }
