@@ -145,9 +145,9 @@ def duration(seconds: float) -> str:
 def uncertainty_line(values: Mapping[str, Any]) -> str:
     """The calibration on a model card, in words."""
     return (
-        f"uncertainty: calibrated on the forces of {values['atoms']:,} validation atoms; "
-        f"{values['coverage']:.0%} of their errors are below {values['bound']:.2f} times "
-        f"the expected error; simulations stop where it exceeds {values['stop']:.3g} eV/Å"
+        f"uncertainty: {values['coverage']:.0%} of the force errors of {values['atoms']:,} "
+        f"validation atoms are below {values['bound']:.2f} times the\nexpected error; simulations "
+        f"stop where that exceeds {values['stop']:.3g} eV/Å"
     )
 
 
