@@ -32,6 +32,7 @@ COMMANDS = {
     "lammps": "compile the LAMMPS pair style; compare LAMMPS with Python (lammps build, verify)",
     "data": "create, check and merge datasets (data import, check, merge, append, verify)",
 }
+MORE = "{} COMMAND --help shows the options of a command."
 EPILOG = """\
 example:
   train-potential data import runs/ more.extxyz -o set.h5
@@ -115,7 +116,12 @@ def make_parser(arguments: Sequence[str], name: str, command: ModuleType | None)
         description="Equivariant interatomic potentials from DFT data.",
         epilog=EPILOG,
     )
-    commands = parser.add_subcommands(metavar="COMMAND", title="commands", dest="command")
+    commands = parser.add_subcommands(
+        metavar="COMMAND",
+        title="commands",
+        dest="command",
+        description=MORE.format("train-potential"),
+    )
     for each, summary in COMMANDS.items():
         own = Parser()
         if command is not None and each == name:
@@ -124,7 +130,12 @@ def make_parser(arguments: Sequence[str], name: str, command: ModuleType | None)
         commands.add_subcommand(each, own, help=summary)
         if command is not None and each == name:
             if own.below:
-                below = own.add_subcommands(metavar="COMMAND", title="commands", dest="command")
+                below = own.add_subcommands(
+                    metavar="COMMAND",
+                    title="commands",
+                    dest="command",
+                    description=MORE.format(f"train-potential {name}"),
+                )
                 for word, inner in own.below.items():
                     below.add_subcommand(word, inner, help=inner.description)
             parsers = [own, *own.below.values()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from argparse import _SubParsersAction
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
@@ -33,6 +34,22 @@ class Help(DefaultHelpFormatter):  # type: ignore[misc, unused-ignore]
             kept = list(group)
             lines += kept if indented else wrap(" ".join(kept), width, break_long_words=False)
         return "\n".join(indent + line for line in lines)
+
+    def _get_help_string(self, action: Any) -> str:
+        """Help of an option with its default, if it has one that the text does not name."""
+        if isinstance(action, _SubParsersAction):
+            return ""
+        text = str(super()._get_help_string(action))
+        text = re.sub(r"(, )?type: %\(type\)s", "", text)
+        nothing = action.default is None or action.default is False or action.default in ([], "")
+        if nothing or "Default:" in (action.help or ""):
+            text = text.replace("default: %(default)s", "")
+        return re.sub(r" \((, )*\)$", "", re.sub(r"\((, )+", "(", text))
+
+    def _format_action(self, action: Any) -> str:
+        text = str(super()._format_action(action))
+        # jsonargparse's own heading of the list of commands, below ours
+        return text.split("\n", 1)[1] if isinstance(action, _SubParsersAction) else text
 
     def _expand_help(self, action: Any) -> str:
         return str(super()._expand_help(action)).replace("``", "")
@@ -79,7 +96,9 @@ def explain(message: str, known: Sequence[str], elsewhere: Mapping[str, str]) ->
             hint = f"did you mean {dashes}{near[0]}?" if near else f"known: {', '.join(choices)}"
             return f"there is no {dashes}{name.lstrip('-')}; {hint}"
     text = re.sub(r"\s+", " ", message).strip()
-    text = re.sub(r'^Parser key "([^"]+)": ', r"\1: ", text)
+    text = re.sub(
+        r'^Parser key "([^"]+)": ', lambda found: f"{_as_given(found.group(1), known)}: ", text
+    )
     text = re.sub(r"Expected an? <class '(\w+)'>\. Got value:", r"expected \1, found", text)
     text = re.sub(r"Expected an? typing\.Literal\[(.*?)\]\. Got value:", r"use \1, not", text)
     required = re.match(r"the following arguments are required: (.*)", text)
