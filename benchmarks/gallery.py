@@ -58,7 +58,8 @@ ENTRIES = (
         "Errors on test structures",
         "train-potential evaluate model.safetensors test.h5 --plots plots",
         "plots/*.png",
-        "`plots/energy.png`, `forces.png` and `stress.png`.",
+        "`plots/energy.png`, `forces.png`, `stress.png`, and `uncertainty.png` if the model has a\n"
+        "calibration.",
     ),
     Entry(
         "Properties of crystals",
@@ -66,6 +67,13 @@ ENTRIES = (
         "sic-properties/structures/*.png",
         "`sic-properties/structures`: equation of state, stiffness, phonons. See "
         "[properties](properties.md).",
+    ),
+    Entry(
+        "Barriers",
+        "train-potential neb start.extxyz end.extxyz --model model.safetensors",
+        "start-neb/structures/*.png",
+        "`start-neb/structures`: an atom beside a vacancy of SiC moves into it. See "
+        "[barriers](barriers.md).",
     ),
     Entry(
         "Vibrations of molecules",
@@ -95,6 +103,7 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     bulk("SiC", "zincblende", a=4.38, cubic=True).write(folder / "sic.cif")
     molecule("H2O").write(folder / "water.xyz")
+    _write_hop(folder)
     examples = Path(str(files("tesseral.data.examples")))
     for name, source in (("set.h5", "sic_pbe.h5"), ("test.h5", "sic_pbe_test.h5")):
         (folder / name).write_bytes((examples / source).read_bytes())
@@ -116,6 +125,19 @@ def main() -> int:
         )
     write_text(PAGE, "\n".join(parts))
     return 0
+
+
+def _write_hop(folder: Path) -> None:
+    """A vacancy of carbon in SiC, before and after one of its neighbours of the same kind moves."""
+    crystal = bulk("SiC", "zincblende", a=4.38, cubic=True).repeat(2)
+    carbon = [atom.index for atom in crystal if atom.symbol == "C"]
+    places = crystal.get_distances(carbon[0], carbon[1:], mic=True)
+    near = carbon[1 + int(places.argmin())]
+    start, end = crystal.copy(), crystal.copy()
+    end.positions[near] += crystal.get_distance(near, carbon[0], mic=True, vector=True)
+    for name, atoms in (("start", start), ("end", end)):
+        del atoms[carbon[0]]
+        atoms.write(folder / f"{name}.extxyz")
 
 
 def _images(folder: Path, pattern: str) -> Iterator[tuple[str, Image.Image]]:
