@@ -143,6 +143,8 @@ def plot_uncertainty(expected: Array, true: Array, path: str | Path) -> None:
     axes.plot(limits, limits, color=GREY, linewidth=0.8, label="perfect calibration")
     axes.set_xscale("log")
     axes.set_yscale("log")
+    # Atoms of perfect crystals have no force by symmetry, and errors of rounding only.
+    axes.set_ylim(bottom=max(float(true.min()), 1e-3 * float(np.median(true))) / 2)
     axes.set_xlabel("expected force error, eV/Å")
     axes.set_ylabel("true force error, eV/Å")
     axes.legend(frameon=False, fontsize=8)
