@@ -108,9 +108,15 @@ def check_checkpoint(path: Path | None, identity: dict[str, Any], budget: Budget
             f"({type(error).__name__}); give last, best, or a .ckpt file of an earlier training"
         ) from None
     for name, value in identity.items():
-        if found.get(name) != value:
+        before = found.get(name)
+        if before != value:
+            there, here = before, value
+            if isinstance(value, dict) and isinstance(before, dict):  # only what differs
+                keys = [key for key in {**before, **value} if before.get(key) != value.get(key)]
+                there = ", ".join(f"{key} {before.get(key)}" for key in keys)
+                here = ", ".join(f"{key} {value.get(key)}" for key in keys)
             raise ValueError(
-                f"{path} belongs to a training with other {name} ({found.get(name)} there, {value} "
+                f"{path} belongs to a training with other {name} ({there} there, {here} "
                 "here); resume with the same, or leave out `ckpt_path` to start from the beginning"
             )
     if budget.progress(step, elapsed) >= 1.0:
