@@ -206,7 +206,7 @@ def compare(
     """
     differences = []
     for done, atoms in enumerate(crystals):
-        graph = _graph(card, atoms)
+        graph = graph_of(card, atoms)
         if _too_close(card, graph):
             continue
         energy, forces, stress = _ours(potential, graph)
@@ -238,7 +238,8 @@ def compare(
     )
 
 
-def _graph(card: ModelCard, atoms: Atoms) -> AtomicGraph:
+def graph_of(card: ModelCard, atoms: Atoms) -> AtomicGraph:
+    """Graph of a structure for the model of a card."""
     return atomic_graph(
         atoms.numbers,
         atoms.positions,

@@ -18,8 +18,8 @@ from rich.console import Console
 from benchmarks.sheets import Sheet, cell, save
 from benchmarks.universal.close_structures import KINDS, close_structures
 from tesseral.data.graph import AtomicGraph, edge_vectors
-from tesseral.data.neighbors import atomic_graph
 from tesseral.deploy.card import ModelCard
+from tesseral.deploy.convert import graph_of
 from tesseral.deploy.modelfile import build_potential, load_model
 from tesseral.potentials.blocks.short_range import square_pairs
 from tesseral.potentials.blocks.zbl import NuclearRepulsion
@@ -55,18 +55,6 @@ def open_joined(path: Path) -> Joined:
     plain = build_potential(replace(card, inner_radii=()))
     plain.load_state_dict(joined.state_dict())
     return Joined(path.stem, card, plain, joined)
-
-
-def graph_of(card: ModelCard, atoms: Atoms) -> AtomicGraph:
-    """Graph of a structure."""
-    return atomic_graph(
-        atoms.numbers,
-        atoms.positions,
-        atoms.cell.array,
-        atoms.pbc,
-        card.elements,
-        card.config.cutoff,
-    )
 
 
 class Pairs(NamedTuple):
