@@ -193,12 +193,17 @@ class MessagePassing(nn.Module):
             Energies (N,) eV float64, and the features (N, D) of all readouts side by side.
         """
         energies, rows = self.layer_features(species, edges)
-        invariants = [scalars for _, scalars in rows[self.first_readout :]]
-        kinds, features = self.elements_of(species), []
-        for readout, scalars in zip(self.readouts, invariants, strict=True):
+        invariants = [scalars for _, scalars in rows]
+        kinds = self.elements_of(species)
+        for readout, scalars in zip(self.readouts, invariants[self.first_readout :], strict=True):
             energies = energies + self.scale(readout(scalars), kinds)
-            features.append(cast("Readout", readout).features(scalars))
-        return energies, torch.cat(features, dim=1)
+        return energies, self.readout_features(invariants)
+
+    def readout_features(self, invariants: Sequence[Tensor]) -> Tensor:
+        """The features of ``with_features``, (N, D), from the invariants (N, C) of each layer."""
+        pairs = zip(self.readouts, invariants[self.first_readout :], strict=True)
+        rows = [cast("Readout", readout).features(scalars) for readout, scalars in pairs]
+        return torch.cat(rows, dim=1)
 
     def layer_features(
         self, species: Tensor, edges: Edges
