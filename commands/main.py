@@ -30,7 +30,7 @@ COMMANDS = {
     "convert": "convert a SevenNet or Nequix model, of the installed package or a file, to a model",
     "universal": "list the universal models that can be had; make one (universal get)",
     "lammps": "compile the LAMMPS pair style; compare LAMMPS with Python (lammps build, verify)",
-    "data": "create, check and merge datasets (data import, check, merge, append, verify)",
+    "data": "create, check and merge datasets (data import, check, select, merge, …)",
 }
 MORE = "{} COMMAND --help shows the options of a command."
 EPILOG = """\
