@@ -224,8 +224,8 @@ def _from_outputs(atoms: Atoms, place: Path) -> Structure | None:
     return labels[""]
 
 
-def read_outputs(folder: Path) -> list[Structure]:
-    """Labelled structures of all outputs in a folder, without unconverged ones.
+def read_outputs(*sources: Path) -> list[Structure]:
+    """Labelled structures of files and of all outputs in folders, without unconverged ones.
 
     Raises:
         FileNotFoundError: there is no output.
@@ -233,7 +233,8 @@ def read_outputs(folder: Path) -> list[Structure]:
     """
     with TemporaryDirectory() as scratch:
         path = str(Path(scratch) / "outputs.h5")
-        import_structures(ImportConfig(sources=[str(folder)], output=path, processes=1))
+        given = [str(source) for source in sorted(sources)]
+        import_structures(ImportConfig(sources=given, output=path, processes=1))
         store = open_store(path)
         found = [store[row] for row in range(len(store))]
         store.close()

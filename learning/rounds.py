@@ -89,23 +89,21 @@ def learn(config: LearnConfig, console: Console | None = None) -> Learned:
         DivergenceError: a training diverged.
         KeyboardInterrupt: after Ctrl-C.
     """
-    loop = Loop(config, console)
-    with closing(loop.lock):
-        return loop.run()
+    make_folder(config.output)
+    with closing(lock_folder(Path(config.output))):
+        return Loop(config, console).run()
 
 
 class Loop:
     """State of the rounds in their folder."""
 
     def __init__(self, config: LearnConfig, console: Console | None) -> None:
-        """Open the folder, or create it."""
+        """Check the options, and compare them with those of the folder."""
         self.config, self.console = config, console
         self.folder = Path(config.output)
         self.jobs = _start_structures(config)
         _check_source(config, self.jobs)
         self.base = None if config.data is None else open_store(config.data)
-        make_folder(self.folder)
-        self.lock = lock_folder(self.folder)
         _same_settings(self.folder / SETTINGS, config)
 
     def run(self) -> Learned:
@@ -206,7 +204,7 @@ class Loop:
             found = _first_of_each(candidates, count)
             return [(structure, np.nan) for structure in found]
         known = [] if self.base is None else [self.base]
-        if number:
+        if any(each.labels for each in before):
             known.append(open_store(self.folder / DATASET))
         with ctrl_c() as check:
             structures, errors = select(explorer, candidates, known, count, check)
@@ -276,7 +274,7 @@ class Loop:
         make_folder(given)
         todo = {n: s for n, s in selected.items() if known_label(place, n) is None}
         if todo and any(given.iterdir()):
-            labels, others = match_labels(todo, read_outputs(given))
+            labels, others = match_labels(todo, read_outputs(*given.iterdir()))
             for name, label in labels.items():
                 theory = self.config.labels.theory or label.theory
                 label = label._replace(theory=theory, source=f"by hand {name}")

@@ -134,7 +134,7 @@ lines += [f" POSITION {38 * ' '}TOTAL-FORCE (eV/Angst)", rule]
 for r, f in zip(atoms.positions, forces):
     lines += ["".join(f"{x:13.5f}" for x in r) + "".join(f"{x:14.6f}" for x in f)]
 lines += [rule, "  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)"]
-lines += [f"  free  energy    TOTEN  = {energy:18.8f} eV", ""]
+lines += [f"  free  energy   TOTEN  = {energy:18.8f} eV", ""]
 lines += [f"  energy  without entropy={energy:18.8f}  energy(sigma->0) ={energy:18.8f}", ""]
 lines += [" General timing and accounting informations for this job:"]
 Path("OUTCAR").write_text("\\n".join(lines) + "\\n")
