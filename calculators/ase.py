@@ -16,6 +16,7 @@ from ase.calculators.calculator import (
     PropertyNotImplementedError,
     all_changes,
 )
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tesseral.calculators.dispersion import Dispersion, choose_dispersion, theory_with
