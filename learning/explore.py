@@ -125,7 +125,6 @@ def _noted(atoms: Atoms, run: Run) -> Atoms:
     frame: Atoms = atoms.copy()
     frame.calc = None
     frame.set_constraint()
-    frame.set_velocities(None)
     frame.arrays.pop("momenta", None)
     frame.info = {"config_type": run.config_type, "group": run.name}
     return frame

@@ -212,7 +212,7 @@ class Loop:
             found = _first_of_each(candidates, count)
             return [(structure, np.nan) for structure in found]
         known = [] if self.base is None else [self.base]
-        if number:
+        if any(each.labels for each in before):
             known.append(open_store(self.folder / DATASET))
         with ctrl_c() as check:
             structures, errors = select(explorer, candidates, known, count, check)
