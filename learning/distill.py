@@ -17,7 +17,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -150,9 +150,7 @@ def distill(config: DistillConfig, console: Console | None = None) -> Distilled:
             bar(0, 1, "comparing with the teacher")
             small = list(read_frames(folder / RELAXED))
             device = str(teacher.device)
-            result = compare(
-                model, model_path(config.teacher), small, cells, folder / TEST, device
-            )
+            result = compare(model, model_path(config.teacher), small, cells, folder / TEST, device)
         result["plan"] = plan._asdict()
         write_json(folder / RESULT, result, indent=1)
         return Distilled(model, export, folder / TEST, result)
@@ -248,7 +246,8 @@ def _plan(cells: Sequence[Atoms], teacher: TesseralCalculator, config: DistillCo
     if path.exists():
         return Plan(**json.loads(path.read_text("utf-8")))
     seconds = parse_duration(config.time)
-    step = float(np.mean([_seconds(atoms, teacher) for atoms in cells]))
+    clock = time.process_time if config.clock == "cpu" else time.perf_counter
+    step = float(np.mean([_seconds(atoms, teacher, clock) for atoms in cells]))
     runs = 3 * (len(SCALES) if any(map(is_bulk, cells)) else 1)
     copies = COPIES * len(cells) * step
     steps = max(20, int((TEACHING * seconds - copies) / (step * runs * len(cells))))
@@ -283,16 +282,16 @@ def _explored(seconds: float, step: float, cells: int, timestep: float) -> float
     return float(min(max(steps, 50), 10_000) * timestep / 1000)
 
 
-def _seconds(atoms: Atoms, calculator: TesseralCalculator) -> float:
+def _seconds(atoms: Atoms, calculator: TesseralCalculator, clock: Callable[[], float]) -> float:
     """Time of energies and forces of a structure, the least of five."""
     trial = atoms.copy()
     trial.calc = calculator
     spent = []
     for number in range(6):
         trial.rattle(0.01, seed=number)
-        begin = time.perf_counter()
+        begin = clock()
         trial.get_forces()
-        spent.append(time.perf_counter() - begin)
+        spent.append(clock() - begin)
     return min(spent[1:])
 
 
@@ -358,7 +357,9 @@ def _teach(
     shutil.rmtree(place)
 
 
-def _labels(copies: Iterator[Atoms], teacher: TesseralCalculator, group: str) -> Iterator[Structure]:
+def _labels(
+    copies: Iterator[Atoms], teacher: TesseralCalculator, group: str
+) -> Iterator[Structure]:
     """Copies with labels of the teacher, each in a group of its own, as they are independent."""
     for number, atoms in enumerate(copies):
         atoms.calc = teacher

@@ -23,7 +23,7 @@ class DistillConfig:
             files. Repeating the command resumes an interrupted run.
         temperature: range of temperatures (K) in which the potential is used, LOW:HIGH.
         time: time for everything, as 90s, 30m, 1h30m; more time gives smaller errors.
-        clock: clock of the trainings, which take most of the time: wall, or cpu (CPU time), for a
+        clock: clock of the time: wall, or cpu (CPU time of trainings and of the teacher), for a
             machine that is busy with other work.
         atoms: smallest number of atoms of the supercells in molecular dynamics.
         strain: largest strain of the cells.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from ase.io import read, write
 
 from tesseral import TesseralCalculator
 from tesseral.data.store.read import open_store
-from tesseral.learning import distill as module
 from tesseral.learning.distill import distill
 from tesseral.learning.distill_config import DistillConfig
 
