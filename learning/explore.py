@@ -80,8 +80,8 @@ def explore(
     seed: int,
     check: Check = lambda: None,
     show: Show = lambda name, done, total: None,
-) -> list[Atoms]:
-    """The structures of all runs; those of completed runs are read from their files.
+) -> Iterator[Atoms]:
+    """The structures of all runs, one after the other; those of completed runs are read from their files.
 
     Args:
         runs: from `runs_of`.
@@ -92,7 +92,7 @@ def explore(
         check: called after each step.
         show: callback with the progress.
 
-    Returns:
+    Yields:
         Structures without overlapping atoms, with ``config_type`` and ``group`` (the run) in
         ``info``.
 
@@ -101,7 +101,6 @@ def explore(
     """
     make_folder(folder)
     limit = None if calculator is None else limit_of(calculator, config.stop_uncertainty)
-    found: list[Atoms] = []
     for number, run in enumerate(runs):
         path = folder / f"{run.name}.extxyz"
         if not path.exists():
@@ -116,16 +115,14 @@ def explore(
             write_frames(path, (_noted(frame, run) for frame in made))
         check()
         if path.stat().st_size:
-            found += read_frames(path)
-    return [frame for frame in found if closest_approach(frame) >= config.closest]
+            for frame in read_frames(path):
+                if closest_approach(frame) >= config.closest:
+                    yield frame
 
 
 def _noted(atoms: Atoms, run: Run) -> Atoms:
     """A copy without calculator, which says where it comes from."""
-    frame: Atoms = atoms.copy()
-    frame.calc = None
-    frame.set_constraint()
-    frame.arrays.pop("momenta", None)
+    frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     frame.info = {"config_type": run.config_type, "group": run.name}
     return frame
 

@@ -50,6 +50,15 @@ class Label(NamedTuple):
     reason: str = ""
 
 
+class Round(NamedTuple):
+    """A round with its labels."""
+
+    number: int
+    folder: Path
+    labels: list[Label]
+    tested: dict[str, Any] | None  # errors before training; None if there was no model
+
+
 def label_path(folder: Path, name: str) -> Path:
     """File of a label."""
     return folder / f"{name}.extxyz"

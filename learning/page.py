@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tesseral.learning.config import LearnConfig
-
-if TYPE_CHECKING:
-    from tesseral.learning.rounds import Round
+from tesseral.learning.label import Round
 
 
 def write_page(path: Path, rounds: Sequence[Round], config: LearnConfig) -> None:

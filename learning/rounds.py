@@ -36,6 +36,7 @@ from tesseral.learning.errors import errors_of
 from tesseral.learning.explore import explore, runs_of
 from tesseral.learning.label import (
     Label,
+    Round,
     compute_labels,
     find_calculator,
     known_label,
@@ -54,15 +55,6 @@ SETTINGS, DATASET, MODEL, PAGE = "learn.json", "dataset.h5", "model.safetensors"
 EXPLORED, SELECTED, TESTED = "explored.h5", "selected.extxyz", "tested.json"
 LABELS, TRAINING, BY_HAND = "labels", "training", "by_hand"
 BREAKS = 5  # times that the processes of the labels may end abruptly in a round
-
-
-class Round(NamedTuple):
-    """A round with its labels."""
-
-    number: int
-    folder: Path
-    labels: list[Label]
-    tested: dict[str, Any] | None  # errors before training; None if there was no model
 
 
 class Learned(NamedTuple):
@@ -398,6 +390,7 @@ class Loop:
             validation += [self.base[row] for row in split.validation]
         taken = 0
         for count, structure in enumerate(labelled(rounds), 1):
+            structure = structure._replace(group="")  # both parts have structures of each run
             if int(count * fraction) > taken:
                 validation.append(structure)
                 taken += 1
