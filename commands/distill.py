@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from tesseral.commands.parser import Parser, add_fields, build
+from tesseral.commands.parser import Parser, add_fields, build, complain
 from tesseral.learning.distill_config import DistillConfig
 from tesseral.process import keep_freed_memory
 from tesseral.screen import print_table, print_written
@@ -26,12 +27,15 @@ def run(values: dict[str, Any], console: Console) -> int:
     """Distill a potential; returns the exit status."""
     from tesseral.commands.runs import ready_on_screen
     from tesseral.learning.distill import distill
+    from tesseral.training.module import DivergenceError
 
     config = build(DistillConfig, values)
     keep_freed_memory()
     ready_on_screen(config.teacher, config.structures, console)
     try:
         done = distill(config, console)
+    except DivergenceError as error:
+        return complain(str(error), 1)
     except KeyboardInterrupt as stop:
         reason = str(stop) or "stopped by Ctrl-C"
         raise KeyboardInterrupt(f"{reason}; the same command resumes") from None
@@ -56,8 +60,8 @@ def show(done: Distilled, console: Console) -> None:
             (
                 f"{row['structure']} {row['quantity']}, {row['unit']}",
                 f"{row['teacher']:.4g}",
-                f"{row['model']:.4g}",
-                f"{row['difference']:+.2f}%",
+                "–" if math.isnan(row["model"]) else f"{row['model']:.4g}",
+                "not stable" if math.isnan(row["model"]) else f"{row['difference']:+.2f}%",
             )
         )
     times = result["microseconds"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import CalculationFailed
 from numpy.typing import NDArray
 
 from tesseral.calculators.ase import TesseralCalculator
@@ -45,7 +46,8 @@ def compare(
     Returns:
         ``errors`` on the test set as `evaluate` returns them; ``properties``, a list of
         dictionaries with ``structure``, ``quantity``, ``unit``, ``teacher``, ``model`` and
-        ``difference`` (percent); ``microseconds`` per atom of ``teacher`` and ``model``.
+        ``difference`` (percent), NaN if the crystal is not stable in the model; ``microseconds``
+        per atom of ``teacher`` and ``model``.
     """
     potential, card = load_model(model)
     errors = evaluate(potential, open_store(test), card.elements).errors
@@ -56,9 +58,13 @@ def compare(
     }
     rows: list[dict[str, Any]] = []
     for atoms in filter(is_bulk, small):
-        found = {name: crystal_properties(atoms, one) for name, one in exact.items()}
-        for (quantity, unit), value in found["teacher"].items():
-            other = found["model"].get((quantity, unit), float("nan"))
+        known = crystal_properties(atoms, exact["teacher"])
+        try:
+            found = crystal_properties(atoms, exact["model"])
+        except (ValueError, ArithmeticError, CalculationFailed):  # it does not hold together
+            found = {}
+        for (quantity, unit), value in known.items():
+            other = found.get((quantity, unit), float("nan"))
             rows.append(
                 {
                     "structure": atoms.info.get("name", ""),

@@ -16,6 +16,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -434,7 +435,9 @@ def _learn(
             output=str(folder / LEARNED),
             data=str(folder / TAUGHT),
             labels=LabelConfig(
-                calculator=str(Path(model_path(config.teacher)).absolute()),
+                calculator=str(model_path(config.teacher).absolute()),
+                arguments={"device": str(teacher.device)},
+                executor=f"{__name__}:this_process",
                 theory=teacher.theory,
             ),
             explore=ExploreConfig(
@@ -461,6 +464,11 @@ def _learn(
     if first.signal is not None:
         return first
     return learn(options(plan.long, ROUNDS), console)
+
+
+def this_process() -> Executor:
+    """Executor of the labels: the teacher is fast, and it is loaded here already."""
+    return ThreadPoolExecutor(1)
 
 
 def _isolated(symbol: str, teacher: TesseralCalculator) -> float:
