@@ -361,10 +361,10 @@ def _teach(
 def _labels(
     copies: Iterator[Atoms], teacher: TesseralCalculator, group: str
 ) -> Iterator[Structure]:
-    """Copies with labels of the teacher, each in a group of its own, as they are independent."""
-    for number, atoms in enumerate(copies):
+    """Copies with labels of the teacher."""
+    for atoms in copies:
         atoms.calc = teacher
-        yield labelled(atoms, "distorted", f"{group}-{number}", teacher.theory)
+        yield labelled(atoms, "distorted", group, teacher.theory)
 
 
 def _frames(
