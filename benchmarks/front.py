@@ -1,10 +1,11 @@
 """Time of a step against the error of forces, of potentials trained on silicon of mlearn.
 
-    python -m benchmarks.front --ours NAME=MODEL.safetensors … --ace NAME=FIT/model.npz … [--envs runs/peers]
+    python -m benchmarks.front --ours NAME=MODEL.safetensors … --ace NAME=FIT/model.npz …
 
 All are timed in turn on one thread: ours with energy, forces and stress by the ASE calculator,
 linear ACE by the C++ kernel of ace-jax on a given neighbour list (forces), SNAP and quadratic SNAP
-by LAMMPS (MD steps with the virial). Errors are MAE on the test set. The table, the numbers and a picture are written to --output.
+by LAMMPS (MD steps with the virial). Errors are MAE on the test set. The table, the numbers and a
+picture are written to --output.
 """
 
 from __future__ import annotations
