@@ -81,7 +81,7 @@ def explore(
     check: Check = lambda: None,
     show: Show = lambda name, done, total: None,
 ) -> Iterator[Atoms]:
-    """The structures of all runs, one after the other; those of completed runs are read from their files.
+    """The structures of all runs in turn; those of completed runs are read from their files.
 
     Args:
         runs: from `runs_of`.

@@ -10,6 +10,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +26,7 @@ from ase.calculators.vasp import Vasp
 from numpy.typing import NDArray
 
 from tesseral.calculators.ase import TesseralCalculator
-from tesseral.calculators.properties.atoms import has_stress
+from tesseral.calculators.properties.atoms import is_crystal
 from tesseral.calculators.simulations.frames import write_frames
 from tesseral.data.imports.config import ImportConfig
 from tesseral.data.imports.importer import import_structures
@@ -177,23 +178,44 @@ def _attempt(place: Path) -> int:
 def _computed(atoms: Atoms, calculator: Calculator, place: Path) -> Structure:
     """The structure with the results of a calculator."""
     atoms.calc = calculator
+    if isinstance(calculator, FILES):
+        found = _from_outputs(atoms, place)
+        if found is not None:
+            return found
     energy = atoms.get_potential_energy()
-    if isinstance(calculator, FILES):  # ASE's readers do not check that the calculation converged
-        bare = structure_from_atoms(Atoms(atoms))
-        labels, _ = match_labels({"": bare}, read_outputs(place))
-        if not labels:
-            raise ValueError(f"the outputs in {place} are those of another structure")
-        return labels[""]
     forces = atoms.get_forces(apply_constraint=False)
-    stress = None
-    if has_stress(atoms) and "stress" in calculator.implemented_properties:
-        stress = atoms.get_stress(voigt=False, apply_constraint=False)
     if not (np.isfinite(energy) and np.isfinite(forces).all()):
         raise ValueError("the energy or a force is not finite")
+    label = structure_from_atoms(Atoms(atoms))._replace(energy=energy, forces=forces)
+    if is_crystal(atoms):
+        with suppress(NotImplementedError):  # also ASE's own error of this kind
+            stress = atoms.get_stress(voigt=False, apply_constraint=False)
+            label = label._replace(stress=stress)
+    return label
+
+
+def _from_outputs(atoms: Atoms, place: Path) -> Structure | None:
+    """Run a calculator that writes files, and read them, since ASE does not check convergence.
+
+    Returns:
+        The label; None if the outputs have no format that is known here.
+    """
+    failure: Exception | None = None
+    try:
+        atoms.get_potential_energy()
+    except Exception as error:  # calculators raise anything
+        failure = error
     bare = structure_from_atoms(Atoms(atoms))
-    missing = np.full((3, 3), np.nan)
-    full = bool(atoms.pbc.all()) and stress is not None
-    return bare._replace(energy=energy, forces=forces, stress=stress if full else missing)
+    try:
+        labels, _ = match_labels({"": bare}, read_outputs(place))
+    except (OSError, ValueError) as error:
+        if failure is None and isinstance(error, FileNotFoundError):
+            return None
+        reason = "" if failure is None else f"{type(failure).__name__}: {one_line(failure)}; "
+        raise ValueError(f"{reason}{error}") from error
+    if not labels:
+        raise ValueError(f"the outputs in {place} are those of another structure")
+    return labels[""]
 
 
 def read_outputs(folder: Path) -> list[Structure]:
