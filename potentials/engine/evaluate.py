@@ -16,17 +16,9 @@ from torch import Tensor
 
 from tesseral.data.graph import Edges
 from tesseral.potentials.engine.packing import Packed, can_pack, packed_weights
+from tesseral.potentials.engine.results import AtomicResults
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.compiled import Graph, kernels
-
-
-class AtomicResults(NamedTuple):
-    """Results of the compiled function."""
-
-    energies: Tensor  # (N,)       eV
-    forces: Tensor  # (N, 3)     eV/Å
-    virials: Tensor  # (N, 3, 3)  eV, from the edges received by each atom
-    uncertainties: Tensor | None = None  # (N,) eV/Å, if the potential has them
 
 
 def applies(potential: object) -> bool:
