@@ -131,21 +131,20 @@ TESSERAL_DEVICE void convolve(int atoms, const int* first, const int* senders, c
     }
 }
 
-// From gradients by messages: adds those by features, which are wanted unless L_IN is 0 (the
-// embedding), and sets the rows of gradients of edges, or adds to them.
+// From gradients by messages: adds those by features, unless `by_features` is null (those of the first
+// layer are constant), and sets the rows of gradients of edges, or adds to them.
 template <int L_IN>
 TESSERAL_DEVICE void pull(int atoms, const int* sent, const int* order, const int* receivers, const int* places,
                           const Real* rows, const Real* coefficients, const Real* features, const Real* by_messages,
                           int add, Real* by_features, Real* by_rows) {
   constexpr int m_in = components(L_IN), m_out = components(l_max), paths = path_count(L_IN);
-  constexpr bool wanted = L_IN > 0;
   for (int j = first_group(); j < atoms; j += number_of_groups())
     for (int c = 0; c < channels; c += group) {
       Lanes x[m_in], by_x[m_in];
 #pragma unroll
       for (int m = 0; m < m_in; m++) {
         x[m] = load(features + (j * (long long)m_in + m) * channels + c);
-        by_x[m] = wanted ? load(by_features + (j * (long long)m_in + m) * channels + c) : Lanes{};
+        by_x[m] = by_features ? load(by_features + (j * (long long)m_in + m) * channels + c) : Lanes{};
       }
       for (int k = sent[j]; k < sent[j + 1]; k++) {
         const int e = order[k], place = places[e];
@@ -184,13 +183,13 @@ TESSERAL_DEVICE void pull(int atoms, const int* sent, const int* order, const in
 #pragma unroll
           for (int m = 0; m < n1; m++) {
             by_radial += x[at1 + m] * h[m];
-            if (wanted) by_x[at1 + m] += r * h[m];
+            by_x[at1 + m] += r * h[m];
           }
           by_row[0] += by_radial * radial<paths>(table + p * channels, slope);
         });
         totals(by_row, add || c > 0, by_rows + e * (long long)edge_row);
       }
-      if (wanted) {
+      if (by_features) {
 #pragma unroll
         for (int m = 0; m < m_in; m++) store(by_features + (j * (long long)m_in + m) * channels + c, by_x[m]);
       }

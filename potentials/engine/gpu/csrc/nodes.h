@@ -77,7 +77,7 @@ TESSERAL_DEVICE void enter_field(int atoms, const Real* messages, const Real* fe
   }
 }
 
-// Gradients by messages and by features (not for L_IN = 0, the embedding) from that by the field.
+// Gradients by messages and, unless it is null, by features from that by the field.
 // `_t`: transposed matrices.
 template <int L_IN>
 TESSERAL_DEVICE void leave_field(int atoms, const Real* by_field, const Real* message_t, const Real* skip_t,
@@ -94,7 +94,7 @@ TESSERAL_DEVICE void leave_field(int atoms, const Real* by_field, const Real* me
       linear<l_max, channels, channels, channels>(x, message_t, channels, c, out);
 #pragma unroll
       for (int m = 0; m < m_all; m++) store(by_messages + (i * (long long)m_all + m) * channels + c, out[m]);
-      if constexpr (L_IN > 0) {
+      if (by_features) {
         clear<m_in>(out);
         linear<L_IN, channels, channels, channels>(x, skip_t, channels, c, out);
 #pragma unroll
