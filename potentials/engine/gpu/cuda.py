@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def machine_code(text: str, capability: tuple[int, int]) -> bytes:
     try:
         return path.read_bytes()
     except OSError:
-        image = compiled(compiler, text, kind)
+        image, _ = compiled(compiler, text, kind)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with write_whole(path) as temporary:
@@ -119,29 +120,39 @@ def machine_code(text: str, capability: tuple[int, int]) -> bytes:
     return image
 
 
-def compiled(compiler: Any, text: str, kind: str) -> bytes:
-    """Machine code from NVRTC for an architecture such as ``sm_90``.
+def compiled(
+    compiler: Any, text: str, kind: str, more: Sequence[str] = ()
+) -> tuple[bytes, str]:
+    """Machine code and messages from NVRTC.
+
+    Args:
+        compiler: the library.
+        text: translation unit, from ``source``.
+        kind: architecture, such as ``sm_90``.
+        more: further options.
 
     Raises:
         CudaError: compiling failed.
     """
-    options = [*OPTIONS, f"--gpu-architecture={kind}", *(f"-I{folder}" for folder in FOLDERS)]
+    options = [*OPTIONS, *more, f"--gpu-architecture={kind}", *(f"-I{folder}" for folder in FOLDERS)]
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
     compiler.nvrtcCreateProgram(
         ctypes.byref(program), text.encode(), b"potential.cu", 0, None, None
     )
     try:
         listed = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
-        if compiler.nvrtcCompileProgram(program, len(options), listed):
-            compiler.nvrtcGetProgramLogSize(program, ctypes.byref(size))
-            log = ctypes.create_string_buffer(size.value)
-            compiler.nvrtcGetProgramLog(program, log)
-            first = next((x for x in log.value.decode().splitlines() if "error" in x), "")
+        failed = compiler.nvrtcCompileProgram(program, len(options), listed)
+        compiler.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+        buffer = ctypes.create_string_buffer(size.value)
+        compiler.nvrtcGetProgramLog(program, buffer)
+        log = buffer.value.decode()
+        if failed:
+            first = next((line for line in log.splitlines() if "error" in line), "")
             raise CudaError(f"NVRTC did not compile the kernels for {kind}: {first}")
         compiler.nvrtcGetCUBINSize(program, ctypes.byref(size))
         image = ctypes.create_string_buffer(size.value)
         compiler.nvrtcGetCUBIN(program, image)
-        return image.raw
+        return image.raw, log
     finally:
         compiler.nvrtcDestroyProgram(ctypes.byref(program))
 
