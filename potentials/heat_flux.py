@@ -16,6 +16,7 @@ from tesseral.data.graph import AtomicGraph, Edges
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.wanted_gradients import gradients_of
 from tesseral.potentials.surroundings import central_energies, unfolded
+from tesseral.process import survive_forks
 
 
 def energy_flow(
@@ -31,6 +32,7 @@ def energy_flow(
     Returns:
         Energies (N,) eV, and Σ_ij (r_i - r_j) (∂U_i/∂r_j · v_j), (3,) eV Å per unit of time.
     """
+    survive_forks()
     part, positions = unfolded(graph, len(potential.layers))
     _, senders, receivers = part.edges
     number = len(graph.positions)

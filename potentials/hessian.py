@@ -20,6 +20,7 @@ from tesseral.data.graph import Edges
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.wanted_gradients import gradients_of
 from tesseral.potentials.surroundings import Surroundings, central_energies, surroundings
+from tesseral.process import survive_forks
 
 BATCH = 4000  # edges of which products are computed together; small systems are repeated
 WORTH = 0.75  # part of all work below which an atom gets a graph of its own
@@ -47,6 +48,7 @@ def hessian_rows(
     Yields:
         The rows of each atom, in the order of ``atoms``.
     """
+    survive_forks()
     layers, number = len(potential.layers), len(species)
     remaining = list(atoms)
     while remaining:
