@@ -46,7 +46,9 @@ from tesseral.process import finished
 BEFORE = ("name", "file", "frame", "formula", "atoms", "theory")
 AFTER = ("steps", "outcome", "reason")
 FAILED = "failed"
-FREE = frozenset({"structures", "model", "output", "processes", "executor", "device"})  # no effect on results
+FREE = frozenset(
+    {"structures", "model", "output", "processes", "executor", "device"}
+)  # no effect on results
 RELAXED = "relaxed.extxyz"
 
 Row = dict[str, str]  # row of the summary by column
@@ -282,7 +284,9 @@ def _work(
     show: Callable[[Progress], None],
 ) -> None:
     """Run the structures without a row in the folder."""
-    todo = [(job, folder.prefix(job.name).absolute()) for job in jobs if job.name not in folder.rows]
+    todo = [
+        (job, folder.prefix(job.name).absolute()) for job in jobs if job.name not in folder.rows
+    ]
     processes = min(config.processes, len(todo))
     elsewhere = config.executor is not None and todo
     total = len(jobs)

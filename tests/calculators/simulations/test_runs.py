@@ -249,9 +249,7 @@ def test_structures_that_an_executor_loses_are_computed_when_it_is_resumed(
 
 
 def test_an_executor_has_its_own_number_of_workers(folder: Path, command: Command) -> None:
-    status, _, error = command(
-        "relax", "si.cif", "--executor", "mine.py:threads", "--processes", 2
-    )
+    status, _, error = command("relax", "si.cif", "--executor", "mine.py:threads", "--processes", 2)
     assert status == 2 and "--processes is 2, but --executor is given" in error
 
 
