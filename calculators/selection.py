@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from shutil import rmtree
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ase.io
 import numpy as np
@@ -33,7 +33,7 @@ from tesseral.process import ctrl_c
 
 BATCH_EDGES = 20_000
 STATE = "state.npz"
-KEPT, TIMES = 4096, 4  # points in memory: at least so many, and so many times those selected
+KEPT, TIMES = 16_384, 4  # points in memory: at least so many, and so many times those selected
 SAVED = 60.0  # seconds between savings of an unfinished selection
 
 Floats = NDArray[np.float32]
@@ -201,7 +201,8 @@ def _summary(
 def _save(path: Path, identity: str, summary: FarthestPoints, done: int) -> None:
     """Save a state of a selection."""
     with write_whole(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, identity=identity, done=done, **summary.arrays())
+        arrays: dict[str, Any] = summary.arrays()
+        np.savez(file, identity=identity, done=done, **arrays)
 
 
 def _load(path: Path, identity: str, kept: int) -> tuple[FarthestPoints, int]:
@@ -218,8 +219,7 @@ def _write(output: Path, stores: list[Store], numbers: NDArray[np.int64]) -> Non
     starts = np.cumsum([0, *(len(store) for store in stores)])
     places = np.searchsorted(starts, numbers, side="right") - 1
     structures = (
-        stores[place][number - starts[place]]
-        for place, number in zip(places, numbers, strict=True)
+        stores[place][number - starts[place]] for place, number in zip(places, numbers, strict=True)
     )
     if output.suffix in STORES:
         write_store(output, structures)

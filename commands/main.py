@@ -18,6 +18,7 @@ from tesseral.process import let_waiting_threads_sleep
 DEPENDING = ("fit", "learn")
 COMMANDS = {
     "fit": "train a potential on a dataset",
+    "distill": "train a fast potential of a material on a universal one; resumes when interrupted",
     "evaluate": "compare a model with a dataset: errors, tables, parity plots",
     "report": "check a model before use: errors, properties and MD runs, with verdicts",
     "info": "show the contents of a model file",

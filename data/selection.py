@@ -7,11 +7,11 @@ all points in memory.
 
 Here the stream is condensed to at most ``kept`` points, with the doubling algorithm (M. Charikar
 et al., SIAM J. Comput. 33, 1417, 2004): a new point is kept if it is further than ``reach`` from
-all kept ones; when there are too many, ``reach`` is at least doubled and the kept points are
-thinned. With OPT(k) the smallest possible largest distance to k points, farthest-point selection
-among the kept ones leaves no point of the stream further than 2 OPT(k) + 8 OPT(kept / 2) from the
-nearest of k chosen points. The second term is small, as there are many more kept points than
-chosen ones.
+all kept ones; when there are too many, ``reach`` grows by a factor of at least 1.5 (2 in the paper)
+and the kept points are thinned. With OPT(k) the smallest possible largest distance to k points,
+farthest-point selection among the kept ones leaves no point of the stream further than
+2 OPT(k) + 9 OPT(kept / 2) from the nearest of k chosen points. The second term is small, as there
+are many more kept points than chosen ones.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 Points = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
+GROWTH = 1.5  # g; the bound is 2 g² / (g - 1) times OPT(kept / 2)
 KNOWN = -1  # number of a point that cannot be chosen
 ROWS, COLUMNS = 4096, 2048  # of the distances computed together
 EXACT = 1e-6  # times the squared norms; smaller squared distances are rounding errors
@@ -125,9 +126,7 @@ class FarthestPoints:
         else:
             self._append(points, numbers, weights, new)
 
-    def _append(
-        self, points: Points, numbers: Integers, weights: Points, rows: Integers
-    ) -> None:
+    def _append(self, points: Points, numbers: Integers, weights: Points, rows: Integers) -> None:
         self._centers = np.concatenate([self._centers, points[rows]])
         self._points = np.concatenate([self._points, points[rows]])
         self._numbers = np.concatenate([self._numbers, numbers[rows]])
@@ -159,7 +158,7 @@ class FarthestPoints:
         numbers, weights = self._numbers, self._weights
         nothing = np.full(len(centers), np.inf, np.float32)
         _, _, rest = farthest(centers, nothing, count=self.kept // 2)
-        self.reach = max(2 * self.reach, rest)
+        self.reach = max(GROWTH * self.reach, rest)
         self.lost += self.reach
         known, free = np.flatnonzero(numbers == KNOWN), np.flatnonzero(numbers != KNOWN)
         order, _, _ = farthest(centers[known], nothing[known], len(known), self.reach)

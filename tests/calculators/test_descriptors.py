@@ -55,7 +55,7 @@ def test_features_rotate_like_harmonics_of_e3nn(calculator: TesseralCalculator) 
     degree = int(np.sqrt(first.shape[1])) - 1
     assert degree == calculator.card.config.message_degree > 0
     assert last.shape == (8, 1, calculator.card.config.channels)
-    matrix = o3.Irreps([(1, (l, (-1) ** l)) for l in range(degree + 1)]).D_from_matrix(rotation)
+    matrix = o3.Irreps([(1, (k, (-1) ** k)) for k in range(degree + 1)]).D_from_matrix(rotation)
     expected = np.einsum("rs,nsc->nrc", matrix.numpy(), first)
     np.testing.assert_allclose(turned, expected, rtol=0, atol=1e-6 * np.abs(first).max())
 

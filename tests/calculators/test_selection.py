@@ -165,8 +165,6 @@ def test_refusals(crystals: Path, small_model: Path) -> None:
         options(crystals, small_model, count=0)
     metal = crystals.with_name("metal.h5")
     copper = bulk("Cu")
-    write_store(
-        metal, [make_structure(copper.numbers, copper.positions, cell=copper.cell.array)]
-    )
+    write_store(metal, [make_structure(copper.numbers, copper.positions, cell=copper.cell.array)])
     with pytest.raises(ValueError, match="Cu"):
         select_structures(options(metal, small_model, "copper.h5"))
