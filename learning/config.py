@@ -50,7 +50,7 @@ class ExploreConfig:
     strain: float = 0.05
     rattle: float = 0.15
     random: int = 0
-    closest: float = 0.6
+    closest: float = 0.7
     model: str | None = None
     stop_uncertainty: float | None = None
     seed: int = 0

@@ -26,6 +26,7 @@ FOLDERS = (
     "calculators",
     "deploy",
     "report",
+    "learning",
     "md_examples",
 )
 
