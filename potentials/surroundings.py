@@ -75,7 +75,9 @@ def surroundings(edges: Edges, n_atoms: int, start: int, layers: int) -> Surroun
     kept = (receivers < counts[0]).nonzero().squeeze(1)
     kept = kept[receivers[kept].argsort(stable=True)]
     atoms = order[: int((steps <= 2 * layers).sum())]
-    return Surroundings(atoms, Edges(edges.vectors[kept], senders[kept], receivers[kept]), counts)
+    return Surroundings(
+        atoms, Edges(edges.vectors[kept], senders[kept], receivers[kept]), counts
+    )
 
 
 def unfolded(graph: AtomicGraph, layers: int) -> tuple[Surroundings, Tensor]:
