@@ -143,6 +143,11 @@ class RoundFitConfig:
                 f"`validation_fraction` is {self.validation_fraction}; it must be above 0 and at "
                 "most 0.5"
             )
+        if self.trainer.ranks > 1:
+            raise ValueError(
+                f"`trainer.devices` and `trainer.num_nodes` ask for {self.trainer.ranks} "
+                "processes; a round trains in one"
+            )
         if self.trainer.directory is not None:
             raise ValueError("`trainer.directory` is chosen by each round; leave it out")
 
