@@ -16,6 +16,7 @@ FOLDERS = (
     "calculators",
     "training",
     "report",
+    "learning",
     "commands",
     "md_examples",
 )
@@ -53,8 +54,9 @@ ALLOWED = {
     "calculators": MODELS | {"calculators"},
     "training": MODELS | {"training"},
     "report": MODELS | {"report", "calculators", "training"},
+    "learning": MODELS | {"learning", "calculators", "training", "report"},
     "md_examples": MODELS | {"md_examples", "calculators"},
-    "commands": MODELS | {"commands", "calculators", "training", "report"},
+    "commands": MODELS | {"commands", "calculators", "training", "report", "learning"},
 }
 FORBIDDEN_LIBRARIES = {
     "potentials": {"h5py", "ase", "lightning", "pymatgen", "matscipy"},
