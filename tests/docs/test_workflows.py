@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ase.build import bulk
-from ase.units import _hplanck, _e
+from ase.units import _e, _hplanck
 
 from tesseral import TesseralCalculator
 from tesseral.calculators.properties.elastic import elastic_constants
