@@ -82,12 +82,13 @@ def tried(python: str, wheel: Path, extras: str, tests: Sequence[str], folder: P
     row["python"] = output(mine, "-c", VERSION).strip()
     found = json.loads(output("uv", "pip", "list", "--python", mine, "--format", "json"))
     row["versions"] = {each["name"]: each["version"] for each in found}
-    with (folder / "tests.log").open("w") as log:
-        words = ["-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider", *OLD, *tests]
-        subprocess.run([mine, *words], cwd=ROOT, stdout=log, stderr=log)
-    text = (folder / "tests.log").read_text(errors="replace")
+    words = ["-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider", *OLD, *tests]
+    # Through a pipe: tests of full disks limit the sizes of files.
+    done = subprocess.run([mine, *words], cwd=ROOT, capture_output=True, text=True)
+    text = done.stdout + done.stderr
+    (folder / "tests.log").write_text(text)
     row["deprecated"] = len(set(re.findall(r"/tesseral/\S+: \w+Warning", text)))
-    last = text.strip().splitlines()[-1]
+    last = done.stdout.strip().splitlines()[-1]
     counts = {word: int(number) for number, word in re.findall(r"(\d+) (\w+)", last)}
     row["passed"], row["skipped"] = counts.get("passed", 0), counts.get("skipped", 0)
     row["failed"] = counts.get("failed", 0) + counts.get("error", 0) + counts.get("errors", 0)
