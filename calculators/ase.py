@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -209,14 +209,14 @@ class TesseralCalculator(Calculator):
         if self.atoms is None:
             raise ValueError("there are no atoms to compute; pass some")
         atoms = self.atoms
-        species = self._checked_species(atoms)
+        _check_cell(atoms)
         stressed = has_stress(atoms)
         if "stress" in properties and not stressed:
             raise PropertyNotImplementedError(
                 "stress needs periodic atoms in a cell with a volume; these have "
                 f"pbc={atoms.pbc.tolist()} and {atoms.cell.rank} cell vectors"
             )
-        graph = self._graph(atoms, species)
+        graph = self._graph(atoms)
         near = self._near_edges(graph)
         prediction = predict_edges(
             self.potential, graph.species, near.edges, graph.structure, n_structures=1
@@ -247,6 +247,50 @@ class TesseralCalculator(Calculator):
             stress = stress_from_virial(prediction.virial, graph.cell)[0]
             results["stress"] = stress_voigt(stress.cpu().numpy())
         self.results = results
+
+    @overload
+    def get_descriptors(
+        self, atoms: Atoms | None = None, invariant: Literal[True] = True
+    ) -> NDArray[np.float64]: ...
+
+    @overload
+    def get_descriptors(
+        self, atoms: Atoms | None = None, *, invariant: Literal[False]
+    ) -> list[NDArray[np.float64]]: ...
+
+    def get_descriptors(
+        self, atoms: Atoms | None = None, invariant: bool = True
+    ) -> NDArray[np.float64] | list[NDArray[np.float64]]:
+        """Features of the atoms: what the model knows of their surroundings.
+
+        Args:
+            atoms: the structure. Default: that of the last calculation.
+            invariant: the numbers from which the energies are read, which rotations,
+                reflections and translations do not change; otherwise all features.
+
+        Returns:
+            (N, D), the invariants of all layers side by side (those of the last layer are the last
+            ``card.config.channels``). With ``invariant=False``, the features (N, R, C) of each
+            layer. In a Facet the rows are real spherical harmonics, row ``l² + l + m`` for
+            ``-l ≤ m ≤ l`` in the order of e3nn, and the last layer has invariants only. For other
+            architectures the rows and channels are described in
+            ``tesseral.potentials.architectures``.
+
+        Raises:
+            ValueError: the structure cannot be computed; see ``calculate``.
+        """
+        atoms = self.atoms if atoms is None else atoms
+        if atoms is None:
+            raise ValueError("there are no atoms to compute; pass some")
+        _check_cell(atoms)
+        graph = self._graph(atoms)
+        edges = self._near_edges(graph).edges
+        with torch.no_grad():
+            layers = self.potential.layer_features(graph.species, edges)[1]
+        if invariant:
+            joined = torch.cat([scalars for _, scalars in layers], dim=1)
+            return joined.double().cpu().numpy()
+        return [features.double().cpu().numpy() for features, _ in layers]
 
     def get_hessian(
         self, atoms: Atoms, indices: Sequence[int] | None = None, *, sparse: bool = False
@@ -305,23 +349,19 @@ class TesseralCalculator(Calculator):
                 f"`{name}` is that of the model alone, but the calculator adds {self.dispersion}, "
                 "of which only first derivatives are known; make a calculator without `dispersion`"
             )
-        graph = self._graph(atoms, self._checked_species(atoms))
+        _check_cell(atoms)
+        graph = self._graph(atoms)
         return graph, self._near_edges(graph).edges
 
-    def _checked_species(self, atoms: Atoms) -> Tensor:
-        """Species of the atoms, whose arrays and geometry are checked."""
-        if atoms.cell.array.shape != (3, 3):
-            raise ValueError(f"the cell must have the shape (3, 3); found {atoms.cell.array.shape}")
+    def _graph(self, atoms: Atoms) -> AtomicGraph:
+        """The atoms and the edges of the list, including its skin, on the device of the model."""
         if len(atoms) == 0:
             raise ValueError("there are no atoms to compute")
         check_counts(atoms.numbers, atoms.positions)
         if not np.array_equal(atoms.numbers, self._species[0]):
             self._species = atoms.numbers.copy(), species_index(atoms.numbers, self.card.elements)
         check_geometry(atoms.positions, atoms.cell.array, atoms.pbc)
-        return torch.from_numpy(self._species[1])
-
-    def _graph(self, atoms: Atoms, species: Tensor) -> AtomicGraph:
-        """The atoms and the edges of the list, including its skin, on the device of the model."""
+        species = torch.from_numpy(self._species[1])
         device = self.device
         edges = self.neighbors.edges(atoms.positions, atoms.cell.array, atoms.pbc)
         if self._listed is None or self._listed[0] is not edges:
@@ -372,3 +412,9 @@ class TesseralCalculator(Calculator):
             self.potential = self.potential.to(device)
         if self.potential.harmonics.fused:  # this machine may have no compiled kernels
             select_ops(self.potential)
+
+
+def _check_cell(atoms: Atoms) -> None:
+    """ASE does not check the shape of an array that is assigned to ``atoms.cell.array``."""
+    if atoms.cell.array.shape != (3, 3):
+        raise ValueError(f"the cell must have the shape (3, 3); found {atoms.cell.array.shape}")

@@ -59,6 +59,7 @@ CASES = [
     case("product-order3", order=3),
     case("silu-86", activation="silu", grid_points=86, rotation=0.03),
     case("relaxed", relaxed=True, mixings=2),  # nothing is broken before training
+    other("dimenet", l_max=2),
     other("egnn"),
     other("nequip", l_max=2),
     joined(other("nequip", l_max=2)),
@@ -77,6 +78,7 @@ CASES = [
     other("painn"),
     other("ponita", l_max=2, orientations=50, random_orientations=False, rotation=0.1),
     other("schnet"),
+    other("se3transformer", l_max=2),
     other("segnn", l_max=2),
     other("segnn", l_max=2, l_max_edge=1),
 ]
