@@ -296,7 +296,7 @@ def _seconds(atoms: Atoms, calculator: TesseralCalculator, clock: Callable[[], f
     return min(spent[1:])
 
 
-def labelled(atoms: Atoms, config_type: str, group: str, theory: str) -> Structure:
+def labelled(atoms: Atoms, config_type: str, theory: str) -> Structure:
     """A structure with the results of its calculator."""
     full = bool(atoms.pbc.all()) and has_stress(atoms)
     structure = make_structure(
@@ -308,7 +308,7 @@ def labelled(atoms: Atoms, config_type: str, group: str, theory: str) -> Structu
         forces=atoms.get_forces(apply_constraint=False).copy(),
         stress=atoms.get_stress(voigt=False, apply_constraint=False) if full else None,
     )
-    return structure._replace(config_type=config_type, group=group, theory=theory)
+    return structure._replace(config_type=config_type, theory=theory)
 
 
 def _teach(
@@ -334,13 +334,12 @@ def _teach(
         if not path.exists():
             bar(0, 1, f"{atoms.info['name']}: strained cells")
             copies = distorted(atoms, COPIES, config.strain, RATTLE, rng)
-            write_store(path, _labels(copies, teacher, f"{name}-distorted"))
+            write_store(path, _labels(copies, teacher))
         scales = SCALES[: plan.runs // 3] if is_bulk(atoms) else SCALES[:1]
         # The lowest temperature first, at all volumes.
         for turn, temperature in enumerate(np.linspace(low, high, 3)):
             for index, scale in enumerate(scales):
-                group = f"{name}-{turn}-{index}"
-                path = place / f"{group}.h5"
+                path = place / f"{name}-{turn}-{index}.h5"
                 parts.append(path)
                 if path.exists():
                     continue
@@ -352,19 +351,17 @@ def _teach(
                 frames = _frames(
                     trial, temperature, plan.steps, plan.every, seed, config, words, bar, stop
                 )
-                kind = f"teacher {temperature:.0f} K"
-                write_store(path, [labelled(each, kind, group, teacher.theory) for each in frames])
+                kind = f"teacher {temperature:.0f} K" + (f" × {scale:g}" if scale != 1 else "")
+                write_store(path, [labelled(each, kind, teacher.theory) for each in frames])
     merge_stores([str(path) for path in parts], str(target))
     shutil.rmtree(place)
 
 
-def _labels(
-    copies: Iterator[Atoms], teacher: TesseralCalculator, group: str
-) -> Iterator[Structure]:
+def _labels(copies: Iterator[Atoms], teacher: TesseralCalculator) -> Iterator[Structure]:
     """Copies with labels of the teacher."""
     for atoms in copies:
         atoms.calc = teacher
-        yield labelled(atoms, "distorted", group, teacher.theory)
+        yield labelled(atoms, "distorted", teacher.theory)
 
 
 def _frames(
@@ -415,7 +412,7 @@ def _make_test(
         seed = 1_000_000 + 1000 * config.seed + number
         frames = _frames(atoms, temperature, plan.test_steps, every, seed, config, words, bar, stop)
         kind = f"test {temperature:.0f} K"
-        own = [labelled(each, kind, f"{number}", teacher.theory) for each in frames]
+        own = [labelled(each, kind, teacher.theory) for each in frames]
         found += own[settling // every :] or own
     write_store(path, found)
 

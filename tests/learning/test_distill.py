@@ -179,7 +179,7 @@ def test_a_model_in_which_the_crystal_is_not_stable_has_no_properties(
     atoms = read(crystal)
     atoms.calc = make(stable_model, device="cpu")
     test = tmp_path / "test.h5"
-    write_store(test, [module.labelled(atoms, "test", "", "")])
+    write_store(test, [module.labelled(atoms, "test", "")])
     found = comparison.compare(stable_model, stable_model, [atoms], [atoms], test)
     (row,) = found["properties"]
     assert row["teacher"] == 4.0 and np.isnan(row["model"]) and np.isnan(row["difference"])
