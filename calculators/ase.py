@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 import torch
-from ase import Atoms
+from ase import Atoms, units
 from ase.calculators.calculator import (
     CalculationFailed,
     Calculator,
@@ -22,7 +22,7 @@ from torch import Tensor
 from tesseral.calculators.dispersion import Dispersion, choose_dispersion, theory_with
 from tesseral.calculators.properties.atoms import has_stress
 from tesseral.calculators.skin import SkinNeighbors
-from tesseral.data.graph import AtomicGraph, edge_vectors
+from tesseral.data.graph import AtomicGraph, Edges, edge_vectors
 from tesseral.data.neighbors import (
     NeighborList,
     check_counts,
@@ -32,12 +32,28 @@ from tesseral.data.neighbors import (
 from tesseral.data.units import stress_voigt
 from tesseral.deploy.card import ModelCard
 from tesseral.deploy.modelfile import load_model
+from tesseral.potentials import hessian
 from tesseral.potentials.derivatives import predict_edges, stress_from_virial
 from tesseral.potentials.engine.near_edges import NearEdges, near_edges
+from tesseral.potentials.heat_flux import energy_flow
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.select import select_ops
 
+Floats = NDArray[np.float64]
+
 CLOSEST = 0.2  # Å; far below any distance between nuclei in a meaningful simulation
+
+
+class HeatFlux(NamedTuple):
+    """Heat flux of a structure times its volume, d/dt Σ r_i E_i of its atoms."""
+
+    exchanged: Floats  # (3,) eV Å/fs, energy that atoms exchange
+    carried: Floats  # (3,) eV Å/fs, energy that moving atoms carry, with their reference energies
+
+    @property
+    def total(self) -> Floats:
+        """Sum of both, (3,) eV Å/fs."""
+        return self.exchanged + self.carried
 
 
 class TesseralCalculator(Calculator):
@@ -275,6 +291,67 @@ class TesseralCalculator(Calculator):
             joined = torch.cat([scalars for _, scalars in layers], dim=1)
             return joined.double().cpu().numpy()
         return [features.double().cpu().numpy() for features, _ in layers]
+
+    def get_hessian(
+        self, atoms: Atoms, indices: Sequence[int] | None = None, *, sparse: bool = False
+    ) -> Any:
+        """Second derivatives of the energy by the positions, without finite differences.
+
+        The rows of an atom need only the atoms within 2L cutoffs of it, if the model has L layers.
+        Constraints of the atoms have no effect. In float32 the result has rounding errors of
+        float32, but no others.
+
+        Args:
+            atoms: the structure.
+            indices: atoms whose rows are computed. Default: all.
+            sparse: return a ``scipy.sparse.csr_array``, for large structures.
+
+        Returns:
+            (3n, 3N) eV/Å²; x, y and z of n atoms by x, y and z of all N atoms.
+
+        Raises:
+            ValueError: as in ``calculate``, an index is wrong, or the calculator adds dispersion,
+                of which only first derivatives are known.
+        """
+        graph, edges = self._differentiable(atoms, "get_hessian")
+        number = len(graph.species)
+        chosen = np.arange(number) if indices is None else np.asarray(indices)
+        if chosen.dtype.kind not in "iu" or not ((chosen >= 0) & (chosen < number)).all():
+            raise ValueError(f"`indices` must be from 0 to {number - 1}; found {indices}")
+        rows = hessian.hessian_rows(self.potential, graph.species, edges, chosen.tolist())
+        matrix = hessian.sparse if sparse else hessian.dense
+        return matrix(rows, len(chosen), number)
+
+    def get_heat_flux(self, atoms: Atoms) -> HeatFlux:
+        """Heat flux of moving atoms, times the volume; exact for any number of layers.
+
+        Args:
+            atoms: structure with velocities.
+
+        Raises:
+            ValueError: as in ``get_hessian``.
+        """
+        graph, _ = self._differentiable(atoms, "get_heat_flux")
+        near = edge_vectors(graph).norm(dim=1) < self.card.config.cutoff
+        edges = graph.senders[near], graph.receivers[near], graph.shifts[near]
+        graph = graph._replace(senders=edges[0], receivers=edges[1], shifts=edges[2])
+        velocities = atoms.get_velocities() * units.fs  # Å/fs
+        moving = torch.as_tensor(velocities, device=self.device)
+        energies, flow = energy_flow(self.potential, graph, moving)
+        kinetic = 0.5 * atoms.get_masses() * (atoms.get_velocities() ** 2).sum(axis=1)
+        carried = (energies.cpu().numpy() + kinetic) @ velocities
+        return HeatFlux(flow.cpu().numpy(), carried)
+
+    def _differentiable(self, atoms: Atoms, name: str) -> tuple[AtomicGraph, Edges]:
+        """Graph and edges within the cutoff for a method of the model alone."""
+        if self.dispersion is not None:
+            raise ValueError(
+                f"`{name}` is that of the model alone, but the calculator adds {self.dispersion}, "
+                "of which only first derivatives are known; make a calculator without `dispersion`"
+            )
+        _check_cell(atoms)
+        graph = self._graph(atoms)
+        return graph, self._near_edges(graph).edges
 
     def _graph(self, atoms: Atoms) -> AtomicGraph:
         """The atoms and the edges of the list, including its skin, on the device of the model."""
