@@ -71,7 +71,7 @@ class PairFrames(nn.Module):
     def __init__(self, cutoff: float) -> None:
         """Store the cutoff (Å) of the neighbours."""
         super().__init__()
-        self.cutoff = cutoff
+        self.cutoff, self.tiny = cutoff, TINY
 
     def forward(self, edges: EdgeFeatures, n_local: int) -> tuple[Tensor, Tensor, Tensor]:
         """Axes (F, 3, 3) of the frames as rows, weights (F,) and atoms (F,); (2)."""
@@ -86,7 +86,7 @@ class PairFrames(nn.Module):
         z, other = directions[left], directions[right]
         across = other - (other * z).sum(1, keepdim=True) * z
         squared = across.square().sum(1, keepdim=True)  # sin² of the angle
-        x = across * (squared + TINY).rsqrt()
+        x = across * (squared + self.tiny).rsqrt()
         axes = torch.stack([x, torch.linalg.cross(z, x), z], dim=1)
         close = envelope(edges.radii, self.cutoff).to(axes.dtype)
         weights = close[left] * close[right] * squared.squeeze(1).pow(3)
@@ -106,7 +106,7 @@ class FrameAverage(ExactBuffers):
             cutoff: cutoff (Å) of the frames.
         """
         super().__init__()
-        self.network = network
+        self.network, self.no_frame = network, NO_FRAME
         self.frames = PairFrames(cutoff)
         self.harmonics = Harmonics(l_max)
         points = sphere_grid(points_of(l_max), 1)[0][:, 1:] * 3**-0.5
@@ -130,7 +130,7 @@ class FrameAverage(ExactBuffers):
         )
         sums = both.new_zeros(field.shape[0], both.shape[1])
         sums = sums.index_add(0, atoms, weights.unsqueeze(1) * both)
-        total = weights.new_full((field.shape[0],), NO_FRAME).index_add(0, atoms, weights)
+        total = weights.new_full((field.shape[0],), self.no_frame).index_add(0, atoms, weights)
         return sums / total.unsqueeze(1)  # (3)
 
 
