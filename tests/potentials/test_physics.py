@@ -273,6 +273,18 @@ def test_scripted_equals_eager(potential):
         assert error < (1e-12 if is_double(potential) else 1e-5)
 
 
+def test_second_derivatives(potentials):
+    """The Hessian is that of differences of forces; in float32 it is that of float64."""
+    graph = graph_of(silicon_carbide())
+    double = testing.hessian(potentials[1][torch.float64], graph)
+    error = testing.hessian_error(potentials[1][torch.float64], graph)
+    rounding = float((testing.hessian(potentials[1][torch.float32], graph) - double).abs().max())
+    scale = float(double.abs().max())
+    print(f"of {scale:.2f} eV/Å²: {error:.1e} from differences, {rounding:.1e} in float32")
+    assert error < 1e-7 * max(scale, 1.0)
+    assert rounding < 1e-4 * max(scale, 1.0)
+
+
 def test_forces_can_be_trained_on(potentials):
     """The gradient of a loss of forces and virial is that of finite differences (float64)."""
     potential = potentials[1][torch.float64]
