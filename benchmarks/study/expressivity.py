@@ -52,7 +52,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "facet, l_max 4, order 3": {"l_max": 4, "l_max_message": 4, "order": 3},
     "facet, l_max 4, two mixings": {"l_max": 4, "l_max_message": 4, "mixings": 2},
     "mace, l_max 2": {"architecture": "mace", "l_max": 2},
-    "mace, l_max 4": {"architecture": "mace", "l_max": 4, "l_max_message": 2},
+    "mace, l_max 3": {"architecture": "mace", "l_max": 3},
     "mace, l_max 2, (((A A) A) A) too": {
         **{"architecture": "mace", "l_max": 2},
         **{"trees": ["A", "(A A)", "((A A) A)", "(((A A) A) A)"]},
