@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import closing
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -237,7 +238,14 @@ class Loop:
                 check=check,
                 show=lambda name, done, total: bar(done, total, name),
             )
-            write_store(path, map(structure_from_atoms, found))
+            first = next(found, None)
+            if first is None:
+                raise ValueError(
+                    f"round {number} explored no structure whose atoms are apart; raise "
+                    "`explore.temperatures`, `explore.distorted` or `explore.time`, or lower "
+                    "`explore.closest`"
+                )
+            write_store(path, map(structure_from_atoms, chain([first], found)))
         shutil.rmtree(folder / "explored")
         return open_store(path)
 
