@@ -18,11 +18,11 @@ class ExploreConfig:
     """Structures among which each round selects.
 
     Args:
-        temperatures: temperatures (K) of the molecular dynamics. A run stops where the model does
-            not know the structure.
+        temperatures: temperatures (K) of the molecular dynamics. Where the model does not know a
+            structure, it starts again with other velocities.
         pressures: pressures (GPa) at which each temperature is also run, with a variable cell;
             only for crystals. Constant volume is always run.
-        time: duration (ps) of each run.
+        time: duration (ps) at each temperature and pressure.
         timestep: time step (fs).
         every: number of steps between structures that may be selected.
         repeat: numbers of cells of the supercell of each start structure.
@@ -48,9 +48,9 @@ class ExploreConfig:
     repeat: tuple[int, int, int] = (1, 1, 1)
     distorted: int = 20
     strain: float = 0.05
-    rattle: float = 0.15
+    rattle: float = 0.1
     random: int = 0
-    closest: float = 0.7
+    closest: float = 0.75
     model: str | None = None
     stop_uncertainty: float | None = None
     seed: int = 0
