@@ -43,6 +43,7 @@ COVERAGE = 0.9
 KNOWN = 0.995  # part of the training atoms, by distance, that counts as known; others may be odd
 MARGIN = 2.5  # a simulation stops at this many times the largest expected error of known atoms,
 LIMIT = 1.0  # eV/Å, or at this one, if none of them reaches it
+MEAN_BY_MEDIAN = 1.18  # of the lengths of a normal distribution
 FAR = 100.0  # times the reach, the distance of an element that the training set does not have
 
 
@@ -224,13 +225,15 @@ def calibrated(errors: Errors, furthest: float) -> dict[str, Any]:
     expected = scale * errors.distances**exponent
     bound = conformal(forces / expected[known])
     edge = scale * min(furthest, reach) ** exponent * max(1.0, furthest / reach)
-    sums = np.bincount(errors.structure, expected * errors.distances)
+    found = Calibration(scale, exponent, reach, 1.0, bound)
+    parts = Uncertainty(1, 1, found).energy(torch.from_numpy(expected)).numpy()
     labelled = np.isfinite(errors.energy)
-    energies, sums = errors.energy[labelled], sums[labelled]
-    energy = float(energies.mean() / sums.mean()) if len(energies) else 1.0
-    energy = max(energy, 1e-12)
+    energies, sums = errors.energy[labelled], np.bincount(errors.structure, parts)[labelled]
+    energy = 1.0
+    if len(energies):  # a mean by the median, which single structures do not move
+        energy = max(MEAN_BY_MEDIAN * float(np.median(energies / sums)), 1e-12)
     return {
-        **Calibration(scale, exponent, reach, energy, bound)._asdict(),
+        **found._replace(energy=energy)._asdict(),
         "coverage": COVERAGE,
         "energy_bound": conformal(energies / (energy * sums)) if len(energies) else None,
         "stop": max(edge, min(MARGIN * edge, LIMIT)),

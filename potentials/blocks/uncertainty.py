@@ -27,7 +27,7 @@ class Calibration(NamedTuple):
     forces: float  # eV/Å, expected error of the force on an atom at the distance 1
     exponent: float  # of the distance
     reach: float  # distance up to which this was seen; beyond it the error grows in proportion
-    energy: float  # Å, error of the energy by the sum of the force errors times the distances
+    energy: float  # Å, error of the energy by that of the forces; see `Uncertainty.energy`
     bound: float  # times the expected force error; 90% of the validation errors are smaller
     landmarks: int = 1  # of each element
 
@@ -102,17 +102,14 @@ class Uncertainty(ExactBuffers):
         """Expected errors (N,) eV of the atomic energies from those of the forces; they add up.
 
         The error of an energy is that of a force along a path from known surroundings, whose length
-        is taken as proportional to the distance.
+        is taken as proportional to the distance. Atoms nearer than 1 count as at 1: by symmetry,
+        forces may vanish where energies are wrong.
         """
-        return self.calibration.energy * energy_errors(forces, self.calibration)
-
-
-def energy_errors(forces: Tensor, calibration: Calibration) -> Tensor:
-    """Products (N,) eV/Å of expected force errors and the distances from which they follow."""
-    scale, exponent, reach = calibration[:3]
-    within = (forces / scale) ** (1 / exponent)
-    beyond = forces / (scale * reach ** (exponent - 1))
-    return forces * torch.where(within < reach, within, beyond)
+        scale, exponent, reach = self.calibration[:3]
+        forces = forces.clamp(min=scale)
+        within = (forces / scale) ** (1 / exponent)
+        beyond = forces / (scale * reach ** (exponent - 1))
+        return self.calibration.energy * forces * torch.where(within < reach, within, beyond)
 
 
 def _pairwise(one: Tensor, other: Tensor) -> Tensor:

@@ -39,11 +39,12 @@ def test_the_distance_is_that_to_the_nearest_landmark():
     torch.testing.assert_close(distances, torch.tensor([1.0, 1.0, 2.0]).double())
 
 
-def test_errors_of_energies_are_force_errors_times_distances():
-    away = torch.tensor([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0], [6.0, 0.0]])
+def test_errors_of_energies_are_force_errors_times_distances_of_at_least_one():
+    away = torch.tensor([[0.5, 0.0], [1.0, 0.0], [2.0, 0.0], [6.0, 0.0]])
     one = known()
     forces = one(away, torch.zeros(4, dtype=torch.int64))
-    torch.testing.assert_close(one.energy(forces), 0.5 * forces * away[:, 0].double())
+    expected = 0.5 * torch.tensor([0.1 * 1, 0.1 * 1, 0.4 * 2, 1.8 * 6]).double()
+    torch.testing.assert_close(one.energy(forces), expected)
 
 
 @pytest.mark.parametrize("value", [None, -1.0, float("inf"), "1"])
