@@ -113,6 +113,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console().print(Sheet("Hessian in float64, eV/Å²", heads, rows=rows).markdown())
 
 
-
 if __name__ == "__main__":
     main()

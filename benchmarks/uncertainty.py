@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from scipy.spatial import cKDTree
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import spearmanr
 
 from tesseral.data.graph import edges_of
 from tesseral.data.loading.datasets import evaluation_loader
@@ -32,6 +32,7 @@ from tesseral.deploy.modelfile import ModelCard, load_model
 from tesseral.potentials.derivatives import predict, sum_by_structure
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.screen import print_table
+from tesseral.training.uncertainty import roc_area
 
 Floats = NDArray[np.float64]
 NEIGHBORS, SAMPLE = 4, 4000  # of the nearest-neighbour distance
@@ -112,13 +113,6 @@ def nearest(train: Known, factor: Floats) -> Callable[[Known], Floats]:
         return found
 
     return distances
-
-
-def roc_area(inside: Floats, outside: Floats) -> float:
-    """Probability that a value outside is larger than one inside."""
-    ranks = rankdata(np.concatenate([inside, outside]))[len(inside) :]
-    count = len(outside)
-    return float((ranks.sum() - count * (count + 1) / 2) / (count * len(inside)))
 
 
 def by_structure(one: Known, values: Floats) -> tuple[Floats, Floats]:

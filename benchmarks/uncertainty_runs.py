@@ -16,20 +16,19 @@ import argparse
 import time
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from ase.build import bulk
 from ase.data import chemical_symbols
-from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from rich.console import Console
 
 from tesseral.calculators.ase import TesseralCalculator
+from tesseral.calculators.properties.ensembles import SOON, langevin, start
 from tesseral.screen import print_table
 
 PAIRS, WARM_UP = 60, 6
 RATTLE = 0.05  # Å
 WRONG = 1.0  # eV/Å
-RAMPS = 0, 1000, 10_000  # fs, from 300 K to the final temperature
+RAMPS = 0, 1000, 5000  # fs, from 300 K to the final temperature
 
 
 def crystal(calculator: TesseralCalculator, atoms: int) -> Atoms:
@@ -75,11 +74,9 @@ def heated(model: str, reference: str, kelvin: float, ramp: int, seed: int) -> l
     calculator, judge = TesseralCalculator(model), TesseralCalculator(reference)
     limit = calculator.stop
     assert limit is not None, "the model does not know its uncertainty"
-    atoms = crystal(calculator, 64)
+    atoms, rng = start(crystal(calculator, 64), 300 if ramp else kelvin, seed)
     atoms.calc = calculator
-    rng = np.random.default_rng(seed)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=300 if ramp else kelvin, rng=rng)
-    dynamics = Langevin(atoms, units.fs, temperature_K=300, friction=0.02 / units.fs, rng=rng)
+    dynamics = langevin(atoms, 1.0, 300, SOON, rng)
     stopped: list[str] = []
     for step in range(ramp + 1000):
         forces = atoms.get_forces()

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import maxwell, spearmanr
+from scipy.stats import maxwell, rankdata, spearmanr
 from torch import Tensor
 
 from tesseral.data.graph import edges_of
@@ -278,6 +278,13 @@ def calibration_errors(
         "coverage": float((true < expected * bound).mean()),
         "miscalibration_area": float(np.abs(covered - levels).mean()),
     }
+
+
+def roc_area(inside: Floats, outside: Floats) -> float:
+    """Probability that a value outside is larger than one inside: the area under the ROC curve."""
+    ranks = rankdata(np.concatenate([inside, outside]))[len(inside) :]
+    count = len(outside)
+    return float((ranks.sum() - count * (count + 1) / 2) / (count * len(inside)))
 
 
 def _rank_correlation(one: Floats, other: Floats) -> float | None:

@@ -9,6 +9,7 @@ is that of Mahalanobis, with one covariance for all elements (K. Lee et al., Neu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -74,7 +75,7 @@ class Uncertainty(ExactBuffers):
         """
         super().__init__()
         rank = min(n_features, LARGEST_RANK)
-        self.calibration = calibration
+        self.calibration, self.landmarks = calibration, calibration.landmarks
         self.register_buffer("factor", torch.zeros(n_features, rank))
         self.register_buffer("center", torch.zeros(n_species * calibration.landmarks, rank))
         self.factor: Tensor  # (D, K)
@@ -82,14 +83,12 @@ class Uncertainty(ExactBuffers):
 
     def distances(self, features: Tensor, species: Tensor) -> Tensor:
         """Distances (N,) float64 of features (N, D) to the training set."""
-        places = features.double() @ self.factor.double()
-        count = self.calibration.landmarks
-        found = torch.zeros_like(places[:, 0])
-        for kind in species.unique().tolist():
-            rows = (species == kind).nonzero().squeeze(1)
-            known = self.center[kind * count : (kind + 1) * count].double()
-            found[rows] = _pairwise(places[rows], known).amin(dim=1)
-        return found
+        places, centers = features.double() @ self.factor.double(), self.center.double()
+        exact = "donot_use_mm_for_euclid_dist"  # no differences of large numbers
+        all_distances = torch.cdist(places, centers, compute_mode=exact)
+        kinds = torch.arange(len(centers), device=species.device) // self.landmarks
+        others = kinds != species.unsqueeze(1)
+        return all_distances.masked_fill_(others, math.inf).amin(dim=1)
 
     def forward(self, features: Tensor, species: Tensor) -> Tensor:
         """Expected lengths of the force errors, (N,) eV/Å float64."""
@@ -110,8 +109,3 @@ class Uncertainty(ExactBuffers):
         within = (forces / scale) ** (1 / exponent)
         beyond = forces / (scale * reach ** (exponent - 1))
         return self.calibration.energy * forces * torch.where(within < reach, within, beyond)
-
-
-def _pairwise(one: Tensor, other: Tensor) -> Tensor:
-    """Distances (N, M) of points (N, K) and (M, K), without cancellation."""
-    return torch.cdist(one, other, compute_mode="donot_use_mm_for_euclid_dist")
