@@ -263,7 +263,9 @@ def evaluate_file(
         except ValueError as error:  # it may name the temporary dataset
             raise ValueError(str(error).replace(str(store.path), str(config.data))) from None
         if config.outside is not None:
-            other = open_dataset(config.outside, Path(folder))
+            apart = Path(folder, "outside")  # both files may have the same name
+            apart.mkdir()
+            other = open_dataset(config.outside, apart)
             areas = [
                 expected_errors(potential, each, card.elements, config.batch_edges)
                 for each in (store, other)
