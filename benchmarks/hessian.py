@@ -114,6 +114,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sheet = Sheet("Hessian in float64, eV/Å²", heads, rows=rows)
     console().print(sheet.markdown(), soft_wrap=True)
 
-
 if __name__ == "__main__":
     main()
