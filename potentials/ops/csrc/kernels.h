@@ -3,7 +3,7 @@
 #pragma once
 #include <stdint.h>
 
-#define TESSERAL_VERSION 5  // of the structs below; potentials/ops/compiled.py has the same number
+#define TESSERAL_VERSION 6  // of the structs below; potentials/ops/compiled.py has the same number
 
 #ifdef __cplusplus
 extern "C" {
@@ -57,7 +57,9 @@ typedef struct {
 } tesseral_facet_mixing;
 
 typedef struct {
-  const void* coefficients;            // (intervals, paths, channels)
+  // (intervals + 4, sum over l3, l1 of min(l1, l3) + 1, channels): radial functions in the frames of
+  // edges for each l3, l1 and |m|, see aligned.h; the last four rows are zero
+  const void* coefficients;
   const void *message, *message_t;     // (l_max + 1, channels, channels)
   const void *skip, *skip_t;           // (l_in + 1, channels, channels)
   const tesseral_readout* readout;

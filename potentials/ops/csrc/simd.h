@@ -99,9 +99,11 @@ template <class T> struct Block<T, 1> {
   TESSERAL_INLINE void put(T* p) const { store(p, a); }
   TESSERAL_INLINE void add(T s, const Block& x) { a += s * x.a; }
   TESSERAL_INLINE void add(const Block& x, const Block& y) { a += x.a * y.a; }
+  TESSERAL_INLINE void take(const Block& x, const Block& y) { a -= x.a * y.a; }
   TESSERAL_INLINE Block times(T s) const { return {s * a}; }
   TESSERAL_INLINE Block times(const Block& x) const { return {a * x.a}; }
   TESSERAL_INLINE Vector<T> dot(const Block& x) const { return a * x.a; }
+  TESSERAL_INLINE T total() const { return sum<T>(a); }
 };
 
 template <class T> struct Block<T, 2> {
@@ -111,9 +113,11 @@ template <class T> struct Block<T, 2> {
   TESSERAL_INLINE void put(T* p) const { store(p, a), store(p + width<T>, b); }
   TESSERAL_INLINE void add(T s, const Block& x) { a += s * x.a, b += s * x.b; }
   TESSERAL_INLINE void add(const Block& x, const Block& y) { a += x.a * y.a, b += x.b * y.b; }
+  TESSERAL_INLINE void take(const Block& x, const Block& y) { a -= x.a * y.a, b -= x.b * y.b; }
   TESSERAL_INLINE Block times(T s) const { return {s * a, s * b}; }
   TESSERAL_INLINE Block times(const Block& x) const { return {a * x.a, b * x.b}; }
   TESSERAL_INLINE Vector<T> dot(const Block& x) const { return a * x.a + b * x.b; }
+  TESSERAL_INLINE T total() const { return sum<T>(a + b); }
 };
 
 }  // namespace TESSERAL_ISA
