@@ -47,6 +47,19 @@ template <int L> constexpr double raising(int m1, int m2, int m3) {
   return 0;
 }
 
+// Degrees and sizes of rows of a convolution: of features, messages and coefficients.
+struct AlignedRows {
+  int l_out;
+  long channels, in, out, table;
+
+  explicit AlignedRows(const tesseral_convolution& c)
+      : l_out(c.l_out),
+        channels(c.channels),
+        in((c.l_in + 1) * (c.l_in + 1) * channels),
+        out((c.l_out + 1) * (c.l_out + 1) * channels),
+        table(weight_start(c.l_in, c.l_out + 1, 0) * channels) {}
+};
+
 // Some edges, one lane an edge.
 template <class T> struct AlignedChunk {
   static constexpr int W = width<T>;
@@ -62,23 +75,23 @@ template <class T> struct AlignedChunk {
 
   AlignedChunk() : turns(W * turn_start(TESSERAL_L_MAX + 1, TESSERAL_L_MAX)) {}
 
-  // Degrees up to L_OUT, components up to MOST.
-  template <int L_OUT, int MOST>
-  void fill(const tesseral_convolution& c, const double* vectors, int64_t begin, long table_row, long in_row,
-            long out_row, int64_t first_receiver) {
+  // Components up to MOST.
+  template <int MOST>
+  void fill(const tesseral_convolution& c, const AlignedRows& sizes, const double* vectors, int64_t begin,
+            int64_t first_receiver) {
     const double per_width = c.intervals / c.cutoff;
     V f = {};
     V* direction = axes[1];
     for (int a = 0; a < 3; a++) direction[a] = V{};
     for (int e = 0; e < count; e++) {
       const int64_t k = begin + e;
-      from[e] = c.senders[k] * in_row, to[e] = (c.receivers[k] - first_receiver) * out_row;
+      from[e] = c.senders[k] * sizes.in, to[e] = (c.receivers[k] - first_receiver) * sizes.out;
       inverse[e] = c.radii[k] > 0 ? 1 / c.radii[k] : 1.0;
       for (int a = 0; a < 3; a++) direction[a][e] = T(vectors[k * 3 + a] * inverse[e]);
       const double t = c.radii[k] * per_width;
       const int left = t < c.intervals ? int(t) : c.intervals;  // from the cutoff on all coefficients are zero
       f[e] = T(t - left);
-      rows[e] = static_cast<const T*>(c.coefficients) + left * table_row;
+      rows[e] = static_cast<const T*>(c.coefficients) + left * sizes.table;
     }
     splines(f, T(per_width));
     // Two more axes by the formulas of Duff et al., JCGT 6 (2017).
@@ -88,12 +101,11 @@ template <class T> struct AlignedChunk {
     axes[2][1] = sign * both, axes[2][2] = -sign * direction[0];
     axes[0][0] = both, axes[0][1] = sign + direction[1] * direction[1] * a, axes[0][2] = -direction[1];
     T* first = turns.data();
-    if constexpr (L_OUT > 0)
-      for (int m = 0; m < 3; m++)
-        for (int b = 0; b < turn_columns(1, MOST); b++)
-          store(first + (m * turn_columns(1, MOST) + b) * W, axes[MOST ? b : 1][m]);
-    unroll<least(L_OUT, TESSERAL_L_MAX)>(TESSERAL_UNROLLED(l) {
-      if constexpr (l > 0) raise<l + 1, MOST>();
+    for (int m = 0; m < 3; m++)
+      for (int b = 0; b < turn_columns(1, MOST); b++)
+        store(first + (m * turn_columns(1, MOST) + b) * W, axes[MOST ? b : 1][m]);
+    unroll<TESSERAL_L_MAX - 1>(TESSERAL_CONSTANTS(l) {
+      if (l + 2 <= c.l_out) raise<l + 2, MOST>();
     });
   }
 
@@ -116,10 +128,10 @@ template <class T> struct AlignedChunk {
     const T* previous = turns.data() + turn_start(L - 1, MOST) * W;
     T* own = turns.data() + turn_start(L, MOST) * W;
     auto column = [&](const V* axis, const T* from, V factor, V* sums) __attribute__((always_inline)) {
-      unroll<C::terms>(TESSERAL_UNROLLED(e) {
-        constexpr int q = C::pair[e];
+      TESSERAL_TERMS(e, C::terms) {
+        const int q = C::pair[e];
         sums[C::m3[q]] += (T(C::value[e]) * factor * axis[C::m1[q]]) * load(from + C::m2[e] * before * W);
-      });
+      }
     };
     for (int b = -inner; b <= inner; b++) {
       static constexpr auto norm = norms<L>();
@@ -146,11 +158,10 @@ template <class T> struct AlignedChunk {
   }
 };
 
-// One edge and one block of channels, with features up to L_IN and messages up to L_OUT.
-template <class T, int L_IN, int L_OUT> struct AlignedEdge {
+// One edge and one block of channels, with features up to L_IN.
+template <class T, int L_IN> struct AlignedEdge {
   static constexpr int W = width<T>, N = vector_bytes == 64 ? 1 : 2;
-  static constexpr int m_in = (L_IN + 1) * (L_IN + 1), m_out = (L_OUT + 1) * (L_OUT + 1);
-  static constexpr int weights = weight_start(L_IN, L_OUT + 1, 0);
+  static constexpr int m_in = (L_IN + 1) * (L_IN + 1);
   using B = Block<T, N>;
 
   // Components -KEEP … KEEP of degree L in the frame, of which D has -MOST … MOST.
@@ -163,7 +174,7 @@ template <class T, int L_IN, int L_OUT> struct AlignedEdge {
         const B own = B::at(x + m * row);
         const T* t = d + (turn_start(L, MOST) + m * columns + first) * W;
         for (int b = 0; b <= 2 * KEEP; b++)
-          if constexpr (m == 0) out[b] = own.times(t[b * W]);
+          if (m == 0) out[b] = own.times(t[b * W]);
           else out[b].add(t[b * W], own);
       });
   }
@@ -181,26 +192,28 @@ template <class T, int L_IN, int L_OUT> struct AlignedEdge {
     });
   }
 
-  static TESSERAL_INLINE void forward(const AlignedChunk<T>& chunk, int e, long channels, const T* x, const T* table,
-                                      T* out) {
+  static TESSERAL_INLINE void forward(const AlignedChunk<T>& chunk, int e, const AlignedRows& rows, const T* x,
+                                      const T* table, T* out) {
+    const long channels = rows.channels;
     const T *d = chunk.turns.data() + e;
     T s[4];
     for (int k = 0; k < 4; k++) s[k] = chunk.value[k][e];
     B own[m_in];
-    unroll<L_IN + 1>(TESSERAL_UNROLLED(l) { turn_in<l, L_IN, l>(d, x + l * l * channels, channels, own + l * l); });
-    unroll<L_OUT + 1>(TESSERAL_UNROLLED(l3) {
+    unroll<L_IN + 1>(TESSERAL_CONSTANTS(l) { turn_in<l, L_IN, l>(d, x + l * l * channels, channels, own + l * l); });
+    unroll<TESSERAL_L_MAX + 1>(TESSERAL_CONSTANTS(l3) {
+      if (l3 > rows.l_out) return;
       constexpr int most = least(l3, L_IN);
       B y[2 * most + 1];
-      unroll<L_IN + 1>(TESSERAL_UNROLLED(l1) {
+      unroll<L_IN + 1>(TESSERAL_CONSTANTS(l1) {
         unroll<least(l1, l3) + 1>(TESSERAL_UNROLLED(m) {
           const T* row = table + (weight_start(L_IN, l3, l1) + m) * channels;
           B w = B::at(row).times(s[0]);
-          for (int k = 1; k < 4; k++) w.add(s[k], B::at(row + k * weights * channels));
+          for (int k = 1; k < 4; k++) w.add(s[k], B::at(row + k * rows.table));
           const B* mine = own + l1 * l1 + l1;
-          if constexpr (m == l1) y[most + m] = w.times(mine[m]);  // the first to this component
+          if (m == l1) y[most + m] = w.times(mine[m]);  // the first to this component
           else y[most + m].add(w, mine[m]);
-          if constexpr (m > 0 && m == l1) y[most - m] = w.times(mine[-m]);
-          else if constexpr (m > 0) y[most - m].add(w, mine[-m]);
+          if (m > 0 && m == l1) y[most - m] = w.times(mine[-m]);
+          else if (m > 0) y[most - m].add(w, mine[-m]);
         });
       });
       turn_out<l3, L_IN, most>(d, y, channels, out + l3 * l3 * channels);
@@ -210,18 +223,18 @@ template <class T, int L_IN, int L_OUT> struct AlignedEdge {
   // Adds g·L_x y and g·L_z y, with |m| up to G in g and up to Y in y.
   template <int L, int G, int Y> static TESSERAL_INLINE void turn_about(const B* g, const B* y, B* torque, T factor) {
     unroll<least(L, Y + 1)>(TESSERAL_UNROLLED(k) {
-      constexpr bool both = k + 1 <= Y;
+      const bool both = k + 1 <= Y;
       const B *gm = g + G, *ym = y + Y;
       B x = gm[k + 1].times(ym[k]), z;
-      if constexpr (both) x.take(gm[k], ym[k + 1]);
-      if constexpr (k == 0) {
+      if (both) x.take(gm[k], ym[k + 1]);
+      if (k == 0) {
         z = gm[-1].times(ym[0]);
-        if constexpr (both) z.take(gm[0], ym[-1]);
+        if (both) z.take(gm[0], ym[-1]);
       } else {
         x.add(gm[-k - 1], ym[-k]);
         z = gm[-k - 1].times(ym[k]);
         z.take(gm[k + 1], ym[-k]);
-        if constexpr (both) {
+        if (both) {
           x.take(gm[-k], ym[-k - 1]);
           z.add(gm[-k], ym[k + 1]);
           z.take(gm[k], ym[-k - 1]);
@@ -232,8 +245,9 @@ template <class T, int L_IN, int L_OUT> struct AlignedEdge {
     });
   }
 
-  static TESSERAL_INLINE void backward(AlignedChunk<T>& chunk, int e, long channels, const T* x, const T* table,
-                                       const T* g, T* gx) {
+  static TESSERAL_INLINE void backward(AlignedChunk<T>& chunk, int e, const AlignedRows& rows, const T* x,
+                                       const T* table, const T* g, T* gx) {
+    const long channels = rows.channels;
     constexpr int reach = L_IN + 1;
     const T *d = chunk.turns.data() + e;
     T s[4];
@@ -241,44 +255,45 @@ template <class T, int L_IN, int L_OUT> struct AlignedEdge {
     B own[m_in], pulled[m_in], by_spline[4], torque[2] = {B::zero(), B::zero()};
     for (int k = 0; k < 4; k++) by_spline[k] = B::zero();
     for (int m = 0; m < m_in; m++) pulled[m] = B::zero();
-    unroll<L_IN + 1>(TESSERAL_UNROLLED(l) { turn_in<l, reach, l>(d, x + l * l * channels, channels, own + l * l); });
-    unroll<L_OUT + 1>(TESSERAL_UNROLLED(l3) {
+    unroll<L_IN + 1>(TESSERAL_CONSTANTS(l) { turn_in<l, reach, l>(d, x + l * l * channels, channels, own + l * l); });
+    unroll<TESSERAL_L_MAX + 1>(TESSERAL_CONSTANTS(l3) {
+      if (l3 > rows.l_out) return;
       constexpr int most = least(l3, L_IN), most_g = least(l3, reach);
       B along[2 * most_g + 1], y[2 * most + 1];
       turn_in<l3, reach, most_g>(d, g + l3 * l3 * channels, channels, along);
-      unroll<L_IN + 1>(TESSERAL_UNROLLED(l1) {
+      unroll<L_IN + 1>(TESSERAL_CONSTANTS(l1) {
         unroll<least(l1, l3) + 1>(TESSERAL_UNROLLED(m) {
           const T* row = table + (weight_start(L_IN, l3, l1) + m) * channels;
           const B *mine = own + l1 * l1 + l1, *given = along + most_g;
           B* mine_pulled = pulled + l1 * l1 + l1;
           B by_w = given[m].times(mine[m]);
-          if constexpr (m > 0) by_w.add(given[-m], mine[-m]);
+          if (m > 0) by_w.add(given[-m], mine[-m]);
           B w = B::zero();
           for (int k = 0; k < 4; k++) {
-            const B a = B::at(row + k * weights * channels);
+            const B a = B::at(row + k * rows.table);
             by_spline[k].add(a, by_w);
             w.add(s[k], a);
           }
           mine_pulled[m].add(w, given[m]);
-          if constexpr (m == l1) y[most + m] = w.times(mine[m]);
+          if (m == l1) y[most + m] = w.times(mine[m]);
           else y[most + m].add(w, mine[m]);
-          if constexpr (m > 0) {
+          if (m > 0) {
             mine_pulled[-m].add(w, given[-m]);
-            if constexpr (m == l1) y[most - m] = w.times(mine[-m]);
+            if (m == l1) y[most - m] = w.times(mine[-m]);
             else y[most - m].add(w, mine[-m]);
           }
         });
       });
       turn_about<l3, most_g, most>(along, y, torque, T(1));
     });
-    unroll<L_IN + 1>(TESSERAL_UNROLLED(l) { turn_about<l, l, l>(pulled + l * l, own + l * l, torque, T(-1)); });
+    unroll<L_IN + 1>(TESSERAL_CONSTANTS(l) { turn_about<l, l, l>(pulled + l * l, own + l * l, torque, T(-1)); });
     B by_radius = by_spline[0].times(chunk.slope[0][e]);
     for (int k = 1; k < 4; k++) by_radius.add(chunk.slope[k][e], by_spline[k]);
     chunk.torques[e][0] += by_radius.total();
     chunk.torques[e][1] += torque[0].total();
     chunk.torques[e][2] += torque[1].total();
     if (gx)
-      unroll<L_IN + 1>(TESSERAL_UNROLLED(l) {
+      unroll<L_IN + 1>(TESSERAL_CONSTANTS(l) {
         turn_out<l, reach, l>(d, pulled + l * l, channels, gx + l * l * channels);
       });
   }
@@ -286,14 +301,13 @@ template <class T, int L_IN, int L_OUT> struct AlignedEdge {
   // Adds the convolution of edges [begin, end) to rows of receivers, the first of which is at `out`.
   static void convolve(const tesseral_convolution& c, const double* vectors, AlignedChunk<T>& chunk, int64_t begin,
                        int64_t end, int64_t first_receiver, T* out) {
-    const long channels = c.channels;
+    const AlignedRows rows(c);
     for (; begin < end; begin += chunk.count) {
       chunk.count = int(std::min<int64_t>(W, end - begin));
-      chunk.template fill<L_OUT, L_IN>(c, vectors, begin, weights * channels, m_in * channels, m_out * channels,
-                                       first_receiver);
+      chunk.template fill<L_IN>(c, rows, vectors, begin, first_receiver);
       for (int e = 0; e < chunk.count; e++)
-        for (long block = 0; block < channels; block += N * W)
-          forward(chunk, e, channels, static_cast<const T*>(c.features) + chunk.from[e] + block, chunk.rows[e] + block,
+        for (long block = 0; block < c.channels; block += N * W)
+          forward(chunk, e, rows, static_cast<const T*>(c.features) + chunk.from[e] + block, chunk.rows[e] + block,
                   out + chunk.to[e] + block);
     }
   }
@@ -301,15 +315,15 @@ template <class T, int L_IN, int L_OUT> struct AlignedEdge {
   // Adds the gradients of edges [begin, end) by features, unless null, and by the edges' vectors.
   static void pull(const tesseral_convolution& c, const double* vectors, AlignedChunk<T>& chunk, int64_t begin,
                    int64_t end, const T* grad, T* features, double* gradient) {
-    const long channels = c.channels;
+    const AlignedRows rows(c);
     for (; begin < end; begin += chunk.count) {
       chunk.count = int(std::min<int64_t>(W, end - begin));
-      chunk.template fill<L_OUT, L_IN + 1>(c, vectors, begin, weights * channels, m_in * channels, m_out * channels, 0);
+      chunk.template fill<L_IN + 1>(c, rows, vectors, begin, 0);
       for (int e = 0; e < chunk.count; e++) {
         double* sums = chunk.torques[e];
         for (int k = 0; k < 3; k++) sums[k] = 0;
-        for (long block = 0; block < channels; block += N * W)
-          backward(chunk, e, channels, static_cast<const T*>(c.features) + chunk.from[e] + block,
+        for (long block = 0; block < c.channels; block += N * W)
+          backward(chunk, e, rows, static_cast<const T*>(c.features) + chunk.from[e] + block,
                    chunk.rows[e] + block, grad + chunk.to[e] + block,
                    features ? features + chunk.from[e] + block : nullptr);
         // A turn about x moves the direction to z, and one about z to -x.
@@ -323,22 +337,16 @@ template <class T, int L_IN, int L_OUT> struct AlignedEdge {
 };
 
 template <class T> struct AlignedFunctions {
-  decltype(&AlignedEdge<T, 0, 0>::convolve) convolve;
-  decltype(&AlignedEdge<T, 0, 0>::pull) pull;
+  decltype(&AlignedEdge<T, 0>::convolve) convolve;
+  decltype(&AlignedEdge<T, 0>::pull) pull;
 };
 
-// For features and messages of these degrees.
-template <class T> const AlignedFunctions<T>& aligned_functions(int l_in, int l_out) {
-#define TESSERAL_ALIGNED(a, b) {AlignedEdge<T, a, b>::convolve, AlignedEdge<T, a, b>::pull}
-  static const AlignedFunctions<T> table[] = {
-      TESSERAL_ALIGNED(0, 0),
-      TESSERAL_ALIGNED(0, 1), TESSERAL_ALIGNED(1, 1),
-      TESSERAL_ALIGNED(0, 2), TESSERAL_ALIGNED(1, 2), TESSERAL_ALIGNED(2, 2),
-      TESSERAL_ALIGNED(0, 3), TESSERAL_ALIGNED(1, 3), TESSERAL_ALIGNED(2, 3), TESSERAL_ALIGNED(3, 3),
-      TESSERAL_ALIGNED(0, 4), TESSERAL_ALIGNED(1, 4), TESSERAL_ALIGNED(2, 4), TESSERAL_ALIGNED(3, 4),
-      TESSERAL_ALIGNED(4, 4),
-  };
-  return table[l_out * (l_out + 1) / 2 + l_in];
+// For features up to degree l_in.
+template <class T> const AlignedFunctions<T>& aligned_functions(int l_in) {
+#define TESSERAL_ALIGNED(l) {AlignedEdge<T, l>::convolve, AlignedEdge<T, l>::pull}
+  static const AlignedFunctions<T> table[] = {TESSERAL_ALIGNED(0), TESSERAL_ALIGNED(1), TESSERAL_ALIGNED(2),
+                                              TESSERAL_ALIGNED(3), TESSERAL_ALIGNED(4)};
+  return table[l_in];
 }
 
 }  // namespace TESSERAL_ISA

@@ -94,7 +94,7 @@ template <class T> struct FacetRun {
     const tesseral_facet_layer& layer = f.layer[n];
     const LayerActivations<T>& own = kept.layers[n];
     const tesseral_convolution c = convolution(n);
-    const auto& functions = aligned_functions<T>(layer.l_in, f.l_max);
+    const auto& functions = aligned_functions<T>(layer.l_in);
     const long m_in = components(layer.l_in);
     parallel(g.threads, [&](int thread, int threads) {
       const auto [begin, end] = receivers.share(thread, threads);
@@ -187,7 +187,7 @@ template <class T> struct FacetRun {
     parallel(g.threads, [&](int thread, int threads) {
       const auto [begin, end] = senders.share(thread, threads);
       AlignedChunk<T> chunk;
-      aligned_functions<T>(layer.l_in, f.l_max).pull(c, kept.vectors, chunk, senders.first[begin], senders.first[end],
+      aligned_functions<T>(layer.l_in).pull(c, kept.vectors, chunk, senders.first[begin], senders.first[end],
                                                      kept.by_messages, by_features, kept.gradient);
     });
   }

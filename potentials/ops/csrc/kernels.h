@@ -9,8 +9,8 @@
 extern "C" {
 #endif
 
-// A convolution's inputs. T is float or double, as the kernel says. Numbers of channels are
-// multiples of the vector width. Without a list of paths, all paths of natural parity are used, sorted
+// A convolution's inputs. T is float or double, as the kernel says. Numbers of channels fill whole
+// cache lines of 64 bytes. Without a list of paths, all paths of natural parity are used, sorted
 // by l2, l1, l3; their sum to degree l3 is divided by the square root of their number. With a list,
 // paths are kept separate: rows of atoms contain the degrees in order, (2 l + 1, C_l), and in rows of
 // the result C_l3 is the sum of C_l1 over the paths to l3, next to each other in the order of the list.

@@ -75,11 +75,11 @@ template <class T, int L1, int L2, int L3> struct PathSums {
   // t of a vector of edges from their harmonics of degree l2.
   static void couple(const T* y, T scale, T* t) {
     V sums[C::pairs];
-    unroll<C::terms>(TESSERAL_UNROLLED(e) {
+    TESSERAL_TERMS(e, C::terms) {
       const V term = (scale * T(C::value[e])) * load(y + C::m2[e] * W);
-      if constexpr (C::starts[e]) sums[C::pair[e]] = term;
+      if (C::starts[e]) sums[C::pair[e]] = term;
       else sums[C::pair[e]] += term;
-    });
+    }
     for (int q = 0; q < C::pairs; q++) store(t + q * W, sums[q]);
   }
 
@@ -95,7 +95,7 @@ template <class T, int L1, int L2, int L3> struct PathSums {
   // Adds Σ_m1 t u to sums[m3].
   template <int N>
   static TESSERAL_INLINE void contract(const T* t, const Block<T, N>* u, Block<T, N>* sums) {
-    unroll<C::pairs>(TESSERAL_UNROLLED(q) { sums[C::m3[q]].add(t[q * W], u[C::m1[q]]); });
+    TESSERAL_TERMS(q, C::pairs) { sums[C::m3[q]].add(t[q * W], u[C::m1[q]]); }
   }
 
   // Adds the gradient by the harmonics of degree l2 of the product u^T t g, with u (m1) and g (m3).
@@ -105,23 +105,26 @@ template <class T, int L1, int L2, int L3> struct PathSums {
     V sums[n2];
     for (int m = 0; m < n2; m++) sums[m] = load(place + m * W);
     V both;
-    unroll<C::terms>(TESSERAL_UNROLLED(e) {
-      constexpr int q = C::pair[e];
-      if constexpr (C::starts[e]) both = u[C::m1[q]].dot(Block<T, N>::at(g + C::m3[q] * stride));
+    TESSERAL_TERMS(e, C::terms) {
+      const int q = C::pair[e];
+      if (C::starts[e]) both = u[C::m1[q]].dot(Block<T, N>::at(g + C::m3[q] * stride));
       sums[C::m2[e]] += (scale * T(C::value[e])) * both;
-    });
+    }
     for (int m = 0; m < n2; m++) store(place + m * W, sums[m]);
   }
 
   static TESSERAL_INLINE void by_radius(V slope, T* gradient) { store(gradient, load(gradient) + slope); }
 
   // Calls f(constant N, first channel) for the path's channels, N vectors at a time: two, unless
-  // there are so many components that they would not stay in registers.
+  // there are so many components that they would not stay in registers. Rows of channels have whole
+  // cache lines, of one vector or of a multiple of two.
   template <class F> static TESSERAL_INLINE void blocks(const Path<T>& p, F&& f) {
+    constexpr bool pairs = n1 + n3 <= 12, single = !pairs || vector_bytes == 64;
     long c = 0;
-    if constexpr (n1 + n3 <= 12)
+    if constexpr (pairs)
       for (; c + 2 * W <= p.channels; c += 2 * W) f(std::integral_constant<int, 2>{}, c);
-    for (; c < p.channels; c += W) f(std::integral_constant<int, 1>{}, c);
+    if constexpr (single)
+      for (; c < p.channels; c += W) f(std::integral_constant<int, 1>{}, c);
   }
 
   // The sums of a receiver's edges stay in registers.
@@ -161,9 +164,9 @@ template <class T, int L1, int L2, int L3> struct PathSums {
       const B r = radial<N>(table, s, s.value);
       B pulled[n1], u[n1], by_r = B::zero();
       for (int m = 0; m < n1; m++) pulled[m] = B::zero();
-      unroll<C::pairs>(TESSERAL_UNROLLED(q) {
+      TESSERAL_TERMS(q, C::pairs) {
         pulled[C::m1[q]].add(t[q * W], B::at(at + C::m3[q] * p.out_stride));
-      });
+      }
       if (gx)
         for (int m = 0; m < n1; m++) {
           T* to = gx + chunk.from[e] + m * p.in_stride;
@@ -252,11 +255,11 @@ template <class T, int L1, int L2, int L3> struct PathSums {
     const B moved = moved_radial(s, s.value, s.slope, by_radius_in, table, by_table_in);
     B pulled[n1], by_pulled[n1], u[n1], by_r = B::zero(), by_moved = B::zero();
     for (int m = 0; m < n1; m++) pulled[m] = by_pulled[m] = B::zero();
-    unroll<C::pairs>(TESSERAL_UNROLLED(q) {
+    TESSERAL_TERMS(q, C::pairs) {
       const B row = B::at(at + C::m3[q] * p.out_stride);
       pulled[C::m1[q]].add(t[q * W], row);
       by_pulled[C::m1[q]].add(by_t[q * W], row);
-    });
+    }
     for (int m = 0; m < n1; m++) {
       const B own = B::at(in.x + sender + m * p.in_stride), by_own = B::at(in.by_x + sender + m * p.in_stride);
       B row = B::at(gx + sender + m * p.in_stride);
