@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
@@ -30,7 +31,9 @@ AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2"]
 AVX512 = [*AVX2, *(f"-mavx512{part}" for part in ("f", "bw", "dq", "vl"))]
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 # Processors without AVX2 are too rare for the time that optimising takes.
-INSTRUCTION_SETS = {"baseline": ["-O1"], "avx2": AVX2, "avx512": AVX512} if X86 else {"baseline": []}
+INSTRUCTION_SETS = (
+    {"baseline": ["-O1"], "avx2": AVX2, "avx512": AVX512} if X86 else {"baseline": []}
+)
 
 
 class BuildKernels(build_ext):
@@ -96,6 +99,14 @@ class BuildKernels(build_ext):
         return True
 
 
+class BuildWheel(bdist_wheel):
+    """One wheel for all versions of Python on a platform."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        """The libraries know nothing of Python."""
+        return "py3", "none", super().get_tag()[2]
+
+
 setup(
     ext_modules=[
         Extension(
@@ -112,5 +123,5 @@ setup(
             optional=True,
         ),
     ],
-    cmdclass={"build_ext": BuildKernels},
+    cmdclass={"bdist_wheel": BuildWheel, "build_ext": BuildKernels},
 )

@@ -1,4 +1,4 @@
-// The convolution of Facet and its gradient in the frames of edges, without autograd's contract.
+// The convolution of Facet and its gradient in the frames of edges.
 //
 // In a frame whose polar axis (y, as in e3nn) is the direction of the edge, only m2 = 0 of the
 // harmonics is not zero, and a sum over paths becomes one number for each l1, l3 and |m|:
@@ -65,13 +65,13 @@ template <class T> struct AlignedChunk {
   static constexpr int W = width<T>;
   using V = Vector<T>;
   int count = 0;
-  long from[W], to[W];  // where the rows of senders and receivers start
-  const T* rows[W];     // where the coefficients of the first of the four splines do
+  long from[W], to[W];   // where the rows of senders and receivers start
+  const T* rows[W];      // where the coefficients of the first of the four splines do
   V value[4], slope[4];
-  V axes[3][3];         // x, y, z of the frame; y is the direction
-  double inverse[W];    // 1 / length
-  Lines<T> turns;       // matrices D from degree 1
-  double torques[W][3];   // sums for the gradient: by the length, about x, about z
+  V axes[3][3];          // x, y, z of the frame; y is the direction
+  double inverse[W];     // 1 / length
+  Lines<T> turns;        // matrices D from degree 1
+  double torques[W][3];  // sums for the gradient: by the length, about x, about z
 
   AlignedChunk() : turns(W * turn_start(TESSERAL_L_MAX + 1, TESSERAL_L_MAX)) {}
 

@@ -103,7 +103,8 @@ template <class T> struct FacetRun {
       Lines<T> products(atoms_per_block * all * grid), hidden(2 * atoms_per_block * channels);
       each_block(begin, end, [&](int64_t i, int64_t count) {
         std::memset(messages.data(), 0, count * all * channels * sizeof(T));
-        functions.convolve(c, g.vectors, chunk, receivers.first[i], receivers.first[i + count], i, messages.data());  // (3)
+        functions.convolve(c, g.vectors, chunk, receivers.first[i], receivers.first[i + count], i,
+                           messages.data());  // (3)
         linear<T, false>(messages.data(), all, channels, static_cast<const T*>(layer.message), f.l_max, count,
                          field.data(), all, channels);  // (4)
         linear<T, true>(own.features + i * m_in * channels, m_in, channels, static_cast<const T*>(layer.skip),
@@ -188,7 +189,7 @@ template <class T> struct FacetRun {
       const auto [begin, end] = senders.share(thread, threads);
       AlignedChunk<T> chunk;
       aligned_functions<T>(layer.l_in).pull(c, kept.vectors, chunk, senders.first[begin], senders.first[end],
-                                                     kept.by_messages, by_features, kept.gradient);
+                                            kept.by_messages, by_features, kept.gradient);
     });
   }
 

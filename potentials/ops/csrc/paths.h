@@ -100,14 +100,14 @@ template <class T, int L1, int L2, int L3> struct PathSums {
 
   // Adds the gradient by the harmonics of degree l2 of the product u^T t g, with u (m1) and g (m3).
   template <int N>
-  static TESSERAL_INLINE void by_harmonics(T scale, const Block<T, N>* u, const T* g, long stride, T* gradient) {
+  static TESSERAL_INLINE void by_harmonics(T scale, const Block<T, N>* u, const Block<T, N>* g, T* gradient) {
     T* place = gradient + (1 + L2 * L2) * W;
     V sums[n2];
     for (int m = 0; m < n2; m++) sums[m] = load(place + m * W);
     V both;
     TESSERAL_TERMS(e, C::terms) {
       const int q = C::pair[e];
-      if (C::starts[e]) both = u[C::m1[q]].dot(Block<T, N>::at(g + C::m3[q] * stride));
+      if (C::starts[e]) both = u[C::m1[q]].dot(g[C::m3[q]]);
       sums[C::m2[e]] += (scale * T(C::value[e])) * both;
     }
     for (int m = 0; m < n2; m++) store(place + m * W, sums[m]);
@@ -161,12 +161,17 @@ template <class T, int L1, int L2, int L3> struct PathSums {
       const Splines<T>& s = chunk.splines[e];
       const T* t = chunk.couplings.data() + chunk.lane[e] + p.coupling;
       const T *own = x + chunk.from[e], *at = g + chunk.to[e];
-      const B r = radial<N>(table, s, s.value);
-      B pulled[n1], u[n1], by_r = B::zero();
-      for (int m = 0; m < n1; m++) pulled[m] = B::zero();
-      TESSERAL_TERMS(q, C::pairs) {
-        pulled[C::m1[q]].add(t[q * W], B::at(at + C::m3[q] * p.out_stride));
+      // Rows that are used twice are kept: after a store the compiler would have to read them again.
+      B r = B::zero(), slope = B::zero();
+      for (int k = 0; k < 4; k++) {
+        const B row = B::at(table + s.row[k]);
+        r.add(s.value[k], row);
+        slope.add(s.slope[k], row);
       }
+      B given[n3], pulled[n1], u[n1], by_r = B::zero();
+      for (int m = 0; m < n3; m++) given[m] = B::at(at + m * p.out_stride);
+      for (int m = 0; m < n1; m++) pulled[m] = B::zero(), u[m] = B::at(own + m * p.in_stride);
+      TESSERAL_TERMS(q, C::pairs) pulled[C::m1[q]].add(t[q * W], given[C::m3[q]]);
       if (gx)
         for (int m = 0; m < n1; m++) {
           T* to = gx + chunk.from[e] + m * p.in_stride;
@@ -175,7 +180,6 @@ template <class T, int L1, int L2, int L3> struct PathSums {
           row.put(to);
         }
       for (int m = 0; m < n1; m++) {
-        u[m] = B::at(own + m * p.in_stride);
         by_r.add(u[m], pulled[m]);
         u[m] = u[m].times(r);
       }
@@ -187,8 +191,8 @@ template <class T, int L1, int L2, int L3> struct PathSums {
         }
       if (chunk.wanted) {
         T* gradient = chunk.gradient_of(e);
-        by_radius(radial<N>(table, s, s.slope).dot(by_r), gradient);
-        by_harmonics<N>(p.scale, u, at, p.out_stride, gradient);
+        by_radius(slope.dot(by_r), gradient);
+        by_harmonics<N>(p.scale, u, given, gradient);
       }
     }
   }
@@ -255,10 +259,11 @@ template <class T, int L1, int L2, int L3> struct PathSums {
     const B moved = moved_radial(s, s.value, s.slope, by_radius_in, table, by_table_in);
     B pulled[n1], by_pulled[n1], u[n1], by_r = B::zero(), by_moved = B::zero();
     for (int m = 0; m < n1; m++) pulled[m] = by_pulled[m] = B::zero();
+    B given[n3];
+    for (int m = 0; m < n3; m++) given[m] = B::at(at + m * p.out_stride);
     TESSERAL_TERMS(q, C::pairs) {
-      const B row = B::at(at + C::m3[q] * p.out_stride);
-      pulled[C::m1[q]].add(t[q * W], row);
-      by_pulled[C::m1[q]].add(by_t[q * W], row);
+      pulled[C::m1[q]].add(t[q * W], given[C::m3[q]]);
+      by_pulled[C::m1[q]].add(by_t[q * W], given[C::m3[q]]);
     }
     for (int m = 0; m < n1; m++) {
       const B own = B::at(in.x + sender + m * p.in_stride), by_own = B::at(in.by_x + sender + m * p.in_stride);
@@ -284,7 +289,7 @@ template <class T, int L1, int L2, int L3> struct PathSums {
       T* gradient = chunk.gradient_of(e);
       const B bent = moved_radial(s, s.slope, s.bend, by_radius_in, table, by_table_in);
       by_radius(radial<1>(table, s, s.slope).dot(by_r) + bent.dot(by_moved), gradient);
-      by_harmonics<1>(p.scale, u, at, p.out_stride, gradient);
+      by_harmonics<1>(p.scale, u, given, gradient);
     }
   }
 };
