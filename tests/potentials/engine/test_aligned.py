@@ -27,7 +27,8 @@ def test_a_message_along_the_polar_axis(degrees):
     reseed(0)
     convolution = SplineConvolution(*degrees, CHANNELS, INTERVALS, CUTOFF).double()
     vectors = torch.tensor([[0.0, 1.7, 0.0]], dtype=torch.float64)
-    edges = EdgeHarmonics(l_edge).double()(Edges(vectors, torch.tensor([1]), torch.tensor([0])))
+    ends = torch.tensor([1]), torch.tensor([0])
+    edges = EdgeHarmonics(l_edge)(Edges(vectors, *ends), torch.float64)
     features = torch.randn(2, (l_in + 1) ** 2, CHANNELS, dtype=torch.float64)
     (expected,) = convolution(features, edges, 1)
 
