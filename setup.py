@@ -99,11 +99,11 @@ class BuildKernels(build_ext):
         return True
 
 
-class BuildWheel(bdist_wheel):
-    """One wheel for all versions of Python on a platform."""
+class OneWheel(bdist_wheel):
+    """A wheel for every version of Python: its libraries do not depend on the version."""
 
     def get_tag(self) -> tuple[str, str, str]:
-        """The libraries know nothing of Python."""
+        """Python, ABI and platform in the name of the file."""
         return "py3", "none", super().get_tag()[2]
 
 
@@ -123,5 +123,5 @@ setup(
             optional=True,
         ),
     ],
-    cmdclass={"bdist_wheel": BuildWheel, "build_ext": BuildKernels},
+    cmdclass={"bdist_wheel": OneWheel, "build_ext": BuildKernels},
 )

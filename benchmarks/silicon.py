@@ -1,15 +1,17 @@
-"""Task for timing all calculators: energy, forces and stress of warm silicon.
+"""Tasks for all calculators: energy, forces and stress of warm silicon, errors on a test set.
 
 Needs only NumPy and ASE, so that it runs in the environment of any calculator.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from ase import Atoms
+from ase import Atoms, units
 from ase.build import bulk
+from ase.io import read
 
 from benchmarks.serve import Task
 
@@ -42,6 +44,28 @@ def noise(n_atoms: int, generator: np.random.Generator) -> np.ndarray:
     return shortened
 
 
+def test_errors(calculator: Callable[[], Any], file: str) -> dict[str, float]:
+    """MAE of energies (meV/atom), force components (meV/Å) and stress components (GPa).
+
+    Args:
+        calculator: function that returns the calculator of a structure.
+        file: structures with labels.
+    """
+    energy, forces, stress = [], [], []
+    for frame in read(file, ":"):
+        atoms = frame.copy()
+        atoms.calc = calculator()
+        labels = frame.calc.results
+        energy.append(abs(atoms.get_potential_energy() - labels["energy"]) / len(atoms))
+        forces.append(np.abs(atoms.get_forces() - labels["forces"]).ravel())
+        stress.append(np.abs(atoms.get_stress() - labels["stress"]) / units.GPa)
+    return {
+        "energy": 1e3 * float(np.mean(energy)),
+        "forces": 1e3 * float(np.concatenate(forces).mean()),
+        "stress": float(np.mean(stress)),
+    }
+
+
 class SiliconSteps:
     """Steps as in molecular dynamics: the same atoms at new positions with one calculator.
 
@@ -61,6 +85,10 @@ class SiliconSteps:
         """Energy, forces and stress at new positions."""
         self.set_up(n_atoms)
         return self.move, self.compute
+
+    def errors(self, file: str) -> Task:
+        """Errors on the structures of a file."""
+        return (lambda: None), lambda: test_errors(lambda: self.calculator, file)
 
     def set_up(self, n_atoms: int) -> None:
         """Make atoms if their number has changed."""

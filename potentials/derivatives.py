@@ -80,6 +80,21 @@ def sum_by_structure(values: Tensor, structure: Tensor, n_structures: int) -> Te
     return total.index_add(0, structure, values)
 
 
+def sum_in_order(values: Tensor, structure: Tensor, n_structures: int) -> Tensor:
+    """Sums (G, …) of values (N, …) over the atoms of each structure, always the same to the bit.
+
+    Args:
+        values: (N, …).
+        structure: (N,) index of the structure of each atom, sorted.
+        n_structures: G, the number of structures.
+    """
+    if n_structures == 1:
+        return values.sum(dim=0, keepdim=True)
+    counts = torch.bincount(structure, minlength=n_structures)
+    sums: Tensor = torch.segment_reduce(values, "sum", lengths=counts, unsafe=True)
+    return sums
+
+
 def stress_from_virial(virial: Tensor, cell: Tensor) -> Tensor:
     """Stress (G, 3, 3) eV/Å³, positive under tension; NaN without a cell."""
     volume = torch.linalg.det(cell).abs().view(-1, 1, 1)
@@ -173,7 +188,13 @@ def _analytic(
 ) -> Prediction:
     """Prediction with the compiled function."""
     energies, forces, virials, uncertainty = engine.evaluate(potential, species, edges)
-    virial = torch.zeros(n_structures, 3, 3, dtype=energies.dtype)
-    virial = virial.index_add(0, structure, 0.5 * (virials + virials.transpose(1, 2)))
-    energy = sum_by_structure(energies, structure, n_structures)
+    virials = 0.5 * (virials + virials.transpose(1, 2))
+    if energies.is_cpu:
+        virial = torch.zeros(n_structures, 3, 3, dtype=energies.dtype)
+        virial = virial.index_add(0, structure, virials)
+        energy = sum_by_structure(energies, structure, n_structures)
+    else:  # there, index_add adds in any order
+        both = torch.cat([energies.unsqueeze(1), virials.flatten(1)], dim=1)
+        sums = sum_in_order(both, structure, n_structures)
+        energy, virial = sums[:, 0], sums[:, 1:].reshape(n_structures, 3, 3)
     return Prediction(energy, energies, forces, virial, uncertainty)

@@ -1,6 +1,6 @@
 """Comparison with other potentials, each in its own environment, with alternating timings.
 
-    python -m benchmarks.peers install [--only mace,nequip,sevenn,chgnet,lammps]
+    python -m benchmarks.peers install [--only mace,nequip,sevenn,chgnet,ace,lammps]
     python -m benchmarks.peers speed [--sizes 64,216,512,1000] [--only NAME,...]
     python -m benchmarks.peers training [--only NAME,...]
 

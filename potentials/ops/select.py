@@ -9,15 +9,17 @@ from tesseral.potentials.blocks.convolution import SplineConvolution
 from tesseral.potentials.blocks.fusable import Fusable
 from tesseral.potentials.blocks.path_convolution import PathConvolution
 from tesseral.potentials.blocks.sphere import EdgeHarmonics
-from tesseral.potentials.ops.compiled import use_fused
+from tesseral.potentials.ops.compiled import MODES, use_fused
 from tesseral.potentials.ops.tables import L_MAX, L_MAX_ODD
 
 
 def select_ops(potential: nn.Module, mode: str = "auto") -> nn.Module:
     """Choose between the compiled kernels and plain PyTorch for all operators of a potential.
 
-    The two agree within rounding errors. The kernels are for CPUs. On other devices, and for
-    degrees that are not compiled, ``auto`` selects plain PyTorch.
+    The two agree within rounding errors. The operators are compiled for CPUs, and the engine
+    (``potentials/engine``) for CPUs and GPUs: on a GPU, ``fused`` selects the engine and otherwise
+    plain PyTorch. On other devices, and for degrees that are not compiled, ``auto`` selects plain
+    PyTorch.
 
     Args:
         potential: potential on its device; changed in place.
@@ -29,7 +31,11 @@ def select_ops(potential: nn.Module, mode: str = "auto") -> nn.Module:
     Raises:
         ValueError: the mode is unknown, or ``fused`` is given without kernels for this potential.
     """
-    fused = use_fused(mode)
+    on_gpu = any(parameter.is_cuda for parameter in potential.parameters())
+    if on_gpu and mode in MODES:
+        fused = mode != "reference"  # the engine is compiled when it is first used
+    else:
+        fused = use_fused(mode)
     why = _obstacle(potential) if fused else None
     if why and mode == "fused":
         raise ValueError(f"ops is 'fused', but {why}; use ops='auto'")
@@ -44,8 +50,11 @@ def select_ops(potential: nn.Module, mode: str = "auto") -> nn.Module:
 def _obstacle(potential: nn.Module) -> str | None:
     """Reason why the kernels do not support this potential, or None."""
     for parameter in potential.parameters():
-        if parameter.device.type != "cpu":
-            return f"the model is on {parameter.device}, and the compiled kernels are for CPUs"
+        if parameter.device.type not in ("cpu", "cuda"):
+            return (
+                f"the model is on {parameter.device}, and the compiled kernels are for CPUs and "
+                "for GPUs of CUDA"
+            )
         if parameter.dtype not in (torch.float32, torch.float64):
             return f"the model is in {parameter.dtype}"
     for module in potential.modules():

@@ -9,7 +9,7 @@ from tesseral.data.graph import Edges
 from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.blocks.convolution import SplineConvolution
 from tesseral.potentials.blocks.radial import spline_basis
-from tesseral.potentials.blocks.sphere import EdgeHarmonics
+from tesseral.potentials.blocks.sphere import EdgeFeatures, EdgeHarmonics
 from tesseral.potentials.derivatives import forces_and_virial
 from tesseral.potentials.engine.evaluate import evaluate
 from tesseral.potentials.engine.facet import aligned_coefficients
@@ -27,8 +27,9 @@ def test_a_message_along_the_polar_axis(degrees):
     reseed(0)
     convolution = SplineConvolution(*degrees, CHANNELS, INTERVALS, CUTOFF).double()
     vectors = torch.tensor([[0.0, 1.7, 0.0]], dtype=torch.float64)
-    ends = torch.tensor([1]), torch.tensor([0])
-    edges = EdgeHarmonics(l_edge)(Edges(vectors, *ends), torch.float64)
+    edges = EdgeFeatures(
+        *EdgeHarmonics(l_edge)(vectors, torch.float64), torch.tensor([1]), torch.tensor([0])
+    )
     features = torch.randn(2, (l_in + 1) ** 2, CHANNELS, dtype=torch.float64)
     (expected,) = convolution(features, edges, 1)
 

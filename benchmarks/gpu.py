@@ -1,0 +1,228 @@
+"""Facet on a GPU: proof that its numbers are right, and time and memory against the number of atoms.
+
+    python -m benchmarks.gpu [--sizes 8,64,…,1000000] [--minutes 5] [--dry] [--output runs/gpu]
+
+The proof: energies, forces and virials of warm silicon from the GPU in float64 and float32 beside
+those of plain PyTorch on the CPU, and repeated calls to the bit. The times, in float32: the model alone
+with its list given, and a whole ASE step (energy, forces, stress) whose atoms have moved so far that
+the neighbour list is made anew. With --dry, tiny systems run on the CPU by the same kernels, compiled
+with g++; the times then say nothing about a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+
+from benchmarks.machine import machine
+from benchmarks.ours import random_model, warm_graph
+from benchmarks.plots import plot_scaling
+from benchmarks.sheets import save
+from benchmarks.silicon import noise, supercell
+from tesseral.calculators.ase import TesseralCalculator
+from tesseral.data.graph import AtomicGraph
+from tesseral.potentials.derivatives import Prediction, predict
+from tesseral.potentials.engine import evaluate as engine
+from tesseral.potentials.engine.gpu import evaluate as gpu
+from tesseral.potentials.engine.gpu.cuda import CudaError, machine_code
+from tesseral.potentials.engine.gpu.facet import sizes_of
+from tesseral.potentials.engine.gpu.host import HostKernels
+from tesseral.potentials.engine.gpu.source import source
+from tesseral.potentials.message_passing import MessagePassing
+from tesseral.potentials.ops.select import select_ops
+
+SIZES = [8, 64, 216, 512, 1000, 4096, 8000, 32768, 110592, 262144, 1000000]
+MODELS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "small": {"l_max": 2, "channels": 8, "grid_channels": 8},
+    "wide": {"l_max": 3, "channels": 64, "grid_channels": 64, "layers": 3},
+    "with nuclei": {"zbl": True, "mixings": 2},
+}
+NAMES = ("atomic_energies", "forces", "virial")
+
+
+def on(graph: AtomicGraph, device: str) -> AtomicGraph:
+    """The graph on a device."""
+    return AtomicGraph(*(part.to(device) for part in graph))
+
+
+def prepared(config: dict[str, Any], dtype: torch.dtype, device: str) -> MessagePassing:
+    """A potential of silicon with random weights that is computed by the kernels.
+
+    Raises:
+        RuntimeError: the kernels cannot be used.
+    """
+    potential = random_model(config)[0].to(dtype).to(device).eval().requires_grad_(False)
+    select_ops(potential)
+    if not gpu.applies(potential):
+        raise RuntimeError("the kernels are not used; the warning says why")
+    return potential
+
+
+def proof(device: str, models: Sequence[str]) -> list[dict[str, Any]]:
+    """Deviations from the CPU in units of the largest value, and whether repeated calls agree."""
+    rows = []
+    for name in models:
+        plain, card = random_model(MODELS[name])
+        graph = warm_graph(card, 64, seed=1)
+        exact = predict(select_ops(plain.double().requires_grad_(False), "reference"), graph)
+        for dtype in (torch.float64, torch.float32):
+            start = time.perf_counter()
+            potential = prepared(MODELS[name], dtype, device)
+            seconds = time.perf_counter() - start
+            moved = on(graph, device)
+            one, other = predict(potential, moved), predict(potential, moved)
+            row: dict[str, Any] = {"model": name, "dtype": str(dtype).removeprefix("torch.")}
+            row |= {part: deviation(one, exact, part) for part in NAMES}
+            same = [torch.equal(getattr(one, part), getattr(other, part)) for part in NAMES]
+            row |= {"same to the bit": all(same), "seconds to compile": round(seconds, 2)}
+            print(row, flush=True)
+            rows.append(row)
+    return rows
+
+
+def deviation(found: Prediction, exact: Prediction, part: str) -> float:
+    """Largest difference in units of the largest value."""
+    one, other = getattr(found, part).cpu(), getattr(exact, part)
+    return float((one - other).abs().max() / other.abs().max())
+
+
+def median_seconds(task: Callable[[], object], device: str, seconds: float) -> float:
+    """Median duration of a task after three warm-up calls."""
+    times: list[float] = []
+    start = time.perf_counter()
+    while len(times) < 6 or (time.perf_counter() - start < seconds and len(times) < 200):
+        wait(device)
+        before = time.perf_counter()
+        task()
+        wait(device)
+        times.append(time.perf_counter() - before)
+    return float(np.median(times[3:]))
+
+
+def wait(device: str) -> None:
+    """Until the GPU has finished."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def inference(
+    device: str, sizes: Sequence[int], seconds: float, until: float
+) -> list[dict[str, Any]]:
+    """Time and memory of a step of the default model by number of atoms."""
+    potential, card = prepared({}, torch.float32, device), random_model({})[1]
+    calculator = TesseralCalculator.from_model(potential, card)
+    rows: list[dict[str, Any]] = []
+    for n in sizes:
+        if time.perf_counter() > until:
+            print(f"no time left for {n} atoms", flush=True)
+            break
+        atoms = supercell(n)
+        atoms.calc, lattice = calculator, atoms.positions.copy()
+        random = np.random.default_rng(n)
+
+        def step(atoms: Any = atoms, lattice: Any = lattice, random: Any = random) -> None:
+            atoms.positions = lattice + noise(len(atoms), random)
+            calculator.neighbors.forget()
+            atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()
+
+        graph = on(warm_graph(card, n, seed=1), device)
+        row: dict[str, Any] = {"atoms": n, "edges": len(graph.senders)}
+        try:
+            if device == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+                before = torch.cuda.memory_allocated()
+            task = lambda graph=graph: predict(potential, graph)  # noqa: E731
+            row["model_us_atom"] = 1e6 * median_seconds(task, device, seconds) / n
+            if device == "cuda":
+                row["bytes_atom"] = (torch.cuda.max_memory_allocated() - before) / n
+            row["ase_us_atom"] = 1e6 * median_seconds(step, device, seconds) / n
+        except RuntimeError as error:
+            row["error"] = str(error)
+        row["bytes_atom_expected"] = (
+            gpu.bytes_needed(n, len(graph.senders), sizes_of(potential)) / n
+        )
+        print(row, flush=True)
+        rows.append(row)
+        if "error" in row:
+            break
+    return rows
+
+
+@contextmanager
+def cpu_as_gpu() -> Iterator[None]:
+    """Within the block the kernels compiled for the CPU pass for those of a GPU."""
+    with TemporaryDirectory() as folder:
+        place = Path(folder)
+        with (
+            patch.object(gpu, "on_gpu", lambda potential: True),
+            patch.object(gpu, "make_kernels", lambda s, device: HostKernels(source(s), place)),
+            patch.object(engine, "can_pack", lambda potential: False),
+        ):
+            yield
+
+
+def why_not() -> str | None:
+    """Reason why there is nothing to measure, or None."""
+    if not torch.cuda.is_available():
+        return "PyTorch finds no GPU here; use --dry to try this script on the CPU"
+    try:
+        machine_code("", torch.cuda.get_device_capability())
+    except CudaError as error:
+        return str(error)
+    return None
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Command-line options."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=lambda text: [int(n) for n in text.split(",")])
+    parser.add_argument("--minutes", type=float, default=4.5)
+    parser.add_argument("--dry", action="store_true", help="try everything on the CPU")
+    parser.add_argument("--output", type=Path, default=Path("runs/gpu"))
+    return parser.parse_args(arguments)
+
+
+def measure(options: argparse.Namespace, device: str, name: str) -> None:
+    """Prove, measure, save and plot."""
+    until = time.perf_counter() + 60 * options.minutes
+    tiny = options.dry
+    sizes = options.sizes or ([8, 64] if tiny else SIZES)
+    results: dict[str, Any] = {"machine": machine() | {"GPU": name}}
+    results["proof"] = proof(device, ["small"] if tiny else list(MODELS))
+    results["inference"] = inference(device, sizes, 0.2 if tiny else 2.0, until)
+    save(options.output / "gpu.json", results)
+    rows = [row for row in results["inference"] if "error" not in row]
+    curves = {
+        label: [(row["atoms"], 1e-6 * row[key] * row["atoms"]) for row in rows]
+        for label, key in (("model, list given", "model_us_atom"), ("ASE step", "ase_us_atom"))
+    }
+    plot_scaling(curves, f"Facet, energy, forces and stress; {name}", options.output / "gpu.png")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the benchmark."""
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    if options.dry:
+        with cpu_as_gpu():
+            measure(options, "cpu", "no GPU: the kernels on the CPU")
+        return
+    reason = why_not()
+    if reason is not None:
+        raise SystemExit(reason)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    measure(options, "cuda", torch.cuda.get_device_name())
+
+
+if __name__ == "__main__":
+    main()

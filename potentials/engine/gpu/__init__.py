@@ -1,0 +1,1 @@
+"""Inference of whole Facet potentials on a GPU, with kernels compiled for each potential."""

@@ -1,0 +1,117 @@
+"""Use of the kernels for GPUs, or of plain PyTorch where they cannot be used."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from tesseral.data.graph import Edges
+from tesseral.potentials.engine.gpu.cuda import CudaError, CudaKernels
+from tesseral.potentials.engine.gpu.facet import FacetKernels, Kernels, sizes_of, supports
+from tesseral.potentials.engine.gpu.source import Sizes, source
+from tesseral.potentials.engine.results import AtomicResults
+from tesseral.potentials.engine.state import state_of
+from tesseral.potentials.message_passing import MessagePassing
+
+
+class _Cached(NamedTuple):
+    """Kernels of a potential, or None if they cannot be used, and the weights they were made of."""
+
+    kernels: FacetKernels | None
+    tensors: list[Tensor]
+    state: list[tuple[int, int]]
+
+
+_cache: WeakKeyDictionary[MessagePassing, _Cached] = WeakKeyDictionary()
+
+
+def applies(potential: MessagePassing) -> bool:
+    """Whether a potential is on a GPU and is computed by the kernels, which are compiled now."""
+    if not on_gpu(potential) or not potential.harmonics.fused or not supports(potential):
+        return False
+    return _kernels(potential) is not None
+
+
+def evaluate(potential: MessagePassing, species: Tensor, edges: Edges) -> AtomicResults:
+    """Energies, forces and virials.
+
+    Args:
+        potential: potential for which ``applies`` is true.
+        species: (N,) index into ``elements``.
+        edges: edges between the atoms, on the device of the potential.
+
+    Raises:
+        RuntimeError: the memory of the GPU is too small.
+    """
+    kernels = _kernels(potential)
+    assert kernels is not None
+    try:
+        return kernels.evaluate(species, edges)
+    except torch.OutOfMemoryError as error:
+        raise RuntimeError(too_large(len(species), len(edges.senders), kernels.sizes)) from error
+
+
+def too_large(atoms: int, edges: int, sizes: Sizes) -> str:
+    """Message for a structure that does not fit into the memory of the GPU."""
+    needed = bytes_needed(atoms, edges, sizes)
+    free = sum(torch.cuda.mem_get_info()[:1]) if torch.cuda.is_available() else 0
+    fitting = int(atoms * free / needed)
+    return (
+        f"{atoms} atoms with {edges} edges need about {needed / 1e9:.1f} GB of the GPU's memory, "
+        f"and {free / 1e9:.1f} GB are free, enough for about {fitting} atoms; compute fewer atoms "
+        "at a time, or on the CPU (`device='cpu'`)"
+    )
+
+
+def bytes_needed(atoms: int, edges: int, sizes: Sizes) -> int:
+    """Memory of a call: arrays that are alive at the same time, with the graph and the results."""
+    every, size = (sizes.l_max + 1) ** 2, sizes.dtype.itemsize
+    kept = [(degree + 1) ** 2 + 1 for degree in sizes.layers]  # features, gradients by scalars
+    kept += [every for _ in sizes.mixings]
+    # On the way back: a field and three gradients, with one of features.
+    features = sum(kept) + 3 * every + 2 * max(kept[: len(sizes.layers)])
+    per_atom = features * sizes.channels * size + 8 * (1 + 3 + 9) + 4 * 3 + 8
+    rows = 2 * (sizes.l_edge + 1) ** 2 * size
+    per_edge = rows + 8 * (3 + 3) + 4 * 4 + 8 * 2  # vectors, gradients, lists, indices
+    return atoms * per_atom + edges * per_edge
+
+
+def refuse(potential: nn.Module, reason: str) -> None:
+    """Use plain PyTorch for a potential on a GPU from now on, and say so."""
+    warnings.warn(
+        f"this potential runs in plain PyTorch on the GPU, several times slower: {reason}",
+        stacklevel=3,
+    )
+    if isinstance(potential, MessagePassing):
+        tensors = [*potential.parameters(), *potential.buffers()]
+        _cache[potential] = _Cached(None, tensors, state_of(tensors))
+
+
+def on_gpu(potential: MessagePassing) -> bool:
+    """Whether the weights are on a GPU of CUDA; ROCm has no NVRTC."""
+    return potential.embedding.is_cuda and torch.version.cuda is not None
+
+
+def make_kernels(sizes: Sizes, device: torch.device) -> Kernels:
+    """Kernels for a GPU; see `CudaKernels`."""
+    return CudaKernels(source(sizes), sizes.group, sizes.groups, device)
+
+
+def _kernels(potential: MessagePassing) -> FacetKernels | None:
+    """The kernels of a potential, with its weights of now; None if they cannot be used."""
+    cached = _cache.get(potential)
+    if cached is not None and cached.state == state_of(cached.tensors):
+        return cached.kernels
+    tensors = [*potential.parameters(), *potential.buffers()]
+    try:
+        compiled = make_kernels(sizes_of(potential), potential.embedding.device)
+    except CudaError as error:
+        refuse(potential, str(error))
+        return None
+    kernels = FacetKernels(potential, compiled)
+    _cache[potential] = _Cached(kernels, tensors, state_of(tensors))
+    return kernels

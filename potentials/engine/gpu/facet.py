@@ -1,0 +1,345 @@
+"""Energies, forces and virials of a Facet potential by the kernels of ``csrc``.
+
+The steps are those of ``engine/csrc/facet.h``, with PyTorch's tensors as memory. Which kernels run,
+those of a GPU or the same ones compiled for the CPU, is decided by `Kernels`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from tesseral.data.graph import Edges
+from tesseral.potentials.architectures.facet import FacetLayer
+from tesseral.potentials.blocks.mixing import DegreeLinear
+from tesseral.potentials.blocks.readout import Readout
+from tesseral.potentials.engine.facet import can_pack, mixings_of
+from tesseral.potentials.engine.gpu.host import Argument
+from tesseral.potentials.engine.gpu.source import Sizes
+from tesseral.potentials.engine.results import AtomicResults
+from tesseral.potentials.message_passing import MessagePassing
+from tesseral.potentials.ops.tables import L_MAX
+
+MULTIPLE = 16  # of channels in the kernels' arrays
+
+
+class Kernels(Protocol):
+    """Compiled kernels, `CudaKernels` or `HostKernels`."""
+
+    def __call__(self, name: str, items: int, lanes: int, *arguments: Argument) -> None:
+        """Run a kernel for some items with some lanes for each."""
+
+
+class _Lists(NamedTuple):
+    """Edges of each atom, int32."""
+
+    counts: Tensor  # (2,)      atoms, edges
+    senders: Tensor  # (E,)
+    receivers: Tensor  # (E,)
+    first: Tensor  # (N + 1,)  of the edges that an atom receives
+    sent: Tensor  # (N + 1,)  of those that it sends, in `order`
+    order: Tensor  # (E,)
+
+
+class _Mixing(NamedTuple):
+    enter: Tensor
+    second: Tensor
+    bias: Tensor
+    leave: Tensor
+    enter_t: Tensor
+    second_t: Tensor
+    leave_t: Tensor
+
+
+class _Readout(NamedTuple):
+    direct: Tensor
+    constant: float
+    hidden: Tensor
+    hidden_t: Tensor
+    shift: Tensor
+    output: Tensor
+
+
+class _Layer(NamedTuple):
+    coefficients: Tensor
+    message: Tensor
+    skip: Tensor
+    message_t: Tensor
+    skip_t: Tensor
+    mixings: list[_Mixing]
+    readout: _Readout
+    degrees: list[int]  # of the features that enter, of each mixing's result
+
+
+_Kept = tuple[Tensor, list[Tensor], Tensor]  # features, fields, gradient by the scalars
+
+
+def supports(potential: MessagePassing) -> bool:
+    """Whether the kernels can compute a potential."""
+    layers = list(potential.layers)
+    if not isinstance(layers[0], FacetLayer) or potential.levels > 1:
+        return False
+    degree = max(potential.harmonics.l_max, layers[0].convolution.l_max_out)
+    dtypes = (torch.float32, torch.float64)
+    return can_pack(layers) and degree <= L_MAX and potential.embedding.dtype in dtypes
+
+
+def sizes_of(potential: MessagePassing) -> Sizes:
+    """Sizes for which the kernels of a potential are compiled."""
+    layers = cast("list[FacetLayer]", list(potential.layers))
+    first = layers[0].convolution
+    every = [mixing for layer in layers for mixing in mixings_of(layer)]
+    return Sizes(
+        dtype=potential.embedding.dtype,
+        cutoff=potential.cutoff,
+        intervals=first.coefficients.shape[0],
+        species=potential.n_species,
+        l_edge=potential.harmonics.l_max,
+        l_max=first.l_max_out,
+        channels=_padded(potential.embedding.shape[2]),
+        grid=_padded(every[0].bias.shape[1]),
+        layers=tuple(len(layer.skip.sizes) - 1 for layer in layers),
+        mixings=tuple((len(mixing.enter.sizes) - 1, mixing.l_max_out) for mixing in every),
+    )
+
+
+class FacetKernels:
+    """A Facet potential with its weights in the layout of the kernels."""
+
+    @torch.no_grad()
+    def __init__(self, potential: MessagePassing, kernels: Kernels) -> None:
+        """Copy the weights.
+
+        Args:
+            potential: potential for which ``supports`` is true.
+            kernels: kernels compiled for ``sizes_of(potential)``.
+        """
+        self.sizes, self._run = sizes_of(potential), kernels
+        # Parts of the potential, but not the potential, which a cache of these objects may forget.
+        self._scale, self._binding = potential.scale, potential.binding
+        self._readouts = cast("list[Readout]", list(potential.readouts))
+        self._known_errors = potential.uncertainty
+        self._channels = potential.embedding.shape[2]
+        channels, grid = self.sizes.channels, self.sizes.grid
+        self._embedding = _pad(potential.embedding[:, 0], channels)
+        self._layers = []
+        for number, module in enumerate(cast("list[FacetLayer]", list(potential.layers))):
+            message, skip = _matrix(module.message), _matrix(module.skip)
+            own = mixings_of(module)
+            mixings = []
+            for mixing in own:
+                parts = mixing.enter, cast("DegreeLinear", mixing.second), mixing.leave
+                enter, second, leave = map(_matrix, parts)
+                turned = map(_transposed, (enter, second, leave))
+                mixings.append(_Mixing(enter, second, _pad(mixing.bias, grid), leave, *turned))
+            degrees = [len(module.skip.sizes) - 1, *(mixing.l_max_out for mixing in own)]
+            self._layers.append(
+                _Layer(
+                    _coefficients(module, channels),
+                    *(message, skip, _transposed(message), _transposed(skip)),
+                    mixings,
+                    _readout(potential.readouts[number], channels),
+                    degrees,
+                )
+            )
+        self._pairs = self._pair_tables(potential)
+        self._listed: tuple[Tensor, Tensor, int, _Lists] | None = None
+
+    def _pair_tables(self, potential: MessagePassing) -> list[Tensor | None]:
+        nuclei = potential.zbl or potential.short_range
+        return [
+            None if nuclei is None else nuclei.charge.contiguous(),
+            None if nuclei is None else nuclei.inverse_length.contiguous(),
+            None if potential.zbl is None else potential.zbl.outer.contiguous(),
+            None if potential.short_range is None else potential.short_range.inner.contiguous(),
+        ]
+
+    @torch.no_grad()
+    def evaluate(self, species: Tensor, edges: Edges) -> AtomicResults:
+        """Energies, forces and virials.
+
+        Args:
+            species: (N,) index into the elements.
+            edges: edges between the atoms, on the device of the potential. Those beyond the cutoff
+                have no effect.
+        """
+        lists, kinds = self._lists(edges, len(species)), species.to(torch.int32)
+        vectors = edges.vectors.contiguous()
+        atoms, n_edges, double = len(species), len(vectors), vectors.new_empty
+        per_edge = lists.counts[1:]
+        rows = double(n_edges, self._row, dtype=self.sizes.dtype)
+        places = torch.empty_like(lists.senders)
+        ends, inner = (lists.senders, lists.receivers), self._pairs[3]
+        self._run("edges_forward", n_edges, 1, per_edge, vectors, kinds, *ends, inner, rows, places)
+        energies, binding = double(atoms), self._binding
+        density = None if binding is None else double(atoms)
+        constants = self._scale.reference_energies, None if binding is None else binding.energies
+        about = lists.first, lists.senders, vectors, kinds, *constants, *self._pairs
+        self._run("atoms_forward", atoms, 1, lists.counts, *about, density, energies)
+        place = places, rows
+        kept, uncertainty = self._forward(species, kinds, lists, place, energies)
+        by_rows = self._backward(kinds, lists, place, kept)
+        gradient = double(n_edges, 3)
+        about = vectors, kinds, *ends, *self._pairs, density, places, by_rows, gradient
+        self._run("edges_backward", n_edges, 1, per_edge, *about)
+        forces, virials = double(atoms, 3), double(atoms, 3, 3)
+        about = lists.first, lists.sent, lists.order, vectors, gradient, forces, virials
+        self._run("atoms_backward", atoms, 1, lists.counts, *about)
+        return AtomicResults(energies, forces, virials, uncertainty)
+
+    @property
+    def _row(self) -> int:
+        return (self.sizes.l_edge + 1) ** 2
+
+    def _forward(
+        self,
+        species: Tensor,
+        kinds: Tensor,
+        lists: _Lists,
+        place: tuple[Tensor, Tensor],
+        energies: Tensor,
+    ) -> tuple[list[_Kept], Tensor | None]:
+        """Add the energies of the layers; what their gradients need, and the uncertainty."""
+        atoms, channels = len(species), self.sizes.channels
+        features = self._embedding[species]
+        scale = self._scale.scale
+        kept, scalars = [], []
+        for layer in self._layers:
+            degree, count, lanes = layer.degrees[0], lists.counts, self.sizes.group
+            messages = self._atoms(atoms, self.sizes.l_max)
+            about = lists.first, lists.senders, *place, layer.coefficients, features, messages
+            self._run(f"convolve_{degree}", atoms, lanes, count, *about)
+            fields = [self._atoms(atoms, self.sizes.l_max)]
+            about = messages, features, layer.message, layer.skip, fields[0]
+            self._run(f"enter_field_{degree}", atoms, lanes, count, *about)
+            del messages, about
+            for mixing, out in zip(layer.mixings, layer.degrees[1:], strict=True):
+                fields.append(self._atoms(atoms, out))
+                name = f"mix_{self.sizes.l_max}_{out}"
+                self._run(name, atoms, lanes, count, kinds, fields[-2], *mixing[:4], fields[-1])
+            out = fields.pop()
+            by_scalars = self._atoms(atoms, 0)
+            about = kinds, scale, out, out.shape[1] * channels, *layer.readout
+            self._run("read_out", atoms, lanes, count, *about, energies, by_scalars)
+            scalars.append(out[:, 0, : self._channels])
+            kept.append((features, fields, by_scalars))
+            features = out
+        return kept, self._uncertainty(species, scalars)
+
+    def _backward(
+        self,
+        kinds: Tensor,
+        lists: _Lists,
+        place: tuple[Tensor, Tensor],
+        kept: list[_Kept],
+    ) -> Tensor:
+        """Gradients by lengths and harmonics of the edges, (E, M)."""
+        atoms, count, lanes = len(kinds), lists.counts, self.sizes.group
+        by_rows = torch.empty_like(place[1])
+        by_out: Tensor | None = None
+        for number in reversed(range(len(self._layers))):
+            layer, (features, fields, scalars) = self._layers[number], kept.pop()
+            by_scalars: Tensor | None = scalars
+            pairs = list(zip(layer.mixings, layer.degrees[1:], strict=True))
+            for mixing, out in reversed(pairs):
+                by_field = self._atoms(atoms, self.sizes.l_max)
+                weights = *mixing[:3], *mixing[4:]
+                about = kinds, fields.pop(), by_out, by_scalars, *weights, by_field
+                self._run(f"mix_back_{self.sizes.l_max}_{out}", atoms, lanes, count, *about)
+                by_out, by_scalars = by_field, None
+            by_messages, degree = self._atoms(atoms, self.sizes.l_max), layer.degrees[0]
+            by_features = self._atoms(atoms, degree) if number > 0 else None
+            turned = layer.message_t, layer.skip_t
+            leave = f"leave_field_{degree}"
+            self._run(leave, atoms, lanes, count, by_out, *turned, by_messages, by_features)
+            about = (
+                *(lists.sent, lists.order, lists.receivers, *place, layer.coefficients),
+                *(features, by_messages, int(number + 1 < len(self._layers))),
+                *(by_features, by_rows),
+            )
+            self._run(f"pull_{degree}", atoms, lanes, count, *about)
+            by_out = by_features
+        return by_rows
+
+    def _atoms(self, atoms: int, degree: int) -> Tensor:
+        """Memory for features up to a degree, (N, (l + 1)², C)."""
+        shape = atoms, (degree + 1) ** 2, self.sizes.channels
+        return self._embedding.new_empty(shape)
+
+    def _uncertainty(self, species: Tensor, scalars: list[Tensor]) -> Tensor | None:
+        if self._known_errors is None:
+            return None
+        rows = [readout.features(x) for readout, x in zip(self._readouts, scalars, strict=True)]
+        found: Tensor = self._known_errors(torch.cat(rows, dim=1), species)
+        return found
+
+    def _lists(self, edges: Edges, atoms: int) -> _Lists:
+        """The lists of the edges; the same as in the last call if its neighbour list is used."""
+        if self._listed is not None:
+            senders, receivers, number, lists = self._listed
+            if senders is edges.senders and receivers is edges.receivers and number == atoms:
+                return lists
+        lists = edge_lists(edges, atoms)
+        self._listed = edges.senders, edges.receivers, atoms, lists
+        return lists
+
+
+def edge_lists(edges: Edges, atoms: int) -> _Lists:
+    """Edges of each atom, on the device of the edges."""
+    senders, receivers = edges.senders.to(torch.int32), edges.receivers.to(torch.int32)
+    ends = torch.arange(atoms + 1, dtype=torch.int32, device=senders.device)
+    by_sender, order = torch.sort(senders, stable=True)
+    return _Lists(
+        torch.tensor([atoms, len(senders)], dtype=torch.int32, device=senders.device),
+        senders.contiguous(),
+        receivers.contiguous(),
+        torch.searchsorted(receivers, ends, out_int32=True),
+        torch.searchsorted(by_sender, ends, out_int32=True),
+        order.to(torch.int32),
+    )
+
+
+def _padded(channels: int) -> int:
+    return -(-channels // MULTIPLE) * MULTIPLE
+
+
+def _pad(tensor: Tensor, *sizes: int) -> Tensor:
+    """A contiguous copy, its last dimensions padded with zeros to these sizes."""
+    room = []
+    for have, want in zip(reversed(tensor.shape), reversed(sizes)):
+        room += [0, want - have]
+    return nn.functional.pad(tensor.detach(), room).clone(memory_format=torch.contiguous_format)
+
+
+def _matrix(linear: DegreeLinear) -> Tensor:
+    weight = linear.scale * linear.weight
+    return _pad(weight, *(_padded(size) for size in weight.shape[1:]))
+
+
+def _transposed(matrix: Tensor) -> Tensor:
+    return matrix.transpose(1, 2).contiguous()
+
+
+def _coefficients(layer: FacetLayer, channels: int) -> Tensor:
+    """Coefficients (K + 3, paths, C) times the factors of the sums over paths, the last three 0."""
+    convolution = layer.convolution
+    degrees: Sequence[int] = [path[2] for path in convolution.paths]
+    factors = [degrees.count(degree) ** -0.5 for degree in degrees]
+    scaled = convolution.coefficients * convolution.coefficients.new_tensor(factors)[:, None]
+    intervals = scaled.shape[0]
+    return _pad(scaled, intervals + 3, scaled.shape[1], channels)
+
+
+def _readout(module: nn.Module, channels: int) -> _Readout:
+    assert isinstance(module, Readout)  # that of all potentials with Facet's layers
+    return _Readout(
+        _pad(module.linear.weight[0], channels),
+        float(module.linear.bias),
+        _pad(module.hidden.weight.T, channels, channels),
+        _pad(module.hidden.weight, channels, channels),
+        _pad(module.hidden.bias, channels),
+        _pad(module.output.weight[0], channels),
+    )
