@@ -32,7 +32,7 @@ FOLDERS = {
     *("md_examples", "potentials", "report", "src", "tests", "training"),
 }
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *(ROOT / name for name in ("README.md", "AGENTS.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts),
 ]
 PATH = re.compile(r"[a-z_]+/([a-z0-9_/]+\.(py|md|h|cpp|yaml|sh)|([a-z0-9_]+/)*)")
