@@ -120,9 +120,7 @@ def machine_code(text: str, capability: tuple[int, int]) -> bytes:
     return image
 
 
-def compiled(
-    compiler: Any, text: str, kind: str, more: Sequence[str] = ()
-) -> tuple[bytes, str]:
+def compiled(compiler: Any, text: str, kind: str, more: Sequence[str] = ()) -> tuple[bytes, str]:
     """Machine code and messages from NVRTC.
 
     Args:
@@ -134,7 +132,12 @@ def compiled(
     Raises:
         CudaError: compiling failed.
     """
-    options = [*OPTIONS, *more, f"--gpu-architecture={kind}", *(f"-I{folder}" for folder in FOLDERS)]
+    options = [
+        *OPTIONS,
+        *more,
+        f"--gpu-architecture={kind}",
+        *(f"-I{folder}" for folder in FOLDERS),
+    ]
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
     compiler.nvrtcCreateProgram(
         ctypes.byref(program), text.encode(), b"potential.cu", 0, None, None

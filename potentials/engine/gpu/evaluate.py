@@ -50,7 +50,8 @@ def evaluate(potential: MessagePassing, species: Tensor, edges: Edges) -> Atomic
     kernels = _kernels(potential)
     assert kernels is not None
     try:
-        return kernels.evaluate(species, edges)
+        with torch.cuda.device_of(edges.vectors):
+            return kernels.evaluate(species, edges)
     except torch.OutOfMemoryError as error:
         raise RuntimeError(too_large(len(species), len(edges.senders), kernels.sizes)) from error
 
@@ -58,7 +59,7 @@ def evaluate(potential: MessagePassing, species: Tensor, edges: Edges) -> Atomic
 def too_large(atoms: int, edges: int, sizes: Sizes) -> str:
     """Message for a structure that does not fit into the memory of the GPU."""
     needed = bytes_needed(atoms, edges, sizes)
-    free = sum(torch.cuda.mem_get_info()[:1]) if torch.cuda.is_available() else 0
+    free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
     fitting = int(atoms * free / needed)
     return (
         f"{atoms} atoms with {edges} edges need about {needed / 1e9:.1f} GB of the GPU's memory, "
