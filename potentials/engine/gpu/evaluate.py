@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tesseral.data.graph import Edges
+from tesseral.potentials.engine.gpu import neighbors
 from tesseral.potentials.engine.gpu.cuda import CudaError, CudaKernels
 from tesseral.potentials.engine.gpu.facet import FacetKernels, Kernels, sizes_of, supports
 from tesseral.potentials.engine.gpu.source import Sizes, source
 from tesseral.potentials.engine.results import AtomicResults
 from tesseral.potentials.engine.state import state_of
 from tesseral.potentials.message_passing import MessagePassing
+
+Array = NDArray[np.float64]
+Search = Callable[..., tuple[Any, Any, Any]]
 
 
 class _Cached(NamedTuple):
@@ -97,9 +104,31 @@ def on_gpu(potential: MessagePassing) -> bool:
     return potential.embedding.is_cuda and torch.version.cuda is not None
 
 
-def make_kernels(sizes: Sizes, device: torch.device) -> Kernels:
+def make_kernels(text: str, block: int, device: torch.device) -> Kernels:
     """Kernels for a GPU; see `CudaKernels`."""
-    return CudaKernels(source(sizes), sizes.group, sizes.groups, device)
+    return CudaKernels(text, block, device)
+
+
+def neighbor_search(potential: MessagePassing) -> Search | None:
+    """Search for neighbours on the GPU of a potential, or None if the kernels are not used.
+
+    Its arguments are arrays of NumPy: positions, box, inverse, periodic directions, and the
+    cutoff. The results are tensors on the GPU.
+    """
+    if not applies(potential):
+        return None
+    device = potential.embedding.device
+    kernels = make_kernels(neighbors.SOURCE, neighbors.BLOCK, device)
+
+    def search(
+        positions: Array, box: Array, inverse: Array, pbc: NDArray[np.bool_], cutoff: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        points = torch.tensor(positions, device=device)
+        with torch.cuda.device_of(points):
+            about = (torch.tensor(each) for each in (box, inverse, pbc))
+            return neighbors.search(kernels, points, *about, cutoff)
+
+    return search
 
 
 def _kernels(potential: MessagePassing) -> FacetKernels | None:
@@ -109,7 +138,8 @@ def _kernels(potential: MessagePassing) -> FacetKernels | None:
         return cached.kernels
     tensors = [*potential.parameters(), *potential.buffers()]
     try:
-        compiled = make_kernels(sizes_of(potential), potential.embedding.device)
+        sizes, device = sizes_of(potential), potential.embedding.device
+        compiled = make_kernels(source(sizes), sizes.group * sizes.groups, device)
     except CudaError as error:
         refuse(potential, str(error))
         return None

@@ -15,7 +15,6 @@ from tesseral.deploy.modelfile import load_model
 from tesseral.potentials.engine import evaluate as engine
 from tesseral.potentials.engine.gpu import cuda, evaluate
 from tesseral.potentials.engine.gpu.host import HostKernels
-from tesseral.potentials.engine.gpu.source import Sizes, source
 from tesseral.potentials.ops import compiled
 
 pytestmark = [
@@ -29,8 +28,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactor
     """The CPU passes for a GPU; names of the kernels that were run."""
     folder, ran = tmp_path_factory.getbasetemp(), []
 
-    def make(sizes: Sizes, device: torch.device) -> evaluate.Kernels:
-        kernels = HostKernels(source(sizes), folder)
+    def make(text: str, block: int, device: torch.device) -> evaluate.Kernels:
+        kernels = HostKernels(text, folder)
 
         def run(name: str, *arguments: object) -> None:
             ran.append(name)
@@ -57,7 +56,7 @@ def test_the_calculator_gives_the_same(small_model: Path, gpu: list[str]) -> Non
         for ops in ("auto", "reference")
     )
     forces, stress = found.get_forces(), found.get_stress()
-    assert "pull_2" in gpu
+    assert "pull_2" in gpu and "write_neighbors" in gpu
     gpu.clear()
     assert abs(forces - plain.get_forces()).max() < 1e-10
     assert abs(stress - plain.get_stress()).max() < 1e-12
@@ -76,7 +75,7 @@ def test_changed_weights_are_used(small_model: Path, gpu: list[str]) -> None:
 def test_a_failure_to_compile_is_said_once(
     small_model: Path, gpu: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(sizes: Sizes, device: torch.device) -> evaluate.Kernels:
+    def fail(text: str, block: int, device: torch.device) -> evaluate.Kernels:
         raise cuda.CudaError("there is no CUDA driver (libcuda.so.1)")
 
     monkeypatch.setattr(evaluate, "make_kernels", fail)
@@ -92,8 +91,8 @@ def test_kernels_that_give_other_numbers_are_refused(
 ) -> None:
     make = evaluate.make_kernels
 
-    def broken(sizes: Sizes, device: torch.device) -> evaluate.Kernels:
-        kernels = make(sizes, device)
+    def broken(text: str, block: int, device: torch.device) -> evaluate.Kernels:
+        kernels = make(text, block, device)
 
         def run(name: str, *arguments: object) -> None:
             kernels(name, *arguments)  # type: ignore[arg-type]
