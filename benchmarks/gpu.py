@@ -1,4 +1,4 @@
-"""Facet on a GPU: proof that its numbers are right, and time and memory against the number of atoms.
+"""Facet on a GPU: proof that its numbers are right, time and memory by number of atoms.
 
     python -m benchmarks.gpu [--sizes 8,64,…,1000000] [--minutes 5] [--dry] [--output runs/gpu]
 

@@ -57,7 +57,7 @@ def evaluate(potential: MessagePassing, species: Tensor, edges: Edges) -> Atomic
     kernels = _kernels(potential)
     assert kernels is not None
     try:
-        with torch.cuda.device_of(edges.vectors):
+        with torch.cuda.device_of(edges.vectors):  # type: ignore[no-untyped-call]
             return kernels.evaluate(species, edges)
     except torch.OutOfMemoryError as error:
         raise RuntimeError(too_large(len(species), len(edges.senders), kernels.sizes)) from error
@@ -124,9 +124,9 @@ def neighbor_search(potential: MessagePassing) -> Search | None:
         positions: Array, box: Array, inverse: Array, pbc: NDArray[np.bool_], cutoff: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         points = torch.tensor(positions, device=device)
-        with torch.cuda.device_of(points):
-            about = (torch.tensor(each) for each in (box, inverse, pbc))
-            return neighbors.search(kernels, points, *about, cutoff)
+        rows, columns, periodic = (torch.tensor(each) for each in (box, inverse, pbc))
+        with torch.cuda.device_of(points):  # type: ignore[no-untyped-call]
+            return neighbors.search(kernels, points, rows, columns, periodic, cutoff)
 
     return search
 

@@ -12,6 +12,7 @@ from ase.build import bulk
 
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.deploy.modelfile import load_model
+from tesseral.potentials.derivatives import sum_in_order
 from tesseral.potentials.engine import evaluate as engine
 from tesseral.potentials.engine.gpu import cuda, evaluate
 from tesseral.potentials.engine.gpu.host import HostKernels
@@ -123,3 +124,12 @@ def test_a_full_memory_says_how_many_atoms_fit(
 def test_an_old_gpu_is_refused() -> None:
     with pytest.raises(cuda.CudaError, match=r"capability 6\.1, and the kernels need 7\.0"):
         cuda.machine_code("", (6, 1))
+
+
+def test_sums_in_order() -> None:
+    values = torch.arange(12.0, dtype=torch.float64).view(6, 2)
+    structure = torch.tensor([0, 0, 2, 2, 2, 3])  # the second has no atoms
+    found = sum_in_order(values, structure, 4)
+    expected = torch.zeros(4, 2, dtype=torch.float64).index_add(0, structure, values)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(sum_in_order(values, structure * 0, 1), values.sum(0)[None])
