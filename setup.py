@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
@@ -93,6 +94,14 @@ class BuildKernels(build_ext):
         return True
 
 
+class OneWheel(bdist_wheel):
+    """A wheel for every version of Python: its libraries do not depend on the version."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        """Python, ABI and platform in the name of the file."""
+        return "py3", "none", super().get_tag()[2]
+
+
 setup(
     ext_modules=[
         Extension(
@@ -109,5 +118,5 @@ setup(
             optional=True,
         ),
     ],
-    cmdclass={"build_ext": BuildKernels},
+    cmdclass={"bdist_wheel": OneWheel, "build_ext": BuildKernels},
 )

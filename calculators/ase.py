@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 import torch
-from ase import Atoms
+from ase import Atoms, units
 from ase.calculators.calculator import (
     CalculationFailed,
     Calculator,
     PropertyNotImplementedError,
     all_changes,
 )
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tesseral.calculators.dispersion import Dispersion, choose_dispersion, theory_with
 from tesseral.calculators.properties.atoms import has_stress
 from tesseral.calculators.skin import SkinNeighbors
-from tesseral.data.graph import AtomicGraph, edge_vectors
+from tesseral.data.graph import AtomicGraph, Edges, edge_vectors
 from tesseral.data.neighbors import (
     NeighborList,
     check_counts,
@@ -31,13 +32,29 @@ from tesseral.data.neighbors import (
 from tesseral.data.units import stress_voigt
 from tesseral.deploy.card import ModelCard
 from tesseral.deploy.modelfile import load_model
+from tesseral.potentials import hessian
 from tesseral.potentials.derivatives import predict_edges, stress_from_virial
 from tesseral.potentials.engine.gpu import evaluate as gpu
 from tesseral.potentials.engine.near_edges import NearEdges, near_edges
+from tesseral.potentials.heat_flux import energy_flow
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.select import select_ops
 
+Floats = NDArray[np.float64]
+
 CLOSEST = 0.2  # Å; far below any distance between nuclei in a meaningful simulation
+
+
+class HeatFlux(NamedTuple):
+    """Heat flux of a structure times its volume, d/dt Σ r_i E_i of its atoms."""
+
+    exchanged: Floats  # (3,) eV Å/fs, energy that atoms exchange
+    carried: Floats  # (3,) eV Å/fs, energy that moving atoms carry, with their reference energies
+
+    @property
+    def total(self) -> Floats:
+        """Sum of both, (3,) eV Å/fs."""
+        return self.exchanged + self.carried
 
 
 class TesseralCalculator(Calculator):
@@ -194,21 +211,14 @@ class TesseralCalculator(Calculator):
         if self.atoms is None:
             raise ValueError("there are no atoms to compute; pass some")
         atoms = self.atoms
-        if atoms.cell.array.shape != (3, 3):
-            raise ValueError(f"the cell must have the shape (3, 3); found {atoms.cell.array.shape}")
+        _check_cell(atoms)
         stressed = has_stress(atoms)
         if "stress" in properties and not stressed:
             raise PropertyNotImplementedError(
                 "stress needs periodic atoms in a cell with a volume; these have "
                 f"pbc={atoms.pbc.tolist()} and {atoms.cell.rank} cell vectors"
             )
-        if len(atoms) == 0:
-            raise ValueError("there are no atoms to compute")
-        check_counts(atoms.numbers, atoms.positions)
-        if not np.array_equal(atoms.numbers, self._species[0]):
-            self._species = atoms.numbers.copy(), species_index(atoms.numbers, self.card.elements)
-        check_geometry(atoms.positions, atoms.cell.array, atoms.pbc)
-        graph = self._graph(atoms, torch.from_numpy(self._species[1]))
+        graph = self._graph(atoms)
         near = self._near_edges(graph)
         prediction = predict_edges(
             self.potential, graph.species, near.edges, graph.structure, n_structures=1
@@ -240,8 +250,120 @@ class TesseralCalculator(Calculator):
             results["stress"] = stress_voigt(stress.cpu().numpy())
         self.results = results
 
-    def _graph(self, atoms: Atoms, species: Tensor) -> AtomicGraph:
+    @overload
+    def get_descriptors(
+        self, atoms: Atoms | None = None, invariant: Literal[True] = True
+    ) -> NDArray[np.float64]: ...
+
+    @overload
+    def get_descriptors(
+        self, atoms: Atoms | None = None, *, invariant: Literal[False]
+    ) -> list[NDArray[np.float64]]: ...
+
+    def get_descriptors(
+        self, atoms: Atoms | None = None, invariant: bool = True
+    ) -> NDArray[np.float64] | list[NDArray[np.float64]]:
+        """Features of the atoms: what the model knows of their surroundings.
+
+        Args:
+            atoms: the structure. Default: that of the last calculation.
+            invariant: the numbers from which the energies are read, which rotations,
+                reflections and translations do not change; otherwise all features.
+
+        Returns:
+            (N, D), the invariants of all layers side by side (those of the last layer are the last
+            ``card.config.channels``). With ``invariant=False``, the features (N, R, C) of each
+            layer. In a Facet the rows are real spherical harmonics, row ``l² + l + m`` for
+            ``-l ≤ m ≤ l`` in the order of e3nn, and the last layer has invariants only. For other
+            architectures the rows and channels are described in
+            ``tesseral.potentials.architectures``.
+
+        Raises:
+            ValueError: the structure cannot be computed; see ``calculate``.
+        """
+        atoms = self.atoms if atoms is None else atoms
+        if atoms is None:
+            raise ValueError("there are no atoms to compute; pass some")
+        _check_cell(atoms)
+        graph = self._graph(atoms)
+        edges = self._near_edges(graph).edges
+        with torch.no_grad():
+            layers = self.potential.layer_features(graph.species, edges)[1]
+        if invariant:
+            joined = torch.cat([scalars for _, scalars in layers], dim=1)
+            return joined.double().cpu().numpy()
+        return [features.double().cpu().numpy() for features, _ in layers]
+
+    def get_hessian(
+        self, atoms: Atoms, indices: Sequence[int] | None = None, *, sparse: bool = False
+    ) -> Any:
+        """Second derivatives of the energy by the positions, without finite differences.
+
+        The rows of an atom need only the atoms within 2L cutoffs of it, if the model has L layers.
+        Constraints of the atoms have no effect. In float32 the result has rounding errors of
+        float32, but no others.
+
+        Args:
+            atoms: the structure.
+            indices: atoms whose rows are computed. Default: all.
+            sparse: return a ``scipy.sparse.csr_array``, for large structures.
+
+        Returns:
+            (3n, 3N) eV/Å²; x, y and z of n atoms by x, y and z of all N atoms.
+
+        Raises:
+            ValueError: as in ``calculate``, an index is wrong, or the calculator adds dispersion,
+                of which only first derivatives are known.
+        """
+        graph, edges = self._differentiable(atoms, "get_hessian")
+        number = len(graph.species)
+        chosen = np.arange(number) if indices is None else np.asarray(indices)
+        if chosen.dtype.kind not in "iu" or not ((chosen >= 0) & (chosen < number)).all():
+            raise ValueError(f"`indices` must be from 0 to {number - 1}; found {indices}")
+        rows = hessian.hessian_rows(self.potential, graph.species, edges, chosen.tolist())
+        matrix = hessian.sparse if sparse else hessian.dense
+        return matrix(rows, len(chosen), number)
+
+    def get_heat_flux(self, atoms: Atoms) -> HeatFlux:
+        """Heat flux of moving atoms, times the volume; exact for any number of layers.
+
+        Args:
+            atoms: structure with velocities.
+
+        Raises:
+            ValueError: as in ``get_hessian``.
+        """
+        graph, _ = self._differentiable(atoms, "get_heat_flux")
+        near = edge_vectors(graph).norm(dim=1) < self.card.config.cutoff
+        edges = graph.senders[near], graph.receivers[near], graph.shifts[near]
+        graph = graph._replace(senders=edges[0], receivers=edges[1], shifts=edges[2])
+        velocities = atoms.get_velocities() * units.fs  # Å/fs
+        moving = torch.as_tensor(velocities, device=self.device)
+        energies, flow = energy_flow(self.potential, graph, moving)
+        kinetic = 0.5 * atoms.get_masses() * (atoms.get_velocities() ** 2).sum(axis=1)
+        carried = (energies.cpu().numpy() + kinetic) @ velocities
+        return HeatFlux(flow.cpu().numpy(), carried)
+
+    def _differentiable(self, atoms: Atoms, name: str) -> tuple[AtomicGraph, Edges]:
+        """Graph and edges within the cutoff for a method of the model alone."""
+        if self.dispersion is not None:
+            raise ValueError(
+                f"`{name}` is that of the model alone, but the calculator adds {self.dispersion}, "
+                "of which only first derivatives are known; make a calculator without `dispersion`"
+            )
+        _check_cell(atoms)
+        graph = self._graph(atoms)
+        return graph, self._near_edges(graph).edges
+
+    def _graph(self, atoms: Atoms) -> AtomicGraph:
         """The atoms and the edges of the list, including its skin, on the device of the model."""
+        if len(atoms) == 0:
+            raise ValueError("there are no atoms to compute")
+        check_counts(atoms.numbers, atoms.positions)
+        if not np.array_equal(atoms.numbers, self._species[0]):
+            self._species = atoms.numbers.copy(), species_index(atoms.numbers, self.card.elements)
+        check_geometry(atoms.positions, atoms.cell.array, atoms.pbc)
+        species = torch.from_numpy(self._species[1])
         device = self.device
         edges = self.neighbors.edges(atoms.positions, atoms.cell.array, atoms.pbc)
         if self._listed is None or self._listed[0] is not edges:
@@ -293,3 +415,9 @@ class TesseralCalculator(Calculator):
         if self.potential.harmonics.fused:  # this machine may have no compiled kernels
             select_ops(self.potential)
         self.neighbors.search = gpu.neighbor_search(self.potential)
+
+
+def _check_cell(atoms: Atoms) -> None:
+    """ASE does not check the shape of an array that is assigned to ``atoms.cell.array``."""
+    if atoms.cell.array.shape != (3, 3):
+        raise ValueError(f"the cell must have the shape (3, 3); found {atoms.cell.array.shape}")

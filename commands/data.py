@@ -1,4 +1,4 @@
-"""``train-potential data import``, ``check``, ``merge``, ``append`` and ``verify``."""
+"""``train-potential data import``, ``check``, ``select``, ``merge``, ``append`` and ``verify``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from tesseral.calculators.select_config import SelectConfig
 from tesseral.commands.parser import Parser, add_fields, build, with_flags
 from tesseral.data.doctor.config import CheckConfig
 from tesseral.data.imports.config import ImportConfig
@@ -28,7 +29,7 @@ are only warnings and notes.
 
 def parser() -> Parser:
     """Options of ``data`` and of its subcommands."""
-    made = Parser(usage="train-potential data import | check | merge | append | verify …")
+    made = Parser(usage="train-potential data import | check | select | merge | append | verify …")
     reader = Parser(usage="train-potential data import SOURCE… -o SET.h5 [options]")
     reader.description = (
         "Import DFT results into a dataset file. After an interruption the same command resumes."
@@ -39,6 +40,14 @@ def parser() -> Parser:
     )
     checker.description = "Find errors in datasets before training."
     add_fields(checker, CheckConfig, positional={"files": "+"})
+    selecter = Parser(
+        usage="train-potential data select SET.h5… --count NUMBER -o SELECTED.h5 [options]"
+    )
+    selecter.description = (
+        "Select structures that differ from each other. After an interruption the same command "
+        "resumes."
+    )
+    add_fields(selecter, SelectConfig, positional={"sources": "+"}, short={"output": "-o"})
     merger = Parser(usage="train-potential data merge SET.h5 SET.h5… -o ALL.h5 [--overwrite]")
     merger.description = "Merge datasets in the given order; their hashes are checked."
     merger.add_argument("sources", type=str, nargs="+", help="dataset files")
@@ -56,6 +65,7 @@ def parser() -> Parser:
     made.below = {
         "import": reader,
         "check": checker,
+        "select": selecter,
         "merge": merger,
         "append": appender,
         "verify": verifier,
@@ -71,6 +81,8 @@ def run(values: dict[str, Any], console: Console) -> int:
         _import(values, console)
     elif command == "check":
         return _check(values, console)
+    elif command == "select":
+        _select(values, console)
     elif command == "verify":
         _verify(values, console)
     else:
@@ -129,6 +141,30 @@ def _check(values: dict[str, Any], console: Console) -> int:
     safe = all(checkup.safe for checkup in checked.checkups)
     console.print("safe to train on" if safe else "not safe to train on: there are errors")
     return int(not safe)
+
+
+def _select(values: dict[str, Any], console: Console) -> None:
+    from tesseral.calculators.selection import select_structures
+    from tesseral.commands.runs import ready_on_screen
+
+    config = build(SelectConfig, values)
+    ready_on_screen(config.model, [], console)
+    with progress_line(console) as bar:
+        try:
+            found = select_structures(config, bar)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("interrupted; the same command resumes from here") from None
+    number = len(found.chosen.numbers)
+    text = f"{number} of {found.seen:,} structures"
+    if number < config.count:
+        text += "; all others equal one of these"
+    elif not config.uncertain:
+        text += (
+            f": they are {found.chosen.distances[-1]:.3g} or more apart, and no other is further "
+            f"than {found.bound:.3g} from the nearest one"
+        )
+    console.print(text, highlight=False, soft_wrap=True)
+    print_written(console, config.output)
 
 
 def _verify(values: dict[str, Any], console: Console) -> None:

@@ -90,39 +90,58 @@ def parser(arguments: Sequence[str] = ()) -> Parser:
         help="YAML file with any of these options, or the name of one that comes with the package: "
         f"{', '.join(sorted(path.name for path in CONFIGS.glob('*.yaml')))}.",
     )
-    made.add_argument(
-        "--model.architecture",
-        default=name,
-        help=f"One of {', '.join(ARCHITECTURES)}. This help shows the options of {name}. For the "
-        "options of another architecture use fit --model.architecture NAME --help.",
-    )
     made.add_class_arguments(FitConfig, skip={"model"})
-    made.add_class_arguments(config_class(name), "model")
-    own = field_names(name)
-    made.elsewhere = {
-        f"model.{option}": no_such_field(name, option)
-        for other in ARCHITECTURES
-        for option in field_names(other)
-        if option not in own
-    }
+    add_architecture(made, name, "fit --model.architecture NAME --help")
     for option, action in list(made._option_string_actions.items()):  # --init-from is --init_from
         made._option_string_actions[option.replace("_", "-")] = action
     return made
 
 
-def named_architecture(arguments: Sequence[str]) -> str:
-    """Architecture named by a command line or its files; the last one counts."""
+def add_architecture(made: Parser, name: str, help_of: str, section: str = "") -> None:
+    """Add the options of an architecture.
+
+    Args:
+        made: parser that receives them.
+        name: name of the architecture.
+        help_of: command that shows the options of another one.
+        section: section of the options of the training, with a dot.
+    """
+    made.add_argument(
+        f"--{section}model.architecture",
+        default=name,
+        help=f"One of {', '.join(ARCHITECTURES)}. This help shows the options of {name}. For the "
+        f"options of another architecture use {help_of}.",
+    )
+    made.add_class_arguments(config_class(name), f"{section}model")
+    own = field_names(name)
+    made.elsewhere |= {
+        f"{section}model.{option}": no_such_field(name, option)
+        for other in ARCHITECTURES
+        for option in field_names(other)
+        if option not in own
+    }
+
+
+def named_architecture(arguments: Sequence[str], section: str = "") -> str:
+    """Architecture named by a command line or its files; the last one counts.
+
+    Args:
+        arguments: command-line arguments.
+        section: section of the options of the training, with a dot, such as ``fit.``.
+    """
     found = "facet"
     for word, following in zip(arguments, [*arguments, ""][1:], strict=True):
         option, equals, value = word.partition("=")
         value = value if equals else following
-        if option == "--model.architecture":
+        if option == f"--{section}model.architecture":
             found = value
         elif option == "--config":
             content = _content(value)
-            found = str(content.get("model.architecture", found))
-            found = _architecture(content.get("model"), found)
-        elif option == "--model":
+            found = str(content.get(f"{section}model.architecture", found))
+            inner = content.get(section.removesuffix(".")) if section else content
+            if isinstance(inner, Mapping):
+                found = _architecture(inner.get("model"), found)
+        elif option == f"--{section}model":
             found = _architecture(value, found)
     return found
 

@@ -14,14 +14,17 @@ from tesseral.commands.parser import Parser, complain, option_names, with_flags
 from tesseral.process import let_waiting_threads_sleep
 
 # Each is a module of this package with ``parser()`` and ``run(values, console) -> status``. The
-# parser of ``fit`` depends on the command line, which names the architecture.
+# parsers of some depend on the command line, which names the architecture.
+DEPENDING = ("fit", "learn")
 COMMANDS = {
     "fit": "train a potential on a dataset",
+    "distill": "train a fast potential of a material on a universal one; resumes when interrupted",
     "evaluate": "compare a model with a dataset: errors, tables, parity plots",
     "report": "check a model before use: errors, properties and MD runs, with verdicts",
     "info": "show the contents of a model file",
     "calibrate": "give a model its uncertainty, from its training set and a validation set",
     "symmetry": "show which symmetries a relaxed model breaks, and the point group that remains",
+    "learn": "label what a model does not know, with DFT or another model, and train it, in rounds",
     "relax": "relax structures with a model; resumes after an interruption",
     "md": "molecular dynamics of structures (nve, nvt, npt); resumes after an interruption",
     "properties": "properties of materials: equation of state, elasticity, phonons, vacancies, …",
@@ -30,7 +33,7 @@ COMMANDS = {
     "convert": "convert a SevenNet or Nequix model, of the installed package or a file, to a model",
     "universal": "list the universal models that can be had; make one (universal get)",
     "lammps": "compile the LAMMPS pair style; compare LAMMPS with Python (lammps build, verify)",
-    "data": "create, check and merge datasets (data import, check, merge, append, verify)",
+    "data": "create, check and merge datasets (data import, check, select, merge, …)",
 }
 MORE = "{} COMMAND --help shows the options of a command."
 EPILOG = """\
@@ -97,8 +100,8 @@ def lacks_memory(error: Exception) -> bool:
 
 
 def own_parser(arguments: Sequence[str], name: str, command: ModuleType) -> Parser:
-    """Parser of one command; the options of ``fit`` depend on the architecture that is named."""
-    parser: Parser = command.parser(arguments) if name == "fit" else command.parser()
+    """Parser of one command; the options of a training depend on the architecture that is named."""
+    parser: Parser = command.parser(arguments) if name in DEPENDING else command.parser()
     return parser
 
 

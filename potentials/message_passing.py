@@ -192,16 +192,39 @@ class MessagePassing(nn.Module):
         Returns:
             Energies (N,) eV float64, and the features (N, D) of all readouts side by side.
         """
+        energies, rows = self.layer_features(species, edges)
+        invariants = [scalars for _, scalars in rows]
+        kinds = self.elements_of(species)
+        for readout, scalars in zip(self.readouts, invariants[self.first_readout :], strict=True):
+            energies = energies + self.scale(readout(scalars), kinds)
+        return energies, self.readout_features(invariants)
+
+    def readout_features(self, invariants: Sequence[Tensor]) -> Tensor:
+        """The features of ``with_features``, (N, D), from the invariants (N, C) of each layer."""
+        pairs = zip(self.readouts, invariants[self.first_readout :], strict=True)
+        rows = [cast("Readout", readout).features(scalars) for readout, scalars in pairs]
+        return torch.cat(rows, dim=1)
+
+    def layer_features(
+        self, species: Tensor, edges: Edges
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Features of the atoms after each layer, and their invariants.
+
+        Args:
+            species: (N,) as in ``forward``.
+            edges: edges between the atoms.
+
+        Returns:
+            Energies (N,) eV without the readouts; for each layer its features (N, R, C), whose rows
+            and channels are described in the file of the architecture, and invariants (N, C').
+        """
         atoms, rows = species.shape[0], []
         features, seen, energies = self.begin(species, edges, atoms)
-        for number, layer in enumerate(self.layers):
-            features, more = self.layer(number, features, species, seen, atoms)
-            energies = energies + more
-            if number >= self.first_readout:
-                readout = cast("Readout", self.readouts[number - self.first_readout])
-                scalars = layer.invariants(features)  # type: ignore[operator]
-                rows.append(readout.features(scalars))
-        return energies, torch.cat(rows, dim=1)
+        kinds = self.elements_of(species)
+        for layer in self.layers:
+            features = layer(features, kinds, seen, atoms)
+            rows.append((features, layer.invariants(features)))  # type: ignore[operator]
+        return energies, rows
 
     def elements_of(self, species: Tensor) -> Tensor:
         """The species without the level of theory."""

@@ -10,13 +10,15 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
-from tesseral.data.graph import AtomicGraph, join_graphs
+from tesseral.data.graph import AtomicGraph, edges_of, join_graphs
 from tesseral.potentials.derivatives import (
     Potential,
     Prediction,
     predict,
     stress_from_virial,
 )
+from tesseral.potentials.hessian import dense, hessian_rows
+from tesseral.potentials.message_passing import MessagePassing
 
 
 def transformed(graph: AtomicGraph, matrix: Tensor) -> AtomicGraph:
@@ -194,6 +196,27 @@ def stress_error(potential: Potential, graph: AtomicGraph, step: float = 1e-5) -
                 predict(potential, strained(graph, -strain))
             )
             worst = max(worst, abs(rise / (2 * step) / volume - float(stress[i, j])))
+    return worst
+
+
+def hessian(potential: MessagePassing, graph: AtomicGraph) -> Tensor:
+    """Second derivatives of the energy of one structure, (3N, 3N) eV/Å²."""
+    atoms = len(graph.positions)
+    rows = hessian_rows(potential, graph.species, edges_of(graph), range(atoms))
+    return torch.from_numpy(dense(rows, atoms, atoms))
+
+
+def hessian_error(potential: MessagePassing, graph: AtomicGraph, step: float = 1e-5) -> float:
+    """Largest difference (eV/Å²) between the Hessian and central differences of the forces."""
+    worst = 0.0
+    for number, row in enumerate(hessian(potential, graph)):
+        move = torch.zeros_like(graph.positions)
+        move.view(-1)[number] = step
+        sides = [
+            predict(potential, graph._replace(positions=graph.positions + sign * move)).forces
+            for sign in (-1.0, 1.0)
+        ]
+        worst = max(worst, _largest((sides[0] - sides[1]).flatten() / (2 * step) - row))
     return worst
 
 

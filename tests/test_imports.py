@@ -16,10 +16,11 @@ FOLDERS = (
     "calculators",
     "training",
     "report",
+    "learning",
     "commands",
     "md_examples",
 )
-COMMON = {"process", "screen", "files"}  # in src/tesseral; they import nothing of the package
+COMMON = {"process", "screen", "files", "executors"}  # in src/tesseral; they import each other only
 MODELS = {"data", "potentials", "deploy"}
 # By the longest prefix of a module's name: what it may import, besides COMMON.
 ALLOWED = {
@@ -53,8 +54,9 @@ ALLOWED = {
     "calculators": MODELS | {"calculators"},
     "training": MODELS | {"training"},
     "report": MODELS | {"report", "calculators", "training"},
+    "learning": MODELS | {"learning", "calculators", "training", "report"},
     "md_examples": MODELS | {"md_examples", "calculators"},
-    "commands": MODELS | {"commands", "calculators", "training", "report"},
+    "commands": MODELS | {"commands", "calculators", "training", "report", "learning"},
 }
 FORBIDDEN_LIBRARIES = {
     "potentials": {"h5py", "ase", "lightning", "pymatgen", "matscipy"},
@@ -122,8 +124,8 @@ def test_imports_go_one_way(name):
 
 
 @pytest.mark.parametrize("name", sorted(COMMON & set(MODULES)))
-def test_common_modules_import_nothing_of_the_package(name):
-    assert imported_modules(MODULES[name].read_text(encoding="utf-8")) == set()
+def test_common_modules_import_nothing_else_of_the_package(name):
+    assert imported_modules(MODULES[name].read_text(encoding="utf-8")) <= COMMON
 
 
 def circle(graph: dict[str, set[str]]) -> list[str]:

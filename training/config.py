@@ -167,7 +167,12 @@ class TrainerConfig:
         deterministic: refuse operations whose result changes from run to run.
         validate_every: number of steps between validations. Default: about 20 validations in the
             whole training.
-        log_every_n_steps: number of steps between entries of the CSV and TensorBoard logs.
+        log_every_n_steps: number of steps between entries of the logs.
+        wandb: log to Weights & Biases too: offline writes to the folder of the training only,
+            online sends the logs to your account. Needs the package wandb.
+        mlflow: log to MLflow too: local writes to the folder of the training, or the address of a
+            tracking server or store (http://…, sqlite:///…). Needs mlflow, or mlflow-skinny.
+        project: name of the project of W&B and of the experiment of MLflow.
         enable_progress_bar: show a live progress line in a terminal instead of plain lines.
         directory: folder for logs, checkpoints and plots. Default: runs/NAME next to the output
             NAME.
@@ -186,6 +191,9 @@ class TrainerConfig:
     deterministic: bool = False
     validate_every: int | None = None
     log_every_n_steps: int = 50
+    wandb: Literal["offline", "online"] | None = None
+    mlflow: str | None = None
+    project: str = "tesseral"
     enable_progress_bar: bool = True
     directory: str | None = None
 

@@ -33,6 +33,7 @@ from tesseral.training.checkpoints import check_checkpoint, prepare_folders
 from tesseral.training.config import FitConfig
 from tesseral.training.display import FitDisplay, duration, error_table, uncertainty_line
 from tesseral.training.initial_weights import Trained, open_initial, start
+from tesseral.training.loggers import check_loggers, open_loggers
 from tesseral.training.module import PotentialModule
 from tesseral.training.plots import plot_learning_curves
 from tesseral.training.processes import LostProcessError, cluster_environment
@@ -85,6 +86,7 @@ def fit(
             f"`trainer.accelerator` is gpu, but PyTorch {torch.__version__} finds no GPU here; use "
             "auto or cpu, or install a PyTorch for this GPU and its driver"
         )
+    check_loggers(config.trainer)
     environment = cluster_environment(config.trainer)
     first = environment.global_rank() == 0
     console = console if first else None
@@ -133,15 +135,17 @@ def fit(
         _show_findings(config.data, config.model.cutoff, console)
     curves = config.run_directory / "learning_curves.png"
     try:
-        train(
-            run,
-            module,
-            environment,
-            config.trainer,
-            checkpoint=config.checkpoint,
-            output=config.output,
-            tell=tell,
-        )
+        with open_loggers(config, first) as loggers:
+            train(
+                run,
+                module,
+                environment,
+                config.trainer,
+                loggers=loggers,
+                checkpoint=config.checkpoint,
+                output=config.output,
+                tell=tell,
+            )
     except LostProcessError:
         raise  # at once: the parent of this process may be about to end it
     except BaseException:

@@ -15,7 +15,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
@@ -38,6 +38,7 @@ def train(
     environment: ClusterEnvironment,
     settings: TrainerConfig,
     *,
+    loggers: list[Logger],
     checkpoint: Path | None,
     output: str,
     tell: Callable[[str], object] | None = None,
@@ -49,6 +50,7 @@ def train(
         module: training module.
         environment: cluster environment of this process.
         settings: options of the trainer.
+        loggers: loggers of this process.
         checkpoint: checkpoint to resume from.
         output: model file that ``run`` writes, for messages.
         tell: function called with the last message of a process that ends itself, see `Watch`.
@@ -69,7 +71,7 @@ def train(
     try:
         watching = Watch(environment, children, lost, tell)
         with run.signals(module), watching as watch, _quiet_lightning():
-            trainer = _make_trainer(settings, run, environment)
+            trainer = _make_trainer(settings, run, environment, loggers)
             try:
                 trainer.fit(module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
             except RuntimeError as error:
@@ -97,7 +99,10 @@ def train(
 
 
 def _make_trainer(
-    settings: TrainerConfig, run: FitRun, environment: ClusterEnvironment
+    settings: TrainerConfig,
+    run: FitRun,
+    environment: ClusterEnvironment,
+    loggers: list[Logger],
 ) -> lightning.Trainer:
     """Create Lightning's Trainer, without the features that ``FitRun`` provides."""
     accelerator = settings.accelerator
@@ -112,10 +117,6 @@ def _make_trainer(
         strategy = DDPStrategy(
             timeout=timedelta(seconds=parse_duration(settings.timeout)), **settings_of_ddp
         )
-    loggers: list[Logger] = [
-        CSVLogger(run.directory, name="csv", flush_logs_every_n_steps=1),
-        TensorBoardLogger(run.directory, name="tensorboard"),
-    ]
     return lightning.Trainer(
         accelerator=accelerator,
         devices=settings.devices,

@@ -2,6 +2,7 @@
 
     python -m benchmarks.study [expressivity degree systems …] [--data FOLDER]
         [--output runs/study] [--threads 1] [--parallel 1] [--minutes 5] [--sets Si,AcAc]
+        [--systems facet,nequip,…]
 
 See docs/measurements/systems.md. Finished trainings are not repeated; tables and the figure are
 written to the output folder.
@@ -22,6 +23,7 @@ from benchmarks.sheets import Sheet, console, report
 from benchmarks.study.degree import degree_sheets
 from benchmarks.study.expressivity import expressivity_sheets
 from benchmarks.study.systems import SETS, system_sheets
+from tesseral.potentials.architectures.table import ARCHITECTURES
 
 Part = Callable[[argparse.Namespace, Console], list[Sheet]]
 PARTS: dict[str, Part] = {
@@ -47,6 +49,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--sets", type=lambda text: text.split(","), default=list(SETS), help="sets to train on"
     )
+    parser.add_argument(
+        "--systems",
+        type=lambda text: text.split(","),
+        default=list(ARCHITECTURES),
+        help="architectures to train in systems",
+    )
     options = parser.parse_args(arguments)
     options.parts = options.parts or list(PARTS)
     for part in options.parts:
@@ -55,6 +63,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     for name in options.sets:
         if name not in SETS:
             parser.error(f"there is no set {name}; there are {', '.join(SETS)}")
+    for name in options.systems:
+        if name not in ARCHITECTURES:
+            parser.error(f"there is no system {name}; there are {', '.join(ARCHITECTURES)}")
     for name in ("threads", "parallel", "minutes"):
         if not getattr(options, name) > 0:
             parser.error(f"--{name} is {getattr(options, name)}; it must be positive")

@@ -53,10 +53,12 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "facet, l_max 4, two mixings": {"l_max": 4, "l_max_message": 4, "mixings": 2},
     "nequip, l_max 2": {"architecture": "nequip", "l_max": 2},
     "segnn, l_max 2": {"architecture": "segnn", "l_max": 2},
+    "se3transformer, l_max 2": {"architecture": "se3transformer", "l_max": 2},
     "ponita, 26 orientations": {
         **{"architecture": "ponita", "l_max": 2},
         **{"orientations": 26, "random_orientations": False},
     },
+    "dimenet, l_max 3": {"architecture": "dimenet", "l_max": 3},
     "painn": {"architecture": "painn"},
     "egnn": {"architecture": "egnn"},
     "schnet": {"architecture": "schnet"},

@@ -21,7 +21,6 @@ from benchmarks.study.trainings import Training, job_of, train
 from tesseral.data.graph import AtomicGraph
 from tesseral.data.neighbors import atomic_graph
 from tesseral.deploy.modelfile import load_model
-from tesseral.potentials.architectures.table import ARCHITECTURES
 from tesseral.potentials.derivatives import predict
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.testing import rotation_errors
@@ -47,7 +46,7 @@ def system_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]
     """Run the missing trainings, time and rotate the models; make two tables and a figure."""
     trainings = {
         (system, name): Training(name, system, settings(system, name), 0, options.minutes)
-        for system in ARCHITECTURES
+        for system in options.systems
         for name in options.sets
     }
     results = dict(zip(trainings, train(list(trainings.values()), options, terminal), strict=True))

@@ -1,4 +1,4 @@
-"""Phonons of a crystal by finite displacements, with phonopy."""
+"""Phonons of a crystal, with phonopy."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from ase import Atoms, units
 from numpy.typing import ArrayLike, NDArray
 
 from tesseral.calculators.properties.atoms import is_crystal, repeats_for_length
+from tesseral.calculators.properties.hessian import hessian
 
 Floats = NDArray[np.float64]
 
@@ -32,7 +33,7 @@ class ForceConstants(NamedTuple):
     cell: Any  # ase.cell.Cell of the primitive cell
     repeats: tuple[int, int, int]
     n_atoms: int  # number of atoms of the supercell
-    n_displacements: int
+    n_displacements: int  # 0 with the Hessian
 
 
 class Thermal(NamedTuple):
@@ -44,14 +45,16 @@ class Thermal(NamedTuple):
 
 
 def force_constants(
-    atoms: Atoms, *, length: float = 10.0, displacement: float = 0.01
+    atoms: Atoms, *, length: float = 10.0, displacement: float | None = 0.01
 ) -> ForceConstants:
-    """Force constants from finite displacements, reduced by symmetry, in a supercell.
+    """Force constants in a supercell.
 
     Args:
         atoms: relaxed primitive cell with a calculator; not changed.
         length: minimum distance (Å) between opposite faces of the supercell.
-        displacement: displacement (Å) of an atom.
+        displacement: displacement (Å) of an atom; those that symmetry makes equal are left out.
+            None for the Hessian of the supercell, of the atoms of one primitive cell (see
+            ``hessian``).
 
     Raises:
         ValueError: the atoms are not periodic in three directions.
@@ -68,20 +71,25 @@ def force_constants(
         scaled_positions=atoms.get_scaled_positions(),
     )
     model = Phonopy(unit, np.diag(repeats), primitive_matrix=np.eye(3), log_level=0)
-    model.generate_displacements(distance=displacement)
-    forces = []
-    for moved in model.supercells_with_displacements or ():
-        cell = Atoms(
-            moved.symbols, cell=moved.cell, scaled_positions=moved.scaled_positions, pbc=True
-        )
-        cell.calc = atoms.calc
-        forces.append(cell.get_forces())
-    model.forces = np.array(forces)
-    model.produce_force_constants()
+    if displacement is None:
+        large = _with_calculator(model.supercell, atoms)
+        rows = hessian(large, model.primitive.p2s_map)
+        model.force_constants = rows.reshape(len(atoms), 3, -1, 3).swapaxes(1, 2).copy()
+    else:
+        model.generate_displacements(distance=displacement)
+        moved = model.supercells_with_displacements or ()
+        model.forces = np.array([_with_calculator(cell, atoms).get_forces() for cell in moved])
+        model.produce_force_constants()
     model.symmetrize_force_constants()
-    return ForceConstants(
-        model, atoms.cell.copy(), repeats, len(atoms) * int(np.prod(repeats)), len(forces)
-    )
+    number = 0 if displacement is None else len(model.forces)
+    return ForceConstants(model, atoms.cell.copy(), repeats, len(model.supercell), number)
+
+
+def _with_calculator(cell: Any, atoms: Atoms) -> Atoms:
+    """A supercell of phonopy as ASE's atoms, with the calculator of ``atoms``."""
+    made = Atoms(cell.symbols, cell=cell.cell, scaled_positions=cell.scaled_positions, pbc=True)
+    made.calc = atoms.calc
+    return made
 
 
 def frequencies(constants: ForceConstants, qpoints: ArrayLike) -> Floats:

@@ -1,4 +1,4 @@
-"""Vibrations of a molecule from finite differences of its forces."""
+"""Vibrations of a molecule."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ase import Atoms, units
 from numpy.typing import NDArray
 from scipy.linalg import null_space
 
-from tesseral.calculators.properties.atoms import copy_atoms
+from tesseral.calculators.properties.hessian import hessian
 
 Floats = NDArray[np.float64]
 
@@ -28,40 +28,26 @@ class Vibrations(NamedTuple):
         return 0.5 * PER_CM * float(self.frequencies[self.frequencies > 0].sum())
 
 
-def vibrations(atoms: Atoms, *, step: float = 0.005) -> Vibrations:
+def vibrations(atoms: Atoms, *, step: float | None = None) -> Vibrations:
     """Harmonic frequencies at a relaxed geometry, in vacuum.
 
     Args:
         atoms: relaxed molecule with a calculator; not changed.
-        step: displacement (Å) of the central differences.
+        step: displacement (Å) of the central differences. Default: see ``hessian``.
 
     Raises:
         ValueError: fewer than two atoms.
     """
     if len(atoms) < 2:
         raise ValueError("a single atom does not vibrate; give a molecule")
-    hessian = _hessian(atoms, step)
+    found = hessian(atoms, step=step)
     masses = np.repeat(np.sqrt(atoms.get_masses()), 3)
-    weighted = 0.5 * (hessian + hessian.T) / np.outer(masses, masses)
+    weighted = 0.5 * (found + found.T) / np.outer(masses, masses)
     basis = null_space(_rigid_motions(atoms).T)  # (3n, M), orthogonal to rigid motions
     squares = np.linalg.eigvalsh(basis.T @ weighted @ basis)
     quantum = units._hbar * 1e10 / np.sqrt(units._e * units._amu)  # eV for sqrt(eV/Å²/amu)
     frequencies = np.sign(squares) * np.sqrt(np.abs(squares)) * quantum / PER_CM
-    return Vibrations(frequencies, float(np.abs(hessian - hessian.T).max()))
-
-
-def _hessian(atoms: Atoms, step: float) -> Floats:
-    """Second derivatives of the energy, (3n, 3n) eV/Å²."""
-    rows = []
-    for index in range(len(atoms)):
-        for axis in range(3):
-            sides = []
-            for sign in (1.0, -1.0):
-                moved = copy_atoms(atoms)
-                moved.positions[index, axis] += sign * step
-                sides.append(moved.get_forces().ravel())
-            rows.append((sides[1] - sides[0]) / (2 * step))
-    return np.array(rows)
+    return Vibrations(frequencies, float(np.abs(found - found.T).max()))
 
 
 def _rigid_motions(atoms: Atoms) -> Floats:

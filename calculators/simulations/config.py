@@ -16,6 +16,15 @@ BandMethod = Literal["climbing", "plain"]
 COMPUTED = ("eos", "elastic", "phonons", "vacancies", "surface", "vibrations")
 
 
+def _check_executor(executor: str | None, processes: int) -> None:
+    """Reject processes of this machine beside an executor, which has its own."""
+    if executor is not None and processes > 1:
+        raise ValueError(
+            f"`processes` is {processes}, but `executor` is given, which has its own number of "
+            "workers; leave one of them out"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class RelaxConfig:
     """Relax positions, and cells where they are periodic.
@@ -39,6 +48,9 @@ class RelaxConfig:
         repeat: build an A × B × C supercell.
         processes: number of structures run in parallel, each on one thread. For many small
             structures use the number of cores.
+        executor: structures run in parallel by another library, on many nodes: MODULE:FUNCTION or
+            FILE.py:FUNCTION, a function without arguments that returns an executor of
+            concurrent.futures (Dask, Parsl, executorlib, …). All nodes need the same files.
         dispersion: add D3(BJ) dispersion for this functional, such as pbe. Without a value: for the
             functional of the model's level of theory. Needs the package dftd3.
         dispersion_cutoff: largest distance (Å) of a pair in it. Default: 60 Bohr (31.75 Å).
@@ -61,6 +73,7 @@ class RelaxConfig:
     symmetry: bool = False
     repeat: tuple[int, int, int] = (1, 1, 1)
     processes: int = 1
+    executor: str | None = None
     dispersion: str | None = field(default=None, metadata={"alone": "auto"})
     dispersion_cutoff: float | None = None
     device: str | None = None
@@ -68,6 +81,7 @@ class RelaxConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
+        _check_executor(self.executor, self.processes)
         if not 0 < self.fmax < math.inf:
             raise ValueError(f"`fmax` is {self.fmax} eV/Å; it must be a positive number")
         for name in ("steps", "processes"):
@@ -118,6 +132,9 @@ class MdConfig:
         no_stop_uncertainty: run on, whatever the expected errors are.
         processes: number of structures run in parallel, each on one thread. For many small
             structures use the number of cores.
+        executor: structures run in parallel by another library, on many nodes: MODULE:FUNCTION or
+            FILE.py:FUNCTION, a function without arguments that returns an executor of
+            concurrent.futures (Dask, Parsl, executorlib, …). All nodes need the same files.
         dispersion: add D3(BJ) dispersion for this functional, such as pbe. Without a value: for the
             functional of the model's level of theory. Needs the package dftd3.
         dispersion_cutoff: largest distance (Å) of a pair in it. Default: 60 Bohr (31.75 Å).
@@ -150,6 +167,7 @@ class MdConfig:
     stop_uncertainty: float | None = None
     no_stop_uncertainty: bool = False
     processes: int = 1
+    executor: str | None = None
     dispersion: str | None = field(default=None, metadata={"alone": "auto"})
     dispersion_cutoff: float | None = None
     device: str | None = None
@@ -157,6 +175,7 @@ class MdConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
+        _check_executor(self.executor, self.processes)
         for name in ("time", "timestep", "temperature", "damping", "pressure_damping"):
             value = getattr(self, name)
             if not 0 < value < math.inf:
@@ -215,6 +234,9 @@ class PropertiesConfig:
         reservoirs: structure file whose energy per atom is the chemical potential of its element,
             for vacancies in compounds; may be repeated.
         processes: number of structures run in parallel, each on one thread.
+        executor: structures run in parallel by another library, on many nodes: MODULE:FUNCTION or
+            FILE.py:FUNCTION, a function without arguments that returns an executor of
+            concurrent.futures (Dask, Parsl, executorlib, …). All nodes need the same files.
         dispersion: add D3(BJ) dispersion for this functional, such as pbe. Without a value: for the
             functional of the model's level of theory. Needs the package dftd3.
         dispersion_cutoff: largest distance (Å) of a pair in it. Default: 60 Bohr (31.75 Å).
@@ -237,6 +259,7 @@ class PropertiesConfig:
     thickness: float = 12.0
     reservoirs: list[str] = field(default_factory=list)
     processes: int = 1
+    executor: str | None = None
     dispersion: str | None = field(default=None, metadata={"alone": "auto"})
     dispersion_cutoff: float | None = None
     device: str | None = None
@@ -244,6 +267,7 @@ class PropertiesConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
+        _check_executor(self.executor, self.processes)
         for name in ("fmax", "length", "thickness"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be a positive number")
@@ -285,6 +309,9 @@ class NebConfig:
             functional of the model's level of theory. Needs the package dftd3.
         dispersion_cutoff: largest distance (Å) of a pair in it. Default: 60 Bohr (31.75 Å).
         processes: number of paths computed in parallel, each on one thread.
+        executor: structures run in parallel by another library, on many nodes: MODULE:FUNCTION or
+            FILE.py:FUNCTION, a function without arguments that returns an executor of
+            concurrent.futures (Dask, Parsl, executorlib, …). All nodes need the same files.
         device: cpu, cuda, …. Default: a GPU if available.
         dtype: float32 or float64. Default: that of the model.
 
@@ -305,11 +332,13 @@ class NebConfig:
     dispersion: str | None = field(default=None, metadata={"alone": "auto"})
     dispersion_cutoff: float | None = None
     processes: int = 1
+    executor: str | None = None
     device: str | None = None
     dtype: str | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
+        _check_executor(self.executor, self.processes)
         if not 0 < self.fmax < math.inf:
             raise ValueError(f"`fmax` is {self.fmax} eV/Å; it must be a positive number")
         for name, least in (("images", 3), ("steps", 1), ("processes", 1)):

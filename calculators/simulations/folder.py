@@ -44,7 +44,7 @@ class RunFolder:
                     "`output`"
                 )
         make_folder(path / FILES)
-        self._lock = _lock(path)
+        self._lock = lock_folder(path)
         if not known.is_file():
             write_text(known, json.dumps(identity, indent=1) + "\n")
         self.rows = self._read()
@@ -156,7 +156,7 @@ def _read_identity(path: Path) -> dict[str, Any]:
     return content
 
 
-def _lock(path: Path) -> IO[str]:
+def lock_folder(path: Path) -> IO[str]:
     """A lock file that only one process can hold at a time."""
     with naming(path / ".lock"):
         file = (path / ".lock").open("w")

@@ -6,10 +6,11 @@ import hashlib
 import json
 import math
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import CancelledError
 from contextlib import closing, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -38,12 +39,16 @@ from tesseral.data.boundaries import is_cut_out
 from tesseral.data.neighbors import species_index
 from tesseral.data.sources.opening import read_last_frame
 from tesseral.deploy.universal import model_path
-from tesseral.process import finished, worker_pool
+from tesseral.executors import open_executor
+from tesseral.files import one_line
+from tesseral.process import finished
 
 BEFORE = ("name", "file", "frame", "formula", "atoms", "theory")
 AFTER = ("steps", "outcome", "reason")
 FAILED = "failed"
-FREE = frozenset({"structures", "model", "output", "processes", "device"})  # no effect on results
+FREE = frozenset(
+    {"structures", "model", "output", "processes", "executor", "device"}
+)  # no effect on results
 RELAXED = "relaxed.extxyz"
 
 Row = dict[str, str]  # row of the summary by column
@@ -145,7 +150,7 @@ def relax_structures(
     Raises:
         FileNotFoundError: a structure file or the model does not exist.
         ValueError: the model cannot be used, or the folder has other contents.
-        ChildProcessError: one of several processes was killed.
+        ChildProcessError: one of several processes, or a worker of the executor, was killed.
         OSError: a file cannot be written; the same call resumes the run.
         KeyboardInterrupt: states the progress; the same call resumes the run.
     """
@@ -279,15 +284,18 @@ def _work(
     show: Callable[[Progress], None],
 ) -> None:
     """Run the structures without a row in the folder."""
-    todo = [(job, folder.prefix(job.name)) for job in jobs if job.name not in folder.rows]
+    todo = [
+        (job, folder.prefix(job.name).absolute()) for job in jobs if job.name not in folder.rows
+    ]
     processes = min(config.processes, len(todo))
+    elsewhere = config.executor is not None and todo
     total = len(jobs)
 
     def tell(name: str = "", step: int = 0, steps: int | None = None, text: str = "") -> None:
         show(Progress(len(folder.rows), total, name, step, steps, text))
 
     tell()
-    if processes > 1:
+    if processes > 1 or elsewhere:
         rows = _side_by_side(kind, config, calculator, todo, processes, tell)
     else:
         rows = _one_by_one(kind, config, calculator, todo, tell)
@@ -317,34 +325,73 @@ def _side_by_side(
     processes: int,
     tell: Callable[..., None],
 ) -> Iterator[Row]:
-    """Rows of the structures, as they finish, from several single-threaded processes."""
+    """Rows of the structures, as they finish, from single-threaded processes.
+
+    A process that is killed loses the structure it works on; those of the others are awaited.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # for linear algebra libraries
-    try:
-        with worker_pool(processes, _start_worker, (kind, config, calculator)) as pool:
-            for futures in finished([pool.submit(_worker_row, *task) for task in todo]):
-                yield from (future.result() for future in futures)
-                tell()
-    except BrokenProcessPool as error:
-        raise ChildProcessError(
-            "a process was killed, perhaps because memory ran out; run it again to "
-            "resume, with fewer `processes` to use less memory"
-        ) from error
+    one = partial(_worker_row, kind, *_for_workers(config, calculator))
+    lost: BaseException | None = None
+    with open_executor(config.executor, processes) as executor:
+        for futures in finished([executor.submit(one, *task) for task in todo]):
+            for future in futures:
+                try:
+                    row = future.result()
+                except OSError:  # not caused by the structure (a full disk, for example)
+                    raise
+                except (Exception, CancelledError) as error:  # which `_row` would have caught
+                    lost = error
+                    continue
+                yield row
+            tell()
+    if lost is None:
+        return
+    if config.executor is not None:
+        what = f"the executor lost structures: {type(lost).__name__}: {one_line(lost)}"
+        raise ChildProcessError(f"{what}; run it again to resume") from lost
+    raise ChildProcessError(
+        "a process was killed, perhaps because memory ran out; run it again to "
+        "resume, with fewer `processes` to use less memory"
+    ) from lost
 
 
-_worker: tuple[Kind, Any, TesseralCalculator] | None = None  # set in worker processes only
+def _for_workers(config: Any, calculator: TesseralCalculator) -> tuple[Any, Mapping[str, Any]]:
+    """Options that each task needs, and how a worker loads the model."""
+    if any(each.name == "structures" for each in fields(config)):
+        config = replace(config, structures=[])  # thousands, in every task
+    if isinstance(config, PropertiesConfig):  # a worker may have another working folder
+        files = [str(Path(file).absolute()) for file in config.reservoirs]
+        config = replace(config, reservoirs=files)
+    given = calculator.dispersion
+    return config, {
+        "path": str(model_path(config.model).absolute()),
+        "device": config.device,
+        "dtype": config.dtype,
+        "level": config.level,
+        "dispersion": None if given is None else config.dispersion,
+        "dispersion_cutoff": config.dispersion_cutoff,
+    }
 
 
-def _start_worker(kind: Kind, config: Any, calculator: TesseralCalculator) -> None:
-    """Store the objects shared by all structures of this process."""
-    global _worker
-    torch.set_num_threads(1)
-    _worker = kind, config, calculator
+class _Loaded(threading.local):
+    """Calculator of a worker, which is kept for its next task; each thread has its own."""
+
+    arguments: Mapping[str, Any] | None = None
+    calculator: TesseralCalculator
 
 
-def _worker_row(job: Job, prefix: Path) -> Row:
-    """The row of a structure, in a worker process."""
-    assert _worker is not None
-    return _row(*_worker, job, prefix, lambda step, steps, text: None)
+_loaded = _Loaded()  # used in workers only
+
+
+def _worker_row(
+    kind: Kind, config: Any, arguments: Mapping[str, Any], job: Job, prefix: Path
+) -> Row:
+    """The row of a structure, in a worker."""
+    if _loaded.arguments != arguments:
+        torch.set_num_threads(1)
+        _loaded.calculator = TesseralCalculator(**arguments)
+        _loaded.arguments = arguments
+    return _row(kind, config, _loaded.calculator, job, prefix, lambda step, steps, text: None)
 
 
 def _row(

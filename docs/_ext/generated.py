@@ -13,7 +13,7 @@ from dataclasses import fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from tesseral.commands.main import COMMANDS
+from tesseral.commands.main import COMMANDS, DEPENDING
 from tesseral.commands.parser import Parser
 from tesseral.potentials.architectures.table import ARCHITECTURES, field_names
 from tesseral.potentials.config import PotentialConfig
@@ -35,9 +35,9 @@ def expand(text: str) -> str:
 
 
 def command_parser(name: str, *arguments: str) -> Parser:
-    """The parser of a command; that of ``fit`` depends on the arguments."""
+    """The parser of a command; that of some depends on the arguments."""
     module = import_module(f"tesseral.commands.{name}")
-    parser: Parser = module.parser(arguments) if name == "fit" else module.parser()
+    parser: Parser = module.parser(arguments) if name in DEPENDING else module.parser()
     return parser
 
 

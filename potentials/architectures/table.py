@@ -9,12 +9,17 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from tesseral.potentials.architectures.dimenet import DimeNetConfig, dimenet_layers
 from tesseral.potentials.architectures.egnn import EGNNConfig, egnn_layers
 from tesseral.potentials.architectures.facet import FacetConfig, facet_layers
 from tesseral.potentials.architectures.nequip import NequIPConfig, nequip_layers
 from tesseral.potentials.architectures.painn import PaiNNConfig, painn_layers
 from tesseral.potentials.architectures.ponita import PONITAConfig, ponita_layers
 from tesseral.potentials.architectures.schnet import SchNetConfig, schnet_layers
+from tesseral.potentials.architectures.se3transformer import (
+    SE3TransformerConfig,
+    se3transformer_layers,
+)
 from tesseral.potentials.architectures.segnn import SEGNNConfig, segnn_layers
 from tesseral.potentials.config import PotentialConfig
 
@@ -28,11 +33,13 @@ class Architecture(NamedTuple):
 
 ARCHITECTURES: dict[str, Architecture] = {
     "facet": Architecture(FacetConfig, facet_layers),
+    "dimenet": Architecture(DimeNetConfig, dimenet_layers),
     "egnn": Architecture(EGNNConfig, egnn_layers),
     "nequip": Architecture(NequIPConfig, nequip_layers),
     "painn": Architecture(PaiNNConfig, painn_layers),
     "ponita": Architecture(PONITAConfig, ponita_layers),
     "schnet": Architecture(SchNetConfig, schnet_layers),
+    "se3transformer": Architecture(SE3TransformerConfig, se3transformer_layers),
     "segnn": Architecture(SEGNNConfig, segnn_layers),
 }
 

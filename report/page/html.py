@@ -72,12 +72,6 @@ def render(page: Page) -> str:
     verdicts = verdicts_of(page.chapters)
     facts = "".join(f"<p>{escape(fact)}</p>\n" for fact in page.facts)
     links = " ".join(f'<a href="#{c.key}">{escape(c.title)}</a>' for c in page.chapters)
-    counts = count(verdicts)
-    tiles = "".join(
-        f'<div class="tile {level if counts[level] else "none"}">'
-        f"<b>{counts[level]}</b>{WORDS[level]}</div>"
-        for level in LEVELS
-    )
     chapters = "\n".join(_chapter(chapter) for chapter in page.chapters)
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -91,21 +85,40 @@ def render(page: Page) -> str:
 <main>
 <header>
 <h1>{escape(page.title)}</h1>
-{facts}<div class="tiles">{tiles}</div>
-<p class="summary">{escape(summary(counts))}</p>
-{_look_at(verdicts)}<nav>{links}</nav>
+{facts}{_counts(verdicts)}<nav>{links}</nav>
 </header>
-<section class="card" id="verdicts">
-<h2>Verdicts</h2>
-<p class="lead">Each line shows a claim about the model, the result, and the limits that the result
-is compared with.</p>
-{_verdict_table(page.chapters)}
-</section>
-{chapters}
+{_claims(page.chapters) if verdicts else ""}{chapters}
 <footer><p>{escape(page.footer)}</p></footer>
 </main>
 </body>
 </html>
+"""
+
+
+def _counts(verdicts: Sequence[Verdict]) -> str:
+    """Numbers of verdicts and those that do not pass; empty if there are none."""
+    if not verdicts:
+        return ""
+    counts = count(verdicts)
+    tiles = "".join(
+        f'<div class="tile {level if counts[level] else "none"}">'
+        f"<b>{counts[level]}</b>{WORDS[level]}</div>"
+        for level in LEVELS
+    )
+    return (
+        f'<div class="tiles">{tiles}</div>\n'
+        f'<p class="summary">{escape(summary(counts))}</p>\n{_look_at(verdicts)}'
+    )
+
+
+def _claims(chapters: Sequence[Chapter]) -> str:
+    """Section with all claims."""
+    return f"""<section class="card" id="verdicts">
+<h2>Verdicts</h2>
+<p class="lead">Each line shows a claim about the model, the result, and the limits that the result
+is compared with.</p>
+{_verdict_table(chapters)}
+</section>
 """
 
 

@@ -116,6 +116,12 @@ def test_a_wrong_set_is_named(capsys):
     assert "there are Si, AcAc" in capsys.readouterr().err
 
 
+def test_a_wrong_system_is_named(capsys):
+    with pytest.raises(SystemExit):
+        study.parse(["systems", "--systems", "facet,painnn"])
+    assert "there is no system painnn; there are facet" in capsys.readouterr().err
+
+
 def test_the_figure_has_a_panel_for_each_set_and_one_of_speed(tmp_path, monkeypatch):
     """And leaves out trainings that failed."""
     widths = []

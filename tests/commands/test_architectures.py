@@ -69,7 +69,7 @@ def test_an_unknown_architecture_is_one_sentence(run):
     status, _, text = run(*FIT, "--model.architecture", "neqip", "--model.kinks", "[5]")
     assert status == 2
     assert text.count("\n") == 1
-    assert "--model.architecture 'neqip' is not known; use facet, egnn, nequip" in text
+    assert "--model.architecture 'neqip' is not known; use facet, dimenet, egnn" in text
 
 
 def test_the_last_word_or_file_names_the_architecture(tmp_path):

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk
 from ase.io.lammpsdata import write_lammps_data
 
+from tesseral.calculators.ase import TesseralCalculator
 from tesseral.deploy.lammps.verify import call_lammps
 
 A = 5.42  # Å, zinc blende of the stable model
@@ -110,6 +112,23 @@ print "values totals $(v_xx) $(v_yy) $(v_zz) $(v_xy) $(v_yz)"
     np.testing.assert_allclose(values["sums"], values["totals"], atol=1e-8 * largest)
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_relative_energies_leave_out_those_of_single_atoms(
+    folder: Path, stable_model: Path, ranks: int
+) -> None:
+    calculator = TesseralCalculator(stable_model, device="cpu")
+    vacuum = 8 * sum(calculator.get_potential_energy(Atoms(name)) for name in ("C", "Si"))
+    scripts = []
+    for name, word in (("whole", ""), ("relative", "relative"), ("portable", "relative portable")):
+        scripts.append(ATOMS + PAIR.replace("tesseral", f"tesseral {word}"))
+        scripts[-1] += FORCES.format(name=name)
+    values = run(folder, "\nclear\n".join(scripts), ranks)
+    for name in ("relative", "portable"):
+        assert values["whole"][0] - values[name][0] == pytest.approx(vacuum, abs=1e-4)
+        np.testing.assert_allclose(values[name][1:], values["whole"][1:], atol=1.0)
+        np.testing.assert_allclose(forces(folder, name), forces(folder, "whole"), atol=2e-5)
+
+
 def test_minimisation_relaxes_atoms_and_box(folder: Path) -> None:
     script = f"""{ATOMS}{PAIR}
 change_box all triclinic
@@ -141,7 +160,7 @@ pair_coeff * * tesseral model.pt C Si
 REFUSED = {
     "units": ("units real\nread_data sic.data\n" + PAIR, "use 'units metal', not 'units real'"),
     "newton": ("units metal\nnewton off\nread_data sic.data\n" + PAIR, "needs 'newton on'"),
-    "word": (ATOMS + "pair_style tesseral quick", "no argument but 'portable'; found 'quick'"),
+    "word": (ATOMS + "pair_style tesseral quick", "no arguments but 'portable' and 'relative'; found 'quick'"),
     "element": (
         ATOMS + PAIR.replace("Si", "Ge"),
         "type 2 is 'Ge', which model.pt does not support",
@@ -169,6 +188,25 @@ REFUSED = {
     ),
     "some pairs": (ATOMS + HYBRID + "pair_coeff 1 1 zbl 6 6", "use pair_style hybrid/overlay"),
     "some atoms": (ATOMS + HYBRID + "pair_coeff 1 * zbl 6 6", "use pair_style hybrid/overlay"),
+    "heat flux": (
+        ATOMS
+        + PAIR
+        + "\ncompute ke all ke/atom\ncompute pe all pe/atom\ncompute s all stress/atom NULL virial"
+        "\ncompute flux all heat/flux ke pe s",
+        "compute heat/flux is not right .* use get_heat_flux of TesseralCalculator",
+    ),
+    "insertion": (
+        ATOMS + PAIR + "\nfix mc all gcmc 1 1 0 1 1 300 0 0.1",
+        "fix gcmc compares .* use 'pair_style tesseral relative'",
+    ),
+    "pairs": (
+        ATOMS + PAIR + "\ncompute g all group/group all\nthermo_style custom c_g",
+        "Pair style does not support compute group/group",  # of LAMMPS itself
+    ),
+    "centroid": (
+        ATOMS + PAIR + "\ncompute s all centroid/stress/atom NULL\ndump d all custom 1 d c_s[1]",
+        "does not support compute centroid/stress/atom",
+    ),
     "bonds": (
         "units metal\natom_style bond\nregion r block 0 9 0 9 0 9\ncreate_box 2 r\nmass * 1.0\n"
         "create_atoms 1 single 1 1 1\n" + PAIR,

@@ -6,12 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ase.io
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.calculator import Calculator
@@ -24,6 +26,7 @@ from tesseral.calculators.properties.elastic import cubic_constants, elastic_con
 from tesseral.calculators.properties.relaxation import relaxed
 from tesseral.deploy.export import export_model
 from tesseral.deploy.lammps.verify import BAR, call_lammps
+from tesseral.deploy.modelfile import load_model, save_model
 from tesseral.md_examples.lammps import (
     fix_external,
     plot_elastic,
@@ -36,7 +39,10 @@ from tesseral.md_examples.lammps.fix_external import PythonForces, open_lammps, 
 from tesseral.md_examples.lammps.tables import radial_distribution, read_table
 
 PNG = b"\x89PNG\r\n"
-INPUTS = {"in.dispersion", "in.elastic", "in.melt_quench", "in.npt", "in.stop"}
+INPUTS = {
+    *("in.dispersion", "in.elastic", "in.gcmc", "in.melt_quench", "in.metadynamics", "in.neb"),
+    *("in.npt", "in.relax", "in.rerun", "in.stop", "in.swap"),
+}
 A_SI, A_SIC = 5.85, 5.42  # Å, of the stable model
 
 
@@ -47,11 +53,19 @@ def sic(repeat: tuple[int, int, int] = (1, 1, 1), rattle: float = 0.0) -> Atoms:
     return atoms
 
 
-def run(folder: Path, name: str, model: Path, ranks: int = 1, **variables: object) -> str:
+def run(
+    folder: Path,
+    name: str,
+    model: Path,
+    ranks: int = 1,
+    options: tuple[str, ...] = (),
+    **variables: object,
+) -> str:
     """Run an input with ``-var`` for each variable; what LAMMPS prints."""
     arguments = ["-in", str(HERE / f"in.{name}"), "-log", "none", "-var", "model", str(model)]
     for key, value in variables.items():
         arguments += ["-var", key, str(value)]
+    arguments += options
     return call_lammps(arguments, ranks, folder, limit=100.0)
 
 
@@ -183,6 +197,126 @@ def test_heating_stops_at_the_same_step_on_any_number_of_processes(
     expected = calculator.results["forces_uncertainty"]
     assert expected.max() > limit
     np.testing.assert_allclose(rows[:, 5], expected, rtol=2e-3)  # positions have 6 digits
+
+
+@pytest.mark.parametrize("relax", ["none", "aniso", "tri"])
+def test_relaxation_is_that_of_ase(
+    relax: str, lammps_model: Path, stable_model: Path, tmp_path: Path
+) -> None:
+    atoms = sic(rattle=0.05)
+    write_lammps_data(tmp_path / "sic.data", atoms, specorder=["C", "Si"], masses=True)
+    settings = {"elements": "C Si", "data": "sic.data", "ftol": 1e-4}
+    output = run(tmp_path, "relax", lammps_model, relax=relax, **settings)
+    atoms.calc = TesseralCalculator(stable_model, device="cpu", dtype="float64")
+    cell = "fixed" if relax == "none" else "free"
+    expected = relaxed(atoms, fmax=1e-5, steps=200, cell=cell).atoms
+    final = ase.io.read(tmp_path / "relax.data", format="lammps-data", units="metal")
+    found = re.search(r"^energy +(\S+)", output, re.M)
+    assert found is not None
+    assert float(found.group(1)) == pytest.approx(expected.get_potential_energy() / 8, abs=1e-5)
+    np.testing.assert_allclose(final.get_volume(), expected.get_volume(), rtol=1e-4)
+
+
+def test_rerun_gives_the_energies_of_python(
+    lammps_model: Path, stable_model: Path, tmp_path: Path, data: Path
+) -> None:
+    script = f"""units metal
+read_data {data}
+pair_style tesseral
+pair_coeff * * {lammps_model} C Si
+velocity all create 900 1
+fix move all nve
+dump all all custom 10 run.dump id type x y z
+dump_modify all format float %.12g
+run 20
+"""
+    (tmp_path / "in.run").write_text(script)
+    call_lammps(["-in", "in.run", "-log", "none"], 1, tmp_path)
+    run(tmp_path, "rerun", lammps_model, ranks=2, elements="C Si", data=data)
+    table = read_table(tmp_path / "rerun.txt")
+    np.testing.assert_array_equal(table["step"], [0, 10, 20])
+    calculator = TesseralCalculator(stable_model, device="cpu")
+    for number in range(3):
+        atoms = frame(tmp_path / "rerun.dump", number)
+        atoms.calc = calculator
+        assert atoms.get_potential_energy() == pytest.approx(table["energy_eV"][number], abs=2e-5)
+        pressure = -atoms.get_stress()[:3].mean() * 160.21766
+        assert pressure == pytest.approx(table["pressure_GPa"][number], abs=1e-4)
+        np.testing.assert_allclose(atoms.get_forces(), atoms.arrays["given"], atol=2e-5)
+
+
+def frame(path: Path, number: int = 0, elements: tuple[int, ...] = (6, 14)) -> Atoms:
+    """A frame of a dump with id, type, positions and forces, of the box of the first frame."""
+    lines = path.read_text().split("ITEM: TIMESTEP")[number + 1].splitlines()
+    box = np.array([line.split() for line in lines[5:8]], dtype=float)
+    rows = np.array([line.split() for line in lines[9:]], dtype=float)
+    numbers = np.array(elements)[rows[:, 1].astype(int) - 1]
+    atoms = Atoms(numbers, rows[:, 2:5] - box[:, 0], cell=np.diag(np.ptp(box, axis=1)), pbc=True)
+    atoms.arrays["given"] = rows[:, 5:8]
+    return atoms
+
+
+def test_exchange_with_a_gas_does_not_depend_on_reference_energies(
+    stable_model: Path, lammps_plugin: Path, tmp_path: Path
+) -> None:
+    """Acceptance compares energies of different numbers of atoms."""
+    potential, card = load_model(stable_model)
+    settings = {"a": A_SI, "cells": 1, "mu": -0.5, "temperature": 3000, "time": 0.02, "every": 10}
+    tables = []
+    for name, energies in (("near", (-1.5, -2.5)), ("far", (-51.5, -102.5))):
+        card = replace(card, reference_energies=energies)
+        potential.scale.reference_energies.copy_(torch.tensor(energies))
+        save_model(tmp_path / f"{name}.safetensors", potential, card)
+        export_model(tmp_path / f"{name}.safetensors", tmp_path / f"{name}.pt")
+        run(tmp_path, "gcmc", tmp_path / f"{name}.pt", out=name, **settings)
+        tables.append(read_table(tmp_path / f"{name}.txt"))
+    assert tables[0]["inserted"][-1] + tables[0]["deleted"][-1] > 0
+    for name, values in tables[0].items():
+        np.testing.assert_allclose(tables[1][name], values, rtol=1e-3)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_swaps_leave_the_energy_of_python(
+    ranks: int, lammps_model: Path, stable_model: Path, tmp_path: Path, data: Path
+) -> None:
+    settings = {"data": data, "temperature": 5000, "time": 0.02}
+    run(tmp_path, "swap", lammps_model, ranks=ranks, **settings)
+    table = read_table(tmp_path / "swap.txt")
+    assert table["attempts"][-1] == 20
+    assert 0 < table["exchanged"][-1] <= 20
+    final = ase.io.read(tmp_path / "swap.data", format="lammps-data", units="metal")
+    assert final.get_chemical_formula() == "C8Si8"
+    final.calc = TesseralCalculator(stable_model, device="cpu")
+    energy = final.get_potential_energy() / 16
+    assert energy == pytest.approx(table["energy_eV_per_atom"][-1], abs=1e-5)
+
+
+def test_images_of_a_jump_have_the_energies_of_python(
+    lammps_model: Path, stable_model: Path, tmp_path: Path
+) -> None:
+    settings = {"a": A_SI, "cells": 1, "steps": 20}
+    partitions = ("-partition", "3x1", "-plog", "none", "-pscreen", "none")
+    output = run(tmp_path, "neb", lammps_model, 3, partitions, **settings)
+    energies = [float(word) for word in output.splitlines()[-1].split()[10::2]]
+    calculator = TesseralCalculator(stable_model, device="cpu")
+    images = [frame(tmp_path / f"neb-{number:03d}.dump", elements=(14,)) for number in (1, 2, 3)]
+    for image, energy in zip(images, energies, strict=True):
+        image.calc = calculator
+        assert image.get_potential_energy() == pytest.approx(energy, abs=2e-5)
+    assert energies[1] > max(energies[0], energies[2]) + 0.05
+    ends = images[2].positions - images[0].positions
+    moved = np.linalg.norm(ends - A_SI * np.rint(ends / A_SI), axis=1)
+    assert moved.max() > A_SI / 4 * 3**0.5 / 2 and np.sum(moved > 1) == 1
+
+
+def test_metadynamics_fills_the_place_where_it_starts(lammps_model: Path, tmp_path: Path) -> None:
+    settings = {"a": A_SI, "cells": 1, "time": 0.1, "hills": 10, "hill": 0.05}
+    run(tmp_path, "metadynamics", lammps_model, **settings)
+    distance, energy = np.loadtxt(tmp_path / "metadynamics.pmf").T
+    visited = np.loadtxt(tmp_path / "metadynamics.colvars.traj")[:, 1]
+    assert visited[0] == pytest.approx(A_SI / 4 * 3**0.5)
+    near = np.abs(distance - visited.mean()).argmin()
+    assert energy[near] < energy.max() - 0.1
 
 
 def test_a_wrong_data_file_is_not_taken_for_the_default(lammps_model: Path, tmp_path: Path) -> None:

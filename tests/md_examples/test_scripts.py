@@ -21,7 +21,7 @@ from tesseral.calculators.properties.relaxation import relaxed
 from tesseral.commands.main import main
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-TEN = (
+SCRIPTS = (
     "relax",
     "equation_of_state",
     "elastic_constants",
@@ -32,6 +32,7 @@ TEN = (
     "npt",
     "adsorption",
     "defect_energy",
+    "heat_flux",
 )
 PNG = b"\x89PNG\r\n"
 CUBIC = "bulk('SiC', 'zincblende', a=5.42, cubic=True)"
@@ -66,6 +67,16 @@ def test_relax(run_script: Callable, stable_model: Path) -> None:
     steps = frames_of("relax")
     assert steps[0].get_potential_energy() / 8 == pytest.approx(start, abs=1e-4)
     assert steps[-1].get_potential_energy() / 8 == pytest.approx(end, abs=1e-4)
+
+
+def test_heat_flux(run_script: Callable) -> None:
+    constants = {"TIME": "0.1", "EVERY": "10", "LONGEST": "50", "TEMPERATURE": "300"}
+    cell = "bulk('SiC', 'zincblende', a=5.42, cubic=True)"
+    ran = run_script("heat_flux", atoms=cell, **constants)
+    first, second = ran.number("seed 0:"), ran.number("seed 1:")
+    assert first > 0 and second > 0 and first != second
+    assert ran.names["record"].flux.shape == (11, 3)
+    assert Path("heat_flux.png").read_bytes().startswith(PNG)
 
 
 def test_relax_that_needs_more_steps_says_so(run_script: Callable) -> None:
@@ -256,7 +267,7 @@ def test_a_constant_that_is_missing_is_noticed(run_script: Callable) -> None:
 
 def test_the_scripts_are_short_and_say_what_they_make() -> None:
     folder = ROOT / "md_examples"
-    for name in TEN:
+    for name in SCRIPTS:
         text = (folder / f"{name}.py").read_text(encoding="utf-8")
         assert 20 <= len(text.splitlines()) <= 50, name
         for option in ("argparse", "sys.argv", "def "):

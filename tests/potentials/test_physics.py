@@ -59,6 +59,7 @@ CASES = [
     case("product-order3", order=3),
     case("silu-86", activation="silu", grid_points=86, rotation=0.03),
     case("relaxed", relaxed=True, mixings=2),  # nothing is broken before training
+    other("dimenet", l_max=2),
     other("egnn"),
     other("nequip", l_max=2),
     joined(other("nequip", l_max=2)),
@@ -77,6 +78,7 @@ CASES = [
     other("painn"),
     other("ponita", l_max=2, orientations=50, random_orientations=False, rotation=0.1),
     other("schnet"),
+    other("se3transformer", l_max=2),
     other("segnn", l_max=2),
     other("segnn", l_max=2, l_max_edge=1),
 ]
@@ -266,6 +268,18 @@ def test_scripted_equals_eager(potential):
         error = float((eager.forces - script.forces).abs().max()) / scale
         print(f"largest relative force difference {error:.1e}")
         assert error < (1e-12 if is_double(potential) else 1e-5)
+
+
+def test_second_derivatives(potentials):
+    """The Hessian is that of differences of forces; in float32 it is that of float64."""
+    graph = graph_of(silicon_carbide())
+    double = testing.hessian(potentials[1][torch.float64], graph)
+    error = testing.hessian_error(potentials[1][torch.float64], graph)
+    rounding = float((testing.hessian(potentials[1][torch.float32], graph) - double).abs().max())
+    scale = float(double.abs().max())
+    print(f"of {scale:.2f} eV/Å²: {error:.1e} from differences, {rounding:.1e} in float32")
+    assert error < 1e-7 * max(scale, 1.0)
+    assert rounding < 1e-4 * max(scale, 1.0)
 
 
 def test_forces_can_be_trained_on(potentials):

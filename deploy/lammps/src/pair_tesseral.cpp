@@ -12,13 +12,17 @@
 
 #include "atom.h"
 #include "comm.h"
+#include "compute.h"
 #include "error.h"
 #include "exceptions.h"
+#include "fix.h"
 #include "force.h"
 #include "memory.h"
+#include "modify.h"
 #include "neigh_list.h"
 #include "neighbor.h"
 #include "update.h"
+#include "utils.h"
 
 using namespace LAMMPS_NS;
 
@@ -26,6 +30,8 @@ namespace {
 constexpr int doubles_per_message = 128;  // per atom; LAMMPS needs it before the model is read
 constexpr char not_all[] = "pair_style tesseral must see all atoms and pairs of atoms: use pair_style hybrid/overlay, "
                            "not hybrid, and no neigh_modify include";
+
+bool inserts_atoms(const Fix* fix) { return utils::strmatch(fix->style, "^gcmc") || utils::strmatch(fix->style, "^widom"); }
 }
 
 PairTesseral::PairTesseral(LAMMPS* lmp) : Pair(lmp) {
@@ -51,9 +57,13 @@ PairTesseral::~PairTesseral() {
 }
 
 void PairTesseral::settings(int narg, char** arg) {
-  portable_ = narg == 1 && std::string(arg[0]) == "portable";
-  if (narg > 1 || (narg == 1 && !portable_))
-    error->all(FLERR, "pair_style tesseral takes no argument but 'portable'; found '{}'", arg[narg - 1]);
+  portable_ = relative_ = false;
+  for (int n = 0; n < narg; n++) {
+    const std::string word = arg[n];
+    if (word == "portable") portable_ = true;
+    else if (word == "relative") relative_ = true;
+    else error->all(FLERR, "pair_style tesseral takes no arguments but 'portable' and 'relative'; found '{}'", word);
+  }
 }
 
 void PairTesseral::coeff(int narg, char** arg) {
@@ -76,6 +86,7 @@ void PairTesseral::coeff(int narg, char** arg) {
     }
     species_of_type_[type] = found - known.begin();
   }
+  find_vacuum_energies();
   if (!allocated) {
     memory->create(setflag, types + 1, types + 1, "pair:setflag");
     memory->create(cutsq, types + 1, types + 1, "pair:cutsq");
@@ -109,7 +120,27 @@ void PairTesseral::load(const std::string& path) {
   error->all(FLERR, "{} cannot be used: {}", path, problem.c_str());
 }
 
+// Energies of single atoms, by species, from which the keyword relative counts.
+void PairTesseral::find_vacuum_energies() {
+  const size_t n = model_->elements.size();
+  vacuum_.assign(n, 0);
+  if (!relative_) return;
+  std::vector<int64_t> species(n);
+  for (size_t k = 0; k < n; k++) species[k] = k;
+  std::vector<double> forces(3 * n), virials(9 * n);
+  engine_->compute({species.data(), nullptr, nullptr, nullptr, int64_t(n), 0, 1, vacuum_.data(), forces.data(),
+                    virials.data(), int64_t(n), nullptr, nullptr});
+}
+
 void PairTesseral::init_style() {
+  for (const Compute* compute : modify->get_compute_list())
+    if (utils::strmatch(compute->style, "^heat/flux"))
+      error->all(FLERR, "compute {} is not right for pair_style tesseral, in which the energy of an atom depends on atoms "
+                 "beyond the cutoff: use get_heat_flux of TesseralCalculator in Python", compute->style);
+  for (const Fix* fix : modify->get_fix_list())
+    if (inserts_atoms(fix) && !relative_)
+      error->all(FLERR, "fix {} compares energies of different numbers of atoms: use 'pair_style tesseral relative', which "
+                 "counts energies and chemical potentials from atoms in vacuum", fix->style);
   if (std::string(update->unit_style) != "metal")
     error->all(FLERR, "pair_style tesseral uses eV and Å: use 'units metal', not 'units {}'", update->unit_style);
   if (!force->newton_pair) error->all(FLERR, "pair_style tesseral needs 'newton on'");
@@ -123,7 +154,8 @@ double PairTesseral::init_one(int, int) { return model_->cutoff; }
 
 void PairTesseral::setup() {
   if (list->listskip) error->all(FLERR, "{}", not_all);
-  if (neighbor->exclude && comm->me == 0)
+  const auto& fixes = modify->get_fix_list();  // those that insert atoms exclude an atom to try without it
+  if (neighbor->exclude && comm->me == 0 && std::none_of(fixes.begin(), fixes.end(), inserts_atoms))
     error->warning(FLERR, "pair_style tesseral does not see the neighbors that neigh_modify exclude removes; "
                    "energies and forces are computed without them");
   if (comm->get_comm_cutoff() < model_->cutoff)
@@ -188,8 +220,9 @@ void PairTesseral::add_results(const int64_t all) {
   static constexpr int voigt[6][2] = {{0, 0}, {1, 1}, {2, 2}, {0, 1}, {0, 2}, {1, 2}};  // LAMMPS's order
   double energy = 0;
   for (int i = 0; i < atom->nlocal; i++) {
-    energy += energies_[i];
-    if (eflag_atom) eatom[i] += energies_[i];
+    const double own = energies_[i] - vacuum_[species_[i]];
+    energy += own;
+    if (eflag_atom) eatom[i] += own;
     if (!vflag_either) continue;
     for (int n = 0; n < 6; n++) {
       const int a = voigt[n][0], b = voigt[n][1];

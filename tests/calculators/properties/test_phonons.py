@@ -11,6 +11,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.phonons import Phonons
 
+from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties.phonons import (
     bands,
     commensurate_points,
@@ -37,6 +38,19 @@ def test_frequencies_are_those_of_ase(aluminium: Atoms, tmp_path: Path) -> None:
     other.read(acoustic=True)
     expected = np.sort(other.band_structure(np.array([X]), verbose=False)[0]) * THZ_PER_EV
     assert frequencies(constants, X)[0] == pytest.approx(expected, rel=0.01)
+
+
+def test_the_hessian_gives_what_displacements_give(stable_model: Path) -> None:
+    atoms = bulk("SiC", "zincblende", a=5.42)
+    atoms.calc = TesseralCalculator(stable_model, device="cpu", dtype="float64")
+    points = [X, (0.1, 0.2, 0.3)]
+    found, expected = (
+        force_constants(atoms, length=6.0, displacement=displacement)
+        for displacement in (None, 1e-4)
+    )
+    assert (found.n_displacements, expected.n_displacements) == (0, 2)
+    highest = frequencies(expected, points)
+    np.testing.assert_allclose(frequencies(found, points), highest, atol=1e-4 * highest.max())
 
 
 def test_acoustic_modes_vanish_and_the_crystal_is_stable(aluminium: Atoms) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -10,6 +12,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.morse import MorsePotential
 from ase.vibrations import Vibrations as AseVibrations
 
+from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties.atoms import repeats_for_atoms, repeats_for_length, supercell
 from tesseral.calculators.properties.relaxation import relaxed
 from tesseral.calculators.properties.vacancy import vacancy_energies
@@ -39,6 +42,19 @@ def test_frequencies_are_those_of_ase(tmp_path) -> None:
     expected = np.sort(theirs.get_frequencies().real)[-3:]
     assert mine.frequencies == pytest.approx(expected, rel=1e-3)
     assert mine.zero_point_energy == pytest.approx(0.5 * expected.sum() / 8065.544, rel=1e-3)
+
+
+def test_frequencies_of_the_hessian_are_those_of_differences(stable_model: Path) -> None:
+    atoms = Atoms("SiC2", [[0, 0, 0], [0, 0, 1.9], [0, 1.8, 0.3]])
+    atoms.calc = TesseralCalculator(stable_model, device="cpu", dtype="float64")
+    exact, differences = vibrations(atoms), vibrations(atoms, step=1e-4)
+    assert exact.frequencies == pytest.approx(differences.frequencies, rel=1e-5)
+    assert exact.asymmetry < 1e-10 < differences.asymmetry
+
+
+def test_a_step_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="`step` is 0"):
+        vibrations(water(), step=0.0)
 
 
 def test_a_saddle_has_an_imaginary_mode() -> None:

@@ -215,6 +215,55 @@ def test_several_processes_give_the_same(
         assert {key: row[key] for key in WORDS} == {key: one[name][key] for key in WORDS}
 
 
+EXECUTORS = """
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+
+def processes():
+    return ProcessPoolExecutor(2, get_context("spawn"))
+
+def threads():
+    return ThreadPoolExecutor(2)
+
+def lossy():
+    made = ThreadPoolExecutor(1)
+    submit, lost = made.submit, Future()
+    lost.set_exception(BrokenProcessPool("a worker was killed"))
+    made.submit = lambda *task: submit(*task) if made._threads else (submit(int), lost)[1]
+    return made
+"""
+
+
+def test_structures_that_an_executor_loses_are_computed_when_it_is_resumed(
+    folder: Path, command: Command
+) -> None:
+    Path("mine.py").write_text(EXECUTORS)
+    words = ("relax", "two.extxyz", "si.cif", "--fmax", 0.1, "-o", "out", "--executor")
+    status, _, error = command(*words, "mine.py:lossy")
+    assert status == 2 and "the executor lost structures: BrokenProcessPool: a worker was" in error
+    assert list(summary(folder / "out")) == ["two-1", "si"]
+    status, text, _ = command(*words, "mine.py:threads")
+    assert status == 0 and "2 of 3 structures are already done" in text
+    assert list(summary(folder / "out")) == ["two-0", "two-1", "si"]
+
+
+def test_an_executor_has_its_own_number_of_workers(folder: Path, command: Command) -> None:
+    status, _, error = command("relax", "si.cif", "--executor", "mine.py:threads", "--processes", 2)
+    assert status == 2 and "--processes is 2, but --executor is given" in error
+
+
+@pytest.mark.slow
+def test_workers_of_an_executor_give_the_same(folder: Path, command: Command) -> None:
+    Path("mine.py").write_text(EXECUTORS)
+    words = ("relax", "two.extxyz", "--fmax", 0.1, "--dtype", "float64")
+    assert command(*words, "-o", "here")[0] == 0
+    assert command(*words, "-o", "there", "--executor", "mine.py:processes")[0] == 0
+    here, there = summary(folder / "here"), summary(folder / "there")
+    for name, row in here.items():
+        assert to_numbers(row) == pytest.approx(to_numbers(there[name]), rel=1e-6, abs=1e-6)
+
+
 def test_dispersion_is_part_of_the_run(folder: Path, command: Command) -> None:
     pytest.importorskip("dftd3", reason="needs dftd3")
     words = ("relax", "si.cif", "--steps", 1, "--dispersion-cutoff", 9)

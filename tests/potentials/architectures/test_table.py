@@ -10,14 +10,16 @@ from tesseral.potentials.config import PotentialConfig
 # layers, channels, l_max: those that `fit` has always trained.
 SIZES = {
     "facet": (2, 16, 4),
+    "dimenet": (3, 32, 3),
     "egnn": (3, 64, None),
     "nequip": (3, 32, 2),
     "painn": (3, 64, None),
     "ponita": (2, 32, 2),
     "schnet": (3, 64, None),
+    "se3transformer": (3, 32, 2),
     "segnn": (2, 16, 2),
 }
-EDGE_DEGREES = {"facet": 4, "nequip": 2, "ponita": 2, "segnn": 2}
+EDGE_DEGREES = {"facet": 4, "dimenet": 3, "nequip": 2, "ponita": 2, "se3transformer": 2, "segnn": 2}
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -47,7 +49,7 @@ def test_fields_are_those_of_the_architecture_alone():
     [
         (
             {"architecture": "neqip"},
-            r"`architecture` 'neqip' is not known; use facet, egnn, nequip",
+            r"`architecture` 'neqip' is not known; use facet, dimenet, egnn",
         ),
         ({"architecture": "nequip", "chanels": 8}, "nequip has no chanels; did you mean channels?"),
         ({"architecture": "nequip", "chanels": 8}, "It has cutoff, .* channels_by_degree, kinks"),

@@ -72,11 +72,13 @@ def with_ghosts(graph: AtomicGraph) -> tuple[Tensor, Tensor]:
     [
         {"activation": "product"},
         {"activation": "silu"},
+        {"architecture": "dimenet", "l_max": 2},
         {"architecture": "egnn"},
         {"architecture": "nequip", "l_max": 2, "channels_by_degree": [6, 4, 2]},
         {"architecture": "painn"},
         {"architecture": "ponita", "l_max": 2, "random_orientations": False},
         {"architecture": "schnet"},
+        {"architecture": "se3transformer", "l_max": 2},
         {"architecture": "segnn", "l_max": 2},
     ],
     ids=lambda options: next(iter(options.values())),

@@ -1,0 +1,478 @@
+"""Distillation: a fast potential of a material, learned from a universal one.
+
+The teacher relaxes the structures and runs molecular dynamics of supercells. Its energies, forces
+and stresses on the way are labels at no cost. A first model is trained on them and on strained
+cells. Then `learn` takes over: the student, which is much faster, explores; the teacher labels what
+the student does not know. The test set comes from dynamics of the teacher that nobody learns.
+
+Everything is planned by the time that one step of the teacher takes. The files of the folder are
+the state; each is written whole, and what exists is not made again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ase import Atoms
+from rich.console import Console
+
+from tesseral.calculators.ase import TesseralCalculator
+from tesseral.calculators.properties.atoms import has_stress, is_bulk, repeated
+from tesseral.calculators.properties.dynamics import Unstable, simulate
+from tesseral.calculators.properties.ensembles import SOON, langevin, start
+from tesseral.calculators.properties.relaxation import relaxed
+from tesseral.calculators.simulations.folder import lock_folder
+from tesseral.calculators.simulations.frames import write_frames
+from tesseral.calculators.simulations.structures import read_jobs
+from tesseral.data.sources.opening import read_frames
+from tesseral.data.store.merge import merge_stores
+from tesseral.data.store.write import write_store
+from tesseral.data.structures import Structure, make_structure
+from tesseral.deploy.export import export_model
+from tesseral.deploy.universal import model_path
+from tesseral.files import check_writable, json_text, make_folder, write_json, write_whole
+from tesseral.learning.comparison import compare
+from tesseral.learning.config import ExploreConfig, LabelConfig, LearnConfig, RoundFitConfig
+from tesseral.learning.distill_config import DistillConfig
+from tesseral.learning.explore import distorted
+from tesseral.learning.rounds import Learned, learn
+from tesseral.process import ctrl_c
+from tesseral.screen import Show, progress_line
+from tesseral.training.config import TrainerConfig, parse_duration
+
+PLAN, RELAXED, SUPERCELLS = "plan.json", "relaxed.extxyz", "supercells.extxyz"
+TAUGHT, TEST, RESULT = "taught.h5", "test.h5", "distilled.json"
+MODEL, EXPORT, LEARNED = "model.safetensors", "model.pt", "learn"
+# Parts of the time; what is left is for the relaxation, the uncertainties and the comparison.
+TEACHING, TESTING, EXPLORING, SHORT, LONG = 0.2, 0.03, 0.1, 0.08, 0.4
+ROUNDS = 3  # of training: on the dynamics of the teacher, and twice on those of the student
+SCALES = (1.0, 0.97, 1.03)  # of the lengths of the cells of bulk matter in dynamics
+MOST_FRAMES, MOST_TESTS = 600, 60
+COPIES = 40  # strained and rattled, of each cell
+RATTLE = 0.15  # Å, largest root mean square displacement of the copies
+SETTLED = 0.2  # ps before the first frame of the test
+LABELS = 60  # structures in each round of the student, or more if they are much cheaper
+
+Tell = Callable[[str], None]
+
+
+class Plan(NamedTuple):
+    """How the time is spent; fixed when a distillation begins."""
+
+    seconds: float  # in all
+    step: float  # seconds that the teacher needs for one supercell
+    runs: int  # of the teacher's dynamics, for each supercell
+    steps: int  # of each
+    every: int  # steps between frames that are learned
+    test_steps: int
+    labels: int  # in each round of the student
+    explore: float  # ps, of each of its runs
+    short: float  # seconds of each training but the last
+    long: float  # seconds of the last training
+
+    def lines(self, cells: Sequence[Atoms], timestep: float) -> list[str]:
+        """The plan in words."""
+        atoms = sum(map(len, cells))
+        length = self.steps * timestep / 1000
+        frames = self.runs * len(cells) * (self.steps // self.every)
+        rounds = ROUNDS - 1
+        return [
+            f"{len(cells)} supercells with {atoms} atoms; the teacher needs "
+            f"{1e6 * self.step * len(cells) / atoms:.0f} µs/atom",
+            f"dynamics of the teacher: {self.runs * len(cells)} runs of {length:.2g} ps, about "
+            f"{frames} labels; {self.test_steps * timestep / 1000:.2g} ps for the test",
+            f"dynamics of the student: {rounds} rounds of {self.explore:.2g} ps for each "
+            f"temperature, {self.labels} labels in each",
+            f"trainings: {rounds} of {self.short:.0f} s and one of {self.long:.0f} s",
+        ]
+
+
+class Distilled(NamedTuple):
+    """Result of a distillation."""
+
+    model: Path
+    export: Path
+    test: Path
+    result: dict[str, Any] | None  # see `compare`; None if it was stopped
+    signal: int | None = None  # that stopped a training
+
+
+def distill(config: DistillConfig, console: Console | None = None) -> Distilled:
+    """Learn a teacher's potential of a material; the same call resumes after an interruption.
+
+    Args:
+        config: structures, teacher and options.
+        console: console for progress and results; silent if None.
+
+    Raises:
+        FileNotFoundError: a file does not exist.
+        ValueError: a structure cannot be read, the teacher does not know an element, or the folder
+            has other results.
+        KeyboardInterrupt: after Ctrl-C.
+    """
+    folder = config.folder
+    check_writable(folder)
+    teacher = TesseralCalculator(model_path(config.teacher), device=config.device)
+    given = _structures(config, teacher)
+
+    def tell(text: str) -> None:
+        if console is not None:
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    make_folder(folder)
+    with closing(lock_folder(folder)):
+        _same_settings(folder, config)
+        with progress_line(console) as bar:
+            cells = _supercells(given, teacher, config, bar)
+            plan = _plan(cells, teacher, config)
+        for line in plan.lines(cells, _timestep(config, cells)):
+            tell(line)
+        with progress_line(console) as bar, ctrl_c() as stop:
+            _teach(cells, teacher, config, plan, bar, stop)
+            _make_test(cells, teacher, config, plan, bar, stop)
+        learned = _learn(config, plan, teacher, console)
+        model, export = folder / MODEL, folder / EXPORT
+        if learned.signal is not None:
+            return Distilled(learned.model, export, folder / TEST, None, learned.signal)
+        with write_whole(model) as temporary:
+            shutil.copyfile(learned.model, temporary)
+        export_model(model, export)
+        with progress_line(console) as bar:
+            bar(0, 1, "comparing with the teacher")
+            small = list(read_frames(folder / RELAXED))
+            device = str(teacher.device)
+            result = compare(model, model_path(config.teacher), small, cells, folder / TEST, device)
+        result["plan"] = plan._asdict()
+        write_json(folder / RESULT, result, indent=1)
+        return Distilled(model, export, folder / TEST, result)
+
+
+def _structures(config: DistillConfig, teacher: TesseralCalculator) -> list[Atoms]:
+    """The start structures, with the teacher's calculator.
+
+    Raises:
+        ValueError: one cannot be read, or has an element that the teacher does not know.
+    """
+    found = []
+    for job in read_jobs(config.structures):
+        if job.atoms is None:
+            raise ValueError(f"{job.file} frame {job.frame}: {job.problem}")
+        unknown = set(job.atoms.numbers.tolist()) - set(teacher.card.elements)
+        if unknown:
+            symbols = sorted({a.symbol for a in job.atoms if a.number in unknown})
+            raise ValueError(f"the teacher, {config.teacher}, does not know {', '.join(symbols)}")
+        atoms = job.atoms
+        atoms.set_constraint()
+        atoms.calc = teacher
+        atoms.info = {"name": job.name}
+        found.append(atoms)
+    return found
+
+
+def _same_settings(folder: Path, config: DistillConfig) -> None:
+    """Write the options, or compare them with those of the folder."""
+    now = json.loads(json_text({**asdict(config), "output": None, "device": None}))
+    path = folder / "distill.json"
+    if not path.exists():
+        if any(not each.name.startswith(".") for each in folder.iterdir()):
+            raise ValueError(
+                f"{folder} exists and holds no results of distill; give a new folder as `output`"
+            )
+        write_json(path, now, indent=1)
+        return
+    for name, value in json.loads(path.read_text("utf-8")).items():
+        if now.get(name) != value:
+            raise ValueError(
+                f"{folder} was made with `{name}` {value}, not {now.get(name)}; give another "
+                "folder as `output`, or the same options as before"
+            )
+
+
+def _timestep(config: DistillConfig, cells: Sequence[Atoms]) -> float:
+    """Time step, fs."""
+    light = any(1 in atoms.numbers for atoms in cells)
+    return config.timestep or (1.0 if light else 2.0)
+
+
+def _supercells(
+    given: Sequence[Atoms], teacher: TesseralCalculator, config: DistillConfig, bar: Show
+) -> list[Atoms]:
+    """Supercells of the relaxed structures, and those with vacancies, with the calculator."""
+    path = config.folder / SUPERCELLS
+    if not path.exists():
+        small, large = [], []
+        for number, atoms in enumerate(given):
+            bar(number, len(given), f"relaxing {atoms.info['name']}")
+            found = relaxed(atoms, fmax=0.01, steps=200).atoms
+            found.info = dict(atoms.info)
+            small.append(found)
+            cell = repeated(found, config.atoms) if is_bulk(found) else found
+            cell.info = dict(atoms.info)
+            large.append(cell)
+            symbols = cell.get_chemical_symbols()
+            for symbol in dict.fromkeys(symbols) if config.vacancies else ():
+                defect = cell.copy()
+                del defect[symbols.index(symbol)]
+                defect.info["name"] = f"{atoms.info['name']}-without-{symbol}"
+                large.append(defect)
+        write_frames(config.folder / RELAXED, _bare(small))
+        write_frames(path, _bare(large))
+    cells = list(read_frames(path))
+    for atoms in cells:
+        atoms.calc = teacher
+    return cells
+
+
+def _bare(structures: Sequence[Atoms]) -> Iterator[Atoms]:
+    """Copies without calculator."""
+    for atoms in structures:
+        copy = atoms.copy()
+        copy.info = dict(atoms.info)
+        yield copy
+
+
+def _plan(cells: Sequence[Atoms], teacher: TesseralCalculator, config: DistillConfig) -> Plan:
+    """The plan in the folder, or one by the speed of the teacher."""
+    path = config.folder / PLAN
+    if path.exists():
+        return Plan(**json.loads(path.read_text("utf-8")))
+    seconds = parse_duration(config.time)
+    clock = time.process_time if config.clock == "cpu" else time.perf_counter
+    step = float(np.mean([_seconds(atoms, teacher, clock) for atoms in cells]))
+    runs = 3 * (len(SCALES) if any(map(is_bulk, cells)) else 1)
+    copies = COPIES * len(cells) * step
+    steps = max(20, int((TEACHING * seconds - copies) / (step * runs * len(cells))))
+    frames = runs * len(cells) * steps
+    timestep = _timestep(config, cells)
+    settling = round(1000 * SETTLED / timestep)
+    test_steps = int(TESTING * seconds / step / len(cells))
+    test_steps = min(max(test_steps, settling + 20), settling + MOST_TESTS * 25)
+    plan = Plan(
+        seconds=seconds,
+        step=step,
+        runs=runs,
+        steps=steps,
+        every=max(5, math.ceil(frames / MOST_FRAMES)),
+        test_steps=test_steps,
+        labels=LABELS,
+        explore=_explored(seconds, step, len(cells), timestep),
+        short=SHORT * seconds,
+        long=LONG * seconds,
+    )
+    write_json(path, plan._asdict(), indent=1)
+    return plan
+
+
+FASTER = 6.0  # times that a student is faster than its teacher, at least
+
+
+def _explored(seconds: float, step: float, cells: int, timestep: float) -> float:
+    """Duration (ps) of each run of the student: six for each supercell in each round."""
+    runs = 6 * cells * (ROUNDS - 1)
+    steps = EXPLORING * seconds * FASTER / (step * runs)
+    return float(min(max(steps, 50), 10_000) * timestep / 1000)
+
+
+def _seconds(atoms: Atoms, calculator: TesseralCalculator, clock: Callable[[], float]) -> float:
+    """Time of energies and forces of a structure, the least of five."""
+    trial = atoms.copy()
+    trial.calc = calculator
+    spent = []
+    for number in range(6):
+        trial.rattle(0.01, seed=number)
+        begin = clock()
+        trial.get_forces()
+        spent.append(clock() - begin)
+    return min(spent[1:])
+
+
+def labelled(atoms: Atoms, config_type: str, group: str, theory: str) -> Structure:
+    """A structure with the results of its calculator."""
+    full = bool(atoms.pbc.all()) and has_stress(atoms)
+    structure = make_structure(
+        atoms.numbers.copy(),
+        atoms.positions.copy(),
+        cell=atoms.cell.array.copy(),
+        pbc=atoms.pbc.copy(),
+        energy=float(atoms.get_potential_energy()),
+        forces=atoms.get_forces(apply_constraint=False).copy(),
+        stress=atoms.get_stress(voigt=False, apply_constraint=False) if full else None,
+    )
+    return structure._replace(config_type=config_type, group=group, theory=theory)
+
+
+def _teach(
+    cells: Sequence[Atoms],
+    teacher: TesseralCalculator,
+    config: DistillConfig,
+    plan: Plan,
+    bar: Show,
+    stop: Callable[[], None],
+) -> None:
+    """The data of the first training: dynamics of the teacher, strained and rattled copies."""
+    target, place = config.folder / TAUGHT, config.folder / "teaching"
+    if target.exists():
+        return
+    make_folder(place)
+    low, high = config.temperatures
+    parts: list[Path] = []
+    for number, atoms in enumerate(cells):
+        name = f"{number:02d}"
+        rng = np.random.default_rng([config.seed, number])
+        path = place / f"{name}-distorted.h5"
+        parts.append(path)
+        if not path.exists():
+            bar(0, 1, f"{atoms.info['name']}: strained cells")
+            copies = distorted(atoms, COPIES, config.strain, RATTLE, rng)
+            write_store(path, _labels(copies, teacher, f"{name}-distorted"))
+        scales = SCALES[: plan.runs // 3] if is_bulk(atoms) else SCALES[:1]
+        # The lowest temperature first, at all volumes.
+        for turn, temperature in enumerate(np.linspace(low, high, 3)):
+            for index, scale in enumerate(scales):
+                group = f"{name}-{turn}-{index}"
+                path = place / f"{group}.h5"
+                parts.append(path)
+                if path.exists():
+                    continue
+                trial = atoms.copy()
+                trial.set_cell(atoms.cell.array * scale, scale_atoms=True)
+                trial.calc = teacher
+                words = f"{atoms.info['name']}: dynamics of the teacher at {temperature:.0f} K"
+                seed = int(rng.integers(2**31)) + turn
+                frames = _frames(
+                    trial, temperature, plan.steps, plan.every, seed, config, words, bar, stop
+                )
+                kind = f"teacher {temperature:.0f} K"
+                write_store(path, [labelled(each, kind, group, teacher.theory) for each in frames])
+    merge_stores([str(path) for path in parts], str(target))
+    shutil.rmtree(place)
+
+
+def _labels(
+    copies: Iterator[Atoms], teacher: TesseralCalculator, group: str
+) -> Iterator[Structure]:
+    """Copies with labels of the teacher."""
+    for atoms in copies:
+        atoms.calc = teacher
+        yield labelled(atoms, "distorted", group, teacher.theory)
+
+
+def _frames(
+    atoms: Atoms,
+    temperature: float,
+    steps: int,
+    every: int,
+    seed: int,
+    config: DistillConfig,
+    words: str,
+    bar: Show,
+    stop: Callable[[], None],
+) -> Iterator[Atoms]:
+    """Frames of dynamics with a thermostat, with their results; a run that diverges ends early."""
+    timestep = _timestep(config, [atoms])
+    moving, noise = start(atoms, temperature, seed)
+    integrator = langevin(moving, timestep, temperature, SOON, noise)
+    try:
+        for step in simulate(
+            moving, integrator, steps=steps, timestep=timestep, temperature=temperature, every=every
+        ):
+            bar(step.number, steps, words)
+            stop()
+            if step.row is not None:
+                yield moving
+    except Unstable:
+        return
+
+
+def _make_test(
+    cells: Sequence[Atoms],
+    teacher: TesseralCalculator,
+    config: DistillConfig,
+    plan: Plan,
+    bar: Show,
+    stop: Callable[[], None],
+) -> None:
+    """The test set: other dynamics of the teacher."""
+    path = config.folder / TEST
+    if path.exists():
+        return
+    temperature = config.test_at
+    found: list[Structure] = []
+    for number, atoms in enumerate(cells):
+        settling = round(1000 * SETTLED / _timestep(config, [atoms]))
+        every = max(5, (plan.test_steps - settling) // MOST_TESTS)
+        words = f"{atoms.info['name']}: test at {temperature:.0f} K"
+        seed = 1_000_000 + 1000 * config.seed + number
+        frames = _frames(atoms, temperature, plan.test_steps, every, seed, config, words, bar, stop)
+        kind = f"test {temperature:.0f} K"
+        own = [labelled(each, kind, f"{number}", teacher.theory) for each in frames]
+        found += own[settling // every :] or own
+    write_store(path, found)
+
+
+def _learn(
+    config: DistillConfig, plan: Plan, teacher: TesseralCalculator, console: Console | None
+) -> Learned:
+    """The rounds: short trainings first, and a long one at the end."""
+    folder = config.folder
+    low, high = config.temperatures
+    cells = list(read_frames(folder / SUPERCELLS))
+    symbols = sorted({symbol for atoms in cells for symbol in atoms.get_chemical_symbols()})
+
+    def options(seconds: float, rounds: int) -> LearnConfig:
+        return LearnConfig(
+            structures=[str(folder / SUPERCELLS)],
+            output=str(folder / LEARNED),
+            data=str(folder / TAUGHT),
+            labels=LabelConfig(
+                calculator=str(model_path(config.teacher).absolute()),
+                arguments={"device": str(teacher.device)},
+                executor=f"{__name__}:this_process",
+                theory=teacher.theory,
+            ),
+            explore=ExploreConfig(
+                temperatures=[float(t) for t in np.linspace(low, high, 3)],
+                pressures=[0.0],
+                time=plan.explore,
+                timestep=_timestep(config, cells),
+                every=20,
+                distorted=COPIES,
+                strain=config.strain,
+                rattle=RATTLE,
+                seed=config.seed,
+            ),
+            fit=RoundFitConfig(
+                trainer=TrainerConfig(max_time=f"{seconds:.1f}s", clock=config.clock),
+                isolated_energies={each: _isolated(each, teacher) for each in symbols},
+                seed=config.seed,
+            ),
+            rounds=rounds,
+            labels_per_round=plan.labels,
+        )
+
+    first = learn(options(plan.short, ROUNDS - 1), console)
+    if first.signal is not None:
+        return first
+    return learn(options(plan.long, ROUNDS), console)
+
+
+def this_process() -> Executor:
+    """Executor of the labels: the teacher is fast, and it is loaded here already."""
+    return ThreadPoolExecutor(1)
+
+
+def _isolated(symbol: str, teacher: TesseralCalculator) -> float:
+    """The teacher's energy (eV) of an isolated atom."""
+    atom = Atoms(symbol)
+    atom.calc = teacher
+    return float(atom.get_potential_energy())

@@ -1,0 +1,56 @@
+"""Selection of the structures of a round: uncertain ones that differ from each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tesseral.calculators.ase import TesseralCalculator
+from tesseral.calculators.selection import KEPT, TIMES, described
+from tesseral.data.selection import FarthestPoints
+from tesseral.data.store.read import Store
+from tesseral.data.structures import Structure
+
+
+def select(
+    calculator: TesseralCalculator,
+    candidates: Store,
+    known: Sequence[Store],
+    count: int,
+    check: Callable[[], None] = lambda: None,
+) -> tuple[list[Structure], list[float]]:
+    """Structures to label: far from each other and from known ones, and uncertain.
+
+    Each is the one with the largest product of its largest expected force error and its distance,
+    in the features of the model, to all that are known or selected before. The memory does not
+    grow with the number of candidates.
+
+    Args:
+        calculator: calculator of the model.
+        candidates: structures to select from.
+        known: structures that have labels.
+        count: number of structures to select.
+        check: called after each batch.
+
+    Returns:
+        Up to ``count`` structures in the order of their selection, and the largest expected force
+        error (eV/Å) of each, NaN if the model does not know its uncertainty.
+
+    Raises:
+        ValueError: the model does not support an element of the structures.
+    """
+    points = FarthestPoints(max(KEPT, TIMES * count))
+    potential, elements = calculator.potential, calculator.card.elements
+    for store in known:
+        for part in described(potential, store, elements):
+            points.add_known(part.points)
+            check()
+    errors = np.full(len(candidates), np.nan)
+    for part in described(potential, candidates, elements):
+        points.add(part.points, part.rows, part.errors)
+        if part.errors is not None:
+            errors[part.rows] = part.errors
+        check()
+    rows = points.choose(count).numbers.tolist()
+    return [candidates[row] for row in rows], [float(errors[row]) for row in rows]

@@ -1,0 +1,195 @@
+"""Distillation of a small teacher: the files, the plan, resuming, refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+from ase.io import read, write
+
+from tesseral import TesseralCalculator
+from tesseral.data.store.read import open_store
+from tesseral.data.store.write import write_store
+from tesseral.data.structures import Structure, atoms_from_structure
+from tesseral.learning import comparison
+from tesseral.learning import distill as module
+from tesseral.learning.comparison import crystal_properties
+from tesseral.learning.distill import distill
+from tesseral.learning.distill_config import DistillConfig
+
+
+@pytest.fixture
+def crystal(tmp_path: Path) -> Path:
+    """Zincblende SiC, stable in the teacher."""
+    path = tmp_path / "SiC.cif"
+    write(path, bulk("SiC", "zincblende", a=5.42))
+    return path
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few labels."""
+    monkeypatch.setattr(module, "COPIES", 6)
+    monkeypatch.setattr(module, "LABELS", 4)
+    monkeypatch.setattr(module, "MOST_FRAMES", 40)
+
+
+def options(crystal: Path, teacher: Path, **more: object) -> DistillConfig:
+    """A distillation of seconds."""
+    values: dict[str, object] = {
+        "structures": [str(crystal)],
+        "teacher": str(teacher),
+        "output": str(crystal.with_name("out")),
+        "time": "4s",
+        "atoms": 8,
+        "device": "cpu",
+    }
+    return DistillConfig(**{**values, **more})  # type: ignore[arg-type]
+
+
+def forces_of(teacher: TesseralCalculator, structure: Structure) -> np.ndarray:
+    """Forces of the teacher."""
+    atoms = atoms_from_structure(structure)
+    teacher.calculate(atoms)
+    return teacher.results["forces"]
+
+
+@pytest.mark.usefixtures("hurried")
+def test_from_a_cif_to_a_model_beside_its_teacher(crystal: Path, stable_model: Path) -> None:
+    done = distill(options(crystal, stable_model))
+    assert done.result is not None
+    test = open_store(done.test)
+    spread = np.concatenate([structure.forces for structure in test]).std()
+    assert 0 < done.result["errors"]["forces"]["mae"] < 1000 * spread
+    quantities = {row["quantity"]: row["teacher"] for row in done.result["properties"]}
+    assert {"a", "volume", "C11", "C12", "C44", "bulk modulus"} <= quantities.keys()
+    assert done.model.is_file() and done.export.is_file()
+    assert TesseralCalculator(done.model, device="cpu").stop is not None  # knows its uncertainty
+    teacher = TesseralCalculator(stable_model, device="cpu")
+    taught = open_store(done.model.with_name("taught.h5"))
+    for structure in (taught[0], taught[len(taught) - 1], test[0]):
+        np.testing.assert_allclose(forces_of(teacher, structure), structure.forces, atol=1e-4)
+    assert {"distorted", "teacher 300 K", "teacher 1500 K"} <= set(taught.texts("config_type"))
+    kept = [done.model.with_name("taught.h5"), done.test, *done.model.parent.rglob("round*/model*")]
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    again = distill(options(crystal, stable_model))
+    assert again.result is not None
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert again.result["errors"] == done.result["errors"]
+
+
+@pytest.mark.usefixtures("hurried")
+def test_interrupted_teaching_resumes_where_it_was(
+    crystal: Path, stable_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = options(crystal, stable_model)
+    made: list[str] = []
+    frames = module._frames
+
+    def counted(*arguments, **more):  # type: ignore[no-untyped-def]
+        if len(made) == 4:
+            raise KeyboardInterrupt
+        made.append(arguments[6])
+        return frames(*arguments, **more)
+
+    monkeypatch.setattr(module, "_frames", counted)
+    with pytest.raises(KeyboardInterrupt):
+        distill(config)
+    plan = json.loads((config.folder / "plan.json").read_text("utf-8"))
+    assert len(list((config.folder / "teaching").glob("*.h5"))) == 5  # and the strained copies
+    made.clear()
+    monkeypatch.setattr(module, "_frames", lambda *a, **m: made.append(a[6]) or frames(*a, **m))
+    monkeypatch.setattr(module, "_learn", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        distill(config)
+    assert len(made) == plan["runs"] - 4 + 1  # and the test
+    assert json.loads((config.folder / "plan.json").read_text("utf-8")) == plan
+
+
+def test_vacancies_and_supercells(crystal: Path, stable_model: Path) -> None:
+    config = options(crystal, stable_model, vacancies=True, atoms=30)
+    config.folder.mkdir()
+    teacher = TesseralCalculator(stable_model, device="cpu")
+    cells = module._supercells(
+        module._structures(config, teacher), teacher, config, lambda *_: None
+    )
+    sizes = [len(atoms) for atoms in cells]
+    assert sizes[0] >= 30 and sizes[1:] == [sizes[0] - 1] * 2
+    assert {len(atoms.symbols.search("Si")) for atoms in cells[1:]} == {
+        sizes[0] // 2,
+        sizes[0] // 2 - 1,
+    }
+
+
+def test_a_plan_spends_the_time(crystal: Path, stable_model: Path) -> None:
+    plans = []
+    for number, time in enumerate(("10m", "1h")):
+        config = options(crystal, stable_model, time=time, output=str(crystal.parent / f"{number}"))
+        config.folder.mkdir()
+        teacher = TesseralCalculator(stable_model, device="cpu")
+        cells = module._structures(config, teacher)
+        plan = module._plan(cells, teacher, config)
+        taught = plan.step * (plan.runs * plan.steps + module.COPIES) * len(cells)
+        assert taught == pytest.approx(module.TEACHING * plan.seconds, rel=0.05)
+        trainings = (module.ROUNDS - 1) * plan.short + plan.long
+        assert taught + trainings < 0.9 * plan.seconds
+        plans.append(plan)
+    assert plans[1].long == pytest.approx(6 * plans[0].long)
+
+
+def test_refusals(crystal: Path, stable_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="`temperature` is 'hot'"):
+        options(crystal, stable_model, temperature="hot")
+    with pytest.raises(ValueError, match="not a duration"):
+        options(crystal, stable_model, time="soon")
+    water = tmp_path / "water.xyz"
+    write(water, molecule("H2O"))
+    with pytest.raises(ValueError, match="does not know H, O"):
+        distill(options(water, stable_model))
+    config = options(crystal, stable_model, output=str(tmp_path))
+    with pytest.raises(ValueError, match="holds no results of distill"):
+        distill(config)
+    other = options(crystal, stable_model, output=str(tmp_path / "other"))
+    other.folder.mkdir()
+    module._same_settings(other.folder, other)
+    with pytest.raises(ValueError, match="was made with `atoms` 8, not 9"):
+        distill(options(crystal, stable_model, output=str(tmp_path / "other"), atoms=9))
+
+
+def test_a_model_in_which_the_crystal_is_not_stable_has_no_properties(
+    crystal: Path, stable_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def properties(atoms, calculator):  # type: ignore[no-untyped-def]
+        if calculator is not first[0]:
+            raise ValueError("the atoms overlap")
+        return {("a", "Å"): 4.0}
+
+    first: list[object] = []
+    make = comparison.TesseralCalculator
+
+    def made(*arguments, **options):  # type: ignore[no-untyped-def]
+        first.append(make(*arguments, **options))
+        return first[-1]
+
+    monkeypatch.setattr(comparison, "TesseralCalculator", made)
+    monkeypatch.setattr(comparison, "crystal_properties", properties)
+    atoms = read(crystal)
+    atoms.calc = make(stable_model, device="cpu")
+    test = tmp_path / "test.h5"
+    write_store(test, [module.labelled(atoms, "test", "", "")])
+    found = comparison.compare(stable_model, stable_model, [atoms], [atoms], test)
+    (row,) = found["properties"]
+    assert row["teacher"] == 4.0 and np.isnan(row["model"]) and np.isnan(row["difference"])
+    assert found["errors"]["forces"]["mae"] < 1e-2
+
+
+def test_properties_of_a_cubic_crystal(crystal: Path, stable_model: Path) -> None:
+    calculator = TesseralCalculator(stable_model, device="cpu", dtype="float64")
+    found = crystal_properties(read(crystal), calculator)
+    names = [name for name, _ in found]
+    assert names == ["a", "volume", "C11", "C12", "C44", "bulk modulus", "shear modulus"]
+    average = (found["C11", "GPa"] + 2 * found["C12", "GPa"]) / 3
+    assert found["bulk modulus", "GPa"] == pytest.approx(average, rel=0.02)
