@@ -114,5 +114,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sheet = Sheet("Hessian in float64, eV/Å²", heads, rows=rows)
     console().print(sheet.markdown(), soft_wrap=True)
 
+
 if __name__ == "__main__":
     main()

@@ -373,9 +373,7 @@ def _near(atoms: Atoms, seed: int) -> Iterator[Atoms]:
     yield from distorted(atoms, NEAR // 2, NEAR_STRAIN, NEAR_RATTLE, rng)
 
 
-def _labels(
-    copies: Iterator[Atoms], teacher: TesseralCalculator, kind: str
-) -> Iterator[Structure]:
+def _labels(copies: Iterator[Atoms], teacher: TesseralCalculator, kind: str) -> Iterator[Structure]:
     """Copies with labels of the teacher."""
     for atoms in copies:
         atoms.calc = teacher
