@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-VERSION = 6  # version of the structs in csrc/kernels.h
+VERSION = 7  # version of the structs in csrc/kernels.h
 ISA_NAMES = ("baseline", "avx2", "avx512")
 MODES = ("auto", "fused", "reference")
 

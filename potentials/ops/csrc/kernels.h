@@ -3,7 +3,7 @@
 #pragma once
 #include <stdint.h>
 
-#define TESSERAL_VERSION 6  // of the structs below; potentials/ops/compiled.py has the same number
+#define TESSERAL_VERSION 7  // of the structs below; potentials/ops/compiled.py has the same number
 
 #ifdef __cplusplus
 extern "C" {
