@@ -7,6 +7,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
+from packaging.requirements import Requirement
 
 import tesseral
 
@@ -21,11 +23,13 @@ FOLDERS = (
     "commands",
     "configs",
     "data",
+    "learning",
     "potentials",
     "training",
     "calculators",
     "deploy",
     "report",
+    "learning",
     "md_examples",
 )
 
@@ -136,3 +140,50 @@ def test_wheel_and_sdist_hold_what_they_need_and_nothing_else(tmp_path):
         if not path.startswith(("deploy/lammps/src/", "md_examples/ipi/", "tesseral.egg-info/"))
     }
     assert extra == set()
+
+
+CONDA = {  # where conda's name is another
+    "torch": "pytorch",
+    "matplotlib": "matplotlib-base",
+    "docstring-parser": "docstring_parser",
+}
+OF_EXTRAS = {"typeshed-client"}  # conda knows no jsonargparse[signatures]
+
+
+def yaml_file(name: str):
+    return yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+
+
+def test_the_citation_has_the_version_of_the_package():
+    citation = yaml_file("CITATION.cff")
+    assert citation["version"] == PROJECT["project"]["version"]
+    assert citation["license"] == PROJECT["project"]["license"]
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+
+
+def test_the_conda_recipe_requires_what_pyproject_requires():
+    recipe = yaml_file("conda/recipe.yaml")
+    assert recipe["context"]["version"] == PROJECT["project"]["version"]
+    wanted = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
+    expected = {CONDA.get(each.name, each.name): str(each.specifier) for each in wanted}
+    expected["python"] = PROJECT["project"]["requires-python"]
+    found = dict((*text.split(maxsplit=1), "")[:2] for text in recipe["requirements"]["run"])
+    assert {name: found[name] for name in found if name not in OF_EXTRAS} == expected
+    scripts = {f"{name} = {where}" for name, where in PROJECT["project"]["scripts"].items()}
+    assert set(recipe["build"]["python"]["entry_points"]) == scripts
+    assert recipe["requirements"]["host"][-1] == "setuptools >=77"
+    assert PROJECT["build-system"]["requires"] == ["setuptools>=77"]
+
+
+def test_extras_of_the_docker_file_and_of_all_exist():
+    extras = PROJECT["project"]["optional-dependencies"]
+    docker = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    (line,) = [line for line in docker.splitlines() if line.startswith("ARG EXTRAS=")]
+    (everything,) = [Requirement(text) for text in extras["all"]]
+    assert set(line.partition("=")[2].split(",")) <= set(extras)
+    alone = {"all", "dev", "docs", "nequix", "sevennet"}  # sevennet is a part of universal
+    assert everything.extras == set(extras) - alone
+
+
+def test_type_information_is_shipped():
+    assert "tesseral/py.typed" in expected_in_wheel()

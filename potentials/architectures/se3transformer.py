@@ -160,6 +160,4 @@ def se3transformer_layers(
 ) -> list[SE3TransformerLayer]:
     """Layers of ``architecture: se3transformer``."""
     last = config.layers - 1
-    return [
-        SE3TransformerLayer(config, first=i == 0, last=i == last) for i in range(config.layers)
-    ]
+    return [SE3TransformerLayer(config, first=i == 0, last=i == last) for i in range(config.layers)]

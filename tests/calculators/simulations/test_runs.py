@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import signal
 import subprocess
@@ -262,6 +263,53 @@ def test_workers_of_an_executor_give_the_same(folder: Path, command: Command) ->
     here, there = summary(folder / "here"), summary(folder / "there")
     for name, row in here.items():
         assert to_numbers(row) == pytest.approx(to_numbers(there[name]), rel=1e-6, abs=1e-6)
+
+
+DASK = """
+import os
+
+def workers():
+    from dask.distributed import Client
+
+    client = Client(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    with open("pids", "w") as file:
+        print(*client.run(os.getpid).values(), file=file, flush=True)
+    return client.get_executor()
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_worker_of_dask_loses_nothing(
+    folder: Path, command: Command, stable_model: Path
+) -> None:
+    pytest.importorskip("distributed", reason="needs dask.distributed")
+    Path("mine.py").write_text(DASK)
+    words = ["md", "two.extxyz", "--time", "0.3", "--every", "1", "--dtype", "float64"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tesseral.commands.main", *words, "-o", "there"]
+        + ["--model", str(stable_model), "--executor", "mine.py:workers"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    trajectory = folder / "there/structures/two-0.traj"
+    give_up = time.monotonic() + 120
+    while not (trajectory.exists() and trajectory.stat().st_size > 10_000):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+    for pid in Path("pids").read_text().split():
+        os.kill(int(pid), signal.SIGKILL)
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode == 0 and "2 of 2 structures done" in text, text
+    command(*words, "-o", "here")
+    for name in ("two-0", "two-1"):
+        whole, parts = (
+            list(readable_frames(folder / f"{run}/structures/{name}.traj"))
+            for run in ("here", "there")
+        )
+        assert len(parts) == len(whole) == 301
+        assert np.abs(parts[-1].positions - whole[-1].positions).max() < 1e-6
 
 
 def test_dispersion_is_part_of_the_run(folder: Path, command: Command) -> None:
