@@ -54,12 +54,16 @@ def structures() -> dict[str, Atoms]:
     """The three crystals, with lattice constants of experiments."""
     third = 1 / 3
     return {
-        "MgO": crystal(["Mg", "O"], [(0, 0, 0), (0.5, 0.5, 0.5)], 225, cellpar=_cubic(4.21)),
-        "Ni3Al": crystal(["Al", "Ni"], [(0, 0, 0), (0, 0.5, 0.5)], 221, cellpar=_cubic(3.57)),
+        "MgO": crystal(
+            ["Mg", "O"], [(0, 0, 0), (0.5, 0.5, 0.5)], spacegroup=225, cellpar=_cubic(4.21)
+        ),
+        "Ni3Al": crystal(
+            ["Al", "Ni"], [(0, 0, 0), (0, 0.5, 0.5)], spacegroup=221, cellpar=_cubic(3.57)
+        ),
         "Li3N": crystal(
             ["N", "Li", "Li"],
             [(0, 0, 0), (third, 2 * third, 0), (0, 0, 0.5)],
-            191,
+            spacegroup=191,
             cellpar=[3.65, 3.65, 3.88, 90, 90, 120],
         ),
     }

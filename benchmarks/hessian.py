@@ -3,7 +3,8 @@
     python -m benchmarks.hessian [MODEL] [--sizes 64,216,1000] [--rows 10]
 
 MODEL is a model file with Si, or the name of a universal model; without it, a potential of the
-default size with random weights. Each measurement runs in a process of its own.
+default size with random weights. Each measurement runs in a process of its own. Times are CPU
+times: set OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Found(NamedTuple):
     """Result of a measurement."""
 
     matrix: np.ndarray  # eV/Å²
-    seconds: float
+    seconds: float  # CPU time
     megabytes: float  # that the process needed in addition
 
 
@@ -59,9 +60,9 @@ def measure(job: Job) -> Found:
     hessian(small)  # loads what is loaded once
     atoms.get_forces()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
+    start = time.process_time()
     matrix = hessian(atoms, range(job.rows), step=job.step)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return Found(matrix, seconds, (peak - before) / 1000)
 
@@ -110,8 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kinds = "exact", "float32", "differences"
     heads = ["atoms", "rows of", "largest", "off differences", "off in float32"]
     heads += [f"{unit}, {kind}" for unit in ("ms/atom", "MB") for kind in kinds]
-    console().print(Sheet("Hessian in float64, eV/Å²", heads, rows=rows).markdown())
-
+    sheet = Sheet("Hessian in float64, eV/Å²", heads, rows=rows)
+    console().print(sheet.markdown(), soft_wrap=True)
 
 
 if __name__ == "__main__":

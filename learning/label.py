@@ -81,6 +81,12 @@ def write_label(folder: Path, name: str, label: Structure) -> None:
     write_frames(label_path(folder, name), [atoms_from_structure(label)])
 
 
+def forget_failures(folder: Path) -> None:
+    """Let labels that could not be had be tried again."""
+    for path in folder.glob(f"*{FAILED}"):
+        path.unlink()
+
+
 def write_failure(folder: Path, name: str, reason: str) -> None:
     """Note that a label cannot be had, so that it is not tried again."""
     write_json(folder / f"{name}{FAILED}", {"reason": reason}, indent=1)
@@ -148,18 +154,18 @@ def compute_label(name: str, structure: Structure, config: LabelConfig, folder: 
         label = _computed(atoms, calculator, place)
     except Exception as error:  # calculators raise anything
         write_failure(folder, name, one_line(error) or type(error).__name__)
-        return
-    theory = config.theory or label.theory or getattr(calculator, "theory", "")
-    write_label(
-        folder,
-        name,
-        label._replace(
-            config_type=structure.config_type,
-            group=structure.group,
-            source=f"{config.calculator} {name}",
-            theory=theory,
-        ),
-    )
+    else:
+        theory = config.theory or label.theory or getattr(calculator, "theory", "")
+        label = label._replace(theory=theory, source=f"{config.calculator} {name}")
+        write_label(folder, name, of_same_origin(label, structure))
+    (place / ATTEMPT).unlink()
+    if not any(place.iterdir()):
+        place.rmdir()
+
+
+def of_same_origin(label: Structure, structure: Structure) -> Structure:
+    """A label with the texts about how its structure was made."""
+    return label._replace(config_type=structure.config_type, group=structure.group)
 
 
 def _attempt(place: Path) -> int:
@@ -218,8 +224,8 @@ def _from_outputs(atoms: Atoms, place: Path) -> Structure | None:
     return labels[""]
 
 
-def read_outputs(folder: Path) -> list[Structure]:
-    """Labelled structures of all outputs in a folder, without unconverged ones.
+def read_outputs(*sources: Path) -> list[Structure]:
+    """Labelled structures of files and of all outputs in folders, without unconverged ones.
 
     Raises:
         FileNotFoundError: there is no output.
@@ -227,7 +233,8 @@ def read_outputs(folder: Path) -> list[Structure]:
     """
     with TemporaryDirectory() as scratch:
         path = str(Path(scratch) / "outputs.h5")
-        import_structures(ImportConfig(sources=[str(folder)], output=path, processes=1))
+        given = [str(source) for source in sorted(sources)]
+        import_structures(ImportConfig(sources=given, output=path, processes=1))
         store = open_store(path)
         found = [store[row] for row in range(len(store))]
         store.close()
@@ -287,7 +294,7 @@ def make_calculator(config: LabelConfig, place: Path) -> Calculator:
     if isinstance(kind, TesseralCalculator):
         return kind
     arguments = {name: _built(value) for name, value in config.arguments.items()}
-    if issubclass(kind, FILES):
+    if isinstance(kind, type) and issubclass(kind, FILES):
         arguments["directory"] = str(place)
     elif "txt" in inspect.signature(kind).parameters:
         arguments.setdefault("txt", str(place / "output.txt"))

@@ -39,8 +39,10 @@ from tesseral.learning.label import (
     Round,
     compute_labels,
     find_calculator,
+    forget_failures,
     known_label,
     match_labels,
+    of_same_origin,
     read_outputs,
     write_label,
 )
@@ -87,23 +89,21 @@ def learn(config: LearnConfig, console: Console | None = None) -> Learned:
         DivergenceError: a training diverged.
         KeyboardInterrupt: after Ctrl-C.
     """
-    loop = Loop(config, console)
-    with closing(loop.lock):
-        return loop.run()
+    make_folder(config.output)
+    with closing(lock_folder(Path(config.output))):
+        return Loop(config, console).run()
 
 
 class Loop:
     """State of the rounds in their folder."""
 
     def __init__(self, config: LearnConfig, console: Console | None) -> None:
-        """Open the folder, or create it."""
+        """Check the options, and compare them with those of the folder."""
         self.config, self.console = config, console
         self.folder = Path(config.output)
         self.jobs = _start_structures(config)
         _check_source(config, self.jobs)
         self.base = None if config.data is None else open_store(config.data)
-        make_folder(self.folder)
-        self.lock = lock_folder(self.folder)
         _same_settings(self.folder / SETTINGS, config)
 
     def run(self) -> Learned:
@@ -274,21 +274,11 @@ class Loop:
         make_folder(given)
         todo = {n: s for n, s in selected.items() if known_label(place, n) is None}
         if todo and any(given.iterdir()):
-            labels, others = match_labels(todo, read_outputs(given))
+            labels, others = match_labels(todo, read_outputs(*given.iterdir()))
             for name, label in labels.items():
-                structure = selected[name]
                 theory = self.config.labels.theory or label.theory
-                write_label(
-                    place,
-                    name,
-                    label._replace(
-                        config_type=structure.config_type,
-                        group=structure.group,
-                        source=f"by hand {name}",
-                        theory=theory,
-                    ),
-                )
-                del todo[name]
+                label = label._replace(theory=theory, source=f"by hand {name}")
+                write_label(place, name, of_same_origin(label, todo.pop(name)))
             if others:
                 self.say(f"note: {given} has {others} structures that were not asked for")
         if not todo or (self.config.labels.partial and len(todo) < len(selected)):
@@ -316,10 +306,10 @@ class Loop:
             self.say(f"{len(failed) - 3} more labels failed")
         if labels and len(failed) == len(labels):
             where = self.folder / f"round-{number:02d}" / LABELS
+            forget_failures(where)
             raise ValueError(
-                f"all {len(labels)} labels of round {number} failed, the first one because: "
-                f"{failed[0].reason}; correct `labels`, remove the folder {where}, and run the "
-                "same command again"
+                f"all {len(labels)} labels of round {number} failed (files in {where}), the first "
+                f"because: {failed[0].reason}; correct the cause and run the same command again"
             )
 
     def tested(
@@ -429,8 +419,15 @@ class Loop:
         signal: int | None = None,
     ) -> Learned:
         """The result so far."""
-        files = (self.folder / name for name in (MODEL, DATASET, PAGE))
-        return Learned(list(rounds), *files, ending, waiting, signal)
+        return Learned(
+            list(rounds),
+            model=self.folder / MODEL,
+            dataset=self.folder / DATASET,
+            page=self.folder / PAGE,
+            ending=ending,
+            waiting=waiting,
+            signal=signal,
+        )
 
     def say(self, text: str) -> None:
         """Write a line."""
@@ -508,6 +505,9 @@ def _same_settings(path: Path, config: LearnConfig) -> None:
         write_json(path, now, indent=1)
         return
     known = json.loads(path.read_text("utf-8"))
+    if not any(path.parent.glob(f"round-*/{LABELS}/*.extxyz")):  # nothing to be consistent with
+        write_json(path, now, indent=1)
+        known |= {name: now[name] for name in ("calculator", "arguments")}
     for name, value in now.items():
         if known.get(name) != value:
             raise ValueError(

@@ -1,4 +1,7 @@
-"""Forces and virial from per-atom energies; the only place that calls ``autograd.grad``."""
+"""Forces and virial from per-atom energies; the only place that computes them.
+
+Second derivatives are in ``hessian``, and the flow of energy in ``heat_flux``.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Flow of energy between moving atoms, for potentials with any number of layers.
 
-With r̂ = Σ r_i E_i, where E_i is the energy of an atom with its kinetic energy, the heat flux is
-dr̂/dt = Σ E_i v_i + Σ_ij (r_i - r_j) (∂U_i/∂r_j · v_j). In a periodic cell, j runs over the atoms and
-their images, whose positions are not folded back: M. F. Langer, F. Knoop, C. Carbogno, M. Scheffler
-and M. Rupp, Phys. Rev. B 108, L100302 (2023). The sum over j is the rate of U_i, and that over i the
-force on j, so two backward passes suffice.
+With R = Σ r_i E_i, where E_i is the energy of an atom with its kinetic energy, the heat flux is
+dR/dt = Σ E_i v_i + Σ_ij (r_i - r_j) (∂U_i/∂r_j · v_j). In a periodic cell, j runs over the atoms
+and their images, whose positions are not folded back: M. F. Langer, F. Knoop, C. Carbogno,
+M. Scheffler and M. Rupp, Phys. Rev. B 108, L100302 (2023). The sum over j is the rate of U_i, and
+that over i the force on j, so two backward passes suffice.
 """
 
 from __future__ import annotations

@@ -75,9 +75,7 @@ def surroundings(edges: Edges, n_atoms: int, start: int, layers: int) -> Surroun
     kept = (receivers < counts[0]).nonzero().squeeze(1)
     kept = kept[receivers[kept].argsort(stable=True)]
     atoms = order[: int((steps <= 2 * layers).sum())]
-    return Surroundings(
-        atoms, Edges(edges.vectors[kept], senders[kept], receivers[kept]), counts
-    )
+    return Surroundings(atoms, Edges(edges.vectors[kept], senders[kept], receivers[kept]), counts)
 
 
 def unfolded(graph: AtomicGraph, layers: int) -> tuple[Surroundings, Tensor]:
@@ -103,7 +101,8 @@ def unfolded(graph: AtomicGraph, layers: int) -> tuple[Surroundings, Tensor]:
     starts = numbers.cumsum(0) - numbers
     atoms = torch.arange(n_atoms, device=device)
     cells = torch.zeros(n_atoms, 3, dtype=torch.int64, device=device)
-    known, first, counts = keys(atoms, cells), 0, []
+    known, first = keys(atoms, cells), 0
+    counts: list[int] = []
     listed, senders, receivers = [], [], []
     for _ in range(layers):
         counts.insert(0, len(atoms))
@@ -119,9 +118,10 @@ def unfolded(graph: AtomicGraph, layers: int) -> tuple[Surroundings, Tensor]:
         listed.append(edge)
         senders.append(found)
         receivers.append(ends)
-        new, where = found.unique(return_inverse=True)
-        one = torch.empty_like(new).scatter(0, where, torch.arange(len(found), device=device))
-        one = one[~torch.isin(new, known)]
+        new = found.argsort()
+        new = new[~torch.isin(found[new], known)]
+        one = new[:1]  # of each image, of which several edges may start
+        one = torch.cat([one, new[1:][found[new].diff() != 0]])
         atoms, cells = torch.cat([atoms, sender[one]]), torch.cat([cells, cell[one]])
         known = torch.cat([known, found[one]])
     order = known.argsort()

@@ -87,7 +87,9 @@ def conductivity(
     size = 2 * len(flux)  # no correlation of the end with the start
     power = np.abs(np.fft.rfft(flux, size, axis=0)) ** 2
     sums = np.fft.irfft(power, size, axis=0)[:count].sum(axis=1)
-    means = sums / np.arange(len(flux), len(flux) - count, -1)
+    means: Floats = sums / np.arange(len(flux), len(flux) - count, -1)
     integral = interval * np.concatenate([[0], np.cumsum(0.5 * (means[1:] + means[:-1]))])
+    correlation: Floats = means / means[0]
     factor = W_PER_M_K / (3 * volume * units.kB * temperature**2)
-    return Conductivity(interval * np.arange(count), means / means[0], factor * integral)
+    times: Floats = interval * np.arange(count, dtype=np.float64)
+    return Conductivity(times, correlation, factor * integral)

@@ -73,7 +73,7 @@ def force_constants(
     model = Phonopy(unit, np.diag(repeats), primitive_matrix=np.eye(3), log_level=0)
     if displacement is None:
         large = _with_calculator(model.supercell, atoms)
-        rows = hessian(large, model.primitive.p2s_map)
+        rows = hessian(large, model.primitive.p2s_map.tolist())
         model.force_constants = rows.reshape(len(atoms), 3, -1, 3).swapaxes(1, 2).copy()
     else:
         model.generate_displacements(distance=displacement)

@@ -12,6 +12,8 @@ from torch import nn
 from tesseral.potentials.architectures.dimenet import DimeNetConfig, dimenet_layers
 from tesseral.potentials.architectures.egnn import EGNNConfig, egnn_layers
 from tesseral.potentials.architectures.facet import FacetConfig, facet_layers
+from tesseral.potentials.architectures.frames import FramesConfig, frames_layers
+from tesseral.potentials.architectures.mace import MACEConfig, mace_layers
 from tesseral.potentials.architectures.nequip import NequIPConfig, nequip_layers
 from tesseral.potentials.architectures.painn import PaiNNConfig, painn_layers
 from tesseral.potentials.architectures.ponita import PONITAConfig, ponita_layers
@@ -35,6 +37,8 @@ ARCHITECTURES: dict[str, Architecture] = {
     "facet": Architecture(FacetConfig, facet_layers),
     "dimenet": Architecture(DimeNetConfig, dimenet_layers),
     "egnn": Architecture(EGNNConfig, egnn_layers),
+    "frames": Architecture(FramesConfig, frames_layers),
+    "mace": Architecture(MACEConfig, mace_layers),
     "nequip": Architecture(NequIPConfig, nequip_layers),
     "painn": Architecture(PaiNNConfig, painn_layers),
     "ponita": Architecture(PONITAConfig, ponita_layers),

@@ -42,9 +42,7 @@ STRUCTURES = {
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_hessian_is_the_derivative_of_the_forces(
-    name: str, calculator: TesseralCalculator
-) -> None:
+def test_hessian_is_the_derivative_of_the_forces(name: str, calculator: TesseralCalculator) -> None:
     atoms = rattled(STRUCTURES[name].copy(), calculator)
     found = calculator.get_hessian(atoms)
     scale = np.abs(found).max()

@@ -160,7 +160,10 @@ pair_coeff * * tesseral model.pt C Si
 REFUSED = {
     "units": ("units real\nread_data sic.data\n" + PAIR, "use 'units metal', not 'units real'"),
     "newton": ("units metal\nnewton off\nread_data sic.data\n" + PAIR, "needs 'newton on'"),
-    "word": (ATOMS + "pair_style tesseral quick", "no arguments but 'portable' and 'relative'; found 'quick'"),
+    "word": (
+        ATOMS + "pair_style tesseral quick",
+        "no arguments but 'portable' and 'relative'; found 'quick'",
+    ),
     "element": (
         ATOMS + PAIR.replace("Si", "Ge"),
         "type 2 is 'Ge', which model.pt does not support",

@@ -87,7 +87,7 @@ def test_each_level_is_the_joint_potential_at_this_level(joint: MessagePassing, 
         calculator = TesseralCalculator(path, level=name)
         assert calculator.card.level == name and calculator.card.levels == (name,)
         assert calculator.card.reference_energies == ENERGIES[number]
-        graph = calculator._graph(atoms(), torch.tensor([1, 0]))
+        graph = calculator._graph(atoms())
         edges = calculator._near_edges(graph).edges
         exact = joint(graph.species + 2 * number, edges).sum().detach()
         assert energy(calculator) == pytest.approx(float(exact), abs=1e-10)

@@ -33,6 +33,7 @@ def crystal(tmp_path: Path) -> Path:
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few labels."""
     monkeypatch.setattr(module, "COPIES", 6)
+    monkeypatch.setattr(module, "NEAR", 4)
     monkeypatch.setattr(module, "LABELS", 4)
     monkeypatch.setattr(module, "MOST_FRAMES", 40)
 
@@ -99,7 +100,7 @@ def test_interrupted_teaching_resumes_where_it_was(
     with pytest.raises(KeyboardInterrupt):
         distill(config)
     plan = json.loads((config.folder / "plan.json").read_text("utf-8"))
-    assert len(list((config.folder / "teaching").glob("*.h5"))) == 5  # and the strained copies
+    assert len(list((config.folder / "teaching").glob("*.h5"))) == 6  # and two of copies
     made.clear()
     monkeypatch.setattr(module, "_frames", lambda *a, **m: made.append(a[6]) or frames(*a, **m))
     monkeypatch.setattr(module, "_learn", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -179,7 +180,7 @@ def test_a_model_in_which_the_crystal_is_not_stable_has_no_properties(
     atoms = read(crystal)
     atoms.calc = make(stable_model, device="cpu")
     test = tmp_path / "test.h5"
-    write_store(test, [module.labelled(atoms, "test", "", "")])
+    write_store(test, [module.labelled(atoms, "test", "")])
     found = comparison.compare(stable_model, stable_model, [atoms], [atoms], test)
     (row,) = found["properties"]
     assert row["teacher"] == 4.0 and np.isnan(row["model"]) and np.isnan(row["difference"])

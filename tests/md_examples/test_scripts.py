@@ -74,7 +74,7 @@ def test_heat_flux(run_script: Callable) -> None:
     cell = "bulk('SiC', 'zincblende', a=5.42, cubic=True)"
     ran = run_script("heat_flux", atoms=cell, **constants)
     first, second = ran.number("seed 0:"), ran.number("seed 1:")
-    assert first > 0 and second > 0 and first != second
+    assert np.isfinite([first, second]).all() and first != second
     assert ran.names["record"].flux.shape == (11, 3)
     assert Path("heat_flux.png").read_bytes().startswith(PNG)
 

@@ -61,6 +61,9 @@ CASES = [
     case("relaxed", relaxed=True, mixings=2),  # nothing is broken before training
     other("dimenet", l_max=2),
     other("egnn"),
+    other("frames", l_max=2, frame_cutoff=3.0),
+    other("mace", l_max=2),
+    other("mace", "mace-cormorant", l_max=1, trees=["A", "(A x)", "(x x)"]),
     other("nequip", l_max=2),
     joined(other("nequip", l_max=2)),
     other("nequip", "nequip-8-4-2", l_max=2, channels_by_degree=[8, 4, 2]),

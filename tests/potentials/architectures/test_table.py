@@ -12,6 +12,8 @@ SIZES = {
     "facet": (2, 16, 4),
     "dimenet": (3, 32, 3),
     "egnn": (3, 64, None),
+    "frames": (2, 16, 2),
+    "mace": (2, 32, 2),
     "nequip": (3, 32, 2),
     "painn": (3, 64, None),
     "ponita": (2, 32, 2),
@@ -19,7 +21,16 @@ SIZES = {
     "se3transformer": (3, 32, 2),
     "segnn": (2, 16, 2),
 }
-EDGE_DEGREES = {"facet": 4, "dimenet": 3, "nequip": 2, "ponita": 2, "se3transformer": 2, "segnn": 2}
+EDGE_DEGREES = {
+    "facet": 4,
+    "dimenet": 3,
+    "frames": 2,
+    "mace": 2,
+    "nequip": 2,
+    "ponita": 2,
+    "se3transformer": 2,
+    "segnn": 2,
+}
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

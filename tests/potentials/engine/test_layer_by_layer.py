@@ -74,6 +74,8 @@ def with_ghosts(graph: AtomicGraph) -> tuple[Tensor, Tensor]:
         {"activation": "silu"},
         {"architecture": "dimenet", "l_max": 2},
         {"architecture": "egnn"},
+        {"architecture": "frames", "frame_cutoff": 3.0},
+        {"architecture": "mace", "l_max": 2},
         {"architecture": "nequip", "l_max": 2, "channels_by_degree": [6, 4, 2]},
         {"architecture": "painn"},
         {"architecture": "ponita", "l_max": 2, "random_orientations": False},
