@@ -172,6 +172,23 @@ def read_fit(folder: Path, name: str, minutes: float, output: Path) -> FitConfig
     )
 
 
+def compare(
+    models: dict[str, Path], test: dict[str, list[Structure]], results: dict[str, Any]
+) -> None:
+    """Errors of the models that have not been tested yet."""
+    for name, path in models.items():
+        if name not in results["models"]:
+            calculator = TesseralCalculator(path)
+            results["models"][name] = {
+                part: {
+                    key: value
+                    for key, value in errors_of(calculator, kept).items()
+                    if key.endswith(("mae", "rmse"))
+                }
+                for part, kept in {**test, "all": sum(test.values(), [])}.items()
+            }
+
+
 def main() -> int:
     """Run all parts and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -195,17 +212,14 @@ def main() -> int:
     models = {"learn": folder / "learn" / "model.safetensors"}
     start = folder / "learn" / "round-00" / "model.safetensors"
     models["first ten"] = start
-    for name, temperatures in (("random-300K", [300.0]), ("random-all", TEMPERATURES)):
+    results: dict[str, Any] = {"machine": machine(), "models": {}}
+    for name, temperatures in (("random-all", TEMPERATURES), ("random-300K", [300.0])):
+        compare(models, test, results)
+        write_json(folder / "results.json", results, indent=1)
         found = frames(start, temperatures, folder / f"{name}-md", 7)
         chosen = labels_of(drawn(found, more, 3), folder, name)
         models[name] = trained(first + chosen, folder, name, options.rounds * options.minutes)
-    results: dict[str, Any] = {"machine": machine(), "models": {}}
-    for name, path in models.items():
-        calculator = TesseralCalculator(path)
-        results["models"][name] = {
-            part: {k: v for k, v in errors_of(calculator, kept).items() if k.endswith(("mae", "rmse"))}
-            for part, kept in {**test, "all": sum(test.values(), [])}.items()
-        }
+    compare(models, test, results)
     ended = os.times()
     results["kills"] = json.loads((folder / "kills.json").read_text())
     results["labels"] = len(open_store(folder / "learn" / "dataset.h5"))

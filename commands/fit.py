@@ -88,7 +88,7 @@ def parser(arguments: Sequence[str] = ()) -> Parser:
         "--config",
         action=ConfigFile,
         help="YAML file with any of these options, or the name of one that comes with the package: "
-        f"{', '.join(sorted(path.name for path in CONFIGS.glob('*.yaml')))}.",
+        f"{', '.join(sorted({path.name for path in CONFIGS.glob('*.yaml')} - {'learn.yaml'}))}.",
     )
     made.add_class_arguments(FitConfig, skip={"model"})
     add_architecture(made, name, "fit --model.architecture NAME --help")

@@ -50,7 +50,7 @@ class ExploreConfig:
     strain: float = 0.05
     rattle: float = 0.15
     random: int = 0
-    closest: float = 0.6
+    closest: float = 0.7
     model: str | None = None
     stop_uncertainty: float | None = None
     seed: int = 0
@@ -142,6 +142,11 @@ class RoundFitConfig:
             raise ValueError(
                 f"`validation_fraction` is {self.validation_fraction}; it must be above 0 and at "
                 "most 0.5"
+            )
+        if self.trainer.ranks > 1:
+            raise ValueError(
+                f"`trainer.devices` and `trainer.num_nodes` ask for {self.trainer.ranks} "
+                "processes; a round trains in one"
             )
         if self.trainer.directory is not None:
             raise ValueError("`trainer.directory` is chosen by each round; leave it out")

@@ -419,8 +419,15 @@ class Loop:
         signal: int | None = None,
     ) -> Learned:
         """The result so far."""
-        files = (self.folder / name for name in (MODEL, DATASET, PAGE))
-        return Learned(list(rounds), *files, ending, waiting, signal)
+        return Learned(
+            list(rounds),
+            model=self.folder / MODEL,
+            dataset=self.folder / DATASET,
+            page=self.folder / PAGE,
+            ending=ending,
+            waiting=waiting,
+            signal=signal,
+        )
 
     def say(self, text: str) -> None:
         """Write a line."""

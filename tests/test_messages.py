@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("calculators", "data", "deploy", "potentials", "report", "training", "src/tesseral")
+FOLDERS = (
+    *("calculators", "data", "deploy", "learning", "potentials"),
+    *("report", "training", "src/tesseral"),
+)
 FLAG = re.compile(r"(?<![\w-])--(?=[a-z{]|$)[\w{-]*")
 OTHERS = {  # of pip and SLURM
     *("--upgrade", "--force-reinstall", "--no-deps"),

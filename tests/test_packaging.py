@@ -29,6 +29,7 @@ FOLDERS = (
     "calculators",
     "deploy",
     "report",
+    "learning",
     "md_examples",
 )
 

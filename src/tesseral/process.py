@@ -118,7 +118,8 @@ def worker_pool(
 ) -> Iterator[ProcessPoolExecutor]:
     """Pool of processes that ends with the block, and at once if the block raises an exception.
 
-    The processes also end if this process dies. Ctrl-C reaches this process only.
+    The processes, and programs that they start, also end if this process dies. Ctrl-C reaches this
+    process only.
 
     Args:
         processes: number of processes.
@@ -156,12 +157,17 @@ def finished(futures: Iterable[Future[Result]]) -> Iterator[list[Future[Result]]
 def _start_process(
     alive: Connection, start: Callable[..., None] | None, arguments: tuple[Any, ...]
 ) -> None:
-    """Let this process end at once when the other end of a pipe closes."""
+    """Let this process, and programs that it starts, end at once when a pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    group = hasattr(os, "setpgid")  # Windows has none
+    if group:
+        os.setpgid(0, 0)
 
     def watch() -> None:
         with suppress(EOFError):
             alive.recv()
+        if group:
+            os.killpg(0, signal.SIGTERM)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

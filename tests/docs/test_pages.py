@@ -20,7 +20,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from tesseral.commands.fit import fit_config
-from tesseral.commands.main import COMMANDS, make_parser
+from tesseral.commands.main import COMMANDS, DEPENDING, make_parser
 from tesseral.commands.parser import option_names
 from tesseral.potentials.architectures.table import ARCHITECTURES, field_names
 from tesseral.report.claims import CLAIMS
@@ -29,7 +29,7 @@ from tesseral.report.verdicts import threshold
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = {
     *("benchmarks", "calculators", "commands", "configs", "data", "deploy", "docs"),
-    *("md_examples", "potentials", "report", "src", "tests", "training"),
+    *("learning", "md_examples", "potentials", "report", "src", "tests", "training"),
 }
 PAGES = [
     *(ROOT / name for name in ("README.md", "AGENTS.md", "CONTRIBUTING.md", "CHANGELOG.md")),
@@ -156,6 +156,15 @@ def is_usage(words: list[str]) -> bool:
     return any("…" in word or word.startswith("[") or word == "OPTIONS" for word in words)
 
 
+NEEDED = {
+    "fit": (("--data.train", "set.h5"), ("--output", "model.safetensors")),
+    "learn": (
+        *(("--structures", "[start.cif]"), ("--output", "folder")),
+        ("--labels.calculator", "manual"),
+    ),
+}
+
+
 def wrong_command(words: list[str]) -> str | None:
     """What is wrong with the arguments of ``train-potential``."""
     words = list(words)
@@ -164,8 +173,8 @@ def wrong_command(words: list[str]) -> str | None:
     if "--config" in words:  # a file of the reader's, which may have all options that are needed
         start = words.index("--config")
         del words[start : start + 2]
-        words += [] if "--data.train" in words else ["--data.train", "set.h5"]
-        words += [] if "--output" in words else ["--output", "model.safetensors"]
+        for option, value in NEEDED["learn" if "learn" in words else "fit"]:
+            words += [] if option in words else [option, value]
     try:
         parsed(words)
     except SystemExit as stop:
@@ -197,7 +206,7 @@ def wrong_options(words: list[str]) -> str | None:
     known = {name for action in parser._actions for name in action.option_strings}
     options = [re.split(r"[=\]]", word.lstrip("["))[0] for word in words[1:]]
     options = [word for word in options if re.match("--?[a-z]", word)]
-    if words[0] == "fit":  # which takes --init-from for --init_from
+    if words[0] in DEPENDING:  # which takes --init-from for --init_from
         options = ["--" + word[2:].replace("-", "_") for word in options]
         known |= {f"--model.{option}" for name in ARCHITECTURES for option in field_names(name)}
     return said if set(options) - known else None
@@ -218,7 +227,8 @@ def wrong_commands(text: str) -> list[str]:
         if words[:1] == ["train-potential"]:
             wrong.append(wrong_options(words[1:]))
         elif re.match(r"--\w+\.\w", part.content):
-            wrong.append(wrong_options(["fit", *words]))
+            said = [wrong_options([command, *words]) for command in DEPENDING]
+            wrong.append(None if None in said else said[0])
     return [command for command in wrong if command]
 
 
@@ -269,6 +279,9 @@ def check_configuration(text: str, folder: Path) -> None:
     path = folder / "config.yaml"
     path.write_text(text, encoding="utf-8")
     given = yaml.safe_load(text)
+    if "labels" in given:
+        assert parsed(["learn", "--config", str(path)])
+        return
     options = [] if "train" in given.get("data", {}) else ["--data.train", "set.h5"]
     options += [] if "output" in given else ["--output", "model.safetensors"]
     fit_config(parsed(["fit", "--config", str(path), *options])["fit"])

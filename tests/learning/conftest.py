@@ -88,7 +88,8 @@ for i, row in enumerate(atoms.cell.array / units.Bohr / alat, 1):
 print("     PseudoPot. # 1 for Cu read from file:\\n     pseudo/Cu.upf")
 print("     site n.     atom                  positions (alat units)")
 for i, row in enumerate(atoms.positions / units.Bohr / alat, 1):
-    print(f"      {i:4d}           Cu  tau({i:4d}) = (" + "".join(f"{x:13.8f}" for x in row) + "  )")
+    text = "".join(f"{x:13.8f}" for x in row)
+    print(f"      {i:4d}           Cu  tau({i:4d}) = ({text}  )")
 print("     number of k points=     8")
 if converged:
     print("     End of self-consistent calculation")

@@ -27,7 +27,7 @@ template <class T> struct FacetActivations {
   double *radii, *by_radii, *vectors, *gradient;  // (edges), (edges), (edges, 3), (edges, 3)
   int64_t *senders, *receivers;                   // (edges), by sender
   double* density;                                // (atoms), of neighbours; then dE/d(density)
-  T* away;                                        // see Distances
+  T* place;                                       // see Distances
 
   FacetActivations(const tesseral_potential& p, int64_t atoms, int64_t edges, Arena& arena) {
     const tesseral_facet& f = *p.facet;
@@ -54,7 +54,7 @@ template <class T> struct FacetActivations {
     senders = arena.take<int64_t>(edges);
     receivers = arena.take<int64_t>(edges);
     density = arena.take<double>(p.binding_energies ? atoms : 0);
-    away = arena.take<T>(p.uncertainty ? atoms * p.uncertainty->rank : 0);
+    place = arena.take<T>(p.uncertainty ? atoms * p.uncertainty->rank : 0);
   }
 };
 
@@ -75,7 +75,7 @@ template <class T> struct FacetRun {
         g(own.g),
         pairs(own),
         kept(p, g.atoms, g.edges, arena),
-        distances{Distances<T>::wanted(p, g) ? kept.away : nullptr},
+        distances{Distances<T>::wanted(p, g) ? kept.place : nullptr},
         receivers(g.receivers, g.edges, g.owned, true),
         senders(g.senders, g.edges, g.atoms, false),
         all(components(f.l_max)),
@@ -130,7 +130,7 @@ template <class T> struct FacetRun {
         }
         const long m_out = components(layer.mixing[layer.mixings - 1].l_out);
         read_out<T>(*layer.readout, p, g, next + i * m_out * channels, m_out * channels, channels, i, count, hidden.data(),
-                    own.readout + i * channels, distances.away);
+                    own.readout + i * channels, distances.place);
       });
     });
   }

@@ -40,10 +40,10 @@ class Arena {
 // rows of length `row`, and gives its gradient by the scalars, which is known as soon as they are.
 //
 //   features: of atom i and on; readout: (n, channels), the gradient; hidden: (n, 2 channels), scratch;
-//   away: (atoms, rank), to which is added what the scalars contribute to the distances, or null.
+//   place: (atoms, rank), to which is added what the scalars contribute to `Distances`, or null.
 template <class T>
 void read_out(const tesseral_readout& weights, const tesseral_potential& p, const tesseral_graph& g, const T* features,
-              long row, long channels, int64_t i, int64_t n, T* hidden, T* readout, T* away) {
+              long row, long channels, int64_t i, int64_t n, T* hidden, T* readout, T* place) {
   const T *direct = static_cast<const T*>(weights.linear), *last = static_cast<const T*>(weights.output);
   const T *shift = static_cast<const T*>(weights.shift);
   const T* scalars[atoms_per_block];
@@ -51,7 +51,7 @@ void read_out(const tesseral_readout& weights, const tesseral_potential& p, cons
   for (int64_t a = 0; a < n; a++) {
     scalars[a] = features + a * row, results[a] = readout + a * channels;
     inner[a] = hidden + a * channels, active[a] = hidden + (n + a) * channels;
-    if (away) sums[a] = away + (i + a) * p.uncertainty->rank;
+    if (place) sums[a] = place + (i + a) * p.uncertainty->rank;
   }
   if (weights.hidden)
     times_matrix<T, false>(scalars, inner, n, static_cast<const T*>(weights.hidden), channels, channels);
@@ -66,46 +66,48 @@ void read_out(const tesseral_readout& weights, const tesseral_potential& p, cons
     for (long c = 0; weights.hidden && c < channels; c += width<T>) {
       const Vector<T> h = load(inner[a] + c) + load(shift + c), gate = sigmoid<T>(h), out = load(last + c);
       energy += out * h * gate;
-      if (away) store(active[a] + c, h * gate);
+      if (place) store(active[a] + c, h * gate);
       store(inner[a] + c, scale * out * gate * (T(1) + h * (T(1) - gate)));
     }
     g.energies[i + a] += unit * (double(sum<T>(energy)) + weights.constant);
   }
   if (weights.hidden)
     times_matrix<T, true>(inner, results, n, static_cast<const T*>(weights.hidden_t), channels, channels);
-  if (!away) return;
+  if (!place) return;
   const long rank = p.uncertainty->rank;
   times_matrix<T, true>(scalars, sums, n, static_cast<const T*>(weights.by_scalars), channels, rank);
   if (weights.hidden) times_matrix<T, true>(active, sums, n, static_cast<const T*>(weights.by_hidden), channels, rank);
 }
 
-// Numbers (atoms, rank) whose norms are the distances of atoms to the training set
-// (potentials/blocks/uncertainty.py); none if they are not wanted.
+// Places (atoms, rank) of atoms in the space of features, and their distances to the nearest landmark
+// of the training set (potentials/blocks/uncertainty.py); none if they are not wanted.
 template <class T> struct Distances {
-  T* away;
+  T* place;
 
   static bool wanted(const tesseral_potential& p, const tesseral_graph& g) { return p.uncertainty && g.uncertainties; }
 
-  // Before the layers: minus the mean of the training set, for each element.
+  // Before the layers, which add to the places.
   void start(const tesseral_potential& p, const tesseral_graph& g) const {
-    if (!away) return;
-    const long rank = p.uncertainty->rank;
-    for (int64_t i = 0; i < g.owned; i++)
-      for (long k = 0; k < rank; k++)
-        away[i * rank + k] = -static_cast<const T*>(p.uncertainty->center)[g.species[i] * rank + k];
+    if (place) std::fill(place, place + g.owned * p.uncertainty->rank, T(0));
   }
 
   // After the layers: the expected errors of the forces.
   void finish(const tesseral_potential& p, const tesseral_graph& g) const {
-    if (!away) return;
+    if (!place) return;
     const tesseral_uncertainty& u = *p.uncertainty;
     for (int64_t i = 0; i < g.owned; i++) {
-      Vector<T> squares = {};
-      for (long k = 0; k < u.rank; k += width<T>) {
-        const Vector<T> x = load(away + i * u.rank + k);
-        squares += x * x;
+      const T* center = static_cast<const T*>(u.center) + int64_t(g.species[i]) * u.landmarks * u.rank;
+      double least = INFINITY;
+      for (long m = 0; m < u.landmarks; m++, center += u.rank) {
+        Vector<T> squares = {};
+        for (long k = 0; k < u.rank; k += width<T>) {
+          const Vector<T> x = load(place + i * u.rank + k) - load(center + k);
+          squares += x * x;
+        }
+        const double square = sum<T>(squares);
+        least = square >= least ? least : square;  // keeps a NaN
       }
-      const double distance = std::sqrt(double(sum<T>(squares))), within = std::min(distance, u.reach);
+      const double distance = std::sqrt(least), within = std::min(distance, u.reach);
       g.uncertainties[i] = u.forces * std::pow(within, u.exponent) * std::max(1.0, distance / u.reach);
     }
   }

@@ -3,7 +3,7 @@
 #pragma once
 #include <stdint.h>
 
-#define TESSERAL_VERSION 6  // of the structs below; potentials/ops/compiled.py has the same number
+#define TESSERAL_VERSION 7  // of the structs below; potentials/ops/compiled.py has the same number
 
 #ifdef __cplusplus
 extern "C" {
@@ -100,9 +100,10 @@ typedef struct {
 
 // Expected force errors from distances of features (potentials/blocks/uncertainty.py).
 typedef struct {
-  const void* center;  // (species, rank)
+  const void* center;  // (species, landmarks, rank)
   double forces, exponent, reach;
-  int32_t rank;     // padded
+  int32_t rank;       // padded
+  int32_t landmarks;  // of each element
 } tesseral_uncertainty;
 
 // The parts shared by all potentials, and the layers of one architecture; the other is null.
