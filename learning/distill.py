@@ -48,7 +48,8 @@ from tesseral.learning.explore import distorted
 from tesseral.learning.rounds import Learned, learn
 from tesseral.process import ctrl_c
 from tesseral.screen import Show, progress_line
-from tesseral.training.config import LossConfig, TrainerConfig, parse_duration
+from tesseral.training.config import LossConfig, TrainerConfig
+from tesseral.training.duration import parse_duration
 
 PLAN, RELAXED, SUPERCELLS = "plan.json", "relaxed.extxyz", "supercells.extxyz"
 TAUGHT, TEST, RESULT = "taught.h5", "test.h5", "distilled.json"
