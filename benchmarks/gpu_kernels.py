@@ -74,8 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ["--ptxas-options=-v"],
     )
     seconds = time.perf_counter() - start
-    print(f"{options.architecture}, {options.dtype}: compiled in {seconds:.1f} s, {len(image)} bytes")
-    print("| kernel | registers | spilled bytes | shared bytes | occupancy |\n|---|---|---|---|---|")
+    print(
+        f"{options.architecture}, {options.dtype}: compiled in {seconds:.1f} s, {len(image)} bytes"
+    )
+    print(
+        "| kernel | registers | spilled bytes | shared bytes | occupancy |\n|---|---|---|---|---|"
+    )
     for row in sorted(parsed(log, sizes), key=lambda row: str(row["kernel"])):
         print(
             f"| `{row['kernel']}` | {row['registers']} | {row['spilled']} | {row['shared']} "

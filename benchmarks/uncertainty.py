@@ -5,8 +5,10 @@ python -m benchmarks.uncertainty MODEL --train SET --inside SET --outside SET…
 The model must know its uncertainty (``train-potential calibrate``). Each row of the table is a way
 and a set: the rank correlation (Spearman) of the mean uncertainties and mean force errors of
 structures, and of those of atoms; how well the uncertainty tells the structures (their mean, their
-largest atom) and atoms of the set from those of the inner set (area under the ROC curve). For the
-way that models use, ``coverage`` is the part of the force errors below the bound for 90%.
+largest atom) from those of the inner set (area under the ROC curve), and how well (their mean)
+those that are wrong, whose errors are above 99% of those of the inner set. If a set has no forces,
+errors of structures are those of energies. The last columns are the parts of the errors below the
+bounds for 90%, for the way that models use.
 """
 
 from __future__ import annotations
@@ -21,22 +23,24 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from scipy.spatial import cKDTree
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import spearmanr
 
 from tesseral.data.graph import edges_of
 from tesseral.data.loading.datasets import evaluation_loader
 from tesseral.data.store.read import open_store
-from tesseral.deploy.modelfile import load_model
-from tesseral.potentials.derivatives import predict
+from tesseral.deploy.modelfile import ModelCard, load_model
+from tesseral.potentials.derivatives import predict, sum_by_structure
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.screen import print_table
+from tesseral.training.uncertainty import roc_area
 
 Floats = NDArray[np.float64]
 NEIGHBORS, SAMPLE = 4, 4000  # of the nearest-neighbour distance
+WRONG = 0.99  # quantile of the errors of the inner set; structures with larger ones are wrong
 
 
 class Known(NamedTuple):
-    """Results of a model for the N atoms of a set."""
+    """Results of a model for the N atoms of the G structures of a set."""
 
     features: Floats  # (N, D)
     species: NDArray[np.int64]  # (N,)
@@ -44,12 +48,15 @@ class Known(NamedTuple):
     expected: Floats  # (N,) eV/Å
     forces: Floats  # (N, 3) eV/Å
     error: Floats  # (N,) eV/Å; NaN without a label
+    energy: Floats  # (G, 2) eV/atom: error of the energy, and the expected one
 
 
 def known(potential: MessagePassing, elements: Sequence[int], path: str) -> Known:
     """Results for a set."""
     parts = []
-    for batch in evaluation_loader(open_store(path), tuple(elements), potential.cutoff):
+    store = open_store(path)
+    energies = np.full((len(store), 2), np.nan)
+    for batch in evaluation_loader(store, tuple(elements), potential.cutoff):
         found = predict(potential, batch.graph)
         with torch.no_grad():
             features = potential.with_features(batch.graph.species, edges_of(batch.graph))[1]
@@ -59,7 +66,25 @@ def known(potential: MessagePassing, elements: Sequence[int], path: str) -> Know
         error = (found.forces - batch.labels.forces).norm(dim=1)
         row = batch.index[batch.graph.structure]
         parts.append((features.double(), batch.graph.species, row, expected, found.forces, error))
-    return Known(*(torch.cat(part).numpy() for part in zip(*parts, strict=True)))
+        both = (found.energy - batch.labels.energy).abs(), torch.full_like(found.energy, torch.nan)
+        if potential.uncertainty is not None:
+            each = potential.uncertainty.energy(expected)
+            both = both[0], sum_by_structure(each, batch.graph.structure, len(found.energy))
+        sizes = torch.bincount(batch.graph.structure)
+        energies[batch.index.numpy()] = (torch.stack(both, dim=1) / sizes.unsqueeze(1)).numpy()
+    return Known(*(torch.cat(part).numpy() for part in zip(*parts, strict=True)), energies)
+
+
+def mahalanobis(train: Known, factor: Floats) -> Callable[[Known], Floats]:
+    """Distance to the mean of the training atoms of the same element, in the kept metric."""
+    kinds = np.unique(train.species)
+    means = {kind: train.features[train.species == kind].mean(axis=0) for kind in kinds}
+
+    def distances(one: Known) -> Floats:
+        centers = np.stack([means[kind] for kind in one.species])
+        return np.linalg.norm((one.features - centers) @ factor, axis=1)
+
+    return distances
 
 
 def rigidity(train: Known) -> Callable[[Known], Floats]:
@@ -90,13 +115,6 @@ def nearest(train: Known, factor: Floats) -> Callable[[Known], Floats]:
     return distances
 
 
-def roc_area(inside: Floats, outside: Floats) -> float:
-    """Probability that a value outside is larger than one inside."""
-    ranks = rankdata(np.concatenate([inside, outside]))[len(inside) :]
-    count = len(outside)
-    return float((ranks.sum() - count * (count + 1) / 2) / (count * len(inside)))
-
-
 def by_structure(one: Known, values: Floats) -> tuple[Floats, Floats]:
     """Mean and largest value of each structure."""
     _, row = np.unique(one.structure, return_inverse=True)
@@ -116,14 +134,15 @@ def main() -> None:
     options = parser.parse_args()
     potential, card = load_model(options.model)
     assert potential.uncertainty is not None, "the model does not know its uncertainty"
-    bound = potential.uncertainty.calibration.bound
+    factor = potential.uncertainty.factor.double().numpy()
     train = known(potential, card.elements, options.train)
     paths = [options.inside, *options.outside]
     sets = [known(potential, card.elements, path) for path in paths]
     ways = {
-        "distance (kept)": [one.expected for one in sets],
+        "landmarks (kept)": [one.expected for one in sets],
+        "mean": [*map(mahalanobis(train, factor), sets)],
         "rigidity": [*map(rigidity(train), sets)],
-        "neighbours": [*map(nearest(train, potential.uncertainty.factor.double().numpy()), sets)],
+        "neighbours": [*map(nearest(train, factor), sets)],
     }
     if options.ensemble:
         members = [load_model(path)[0] for path in options.ensemble]
@@ -132,12 +151,12 @@ def main() -> None:
             for path in paths
         ]
     lines = [
-        [way, Path(path).stem, *row(one, values, sets[0], each[0]), covered(one, bound, number)]
+        [way, Path(path).stem, *row(one, values, sets[0], each[0]), *covered(one, card, number)]
         for number, (way, each) in enumerate(ways.items())
         for path, one, values in zip(paths, sets, each, strict=True)
     ]
-    heads = ("way", "set", "error", "ρ structures", "ρ atoms", "ROC mean", "ROC max", "ROC atoms")
-    print_table(Console(), (*heads, "coverage"), lines)
+    heads = ("way", "set", "error", "ρ structures", "ρ atoms", "ROC mean", "ROC max", "ROC wrong")
+    print_table(Console(width=150), (*heads, "forces covered", "energies covered"), lines)
 
 
 def spread(forces: Sequence[Floats]) -> Floats:
@@ -145,29 +164,38 @@ def spread(forces: Sequence[Floats]) -> Floats:
     return np.sqrt(np.var(np.stack(forces), axis=0).sum(axis=1))
 
 
+def structure_errors(one: Known, forces: bool) -> Floats:
+    """Mean force error, eV/Å, or energy error, eV/atom, of each structure."""
+    return by_structure(one, one.error)[0] if forces else one.energy[:, 0]
+
+
 def row(one: Known, values: Floats, inside: Known, inner: Floats) -> list[str]:
     """Numbers of one way on one set."""
-    cells = [f"{np.nanmean(one.error):.3f}" if np.isfinite(one.error).any() else "–"]
+    forces = bool(np.isfinite(one.error).all())
     means = by_structure(one, values)
-    if np.isfinite(one.error).all():
-        errors = by_structure(one, one.error)[0]
-        pairs = ((means[0], errors), (values, one.error))
-        cells += [f"{spearmanr(*pair).statistic:.2f}" for pair in pairs]
-    else:
-        cells += ["–", "–"]
+    errors = structure_errors(one, forces)
+    cells = [f"{errors.mean():.3f}" if forces else f"{1000 * errors.mean():.0f} meV/atom"]
+    cells.append(f"{spearmanr(means[0], errors).statistic:.2f}")
+    cells.append(f"{spearmanr(values, one.error).statistic:.2f}" if forces else "–")
     if one is inside:
         return [*cells, "–", "–", "–"]
     known_means = by_structure(inside, inner)
     areas = [roc_area(*pair) for pair in zip(known_means, means, strict=True)]
-    return [*cells, *(f"{area:.3f}" for area in (*areas, roc_area(inner, values)))]
+    wrong = errors > np.quantile(structure_errors(inside, forces), WRONG)
+    cells += [f"{area:.3f}" for area in areas]
+    return [*cells, f"{roc_area(known_means[0], means[0][wrong]):.3f} of {wrong.mean():.0%}"]
 
 
-def covered(one: Known, bound: float, way: int) -> str:
-    """Part of the errors below the bound, for the way that models use."""
-    labelled = np.isfinite(one.error)
-    if way or not labelled.any():
-        return "–"
-    return f"{(one.error < bound * one.expected)[labelled].mean():.1%}"
+def covered(one: Known, card: ModelCard, way: int) -> list[str]:
+    """Parts of the errors of forces and energies below the bounds, for the way that models use."""
+    pairs = [(one.error, one.expected, card.uncertainty["bound"])]
+    pairs.append((*one.energy.T, card.uncertainty["energy_bound"]))
+    cells = []
+    for error, expected, bound in pairs:
+        labelled = np.isfinite(error)
+        usable = not way and bound and labelled.any()
+        cells.append(f"{(error < bound * expected)[labelled].mean():.1%}" if usable else "–")
+    return cells
 
 
 if __name__ == "__main__":

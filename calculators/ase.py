@@ -34,6 +34,7 @@ from tesseral.deploy.card import ModelCard
 from tesseral.deploy.modelfile import load_model
 from tesseral.potentials import hessian
 from tesseral.potentials.derivatives import predict_edges, stress_from_virial
+from tesseral.potentials.engine.gpu import evaluate as gpu
 from tesseral.potentials.engine.near_edges import NearEdges, near_edges
 from tesseral.potentials.heat_flux import energy_flow
 from tesseral.potentials.message_passing import MessagePassing
@@ -136,7 +137,8 @@ class TesseralCalculator(Calculator):
         self.potential = potential.eval().requires_grad_(False)
         self.card = card
         self.dispersion = None
-        self.neighbors = SkinNeighbors(card.config.cutoff, skin)
+        search = gpu.neighbor_search(self.potential)
+        self.neighbors = SkinNeighbors(card.config.cutoff, skin, search)
         self._listed: tuple[NeighborList, Tensor, Tensor, Tensor] | None = None
         self._species = np.empty(0, np.int64), np.empty(0, np.int64)  # numbers, indices
 
@@ -412,6 +414,7 @@ class TesseralCalculator(Calculator):
             self.potential = self.potential.to(device)
         if self.potential.harmonics.fused:  # this machine may have no compiled kernels
             select_ops(self.potential)
+        self.neighbors.search = gpu.neighbor_search(self.potential)
 
 
 def _check_cell(atoms: Atoms) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from tesseral.data.cells import complete_cell
-from tesseral.data.neighbors import NeighborList, neighbor_list
+from tesseral.data.neighbors import NeighborList, Search, neighbor_list
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -31,12 +31,13 @@ class SkinNeighbors:
         builds: number of searches so far.
     """
 
-    def __init__(self, cutoff: float, skin: float) -> None:
+    def __init__(self, cutoff: float, skin: float, search: Search | None = None) -> None:
         """Start without a list.
 
         Args:
             cutoff: cutoff (Å).
             skin: skin (Å), 0 or more. With 0 the list is rebuilt whenever atoms come closer.
+            search: search on a GPU, see ``neighbor_list``. Default: on the CPU.
 
         Raises:
             ValueError: the skin is negative or not finite.
@@ -45,6 +46,7 @@ class SkinNeighbors:
             raise ValueError(f"skin is {skin} Å; use a distance of 0 or more, usually 0.3 to 1")
         self.cutoff = cutoff
         self.skin = skin
+        self.search = search
         self.builds = 0
         self._edges: NeighborList | None = None
         self._positions: Floats = np.empty((0, 3))
@@ -65,7 +67,7 @@ class SkinNeighbors:
         # Directions without periodicity have no shifts, so their vectors may change freely.
         lattice = complete_cell(cell, pbc)
         if self._edges is None or not self._is_safe(positions, lattice, pbc):
-            self._edges = neighbor_list(positions, cell, pbc, self.cutoff + self.skin)
+            self._edges = neighbor_list(positions, cell, pbc, self.cutoff + self.skin, self.search)
             self._positions, self._cell, self._pbc = positions.copy(), lattice, pbc.copy()
             self.builds += 1
         return self._edges

@@ -24,7 +24,7 @@ def parser() -> Parser:
 
 def run(values: dict[str, Any], console: Console) -> int:
     """Compare a model with a dataset; returns 0."""
-    from tesseral.training.display import calibration_line, error_table
+    from tesseral.training.display import calibration_line, error_table, outside_line
     from tesseral.training.evaluate import evaluate_file
 
     config = build(EvaluateConfig, values)
@@ -34,6 +34,9 @@ def run(values: dict[str, Any], console: Console) -> int:
     console.print(error_table(errors, f"{config.model} on {config.data}"))
     if errors.get("uncertainty", {}).get("ratio") is not None:
         console.print(calibration_line(errors["uncertainty"]), highlight=False, soft_wrap=True)
+    if config.outside is not None:
+        line = outside_line(errors["uncertainty"])
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     _print_shifts(console, errors, config.shift_energies)
     print_written(console, config.json, config.plots)
     return 0

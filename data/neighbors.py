@@ -7,7 +7,8 @@ and for atoms anywhere in space. An atom's own periodic images are also its neig
 from __future__ import annotations
 
 import warnings
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from tesseral.data.graph import AtomicGraph
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Search = Callable[..., tuple[Any, Any, Any]]  # with the arguments of `cell_list.search`
 
 FEW = 100  # atoms of a molecule up to which all pairs take less time than a search grid
 FARTHEST = 1e7  # Å; positions and cell vectors beyond it have no meaningful differences
@@ -37,7 +39,11 @@ class NeighborList(NamedTuple):
 
 
 def neighbor_list(
-    positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff: float
+    positions: ArrayLike,
+    cell: ArrayLike,
+    pbc: ArrayLike,
+    cutoff: float,
+    search: Search | None = None,
 ) -> NeighborList:
     """All pairs of atoms closer than the cutoff, across periodic boundaries.
 
@@ -48,6 +54,8 @@ def neighbor_list(
         cell: (3, 3) Å, rows are lattice vectors; ignored in non-periodic directions.
         pbc: (3,) periodic directions.
         cutoff: cutoff (Å).
+        search: used instead of ``cell_list.search``; may return tensors on a device, and senders
+            that are not sorted.
 
     Returns:
         Senders (E,), receivers (E,) and shifts (E, 3).
@@ -76,6 +84,8 @@ def neighbor_list(
     _check_density(len(points), heights, periodic, cutoff)
     if not periodic.any() and np.prod(heights / cutoff) > MAX_BINS:
         return _distant_fragments(points, cutoff)
+    if search is not None:
+        return NeighborList(*search(points, box, inverse, periodic, cutoff))
     if cell_list.available():
         return NeighborList(*cell_list.search(points, box, inverse, periodic, cutoff))
     return _by_matscipy(points, box, inverse, periodic, cutoff)

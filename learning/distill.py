@@ -48,7 +48,8 @@ from tesseral.learning.explore import distorted
 from tesseral.learning.rounds import Learned, learn
 from tesseral.process import ctrl_c
 from tesseral.screen import Show, progress_line
-from tesseral.training.config import LossConfig, TrainerConfig, parse_duration
+from tesseral.training.config import LossConfig, TrainerConfig
+from tesseral.training.duration import parse_duration
 
 PLAN, RELAXED, SUPERCELLS = "plan.json", "relaxed.extxyz", "supercells.extxyz"
 TAUGHT, TEST, RESULT = "taught.h5", "test.h5", "distilled.json"
@@ -65,9 +66,7 @@ RATTLE = 0.15  # Å, largest root mean square displacement of the copies
 NEAR, NEAR_STRAIN, NEAR_RATTLE = 150, 0.03, 0.03
 STRESS_WEIGHT = 10.0
 SETTLED = 0.2  # ps before the first frame of the test
-LABELS = 60  # structures in each round of the student, or more if they are much cheaper
-
-Tell = Callable[[str], None]
+LABELS = 60  # structures in each round of the student
 
 
 class Plan(NamedTuple):
@@ -90,8 +89,9 @@ class Plan(NamedTuple):
         length = self.steps * timestep / 1000
         frames = self.runs * len(cells) * (self.steps // self.every)
         rounds = ROUNDS - 1
+        many = "s" if len(cells) > 1 else ""
         return [
-            f"{len(cells)} supercells with {atoms} atoms; the teacher needs "
+            f"{len(cells)} supercell{many} with {atoms} atoms; the teacher needs "
             f"{1e6 * self.step * len(cells) / atoms:.0f} µs/atom",
             f"dynamics of the teacher: {self.runs * len(cells)} runs of {length:.2g} ps, about "
             f"{frames} labels; {self.test_steps * timestep / 1000:.2g} ps for the test",
@@ -129,18 +129,15 @@ def distill(config: DistillConfig, console: Console | None = None) -> Distilled:
     teacher = TesseralCalculator(model_path(config.teacher), device=config.device)
     given = _structures(config, teacher)
 
-    def tell(text: str) -> None:
-        if console is not None:
-            console.print(text, markup=False, highlight=False, soft_wrap=True)
-
     make_folder(folder)
     with closing(lock_folder(folder)):
         _same_settings(folder, config)
         with progress_line(console) as bar:
             cells = _supercells(given, teacher, config, bar)
             plan = _plan(cells, teacher, config)
-        for line in plan.lines(cells, _timestep(config, cells)):
-            tell(line)
+        if console is not None:
+            for line in plan.lines(cells, _timestep(config, cells)):
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
         with progress_line(console) as bar, ctrl_c() as stop:
             _teach(cells, teacher, config, plan, bar, stop)
             _make_test(cells, teacher, config, plan, bar, stop)
@@ -373,9 +370,7 @@ def _near(atoms: Atoms, seed: int) -> Iterator[Atoms]:
     yield from distorted(atoms, NEAR // 2, NEAR_STRAIN, NEAR_RATTLE, rng)
 
 
-def _labels(
-    copies: Iterator[Atoms], teacher: TesseralCalculator, kind: str
-) -> Iterator[Structure]:
+def _labels(copies: Iterator[Atoms], teacher: TesseralCalculator, kind: str) -> Iterator[Structure]:
     """Copies with labels of the teacher."""
     for atoms in copies:
         atoms.calc = teacher

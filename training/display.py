@@ -16,6 +16,10 @@ from tesseral.training.module import PotentialModule, Seen, seen_errors
 from tesseral.training.schedule import Budget
 
 GOOD_COVERAGE = 0.85, 0.97  # part of the errors below the bounds for 90%
+FAIR_ROC, GOOD_ROC = (
+    0.7,
+    0.95,
+)  # areas at which the uncertainty sometimes, and nearly always, tells sets apart
 REFRESH_SECONDS = 0.25
 WINDOW = 40  # refreshes over which the training errors and the speed are averaged
 
@@ -164,6 +168,18 @@ def calibration_line(values: Mapping[str, Any]) -> str:
         f"expected force errors are {verdict}: {values['coverage']:.0%} of the true errors are "
         f"below the bound for 90%, the mean error is {values['ratio']:.2f} times the expected "
         f"one{ranks}"
+    )
+
+
+def outside_line(values: Mapping[str, Any]) -> str:
+    """How well the uncertainty tells the structures of another dataset apart, with a verdict."""
+    area = values["roc_area"]
+    verdict = "does not tell"
+    if area >= FAIR_ROC:
+        verdict = "tells" if area >= GOOD_ROC else "does not always tell"
+    return (
+        f"the uncertainty {verdict} structures of {values['outside']} from these: it is larger in "
+        f"{area:.1%} of all pairs (area under the ROC curve)"
     )
 
 

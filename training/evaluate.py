@@ -21,12 +21,12 @@ from tesseral.data.store.read import Store
 from tesseral.data.units import EV_PER_A3_IN_GPA
 from tesseral.deploy.modelfile import load_model
 from tesseral.files import check_writable, make_folder, write_json
-from tesseral.potentials.derivatives import Prediction, stress_from_virial
+from tesseral.potentials.derivatives import Prediction, stress_from_virial, sum_by_structure
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.training.evaluate_config import EvaluateConfig
 from tesseral.training.metrics import UNITS, UPPER, ErrorSums
 from tesseral.training.plots import plot_parity, plot_uncertainty
-from tesseral.training.uncertainty import calibration_errors
+from tesseral.training.uncertainty import calibration_errors, roc_area
 from tesseral.training.validation import predictions
 
 CHECKED = 1_000_000  # atoms, the first ones, whose expected errors are compared with the true ones
@@ -240,6 +240,11 @@ def evaluate_file(
     potential, card = load_model(
         config.model, device=device, dtype=config.dtype, level=config.level
     )
+    if config.outside is not None and potential.uncertainty is None:
+        raise ValueError(
+            f"{config.model} does not know its uncertainty, which `outside` needs; add it with "
+            "train-potential calibrate"
+        )
     for output in (config.json, config.plots):
         if output is not None:
             check_writable(output)
@@ -257,6 +262,16 @@ def evaluate_file(
             )
         except ValueError as error:  # it may name the temporary dataset
             raise ValueError(str(error).replace(str(store.path), str(config.data))) from None
+        if config.outside is not None:
+            apart = Path(folder, "outside")  # both files may have the same name
+            apart.mkdir()
+            other = open_dataset(config.outside, apart)
+            areas = [
+                expected_errors(potential, each, card.elements, config.batch_edges)
+                for each in (store, other)
+            ]
+            outside = {"outside": str(config.outside), "roc_area": roc_area(*areas)}
+            found.errors.setdefault("uncertainty", {}).update(outside)
     errors = {
         "model": str(config.model),
         "data": str(config.data),
@@ -270,6 +285,19 @@ def evaluate_file(
     if config.plots is not None:
         plot_predictions(found, Path(config.plots))
     return errors
+
+
+def expected_errors(
+    potential: MessagePassing, store: Store, elements: Sequence[int], batch_edges: int
+) -> Floats:
+    """Mean expected force error of each structure of a dataset, (G,) eV/Å."""
+    means = np.zeros(len(store))
+    batches = evaluation_loader(store, tuple(elements), potential.cutoff, batch_edges)
+    for batch, prediction in predictions(potential, batches, potential.embedding.device):
+        rows, count = batch.index.cpu().numpy(), len(batch.index)
+        sums = sum_by_structure(_uncertainty(prediction), batch.graph.structure, count)
+        means[rows] = sums.cpu().numpy() / store.n_atoms[rows]
+    return means
 
 
 def plot_predictions(found: Predictions, folder: Path) -> None:

@@ -14,6 +14,8 @@ class EvaluateConfig:
         model: model file (.safetensors), universal, or a name of train-potential universal.
         data: dataset file (.h5), or a file ASE reads with standard label names and units.
         level: level of theory, if the model has several. Default: its first.
+        outside: further dataset, with structures unlike those of ``data``: whether the uncertainty
+            of the model tells them apart. Labels are not used.
         json: file to write the errors to.
         plots: folder to write parity plots to.
         dtype: float32 or float64. Default: that of the model.
@@ -26,6 +28,7 @@ class EvaluateConfig:
     model: str
     data: str
     level: str | None = None
+    outside: str | None = None
     json: str | None = None
     plots: str | None = None
     dtype: str | None = None

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import maxwell, spearmanr
+from scipy.stats import maxwell, rankdata, spearmanr
 from torch import Tensor
 
 from tesseral.data.graph import edges_of
@@ -33,11 +33,17 @@ MAX_ATOMS = 30_000  # whose features are kept; a random part of a larger set
 MIN_ATOMS = 10  # with forces that calibrate
 BATCH_EDGES = 20_000
 RIDGE = 1e-5  # of the mean variance of the features, added to all; less is noise of training
+LANDMARKS = 64  # of each element
+ALL_LANDMARKS = 1024  # at most
+CLUSTER = 8  # atoms for a landmark, at least
+ROUNDS = 10  # of k-means
 BINS = 12  # of validation atoms, by distance
 EXPONENTS = 0.5, 4.0  # allowed
 COVERAGE = 0.9
-KNOWN = 0.995  # part of the atoms by distance that counts as known; the others may be odd
-MARGIN = 2.5  # a simulation stops at this many times the largest expected error of known atoms
+KNOWN = 0.995  # part of the training atoms, by distance, that counts as known; others may be odd
+MARGIN = 2.5  # a simulation stops at this many times the largest expected error of known atoms,
+LIMIT = 1.0  # eV/Å, or at this one, if none of them reaches it
+MEAN_BY_MEDIAN = 1.18  # of the lengths of a normal distribution
 FAR = 100.0  # times the reach, the distance of an element that the training set does not have
 
 
@@ -90,7 +96,6 @@ class Errors(NamedTuple):
     forces: Floats  # (N,) eV/Å, lengths of the force errors
     energy: Floats  # (G,) eV, absolute errors
     structure: Integers  # (N,) from 0
-    force_rms: float  # eV/Å, of the lengths of the forces
 
 
 def with_uncertainty(
@@ -116,17 +121,16 @@ def with_uncertainty(
     total = len(known) + len(held_out)
     potential = potential.eval()
     features, species, bonded = _features(potential, known, lambda done: show(done, total))
-    factor, mean = metric(features, species, len(card.elements))
-    uncertainty = Uncertainty(len(mean), potential.n_features, PLAIN)
-    uncertainty.factor.copy_(factor)
-    uncertainty.center.copy_(mean @ factor)
+    uncertainty = metric(features, species, len(card.elements))
     errors = _errors(potential, uncertainty, held_out, lambda done: show(len(known) + done, total))
     # Isolated atoms are as far from all others as a simulation never should be.
     distances = uncertainty.distances(features[bonded], species[bonded])
-    values = calibrated(errors, float(np.quantile(distances, KNOWN)) if len(distances) else 0.0)
-    missing = torch.bincount(species, minlength=len(mean)) == 0
-    uncertainty.center[missing, 0] += FAR * max(values["reach"], 1.0)
-    card = replace(card, uncertainty=values)
+    values = calibrated(errors, float(np.quantile(distances, KNOWN)) if len(distances) else 1.0)
+    landmarks = uncertainty.calibration.landmarks
+    missing = torch.bincount(species, minlength=len(card.elements)) == 0
+    away = FAR * max(values["reach"], 1.0)
+    uncertainty.center[missing.repeat_interleave(landmarks), 0] += away
+    card = replace(card, uncertainty={**values, "landmarks": landmarks})
     made = build_potential(card)
     weights = {k: v for k, v in potential.state_dict().items() if not k.startswith("uncertainty.")}
     own = {f"uncertainty.{name}": value for name, value in uncertainty.state_dict().items()}
@@ -144,16 +148,13 @@ def bounded(dataset: GraphDataset) -> GraphDataset:
     return GraphDataset(dataset.store, rows, dataset.elements, dataset.cutoff)
 
 
-def metric(features: Tensor, species: Tensor, n_species: int) -> tuple[Tensor, Tensor]:
-    """The factor of the distances, and the mean features of each element.
+def metric(features: Tensor, species: Tensor, n_species: int) -> Uncertainty:
+    """Distances to a training set, without a calibration.
 
     Args:
         features: (N, D) of atoms of the training set.
         species: (N,) their elements.
-        n_species: number of elements.
-
-    Returns:
-        (D, K) and (n_species, D) float64. Elements without atoms have the mean of all.
+        n_species: number of elements. Those without atoms have the mean of all as a landmark.
     """
     features = features.double()
     count = torch.bincount(species, minlength=n_species).double().unsqueeze(1)
@@ -164,23 +165,49 @@ def metric(features: Tensor, species: Tensor, n_species: int) -> tuple[Tensor, T
     variances, directions = torch.linalg.eigh(rest.T @ rest / len(rest))
     ridge = RIDGE * float(variances.mean()) + 1e-30
     factor = directions / (variances.clamp(min=0) + ridge).sqrt()
-    rank = Uncertainty(1, features.shape[1], PLAIN).factor.shape[1]
-    factor = factor[:, -rank:]
-    scale = (rest @ factor).square().sum(dim=1).mean().sqrt()
-    return factor / scale.clamp(min=1e-30), mean
+    landmarks = max(1, min(LANDMARKS, ALL_LANDMARKS // n_species))
+    made = Uncertainty(n_species, features.shape[1], PLAIN._replace(landmarks=landmarks))
+    factor = factor[:, -made.factor.shape[1] :]
+    center = (mean @ factor).repeat_interleave(landmarks, dim=0)
+    for kind in sorted(set(species.tolist())):
+        places = features[species == kind] @ factor
+        center[kind * landmarks : (kind + 1) * landmarks] = clusters(places, landmarks)
+    made.factor.copy_(factor)
+    made.center.copy_(center)
+    scale = made.distances(features, species).square().mean().sqrt().clamp(min=1e-30)
+    made.factor.div_(scale)
+    made.center.div_(scale)
+    return made
 
 
-def calibrated(errors: Errors, furthest: float = 0.0) -> dict[str, Any]:
+def clusters(places: Tensor, number: int) -> Tensor:
+    """Centres (number, K) of groups of at least about ``CLUSTER`` of the points (N, K), by k-means.
+
+    Centres of too few points are repeated.
+    """
+    shuffled = torch.randperm(len(places), generator=torch.Generator().manual_seed(0))
+    different = max(1, min(number, len(places) // CLUSTER))
+    centers = places[shuffled[:different]].clone()
+    for _ in range(ROUNDS):
+        nearest = torch.cdist(places, centers).argmin(dim=1)
+        count = torch.bincount(nearest, minlength=different).unsqueeze(1)
+        sums = torch.zeros_like(centers).index_add_(0, nearest, places)
+        centers = torch.where(count > 0, sums / count.clamp(min=1), centers)
+    return centers[torch.arange(number) % different]
+
+
+def calibrated(errors: Errors, furthest: float) -> dict[str, Any]:
     """Calibration, the factors of bounds, and the limit of simulations, for the model card.
 
     The expected error follows a power of the distance, fitted to the errors of groups of atoms at
     similar distances. A bound is larger by a factor such that the stated part of the validation set
     is below it (split conformal prediction). Simulations stop at ``MARGIN`` times the largest
-    expected error of a known atom, or where it is as large as the forces.
+    expected error of a known atom, but at ``LIMIT`` if that is less and known atoms are below it.
 
     Args:
         errors: of the validation set.
-        furthest: distance of the atoms of the training set that are far but known.
+        furthest: largest distance of an atom that is known. Some of the validation set are further
+            away, because nothing like them is in the training set.
 
     Raises:
         ValueError: there are too few forces.
@@ -197,18 +224,19 @@ def calibrated(errors: Errors, furthest: float = 0.0) -> dict[str, Any]:
     scale = float(forces.mean() / (distances**exponent).mean())
     expected = scale * errors.distances**exponent
     bound = conformal(forces / expected[known])
-    far = max(float(np.quantile(errors.distances, KNOWN)), furthest)
-    edge = scale * min(far, reach) ** exponent * max(1.0, far / reach)
-    sums = np.bincount(errors.structure, expected)
+    edge = scale * min(furthest, reach) ** exponent * max(1.0, furthest / reach)
+    found = Calibration(scale, exponent, reach, 1.0, bound)
+    parts = Uncertainty(1, 1, found).energy(torch.from_numpy(expected)).numpy()
     labelled = np.isfinite(errors.energy)
-    energies, sums = errors.energy[labelled], sums[labelled]
-    energy = float(energies.mean() / sums.mean()) if len(energies) else 1.0
-    energy = max(energy, 1e-12)
+    energies, sums = errors.energy[labelled], np.bincount(errors.structure, parts)[labelled]
+    energy = 1.0
+    if len(energies):  # a mean by the median, which single structures do not move
+        energy = max(MEAN_BY_MEDIAN * float(np.median(energies / sums)), 1e-12)
     return {
-        **Calibration(scale, exponent, reach, energy, bound)._asdict(),
+        **found._replace(energy=energy)._asdict(),
         "coverage": COVERAGE,
         "energy_bound": conformal(energies / (energy * sums)) if len(energies) else None,
-        "stop": min(MARGIN * edge, errors.force_rms),
+        "stop": max(edge, min(MARGIN * edge, LIMIT)),
         "atoms": len(forces),
         "structures": len(energies),
     }
@@ -250,6 +278,13 @@ def calibration_errors(
         "coverage": float((true < expected * bound).mean()),
         "miscalibration_area": float(np.abs(covered - levels).mean()),
     }
+
+
+def roc_area(inside: Floats, outside: Floats) -> float:
+    """Probability that a value outside is larger than one inside: the area under the ROC curve."""
+    ranks = rankdata(np.concatenate([inside, outside]))[len(inside) :]
+    count = len(outside)
+    return float((ranks.sum() - count * (count + 1) / 2) / (count * len(inside)))
 
 
 def _rank_correlation(one: Floats, other: Floats) -> float | None:
@@ -315,14 +350,8 @@ def _errors(
                 (found.forces.cpu() - batch.labels.forces).norm(dim=1),
                 (found.energy.cpu() - batch.labels.energy).abs(),
                 batch.graph.structure + done,
-                batch.labels.forces.norm(dim=1),
             )
         )
         done += len(batch.index)
         show(done)
-    distances, errors, energies, structures, lengths = (
-        torch.cat(part).numpy() for part in zip(*parts, strict=True)
-    )
-    known = lengths[np.isfinite(lengths)]
-    rms = float(np.sqrt(np.square(known).mean())) if len(known) else math.nan
-    return Errors(distances, errors, energies, structures, rms)
+    return Errors(*(torch.cat(part).numpy() for part in zip(*parts, strict=True)))

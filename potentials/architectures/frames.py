@@ -131,7 +131,8 @@ class FrameAverage(ExactBuffers):
         sums = both.new_zeros(field.shape[0], both.shape[1])
         sums = sums.index_add(0, atoms, weights.unsqueeze(1) * both)
         total = weights.new_full((field.shape[0],), self.no_frame).index_add(0, atoms, weights)
-        return sums / total.unsqueeze(1)  # (3)
+        result: Tensor = sums / total.unsqueeze(1)  # (3)
+        return result
 
 
 class FramesLayer(nn.Module):

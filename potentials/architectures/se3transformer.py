@@ -143,11 +143,11 @@ class SE3TransformerLayer(nn.Module):
         parts = torch.split(field, self.sizes, dim=1)
         invariants = [parts[0].squeeze(1)]
         for part in parts[1:]:
-            invariants.append(part.square().mean(1))
+            invariants.append((part.square().mean(1) + 0.01).sqrt())  # smooth at zero
         weights = self.weigh(torch.cat(invariants, dim=1)).split(field.shape[2], dim=1)
         updates = [weights[0].unsqueeze(1)]
         for part, weight in zip(parts[1:], weights[1:]):
-            updates.append(part * weight.unsqueeze(1))
+            updates.append(part * torch.sigmoid(weight).unsqueeze(1))
         return torch.cat(updates, dim=1)  # (4)
 
     def invariants(self, features: Tensor) -> Tensor:

@@ -116,7 +116,7 @@ class Fusion(nn.Module):
         self.rows = [(2 * degree + 1) * paths for degree, paths in enumerate(self.paths)]
         self.weight = nn.Parameter(torch.randn(n_species, sum(self.paths), channels))
         with torch.no_grad():
-            for part in self.weight.split(self.paths, dim=1):
+            for part in torch.split(self.weight, self.paths, dim=1):
                 part.mul_(max(part.shape[1], 1) ** -0.5)
 
     def forward(self, density: Tensor, own: Tensor, species: Tensor) -> Tensor:
@@ -133,8 +133,8 @@ class Fusion(nn.Module):
         factors = [density, own]
         for number, step in enumerate(self.steps):
             factors.append(step(factors[self.left[number]], factors[self.right[number]]))
-        rows = factors[self.root][:, : sum(self.rows)].split(self.rows, dim=1)
-        weights = self.weight[species].split(self.paths, dim=1)
+        rows = torch.split(factors[self.root][:, : sum(self.rows)], self.rows, dim=1)
+        weights = torch.split(self.weight[species], self.paths, dim=1)
         results: list[Tensor] = []
         for degree, paths in enumerate(self.paths):
             shape = density.shape[0], paths, 2 * degree + 1, density.shape[2]

@@ -2,14 +2,14 @@
 
 The energy is a linear function of the features of the readouts (`MessagePassing.with_features`).
 Where they lie far from those of the training atoms of the same element, in units of how much these
-differ among themselves, the energy and the forces are extrapolated. The distance is that of
-Mahalanobis, with one covariance for all elements and a mean for each (K. Lee et al., NeurIPS 2018).
-With the covariance of the features of the last layer, the same quadratic form is the variance of a
-Bayesian linear regression on them (F. Bigi et al., Mach. Learn.: Sci. Technol. 5, 045018, 2024).
+differ among themselves, the energy and the forces are extrapolated. The distance is that to the
+nearest landmark. Each stands for a cluster of training atoms of one element (k-means). The metric
+is that of Mahalanobis, with one covariance for all elements (K. Lee et al., NeurIPS 2018).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from tesseral.potentials.blocks.exact import ExactBuffers
 
 LARGEST_RANK = 256  # directions of the features that count, those of least variance
+MOST_LANDMARKS = 1024  # of an element
 
 
 class Calibration(NamedTuple):
@@ -27,8 +28,9 @@ class Calibration(NamedTuple):
     forces: float  # eV/Å, expected error of the force on an atom at the distance 1
     exponent: float  # of the distance
     reach: float  # distance up to which this was seen; beyond it the error grows in proportion
-    energy: float  # Å, error of the energy of a structure by the sum of the force errors
+    energy: float  # Å, error of the energy by that of the forces; see `Uncertainty.energy`
     bound: float  # times the expected force error; 90% of the validation errors are smaller
+    landmarks: int = 1  # of each element
 
 
 def calibration_of(values: Mapping[str, float]) -> Calibration:
@@ -37,21 +39,30 @@ def calibration_of(values: Mapping[str, float]) -> Calibration:
     Raises:
         ValueError: a number is missing or cannot be used.
     """
-    numbers = {name: values.get(name) for name in Calibration._fields}
+    numbers = {
+        name: values.get(name, Calibration._field_defaults.get(name))
+        for name in Calibration._fields
+    }
     for name, value in numbers.items():
         if not isinstance(value, (int, float)) or not 0 < value < float("inf"):
             raise ValueError(
                 f"{name} of the uncertainty is {value!r}; it must be a positive number"
             )
+    landmarks = numbers["landmarks"]
+    if type(landmarks) is not int or landmarks > MOST_LANDMARKS:
+        raise ValueError(
+            f"landmarks of the uncertainty is {landmarks!r}; it must be an integer from 1 to "
+            f"{MOST_LANDMARKS}"
+        )
     return Calibration(**numbers)  # type: ignore[arg-type]
 
 
 class Uncertainty(ExactBuffers):
     """Expected length of the error of the force on each atom, eV/Å.
 
-    With the distance ``d = |(x - mean of the element) @ factor|``, which is 1 on average (RMS) for
-    atoms of the training set, it is ``forces · d ** exponent`` up to ``reach`` and proportional to
-    ``d`` beyond. The compiled form is ``Distances`` in ``engine/csrc/potential.h``.
+    With the distance ``d = |x @ factor - nearest center of the element|``, which is 1 on average
+    (RMS) for atoms of the training set, it is ``forces · d ** exponent`` up to ``reach`` and
+    proportional to ``d`` beyond. The compiled form is ``Distances`` in ``engine/csrc/potential.h``.
     """
 
     def __init__(self, n_species: int, n_features: int, calibration: Calibration) -> None:
@@ -64,16 +75,20 @@ class Uncertainty(ExactBuffers):
         """
         super().__init__()
         rank = min(n_features, LARGEST_RANK)
-        self.calibration = calibration
+        self.calibration, self.landmarks = calibration, calibration.landmarks
         self.register_buffer("factor", torch.zeros(n_features, rank))
-        self.register_buffer("center", torch.zeros(n_species, rank))
+        self.register_buffer("center", torch.zeros(n_species * calibration.landmarks, rank))
         self.factor: Tensor  # (D, K)
-        self.center: Tensor  # (S, K): mean of each element, times the factor
+        self.center: Tensor  # (S · landmarks, K), element by element
 
     def distances(self, features: Tensor, species: Tensor) -> Tensor:
         """Distances (N,) float64 of features (N, D) to the training set."""
-        away = features.double() @ self.factor.double() - self.center.double()[species]
-        return away.square().sum(dim=1).sqrt()
+        places, centers = features.double() @ self.factor.double(), self.center.double()
+        exact = "donot_use_mm_for_euclid_dist"  # no differences of large numbers
+        all_distances = torch.cdist(places, centers, compute_mode=exact)
+        kinds = torch.arange(len(centers), device=species.device) // self.landmarks
+        others = kinds != species.unsqueeze(1)
+        return all_distances.masked_fill_(others, math.inf).amin(dim=1)
 
     def forward(self, features: Tensor, species: Tensor) -> Tensor:
         """Expected lengths of the force errors, (N,) eV/Å float64."""
@@ -83,5 +98,14 @@ class Uncertainty(ExactBuffers):
         return forces * within * (distance / reach).clamp(min=1.0)
 
     def energy(self, forces: Tensor) -> Tensor:
-        """Expected errors (N,) eV of the atomic energies from those of the forces; they add up."""
-        return self.calibration.energy * forces
+        """Expected errors (N,) eV of the atomic energies from those of the forces; they add up.
+
+        The error of an energy is that of a force along a path from known surroundings, whose length
+        is taken as proportional to the distance. Atoms nearer than 1 count as at 1: by symmetry,
+        forces may vanish where energies are wrong.
+        """
+        scale, exponent, reach = self.calibration[:3]
+        forces = forces.clamp(min=scale)
+        within = (forces / scale) ** (1 / exponent)
+        beyond = forces / (scale * reach ** (exponent - 1))
+        return self.calibration.energy * forces * torch.where(within < reach, within, beyond)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+from collections import Counter
 from collections.abc import Sequence
 from typing import cast
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from tesseral.potentials.architectures.facet import FacetLayer
+from tesseral.potentials.blocks.convolution import SplineConvolution
 from tesseral.potentials.blocks.mixing import DegreeLinear, SphereMixing
+from tesseral.potentials.blocks.sphere import coupling
 from tesseral.potentials.engine.memory import Memory, packed_readout
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.compiled import (
@@ -60,13 +64,41 @@ def _layer(
 ) -> FacetLayerWeights:
     own = [_mixing(mixing, memory, grid_channels) for mixing in mixings_of(module)]
     struct = FacetLayerWeights(
-        memory.address(module.convolution.coefficients, channels),
+        memory.address(aligned_coefficients(module.convolution), channels),
         *_matrix(module.message, memory),
         *_matrix(module.skip, memory),
     )
     struct.mixing = memory.keep((FacetMixingWeights * len(own))(*own))
     struct.mixings, struct.l_in = len(own), len(module.skip.sizes) - 1
     return struct
+
+
+def aligned_coefficients(convolution: SplineConvolution) -> Tensor:
+    """Coefficients of the radial functions in the frames of edges (``csrc/aligned.h``).
+
+    Along the polar axis only m2 = 0 of the harmonics is not zero, ``sqrt(2 l2 + 1)``, and the sum
+    over l2 couples m of l1 to m of l3 by one number, which is the same for -m.
+
+    Returns:
+        (K + 4, W, C), W rows for each l3, l1 and ``|m|``; the last four splines are zero.
+    """
+    paths, l_out = convolution.paths, convolution.l_max_out
+    ways = Counter(l3 for _, _, l3 in paths)
+    rows = [
+        (l1, l3, m)
+        for l3 in range(l_out + 1)
+        for l1 in range(max(l1 for l1, _, _ in paths) + 1)
+        for m in range(min(l1, l3) + 1)
+    ]
+    mix = torch.zeros(len(rows), len(paths), dtype=torch.float64)
+    for row, (l1, l3, m) in enumerate(rows):
+        for column, path in enumerate(paths):
+            if (path[0], path[2]) == (l1, l3):
+                tensor = coupling(*path)[l1 + m, path[1], l3 + m]
+                mix[row, column] = tensor * ((2 * path[1] + 1) / ways[l3]) ** 0.5
+    coefficients = convolution.coefficients.detach()
+    aligned = torch.einsum("wp,kpc->kwc", mix, coefficients.double()).to(coefficients)
+    return nn.functional.pad(aligned, (0, 0, 0, 0, 0, 4))
 
 
 def _mixing(module: SphereMixing, memory: Memory, grid_channels: int) -> FacetMixingWeights:

@@ -80,6 +80,11 @@ def _uncertainty(module: Uncertainty, memory: Memory) -> Any:
     center, numbers = module.center.to(memory.dtype), module.calibration
     rank = memory.padded(center.shape[1])
     struct = UncertaintyWeights(
-        memory.address(center, rank), numbers.forces, numbers.exponent, numbers.reach, rank
+        memory.address(center, rank),
+        numbers.forces,
+        numbers.exponent,
+        numbers.reach,
+        rank,
+        numbers.landmarks,
     )
     return ctypes.pointer(memory.keep(struct))

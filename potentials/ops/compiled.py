@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-VERSION = 5  # version of the structs in csrc/kernels.h
+VERSION = 7  # version of the structs in csrc/kernels.h
 ISA_NAMES = ("baseline", "avx2", "avx512")
 MODES = ("auto", "fused", "reference")
 
@@ -120,6 +120,7 @@ class UncertaintyWeights(ctypes.Structure):
         ("center", POINTER),
         *((name, ctypes.c_double) for name in ("forces", "exponent", "reach")),
         ("rank", INT32),
+        ("landmarks", INT32),
     ]
 
 

@@ -44,6 +44,12 @@ def gradient_factor(degree: int) -> float:
     return float(degree * (2 * degree + 1) ** 0.5 / at_pole)
 
 
+def turn_factor(degree: int, order: int) -> float:
+    """Size of the generators of rotations about x and z between |m| of ``order`` and one more."""
+    squared = (degree - order) * (degree + order + 1) / (2 if order == 0 else 4)
+    return float(squared**0.5)
+
+
 def table(l1: int, l2: int, l3: int) -> str:
     """One path: its pairs (m1, m3), sorted by m3, each with the terms m2 and their values."""
     tensor = coupling(l1, l2, l3)
@@ -105,6 +111,10 @@ def header() -> str:
     """Content of the file."""
     natural, odd = sorted(convolution_paths(L_MAX, L_MAX, L_MAX)), odd_paths()
     gradients = ", ".join(repr(gradient_factor(degree)) for degree in range(1, L_MAX + 1))
+    turns = ", ".join(
+        "{" + ", ".join(repr(turn_factor(degree, m)) for m in range(max(1, degree))) + "}"
+        for degree in range(L_MAX + 1)
+    )
     lines = [
         "// Written by tables.py from e3nn's Wigner 3j tensors; do not edit.",
         "// A path (l1, l2, l3) has pairs (m1, m3), sorted by m3, and terms sorted by pair: the",
@@ -116,6 +126,8 @@ def header() -> str:
         "namespace tesseral {",
         "// Gradient of solid harmonics of degree l from those of degree l - 1, l = 1, 2, …",
         f"constexpr double gradient_factor[] = {{0, {gradients}}};",
+        "// Generators of rotations about x and z, between |m| and |m| + 1.",
+        f"constexpr double turn_factor[][{L_MAX}] = {{{turns}}};",
         "template <int L1, int L2, int L3> struct Coupling;",
         *(table(*path) for path in (*natural, *odd)),
         "}",

@@ -131,3 +131,29 @@ def test_errors_name_the_given_file_and_not_a_temporary_one(tmp_path):
     with pytest.raises(ValueError, match=r"nickel\.xyz has Ni") as found:
         evaluate_file(EvaluateConfig(model=str(model), data=str(tmp_path / "nickel.xyz")))
     assert ".h5" not in str(found.value)
+
+
+def test_structures_unlike_the_data_are_told_apart(knowing_model, tmp_path):
+    files = tmp_path / "near.xyz", tmp_path / "far.xyz"
+    for file, rattle in zip(files, (0.01, 0.3), strict=True):
+        for seed in range(3):
+            atoms = ase.build.bulk("Si", cubic=True)
+            atoms.rattle(rattle, seed=seed)
+            atoms.calc = SinglePointCalculator(atoms, energy=0.0)
+            ase.io.write(file, atoms, append=True)
+    near, far = map(str, files)
+    areas = [
+        evaluate_file(EvaluateConfig(model=str(knowing_model), data=one, outside=other))[
+            "uncertainty"
+        ]["roc_area"]
+        for one, other in ((near, far), (far, near), (near, near))
+    ]
+    assert areas[0] + areas[1] == pytest.approx(1.0)
+    assert areas[2] == pytest.approx(0.5)
+    assert areas[0] in (0.0, 1.0)
+
+
+def test_telling_apart_needs_the_uncertainty(stable_model, emt_files):
+    data = str(emt_files[0])
+    with pytest.raises(ValueError, match="which `outside` needs"):
+        evaluate_file(EvaluateConfig(model=str(stable_model), data=data, outside=data))

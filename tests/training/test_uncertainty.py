@@ -16,10 +16,12 @@ from tesseral.deploy.modelfile import load_model, save_model
 from tesseral.potentials.derivatives import predict
 from tesseral.training.fit import fit
 from tesseral.training.uncertainty import (
+    LIMIT,
     CalibrateConfig,
     Errors,
     calibrate_file,
     calibrated,
+    clusters,
     conformal,
     metric,
     with_uncertainty,
@@ -36,16 +38,33 @@ def features_of_two_elements() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_distances_of_the_training_set_are_one_on_average():
     features, species = features_of_two_elements()
-    factor, mean = metric(features, species, 2)
-    away = (features.double() - mean[species]) @ factor
-    assert float(away.square().sum(dim=1).mean()) == pytest.approx(1.0)
-    assert float((away.T @ away / len(away)).diagonal().std()) < 0.01  # white
+    distances = metric(features, species, 2).distances(features, species)
+    assert float(distances.square().mean()) == pytest.approx(1.0)
+
+
+def test_all_directions_count_by_their_variance():
+    features, species = features_of_two_elements()
+    places = features @ metric(features, species, 2).factor
+    scales = places[species == 0].std(dim=0)
+    torch.testing.assert_close(scales, scales.mean().expand(3), rtol=0.05, atol=0)
 
 
 def test_an_element_without_atoms_has_the_mean_of_all():
     features, species = features_of_two_elements()
-    _, mean = metric(features, species, 3)
-    torch.testing.assert_close(mean[2], features.double().mean(dim=0))
+    made = metric(features, species, 3)
+    torch.testing.assert_close(made.center[-1], features.mean(dim=0) @ made.factor)
+
+
+def test_each_of_several_groups_has_a_landmark():
+    reseed(0)
+    places = 50.0 * torch.arange(4).repeat_interleave(100).unsqueeze(1) + torch.randn(400, 2)
+    nearest = torch.cdist(places.double(), clusters(places.double(), 16)).min(dim=1).values
+    assert float(nearest.max()) < 10.0
+
+
+def test_few_atoms_share_landmarks():
+    reseed(0)
+    assert len(clusters(torch.randn(20, 2).double(), 64).unique(dim=0)) == 2
 
 
 class Never(GraphDataset):
@@ -63,32 +82,42 @@ def drawn(exponent: float, atoms: int = 4000) -> Errors:
     distances = np.exp(rng.normal(scale=0.5, size=atoms))
     forces = 0.02 * distances**exponent * rng.chisquare(3, atoms) / 3
     energy = np.abs(rng.normal(size=atoms // 10))
-    return Errors(distances, forces, energy, np.arange(atoms) // 10, 10.0)
+    return Errors(distances, forces, energy, np.arange(atoms) // 10)
 
 
 @pytest.mark.parametrize("exponent", [1.0, 2.0])
 def test_the_power_of_the_errors_is_found(exponent):
-    found = calibrated(drawn(exponent))
+    found = calibrated(drawn(exponent), 1.0)
     assert found["exponent"] == pytest.approx(exponent, abs=0.15)
     assert found["forces"] == pytest.approx(0.02, rel=0.1)
 
 
+def test_the_bound_of_energies_holds_for_nine_of_ten_structures():
+    errors = drawn(1.0, 8000)
+    sums = np.bincount(errors.structure, 0.02 * np.maximum(errors.distances, 1) ** 2)
+    off = np.abs(np.random.default_rng(0).normal(size=len(sums)))
+    found = calibrated(errors._replace(energy=sums * off), 1.0)
+    assert found["energy"] == pytest.approx(0.8, rel=0.1)  # mean of the lengths of `off`
+    assert found["energy_bound"] == pytest.approx(2.06, rel=0.1)
+
+
 def test_nine_of_ten_new_errors_are_below_the_bound():
     one, other = drawn(1.5), drawn(1.5, 3000)
-    found = calibrated(one)
+    found = calibrated(one, 1.0)
     expected = found["forces"] * other.distances ** found["exponent"]
     covered = (other.forces < found["bound"] * expected).mean()
     assert 0.87 < covered < 0.93
 
 
 def test_a_training_set_that_reaches_further_moves_the_limit():
-    near, far = calibrated(drawn(1.0)), calibrated(drawn(1.0), furthest=50.0)
+    near, far = (calibrated(drawn(1.0), furthest=d) for d in (3.0, 30.0))
     assert far["reach"] == near["reach"]
     assert far["stop"] > near["stop"]
 
 
-def test_simulations_stop_where_errors_are_as_large_as_forces():
-    assert calibrated(drawn(1.0), furthest=1e6)["stop"] == 10.0
+def test_simulations_stop_at_a_limit_unless_known_atoms_are_above_it():
+    near, far, further = (calibrated(drawn(1.0), furthest=d)["stop"] for d in (3, 30, 300))
+    assert near < far == LIMIT < further
 
 
 def test_the_bound_of_few_values_is_the_largest():
@@ -96,9 +125,9 @@ def test_the_bound_of_few_values_is_the_largest():
 
 
 def test_too_few_forces_are_refused():
-    few = Errors(np.ones(5), np.ones(5), np.ones(1), np.zeros(5, dtype=np.int64), 1.0)
+    few = Errors(np.ones(5), np.ones(5), np.ones(1), np.zeros(5, dtype=np.int64))
     with pytest.raises(ValueError, match="forces of 5 atoms"):
-        calibrated(few)
+        calibrated(few, 1.0)
 
 
 def test_a_trained_model_knows_its_uncertainty(fit_config, emt_files):

@@ -4,8 +4,7 @@
 // layer in small blocks, so that messages, fields and their products stay in the cache; only data for
 // the backward pass are kept for all atoms. Equation numbers are those of docs/understand/theory.md.
 #pragma once
-#include "convolution.h"
-#include "edges.h"
+#include "aligned.h"
 #include "potential.h"
 
 namespace tesseral {
@@ -25,11 +24,10 @@ template <class T> struct FacetActivations {
   T *by_features, *by_messages, *by_next;  // gradients, (atoms, components, channels)
   // Edges, sorted by receiver in the forward pass and by sender in the backward pass, so that they
   // are read and written in order.
-  T *harmonics, *by_harmonics;                    // (edges, components)
   double *radii, *by_radii, *vectors, *gradient;  // (edges), (edges), (edges, 3), (edges, 3)
   int64_t *senders, *receivers;                   // (edges), by sender
   double* density;                                // (atoms), of neighbours; then dE/d(density)
-  T* away;                                        // see Distances
+  T* place;                                       // see Distances
 
   FacetActivations(const tesseral_potential& p, int64_t atoms, int64_t edges, Arena& arena) {
     const tesseral_facet& f = *p.facet;
@@ -49,8 +47,6 @@ template <class T> struct FacetActivations {
     by_features = arena.take<T>(atoms * all * f.channels);
     by_next = arena.take<T>(atoms * all * f.channels);
     by_messages = arena.take<T>(atoms * all * f.channels);
-    harmonics = arena.take<T>(edges * components(p.l_edge));
-    by_harmonics = arena.take<T>(edges * components(p.l_edge));
     radii = arena.take<double>(edges);
     by_radii = arena.take<double>(edges);
     vectors = arena.take<double>(edges * 3);
@@ -58,7 +54,7 @@ template <class T> struct FacetActivations {
     senders = arena.take<int64_t>(edges);
     receivers = arena.take<int64_t>(edges);
     density = arena.take<double>(p.binding_energies ? atoms : 0);
-    away = arena.take<T>(p.uncertainty ? atoms * p.uncertainty->rank : 0);
+    place = arena.take<T>(p.uncertainty ? atoms * p.uncertainty->rank : 0);
   }
 };
 
@@ -79,7 +75,7 @@ template <class T> struct FacetRun {
         g(own.g),
         pairs(own),
         kept(p, g.atoms, g.edges, arena),
-        distances{Distances<T>::wanted(p, g) ? kept.away : nullptr},
+        distances{Distances<T>::wanted(p, g) ? kept.place : nullptr},
         receivers(g.receivers, g.edges, g.owned, true),
         senders(g.senders, g.edges, g.atoms, false),
         all(components(f.l_max)),
@@ -88,7 +84,7 @@ template <class T> struct FacetRun {
         species(g.species) {}
 
   tesseral_convolution convolution(int n) const {
-    return {kept.layers[n].features, kept.harmonics, kept.radii, f.layer[n].coefficients, g.senders, g.receivers,
+    return {kept.layers[n].features, nullptr, kept.radii, f.layer[n].coefficients, g.senders, g.receivers,
             g.atoms, g.edges, f.layer[n].l_in, p.l_edge, f.l_max, f.channels, p.intervals, g.threads, p.cutoff,
             g.owned};
   }
@@ -98,16 +94,17 @@ template <class T> struct FacetRun {
     const tesseral_facet_layer& layer = f.layer[n];
     const LayerActivations<T>& own = kept.layers[n];
     const tesseral_convolution c = convolution(n);
-    const Plan<T> plan(c);
+    const auto& functions = aligned_functions<T>(layer.l_in);
     const long m_in = components(layer.l_in);
     parallel(g.threads, [&](int thread, int threads) {
       const auto [begin, end] = receivers.share(thread, threads);
-      Chunk<T> chunk(plan, false);
+      AlignedChunk<T> chunk;
       Lines<T> messages(atoms_per_block * all * channels), field(atoms_per_block * all * channels);
       Lines<T> products(atoms_per_block * all * grid), hidden(2 * atoms_per_block * channels);
       each_block(begin, end, [&](int64_t i, int64_t count) {
         std::memset(messages.data(), 0, count * all * channels * sizeof(T));
-        convolve_edges(plan, chunk, receivers.first[i], receivers.first[i + count], i, messages.data());  // (3)
+        functions.convolve(c, g.vectors, chunk, receivers.first[i], receivers.first[i + count], i,
+                           messages.data());  // (3)
         linear<T, false>(messages.data(), all, channels, static_cast<const T*>(layer.message), f.l_max, count,
                          field.data(), all, channels);  // (4)
         linear<T, true>(own.features + i * m_in * channels, m_in, channels, static_cast<const T*>(layer.skip),
@@ -133,7 +130,7 @@ template <class T> struct FacetRun {
         }
         const long m_out = components(layer.mixing[layer.mixings - 1].l_out);
         read_out<T>(*layer.readout, p, g, next + i * m_out * channels, m_out * channels, channels, i, count, hidden.data(),
-                    own.readout + i * channels, distances.away);
+                    own.readout + i * channels, distances.place);
       });
     });
   }
@@ -144,7 +141,6 @@ template <class T> struct FacetRun {
     const LayerActivations<T>& own = kept.layers[n];
     tesseral_convolution c = convolution(n);
     c.senders = kept.senders, c.receivers = kept.receivers;
-    const Plan<T> plan(c);
     const long m_in = components(layer.l_in);
     parallel(g.threads, [&](int thread, int threads) {
       const auto [begin, end] = receivers.share(thread, threads);
@@ -191,9 +187,9 @@ template <class T> struct FacetRun {
       std::memset(by_features + g.owned * m_in * channels, 0, (g.atoms - g.owned) * m_in * channels * sizeof(T));
     parallel(g.threads, [&](int thread, int threads) {
       const auto [begin, end] = senders.share(thread, threads);
-      Chunk<T> chunk(plan, false);
-      pull_edges<T>(plan, chunk, senders.first[begin], senders.first[end], 0, kept.by_messages, by_features,
-                    kept.by_harmonics, kept.by_radii, nullptr);
+      AlignedChunk<T> chunk;
+      aligned_functions<T>(layer.l_in).pull(c, kept.vectors, chunk, senders.first[begin], senders.first[end],
+                                            kept.by_messages, by_features, kept.gradient);
     });
   }
 
@@ -201,7 +197,7 @@ template <class T> struct FacetRun {
 
   void run() {
     const int last = p.layers - 1;
-    harmonics<T>(g.vectors, g.edges, p.l_edge, g.threads, kept.harmonics, kept.radii);
+    set_lengths(g.vectors, g.edges, kept.radii);
     pairs.energies(kept.radii, kept.density);
     distances.start(p, g);
     for (int64_t i = 0; i < g.atoms; i++)
@@ -222,11 +218,10 @@ template <class T> struct FacetRun {
       by_next = by_features;
       std::swap(by_features, other);
     }
-    harmonics_backward<T>(kept.vectors, g.edges, p.l_edge, g.threads, kept.by_harmonics, kept.by_radii, kept.gradient);
     pairs.forces(senders.order.data(), kept.gradient);
   }
 
-  // The edges once more, sorted by sender, and nothing yet in their gradients.
+  // The edges once more, sorted by sender, and in their gradients that of what the layers leave out.
   void turn_round() {
     parallel(g.threads, [&](int thread, int threads) {
       const auto [begin, end] = share(g.edges, thread, threads);
@@ -237,9 +232,16 @@ template <class T> struct FacetRun {
         for (int a = 0; a < 3; a++) kept.vectors[k * 3 + a] = g.vectors[e * 3 + a];
       }
     });
-    harmonics<T>(kept.vectors, g.edges, p.l_edge, g.threads, kept.harmonics, kept.radii);
-    std::memset(kept.by_harmonics, 0, g.edges * components(p.l_edge) * sizeof(T));
+    set_lengths(kept.vectors, g.edges, kept.radii);
     pairs.slopes(kept.senders, kept.receivers, kept.radii, kept.density, kept.by_radii);
+    for (int64_t k = 0; k < g.edges; k++) {
+      const double along = kept.radii[k] > 0 ? kept.by_radii[k] / kept.radii[k] : 0;
+      for (int a = 0; a < 3; a++) kept.gradient[k * 3 + a] = along * kept.vectors[k * 3 + a];
+    }
+  }
+
+  static void set_lengths(const double* v, int64_t edges, double* lengths) {
+    for (int64_t e = 0; e < edges; e++, v += 3) lengths[e] = std::sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]);
   }
 };
 

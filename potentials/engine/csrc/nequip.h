@@ -188,7 +188,7 @@ template <class T> struct NequipActivations {
   T *features, *by_features, *by_sent;  // (owned, widest row), the last one (atoms, widest row)
   T *harmonics, *by_harmonics;          // (edges, components)
   double *radii, *by_radii, *gradient, *density;  // (edges), (edges), (edges, 3), (owned)
-  T* away;                                        // see Distances
+  T* place;                                       // see Distances
 
   NequipActivations(const tesseral_potential& p, int64_t atoms, int64_t owned, int64_t edges, Arena& arena) {
     long widest = 0;
@@ -208,7 +208,7 @@ template <class T> struct NequipActivations {
     by_radii = arena.take<double>(edges);
     gradient = arena.take<double>(edges * 3);
     density = arena.take<double>(owned);
-    away = arena.take<T>(p.uncertainty ? owned * p.uncertainty->rank : 0);
+    place = arena.take<T>(p.uncertainty ? owned * p.uncertainty->rank : 0);
   }
 };
 
@@ -227,7 +227,7 @@ template <class T> struct NequipRun {
         g(own.g),
         pairs(own),
         kept(p, g.atoms, g.owned, g.edges, arena),
-        distances{Distances<T>::wanted(p, g) ? kept.away : nullptr},
+        distances{Distances<T>::wanted(p, g) ? kept.place : nullptr},
         receivers(g.receivers, g.edges, g.owned, true) {}
 
   tesseral_convolution convolution(int n) const {
@@ -280,7 +280,7 @@ template <class T> struct NequipRun {
         open_gates(sizes, f.silu_gates, layer.norm ? normal.data() : field, out, count);
         if (layer.readout)
           read_out<T>(*layer.readout, p, g, out, sizes.out, sizes.channels_out[0], i, count, hidden.data(),
-                      kept.layers[n].readout + i * sizes.channels_out[0], distances.away);
+                      kept.layers[n].readout + i * sizes.channels_out[0], distances.place);
         if (n + 1 == p.layers) return;
         const tesseral_nequip_layer& next = f.layer[n + 1];
         T* sent = kept.layers[n + 1].sent + i * sizes.out;

@@ -40,10 +40,10 @@ class Arena {
 // rows of length `row`, and gives its gradient by the scalars, which is known as soon as they are.
 //
 //   features: of atom i and on; readout: (n, channels), the gradient; hidden: (n, 2 channels), scratch;
-//   away: (atoms, rank), to which is added what the scalars contribute to the distances, or null.
+//   place: (atoms, rank), to which is added what the scalars contribute to `Distances`, or null.
 template <class T>
 void read_out(const tesseral_readout& weights, const tesseral_potential& p, const tesseral_graph& g, const T* features,
-              long row, long channels, int64_t i, int64_t n, T* hidden, T* readout, T* away) {
+              long row, long channels, int64_t i, int64_t n, T* hidden, T* readout, T* place) {
   const T *direct = static_cast<const T*>(weights.linear), *last = static_cast<const T*>(weights.output);
   const T *shift = static_cast<const T*>(weights.shift);
   const T* scalars[atoms_per_block];
@@ -51,7 +51,7 @@ void read_out(const tesseral_readout& weights, const tesseral_potential& p, cons
   for (int64_t a = 0; a < n; a++) {
     scalars[a] = features + a * row, results[a] = readout + a * channels;
     inner[a] = hidden + a * channels, active[a] = hidden + (n + a) * channels;
-    if (away) sums[a] = away + (i + a) * p.uncertainty->rank;
+    if (place) sums[a] = place + (i + a) * p.uncertainty->rank;
   }
   if (weights.hidden)
     times_matrix<T, false>(scalars, inner, n, static_cast<const T*>(weights.hidden), channels, channels);
@@ -66,46 +66,48 @@ void read_out(const tesseral_readout& weights, const tesseral_potential& p, cons
     for (long c = 0; weights.hidden && c < channels; c += width<T>) {
       const Vector<T> h = load(inner[a] + c) + load(shift + c), gate = sigmoid<T>(h), out = load(last + c);
       energy += out * h * gate;
-      if (away) store(active[a] + c, h * gate);
+      if (place) store(active[a] + c, h * gate);
       store(inner[a] + c, scale * out * gate * (T(1) + h * (T(1) - gate)));
     }
     g.energies[i + a] += unit * (double(sum<T>(energy)) + weights.constant);
   }
   if (weights.hidden)
     times_matrix<T, true>(inner, results, n, static_cast<const T*>(weights.hidden_t), channels, channels);
-  if (!away) return;
+  if (!place) return;
   const long rank = p.uncertainty->rank;
   times_matrix<T, true>(scalars, sums, n, static_cast<const T*>(weights.by_scalars), channels, rank);
   if (weights.hidden) times_matrix<T, true>(active, sums, n, static_cast<const T*>(weights.by_hidden), channels, rank);
 }
 
-// Numbers (atoms, rank) whose norms are the distances of atoms to the training set
-// (potentials/blocks/uncertainty.py); none if they are not wanted.
+// Places (atoms, rank) of atoms in the space of features, and their distances to the nearest landmark
+// of the training set (potentials/blocks/uncertainty.py); none if they are not wanted.
 template <class T> struct Distances {
-  T* away;
+  T* place;
 
   static bool wanted(const tesseral_potential& p, const tesseral_graph& g) { return p.uncertainty && g.uncertainties; }
 
-  // Before the layers: minus the mean of the training set, for each element.
+  // Before the layers, which add to the places.
   void start(const tesseral_potential& p, const tesseral_graph& g) const {
-    if (!away) return;
-    const long rank = p.uncertainty->rank;
-    for (int64_t i = 0; i < g.owned; i++)
-      for (long k = 0; k < rank; k++)
-        away[i * rank + k] = -static_cast<const T*>(p.uncertainty->center)[g.species[i] * rank + k];
+    if (place) std::fill(place, place + g.owned * p.uncertainty->rank, T(0));
   }
 
   // After the layers: the expected errors of the forces.
   void finish(const tesseral_potential& p, const tesseral_graph& g) const {
-    if (!away) return;
+    if (!place) return;
     const tesseral_uncertainty& u = *p.uncertainty;
     for (int64_t i = 0; i < g.owned; i++) {
-      Vector<T> squares = {};
-      for (long k = 0; k < u.rank; k += width<T>) {
-        const Vector<T> x = load(away + i * u.rank + k);
-        squares += x * x;
+      const T* center = static_cast<const T*>(u.center) + int64_t(g.species[i]) * u.landmarks * u.rank;
+      double least = INFINITY;
+      for (long m = 0; m < u.landmarks; m++, center += u.rank) {
+        Vector<T> squares = {};
+        for (long k = 0; k < u.rank; k += width<T>) {
+          const Vector<T> x = load(place + i * u.rank + k) - load(center + k);
+          squares += x * x;
+        }
+        const double square = sum<T>(squares);
+        least = square >= least ? least : square;  // keeps a NaN
       }
-      const double distance = std::sqrt(double(sum<T>(squares))), within = std::min(distance, u.reach);
+      const double distance = std::sqrt(least), within = std::min(distance, u.reach);
       g.uncertainties[i] = u.forces * std::pow(within, u.exponent) * std::max(1.0, distance / u.reach);
     }
   }
@@ -220,15 +222,17 @@ struct Pairs {
     std::memset(g.forces, 0, g.atoms * 3 * sizeof(double));
     std::memset(g.virials, 0, g.owned * 9 * sizeof(double));
     for (int64_t k = 0; k < g.edges; k++) {
-      const int64_t e = order ? order[k] : k, j = g.senders[e], i = g.receivers[e];
-      const double* v = vectors + e * 3;
-      double* d = gradient + k * 3;
-      if (vectors != g.vectors) pull_join(e, d);
-      for (int a = 0; a < 3; a++) {
-        g.forces[j * 3 + a] += d[a];
-        g.forces[i * 3 + a] -= d[a];
-        for (int b = 0; b < 3; b++) g.virials[i * 9 + a * 3 + b] -= v[a] * d[b];
-      }
+      const int64_t e = order ? order[k] : k;
+      if (vectors != g.vectors) pull_join(e, gradient + k * 3);
+      // Copies, which stores to the sums cannot change.
+      const double v[3] = {vectors[e * 3], vectors[e * 3 + 1], vectors[e * 3 + 2]};
+      const double d[3] = {gradient[k * 3], gradient[k * 3 + 1], gradient[k * 3 + 2]};
+      double *sender = g.forces + g.senders[e] * 3, *receiver = g.forces + g.receivers[e] * 3;
+      double* virial = g.virials + g.receivers[e] * 9;
+      for (int a = 0; a < 3; a++) sender[a] += d[a];
+      for (int a = 0; a < 3; a++) receiver[a] -= d[a];
+      for (int a = 0; a < 3; a++)
+        for (int b = 0; b < 3; b++) virial[a * 3 + b] -= v[a] * d[b];
     }
   }
 

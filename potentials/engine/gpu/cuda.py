@@ -31,20 +31,18 @@ class CudaError(RuntimeError):
 class CudaKernels:
     """Kernels of a potential on one GPU."""
 
-    def __init__(self, text: str, group: int, groups: int, device: torch.device) -> None:
+    def __init__(self, text: str, block: int, device: torch.device) -> None:
         """Compile, unless they are on disk already, and load.
 
         Args:
             text: translation unit, from ``source``.
-            group: number of lanes of a group.
-            groups: number of groups of a block.
+            block: number of threads of a block.
             device: the GPU.
 
         Raises:
             CudaError: the GPU is too old, or compiling or loading failed.
         """
-        self._driver, self._device, self._group = _driver(), device, group
-        self._block = group * groups
+        self._driver, self._device, self._block = _driver(), device, block
         self._functions: dict[str, ctypes.c_void_p] = {}
         torch.cuda.init()  # type: ignore[no-untyped-call]
         with torch.cuda.device(device):
@@ -120,9 +118,7 @@ def machine_code(text: str, capability: tuple[int, int]) -> bytes:
     return image
 
 
-def compiled(
-    compiler: Any, text: str, kind: str, more: Sequence[str] = ()
-) -> tuple[bytes, str]:
+def compiled(compiler: Any, text: str, kind: str, more: Sequence[str] = ()) -> tuple[bytes, str]:
     """Machine code and messages from NVRTC.
 
     Args:
@@ -134,7 +130,12 @@ def compiled(
     Raises:
         CudaError: compiling failed.
     """
-    options = [*OPTIONS, *more, f"--gpu-architecture={kind}", *(f"-I{folder}" for folder in FOLDERS)]
+    options = [
+        *OPTIONS,
+        *more,
+        f"--gpu-architecture={kind}",
+        *(f"-I{folder}" for folder in FOLDERS),
+    ]
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
     compiler.nvrtcCreateProgram(
         ctypes.byref(program), text.encode(), b"potential.cu", 0, None, None

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tesseral.data.graph import Edges
+from tesseral.potentials.engine.gpu import neighbors
 from tesseral.potentials.engine.gpu.cuda import CudaError, CudaKernels
 from tesseral.potentials.engine.gpu.facet import FacetKernels, Kernels, sizes_of, supports
 from tesseral.potentials.engine.gpu.source import Sizes, source
 from tesseral.potentials.engine.results import AtomicResults
 from tesseral.potentials.engine.state import state_of
 from tesseral.potentials.message_passing import MessagePassing
+
+Array = NDArray[np.float64]
+Search = Callable[..., tuple[Any, Any, Any]]
 
 
 class _Cached(NamedTuple):
@@ -50,7 +57,8 @@ def evaluate(potential: MessagePassing, species: Tensor, edges: Edges) -> Atomic
     kernels = _kernels(potential)
     assert kernels is not None
     try:
-        return kernels.evaluate(species, edges)
+        with torch.cuda.device_of(edges.vectors):  # type: ignore[no-untyped-call]
+            return kernels.evaluate(species, edges)
     except torch.OutOfMemoryError as error:
         raise RuntimeError(too_large(len(species), len(edges.senders), kernels.sizes)) from error
 
@@ -58,7 +66,7 @@ def evaluate(potential: MessagePassing, species: Tensor, edges: Edges) -> Atomic
 def too_large(atoms: int, edges: int, sizes: Sizes) -> str:
     """Message for a structure that does not fit into the memory of the GPU."""
     needed = bytes_needed(atoms, edges, sizes)
-    free = sum(torch.cuda.mem_get_info()[:1]) if torch.cuda.is_available() else 0
+    free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
     fitting = int(atoms * free / needed)
     return (
         f"{atoms} atoms with {edges} edges need about {needed / 1e9:.1f} GB of the GPU's memory, "
@@ -96,9 +104,31 @@ def on_gpu(potential: MessagePassing) -> bool:
     return potential.embedding.is_cuda and torch.version.cuda is not None
 
 
-def make_kernels(sizes: Sizes, device: torch.device) -> Kernels:
+def make_kernels(text: str, block: int, device: torch.device) -> Kernels:
     """Kernels for a GPU; see `CudaKernels`."""
-    return CudaKernels(source(sizes), sizes.group, sizes.groups, device)
+    return CudaKernels(text, block, device)
+
+
+def neighbor_search(potential: MessagePassing) -> Search | None:
+    """Search for neighbours on the GPU of a potential, or None if the kernels are not used.
+
+    Its arguments are arrays of NumPy: positions, box, inverse, periodic directions, and the
+    cutoff. The results are tensors on the GPU.
+    """
+    if not applies(potential):
+        return None
+    device = potential.embedding.device
+    kernels = make_kernels(neighbors.SOURCE, neighbors.BLOCK, device)
+
+    def search(
+        positions: Array, box: Array, inverse: Array, pbc: NDArray[np.bool_], cutoff: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        points = torch.tensor(positions, device=device)
+        rows, columns, periodic = (torch.tensor(each) for each in (box, inverse, pbc))
+        with torch.cuda.device_of(points):  # type: ignore[no-untyped-call]
+            return neighbors.search(kernels, points, rows, columns, periodic, cutoff)
+
+    return search
 
 
 def _kernels(potential: MessagePassing) -> FacetKernels | None:
@@ -108,7 +138,8 @@ def _kernels(potential: MessagePassing) -> FacetKernels | None:
         return cached.kernels
     tensors = [*potential.parameters(), *potential.buffers()]
     try:
-        compiled = make_kernels(sizes_of(potential), potential.embedding.device)
+        sizes, device = sizes_of(potential), potential.embedding.device
+        compiled = make_kernels(source(sizes), sizes.group * sizes.groups, device)
     except CudaError as error:
         refuse(potential, str(error))
         return None

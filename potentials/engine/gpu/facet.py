@@ -74,7 +74,19 @@ class _Layer(NamedTuple):
     degrees: list[int]  # of the features that enter, of each mixing's result
 
 
-_Kept = tuple[Tensor, list[Tensor], Tensor]  # features, fields, gradient by the scalars
+class _Places(NamedTuple):
+    """Edges as the layers see them."""
+
+    intervals: Tensor  # (E,)    int32, of the splines; -1 beyond the cutoff
+    rows: Tensor  # (E, M)  positions in the intervals and harmonics
+
+
+class _Kept(NamedTuple):
+    """Data of a layer for its gradients."""
+
+    features: Tensor
+    fields: list[Tensor]
+    by_scalars: Tensor  # gradient of the energy by the scalars of the result
 
 
 def supports(potential: MessagePassing) -> bool:
@@ -169,25 +181,36 @@ class FacetKernels:
         lists, kinds = self._lists(edges, len(species)), species.to(torch.int32)
         vectors = edges.vectors.contiguous()
         atoms, n_edges, double = len(species), len(vectors), vectors.new_empty
-        per_edge = lists.counts[1:]
-        rows = double(n_edges, self._row, dtype=self.sizes.dtype)
-        places = torch.empty_like(lists.senders)
-        ends, inner = (lists.senders, lists.receivers), self._pairs[3]
-        self._run("edges_forward", n_edges, 1, per_edge, vectors, kinds, *ends, inner, rows, places)
+        per_atom, per_edge = lists.counts[:1], lists.counts[1:]
+        about: tuple[Argument, ...] = vectors, kinds, lists.senders, lists.receivers
+        place = _Places(
+            torch.empty_like(lists.senders), double(n_edges, self._row, dtype=self.sizes.dtype)
+        )
+        inner = self._pairs[3]
+        self._run("edges_forward", n_edges, 1, per_edge, *about, inner, place.rows, place.intervals)
         energies, binding = double(atoms), self._binding
         density = None if binding is None else double(atoms)
-        constants = self._scale.reference_energies, None if binding is None else binding.energies
-        about = lists.first, lists.senders, vectors, kinds, *constants, *self._pairs
-        self._run("atoms_forward", atoms, 1, lists.counts, *about, density, energies)
-        place = places, rows
+        self._run(
+            "atoms_forward",
+            *(atoms, 1, per_atom),
+            *(lists.first, lists.senders, vectors, kinds),
+            *(self._scale.reference_energies, None if binding is None else binding.energies),
+            *(*self._pairs, density, energies),
+        )
         kept, uncertainty = self._forward(species, kinds, lists, place, energies)
         by_rows = self._backward(kinds, lists, place, kept)
         gradient = double(n_edges, 3)
-        about = vectors, kinds, *ends, *self._pairs, density, places, by_rows, gradient
-        self._run("edges_backward", n_edges, 1, per_edge, *about)
+        self._run(
+            "edges_backward",
+            *(n_edges, 1, per_edge),
+            *(*about, *self._pairs, density, place.intervals, by_rows, gradient),
+        )
         forces, virials = double(atoms, 3), double(atoms, 3, 3)
-        about = lists.first, lists.sent, lists.order, vectors, gradient, forces, virials
-        self._run("atoms_backward", atoms, 1, lists.counts, *about)
+        self._run(
+            "atoms_backward",
+            *(atoms, 1, per_atom),
+            *(lists.first, lists.sent, lists.order, vectors, gradient, forces, virials),
+        )
         return AtomicResults(energies, forces, virials, uncertainty)
 
     @property
@@ -199,68 +222,76 @@ class FacetKernels:
         species: Tensor,
         kinds: Tensor,
         lists: _Lists,
-        place: tuple[Tensor, Tensor],
+        place: _Places,
         energies: Tensor,
     ) -> tuple[list[_Kept], Tensor | None]:
         """Add the energies of the layers; what their gradients need, and the uncertainty."""
-        atoms, channels = len(species), self.sizes.channels
+        atoms, l_max, lanes = len(species), self.sizes.l_max, self.sizes.group
+        count = lists.counts
         features = self._embedding[species]
-        scale = self._scale.scale
         kept, scalars = [], []
         for layer in self._layers:
-            degree, count, lanes = layer.degrees[0], lists.counts, self.sizes.group
-            messages = self._atoms(atoms, self.sizes.l_max)
-            about = lists.first, lists.senders, *place, layer.coefficients, features, messages
-            self._run(f"convolve_{degree}", atoms, lanes, count, *about)
-            fields = [self._atoms(atoms, self.sizes.l_max)]
-            about = messages, features, layer.message, layer.skip, fields[0]
-            self._run(f"enter_field_{degree}", atoms, lanes, count, *about)
-            del messages, about
+            degree, messages = layer.degrees[0], self._atoms(atoms, l_max)
+            self._run(
+                f"convolve_{degree}",
+                *(atoms, lanes, count, lists.first, lists.senders, *place),
+                *(layer.coefficients, features, messages),
+            )
+            fields = [self._atoms(atoms, l_max)]
+            weights = layer.message, layer.skip
+            enter = f"enter_field_{degree}"
+            self._run(enter, atoms, lanes, count, messages, features, *weights, fields[0])
+            del messages
             for mixing, out in zip(layer.mixings, layer.degrees[1:], strict=True):
                 fields.append(self._atoms(atoms, out))
-                name = f"mix_{self.sizes.l_max}_{out}"
+                name = f"mix_{l_max}_{out}"
                 self._run(name, atoms, lanes, count, kinds, fields[-2], *mixing[:4], fields[-1])
-            out = fields.pop()
-            by_scalars = self._atoms(atoms, 0)
-            about = kinds, scale, out, out.shape[1] * channels, *layer.readout
-            self._run("read_out", atoms, lanes, count, *about, energies, by_scalars)
-            scalars.append(out[:, 0, : self._channels])
-            kept.append((features, fields, by_scalars))
-            features = out
+            result, by_scalars = fields.pop(), self._atoms(atoms, 0)
+            self._run(
+                "read_out",
+                *(atoms, lanes, count, kinds, self._scale.scale),
+                *(result, result.shape[1] * result.shape[2], *layer.readout),
+                *(energies, by_scalars),
+            )
+            scalars.append(result[:, 0, : self._channels])
+            kept.append(_Kept(features, fields, by_scalars))
+            features = result
         return kept, self._uncertainty(species, scalars)
 
     def _backward(
         self,
         kinds: Tensor,
         lists: _Lists,
-        place: tuple[Tensor, Tensor],
+        place: _Places,
         kept: list[_Kept],
     ) -> Tensor:
         """Gradients by lengths and harmonics of the edges, (E, M)."""
-        atoms, count, lanes = len(kinds), lists.counts, self.sizes.group
-        by_rows = torch.empty_like(place[1])
+        atoms, l_max, lanes = len(kinds), self.sizes.l_max, self.sizes.group
+        count, by_rows = lists.counts, torch.empty_like(place.rows)
         by_out: Tensor | None = None
         for number in reversed(range(len(self._layers))):
-            layer, (features, fields, scalars) = self._layers[number], kept.pop()
+            layer, last = self._layers[number], number + 1 == len(self._layers)
+            features, fields, scalars = kept.pop()
             by_scalars: Tensor | None = scalars
             pairs = list(zip(layer.mixings, layer.degrees[1:], strict=True))
             for mixing, out in reversed(pairs):
-                by_field = self._atoms(atoms, self.sizes.l_max)
-                weights = *mixing[:3], *mixing[4:]
-                about = kinds, fields.pop(), by_out, by_scalars, *weights, by_field
-                self._run(f"mix_back_{self.sizes.l_max}_{out}", atoms, lanes, count, *about)
+                by_field = self._atoms(atoms, l_max)
+                self._run(
+                    f"mix_back_{l_max}_{out}",
+                    *(atoms, lanes, count, kinds, fields.pop(), by_out, by_scalars),
+                    *(*mixing[:3], *mixing[4:], by_field),
+                )
                 by_out, by_scalars = by_field, None
-            by_messages, degree = self._atoms(atoms, self.sizes.l_max), layer.degrees[0]
+            by_messages, degree = self._atoms(atoms, l_max), layer.degrees[0]
             by_features = self._atoms(atoms, degree) if number > 0 else None
-            turned = layer.message_t, layer.skip_t
-            leave = f"leave_field_{degree}"
-            self._run(leave, atoms, lanes, count, by_out, *turned, by_messages, by_features)
-            about = (
-                *(lists.sent, lists.order, lists.receivers, *place, layer.coefficients),
-                *(features, by_messages, int(number + 1 < len(self._layers))),
+            weights, leave = (layer.message_t, layer.skip_t), f"leave_field_{degree}"
+            self._run(leave, atoms, lanes, count, by_out, *weights, by_messages, by_features)
+            self._run(
+                f"pull_{degree}",
+                *(atoms, lanes, count, lists.sent, lists.order, lists.receivers, *place),
+                *(layer.coefficients, features, by_messages, int(not last)),
                 *(by_features, by_rows),
             )
-            self._run(f"pull_{degree}", atoms, lanes, count, *about)
             by_out = by_features
         return by_rows
 

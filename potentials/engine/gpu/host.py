@@ -34,7 +34,9 @@ class HostKernels:
             unit = library.with_suffix(".cpp")
             unit.write_text(text)
             headers = [f"-I{path}" for path in FOLDERS]
-            flags = "-std=c++17 -O1 -march=native -Wno-psabi -Wno-unknown-pragmas -fPIC -shared".split()
+            flags = (
+                "-std=c++17 -O1 -march=native -Wno-psabi -Wno-unknown-pragmas -fPIC -shared".split()
+            )
             command = ["g++", *flags, *headers, str(unit), "-o", str(library)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:

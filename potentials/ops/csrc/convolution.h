@@ -177,10 +177,8 @@ void convolve_twice(const tesseral_convolution* convolution, const void* grad, c
     for_chunks<T>(plan, chunk, receivers.first[begin], receivers.first[end], 0, harmonics, radii, [&](int64_t first) {
       couple(plan, static_cast<const T*>(by_harmonics), first, chunk.count, chunk.by_couplings.data());
       for (int e = 0; e < chunk.count; e++) chunk.by_radius[e] = T(by_radii[first + e]);
-      for (const auto& step : plan.steps) {
-        step.run->tangent(chunk, step, in, out);
-        step.run->twice(chunk, step, in, g, rows.of(thread), tables.of(thread));
-      }
+      for (const auto& step : plan.steps)
+        step.run->twice(chunk, step, in, g, out, rows.of(thread), tables.of(thread));
     });
   });
   rows.add_up();

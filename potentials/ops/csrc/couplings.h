@@ -61,6 +61,8 @@
 namespace tesseral {
 // Gradient of solid harmonics of degree l from those of degree l - 1, l = 1, 2, …
 constexpr double gradient_factor[] = {0, 1.7320508075688772, 3.162277660168379, 4.582575694955839, 5.999999999999998};
+// Generators of rotations about x and z, between |m| and |m| + 1.
+constexpr double turn_factor[][4] = {{0.0}, {1.0}, {1.7320508075688772, 1.0}, {2.449489742783178, 1.5811388300841898, 1.224744871391589}, {3.1622776601683795, 2.1213203435596424, 1.8708286933869707, 1.4142135623730951}};
 template <int L1, int L2, int L3> struct Coupling;
 template <> struct Coupling<0, 0, 0> {
   static constexpr int pairs = 1, terms = 1;

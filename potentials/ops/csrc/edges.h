@@ -28,18 +28,28 @@ TESSERAL_INLINE Lane dot(const Vector3& a, const Vector3& b) {
 // Calls f(a, m', m, factor) for the terms of ∂_a P_l,m.
 template <int L, class F> TESSERAL_INLINE void gradient_terms(F&& f) {
   using C = Coupling<1, L - 1, L>;
-  unroll<C::terms>(TESSERAL_UNROLLED(e) {
-    constexpr int q = C::pair[e];
+  TESSERAL_TERMS(e, C::terms) {
+    const int q = C::pair[e];
     f(C::m1[q], C::m2[e], C::m3[q], gradient_factor[L] * C::value[e]);
+  }
+}
+
+// Calls f(degree as a constant) for degrees 1 … l_max.
+template <class F> TESSERAL_INLINE void each_degree(int l_max, F&& f) {
+  unroll<TESSERAL_L_MAX>(TESSERAL_CONSTANTS(l) {
+    if (l < l_max) f(std::integral_constant<int, l + 1>{});
   });
 }
 
-// A few edges: lengths, directions and harmonics up to L.
-template <int L> struct Directions {
-  Lane radius, inverse, y[(L + 1) * (L + 1)];
+constexpr int most_harmonics = (TESSERAL_L_MAX + 1) * (TESSERAL_L_MAX + 1);
+
+// A few edges: lengths, directions and harmonics up to l_max.
+struct Directions {
+  const int l_max;
+  Lane radius, inverse, y[most_harmonics];
   Vector3 u;
 
-  TESSERAL_INLINE explicit Directions(const Vector3& v) {
+  TESSERAL_INLINE Directions(int degree, const Vector3& v) : l_max(degree) {
     const Lane squared = dot(v, v);
     for (int i = 0; i < lanes; i++) {
       const bool zero = squared[i] == 0;  // no direction, and derivatives that stay finite
@@ -48,8 +58,7 @@ template <int L> struct Directions {
     }
     for (int a = 0; a < 3; a++) u.x[a] = v.x[a] * inverse;
     y[0] = Lane{} + 1.0;
-    unroll<L>(TESSERAL_UNROLLED(l) {
-      constexpr int degree = l + 1;
+    each_degree(l_max, TESSERAL_CONSTANTS(degree) {
       for (int m = 0; m <= 2 * degree; m++) y[degree * degree + m] = Lane{};
       gradient_terms<degree>([&](int a, int from, int m, double factor) __attribute__((always_inline)) {
         y[degree * degree + m] += (factor / degree) * u.x[a] * y[(degree - 1) * (degree - 1) + from];
@@ -60,8 +69,7 @@ template <int L> struct Directions {
   // Σ_m g_m ∂P_m(u)
   TESSERAL_INLINE Vector3 pull(const Lane* g) const {
     Vector3 out = {};
-    unroll<L>(TESSERAL_UNROLLED(l) {
-      constexpr int degree = l + 1;
+    each_degree(l_max, TESSERAL_CONSTANTS(degree) {
       gradient_terms<degree>([&](int a, int from, int m, double factor) __attribute__((always_inline)) {
         out.x[a] += factor * g[degree * degree + m] * y[(degree - 1) * (degree - 1) + from];
       });
@@ -70,8 +78,8 @@ template <int L> struct Directions {
   }
 };
 
-template <int L> struct EdgeHarmonics {
-  static constexpr int M = (L + 1) * (L + 1);
+struct EdgeHarmonics {
+  const int l_max, M = (l_max + 1) * (l_max + 1);
 
   template <class Body> static void each(int64_t edges, int threads, Body body) {
     parallel(threads, [&](int thread, int n_threads) {
@@ -91,30 +99,30 @@ template <int L> struct EdgeHarmonics {
     for (int i = 0; i < count; i++)
       for (int a = 0; a < 3; a++) v[(e + i) * 3 + a] = in.x[a][i];
   }
-  template <class T> static TESSERAL_INLINE void read(const T* y, int64_t e, int count, Lane* out) {
+  template <class T> TESSERAL_INLINE void read(const T* y, int64_t e, int count, Lane* out) const {
     for (int m = 0; m < M; m++) out[m] = Lane{};
     for (int i = 0; i < count; i++)
       for (int m = 0; m < M; m++) out[m][i] = y[(e + i) * M + m];
   }
-  template <class T> static TESSERAL_INLINE void write(T* y, int64_t e, int count, const Lane* in) {
+  template <class T> TESSERAL_INLINE void write(T* y, int64_t e, int count, const Lane* in) const {
     for (int i = 0; i < count; i++)
       for (int m = 0; m < M; m++) y[(e + i) * M + m] = T(in[m][i]);
   }
 
-  template <class T> static void forward(const double* vectors, int64_t edges, int threads, T* y, double* radii) {
+  template <class T> void forward(const double* vectors, int64_t edges, int threads, T* y, double* radii) const {
     each(edges, threads, [&](int64_t e, int count) {
-      const Directions<L> d(read(vectors, e, count));
+      const Directions d(l_max, read(vectors, e, count));
       write(y, e, count, d.y);
       for (int i = 0; i < count; i++) radii[e + i] = d.radius[i];
     });
   }
 
   template <class T>
-  static void backward(const double* vectors, int64_t edges, int threads, const T* by_y, const double* by_radii,
-                       double* out) {
+  void backward(const double* vectors, int64_t edges, int threads, const T* by_y, const double* by_radii,
+                double* out) const {
     each(edges, threads, [&](int64_t e, int count) {
-      const Directions<L> d(read(vectors, e, count));
-      Lane g[M], by_radius = {};
+      const Directions d(l_max, read(vectors, e, count));
+      Lane g[most_harmonics], by_radius = {};
       read(by_y, e, count, g);
       for (int i = 0; i < count; i++) by_radius[i] = d.radius[i] > 0 ? by_radii[e + i] : 0;
       Vector3 pulled = d.pull(g);
@@ -128,20 +136,19 @@ template <int L> struct EdgeHarmonics {
   // H = ∂A/∂u: that scalar is p·A / |v| + g_r u·h; its gradient by u is
   // q = (H p - h (u·A) - (h·u) A) / |v| + g_r h, and by v (q - u (u·q)) / |v| - u (p·A) / |v|².
   template <class T>
-  static void twice(const double* vectors, int64_t edges, int threads, const T* by_y, const double* by_radii,
-                    const double* by_vectors, T* out_y, double* out_radii, double* out_vectors) {
+  void twice(const double* vectors, int64_t edges, int threads, const T* by_y, const double* by_radii,
+             const double* by_vectors, T* out_y, double* out_radii, double* out_vectors) const {
     each(edges, threads, [&](int64_t e, int count) {
-      const Directions<L> d(read(vectors, e, count));
+      const Directions d(l_max, read(vectors, e, count));
       const Vector3 h = read(by_vectors, e, count);
-      Lane g[M], by_radius = {}, moved[M];
+      Lane g[most_harmonics], by_radius = {}, moved[most_harmonics];
       read(by_y, e, count, g);
       for (int i = 0; i < count; i++) by_radius[i] = d.radius[i] > 0 ? by_radii[e + i] : 0;
       const Lane along = dot(d.u, h);
       Vector3 p, bent = {};
       for (int a = 0; a < 3; a++) p.x[a] = h.x[a] - d.u.x[a] * along;
       for (int m = 0; m < M; m++) moved[m] = Lane{};  // p·∂P_m
-      unroll<L>(TESSERAL_UNROLLED(l) {
-        constexpr int degree = l + 1;
+      each_degree(l_max, TESSERAL_CONSTANTS(degree) {
         gradient_terms<degree>([&](int a, int from, int m, double factor) __attribute__((always_inline)) {
           moved[degree * degree + m] += factor * p.x[a] * d.y[(degree - 1) * (degree - 1) + from];
           bent.x[a] += factor * g[degree * degree + m] * moved[(degree - 1) * (degree - 1) + from];
@@ -163,34 +170,21 @@ template <int L> struct EdgeHarmonics {
   }
 };
 
-// Calls f(EdgeHarmonics<l_max>{}).
-template <class F> void with_degree(int l_max, F&& f) {
-  switch (l_max) {
-    case 0: f(EdgeHarmonics<0>{}); break;
-    case 1: f(EdgeHarmonics<1>{}); break;
-    case 2: f(EdgeHarmonics<2>{}); break;
-    case 3: f(EdgeHarmonics<3>{}); break;
-    case 4: f(EdgeHarmonics<4>{}); break;
-  }
-}
-
 template <class T>
 void harmonics(const double* vectors, int64_t edges, int32_t l_max, int32_t threads, void* y, double* radii) {
-  with_degree(l_max, [&](auto h) { h.forward(vectors, edges, threads, static_cast<T*>(y), radii); });
+  EdgeHarmonics{l_max}.forward(vectors, edges, threads, static_cast<T*>(y), radii);
 }
 template <class T>
 void harmonics_backward(const double* vectors, int64_t edges, int32_t l_max, int32_t threads, const void* y,
                         const double* radii, double* out) {
-  with_degree(l_max, [&](auto h) { h.backward(vectors, edges, threads, static_cast<const T*>(y), radii, out); });
+  EdgeHarmonics{l_max}.backward(vectors, edges, threads, static_cast<const T*>(y), radii, out);
 }
 template <class T>
 void harmonics_twice(const double* vectors, int64_t edges, int32_t l_max, int32_t threads, const void* y,
                      const double* radii, const double* by_vectors, void* out_y, double* out_radii,
                      double* out_vectors) {
-  with_degree(l_max, [&](auto h) {
-    h.twice(vectors, edges, threads, static_cast<const T*>(y), radii, by_vectors, static_cast<T*>(out_y), out_radii,
-            out_vectors);
-  });
+  EdgeHarmonics{l_max}.twice(vectors, edges, threads, static_cast<const T*>(y), radii, by_vectors,
+                             static_cast<T*>(out_y), out_radii, out_vectors);
 }
 
 inline int64_t near_edges(const double* positions, const double* cells, const int64_t* structure,

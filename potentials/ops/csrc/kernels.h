@@ -3,14 +3,14 @@
 #pragma once
 #include <stdint.h>
 
-#define TESSERAL_VERSION 5  // of the structs below; potentials/ops/compiled.py has the same number
+#define TESSERAL_VERSION 7  // of the structs below; potentials/ops/compiled.py has the same number
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-// A convolution's inputs. T is float or double, as the kernel says. Numbers of channels are
-// multiples of the vector width. Without a list of paths, all paths of natural parity are used, sorted
+// A convolution's inputs. T is float or double, as the kernel says. Numbers of channels fill whole
+// cache lines of 64 bytes. Without a list of paths, all paths of natural parity are used, sorted
 // by l2, l1, l3; their sum to degree l3 is divided by the square root of their number. With a list,
 // paths are kept separate: rows of atoms contain the degrees in order, (2 l + 1, C_l), and in rows of
 // the result C_l3 is the sum of C_l1 over the paths to l3, next to each other in the order of the list.
@@ -57,7 +57,9 @@ typedef struct {
 } tesseral_facet_mixing;
 
 typedef struct {
-  const void* coefficients;            // (intervals, paths, channels)
+  // (intervals + 4, sum over l3, l1 of min(l1, l3) + 1, channels): radial functions in the frames of
+  // edges for each l3, l1 and |m|, see aligned.h; the last four rows are zero
+  const void* coefficients;
   const void *message, *message_t;     // (l_max + 1, channels, channels)
   const void *skip, *skip_t;           // (l_in + 1, channels, channels)
   const tesseral_readout* readout;
@@ -98,9 +100,10 @@ typedef struct {
 
 // Expected force errors from distances of features (potentials/blocks/uncertainty.py).
 typedef struct {
-  const void* center;  // (species, rank)
+  const void* center;  // (species, landmarks, rank)
   double forces, exponent, reach;
-  int32_t rank;     // padded
+  int32_t rank;       // padded
+  int32_t landmarks;  // of each element
 } tesseral_uncertainty;
 
 // The parts shared by all potentials, and the layers of one architecture; the other is null.

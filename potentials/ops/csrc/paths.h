@@ -34,8 +34,7 @@ template <class T> struct PathFunctions {
   void (*couple)(const T* harmonics, T scale, T* couplings);
   void (*forward)(const Chunk<T>&, const Path<T>&, const T* table, const T* x, T* out);
   void (*backward)(const Chunk<T>&, const Path<T>&, const T* table, const T* x, const T* g, T* gx, T* by_table);
-  void (*tangent)(const Chunk<T>&, const Path<T>&, const Twice<T>&, T* out);
-  void (*twice)(const Chunk<T>&, const Path<T>&, const Twice<T>&, const T* g, T* gx, T* by_table);
+  void (*twice)(const Chunk<T>&, const Path<T>&, const Twice<T>&, const T* g, T* out, T* gx, T* by_table);
 };
 
 // One path in a given convolution, or one or two vectors of its channels: its factor, where its
@@ -75,11 +74,11 @@ template <class T, int L1, int L2, int L3> struct PathSums {
   // t of a vector of edges from their harmonics of degree l2.
   static void couple(const T* y, T scale, T* t) {
     V sums[C::pairs];
-    unroll<C::terms>(TESSERAL_UNROLLED(e) {
+    TESSERAL_TERMS(e, C::terms) {
       const V term = (scale * T(C::value[e])) * load(y + C::m2[e] * W);
-      if constexpr (C::starts[e]) sums[C::pair[e]] = term;
+      if (C::starts[e]) sums[C::pair[e]] = term;
       else sums[C::pair[e]] += term;
-    });
+    }
     for (int q = 0; q < C::pairs; q++) store(t + q * W, sums[q]);
   }
 
@@ -95,33 +94,36 @@ template <class T, int L1, int L2, int L3> struct PathSums {
   // Adds Σ_m1 t u to sums[m3].
   template <int N>
   static TESSERAL_INLINE void contract(const T* t, const Block<T, N>* u, Block<T, N>* sums) {
-    unroll<C::pairs>(TESSERAL_UNROLLED(q) { sums[C::m3[q]].add(t[q * W], u[C::m1[q]]); });
+    TESSERAL_TERMS(q, C::pairs) { sums[C::m3[q]].add(t[q * W], u[C::m1[q]]); }
   }
 
   // Adds the gradient by the harmonics of degree l2 of the product u^T t g, with u (m1) and g (m3).
   template <int N>
-  static TESSERAL_INLINE void by_harmonics(T scale, const Block<T, N>* u, const T* g, long stride, T* gradient) {
+  static TESSERAL_INLINE void by_harmonics(T scale, const Block<T, N>* u, const Block<T, N>* g, T* gradient) {
     T* place = gradient + (1 + L2 * L2) * W;
     V sums[n2];
     for (int m = 0; m < n2; m++) sums[m] = load(place + m * W);
     V both;
-    unroll<C::terms>(TESSERAL_UNROLLED(e) {
-      constexpr int q = C::pair[e];
-      if constexpr (C::starts[e]) both = u[C::m1[q]].dot(Block<T, N>::at(g + C::m3[q] * stride));
+    TESSERAL_TERMS(e, C::terms) {
+      const int q = C::pair[e];
+      if (C::starts[e]) both = u[C::m1[q]].dot(g[C::m3[q]]);
       sums[C::m2[e]] += (scale * T(C::value[e])) * both;
-    });
+    }
     for (int m = 0; m < n2; m++) store(place + m * W, sums[m]);
   }
 
   static TESSERAL_INLINE void by_radius(V slope, T* gradient) { store(gradient, load(gradient) + slope); }
 
   // Calls f(constant N, first channel) for the path's channels, N vectors at a time: two, unless
-  // there are so many components that they would not stay in registers.
+  // there are so many components that they would not stay in registers. Rows of channels have whole
+  // cache lines, of one vector or of a multiple of two.
   template <class F> static TESSERAL_INLINE void blocks(const Path<T>& p, F&& f) {
+    constexpr bool pairs = n1 + n3 <= 12, single = !pairs || vector_bytes == 64;
     long c = 0;
-    if constexpr (n1 + n3 <= 12)
+    if constexpr (pairs)
       for (; c + 2 * W <= p.channels; c += 2 * W) f(std::integral_constant<int, 2>{}, c);
-    for (; c < p.channels; c += W) f(std::integral_constant<int, 1>{}, c);
+    if constexpr (single)
+      for (; c < p.channels; c += W) f(std::integral_constant<int, 1>{}, c);
   }
 
   // The sums of a receiver's edges stay in registers.
@@ -158,12 +160,17 @@ template <class T, int L1, int L2, int L3> struct PathSums {
       const Splines<T>& s = chunk.splines[e];
       const T* t = chunk.couplings.data() + chunk.lane[e] + p.coupling;
       const T *own = x + chunk.from[e], *at = g + chunk.to[e];
-      const B r = radial<N>(table, s, s.value);
-      B pulled[n1], u[n1], by_r = B::zero();
-      for (int m = 0; m < n1; m++) pulled[m] = B::zero();
-      unroll<C::pairs>(TESSERAL_UNROLLED(q) {
-        pulled[C::m1[q]].add(t[q * W], B::at(at + C::m3[q] * p.out_stride));
-      });
+      // Rows that are used twice are kept: after a store the compiler would have to read them again.
+      B r = B::zero(), slope = B::zero();
+      for (int k = 0; k < 4; k++) {
+        const B row = B::at(table + s.row[k]);
+        r.add(s.value[k], row);
+        slope.add(s.slope[k], row);
+      }
+      B given[n3], pulled[n1], u[n1], by_r = B::zero();
+      for (int m = 0; m < n3; m++) given[m] = B::at(at + m * p.out_stride);
+      for (int m = 0; m < n1; m++) pulled[m] = B::zero(), u[m] = B::at(own + m * p.in_stride);
+      TESSERAL_TERMS(q, C::pairs) pulled[C::m1[q]].add(t[q * W], given[C::m3[q]]);
       if (gx)
         for (int m = 0; m < n1; m++) {
           T* to = gx + chunk.from[e] + m * p.in_stride;
@@ -172,7 +179,6 @@ template <class T, int L1, int L2, int L3> struct PathSums {
           row.put(to);
         }
       for (int m = 0; m < n1; m++) {
-        u[m] = B::at(own + m * p.in_stride);
         by_r.add(u[m], pulled[m]);
         u[m] = u[m].times(r);
       }
@@ -184,8 +190,8 @@ template <class T, int L1, int L2, int L3> struct PathSums {
         }
       if (chunk.wanted) {
         T* gradient = chunk.gradient_of(e);
-        by_radius(radial<N>(table, s, s.slope).dot(by_r), gradient);
-        by_harmonics<N>(p.scale, u, at, p.out_stride, gradient);
+        by_radius(slope.dot(by_r), gradient);
+        by_harmonics<N>(p.scale, u, given, gradient);
       }
     }
   }
@@ -198,65 +204,47 @@ template <class T, int L1, int L2, int L3> struct PathSums {
     });
   }
 
-  // What the radial functions become when the radius and the coefficients move.
-  static TESSERAL_INLINE Block<T, 1> moved_radial(const Splines<T>& s, const T* weight, const T* bend, T by_radius,
-                                                  const T* table, const T* by_table) {
-    Block<T, 1> out = radial<1>(table, s, bend).times(by_radius);
-    if (by_table)
-      for (int k = 0; k < 4; k++) out.add(weight[k], Block<T, 1>::at(by_table + s.row[k]));
-    return out;
-  }
-
-  // Gradient of the gradient's scalar product with its own gradients, by `grad` (receiver's sum).
-  static void tangent(const Chunk<T>& chunk, const Path<T>& p, const Twice<T>& in, T* out) {
-    using B = Block<T, 1>;
+  // Gradient of the gradient's scalar product with its own gradients: by `grad` (receiver's sum), and by
+  // the features, harmonics, radii and coefficients (sender's sum).
+  static void twice(const Chunk<T>& chunk, const Path<T>& p, const Twice<T>& in, const T* g, T* out, T* gx,
+                    T* by_table) {
     for (long c = 0; c < p.channels; c += W)
-      for (int e = 0; e < chunk.count; e++) {
-        const Splines<T>& s = chunk.splines[e];
-        const long lane = chunk.lane[e] + p.coupling, sender = chunk.from[e] + p.in + c;
-        const T *table = in.coefficients + p.table + c;
-        const T *by_table = in.by_coefficients ? in.by_coefficients + p.table + c : nullptr;
-        const B r = radial<1>(table, s, s.value);
-        const B moved = moved_radial(s, s.value, s.slope, chunk.by_radius[e], table, by_table);
-        B sums[n3], plain[n1], u[n1];
-        for (int m = 0; m < n3; m++) sums[m] = B::at(out + chunk.to[e] + p.out + c + m * p.out_stride);
-        for (int m = 0; m < n1; m++) {
-          const B own = B::at(in.x + sender + m * p.in_stride);
-          plain[m] = own.times(r);
-          u[m] = own.times(moved);
-          u[m].add(r, B::at(in.by_x + sender + m * p.in_stride));
-        }
-        contract<1>(chunk.couplings.data() + lane, u, sums);
-        contract<1>(chunk.by_couplings.data() + lane, plain, sums);
-        for (int m = 0; m < n3; m++) sums[m].put(out + chunk.to[e] + p.out + c + m * p.out_stride);
-      }
-  }
-
-  // The same by the features, harmonics, radii and coefficients (sender's sum).
-  static void twice(const Chunk<T>& chunk, const Path<T>& p, const Twice<T>& in, const T* g, T* gx, T* by_table) {
-    for (long c = 0; c < p.channels; c += W)
-      for (int e = 0; e < chunk.count; e++) twice_edge(chunk, p, in, g, gx, by_table, c, e);
+      for (int e = 0; e < chunk.count; e++) twice_edge(chunk, p, in, g, out, gx, by_table, c, e);
   }
 
   static TESSERAL_INLINE void twice_edge(const Chunk<T>& chunk, const Path<T>& p, const Twice<T>& in, const T* g,
-                                         T* gx, T* by_table, long c, int e) {
+                                         T* out, T* gx, T* by_table, long c, int e) {
     using B = Block<T, 1>;
     const Splines<T>& s = chunk.splines[e];
     const T by_radius_in = chunk.by_radius[e];
     const T *t = chunk.couplings.data() + chunk.lane[e] + p.coupling;
     const T *by_t = chunk.by_couplings.data() + chunk.lane[e] + p.coupling;
     const T *table = in.coefficients + p.table + c, *at = g + chunk.to[e] + p.out + c;
-    const T *by_table_in = in.by_coefficients ? in.by_coefficients + p.table + c : nullptr;
     const long sender = chunk.from[e] + p.in + c;
-    const B r = radial<1>(table, s, s.value);
-    const B moved = moved_radial(s, s.value, s.slope, by_radius_in, table, by_table_in);
-    B pulled[n1], by_pulled[n1], u[n1], by_r = B::zero(), by_moved = B::zero();
+    T* to = out + chunk.to[e] + p.out + c;
+    // The radial functions and their slopes, and what both become when the radius and the coefficients move.
+    B r = B::zero(), slope = B::zero(), bend = B::zero(), moved = B::zero(), bent = B::zero();
+    for (int k = 0; k < 4; k++) {
+      const B row = B::at(table + s.row[k]);
+      r.add(s.value[k], row);
+      slope.add(s.slope[k], row);
+      bend.add(s.bend[k], row);
+    }
+    if (in.by_coefficients)
+      for (int k = 0; k < 4; k++) {
+        const B row = B::at(in.by_coefficients + p.table + c + s.row[k]);
+        moved.add(s.value[k], row);
+        bent.add(s.slope[k], row);
+      }
+    moved.add(by_radius_in, slope);
+    bent.add(by_radius_in, bend);
+    B given[n3], sums[n3], pulled[n1], by_pulled[n1], u[n1], plain[n1], by_r = B::zero(), by_moved = B::zero();
+    for (int m = 0; m < n3; m++) given[m] = B::at(at + m * p.out_stride), sums[m] = B::at(to + m * p.out_stride);
     for (int m = 0; m < n1; m++) pulled[m] = by_pulled[m] = B::zero();
-    unroll<C::pairs>(TESSERAL_UNROLLED(q) {
-      const B row = B::at(at + C::m3[q] * p.out_stride);
-      pulled[C::m1[q]].add(t[q * W], row);
-      by_pulled[C::m1[q]].add(by_t[q * W], row);
-    });
+    TESSERAL_TERMS(q, C::pairs) {
+      pulled[C::m1[q]].add(t[q * W], given[C::m3[q]]);
+      by_pulled[C::m1[q]].add(by_t[q * W], given[C::m3[q]]);
+    }
     for (int m = 0; m < n1; m++) {
       const B own = B::at(in.x + sender + m * p.in_stride), by_own = B::at(in.by_x + sender + m * p.in_stride);
       B row = B::at(gx + sender + m * p.in_stride);
@@ -266,22 +254,25 @@ template <class T, int L1, int L2, int L3> struct PathSums {
       by_r.add(by_own, pulled[m]);
       by_r.add(own, by_pulled[m]);
       by_moved.add(own, pulled[m]);
+      plain[m] = own.times(r);
       u[m] = by_own.times(r);
       u[m].add(moved, own);
     }
+    contract<1>(t, u, sums);
+    contract<1>(by_t, plain, sums);
+    for (int m = 0; m < n3; m++) sums[m].put(to + m * p.out_stride);
     if (by_table)
       for (int k = 0; k < 4; k++) {
-        T* to = by_table + p.table + c + s.row[k];
-        B row = B::at(to);
+        T* place = by_table + p.table + c + s.row[k];
+        B row = B::at(place);
         row.add(s.value[k], by_r);
         row.add(by_radius_in * s.slope[k], by_moved);
-        row.put(to);
+        row.put(place);
       }
     if (chunk.wanted) {
       T* gradient = chunk.gradient_of(e);
-      const B bent = moved_radial(s, s.slope, s.bend, by_radius_in, table, by_table_in);
-      by_radius(radial<1>(table, s, s.slope).dot(by_r) + bent.dot(by_moved), gradient);
-      by_harmonics<1>(p.scale, u, at, p.out_stride, gradient);
+      by_radius(slope.dot(by_r) + bent.dot(by_moved), gradient);
+      by_harmonics<1>(p.scale, u, given, gradient);
     }
   }
 };
@@ -290,7 +281,7 @@ template <class T, int L1, int L2, int L3> struct PathSums {
 template <class T> const PathFunctions<T>* path_functions(int l1, int l2, int l3) {
 #define TESSERAL_PATH(a, b, c)                                                                     \
   {a, b, c, Coupling<a, b, c>::pairs, PathSums<T, a, b, c>::couple, PathSums<T, a, b, c>::forward, \
-   PathSums<T, a, b, c>::backward, PathSums<T, a, b, c>::tangent, PathSums<T, a, b, c>::twice},
+   PathSums<T, a, b, c>::backward, PathSums<T, a, b, c>::twice},
   static const PathFunctions<T> table[] = {TESSERAL_PATHS(TESSERAL_PATH) TESSERAL_ODD_PATHS(TESSERAL_PATH)};
   for (const auto& row : table)
     if (row.l1 == l1 && row.l2 == l2 && row.l3 == l3) return &row;

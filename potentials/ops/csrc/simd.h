@@ -18,7 +18,8 @@ constexpr int vector_bytes = 32;
 constexpr int vector_bytes = 16;
 #endif
 
-// unroll<N>(f) calls f with the constants 0 … N - 1.
+// unroll<N>(f) calls f with the constants 0 … N - 1: as types for template arguments with
+// TESSERAL_CONSTANTS, otherwise as numbers, which takes less time to compile.
 template <class F, int... I>
 TESSERAL_INLINE void unroll_constants(F&& f, std::integer_sequence<int, I...>) {
   (f(std::integral_constant<int, I>{}), ...);
@@ -26,7 +27,11 @@ TESSERAL_INLINE void unroll_constants(F&& f, std::integer_sequence<int, I...>) {
 template <int N, class F> TESSERAL_INLINE void unroll(F&& f) {
   unroll_constants(f, std::make_integer_sequence<int, N>{});
 }
-#define TESSERAL_UNROLLED(i) [&](auto i) __attribute__((always_inline))
+#define TESSERAL_CONSTANTS(i) [&](auto i) __attribute__((always_inline))
+#define TESSERAL_UNROLLED(i) [&](int i) __attribute__((always_inline))
+
+// A loop over a table, without loops inside, that is unrolled after inlining; this takes still less.
+#define TESSERAL_TERMS(i, n) _Pragma("GCC unroll 128") for (int i = 0; i < int(n); i++)
 
 template <class T> constexpr int width = vector_bytes / int(sizeof(T));
 
@@ -99,9 +104,11 @@ template <class T> struct Block<T, 1> {
   TESSERAL_INLINE void put(T* p) const { store(p, a); }
   TESSERAL_INLINE void add(T s, const Block& x) { a += s * x.a; }
   TESSERAL_INLINE void add(const Block& x, const Block& y) { a += x.a * y.a; }
+  TESSERAL_INLINE void take(const Block& x, const Block& y) { a -= x.a * y.a; }
   TESSERAL_INLINE Block times(T s) const { return {s * a}; }
   TESSERAL_INLINE Block times(const Block& x) const { return {a * x.a}; }
   TESSERAL_INLINE Vector<T> dot(const Block& x) const { return a * x.a; }
+  TESSERAL_INLINE T total() const { return sum<T>(a); }
 };
 
 template <class T> struct Block<T, 2> {
@@ -111,9 +118,11 @@ template <class T> struct Block<T, 2> {
   TESSERAL_INLINE void put(T* p) const { store(p, a), store(p + width<T>, b); }
   TESSERAL_INLINE void add(T s, const Block& x) { a += s * x.a, b += s * x.b; }
   TESSERAL_INLINE void add(const Block& x, const Block& y) { a += x.a * y.a, b += x.b * y.b; }
+  TESSERAL_INLINE void take(const Block& x, const Block& y) { a -= x.a * y.a, b -= x.b * y.b; }
   TESSERAL_INLINE Block times(T s) const { return {s * a, s * b}; }
   TESSERAL_INLINE Block times(const Block& x) const { return {a * x.a, b * x.b}; }
   TESSERAL_INLINE Vector<T> dot(const Block& x) const { return a * x.a + b * x.b; }
+  TESSERAL_INLINE T total() const { return sum<T>(a + b); }
 };
 
 }  // namespace TESSERAL_ISA

@@ -30,8 +30,21 @@ def test_the_distance_is_that_to_atoms_of_the_same_element():
     torch.testing.assert_close(distances, torch.tensor([1.0, 0.0]).double())
 
 
-def test_energies_of_atoms_add_up():
-    torch.testing.assert_close(known().energy(torch.tensor([0.1, 0.3])).sum(), torch.tensor(0.2))
+def test_the_distance_is_that_to_the_nearest_landmark():
+    made = Uncertainty(2, 2, Calibration(1.0, 1.0, 1.0, 1.0, 1.0, landmarks=2))
+    made.factor.copy_(torch.eye(2))
+    made.center.copy_(torch.tensor([[0.0, 0.0], [4.0, 0.0], [9.0, 0.0], [9.0, 1.0]]))
+    places = torch.tensor([[1.0, 0.0], [3.0, 0.0], [9.0, 3.0]])
+    distances = made.distances(places, torch.tensor([0, 0, 1]))
+    torch.testing.assert_close(distances, torch.tensor([1.0, 1.0, 2.0]).double())
+
+
+def test_errors_of_energies_are_force_errors_times_distances_of_at_least_one():
+    away = torch.tensor([[0.5, 0.0], [1.0, 0.0], [2.0, 0.0], [6.0, 0.0]])
+    one = known()
+    forces = one(away, torch.zeros(4, dtype=torch.int64))
+    expected = 0.5 * torch.tensor([0.1 * 1, 0.1 * 1, 0.4 * 2, 1.8 * 6]).double()
+    torch.testing.assert_close(one.energy(forces), expected)
 
 
 @pytest.mark.parametrize("value", [None, -1.0, float("inf"), "1"])
@@ -40,3 +53,15 @@ def test_a_number_that_cannot_be_used_is_named(value):
         calibration_of(
             {"forces": 0.1, "exponent": 1.0, "reach": value, "energy": 1.0, "bound": 2.0}
         )
+
+
+@pytest.mark.parametrize("value", [1.5, 100_000, True])
+def test_a_number_of_landmarks_that_cannot_be_used_is_named(value):
+    numbers = {"forces": 0.1, "exponent": 1.0, "reach": 1.0, "energy": 1.0, "bound": 2.0}
+    with pytest.raises(ValueError, match="landmarks of the uncertainty"):
+        calibration_of({**numbers, "landmarks": value})
+
+
+def test_a_calibration_from_before_there_were_several_has_one_landmark():
+    numbers = {"forces": 0.1, "exponent": 1.0, "reach": 1.0, "energy": 1.0, "bound": 2.0}
+    assert calibration_of(numbers).landmarks == 1

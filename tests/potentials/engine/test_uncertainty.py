@@ -27,7 +27,7 @@ def knowing(ops: str, dtype: torch.dtype, options: dict[str, object]) -> Message
     """A potential with a random metric; some distances are beyond the reach."""
     reseed(3)
     config = make_config(**{"cutoff": 4.0, "layers": 2, "channels": 6, **options})
-    calibration = Calibration(forces=0.1, exponent=1.7, reach=3.0, energy=0.01, bound=2.0)
+    calibration = Calibration(0.1, exponent=1.7, reach=3.0, energy=0.01, bound=2.0, landmarks=5)
     model = MessagePassing(config, (6, 14), uncertainty=calibration, dtype=dtype)
     assert model.uncertainty is not None
     torch.nn.init.normal_(model.uncertainty.factor)

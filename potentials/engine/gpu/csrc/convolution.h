@@ -90,7 +90,8 @@ template <int L_IN>
 TESSERAL_DEVICE void convolve(int atoms, const int* first, const int* senders, const int* places, const Real* rows,
                               const Real* coefficients, const Real* features, Real* messages) {
   constexpr int m_in = components(L_IN), m_out = components(l_max), paths = path_count(L_IN);
-  for (int i = first_group(); i < atoms; i += number_of_groups())
+  for (int i = first_group(); i < atoms; i += number_of_groups()) {
+#pragma unroll 1
     for (int c = 0; c < channels; c += group) {
       Lanes sums[m_out];
 #pragma unroll
@@ -129,6 +130,7 @@ TESSERAL_DEVICE void convolve(int atoms, const int* first, const int* senders, c
 #pragma unroll
       for (int m = 0; m < m_out; m++) store(out + m * channels, sums[m]);
     }
+  }
 }
 
 // From gradients by messages: adds those by features, unless `by_features` is null (those of the first
@@ -138,7 +140,8 @@ TESSERAL_DEVICE void pull(int atoms, const int* sent, const int* order, const in
                           const Real* rows, const Real* coefficients, const Real* features, const Real* by_messages,
                           int add, Real* by_features, Real* by_rows) {
   constexpr int m_in = components(L_IN), m_out = components(l_max), paths = path_count(L_IN);
-  for (int j = first_group(); j < atoms; j += number_of_groups())
+  for (int j = first_group(); j < atoms; j += number_of_groups()) {
+#pragma unroll 1
     for (int c = 0; c < channels; c += group) {
       Lanes x[m_in], by_x[m_in];
 #pragma unroll
@@ -194,6 +197,7 @@ TESSERAL_DEVICE void pull(int atoms, const int* sent, const int* order, const in
         for (int m = 0; m < m_in; m++) store(by_features + (j * (long long)m_in + m) * channels + c, by_x[m]);
       }
     }
+  }
 }
 
 #define TESSERAL_CONVOLUTION(L_IN)                                                                                    \

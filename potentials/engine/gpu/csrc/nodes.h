@@ -9,7 +9,7 @@ constexpr int grid = TESSERAL_GRID;
 
 // Copies (M, IN) to the scratch of a group.
 template <int SIZE> TESSERAL_DEVICE void copy_to_scratch(const Real* from, Real* scratch) {
-#pragma unroll
+#pragma unroll 4
   for (int k = 0; k < SIZE; k += group) store(scratch + k, load(from + k));
 }
 
@@ -66,6 +66,7 @@ TESSERAL_DEVICE void enter_field(int atoms, const Real* messages, const Real* fe
     copy_to_scratch<m_all * channels>(messages + i * (long long)(m_all * channels), x);
     copy_to_scratch<m_in * channels>(features + i * (long long)(m_in * channels), x + m_all * channels);
     meet();
+#pragma unroll 1
     for (int c = 0; c < channels; c += group) {
       Lanes out[m_all];
       clear<m_all>(out);
@@ -88,6 +89,7 @@ TESSERAL_DEVICE void leave_field(int atoms, const Real* by_field, const Real* me
     meet();
     copy_to_scratch<m_all * channels>(by_field + i * (long long)(m_all * channels), x);
     meet();
+#pragma unroll 1
     for (int c = 0; c < channels; c += group) {
       Lanes out[m_all];
       clear<m_all>(out);
@@ -115,6 +117,7 @@ TESSERAL_DEVICE void mix(int atoms, const int* species, const Real* field, const
     meet();
     copy_to_scratch<m_in * channels>(field + i * (long long)(m_in * channels), x);
     meet();
+#pragma unroll 1
     for (int g = 0; g < grid; g += group) {
       Lanes a[m_in], b[m_in], mixed[m_out];
       clear<m_in>(a), clear<m_in>(b), clear<m_out>(mixed);
@@ -125,6 +128,7 @@ TESSERAL_DEVICE void mix(int atoms, const int* species, const Real* field, const
 #pragma unroll
       for (int m = 0; m < m_out; m++) store(products + m * group, mixed[m]);
       meet();
+#pragma unroll 1
       for (int c = 0; c < channels; c += group) {
         Real* const own = out + i * (long long)(m_out * channels) + c;
         Lanes sums[m_out];
@@ -153,6 +157,7 @@ TESSERAL_DEVICE void mix_back(int atoms, const int* species, const Real* field, 
   for (int i = first_group(); i < atoms; i += number_of_groups()) {
     meet();
     copy_to_scratch<m_in * channels>(field + i * (long long)(m_in * channels), x);
+#pragma unroll 1
     for (int c = 0; c < channels; c += group) {
 #pragma unroll
       for (int m = 0; m < m_out; m++) {
@@ -162,6 +167,7 @@ TESSERAL_DEVICE void mix_back(int atoms, const int* species, const Real* field, 
       }
     }
     meet();
+#pragma unroll 1
     for (int g = 0; g < grid; g += group) {
       Lanes a[m_in], b[m_in], by_product[m_out], by_factor[m_in];
       clear<m_in>(a), clear<m_in>(b), clear<m_out>(by_product);
@@ -178,6 +184,7 @@ TESSERAL_DEVICE void mix_back(int atoms, const int* species, const Real* field, 
 #pragma unroll
       for (int m = 0; m < m_in; m++) store(factors + (m_in + m) * group, by_factor[m]);
       meet();
+#pragma unroll 1
       for (int c = 0; c < channels; c += group) {
         Real* const own = by_field + i * (long long)(m_in * channels) + c;
         Lanes sums[m_in];
@@ -207,6 +214,7 @@ TESSERAL_KERNEL read_out(const int* count, const int* species, const double* sca
     meet();
     const double unit = scale[species[i]];
     Lanes energy = Lanes{};
+#pragma unroll 1
     for (int c = 0; c < channels; c += group) {
       energy += load(direct + c) * load(x + c);
       Lanes inner[1] = {load(shift + c)};
@@ -218,6 +226,7 @@ TESSERAL_KERNEL read_out(const int* count, const int* species, const double* sca
     const double total = any(sum(energy));
     if (is_first_lane()) energies[i] += unit * (total + constant);
     meet();
+#pragma unroll 1
     for (int c = 0; c < channels; c += group) {
       Lanes by_x[1] = {Real(unit) * load(direct + c)};
       linear<0, channels, channels, channels>(by_inner, hidden_t, channels, c, by_x);

@@ -12,10 +12,10 @@ from ase.build import bulk
 
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.deploy.modelfile import load_model
+from tesseral.potentials.derivatives import sum_in_order
 from tesseral.potentials.engine import evaluate as engine
 from tesseral.potentials.engine.gpu import cuda, evaluate
 from tesseral.potentials.engine.gpu.host import HostKernels
-from tesseral.potentials.engine.gpu.source import Sizes, source
 from tesseral.potentials.ops import compiled
 
 pytestmark = [
@@ -29,8 +29,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactor
     """The CPU passes for a GPU; names of the kernels that were run."""
     folder, ran = tmp_path_factory.getbasetemp(), []
 
-    def make(sizes: Sizes, device: torch.device) -> evaluate.Kernels:
-        kernels = HostKernels(source(sizes), folder)
+    def make(text: str, block: int, device: torch.device) -> evaluate.Kernels:
+        kernels = HostKernels(text, folder)
 
         def run(name: str, *arguments: object) -> None:
             ran.append(name)
@@ -57,7 +57,7 @@ def test_the_calculator_gives_the_same(small_model: Path, gpu: list[str]) -> Non
         for ops in ("auto", "reference")
     )
     forces, stress = found.get_forces(), found.get_stress()
-    assert "pull_2" in gpu
+    assert "pull_2" in gpu and "write_neighbors" in gpu
     gpu.clear()
     assert abs(forces - plain.get_forces()).max() < 1e-10
     assert abs(stress - plain.get_stress()).max() < 1e-12
@@ -76,7 +76,7 @@ def test_changed_weights_are_used(small_model: Path, gpu: list[str]) -> None:
 def test_a_failure_to_compile_is_said_once(
     small_model: Path, gpu: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(sizes: Sizes, device: torch.device) -> evaluate.Kernels:
+    def fail(text: str, block: int, device: torch.device) -> evaluate.Kernels:
         raise cuda.CudaError("there is no CUDA driver (libcuda.so.1)")
 
     monkeypatch.setattr(evaluate, "make_kernels", fail)
@@ -92,8 +92,8 @@ def test_kernels_that_give_other_numbers_are_refused(
 ) -> None:
     make = evaluate.make_kernels
 
-    def broken(sizes: Sizes, device: torch.device) -> evaluate.Kernels:
-        kernels = make(sizes, device)
+    def broken(text: str, block: int, device: torch.device) -> evaluate.Kernels:
+        kernels = make(text, block, device)
 
         def run(name: str, *arguments: object) -> None:
             kernels(name, *arguments)  # type: ignore[arg-type]
@@ -124,3 +124,12 @@ def test_a_full_memory_says_how_many_atoms_fit(
 def test_an_old_gpu_is_refused() -> None:
     with pytest.raises(cuda.CudaError, match=r"capability 6\.1, and the kernels need 7\.0"):
         cuda.machine_code("", (6, 1))
+
+
+def test_sums_in_order() -> None:
+    values = torch.arange(12.0, dtype=torch.float64).view(6, 2)
+    structure = torch.tensor([0, 0, 2, 2, 2, 3])  # the second has no atoms
+    found = sum_in_order(values, structure, 4)
+    expected = torch.zeros(4, 2, dtype=torch.float64).index_add(0, structure, values)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(sum_in_order(values, structure * 0, 1), values.sum(0)[None])

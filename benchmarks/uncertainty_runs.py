@@ -1,0 +1,114 @@
+"""Cost of the uncertainty in molecular dynamics, and whether it stops runs in time.
+
+python -m benchmarks.uncertainty_runs cost MODEL
+python -m benchmarks.uncertainty_runs stop MODEL REFERENCE [--seeds 3] [--kelvin 4000]
+
+``cost`` times energies and forces of a rattled crystal of about 512 atoms of the first element of
+the model, with and without the uncertainty, in alternation. ``stop`` heats a crystal of about 64
+atoms and compares the forces of each step with those of a reference model, which was trained on
+hot structures too: the step at which the expected error passes the limit of the model should come
+before that at which the true one passes 1 eV/Å.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+from ase import Atoms
+from ase.build import bulk
+from ase.data import chemical_symbols
+from rich.console import Console
+
+from tesseral.calculators.ase import TesseralCalculator
+from tesseral.calculators.properties.ensembles import SOON, langevin, start
+from tesseral.screen import print_table
+
+PAIRS, WARM_UP = 60, 6
+RATTLE = 0.05  # Å
+WRONG = 1.0  # eV/Å
+RAMPS = 0, 1000, 5000  # fs, from 300 K to the final temperature
+
+
+def crystal(calculator: TesseralCalculator, atoms: int) -> Atoms:
+    """Cubic crystal of the first element of a model, of about this many atoms."""
+    cell = bulk(chemical_symbols[calculator.card.elements[0]], cubic=True)
+    return cell.repeat(max(1, round((atoms / len(cell)) ** (1 / 3))))
+
+
+def cost(model: str) -> None:
+    """Print the times with and without the uncertainty."""
+    calculators = TesseralCalculator(model), TesseralCalculator(model)
+    calculators[1].potential.uncertainty = None
+    atoms, rng = crystal(calculators[0], 512), np.random.default_rng(0)
+    start, times = atoms.positions.copy(), np.zeros((PAIRS, 2))
+    for number in range(PAIRS):
+        atoms.positions = start + rng.normal(scale=RATTLE, size=start.shape)
+        for which in (0, 1) if number % 2 else (1, 0):
+            begin = time.process_time()
+            calculators[which].calculate(atoms)
+            times[number, which] = time.process_time() - begin
+    times = 1e6 * times[WARM_UP:] / len(atoms)
+    found, ratio = np.median(times, axis=0), np.median(times[:, 0] / times[:, 1])
+    text = (
+        f"{len(atoms)} atoms: {found[0]:.1f} µs/atom with the uncertainty, {found[1]:.1f} without"
+    )
+    Console().print(f"{text}; median of the ratios of pairs {ratio:.3f}", highlight=False)
+
+
+def stop(model: str, reference: str, kelvin: float, seeds: int) -> None:
+    """Print when runs stop, and when their forces become wrong."""
+    lines = []
+    for ramp in RAMPS:
+        for seed in range(seeds):
+            lines.append(
+                [f"{ramp / 1000:g} ps", str(seed), *heated(model, reference, kelvin, ramp, seed)]
+            )
+    heads = ("ramp", "seed", "stop, fs", "K", "largest error then", "first 1 eV/Å, fs")
+    print_table(Console(), heads, lines)
+
+
+def heated(model: str, reference: str, kelvin: float, ramp: int, seed: int) -> list[str]:
+    """Numbers of a run, until both happened or 1 ps after the ramp."""
+    calculator, judge = TesseralCalculator(model), TesseralCalculator(reference)
+    limit = calculator.stop
+    assert limit is not None, "the model does not know its uncertainty"
+    atoms, rng = start(crystal(calculator, 64), 300 if ramp else kelvin, seed)
+    atoms.calc = calculator
+    dynamics = langevin(atoms, 1.0, 300, SOON, rng)
+    stopped: list[str] = []
+    for step in range(ramp + 1000):
+        forces = atoms.get_forces()
+        expected = float(calculator.results["forces_uncertainty"].max())
+        judge.calculate(atoms)
+        error = float(np.linalg.norm(forces - judge.results["forces"], axis=1).max())
+        if expected > limit and not stopped:
+            stopped = [str(step), f"{atoms.get_temperature():.0f}", f"{error:.2f} eV/Å"]
+        if error > WRONG:
+            return [*(stopped or ["not before", "", ""]), str(step)]
+        part = step / ramp if ramp else 1.0
+        dynamics.set_temperature(temperature_K=300 + (kelvin - 300) * min(1.0, part))
+        dynamics.run(1)
+    return [*(stopped or ["none", "", ""]), "none"]
+
+
+def main() -> None:
+    """Run one of the measurements."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.uncertainty_runs")
+    parser.add_argument("what", choices=("cost", "stop"))
+    parser.add_argument("model")
+    parser.add_argument("reference", nargs="?")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--kelvin", type=float, default=4000.0)
+    options = parser.parse_args()
+    if options.what == "cost":
+        cost(options.model)
+    elif options.reference is None:
+        parser.error("stop needs a reference model")
+    else:
+        stop(options.model, options.reference, options.kelvin, options.seeds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""The benchmark of GPUs, on the CPU."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.gpu import main
+from benchmarks.gpu_kernels import occupancy
+from tesseral.potentials.ops import compiled
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+@pytest.mark.skipif(not compiled.available(), reason="no compiled kernels")
+def test_the_script_runs_without_a_gpu(tmp_path: Path) -> None:
+    main(["--dry", "--sizes", "8", "--output", str(tmp_path)])
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert all(row["same to the bit"] for row in found["proof"])
+    single = [row for row in found["proof"] if row["dtype"] == "float32"]
+    assert all(0 < row["forces"] < 1e-4 for row in single)
+    assert found["inference"][0]["model_us_atom"] > 0
+    assert (tmp_path / "gpu.png").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_it_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="no GPU here; use --dry"):
+        main(["--output", str(tmp_path)])
+
+
+def test_occupancy_is_limited_by_registers_or_shared_memory() -> None:
+    assert occupancy(32, 0, 64) == 1
+    assert occupancy(128, 0, 64) == pytest.approx(0.25)
+    assert occupancy(32, 100 * 1024, 64) == pytest.approx(2 * 64 / 2048)
