@@ -48,7 +48,7 @@ from tesseral.learning.explore import distorted
 from tesseral.learning.rounds import Learned, learn
 from tesseral.process import ctrl_c
 from tesseral.screen import Show, progress_line
-from tesseral.training.config import LossConfig, TrainerConfig
+from tesseral.training.config import OptimizationConfig, TrainerConfig
 from tesseral.training.duration import parse_duration
 
 PLAN, RELAXED, SUPERCELLS = "plan.json", "relaxed.extxyz", "supercells.extxyz"
@@ -64,7 +64,7 @@ RATTLE = 0.15  # Å, largest root mean square displacement of the copies
 # Without copies of the relaxed cell near its minimum, elastic constants of MgO were 20% too large:
 # stresses in dynamics are so much larger that errors at small strains do not matter to the loss.
 NEAR, NEAR_STRAIN, NEAR_RATTLE = 150, 0.03, 0.03
-STRESS_WEIGHT = 10.0
+WARMUP = 0.1  # of a training; with the usual hundredth, a training of seconds may diverge
 SETTLED = 0.2  # ps before the first frame of the test
 LABELS = 60  # structures in each round of the student
 
@@ -462,7 +462,7 @@ def _learn(
                 seed=config.seed,
             ),
             fit=RoundFitConfig(
-                loss=LossConfig(stress_weight=STRESS_WEIGHT),
+                optimization=OptimizationConfig(warmup=WARMUP),
                 trainer=TrainerConfig(max_time=f"{seconds:.1f}s", clock=config.clock),
                 isolated_energies={each: _isolated(each, teacher) for each in symbols},
                 seed=config.seed,
