@@ -456,7 +456,7 @@ def _learn(
                 time=plan.explore,
                 timestep=_timestep(config, cells),
                 every=20,
-                distorted=COPIES,
+                distorted_later=COPIES,  # its first round is that of the teacher's labels
                 strain=config.strain,
                 rattle=RATTLE,
                 seed=config.seed,

@@ -223,6 +223,8 @@ class Loop:
         path, options = folder / EXPLORED, self.config.explore
         if path.exists():
             return open_store(path)
+        if number:
+            options = replace(options, distorted=options.distorted_later)
         if explorer is None:  # nothing is selected among them: as many as are needed
             copies = -(-count // len(self.jobs))
             options = replace(options, distorted=max(options.distorted, copies))
