@@ -25,6 +25,7 @@ from tesseral.learning.config import ExploreConfig
 TRIES = 200  # places for an atom; then the cell is enlarged
 GROWTH = 1.02  # of the lengths of a cell that is too small for its atoms
 STARTS = 20  # of the dynamics of a run, most of which end where the model is lost
+BEYOND = 2.0  # times the largest expected force error of a start structure that is not known
 APART = 0.8  # smallest distance at random places, as a fraction of the sum of covalent radii
 
 Check = Callable[[], None]  # raises KeyboardInterrupt after Ctrl-C
@@ -195,7 +196,11 @@ def _dynamics(
     check: Check,
     show: Show,
 ) -> Iterator[Atoms]:
-    """Frames of molecular dynamics; where the model does not know a structure, it starts again."""
+    """Frames of molecular dynamics; where the model does not know a structure, it starts again.
+
+    If the model does not know the first structure either, the limit is raised: otherwise there
+    would be no dynamics of it before it is learned, and so nothing to learn it from.
+    """
     steps, done = steps_of(config.time, config.timestep), 0
     for _ in range(STARTS):
         atoms = run.atoms.copy()
@@ -214,6 +219,9 @@ def _dynamics(
                 number = step.number
                 show(run.name, done + number, steps)
                 strange = bool(strange_atoms(atoms, limit))
+                if strange and not number:
+                    limit = BEYOND * float(atoms.calc.results["forces_uncertainty"].max())
+                    strange = False
                 if number and (step.row is not None or strange):
                     yield atoms
                 if strange:

@@ -85,6 +85,21 @@ def test_a_run_starts_again_at_a_structure_that_the_model_does_not_know(tmp_path
     assert not np.allclose(frames[0].positions, frames[1].positions)
 
 
+class Unsure(EMT):
+    """EMT that expects errors of its forces."""
+
+    def calculate(self, *arguments):
+        super().calculate(*arguments)
+        self.results["forces_uncertainty"] = np.full(len(self.atoms), 0.2)
+
+
+def test_a_start_structure_that_the_model_does_not_know_is_explored(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "limit_of", lambda *_: 0.1)
+    options = ExploreConfig(time=0.05, every=10)
+    frames = list(explore([Run("cu-md", COPPER, 300.0)], Unsure(), options, tmp_path, seed=0))
+    assert len(frames) == 5
+
+
 def test_structures_with_close_atoms_are_left_out(tmp_path):
     options = ExploreConfig(distorted=20, strain=0.0, rattle=0.6, closest=0.8)
     frames = list(explore([Run("cu", COPPER, kind="distorted")], None, options, tmp_path, seed=0))
