@@ -18,15 +18,18 @@ class ExploreConfig:
     """Structures among which each round selects.
 
     Args:
-        temperatures: temperatures (K) of the molecular dynamics. A run stops where the model does
-            not know the structure.
+        temperatures: temperatures (K) of the molecular dynamics. Where the model does not know a
+            structure, it starts again with other velocities.
         pressures: pressures (GPa) at which each temperature is also run, with a variable cell;
             only for crystals. Constant volume is always run.
-        time: duration (ps) of each run.
+        time: duration (ps) at each temperature and pressure.
         timestep: time step (fs).
         every: number of steps between structures that may be selected.
         repeat: numbers of cells of the supercell of each start structure.
-        distorted: number of rattled and strained copies of each start structure.
+        distorted: number of rattled and strained copies of each start structure, in the first
+            round.
+        distorted_later: the same in each further round. Such copies differ more from what is known
+            than structures of the dynamics do, and would take most of the labels.
         strain: largest strain of the copies, in each component.
         rattle: largest root mean square displacement (Å) of the atoms of the copies, along each
             axis.
@@ -47,10 +50,11 @@ class ExploreConfig:
     every: int = 20
     repeat: tuple[int, int, int] = (1, 1, 1)
     distorted: int = 20
+    distorted_later: int = 0
     strain: float = 0.05
-    rattle: float = 0.15
+    rattle: float = 0.1
     random: int = 0
-    closest: float = 0.7
+    closest: float = 0.75
     model: str | None = None
     stop_uncertainty: float | None = None
     seed: int = 0
@@ -66,7 +70,10 @@ class ExploreConfig:
         for name in ("strain", "rattle", "closest"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be from 0 to 1")
-        for name, least in (("every", 1), ("distorted", 0), ("random", 0)):
+        for name, least in (
+            *(("every", 1), ("random", 0)),
+            *(("distorted", 0), ("distorted_later", 0)),
+        ):
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be {least} or more")
 

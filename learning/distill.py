@@ -48,7 +48,8 @@ from tesseral.learning.explore import distorted
 from tesseral.learning.rounds import Learned, learn
 from tesseral.process import ctrl_c
 from tesseral.screen import Show, progress_line
-from tesseral.training.config import OptimizationConfig, TrainerConfig, parse_duration
+from tesseral.training.config import OptimizationConfig, TrainerConfig
+from tesseral.training.duration import parse_duration
 
 PLAN, RELAXED, SUPERCELLS = "plan.json", "relaxed.extxyz", "supercells.extxyz"
 TAUGHT, TEST, RESULT = "taught.h5", "test.h5", "distilled.json"
@@ -456,7 +457,7 @@ def _learn(
                 time=plan.explore,
                 timestep=_timestep(config, cells),
                 every=20,
-                distorted=COPIES,
+                distorted_later=COPIES,  # its first round is that of the teacher's labels
                 strain=config.strain,
                 rattle=RATTLE,
                 seed=config.seed,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tesseral.training.config import parse_duration
+from tesseral.training.duration import parse_duration
 
 
 @dataclass(frozen=True, kw_only=True)

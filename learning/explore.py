@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, Calculator
+from ase.md.md import MolecularDynamics
 from numpy.typing import NDArray
 
 from tesseral.calculators.properties.atoms import closest_approach, is_bulk
@@ -23,6 +24,7 @@ from tesseral.learning.config import ExploreConfig
 
 TRIES = 200  # places for an atom; then the cell is enlarged
 GROWTH = 1.02  # of the lengths of a cell that is too small for its atoms
+STARTS = 20  # of the dynamics of a run, most of which end where the model is lost
 APART = 0.8  # smallest distance at random places, as a fraction of the sum of covalent radii
 
 Check = Callable[[], None]  # raises KeyboardInterrupt after Ctrl-C
@@ -193,37 +195,44 @@ def _dynamics(
     check: Check,
     show: Show,
 ) -> Iterator[Atoms]:
-    """Frames of molecular dynamics until it ends, or until the model does not know a structure."""
-    atoms = run.atoms.copy()
-    atoms.calc = calculator
-    seed = int(rng.integers(2**31))
-    atoms, noise = start(atoms, run.temperature, seed)
+    """Frames of molecular dynamics; where the model does not know a structure, it starts again."""
+    steps, done = steps_of(config.time, config.timestep), 0
+    for _ in range(STARTS):
+        atoms = run.atoms.copy()
+        atoms.calc = calculator
+        atoms, noise = start(atoms, run.temperature, int(rng.integers(2**31)))
+        number = 0
+        try:
+            for step in simulate(
+                atoms,
+                _integrator(atoms, run, config, noise),
+                steps=steps - done,
+                timestep=config.timestep,
+                temperature=run.temperature,
+                every=config.every,
+            ):
+                number = step.number
+                show(run.name, done + number, steps)
+                strange = bool(strange_atoms(atoms, limit))
+                if number and (step.row is not None or strange):
+                    yield atoms
+                if strange:
+                    break
+                check()
+        except (Unstable, CalculationFailed):
+            pass  # the structures before that remain
+        done += max(1, number)
+        if done >= steps:
+            return
+
+
+def _integrator(
+    atoms: Atoms, run: Run, config: ExploreConfig, noise: np.random.Generator
+) -> MolecularDynamics:
+    """Constant volume, or constant pressure if the run has one."""
     if run.pressure is None:
-        integrator = langevin(atoms, config.timestep, run.temperature, SOON, noise)
-    else:
-        integrator = isobaric(
-            atoms,
-            config.timestep,
-            run.temperature,
-            pressure=run.pressure,
-            cell="free",
-        )
-    steps = steps_of(config.time, config.timestep)
-    try:
-        for step in simulate(
-            atoms,
-            integrator,
-            steps=steps,
-            timestep=config.timestep,
-            temperature=run.temperature,
-            every=config.every,
-        ):
-            show(run.name, step.number, steps)
-            strange = bool(strange_atoms(atoms, limit))
-            if step.number and (step.row is not None or strange):
-                yield atoms
-            if strange:
-                return
-            check()
-    except (Unstable, CalculationFailed):
-        return  # the structures before that remain
+        return langevin(atoms, config.timestep, run.temperature, SOON, noise)
+    made: MolecularDynamics = isobaric(
+        atoms, config.timestep, run.temperature, pressure=run.pressure, cell="free"
+    )
+    return made

@@ -165,8 +165,9 @@ def _structures_picture(frames: Sequence[Atoms]) -> Picture:
     for axis, frame in zip(axes[0], frames, strict=False):
         plot_atoms(frame, axis, rotation=VIEW)
         expected = frame.info.get("expected_force_error")
-        below = "" if expected is None else f"\n{expected:.2f} eV/Å expected"
-        axis.set_title(f"{frame.info.get('name', '')}\n{frame.info.get('config_type', '')}{below}")
+        below = "" if expected is None else f"\n±{expected:.2f} eV/Å"
+        title = f"{frame.info.get('name', '')}\n{frame.info.get('config_type', '')}{below}"
+        axis.set_title(title, fontsize=8)
     for axis in axes[0]:
         axis.set_axis_off()
     return picture(figure, "structures of the round", "The first structures that were selected.")

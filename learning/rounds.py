@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import closing
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -222,6 +223,8 @@ class Loop:
         path, options = folder / EXPLORED, self.config.explore
         if path.exists():
             return open_store(path)
+        if number:
+            options = replace(options, distorted=options.distorted_later)
         if explorer is None:  # nothing is selected among them: as many as are needed
             copies = -(-count // len(self.jobs))
             options = replace(options, distorted=max(options.distorted, copies))
@@ -237,7 +240,14 @@ class Loop:
                 check=check,
                 show=lambda name, done, total: bar(done, total, name),
             )
-            write_store(path, map(structure_from_atoms, found))
+            first = next(found, None)
+            if first is None:
+                raise ValueError(
+                    f"round {number} explored no structure whose atoms are apart; raise "
+                    "`explore.temperatures`, `explore.distorted` or `explore.time`, or lower "
+                    "`explore.closest`"
+                )
+            write_store(path, map(structure_from_atoms, chain([first], found)))
         shutil.rmtree(folder / "explored")
         return open_store(path)
 

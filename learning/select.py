@@ -23,8 +23,9 @@ def select(
     """Structures to label: far from each other and from known ones, and uncertain.
 
     Each is the one with the largest product of its largest expected force error and its distance,
-    in the features of the model, to all that are known or selected before. The memory does not
-    grow with the number of candidates.
+    in the features of the model, to all that are known or selected before. Errors above the limit
+    at which simulations stop count as much as the limit: the strangest structures are not those
+    that matter most. The memory does not grow with the number of candidates.
 
     Args:
         calculator: calculator of the model.
@@ -48,9 +49,11 @@ def select(
             check()
     errors = np.full(len(candidates), np.nan)
     for part in described(potential, candidates, elements):
-        points.add(part.points, part.rows, part.errors)
-        if part.errors is not None:
-            errors[part.rows] = part.errors
+        weights = part.errors
+        if weights is not None:
+            errors[part.rows] = weights
+            weights = np.minimum(weights, calculator.stop or np.inf)
+        points.add(part.points, part.rows, weights)
         check()
     rows = points.choose(count).numbers.tolist()
     return [candidates[row] for row in rows], [float(errors[row]) for row in rows]

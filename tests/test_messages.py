@@ -15,9 +15,9 @@ FOLDERS = (
     *("report", "training", "src/tesseral"),
 )
 FLAG = re.compile(r"(?<![\w-])--(?=[a-z{]|$)[\w{-]*")
-OTHERS = {  # of pip and SLURM
+OTHERS = {  # of pip, SLURM and NVRTC
     *("--upgrade", "--force-reinstall", "--no-deps"),
-    *("--ntasks", "--ntasks-per-node", "--nodes"),
+    *("--ntasks", "--ntasks-per-node", "--nodes", "--gpu-architecture"),
 }
 STYLES = {"report/page/style.py"}  # variables of CSS
 SHORT = 4  # characters of "--", the line style of Matplotlib, with a margin

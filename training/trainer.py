@@ -22,7 +22,8 @@ from torch.nn.parallel import DistributedDataParallel
 from tesseral.files import FULL
 from tesseral.training.callback import BAD_BATCH, FitRun
 from tesseral.training.checkpoints import WholeCheckpoints
-from tesseral.training.config import TrainerConfig, parse_duration
+from tesseral.training.config import TrainerConfig
+from tesseral.training.duration import parse_duration
 from tesseral.training.module import DivergenceError, PotentialModule
 from tesseral.training.processes import (
     LostProcessError,

@@ -169,7 +169,7 @@ def metric(features: Tensor, species: Tensor, n_species: int) -> Uncertainty:
     made = Uncertainty(n_species, features.shape[1], PLAIN._replace(landmarks=landmarks))
     factor = factor[:, -made.factor.shape[1] :]
     center = (mean @ factor).repeat_interleave(landmarks, dim=0)
-    for kind in species.unique().tolist():
+    for kind in sorted(set(species.tolist())):
         places = features[species == kind] @ factor
         center[kind * landmarks : (kind + 1) * landmarks] = clusters(places, landmarks)
     made.factor.copy_(factor)

@@ -28,8 +28,8 @@ def test_help_imports_nothing_slow(words):
         [sys.executable, "-c", CODE, *words], capture_output=True, text=True, check=True
     )
     imported = result.stdout.split("imported:")[1].split()
-    # The options of fit are those of the architectures, whose files hold their layers too.
-    allowed = {"torch"} if words == ["fit"] else set()
+    # The options of fit and learn are those of architectures, whose files hold their layers too.
+    allowed = {"torch"} if words in (["fit"], ["learn"]) else set()
     assert set(SLOW) & set(imported) <= allowed
 
 

@@ -77,11 +77,12 @@ def test_the_cell_changes_at_constant_pressure(tmp_path):
     assert frames[0].info["config_type"] == "md-300K-5GPa"
 
 
-def test_a_run_ends_at_a_structure_that_the_model_does_not_know(tmp_path, monkeypatch):
-    steps = iter(["", "", "", "atom 3"])
+def test_a_run_starts_again_at_a_structure_that_the_model_does_not_know(tmp_path, monkeypatch):
+    steps = iter(["", "", "", "atom 3", "", "atom 2"] + 100 * [""])
     monkeypatch.setattr(module, "strange_atoms", lambda *_: next(steps))
-    frames = frames_of(Run("cu-md", COPPER, 300.0), ExploreConfig(time=0.05), tmp_path)
-    assert len(frames) == 1  # that one
+    frames = frames_of(Run("cu-md", COPPER, 300.0), ExploreConfig(time=0.05, every=40), tmp_path)
+    assert len(frames) == 4  # those two, one after 40 steps, and the last
+    assert not np.allclose(frames[0].positions, frames[1].positions)
 
 
 def test_structures_with_close_atoms_are_left_out(tmp_path):

@@ -209,6 +209,12 @@ def test_a_folder_with_other_files_is_refused(config, tmp_path):
         learn(replace(config, output=str(tmp_path)))
 
 
+def test_nothing_to_explore(config):
+    closest = replace(config.explore, closest=1.0, rattle=1.0)
+    with pytest.raises(ValueError, match="explored no structure whose atoms are apart"):
+        learn(replace(config, explore=closest))
+
+
 def test_too_few_labels_to_validate(config):
     fit = replace(config.fit, validation_fraction=0.1)
     with pytest.raises(ValueError, match="6 labels are too few for a validation set"):

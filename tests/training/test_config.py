@@ -1,4 +1,4 @@
-"""Configuration values that are refused, and durations."""
+"""Configuration values that are refused."""
 
 from pathlib import Path
 
@@ -6,40 +6,9 @@ import pytest
 
 from tesseral.data.loading.datamodule import DataConfig
 from tesseral.potentials.architectures.facet import FacetConfig
-from tesseral.training.config import (
-    FitConfig,
-    LossConfig,
-    OptimizationConfig,
-    TrainerConfig,
-    parse_duration,
-)
+from tesseral.training.config import FitConfig, LossConfig, OptimizationConfig, TrainerConfig
 
 DATA = DataConfig(train="a.h5")
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("00:00:10:00", 600),
-        ("1:02:03:04", 93784),
-        ("00:10:00", 600),
-        ("10:30", 630),
-        ("90s", 90),
-        ("10m", 600),
-        ("1h", 3600),
-        ("1h30m", 5400),
-        ("1.5h", 5400),
-        ("2d", 172800),
-    ],
-)
-def test_durations(text, seconds):
-    assert parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "10", "5y", "1h 30", "h", "0s", "00:00", "-5m", "1:2:3:4:5"])
-def test_what_is_no_duration_is_refused(text):
-    with pytest.raises(ValueError, match="is not a duration"):
-        parse_duration(text)
 
 
 def test_an_hour_is_trained_without_any_limit():

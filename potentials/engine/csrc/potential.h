@@ -222,15 +222,17 @@ struct Pairs {
     std::memset(g.forces, 0, g.atoms * 3 * sizeof(double));
     std::memset(g.virials, 0, g.owned * 9 * sizeof(double));
     for (int64_t k = 0; k < g.edges; k++) {
-      const int64_t e = order ? order[k] : k, j = g.senders[e], i = g.receivers[e];
-      const double* v = vectors + e * 3;
-      double* d = gradient + k * 3;
-      if (vectors != g.vectors) pull_join(e, d);
-      for (int a = 0; a < 3; a++) {
-        g.forces[j * 3 + a] += d[a];
-        g.forces[i * 3 + a] -= d[a];
-        for (int b = 0; b < 3; b++) g.virials[i * 9 + a * 3 + b] -= v[a] * d[b];
-      }
+      const int64_t e = order ? order[k] : k;
+      if (vectors != g.vectors) pull_join(e, gradient + k * 3);
+      // Copies, which stores to the sums cannot change.
+      const double v[3] = {vectors[e * 3], vectors[e * 3 + 1], vectors[e * 3 + 2]};
+      const double d[3] = {gradient[k * 3], gradient[k * 3 + 1], gradient[k * 3 + 2]};
+      double *sender = g.forces + g.senders[e] * 3, *receiver = g.forces + g.receivers[e] * 3;
+      double* virial = g.virials + g.receivers[e] * 9;
+      for (int a = 0; a < 3; a++) sender[a] += d[a];
+      for (int a = 0; a < 3; a++) receiver[a] -= d[a];
+      for (int a = 0; a < 3; a++)
+        for (int b = 0; b < 3; b++) virial[a * 3 + b] -= v[a] * d[b];
     }
   }
 
