@@ -254,7 +254,7 @@ def draw(pictures: list[tuple[str, dict[str, Any]]], path: Path) -> None:
         axes[0, column].set(title=name, xlabel="distance (Å)", ylabel="g(r)")
         element = seen["model"]["element"]
         axes[1, column].set(xlabel="time (ps)", ylabel=f"displacement of {element}, squared (Å²)")
-    axes[0, 0].legend(frameon=False)
+    axes[0, 0].legend(frameon=False, loc="upper left")
     figure.savefig(path, dpi=120)
 
 

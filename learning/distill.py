@@ -64,7 +64,7 @@ RATTLE = 0.15  # Å, largest root mean square displacement of the copies
 # Without copies of the relaxed cell near its minimum, elastic constants of MgO were 20% too large:
 # stresses in dynamics are so much larger that errors at small strains do not matter to the loss.
 NEAR, NEAR_STRAIN, NEAR_RATTLE = 150, 0.03, 0.03
-WARMUP = 0.1  # of a training; with the usual hundredth, a training of seconds may diverge
+WARMUP = 0.1  # of a training; a hundredth of the few steps of a short one is none
 SETTLED = 0.2  # ps before the first frame of the test
 LABELS = 60  # structures in each round of the student
 
@@ -327,11 +327,6 @@ def _teach(
     make_folder(place)
     low, high = config.temperatures
     parts: list[Path] = []
-    for number, atoms in enumerate(filter(is_bulk, read_frames(config.folder / RELAXED))):
-        path = place / f"{number:02d}-near.h5"
-        parts.append(path)
-        if not path.exists():
-            write_store(path, _labels(_near(atoms, config.seed), teacher, "near"))
     for number, atoms in enumerate(cells):
         name = f"{number:02d}"
         rng = np.random.default_rng([config.seed, number])
@@ -359,6 +354,12 @@ def _teach(
                 )
                 kind = f"teacher {temperature:.0f} K" + (f" × {scale:g}" if scale != 1 else "")
                 write_store(path, [labelled(each, kind, teacher.theory) for each in frames])
+    # Last, since the first structures calibrate the initial weights: they must differ much.
+    for number, atoms in enumerate(filter(is_bulk, read_frames(config.folder / RELAXED))):
+        path = place / f"{number:02d}-near.h5"
+        parts.append(path)
+        if not path.exists():
+            write_store(path, _labels(_near(atoms, config.seed), teacher, "near"))
     merge_stores([str(path) for path in parts], str(target))
     shutil.rmtree(place)
 
