@@ -158,9 +158,9 @@ def plot(rows: Sequence[dict[str, Any]], atoms: int, path: Path) -> None:
         x = [1e6 * row["seconds"] / atoms for row in own]
         y = [row["errors"]["forces"] for row in own]
         axes.loglog(x, y, "o", color=color, label=kind)
-        for row, *place in zip(own, x, y, strict=True):
-            text = row["name"].split(": ")[-1]
-            axes.annotate(text, place, xytext=(5, 4), textcoords="offset points", fontsize=8)
+        for number, (row, *place) in enumerate(zip(own, x, y, strict=True)):
+            text, where = row["name"].split(": ")[-1], (5, -11 if number % 2 else 4)
+            axes.annotate(text, place, xytext=where, textcoords="offset points", fontsize=8)
     best = front([(1e6 * row["seconds"] / atoms, row["errors"]["forces"]) for row in points])
     axes.loglog(*zip(*best, strict=True), "k--", linewidth=0.8, label="none faster and better")
     axes.set(xlabel="µs per atom and step on one core", ylabel="MAE of forces, meV/Å")
@@ -169,6 +169,7 @@ def plot(rows: Sequence[dict[str, Any]], atoms: int, path: Path) -> None:
         axis.set_minor_formatter(
             FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
         )
+    axes.margins(x=0.15)
     axes.grid(True, which="both", alpha=0.2)
     axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
