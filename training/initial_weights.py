@@ -136,9 +136,12 @@ def _random(
         dtype=dtype,
     )
     potential = build_potential(card, ops, references[1:])
+    # Not the first ones: they may all be alike, such as nearly perfect crystals, whose fields of
+    # higher degree almost vanish.
+    order = np.random.default_rng(0).permutation(len(data.train_dataset))
     structures: list[Batch] = []
-    while len(structures) < min(CALIBRATION_STRUCTURES, len(data.train_dataset)):
-        structures.append(data.train_dataset[len(structures)])
+    for row in order[:CALIBRATION_STRUCTURES].tolist():
+        structures.append(data.train_dataset[row])
         if sum(len(batch.graph.senders) for batch in structures) > CALIBRATION_EDGES:
             break
     calibrate(potential, join_batches(structures).graph)
