@@ -22,6 +22,7 @@ from rich.console import Console
 
 from benchmarks.machine import machine
 from benchmarks.peers.environments import Peers
+from benchmarks.plots import few
 from benchmarks.sheets import Sheet, cell, console, report, save
 from benchmarks.workers import Job, Specification, interleave, workers
 
@@ -166,9 +167,7 @@ def plot(rows: Sequence[dict[str, Any]], atoms: int, path: Path) -> None:
     axes.set(xlabel="µs per atom and step on one core", ylabel="MAE of forces, meV/Å")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(
-            FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
-        )
+        axis.set_minor_formatter(FuncFormatter(few))
     axes.margins(x=0.15)
     axes.grid(True, which="both", alpha=0.2)
     axes.legend()
