@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -98,11 +98,19 @@ class Errors(NamedTuple):
     structure: Integers  # (N,) from 0
 
 
+class HeldOut(NamedTuple):
+    """A potential, its training structures, and others."""
+
+    potential: MessagePassing
+    train: GraphDataset
+    validation: GraphDataset
+
+
 def with_uncertainty(
     potential: MessagePassing,
     card: ModelCard,
     train: GraphDataset,
-    validation: GraphDataset,
+    validation: GraphDataset | Errors,
     show: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[MessagePassing, ModelCard]:
     """A potential with its uncertainty, and its card with the calibration.
@@ -111,18 +119,25 @@ def with_uncertainty(
         potential: trained potential with one level of theory, on any device.
         card: its card.
         train: structures that it was trained on.
-        validation: structures that it was not trained on, with forces.
+        validation: structures that it was not trained on, with forces; or `held_out_errors`.
         show: callback with the number of completed structures and their total.
 
     Raises:
         ValueError: there are too few forces to calibrate with.
     """
-    known, held_out = bounded(train), bounded(validation)
-    total = len(known) + len(held_out)
+    known = bounded(train)
+    held_out = None if isinstance(validation, Errors) else bounded(validation)
+    total = len(known) + (0 if held_out is None else len(held_out))
     potential = potential.eval()
     features, species, bonded = _features(potential, known, lambda done: show(done, total))
     uncertainty = metric(features, species, len(card.elements))
-    errors = _errors(potential, uncertainty, held_out, lambda done: show(len(known) + done, total))
+    if isinstance(validation, Errors):
+        errors = validation
+    else:
+        assert held_out is not None
+        errors = _errors(
+            potential, uncertainty, held_out, lambda done: show(len(known) + done, total)
+        )
     # Isolated atoms are as far from all others as a simulation never should be.
     distances = uncertainty.distances(features[bonded], species[bonded])
     values = calibrated(errors, float(np.quantile(distances, KNOWN)) if len(distances) else 1.0)
@@ -136,6 +151,24 @@ def with_uncertainty(
     own = {f"uncertainty.{name}": value for name, value in uncertainty.state_dict().items()}
     made.load_state_dict({**weights, **own})
     return made.to(potential.embedding.device).eval(), card
+
+
+def held_out_errors(folds: Iterable[HeldOut]) -> Errors:
+    """Distances and errors of structures that several potentials were not trained on, together.
+
+    Each distance is one to the training set of the potential that made the error. All distances
+    have the unit of the mean of a training set, so that they are those of the same potential
+    trained on all structures, as far as one left-out part matters.
+    """
+    parts, done = [], 0
+    for fold in folds:
+        potential = fold.potential.eval()
+        features, species, _ = _features(potential, bounded(fold.train), lambda done: None)
+        uncertainty = metric(features, species, len(fold.train.elements))
+        found = _errors(potential, uncertainty, bounded(fold.validation), lambda done: None)
+        parts.append(found._replace(structure=found.structure + done))
+        done += len(found.energy)
+    return Errors(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
 def bounded(dataset: GraphDataset) -> GraphDataset:
