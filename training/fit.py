@@ -41,16 +41,18 @@ from tesseral.training.display import (
     validation_errors,
 )
 from tesseral.training.folds import (
+    STRUCTURES,
     Final,
     Part,
     best_length,
     fold_config,
     held_out,
-    held_out_summary,
+    held_out_errors,
     read_fold,
     splits_of,
     spread_line,
     write_fold,
+    write_structures,
 )
 from tesseral.training.initial_weights import Trained, open_initial, start
 from tesseral.training.loggers import check_loggers, open_loggers
@@ -61,7 +63,7 @@ from tesseral.training.schedule import Budget, Clock, ValidationPlan
 from tesseral.training.trainer import train
 from tesseral.training.uncertainty import (
     Errors,
-    held_out_errors,
+    errors_of_folds,
     other_levels,
     with_uncertainty,
 )
@@ -156,25 +158,26 @@ def _fit_folds(
         _tell_fold(title, history, console)
         histories.append(history)
     folds = held_out(config, splits)
-    errors, spread = held_out_summary(folds)
+    errors = held_out_errors(folds)
+    write_structures(config.run_directory / STRUCTURES, errors)
     steps, last = best_length(histories)
     record = {
         "held out": splits[0].reason.replace(", fold 1 of", ", each once in"),
-        **({"mean and deviation of folds": spread} if config.data.folds else {}),
+        **({"mean and deviation of folds": errors.spread} if config.data.folds else {}),
     }
     if console is not None:
-        console.print(error_table(errors, "errors of held-out structures"))
+        console.print(error_table(errors.summary, "errors of held-out structures"))
         if config.data.folds:
-            console.print(spread_line(spread, len(folds)), highlight=False, soft_wrap=True)
+            console.print(spread_line(errors.spread, len(folds)), highlight=False, soft_wrap=True)
     everything = np.arange(len(folds[0].train.store))
     split = Split(everything, everything[:0], "all structures are trained on")
-    part = Part("all structures", split, Final(steps, last, errors, record))
+    part = Part("all structures", split, Final(steps, last, errors.summary, record))
     resumes = config.ckpt_path is not None and (config.run_directory / "last.ckpt").exists()
     config = replace(config, ckpt_path="last" if resumes else None)
     trained = _train(config, console, tell, part)
     result = trained.result
     if trained.module.global_step >= last:
-        _add_uncertainty(result.model, trained.data, held_out_errors(folds), console)
+        _add_uncertainty(result.model, trained.data, errors_of_folds(folds), console)
         if console is not None:
             console.print(
                 f"{trained.module.global_step} steps on all structures in "

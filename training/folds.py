@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from tesseral.data.graph import Batch, atom_counts
 from tesseral.data.loading.config import DataConfig
 from tesseral.data.loading.datasets import EvaluationLoader, GraphDataset
 from tesseral.data.loading.splits import Split, split_folds, split_store
 from tesseral.data.store.read import open_store
 from tesseral.deploy.modelfile import load_model
-from tesseral.files import write_json
+from tesseral.files import write_json, write_text
+from tesseral.potentials.derivatives import Prediction
 from tesseral.training.config import FitConfig
 from tesseral.training.metrics import QUANTITIES, UNITS, ErrorSums
 from tesseral.training.uncertainty import HeldOut
 from tesseral.training.validation import predictions
 
+COLUMNS = ("row", "fold", "config_type", "atoms", "energy_error_meV_atom", "forces_rmse_meV_A")
+STRUCTURES = "held_out.csv"
 RESULT = "result.json"  # of a fold that is complete
 MODEL = "model.safetensors"
 BATCH_EDGES = 20_000
@@ -156,24 +163,32 @@ def held_out(config: FitConfig, splits: Sequence[Split]) -> list[HeldOut]:
     return made
 
 
-def held_out_summary(folds: Sequence[HeldOut]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Errors of all held-out structures together, and how the folds differ.
+class HeldOutErrors(NamedTuple):
+    """Errors of structures by models that have not seen them."""
 
-    Returns:
-        ``ErrorSums.summary`` of all held-out structures, by config type too; and for each quantity
-        the mean and the standard deviation of the MAE of the folds.
-    """
+    summary: dict[str, Any]  # of all together, by config type too, see ErrorSums.summary
+    spread: dict[str, Any]  # mean and standard deviation of the MAE of the folds, by quantity
+    structures: list[tuple[Any, ...]]  # in the order of COLUMNS, one for each structure, by row
+
+
+def held_out_errors(folds: Sequence[HeldOut]) -> HeldOutErrors:
+    """Predict the held-out structures of all folds."""
     store, elements = folds[0].train.store, folds[0].train.elements
     types = store.texts("config_type")
     names = sorted(set(types))
     rows = torch.tensor([names.index(kind) for kind in types])
-    total, each = ErrorSums(elements, names, rows), []
-    for fold in folds:
+    total, each, structures = ErrorSums(elements, names, rows), [], []
+    for number, fold in enumerate(folds, 1):
         sums = ErrorSums(elements, names, rows)
         device = fold.potential.embedding.device
         batches = EvaluationLoader(fold.validation, BATCH_EDGES)
         for batch, prediction in predictions(fold.potential, batches, device):
             sums.add(batch, prediction)
+            energy, forces = structure_errors(batch, prediction)
+            structures += [
+                (row, number, types[row], int(store.n_atoms[row]), one, other)
+                for row, one, other in zip(batch.index.tolist(), energy, forces, strict=True)
+            ]
         total.sums += sums.sums
         each.append(sums.summary())
     spread = {}
@@ -182,7 +197,36 @@ def held_out_summary(folds: Sequence[HeldOut]) -> tuple[dict[str, Any], dict[str
         if values:
             deviation = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
             spread[name] = {"mean": float(np.mean(values)), "deviation": deviation}
-    return total.summary(), spread
+    return HeldOutErrors(total.summary(), spread, sorted(structures))
+
+
+def structure_errors(batch: Batch, prediction: Prediction) -> tuple[list[float], list[float]]:
+    """Energy errors (meV/atom) and force RMSE (meV/Å) of the structures of a batch; NaN: no label.
+
+    A structure whose forces are labelled in part has no force error.
+    """
+    graph, labels = batch.graph, batch.labels
+    n_atoms = atom_counts(graph)
+    energy = 1e3 * (prediction.energy - labels.energy) / n_atoms
+    squares = (prediction.forces - labels.forces).square().sum(1)
+    sums = torch.zeros_like(energy).index_add_(0, graph.structure, squares.to(energy.dtype))
+    return energy.tolist(), (1e3 * (sums / (3 * n_atoms)).sqrt()).tolist()
+
+
+def write_structures(path: Path, errors: HeldOutErrors) -> None:
+    """Write the errors of all structures as a CSV table.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(
+        [f"{value:.4g}" if isinstance(value, float) else value for value in row]
+        for row in errors.structures
+    )
+    write_text(path, text.getvalue())
 
 
 def spread_line(spread: dict[str, Any], folds: int) -> str:

@@ -119,7 +119,7 @@ def with_uncertainty(
         potential: trained potential with one level of theory, on any device.
         card: its card.
         train: structures that it was trained on.
-        validation: structures that it was not trained on, with forces; or `held_out_errors`.
+        validation: structures that it was not trained on, with forces; or `errors_of_folds`.
         show: callback with the number of completed structures and their total.
 
     Raises:
@@ -153,7 +153,7 @@ def with_uncertainty(
     return made.to(potential.embedding.device).eval(), card
 
 
-def held_out_errors(folds: Iterable[HeldOut]) -> Errors:
+def errors_of_folds(folds: Iterable[HeldOut]) -> Errors:
     """Distances and errors of structures that several potentials were not trained on, together.
 
     Each distance is one to the training set of the potential that made the error. All distances

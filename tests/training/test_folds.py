@@ -1,5 +1,6 @@
 """Trainings with folds: held-out errors, the training on all structures, resuming."""
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,6 +56,11 @@ def test_errors_are_those_of_models_that_have_not_seen_a_structure(folded, emt_f
         difference = (found.energy - found.energy_label) / found.n_atoms
         absolute += np.abs(difference[rows]).tolist()
     assert sorted(seen) == list(range(12))
+    with (config.run_directory / "held_out.csv").open(encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert [int(line["row"]) for line in table] == list(range(12))
+    found = [abs(float(table[row]["energy_error_meV_atom"])) for row in seen]
+    np.testing.assert_allclose(found, np.multiply(1e3, absolute), rtol=1e-3)
     mean = 1e3 * np.mean(absolute)
     assert card.errors["validation"]["energy_per_atom"]["mae"] == pytest.approx(mean, rel=1e-6)
     assert card.training["data"]["train"]["structures"] == 12
