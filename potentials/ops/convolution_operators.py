@@ -154,7 +154,7 @@ def _call(kind: Kind, tensors: Tensors, cutoff: float, options: tuple[Any, ...])
     return Call(inputs, arrays, layout)
 
 
-def _convolve(kind: Kind, *inputs: Any) -> Tensor:
+def convolve(kind: Kind, *inputs: Any) -> Tensor:
     tensors, cutoff, options = kind.split(inputs)
     call = _call(kind, tensors, cutoff, options)
     out = tensors[0].new_empty(call.inputs.owned, call.layout.results.width)
@@ -162,7 +162,7 @@ def _convolve(kind: Kind, *inputs: Any) -> Tensor:
     return call.layout.results.cut(out).view(kind.shape(tensors[0], *options))
 
 
-def _convolve_backward(
+def convolve_backward(
     kind: Kind, grad: Tensor, *inputs: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     *rest, geometry, weights = inputs
@@ -188,7 +188,7 @@ def _convolve_backward(
     )
 
 
-def _convolve_twice(
+def convolve_twice(
     kind: Kind, grad: Tensor, *inputs: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     *rest, by_features, by_harmonics, by_radii, by_coefficients, geometry, weights = inputs
@@ -315,7 +315,7 @@ def _operators(kind: Kind) -> dict[str, tuple[Any, ...]]:
     return {
         kind.name: (
             f"({inputs}) -> Tensor",
-            partial(_convolve, kind),
+            partial(convolve, kind),
             shapes_forwards,
             partial(_setup_convolve, kind),
             partial(_derive_convolve, kind),
@@ -323,7 +323,7 @@ def _operators(kind: Kind) -> dict[str, tuple[Any, ...]]:
         f"{kind.name}_backward": (
             f"(Tensor grad, {inputs}, bool geometry, bool weights) "
             "-> (Tensor, Tensor, Tensor, Tensor)",
-            partial(_convolve_backward, kind),
+            partial(convolve_backward, kind),
             shapes_backwards,
             partial(_setup_convolve_backward, kind),
             partial(_derive_convolve_backward, kind),
@@ -332,7 +332,7 @@ def _operators(kind: Kind) -> dict[str, tuple[Any, ...]]:
             f"(Tensor grad, {inputs}, Tensor by_features, Tensor by_harmonics, Tensor by_radii, "
             "Tensor? by_coefficients, bool geometry, bool weights) "
             "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
-            partial(_convolve_twice, kind),
+            partial(convolve_twice, kind),
             shapes_twice,
             None,
             None,
