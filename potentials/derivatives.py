@@ -146,9 +146,10 @@ def predict_edges(
     if not create_graph and isinstance(potential, MessagePassing) and engine.applies(potential):
         return _analytic(potential, species, edges, structure, n_structures)
     if create_graph and isinstance(potential, MessagePassing) and training.applies(potential):
-        energies, gradient = training.energies_and_gradient(potential, species, edges)
-        forces, virial = from_gradient(gradient, edges, structure, n_structures)
-        energy = sum_by_structure(energies, structure, n_structures)
+        with torch.enable_grad():
+            energies, gradient = training.energies_and_gradient(potential, species, edges)
+            forces, virial = from_gradient(gradient, edges, structure, n_structures)
+            energy = sum_by_structure(energies, structure, n_structures)
         return Prediction(energy, energies, forces, virial)
     with torch.enable_grad():
         vectors = edges.vectors.detach().requires_grad_(True)

@@ -69,7 +69,9 @@ def energies_and_gradient(
     elements = potential.elements_of(species)
     scale = potential.scale.scale[elements].to(features.dtype)
     inputs = _Inputs(potential, elements, scale, EdgeFeatures(*(part.detach() for part in seen)))
-    own, by_harmonics, by_radii = _Layers.apply(inputs, features, *_weights(potential))
+    own, by_harmonics, by_radii = _Layers.apply(  # type: ignore[no-untyped-call]
+        inputs, features, *_weights(potential)
+    )
     outputs, gradients = [seen.harmonics, seen.radii], [by_harmonics, by_radii]
     if energies.requires_grad:  # pair energies, which have no weights
         outputs.append(energies)
@@ -113,7 +115,7 @@ class _Layers(torch.autograd.Function):
         return energies, *run.backward()
 
     @staticmethod
-    def backward(  # type: ignore[override]
+    def backward(
         ctx: Any, by_energies: Tensor, along_harmonics: Tensor, along_radii: Tensor
     ) -> tuple[Tensor | None, ...]:
         run = ctx.run

@@ -155,6 +155,7 @@ def _call(kind: Kind, tensors: Tensors, cutoff: float, options: tuple[Any, ...])
 
 
 def convolve(kind: Kind, *inputs: Any) -> Tensor:
+    """The convolution of a kind, of plain tensors; inputs as in the schema of its operator."""
     tensors, cutoff, options = kind.split(inputs)
     call = _call(kind, tensors, cutoff, options)
     out = tensors[0].new_empty(call.inputs.owned, call.layout.results.width)
@@ -165,6 +166,7 @@ def convolve(kind: Kind, *inputs: Any) -> Tensor:
 def convolve_backward(
     kind: Kind, grad: Tensor, *inputs: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Its gradients by features, harmonics, radii and coefficients; those not wanted are empty."""
     *rest, geometry, weights = inputs
     tensors, cutoff, options = kind.split(tuple(rest))
     call = _call(kind, tensors, cutoff, options)
@@ -191,6 +193,7 @@ def convolve_backward(
 def convolve_twice(
     kind: Kind, grad: Tensor, *inputs: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The gradient of ``convolve_backward`` by ``grad`` and by the inputs of ``convolve``."""
     *rest, by_features, by_harmonics, by_radii, by_coefficients, geometry, weights = inputs
     tensors, cutoff, options = kind.split(tuple(rest))
     call = _call(kind, tensors, cutoff, options)

@@ -88,6 +88,7 @@ def _derive_harmonics_backward(ctx: Any, by_vectors: Tensor) -> tuple[Tensor | N
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
+    """``degree_linear``: (N, M, C) by (l_max + 1, C, D) to (N, M, D), of plain tensors."""
     atoms, components, c_in = x.shape
     c_out = padded_channels(weight.shape[2], x.dtype)
     x, matrix = x.contiguous(), padded(weight, c_out)
@@ -107,6 +108,7 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def outer(x: Tensor, g: Tensor) -> Tensor:
+    """``degree_outer``: (N, M, C) and (N, M, D) to (l_max + 1, C, D), of plain tensors."""
     atoms, components, c_in = x.shape
     c_out = padded_channels(g.shape[2], x.dtype)
     x, right = x.contiguous(), padded(g, c_out)
@@ -120,6 +122,7 @@ def outer(x: Tensor, g: Tensor) -> Tensor:
 
 
 def product(a: Tensor, b: Tensor, l_out: int) -> Tensor:
+    """``sphere_product``: (N, M, C) and (N, M', C) to (N, (l_out + 1)², C), of plain tensors."""
     channels = padded_channels(a.shape[2], a.dtype)
     left, right = padded(a, channels), padded(b, channels)
     out = a.new_empty(a.shape[0], (l_out + 1) ** 2, channels)

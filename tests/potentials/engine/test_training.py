@@ -83,7 +83,7 @@ def test_equals_autograd(name, extras):
         for name, a, b in zip(names, got, wanted, strict=True)
     }
     largest = max(worst, key=worst.get)
-    print(f"energies {errors[0]:.1e} eV, gradient {errors[1]:.1e} eV/Å, {largest} {worst[largest]:.1e}")
+    print(f"{errors[0]:.1e} eV, {errors[1]:.1e} eV/Å, {largest} {worst[largest]:.1e}")
     assert max(errors) < 1e-9
     assert worst[largest] < 1e-9
 
