@@ -249,8 +249,8 @@ class FitConfig:
         exact = not (self.model.relaxed or self.model.has_grid_error)
         if self.loss.symmetry_weight > 0 and exact and self.init_from is None:
             raise ValueError(
-                f"`symmetry_weight` is {self.loss.symmetry_weight}, but rotations of this potential "
-                "are exact; leave it out"
+                f"`symmetry_weight` is {self.loss.symmetry_weight}, but this potential is exactly "
+                "symmetric; leave it out"
             )
 
     @property

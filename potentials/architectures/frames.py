@@ -5,8 +5,8 @@ neighbourhood, and its results are averaged over the frames (Puny et al., arXiv 
 finite number of frames, such as the principal axes, the result jumps where two axes become
 equivalent (Dym, Lawrence, Siegel, arXiv 2402.16077). Here each pair of close neighbours is a frame,
 with a weight that vanishes smoothly where the frame is undefined. Equation numbers are those of
-docs/understand/systems.md. With the elements of a point group as frames, the same for all atoms, the
-potential has the symmetry of this group only. Features are scalars, (N, 1, C).
+docs/understand/systems.md. With the elements of a point group as frames of all atoms, the potential
+has the symmetry of this group only. Features are scalars, (N, 1, C).
 """
 
 from __future__ import annotations

@@ -11,10 +11,10 @@ from e3nn import o3
 from tesseral.data.neighbors import atomic_graph
 from tesseral.potentials import testing
 from tesseral.potentials.architectures.facet import FacetConfig
-from tesseral.potentials.derivatives import predict
-from tesseral.potentials.engine.evaluate import can_pack
 from tesseral.potentials.blocks.point_groups import group_elements
 from tesseral.potentials.blocks.sphere import representations
+from tesseral.potentials.derivatives import predict
+from tesseral.potentials.engine.evaluate import can_pack
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.symmetry import (
     broken_functions,
