@@ -1,5 +1,6 @@
 """The shared physics suite for every configuration of the potential, with its numbers printed."""
 
+import math
 from dataclasses import dataclass, replace
 
 import pytest
@@ -59,9 +60,11 @@ CASES = [
     case("product-order3", order=3),
     case("silu-86", activation="silu", grid_points=86, rotation=0.03),
     case("relaxed", relaxed=True, mixings=2),  # nothing is broken before training
+    case("relaxed-group", relaxed=True, group="C∞v", layers=1),
     other("dimenet", l_max=2),
     other("egnn"),
     other("frames", l_max=2, frame_cutoff=3.0),
+    other("frames", "frames-4mm", l_max=2, group="4mm", rotation=math.inf),  # see test_frames
     other("mace", l_max=2),
     other("mace", "mace-cormorant", l_max=1, trees=["A", "(A x)", "(x x)"]),
     other("nequip", l_max=2),
