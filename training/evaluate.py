@@ -207,8 +207,8 @@ def _energy_uncertainty(
 ) -> NDArray[Any]:
     """Expected errors of the energies of a batch, (G,) eV."""
     assert potential.uncertainty is not None and prediction.uncertainty is not None
-    each = potential.uncertainty.energy(prediction.uncertainty)
-    found = sum_by_structure(each, batch.graph.structure, len(batch.index))
+    structure, count = batch.graph.structure.to(prediction.uncertainty.device), len(batch.index)
+    found = potential.uncertainty.energy(prediction.uncertainty, structure, count)
     return found.detach().cpu().numpy()
 
 

@@ -157,10 +157,10 @@ def with_uncertainty(
     return made.to(potential.embedding.device).eval(), card
 
 
-def closest_pairs(dataset: GraphDataset, cutoff: float) -> tuple[float, ...]:
+def closest_pairs(dataset: GraphDataset, cutoff: float) -> list[float]:
     """Smallest distance (Å) of each pair of elements, as `CLOSEST` on the card."""
     found = closest_distances(dataset.store, dataset.rows, dataset.elements, cutoff)
-    return flat_pairs(torch.from_numpy(np.where(np.isfinite(found), found, 0.0)))
+    return list(flat_pairs(torch.from_numpy(np.where(np.isfinite(found), found, 0.0))))
 
 
 def bounded(dataset: GraphDataset) -> GraphDataset:
@@ -275,10 +275,12 @@ def calibrated(errors: Errors, furthest: float) -> dict[str, Any]:
     expected = scale * errors.distances**exponent
     bound = conformal(forces / expected[known])
     edge = scale * min(furthest, reach) ** exponent * max(1.0, furthest / reach)
-    found = Calibration(scale, exponent, reach, 1.0, bound)
-    parts = Uncertainty(1, 1, found).energy(torch.from_numpy(expected)).numpy()
+    count = len(errors.energy)
+    found = Calibration(scale, exponent, reach, 1.0, bound, size=len(errors.structure) / count)
+    tensors = torch.from_numpy(expected), torch.from_numpy(errors.structure)
     labelled = np.isfinite(errors.energy)
-    energies, sums = errors.energy[labelled], np.bincount(errors.structure, parts)[labelled]
+    sums = Uncertainty(1, 1, found).energy(*tensors, count).numpy()[labelled]
+    energies = errors.energy[labelled]
     energy = 1.0
     if len(energies):  # a mean by the median, which single structures do not move
         energy = max(MEAN_BY_MEDIAN * float(np.median(energies / sums)), 1e-12)
