@@ -1,5 +1,6 @@
 """The shared physics suite for every configuration of the potential, with its numbers printed."""
 
+import math
 from dataclasses import dataclass, replace
 
 import pytest
@@ -40,7 +41,7 @@ def case(name, rotation=1e-11, l_max=2, **options):
 
 def other(architecture, name=None, rotation=1e-11, **options):
     sizes = {"cutoff": CUTOFF, "channels": 8, "layers": 2}
-    config = make_config(architecture, **sizes, **options)
+    config = make_config(architecture, **{**sizes, **options})
     return Case(name or architecture, config, rotation)
 
 
@@ -59,9 +60,12 @@ CASES = [
     case("product-order3", order=3),
     case("silu-86", activation="silu", grid_points=86, rotation=0.03),
     case("relaxed", relaxed=True, mixings=2),  # nothing is broken before training
+    case("relaxed-group", relaxed=True, group="C∞v", layers=1),
     other("dimenet", l_max=2),
     other("egnn"),
     other("frames", l_max=2, frame_cutoff=3.0),
+    other("frames", "frames-4mm", l_max=2, group="4mm", rotation=math.inf),  # see test_frames
+    other("lieconv", orientations=120, channels=4, random_orientations=False, rotation=0.05),
     other("mace", l_max=2),
     other("mace", "mace-cormorant", l_max=1, trees=["A", "(A x)", "(x x)"]),
     other("nequip", l_max=2),
