@@ -155,17 +155,22 @@ def uncertainty_line(values: Mapping[str, Any]) -> str:
     )
 
 
-def calibration_line(values: Mapping[str, Any]) -> str:
-    """Expected and true force errors of a dataset, in words, with a verdict."""
+def calibration_line(values: Mapping[str, Any], name: str = "force") -> str:
+    """Expected and true errors of a dataset, in words, with a verdict.
+
+    Args:
+        values: numbers of `calibration_errors`, or of `energy_calibration_errors`.
+        name: force, or energy.
+    """
     low, high = GOOD_COVERAGE
     if values["coverage"] < low:
         verdict = "too small: these structures are unlike the validation set"
     else:
         verdict = "well calibrated" if values["coverage"] <= high else "too large"
-    rank = values["rank_correlation_structures"]
+    rank = values["rank_correlation_structures"] if name == "force" else values["rank_correlation"]
     ranks = "" if rank is None else f"; rank correlation of structures {rank:.2f}"
     return (
-        f"expected force errors are {verdict}: {values['coverage']:.0%} of the true errors are "
+        f"expected {name} errors are {verdict}: {values['coverage']:.0%} of the true errors are "
         f"below the bound for 90%, the mean error is {values['ratio']:.2f} times the expected "
         f"one{ranks}"
     )

@@ -41,7 +41,7 @@ def case(name, rotation=1e-11, l_max=2, **options):
 
 def other(architecture, name=None, rotation=1e-11, **options):
     sizes = {"cutoff": CUTOFF, "channels": 8, "layers": 2}
-    config = make_config(architecture, **sizes, **options)
+    config = make_config(architecture, **{**sizes, **options})
     return Case(name or architecture, config, rotation)
 
 
@@ -65,6 +65,7 @@ CASES = [
     other("egnn"),
     other("frames", l_max=2, frame_cutoff=3.0),
     other("frames", "frames-4mm", l_max=2, group="4mm", rotation=math.inf),  # see test_frames
+    other("lieconv", orientations=120, channels=4, random_orientations=False, rotation=0.05),
     other("mace", l_max=2),
     other("mace", "mace-cormorant", l_max=1, trees=["A", "(A x)", "(x x)"]),
     other("nequip", l_max=2),
