@@ -54,11 +54,13 @@ def broken_functions(potential: MessagePassing) -> list[list[Tensor]]:
     """
     functions = []
     for layer in potential.layers:
-        broken_ones = layer.broken_functions() if isinstance(layer, FacetLayer) else None
-        if broken_ones is None:
+        if not isinstance(layer, FacetLayer):
+            continue
+        learned = layer.broken_functions()
+        if learned is None:
             continue
         own = []
-        for mixing, broken in zip(layer.mixings, broken_ones):
+        for mixing, broken in zip(layer.mixings, learned):
             assert isinstance(mixing, SphereMixing)
             scale = mixing.enter.scale.flatten().double().cpu()
             scale = scale / DAMPING ** torch.arange(len(scale), dtype=scale.dtype)

@@ -168,7 +168,7 @@ class PotentialModule(lightning.LightningModule):
         weights = loss_weights(self.loss_config, progress)
         loss = weighted_loss(sums, counts, weights) * self.trainer.world_size
         if self.loss_config.symmetry_weight > 0:
-            loss = loss + self.loss_config.symmetry_weight * self._change(batch.graph, prediction)
+            loss = loss + self.loss_config.symmetry_weight * self.change(batch.graph, prediction)
         self._watch(loss, differences, batch)
         return loss
 
@@ -221,8 +221,13 @@ class PotentialModule(lightning.LightningModule):
         self.elapsed, self.stopping = float(shared[3]), bool(shared[4] > 0)
         return shared[:3]
 
-    def _change(self, graph: AtomicGraph, prediction: Prediction) -> Tensor:
-        """Mean square of the change of the scaled forces by a random rotation or reflection."""
+    def change(self, graph: AtomicGraph, prediction: Prediction) -> Tensor:
+        """Mean square change of forces, in units of ``force_rms``, by a random rotation.
+
+        Args:
+            graph: structures.
+            prediction: prediction for them; half of the rotations are followed by a reflection.
+        """
         matrix = random_orthogonal().to(graph.positions.device)
         turned = graph._replace(positions=graph.positions @ matrix.T, cell=graph.cell @ matrix.T)
         forces = predict(self.potential, turned, create_graph=True).forces

@@ -106,6 +106,11 @@ METHODS = {
     "not relaxed": Method(_facet()),
     "relaxed": Method(_facet(relaxed=True)),
     "relaxed, group C∞v": Method(_facet(relaxed=True, group="C∞v")),
+    "group C∞v, quadratic penalty": Method(
+        _facet(relaxed=True, group="C∞v"),
+        relaxed_shrinkage="proportional",
+        relaxed_weight_decay=1.0,
+    ),
     "quadratic penalty of the weights": Method(
         _facet(relaxed=True), relaxed_shrinkage="proportional", relaxed_weight_decay=1.0
     ),
@@ -113,7 +118,6 @@ METHODS = {
         _facet(relaxed=True), penalty=0.1, relaxed_weight_decay=0.0
     ),
     "no symmetry": Method(_mean("1")),
-    "no symmetry, penalty of rotated forces": Method(_mean("1"), penalty=0.1),
     "mean over C4v": Method(_mean("C4v")),
 }
 
@@ -131,10 +135,10 @@ def field_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
                 result = json.loads((folder / "result.json").read_text())
                 results.setdefault((name, number), []).append(result)
     plot_field(results, options.output / "field.png")
-    return [_sheet(number, results) for number in NUMBERS]
+    return [number_sheet(number, results) for number in NUMBERS]
 
 
-def _sheet(number: int, results: dict[tuple[str, int], list[dict[str, Any]]]) -> Sheet:
+def number_sheet(number: int, results: dict[tuple[str, int], list[dict[str, Any]]]) -> Sheet:
     """Table for a number of structures."""
     sheet = Sheet(
         f"Molecules in a field, {number} structures, {len(SEEDS)} seeds",

@@ -172,7 +172,7 @@ class FacetLayer(ExactBuffers):
 
     def broken_functions(self) -> Tensor | None:
         """The learned functions on the sphere, (mixings, S, M - 1, C), or None if not relaxed."""
-        broken = self.broken
+        broken: Tensor | None = self.broken
         if broken is not None and self.kept is not None:
             broken = self.kept.to(broken.dtype) @ broken
         return broken

@@ -67,7 +67,8 @@ def invariant_functions(group: str, l_max: int) -> Tensor:
     elements = group_elements(finite)
     parts = [block.mean(0) for block in representations(elements, l_max)]
     assert [len(part) for part in parts] == degree_sizes(l_max)[1:]
-    return torch.block_diag(*parts)
+    projection: Tensor = torch.block_diag(*parts)  # type: ignore[no-untyped-call]
+    return projection
 
 
 def _turn(axis: tuple[float, float, float], order: int) -> Tensor:

@@ -14,18 +14,22 @@ from benchmarks.study.field import joined, structures
 from tesseral.commands.main import main
 from tesseral.commands.symmetry import SymmetryConfig, symmetry, symmetry_sentence
 from tesseral.data.loading.datamodule import DataConfig
-from tesseral.data.loading.datasets import GraphDataset
-from tesseral.data.store.read import open_store, write_store
+from tesseral.data.store.read import write_store
 from tesseral.deploy.modelfile import ModelCard, build_potential, load_model, read_card, save_model
 from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.architectures.frames import FramesConfig
+from tesseral.potentials.blocks.geometry import random_orthogonal
 from tesseral.potentials.blocks.point_groups import invariant_functions
 from tesseral.potentials.blocks.sphere import degree_slice
+from tesseral.potentials.derivatives import predict
+from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.symmetry import broken_weights
-from tesseral.potentials.testing import rotation_errors
-from tesseral.training.config import FitConfig, LossConfig, TrainerConfig
+from tesseral.potentials.testing import orthogonal_errors, rotation_errors
+from tesseral.training.config import FitConfig, LossConfig, OptimizationConfig, TrainerConfig
 from tesseral.training.fit import fit
+from tesseral.training.module import PotentialModule
 from tesseral.training.relaxed import Relaxation
+from tesseral.training.schedule import Budget
 
 DIRECTION = np.array([0.48, -0.64, 0.6])
 RELAXED = FacetConfig(cutoff=3.6, layers=1, channels=4, grid_channels=4, l_max=1, relaxed=True)
@@ -169,16 +173,32 @@ def test_training_stays_within_the_group(fit_config, group):
         torch.testing.assert_close(kept @ weights, weights, rtol=1e-9, atol=1e-12)
 
 
-def test_a_penalty_of_rotated_forces_keeps_symmetry(fit_config, emt_files):
-    changes = []
+def test_a_penalty_is_the_change_of_forces_by_a_rotation():
+    torch.manual_seed(0)
+    config = FramesConfig(cutoff=4.0, layers=1, channels=4, group="1")
+    potential = MessagePassing(config, (1, 8), mean_neighbors=2.0, dtype=torch.float64)
+    graph = joined(structures(4, 0.0, 0))
+    options = {"loss": LossConfig(), "optimization": OptimizationConfig(), "force_rms": 2.0}
+    module = PotentialModule(potential, budget=Budget(steps=1, seconds=60.0), **options)
+    torch.manual_seed(1)
+    found = float(module.change(graph, predict(potential, graph, create_graph=True)).detach())
+    torch.manual_seed(1)
+    change = orthogonal_errors(potential, graph, random_orthogonal().unsqueeze(0))[1]
+    assert change > 1e-3
+    assert found == pytest.approx((change / 2.0) ** 2, rel=1e-6)
+
+
+def test_a_penalty_of_rotated_forces_is_trained_on(fit_config):
+    model = FramesConfig(cutoff=3.6, layers=1, channels=4, group="1")
+    weights = []
     for weight in (0.0, 100.0):
-        config = fit_config(max_steps=20, model=RELAXED, optimization={"relaxed_weight_decay": 0.0})
-        fit(replace(config, loss=LossConfig(symmetry_weight=weight)))
-        potential, card = load_model(config.output)
-        graph = GraphDataset(open_store(emt_files[1]), [0], card.elements, card.config.cutoff)[0]
-        changes.append(rotation_errors(potential, graph.graph)[1])
-    print(f"turning changes forces by {changes[0]:.1e} eV/Å, with the penalty {changes[1]:.1e}")
-    assert 0 < changes[1] < 0.3 * changes[0]
+        config = replace(
+            fit_config(max_steps=4, model=model), loss=LossConfig(symmetry_weight=weight)
+        )
+        fit(config)
+        last = torch.load(config.run_directory / "last.ckpt", weights_only=True)["state_dict"]
+        weights.append(last["potential.embedding"])
+    assert float((weights[1] - weights[0]).abs().max()) > 1e-6
 
 
 def test_steps_turn_with_the_gradients():
