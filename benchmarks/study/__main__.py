@@ -1,6 +1,6 @@
-"""Study of the architectures: expressivity, effect of l_max, and learning on the same data.
+"""Study of the architectures: expressivity, effect of l_max, learning on the same data, sparsity.
 
-    python -m benchmarks.study [expressivity degree systems …] [--data FOLDER]
+    python -m benchmarks.study [expressivity degree systems sparsity …] [--data FOLDER]
         [--output runs/study] [--threads 1] [--parallel 1] [--minutes 5] [--sets Si,AcAc]
         [--systems facet,nequip,…]
 
@@ -22,6 +22,7 @@ from benchmarks.machine import machine
 from benchmarks.sheets import Sheet, console, report
 from benchmarks.study.degree import degree_sheets
 from benchmarks.study.expressivity import expressivity_sheets
+from benchmarks.study.sparsity import sparsity_sheets
 from benchmarks.study.systems import SETS, system_sheets
 from tesseral.potentials.architectures.table import ARCHITECTURES
 
@@ -30,6 +31,7 @@ PARTS: dict[str, Part] = {
     "expressivity": expressivity_sheets,
     "degree": degree_sheets,
     "systems": system_sheets,
+    "sparsity": sparsity_sheets,
 }
 
 
