@@ -219,4 +219,3 @@ def sparsity_sheets(options: argparse.Namespace, terminal: Console) -> list[Shee
 
 def _name(sizes: dict[str, int]) -> str:
     return ", ".join(f"{name} {size}" for name, size in sizes.items())
-
