@@ -57,8 +57,7 @@ class LieConvConfig(PotentialConfig):
         self._require(0, "l_max")
         if self.orientations not in GROUPS:
             raise ValueError(
-                f"`orientations` is {self.orientations}; use one of "
-                f"{', '.join(map(str, GROUPS))}"
+                f"`orientations` is {self.orientations}; use one of {', '.join(map(str, GROUPS))}"
             )
 
     @property
