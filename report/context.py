@@ -134,6 +134,7 @@ class Context:
             self.calculator.potential,
             self.test,
             self.card.elements,
+            known=self.card.uncertainty,
             batch_edges=self.config.batch_edges,
             shift_energies=self.config.shift_energies,
         )

@@ -153,9 +153,7 @@ def test_workers_in_another_folder_give_the_same_file(frames, whole, site, small
 
 def test_what_an_executor_loses_is_read_when_it_is_resumed(frames, whole, site, small_tasks):
     config = ImportConfig(sources=[str(frames)], output="b.h5", executor="site.py:lossy")
-    with pytest.raises(
-        ChildProcessError, match="executor lost structures: RuntimeError"
-    ):
+    with pytest.raises(ChildProcessError, match="executor lost structures: RuntimeError"):
         import_structures(config)
     seen = []
     config = replace(config, executor=None, processes=1)
