@@ -223,6 +223,9 @@ class FitConfig:
         optimization: optimiser, learning rate and averaging of the weights.
         trainer: run time, hardware, logs and checkpoints.
         seed: random seed of the initial weights. data.seed controls the split and the shuffling.
+        refit: after the training, train again on all of ``data.train``, the validation structures
+            included, up to the step that was best in validation. The model card keeps the errors
+            of the first training. Always with ``data.folds``.
         init_from: model file (or universal) to fine-tune: training starts from its architecture
             and weights. Reference energies are shifted to those of the data, and new elements are
             added.
@@ -238,6 +241,7 @@ class FitConfig:
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     seed: int = 0
+    refit: bool = False
     init_from: str | None = None
     short_range: bool = True
     ckpt_path: str | None = None
@@ -252,6 +256,34 @@ class FitConfig:
                 f"`symmetry_weight` is {self.loss.symmetry_weight}, but this potential is exactly "
                 "symmetric; leave it out"
             )
+        if self.refit and self.data.validation is not None:
+            raise ValueError(
+                "`refit` trains on all of `data.train`; put the structures of `data.validation` "
+                "into it, or leave out `refit`"
+            )
+        if self.refits:
+            self._check_refit()
+
+    def _check_refit(self) -> None:
+        """Reject options that folds and refits do not have."""
+        name = "data.folds" if self.data.folds is not None else "refit"
+        for other, given in (
+            ("data.theory", self.data.theory is not None),
+            ("data.replay", self.data.replay is not None),
+            ("trainer.devices", self.trainer.ranks > 1),
+        ):
+            if given:
+                raise ValueError(f"`{name}` and `{other}` cannot be combined; leave out one")
+        if self.ckpt_path not in (None, "last"):
+            raise ValueError(
+                f"`ckpt_path` is {self.ckpt_path}; with `{name}` it can only be last, which "
+                "resumes the training that was interrupted"
+            )
+
+    @property
+    def refits(self) -> bool:
+        """Whether the model file is trained on all structures after others that hold some out."""
+        return self.refit or self.data.folds is not None
 
     @property
     def run_directory(self) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,6 +102,14 @@ class Errors(NamedTuple):
     structure: Integers  # (N,) from 0
 
 
+class HeldOut(NamedTuple):
+    """A potential, its training structures, and others."""
+
+    potential: MessagePassing
+    train: GraphDataset
+    validation: GraphDataset
+
+
 class Evaluated(NamedTuple):
     """Features and errors of the N atoms of G structures; a missing error is NaN."""
 
@@ -117,7 +125,7 @@ def with_uncertainty(
     potential: MessagePassing,
     card: ModelCard,
     train: GraphDataset,
-    validation: GraphDataset,
+    validation: GraphDataset | Errors,
     show: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[MessagePassing, ModelCard]:
     """A potential with its uncertainty, and its card with the calibration.
@@ -126,24 +134,25 @@ def with_uncertainty(
         potential: trained potential with one level of theory, on any device.
         card: its card.
         train: structures that it was trained on.
-        validation: structures that it was not trained on, with forces.
+        validation: structures that it was not trained on, with forces; or `errors_of_folds`.
         show: callback with the number of completed structures and their total.
 
     Raises:
         ValueError: there are too few forces to calibrate with.
     """
-    known, held_out = bounded(train), bounded(validation)
-    total = len(known) + len(held_out)
+    known = bounded(train)
+    total = len(known) + (0 if isinstance(validation, Errors) else len(bounded(validation)))
     potential = potential.eval()
     near = evaluated(potential, known, lambda done: show(done, total))
-    new = evaluated(potential, held_out, lambda done: show(len(known) + done, total))
     uncertainty = metric(near.features, near.species, near.forces, len(card.elements))
     # Isolated atoms are as far from all others as a simulation never should be.
     distances = uncertainty.distances(near.features[near.bonded], near.species[near.bonded])
     furthest = float(np.quantile(distances, KNOWN)) if len(distances) else 1.0
-    distances = uncertainty.distances(new.features, new.species)
-    errors = Errors(*(part.numpy() for part in (distances, new.forces, new.energy, new.structure)))
-    values = calibrated(errors, furthest)
+    if not isinstance(validation, Errors):
+        held_out = bounded(validation)
+        new = evaluated(potential, held_out, lambda done: show(len(known) + done, total))
+        validation = _errors(uncertainty, new)
+    values = calibrated(validation, furthest)
     landmarks = uncertainty.calibration.landmarks
     missing = torch.bincount(near.species, minlength=len(card.elements)) == 0
     away = FAR * max(values["reach"], 1.0)
@@ -155,6 +164,33 @@ def with_uncertainty(
     own = {f"uncertainty.{name}": value for name, value in uncertainty.state_dict().items()}
     made.load_state_dict({**weights, **own})
     return made.to(potential.embedding.device).eval(), card
+
+
+def errors_of_folds(folds: Iterable[HeldOut]) -> Errors:
+    """Distances and errors of structures that several potentials were not trained on, together.
+
+    Each distance is one to the training set of the potential that made the error. All distances
+    have the unit of the mean of a training set, so that they are those of the same potential
+    trained on all structures, as far as one left-out part matters.
+    """
+    parts, done = [], 0
+    for fold in folds:
+        potential = fold.potential.eval()
+        near, new = (
+            evaluated(potential, bounded(each), lambda done: None)
+            for each in (fold.train, fold.validation)
+        )
+        uncertainty = metric(near.features, near.species, near.forces, len(fold.train.elements))
+        found = _errors(uncertainty, new)
+        parts.append(found._replace(structure=found.structure + done))
+        done += len(found.energy)
+    return Errors(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def _errors(uncertainty: Uncertainty, new: Evaluated) -> Errors:
+    """Distances of atoms to a training set, and their errors."""
+    distances = uncertainty.distances(new.features, new.species)
+    return Errors(*(part.numpy() for part in (distances, new.forces, new.energy, new.structure)))
 
 
 def closest_pairs(dataset: GraphDataset, cutoff: float) -> list[float]:

@@ -1,6 +1,6 @@
-"""Study of the architectures: expressivity, l_max, the same data, broken symmetry, denoising.
+"""Study of the architectures: expressivity, l_max, the same data, broken symmetry, sparsity.
 
-    python -m benchmarks.study [expressivity degree systems field denoising] [--data FOLDER]
+    python -m benchmarks.study [PART …] [--data FOLDER]
         [--output runs/study] [--threads 1] [--parallel 1] [--minutes 5] [--sets Si,AcAc]
         [--systems facet,nequip,…]
 
@@ -24,6 +24,7 @@ from benchmarks.study.degree import degree_sheets
 from benchmarks.study.denoising import denoising_sheets
 from benchmarks.study.expressivity import expressivity_sheets
 from benchmarks.study.field import field_sheets
+from benchmarks.study.sparsity import sparsity_sheets
 from benchmarks.study.systems import SETS, system_sheets
 from tesseral.potentials.architectures.table import ARCHITECTURES
 
@@ -34,6 +35,7 @@ PARTS: dict[str, Part] = {
     "systems": system_sheets,
     "field": field_sheets,
     "denoising": denoising_sheets,
+    "sparsity": sparsity_sheets,
 }
 
 
