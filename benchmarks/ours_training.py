@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -11,6 +12,7 @@ from benchmarks.ours import FORCE_RMS, is_fused, random_model, sgemm, warm_graph
 from benchmarks.serve import Task
 from tesseral.data.graph import Batch, Labels, join_batches
 from tesseral.deploy.modelfile import ModelCard
+from tesseral.potentials import derivatives
 from tesseral.potentials.ops.select import select_ops
 from tesseral.training.config import LossConfig, OptimizationConfig
 from tesseral.training.module import PotentialModule
@@ -47,9 +49,17 @@ class Training:
     """Complete optimiser steps with a loss of energy, forces and stress on one batch."""
 
     def __init__(self, config: dict[str, Any], ops: str, structures: int, n_atoms: int) -> None:
-        """Make a potential, a batch with random labels, and the optimiser."""
+        """Make a potential, a batch with random labels, and the optimiser.
+
+        Args:
+            config: options of the potential.
+            ops: as for ``select_ops``, or ``autograd``: the operators of ``fused`` one by one.
+            structures: number of structures.
+            n_atoms: atoms in each of them.
+        """
         potential, card = random_model(config)
-        select_ops(potential, ops)
+        self.autograd = ops == "autograd"
+        select_ops(potential, "fused" if self.autograd else ops)
         self.module = LoopModule(
             potential,
             loss=LossConfig(),
@@ -77,7 +87,11 @@ class Training:
 
     def _step(self) -> None:
         module, optimizer = self.module, self.module.optimizer
-        loss = module.training_step(self.batch, module.steps)
+        if self.autograd:
+            with patch.object(derivatives.training, "applies", return_value=False):
+                loss = module.training_step(self.batch, module.steps)
+        else:
+            loss = module.training_step(self.batch, module.steps)
         optimizer.zero_grad()
         module.backward(loss)
         module.configure_gradient_clipping(optimizer)

@@ -29,7 +29,7 @@ from tesseral.data.graph import edges_of
 from tesseral.data.loading.datasets import evaluation_loader
 from tesseral.data.store.read import open_store
 from tesseral.deploy.modelfile import ModelCard, load_model
-from tesseral.potentials.derivatives import predict, sum_by_structure
+from tesseral.potentials.derivatives import predict
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.screen import print_table
 from tesseral.training.uncertainty import roc_area
@@ -68,8 +68,8 @@ def known(potential: MessagePassing, elements: Sequence[int], path: str) -> Know
         parts.append((features.double(), batch.graph.species, row, expected, found.forces, error))
         both = (found.energy - batch.labels.energy).abs(), torch.full_like(found.energy, torch.nan)
         if potential.uncertainty is not None:
-            each = potential.uncertainty.energy(expected)
-            both = both[0], sum_by_structure(each, batch.graph.structure, len(found.energy))
+            count = len(found.energy)
+            both = both[0], potential.uncertainty.energy(expected, batch.graph.structure, count)
         sizes = torch.bincount(batch.graph.structure)
         energies[batch.index.numpy()] = (torch.stack(both, dim=1) / sizes.unsqueeze(1)).numpy()
     return Known(*(torch.cat(part).numpy() for part in zip(*parts, strict=True)), energies)

@@ -2,12 +2,15 @@
 
 python -m benchmarks.uncertainty_runs cost MODEL
 python -m benchmarks.uncertainty_runs stop MODEL REFERENCE [--seeds 3] [--kelvin 4000]
+python -m benchmarks.uncertainty_runs sizes MODEL REFERENCE
 
 ``cost`` times energies and forces of a rattled crystal of about 512 atoms of the first element of
 the model, with and without the uncertainty, in alternation. ``stop`` heats a crystal of about 64
 atoms and compares the forces of each step with those of a reference model, which was trained on
 hot structures too: the step at which the expected error passes the limit of the model should come
-before that at which the true one passes 1 eV/Å.
+before that at which the true one passes 1 eV/Å. ``sizes`` compares the energies of rattled and
+strained crystals of 8, 64 and 216 atoms with those of the reference model, and with the expected
+errors: whether these depend on the size as the true ones do.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ from tesseral.screen import print_table
 PAIRS, WARM_UP = 60, 6
 RATTLE = 0.05  # Å
 WRONG = 1.0  # eV/Å
+COPIES = 40  # of each size
+STRAIN = 0.02  # largest component
 RAMPS = 0, 1000, 5000  # fs, from 300 K to the final temperature
 
 
@@ -93,10 +98,33 @@ def heated(model: str, reference: str, kelvin: float, ramp: int, seed: int) -> l
     return [*(stopped or ["none", "", ""]), "none"]
 
 
+def sizes(model: str, reference: str) -> None:
+    """Print true and expected errors of energies of crystals of three sizes."""
+    calculator, judge = TesseralCalculator(model), TesseralCalculator(reference)
+    bound, rng, lines = calculator.card.uncertainty["energy_bound"], np.random.default_rng(0), []
+    for repeat in (1, 2, 3):
+        found = np.zeros((COPIES, 2))
+        for number in range(COPIES):
+            atoms = crystal(calculator, 8).repeat(repeat)
+            strain = rng.uniform(-STRAIN, STRAIN, (3, 3))
+            atoms.set_cell(atoms.cell.array @ (np.eye(3) + (strain + strain.T) / 2), True)
+            atoms.positions += rng.normal(scale=2 * RATTLE, size=atoms.positions.shape)
+            calculator.calculate(atoms)
+            judge.calculate(atoms)
+            error = calculator.results["energy"] - judge.results["energy"]
+            found[number] = abs(error), calculator.results["energy_uncertainty"]
+        true, expected = 1000 * found.mean(axis=0)
+        covered = (found[:, 0] < bound * found[:, 1]).mean()
+        row = [f"{true:.0f}", f"{expected:.0f}", f"{true / expected:.2f}", f"{covered:.0%}"]
+        lines.append([str(len(atoms)), *row])
+    heads = ("atoms", "true error, meV", "expected, meV", "ratio", "below the bound for 90%")
+    print_table(Console(), heads, lines)
+
+
 def main() -> None:
     """Run one of the measurements."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.uncertainty_runs")
-    parser.add_argument("what", choices=("cost", "stop"))
+    parser.add_argument("what", choices=("cost", "stop", "sizes"))
     parser.add_argument("model")
     parser.add_argument("reference", nargs="?")
     parser.add_argument("--seeds", type=int, default=3)
@@ -105,7 +133,9 @@ def main() -> None:
     if options.what == "cost":
         cost(options.model)
     elif options.reference is None:
-        parser.error("stop needs a reference model")
+        parser.error(f"{options.what} needs a reference model")
+    elif options.what == "sizes":
+        sizes(options.model, options.reference)
     else:
         stop(options.model, options.reference, options.kelvin, options.seeds)
 

@@ -243,8 +243,8 @@ class TesseralCalculator(Calculator):
         results |= {"energy": energy, "free_energy": energy, "forces": forces}
         if prediction.uncertainty is not None and self.potential.uncertainty is not None:
             results["forces_uncertainty"] = prediction.uncertainty.cpu().numpy()
-            parts = self.potential.uncertainty.energy(prediction.uncertainty)
-            results["energy_uncertainty"] = float(parts.sum())
+            expected = self.potential.uncertainty.energy(prediction.uncertainty, graph.structure, 1)
+            results["energy_uncertainty"] = float(expected)
         if stressed:
             stress = stress_from_virial(prediction.virial, graph.cell)[0]
             results["stress"] = stress_voigt(stress.cpu().numpy())

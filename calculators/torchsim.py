@@ -20,7 +20,6 @@ from tesseral.deploy.modelfile import load_model
 from tesseral.potentials.derivatives import (
     predict_edges,
     stress_from_virial,
-    sum_by_structure,
 )
 from tesseral.potentials.engine.near_edges import near_edges
 
@@ -140,8 +139,8 @@ class TesseralModel(ModelInterface):
         known = self.potential.uncertainty
         if known is not None:
             structure = graph.structure.to(self._device)
-            parts = known.energy(results["forces_uncertainty"])
-            results["energy_uncertainty"] = sum_by_structure(parts, structure, len(graph.cell))
+            forces = results["forces_uncertainty"]
+            results["energy_uncertainty"] = known.energy(forces, structure, len(graph.cell))
         return {name: value.to(state.positions) for name, value in results.items()}
 
     def _evaluate(self, graph: AtomicGraph, pbc: NDArray[np.bool_]) -> tuple[Tensor, ...]:

@@ -32,8 +32,12 @@ def run(values: dict[str, Any], console: Console) -> int:
     with progress_line(console, "structures") as bar:
         errors = evaluate_file(config, bar)
     console.print(error_table(errors, f"{config.model} on {config.data}"))
-    if errors.get("uncertainty", {}).get("ratio") is not None:
-        console.print(calibration_line(errors["uncertainty"]), highlight=False, soft_wrap=True)
+    known = errors.get("uncertainty", {})
+    for name, values in (("force", known), ("energy", known.get("energy", {}))):
+        if values.get("coverage") is not None:
+            console.print(calibration_line(values, name), highlight=False, soft_wrap=True)
+    if known.get("closer"):
+        console.print(f"note: {known['closer']}", highlight=False, soft_wrap=True)
     if config.outside is not None:
         line = outside_line(errors["uncertainty"])
         console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from rich.console import Console
 
+import tesseral
 from tesseral.commands.parser import Parser, complain, option_names, with_flags
 from tesseral.process import let_waiting_threads_sleep
 
 # Each is a module of this package with ``parser()`` and ``run(values, console) -> status``. The
 # parsers of some depend on the command line, which names the architecture.
 DEPENDING = ("fit", "learn")
+PACKAGE = Path(tesseral.__file__).parent
 COMMANDS = {
     "fit": "train a potential on a dataset",
     "distill": "train a fast potential of a material on a universal one; resumes when interrupted",
@@ -78,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         assert command is not None
         return complain(with_flags(str(error), command.parser()))
     assert command is not None  # any other word has already ended in the parser
+    before = warnings.formatwarning
+    warnings.formatwarning = warning_format(before, lambda: own_parser(arguments, name, command))
     try:
         status: int = command.run(values[name], Console())
     except (ValueError, OSError) as error:
@@ -91,7 +98,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not str(stop):
             return 130
         return complain(with_flags(str(stop), own_parser(arguments, name, command)), 130)
+    finally:
+        warnings.formatwarning = before
     return status
+
+
+def warning_format(
+    otherwise: Callable[..., str], parser: Callable[[], Parser]
+) -> Callable[..., str]:
+    """Format of warnings that shows those of this package without the line of code.
+
+    Args:
+        otherwise: format of the others.
+        parser: called for the parser of the command, whose options a warning may name.
+    """
+
+    def text(message: Warning | str, category: type[Warning], *where: Any) -> str:
+        if category is not UserWarning or not Path(where[0]).is_relative_to(PACKAGE):
+            return otherwise(message, category, *where)
+        return f"train-potential: warning: {with_flags(str(message), parser())}\n"
+
+    return text
 
 
 def lacks_memory(error: Exception) -> bool:

@@ -32,7 +32,7 @@ def parser() -> Parser:
 def run(values: dict[str, Any], console: Console) -> int:
     """Run molecular dynamics; returns the exit status."""
     from tesseral.calculators.simulations.runs import run_dynamics
-    from tesseral.commands.relax import show_cells
+    from tesseral.commands.relax import show_more
     from tesseral.commands.runs import Column, ready_on_screen, run_on_screen
 
     columns = (
@@ -46,5 +46,5 @@ def run(values: dict[str, Any], console: Console) -> int:
     keep_freed_memory()
     ready_on_screen(config.model, config.structures, console)
     words = partial(with_flags, parser=parser())
-    more = partial(show_cells, console)
+    more = partial(show_more, console)
     return run_on_screen(partial(run_dynamics, config), columns, console, words, more)

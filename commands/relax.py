@@ -48,11 +48,11 @@ def run(values: dict[str, Any], console: Console) -> int:
     keep_freed_memory()
     ready_on_screen(config.model, config.structures, console)
     words = partial(with_flags, parser=parser())
-    more = partial(_show_more, console)
+    more = partial(show_more, console)
     return run_on_screen(partial(relax_structures, config), columns, console, words, more)
 
 
-def _show_more(console: Console, rows: Sequence[Mapping[str, str]]) -> None:
+def show_more(console: Console, rows: Sequence[Mapping[str, str]]) -> None:
     """Show the cells, and warn of structures that the model does not know."""
     show_cells(console, rows)
     for row in rows:

@@ -73,13 +73,17 @@ def symmetry(config: SymmetryConfig) -> dict[str, Any]:
     import torch  # imported here, because it takes a second, which --help need not wait
 
     from tesseral.deploy.modelfile import load_model
+    from tesseral.potentials.blocks.point_groups import group_elements
     from tesseral.potentials.symmetry import (
         UNBROKEN,
+        PointGroup,
         broken_functions,
+        function_sizes,
         gram_matrices,
         leading_axis,
         leading_function,
-        point_group,
+        remaining_group,
+        schoenflies,
     )
 
     potential, card = load_model(config.model)
@@ -87,8 +91,8 @@ def symmetry(config: SymmetryConfig) -> dict[str, Any]:
     components: list[dict[str, Any]] = []
     for layer, mixings in enumerate(functions):
         for mixing, own in enumerate(mixings):
-            for degree, gram in enumerate(gram_matrices(own), 1):
-                size = float((gram.trace() / (len(gram) * own.shape[1])).sqrt())
+            pairs = zip(gram_matrices(own), function_sizes(own), strict=True)
+            for degree, (gram, size) in enumerate(pairs, 1):
                 found = leading_axis(gram) if size > UNBROKEN else None
                 components.append(
                     {
@@ -100,10 +104,10 @@ def symmetry(config: SymmetryConfig) -> dict[str, Any]:
                 )
     broken = any(component["size"] > UNBROKEN for component in components)
     together = torch.cat([own for mixings in functions for own in mixings], 1) if broken else None
-    group = point_group(
-        [torch.zeros(3, 3).double()] if together is None else gram_matrices(together),
-        config.tolerance,
-    )
+    group = remaining_group(potential, config.tolerance)
+    if not functions and card.config.group is not None:  # a mean over this group
+        elements = group_elements(card.config.group)
+        group = PointGroup(*schoenflies(elements), elements, 0.0)
     result = {
         "relaxed": card.config.relaxed,
         "exact": not card.config.has_grid_error,
@@ -123,7 +127,7 @@ def symmetry(config: SymmetryConfig) -> dict[str, Any]:
         write_text(config.json, json_text(result, indent=2, finite=True) + "\n")
     if config.plot is not None:
         if together is None:
-            raise ValueError(f"{config.model} breaks no symmetry; there is nothing to draw")
+            raise ValueError(f"{config.model} has no broken components; there is nothing to draw")
         _draw(*leading_function(together), group, Path(config.plot))
     return result
 

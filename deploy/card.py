@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
+from itertools import combinations_with_replacement
 from typing import Any
 
 import torch
@@ -26,6 +27,8 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 OF_LEVELS = ("reference_energies", "energy_scale")  # of the card; weights differ too
 MANY = 8  # elements that are named in a short description
 LARGEST_NUMBER = 2**53  # whole numbers beyond it are damage, and may not fit a float
+CLOSEST = "closest"  # in the uncertainty: smallest distance in the training set, Å, of each pair of
+# elements, as ``inner_radii``; 0 if none is within the cutoff
 NO_UNCERTAINTY = "none; train-potential calibrate adds it, from the training set"
 UNITS = {"length": "Å", "energy": "eV", "forces": "eV/Å", "stress": "eV/Å³"}
 # Earlier cards and checkpoints contain the options of all architectures; those of the other
@@ -153,6 +156,14 @@ class ModelCard:
                 raise ValueError(f"{name} is {value}; it must be a positive number")
         if self.uncertainty:
             calibration_of(self.uncertainty)
+            closest = self.uncertainty.get(CLOSEST, [0] * pairs)
+            if not isinstance(closest, (list, tuple)) or not (
+                len(closest) == pairs and all(_is(value, (int, float)) for value in closest)
+            ):
+                raise ValueError(
+                    f"{CLOSEST} of the uncertainty is {closest!r:.60}; give a distance for each of "
+                    f"{pairs} pairs of elements"
+                )
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
         if self.other_levels and (not self.level or self.level in self.other_levels):
@@ -368,7 +379,10 @@ def describe(card: ModelCard) -> list[tuple[str, str]]:
         rows.insert(-1, ("short range", f"nuclear repulsion below {low:.3g} to {high:.3g} Å"))
     rows += [(f"training: {name}", value) for name, value in _flat(card.training)]
     rows += [(f"errors: {name}", value) for name, value in _flat(card.errors)]
-    rows += [(f"uncertainty: {name}", value) for name, value in _flat(card.uncertainty)]
+    known = {name: value for name, value in card.uncertainty.items() if name != CLOSEST}
+    rows += [(f"uncertainty: {name}", value) for name, value in _flat(known)]
+    if card.uncertainty.get(CLOSEST):
+        rows.append(("uncertainty: closest pairs", _closest_pairs(card)))
     if not card.uncertainty:
         rows.append(("uncertainty", NO_UNCERTAINTY))
     rows += [
@@ -377,6 +391,18 @@ def describe(card: ModelCard) -> list[tuple[str, str]]:
         ("created", card.created),
     ]
     return rows
+
+
+def _closest_pairs(card: ModelCard) -> str:
+    """Smallest distances of the pairs of elements in the training set, in words."""
+    pairs = combinations_with_replacement(card.symbols, 2)
+    distances = dict(zip(map("–".join, pairs), card.uncertainty[CLOSEST], strict=True))
+    never = [pair for pair, distance in distances.items() if not distance]
+    if len(card.elements) > MANY:
+        return f"{len(never)} of {len(distances)} pairs of elements never within the cutoff"
+    space = "\N{NO-BREAK SPACE}"
+    seen = ", ".join(f"{pair}{space}{x:.2f}" for pair, x in distances.items() if x) + " Å"
+    return seen + (f"; never within the cutoff: {', '.join(never)}" if never else "")
 
 
 def _is(value: Any, kind: type | tuple[type, ...]) -> bool:

@@ -95,6 +95,11 @@ class PotentialConfig:
         return False
 
     @property
+    def group(self) -> str | None:
+        """Point group that training cannot break although ``relaxed``; None if there is none."""
+        return None
+
+    @property
     def has_grid_error(self) -> bool:
         """Whether rotations are exact only to the accuracy of a grid."""
         return False

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tesseral.data.graph import AtomicGraph, Edges, edges_of
 from tesseral.potentials.engine import evaluate as engine
+from tesseral.potentials.engine import training
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.compiled import check_indices, check_vectors
 from tesseral.potentials.ops.wanted_gradients import gradients_of
@@ -144,6 +145,12 @@ def predict_edges(
         _check(species, edges, structure, potential.n_species * potential.levels)
     if not create_graph and isinstance(potential, MessagePassing) and engine.applies(potential):
         return _analytic(potential, species, edges, structure, n_structures)
+    if create_graph and isinstance(potential, MessagePassing) and training.applies(potential):
+        with torch.enable_grad():
+            energies, gradient = training.energies_and_gradient(potential, species, edges)
+            forces, virial = from_gradient(gradient, edges, structure, n_structures)
+            energy = sum_by_structure(energies, structure, n_structures)
+        return Prediction(energy, energies, forces, virial)
     with torch.enable_grad():
         vectors = edges.vectors.detach().requires_grad_(True)
         edges = Edges(vectors, edges.senders, edges.receivers)

@@ -26,8 +26,7 @@ from tesseral.potentials.blocks.mixing import SphereMixing
 from tesseral.potentials.blocks.sphere import (
     Harmonics,
     degree_sizes,
-    degree_slice,
-    smallest_rule,
+    representations,
     sphere_grid,
 )
 from tesseral.potentials.calibrate import DAMPING
@@ -55,10 +54,13 @@ def broken_functions(potential: MessagePassing) -> list[list[Tensor]]:
     """
     functions = []
     for layer in potential.layers:
-        if not isinstance(layer, FacetLayer) or layer.broken is None:
+        if not isinstance(layer, FacetLayer):
+            continue
+        learned = layer.broken_functions()
+        if learned is None:
             continue
         own = []
-        for mixing, broken in zip(layer.mixings, layer.broken):
+        for mixing, broken in zip(layer.mixings, learned):
             assert isinstance(mixing, SphereMixing)
             scale = mixing.enter.scale.flatten().double().cpu()
             scale = scale / DAMPING ** torch.arange(len(scale), dtype=scale.dtype)
@@ -73,6 +75,12 @@ def gram_matrices(functions: Tensor) -> list[Tensor]:
     l_max = round((functions.shape[0] + 1) ** 0.5) - 1
     parts = torch.split(functions, degree_sizes(l_max)[1:], dim=0)
     return [part @ part.T for part in parts]
+
+
+def function_sizes(functions: Tensor) -> list[float]:
+    """RMS of the coefficients of each degree from 1, of functions (M - 1, K)."""
+    grams = gram_matrices(functions)
+    return [float((gram.trace() / (len(gram) * functions.shape[1])).sqrt()) for gram in grams]
 
 
 def leading_function(functions: Tensor) -> tuple[Tensor, float]:
@@ -112,20 +120,6 @@ def leading_axis(gram: Tensor) -> Axis:
     direction = torch.from_numpy(found.x / (found.x @ found.x) ** 0.5)
     largest = direction[direction.abs().argmax()]
     return Axis((direction * largest.sign()).tolist(), -float(found.fun))
-
-
-def representations(rotations: Tensor, l_max: int) -> list[Tensor]:
-    """D_l(R), (B, 2l+1, 2l+1), of l = 1 … l_max for rotations R (B, 3, 3) of float64.
-
-    Computed from harmonics of rotated points, Y_l(R n) = D_l(R) Y_l(n); the matrix exponentials of
-    e3nn take a hundred times as long.
-    """
-    to_grid, from_grid = sphere_grid(smallest_rule(2 * l_max), l_max)
-    points = to_grid[:, 1:4] / 3**0.5
-    turned = (points @ rotations.mT).flatten(0, 1)
-    matrices = (from_grid @ Harmonics(l_max)(turned).unflatten(0, (-1, len(points)))).mT
-    slices = [degree_slice(degree) for degree in range(1, l_max + 1)]
-    return [matrices[:, part, part] for part in slices]
 
 
 def _overlap(grams: Sequence[Tensor], rotations: Tensor) -> Tensor:
@@ -168,6 +162,15 @@ def point_group(grams: Sequence[Tensor], tolerance: float) -> PointGroup:
     elements, deviations = _closed(*_symmetries(grams, tolerance))
     name, main = schoenflies(elements)
     return PointGroup(name, main, elements, float(deviations.max()))
+
+
+def remaining_group(potential: MessagePassing, tolerance: float) -> PointGroup:
+    """The point group of all learned functions of a potential; see ``point_group``."""
+    functions = [own for mixings in broken_functions(potential) for own in mixings]
+    sizes = [size for own in functions for size in function_sizes(own)]
+    if max(sizes, default=0.0) <= UNBROKEN:
+        return point_group([torch.zeros(3, 3, dtype=torch.float64)], tolerance)
+    return point_group(gram_matrices(torch.cat(functions, dim=1)), tolerance)
 
 
 def _generators(l_max: int) -> list[Tensor]:

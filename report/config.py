@@ -16,6 +16,8 @@ class ReportConfig:
         data: test set: dataset file (.h5) with structures that were not used in training. Without
             one, ``structures`` are tested, and the sections that compare with labels are left out.
         train: training set: dataset file. Default: found by the name and hash in the model card.
+        outside: dataset file (.h5) with structures unlike those of ``data``, to test whether the
+            uncertainty of the model tells them apart. Labels are not used.
         references: JSON file with reference results of crystals (a0_A, B_GPa, eos, C11_GPa, …).
             Default: found next to the data or among the shipped examples.
         structures: additional crystal to test (CIF, extxyz, …); may be repeated. Without ``data``
@@ -39,6 +41,7 @@ class ReportConfig:
     output: str
     data: str | None = None
     train: str | None = None
+    outside: str | None = None
     references: str | None = None
     structures: list[str] = field(default_factory=list)
     temperatures: list[float] | None = None
@@ -57,6 +60,8 @@ class ReportConfig:
                 "there is nothing to test; give a labelled test set as `data`, or structures "
                 "without labels as `structures`"
             )
+        if self.outside is not None and self.data is None:
+            raise ValueError("`outside` is compared with a test set; give one as `data`")
         if self.temperatures is not None and not (
             self.temperatures and all(0 < value < 1e5 for value in self.temperatures)
         ):

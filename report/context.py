@@ -34,6 +34,7 @@ from tesseral.report.crystal_search import (
     read_candidates,
     relax_crystals,
 )
+from tesseral.report.fingerprints import Fingerprints, fingerprints
 from tesseral.report.references import References, find_references
 from tesseral.training.evaluate import Predictions, evaluate
 
@@ -133,6 +134,7 @@ class Context:
             self.calculator.potential,
             self.test,
             self.card.elements,
+            known=self.card.uncertainty,
             batch_edges=self.config.batch_edges,
             shift_energies=self.config.shift_energies,
         )
@@ -141,6 +143,17 @@ class Context:
     def train(self) -> TrainingSet:
         """The training set: the given one, or the one named in the model card if it is found."""
         return find_training_set(self.config, self.card)
+
+    @cached_property
+    def test_fingerprints(self) -> Fingerprints:
+        """Features of the atoms of the test set."""
+        return fingerprints(self.calculator.potential, self.card, self.test)
+
+    @cached_property
+    def train_fingerprints(self) -> Fingerprints:
+        """Features of the atoms of the training set, which must be available."""
+        assert self.train.store is not None
+        return fingerprints(self.calculator.potential, self.card, self.train.store)
 
     @cached_property
     def crystals(self) -> list[Crystal]:

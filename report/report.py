@@ -24,6 +24,7 @@ from tesseral.report.sections import (
     card,
     consistency,
     crystals,
+    data_map,
     dimer,
     distance,
     dynamics,
@@ -32,6 +33,7 @@ from tesseral.report.sections import (
     molecule,
     phonon,
     speed,
+    uncertainty,
     vacancy,
 )
 from tesseral.report.verdicts import not_computed
@@ -53,6 +55,8 @@ PARTS = (
     Part("accuracy", "Test errors", accuracy.accuracy, labels=True),
     Part("force-size", "Errors by size of the force", force.force_size, labels=True),
     Part("distance", "Distance to the training set", distance.distance, labels=True),
+    Part("map", "Map of the data", data_map.data_map, labels=True),
+    Part("uncertainty", "Expected errors", uncertainty.uncertainty, labels=True),
     Part("crystals", "Crystals", crystals.crystals),
     Part("eos", "Equation of state", crystals.equations_of_state),
     Part("elastic", "Elastic constants", crystals.elastic_section),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,11 +41,13 @@ class FitRun(lightning.Callback):
         data: data module, already set up.
         directory: folder of the checkpoints.
         identity: properties that a training that resumes from the checkpoints must share.
-        plan: schedule of the validations.
+        plan: schedule of the validations, whose budget ends the training.
         display: progress display.
         export: function that writes the model file from the best weights; called on rank 0 with
             the state.
         log_every: number of steps between entries of the logs.
+        known_errors: errors for the model file, if there are no validation structures. The model
+            is then exported at each point of the plan.
     """
 
     def __init__(
@@ -59,11 +60,12 @@ class FitRun(lightning.Callback):
         display: FitDisplay,
         export: Callable[[dict[str, Tensor], dict[str, Any]], None],
         log_every: int,
+        known_errors: dict[str, Any] | None = None,
     ) -> None:
         """Start with an empty history."""
         self.data, self.directory, self.identity = data, directory, identity
         self.plan, self.display, self.export = plan, display, export
-        self.log_every = log_every
+        self.log_every, self.known_errors = log_every, known_errors
         self.history: list[dict[str, Any]] = []  # one entry per validation
         self.best: dict[str, Any] = {}  # loss, step, errors, weights
         self.signal: int | None = None
@@ -94,7 +96,7 @@ class FitRun(lightning.Callback):
         module.elapsed = self._elapsed
         self.plan.done(trainer.global_step, self._elapsed, 0.0)
         self._catch_signals(module)  # again: Lightning has installed its own handlers
-        self.display.start(module.budget, trainer.global_step, self._elapsed)
+        self.display.start(self.plan.budget, trainer.global_step, self._elapsed)
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
@@ -102,7 +104,7 @@ class FitRun(lightning.Callback):
         """Log, validate, save or stop if due."""
         module: PotentialModule = pl_module
         step = trainer.global_step
-        end = module.progress >= 1.0 or module.stopping
+        end = self.plan.budget.progress(step, module.elapsed) >= 1.0 or module.stopping
         if step % self.log_every == 0:
             self._at_log = self._log(trainer, module, "train", self._at_log)
         if end or self.plan.due(step, module.elapsed):
@@ -131,22 +133,15 @@ class FitRun(lightning.Callback):
 
     def validate(self, trainer: Any, module: PotentialModule, *, save: bool = True) -> None:
         """Validate the averaged weights; save and export them if they are the best so far."""
-        started = time.monotonic()
-        result = validate(
-            module.averaged,
-            self.data.val_dataloader(),
-            ErrorSums(self.data.elements),
-            device=module.device,
-            loss=module.loss_config,
-            weights=module.final_weights,
-            force_rms=module.force_rms,
-        )
+        started = module.clock.elapsed
+        result = self._validation(module)
         self._record(trainer, module, result)
-        better = result.loss < self.best.get("loss", math.inf)
+        better = result is None or result.loss < self.best.get("loss", math.inf)
         if better:
             weights = {k: v.detach().clone() for k, v in module.averaged.state_dict().items()}
             entry = self.history[-1]
-            best = {**entry, "errors": result.errors, "weights": weights}
+            errors = self.known_errors if result is None else result.errors
+            best = {**entry, "errors": errors, "weights": weights}
             if trainer.is_global_zero:
                 self.export(weights, best)
             self.best = best
@@ -155,7 +150,7 @@ class FitRun(lightning.Callback):
             if better:
                 self._save(trainer, module, "best")
         cost = torch.tensor(
-            [time.monotonic() - started if trainer.is_global_zero else 0.0],
+            [module.clock.elapsed - started if trainer.is_global_zero else 0.0],
             dtype=torch.float64,
             device=module.device,
         )
@@ -163,27 +158,41 @@ class FitRun(lightning.Callback):
         self.plan.done(trainer.global_step, module.elapsed, float(cost))
         self.display.validation(self.history[-1], better)
 
-    def _record(self, trainer: Any, module: PotentialModule, result: Validation) -> None:
+    def _validation(self, module: PotentialModule) -> Validation | None:
+        """Loss and errors of the averaged weights; None without validation structures."""
+        if self.known_errors is not None:
+            return None
+        return validate(
+            module.averaged,
+            self.data.val_dataloader(),
+            ErrorSums(self.data.elements),
+            device=module.device,
+            loss=module.loss_config,
+            weights=module.final_weights,
+            force_rms=module.force_rms,
+        )
+
+    def _record(self, trainer: Any, module: PotentialModule, result: Validation | None) -> None:
         """Add a validation to the history and the logs."""
         now = module.snapshot()
         train = seen_errors(self._at_validation, now)
         self._at_validation = now
-        errors = {
-            f"{name}_{kind}": result.errors[name][kind]
-            for name in ("energy_per_atom", "forces", "stress")
-            for kind in ("mae", "rmse")
-            if name in result.errors
-        }
+        found = {}
+        if result is not None:
+            found = {"loss": result.loss} | {
+                f"{name}_{kind}": result.errors[name][kind]
+                for name in ("energy_per_atom", "forces", "stress")
+                for kind in ("mae", "rmse")
+                if name in result.errors
+            }
         entry = {
             "step": trainer.global_step,
             "elapsed": module.clock.elapsed,
-            "loss": result.loss,
-            **errors,
+            **found,
             **{f"train_{name}": value for name, value in train.items()},
         }
         self.history.append(entry)
-        shown = {"validation/loss": result.loss}
-        shown |= {f"validation/{name}": value for name, value in errors.items()}
+        shown = {f"validation/{name}": value for name, value in found.items()}
         for logger in trainer.loggers:
             logger.log_metrics(shown, step=trainer.global_step)
 

@@ -70,7 +70,7 @@ def prepare_folders(directory: Path, output: Path, checkpoint: Path | None) -> l
 
 def _is_earlier(path: Path) -> bool:
     """Whether a path is a model, or a folder with the checkpoint of a training."""
-    return path.is_file() or (path / "last.ckpt").exists()
+    return path.is_file() or any((path / one).exists() for one in ("last.ckpt", "fold_1"))
 
 
 def _numbered(path: Path, number: int) -> Path:

@@ -35,6 +35,9 @@ class LossConfig:
         stress_target: quantity in the stress term: virial (virial per atom, an energy) or stress
             (in units of force RMS / Å²).
         huber_delta: scaled error at which the Huber loss changes from quadratic to linear.
+        symmetry_weight: weight of the squared change of the forces when structures are rotated or
+            reflected at random, for potentials that need not have this symmetry. Costs a second
+            evaluation in each step.
     """
 
     energy_weight: float = 10.0
@@ -46,6 +49,7 @@ class LossConfig:
     stress: LossFunction = "mse"
     stress_target: Literal["virial", "stress"] = "virial"
     huber_delta: float = 0.1
+    symmetry_weight: float = 0.0
 
     def __post_init__(self) -> None:
         """Reject invalid weights and an invalid huber_delta."""
@@ -59,6 +63,8 @@ class LossConfig:
                 raise ValueError(f"`{name}` is {value}; it must be 0 or more")
         if not any(weights.values()):
             raise ValueError("all weights of the loss are 0; nothing would be trained")
+        if not (math.isfinite(self.symmetry_weight) and self.symmetry_weight >= 0):
+            raise ValueError(f"`symmetry_weight` is {self.symmetry_weight}; it must be 0 or more")
         if not self.huber_delta > 0:
             raise ValueError(f"`huber_delta` is {self.huber_delta}; it must be positive")
 
@@ -80,6 +86,8 @@ class OptimizationConfig:
             potential.
         relaxed_weight_decay: shrinkage of these components, as a fraction (0 to 1) of the pull of
             their gradients. Components on which batches disagree stay exactly zero.
+        relaxed_shrinkage: threshold (by a constant amount, as described above) or proportional, the
+            quadratic penalty of soft equivariance, with which nothing becomes exactly zero.
         gradient_clip: maximum norm of the gradient; 0 disables clipping.
         ema_decay: decay of the moving average of the weights, which is validated and exported; 0
             uses the weights themselves.
@@ -98,6 +106,7 @@ class OptimizationConfig:
     weight_decay: float = 0.0
     relaxed_learning_rate: float = 1e-2
     relaxed_weight_decay: float = 0.4
+    relaxed_shrinkage: Literal["threshold", "proportional"] = "threshold"
     gradient_clip: float = 0.3
     ema_decay: float = 0.999
     part_rates: dict[str, float] = field(default_factory=dict)
@@ -214,6 +223,9 @@ class FitConfig:
         optimization: optimiser, learning rate and averaging of the weights.
         trainer: run time, hardware, logs and checkpoints.
         seed: random seed of the initial weights. data.seed controls the split and the shuffling.
+        refit: after the training, train again on all of ``data.train``, the validation structures
+            included, up to the step that was best in validation. The model card keeps the errors
+            of the first training. Always with ``data.folds``.
         init_from: model file (or universal) to fine-tune: training starts from its architecture
             and weights. Reference energies are shifted to those of the data, and new elements are
             added.
@@ -229,14 +241,49 @@ class FitConfig:
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     seed: int = 0
+    refit: bool = False
     init_from: str | None = None
     short_range: bool = True
     ckpt_path: str | None = None
 
     def __post_init__(self) -> None:
-        """Reject an output name that could not be loaded again."""
+        """Reject an output name that could not be loaded again, and a term without an effect."""
         if Path(self.output).suffix != ".safetensors":
             raise ValueError(f"`output` is {self.output!r}; name it ….safetensors")
+        exact = not (self.model.relaxed or self.model.has_grid_error)
+        if self.loss.symmetry_weight > 0 and exact and self.init_from is None:
+            raise ValueError(
+                f"`symmetry_weight` is {self.loss.symmetry_weight}, but this potential is exactly "
+                "symmetric; leave it out"
+            )
+        if self.refit and self.data.validation is not None:
+            raise ValueError(
+                "`refit` trains on all of `data.train`; put the structures of `data.validation` "
+                "into it, or leave out `refit`"
+            )
+        if self.refits:
+            self._check_refit()
+
+    def _check_refit(self) -> None:
+        """Reject options that folds and refits do not have."""
+        name = "data.folds" if self.data.folds is not None else "refit"
+        for other, given in (
+            ("data.theory", self.data.theory is not None),
+            ("data.replay", self.data.replay is not None),
+            ("trainer.devices", self.trainer.ranks > 1),
+        ):
+            if given:
+                raise ValueError(f"`{name}` and `{other}` cannot be combined; leave out one")
+        if self.ckpt_path not in (None, "last"):
+            raise ValueError(
+                f"`ckpt_path` is {self.ckpt_path}; with `{name}` it can only be last, which "
+                "resumes the training that was interrupted"
+            )
+
+    @property
+    def refits(self) -> bool:
+        """Whether the model file is trained on all structures after others that hold some out."""
+        return self.refit or self.data.folds is not None
 
     @property
     def run_directory(self) -> Path:

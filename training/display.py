@@ -6,7 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -31,12 +31,20 @@ class FitDisplay:
         console: console to write to; None (all ranks but the first) writes nothing.
         live: update a line in place if the console is a terminal.
         world_size: number of processes, whose speeds are added.
+        kind: whose errors are shown after each part of the training: validation or training.
     """
 
-    def __init__(self, console: Console | None, *, live: bool, world_size: int) -> None:
+    def __init__(
+        self,
+        console: Console | None,
+        *,
+        live: bool,
+        world_size: int,
+        kind: Literal["validation", "training"] = "validation",
+    ) -> None:
         """Create a display that is not started yet."""
         self.console = console
-        self.world_size = world_size
+        self.world_size, self.kind = world_size, kind
         self.live = live and console is not None and console.is_terminal
         self._bar: Progress | None = None
         self._window: deque[tuple[float, Seen]] = deque(maxlen=WINDOW)
@@ -61,7 +69,7 @@ class FitDisplay:
             self._bar.add_task("fit", total=1.0, status="")
             self._bar.start()
         else:
-            self.console.print(_HEADER, highlight=False)
+            self.console.print(_HEADER.replace("validation", self.kind), highlight=False)
 
     def step(self, module: PotentialModule, step: int) -> None:
         """Count a completed step."""
@@ -95,7 +103,16 @@ class FitDisplay:
         if self.console is None:
             return
         self._window.clear()  # validation time must not count in the speed
-        self._latest = f" · {_errors(entry, 'energy_per_atom_mae', 'forces_mae')}"
+        if self.kind == "training":
+            better = False  # or always
+            entry = {
+                **entry,
+                "loss": entry.get("train_loss", math.nan),
+                "energy_per_atom_mae": entry.get("train_energy_mae", math.nan),
+                "forces_mae": entry.get("train_forces_mae", math.nan),
+            }
+        else:
+            self._latest = f" · {validation_errors(entry)}"
         if self._bar is None:
             progress = self._budget.progress(entry["step"], entry["elapsed"])
             self.console.print(_row(entry, progress, self._speed, better), highlight=False)
@@ -133,6 +150,11 @@ def _errors(values: dict[str, Any], energy: str, forces: str) -> str:
     return " ".join(parts) or "–"
 
 
+def validation_errors(entry: dict[str, Any]) -> str:
+    """Validation errors of an entry of the history as text."""
+    return _errors(entry, "energy_per_atom_mae", "forces_mae")
+
+
 def _speed(speed: float) -> str:
     return "– atoms/s" if math.isnan(speed) else f"{speed:.0f} atoms/s"
 
@@ -155,17 +177,22 @@ def uncertainty_line(values: Mapping[str, Any]) -> str:
     )
 
 
-def calibration_line(values: Mapping[str, Any]) -> str:
-    """Expected and true force errors of a dataset, in words, with a verdict."""
+def calibration_line(values: Mapping[str, Any], name: str = "force") -> str:
+    """Expected and true errors of a dataset, in words, with a verdict.
+
+    Args:
+        values: numbers of `calibration_errors`, or of `energy_calibration_errors`.
+        name: force, or energy.
+    """
     low, high = GOOD_COVERAGE
     if values["coverage"] < low:
         verdict = "too small: these structures are unlike the validation set"
     else:
         verdict = "well calibrated" if values["coverage"] <= high else "too large"
-    rank = values["rank_correlation_structures"]
+    rank = values["rank_correlation_structures"] if name == "force" else values["rank_correlation"]
     ranks = "" if rank is None else f"; rank correlation of structures {rank:.2f}"
     return (
-        f"expected force errors are {verdict}: {values['coverage']:.0%} of the true errors are "
+        f"expected {name} errors are {verdict}: {values['coverage']:.0%} of the true errors are "
         f"below the bound for 90%, the mean error is {values['ratio']:.2f} times the expected "
         f"one{ranks}"
     )

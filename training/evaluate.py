@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -13,12 +13,13 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tesseral.data.graph import Batch
+from tesseral.data.graph import Batch, edge_vectors
 from tesseral.data.imports.importer import open_dataset
 from tesseral.data.loading.datasets import evaluation_loader
 from tesseral.data.loading.statistics import fit_energies
 from tesseral.data.store.read import Store
 from tesseral.data.units import EV_PER_A3_IN_GPA
+from tesseral.deploy.closest import Approach, KnownPairs, known_pairs
 from tesseral.deploy.modelfile import load_model
 from tesseral.files import check_writable, make_folder, write_json
 from tesseral.potentials.derivatives import Prediction, stress_from_virial, sum_by_structure
@@ -26,7 +27,11 @@ from tesseral.potentials.message_passing import MessagePassing
 from tesseral.training.evaluate_config import EvaluateConfig
 from tesseral.training.metrics import UNITS, UPPER, ErrorSums
 from tesseral.training.plots import plot_parity, plot_uncertainty
-from tesseral.training.uncertainty import calibration_errors, roc_area
+from tesseral.training.uncertainty import (
+    calibration_errors,
+    energy_calibration_errors,
+    roc_area,
+)
 from tesseral.training.validation import predictions
 
 CHECKED = 1_000_000  # atoms, the first ones, whose expected errors are compared with the true ones
@@ -52,6 +57,7 @@ class Predictions(NamedTuple):
     n_atoms: Integers  # (G,)
     config_types: tuple[str, ...]  # (G,)
     uncertainty: Floats  # (N,)   eV/Å, expected lengths of the force errors; NaN if unknown
+    energy_uncertainty: Floats  # (G,)   eV, expected errors of the energies; NaN if unknown
 
     @property
     def force_error(self) -> Floats:
@@ -68,6 +74,7 @@ def evaluate(
     keep: bool = True,
     batch_edges: int = 20_000,
     shift_energies: bool = False,
+    known: Mapping[str, Any] | None = None,
     show: Callable[[int, int], None] | None = None,
 ) -> Predictions:
     """Compare a potential with all structures of a dataset.
@@ -82,13 +89,17 @@ def evaluate(
         batch_edges: number of edges (neighbour pairs) computed at once.
         shift_energies: subtract the fitted difference of the zeros of energy of potential and
             dataset, see `energy_shifts`, from the predictions.
+        known: ``uncertainty`` of the model card, for the bound of energies and the closest pairs of
+            elements in the training set.
         show: callback after each batch, with the number of completed structures and the total.
 
     Returns:
-        The errors, and the values if they are kept, in the order of the dataset. The errors also
-        have ``uncertainty`` (see `calibration_errors`) if the potential knows it, and
-        ``energy_shifts`` (eV by symbol), and ``shifted_energy_per_atom``, the errors of
-        energies with these shifts, unless there are too few structures to fit them.
+        The errors, and the values if they are kept, in the order of the dataset. If the potential
+        knows its uncertainty, the errors also have ``uncertainty``: that of forces (see
+        `calibration_errors`), ``energy`` (see `energy_calibration_errors`), and ``closer``, the
+        pairs of elements that are closer than in its training set, in words. Unless there are too
+        few structures to fit them, they have ``energy_shifts`` (eV by symbol), and
+        ``shifted_energy_per_atom``, the errors of energies with these shifts.
 
     Raises:
         ValueError: the dataset has an element that the potential does not support, or too few
@@ -96,20 +107,26 @@ def evaluate(
     """
     device = potential.embedding.device
     checked: list[tuple[NDArray[Any], ...]] = []
-    elements = tuple(elements)
+    elements, known = tuple(elements), known or {}
+    pairs, closer = known_pairs(known, elements, potential.cutoff), list[Approach]()
     types = store.texts("config_type")
     names = sorted(set(types))
     sums = ErrorSums(elements, names, torch.tensor([names.index(kind) for kind in types]))
     parts = [_EMPTY]
     differences = np.full(len(store), np.nan)  # eV, prediction minus label
+    expected_energies = np.full(len(store), np.nan)  # eV, their expected sizes
     done = 0
     batches = evaluation_loader(store, elements, potential.cutoff, batch_edges)
     for batch, prediction in predictions(potential, batches, device):
         sums.add(batch, prediction)
         rows = batch.index.cpu().numpy()
         differences[rows] = (prediction.energy - batch.labels.energy).cpu().numpy()
-        if prediction.uncertainty is not None and sum(len(part[0]) for part in checked) < CHECKED:
-            checked.append(_force_errors(batch, prediction))
+        if prediction.uncertainty is not None:
+            expected_energies[rows] = _energy_uncertainty(potential, batch, prediction)
+            if sum(len(part[0]) for part in checked) < CHECKED:
+                checked.append(_force_errors(batch, prediction))
+        if pairs is not None:
+            closer += _closer(pairs, batch)
         if keep:
             parts.append(_values(batch, prediction))
         done += len(batch.index)
@@ -121,6 +138,8 @@ def evaluate(
         expected, true, owners = (np.concatenate(part) for part in zip(*checked, strict=True))
         bound = potential.uncertainty.calibration.bound
         calibration = calibration_errors(expected, true, owners, bound)
+        if pairs is not None:
+            calibration["closer"] = pairs.words(closer, "in structure")
     counts, n_atoms = store.compositions(), store.n_atoms
     shifts = energy_shifts(counts, differences)
     if shifts is None:
@@ -137,6 +156,7 @@ def evaluate(
             sums.replace_energies(shifted)
             if keep:
                 columns[1] = columns[1] - counts @ shifts
+            differences = differences - counts @ shifts
         errors = sums.summary()
         errors["shifted_energy_per_atom"] = shifted.summary()["energy_per_atom"]
         errors["energy_shifts"] = {
@@ -144,6 +164,9 @@ def evaluate(
             for z, shift in zip(store.elements, shifts, strict=True)
         }
     if calibration is not None:
+        calibration["energy"] = energy_calibration_errors(
+            expected_energies, np.abs(differences), n_atoms, known.get("energy_bound")
+        )
         errors["uncertainty"] = calibration
     return Predictions(
         errors=errors,
@@ -158,6 +181,7 @@ def evaluate(
         n_atoms=store.n_atoms,
         config_types=tuple(types),
         uncertainty=columns[8],
+        energy_uncertainty=expected_energies if keep else np.empty(0),
     )
 
 
@@ -176,6 +200,25 @@ def energy_shifts(counts: Integers, differences: Floats) -> Floats | None:
         return None
     n_atoms = counts[known].sum(axis=1)
     return fit_energies(counts[known] / n_atoms[:, None], differences[known] / n_atoms)
+
+
+def _energy_uncertainty(
+    potential: MessagePassing, batch: Batch, prediction: Prediction
+) -> NDArray[Any]:
+    """Expected errors of the energies of a batch, (G,) eV."""
+    assert potential.uncertainty is not None and prediction.uncertainty is not None
+    structure, count = batch.graph.structure.to(prediction.uncertainty.device), len(batch.index)
+    found = potential.uncertainty.energy(prediction.uncertainty, structure, count)
+    return found.detach().cpu().numpy()
+
+
+def _closer(pairs: KnownPairs, batch: Batch) -> list[Approach]:
+    """Pairs of elements in a batch that are closer than in the training set."""
+    graph = batch.graph
+    lengths = edge_vectors(graph).norm(dim=1)
+    kinds = graph.species[graph.senders], graph.species[graph.receivers]
+    rows = batch.index[graph.structure[graph.receivers]]
+    return pairs.closer(*(part.cpu().numpy() for part in (*kinds, lengths, rows)))
 
 
 def _force_errors(batch: Batch, prediction: Prediction) -> tuple[NDArray[Any], ...]:
@@ -258,6 +301,7 @@ def evaluate_file(
                 keep=config.plots is not None,
                 batch_edges=config.batch_edges,
                 shift_energies=config.shift_energies,
+                known=card.uncertainty,
                 show=show,
             )
         except ValueError as error:  # it may name the temporary dataset

@@ -21,9 +21,11 @@ from tesseral.data.doctor.checkup import quick_check
 from tesseral.data.doctor.display import short_form
 from tesseral.data.loading.datamodule import DataConfig
 from tesseral.data.loading.datasets import GraphDataset
+from tesseral.data.loading.splits import Split
 from tesseral.data.store.read import open_store
 from tesseral.deploy.card import config_to_values
 from tesseral.deploy.modelfile import ModelCard, build_potential, load_model, save_model
+from tesseral.files import make_folder
 from tesseral.potentials.message_passing import MessagePassing, one_level
 from tesseral.process import machine
 from tesseral.screen import progress_line
@@ -31,7 +33,27 @@ from tesseral.training.batches import FitData
 from tesseral.training.callback import FitRun
 from tesseral.training.checkpoints import check_checkpoint, prepare_folders
 from tesseral.training.config import FitConfig
-from tesseral.training.display import FitDisplay, duration, error_table, uncertainty_line
+from tesseral.training.display import (
+    FitDisplay,
+    duration,
+    error_table,
+    uncertainty_line,
+    validation_errors,
+)
+from tesseral.training.folds import (
+    STRUCTURES,
+    Final,
+    Part,
+    best_length,
+    fold_config,
+    held_out,
+    held_out_errors,
+    parts_of,
+    read_fold,
+    spread_line,
+    write_fold,
+    write_structures,
+)
 from tesseral.training.initial_weights import Trained, open_initial, start
 from tesseral.training.loggers import check_loggers, open_loggers
 from tesseral.training.module import PotentialModule
@@ -39,7 +61,12 @@ from tesseral.training.plots import plot_learning_curves
 from tesseral.training.processes import LostProcessError, cluster_environment
 from tesseral.training.schedule import Budget, Clock, ValidationPlan
 from tesseral.training.trainer import train
-from tesseral.training.uncertainty import other_levels, with_uncertainty
+from tesseral.training.uncertainty import (
+    Errors,
+    errors_of_folds,
+    other_levels,
+    with_uncertainty,
+)
 
 
 class FitResult(NamedTuple):
@@ -56,12 +83,24 @@ class FitResult(NamedTuple):
     signal: int | None  # signal that stopped the training early
 
 
+class _Trained(NamedTuple):
+    """One training, with its data and its module."""
+
+    result: FitResult
+    data: FitData
+    module: PotentialModule
+    first: bool  # whether this is the only process, or the one that writes
+
+
 def fit(
     config: FitConfig,
     console: Console | None = None,
     tell: Callable[[str], object] | None = None,
 ) -> FitResult:
     """Train a potential and write it to ``config.output``.
+
+    With ``config.data.folds`` or ``config.refit`` this is the last of several trainings, on all
+    structures; its errors are those of the others on what was held out from them.
 
     Args:
         config: data, model, options of the training, and output.
@@ -87,6 +126,75 @@ def fit(
             "auto or cpu, or install a PyTorch for this GPU and its driver"
         )
     check_loggers(config.trainer)
+    if config.refits:
+        return _fit_folds(config, console, tell)
+    trained = _train(config, console, tell)
+    result, data = trained.result, trained.data
+    if trained.first and result.history:
+        _add_uncertainty(result.model, data, data.validation_dataset, console)
+    if trained.first and console is not None:
+        _closing(trained, console)
+    return result
+
+
+def _fit_folds(
+    config: FitConfig, console: Console | None, tell: Callable[[str], object] | None
+) -> FitResult:
+    """Train on all folds, then on all structures; see ``fit``."""
+    parts = parts_of(config.data)
+    begun = None if config.ckpt_path is None else fold_config(config, 0).run_directory / "last.ckpt"
+    _show_moved(prepare_folders(config.run_directory, Path(config.output), begun), console)
+    histories = []
+    for number, part in enumerate(parts):
+        own = fold_config(config, number)
+        history = read_fold(own)
+        if history is None:
+            trained = _train(own, console, tell, part)
+            history = trained.result.history
+            if trained.module.progress < 1.0:  # stopped by a signal
+                return trained.result._replace(model=Path(config.output))
+            write_fold(own, history)
+        _tell_fold(part.title, history, console)
+        histories.append(history)
+    folds = held_out(config, parts)
+    errors = held_out_errors(folds)
+    write_structures(config.run_directory / STRUCTURES, errors)
+    steps, last = best_length(histories)
+    record: dict[str, Any] = {"errors from": "validation structures of an earlier training"}
+    if config.data.folds:
+        record["errors from"] = f"all structures, held out once in {len(parts)} folds"
+        record["mean and deviation of folds"] = errors.spread
+    if console is not None:
+        console.print(error_table(errors.summary, "errors of held-out structures"))
+        if config.data.folds:
+            console.print(spread_line(errors.spread, len(folds)), highlight=False, soft_wrap=True)
+    everything = np.arange(len(folds[0].train.store))
+    split = Split(everything, everything[:0], "all structures are trained on")
+    part = Part("all structures", split, Final(steps, last, errors.summary, record))
+    resumes = config.ckpt_path is not None and (config.run_directory / "last.ckpt").exists()
+    config = replace(config, ckpt_path="last" if resumes else None)
+    trained = _train(config, console, tell, part)
+    result = trained.result
+    if trained.module.global_step >= last:
+        _add_uncertainty(result.model, trained.data, errors_of_folds(folds), console)
+        if console is not None:
+            console.print(
+                f"{trained.module.global_step} steps on all structures in "
+                f"{duration(trained.module.clock.elapsed)}; the model is {result.model}",
+                highlight=False,
+                soft_wrap=True,
+            )
+    return result
+
+
+def _train(
+    config: FitConfig,
+    console: Console | None,
+    tell: Callable[[str], object] | None,
+    part: Part | None = None,
+) -> _Trained:
+    """One training, on the data of the configuration or a part of them."""
+    final = None if part is None else part.final
     environment = cluster_environment(config.trainer)
     first = environment.global_rank() == 0
     console = console if first else None
@@ -97,13 +205,13 @@ def fit(
         trained = open_initial(config.init_from, config.model, config.optimization.dtype)
         known = trained.card.elements
         config = replace(config, model=trained.card.config)
-    data = FitData(config.data, config.model.cutoff, known)
+    data = FitData(config.data, config.model.cutoff, known, part and part.split)
     data.setup("fit")
-    if first:  # only now, so that wrong data do not move an earlier training aside
+    if first and part is None:  # only now, so that wrong data do not move a training aside
         moved = prepare_folders(config.run_directory, Path(config.output), config.checkpoint)
-        if moved and console is not None:
-            places = " and ".join(str(path) for path in moved)
-            console.print(f"an earlier training was moved to {places}", soft_wrap=True)
+        _show_moved(moved, console)
+    elif part is not None:
+        make_folder(config.run_directory)
     card, potential, lines = start(
         data,
         config.model,
@@ -113,26 +221,31 @@ def fit(
         short_range=config.short_range,
     )
     del trained  # its weights have been copied
-    module = _make_module(config, data, potential)
+    module = _make_module(config, data, potential, final)
+    budget = module.budget if final is None else Budget(steps=final.last)
     identity = _identity(config, data)
-    check_checkpoint(config.checkpoint, identity, module.budget)
+    check_checkpoint(config.checkpoint, identity, budget)
     run = FitRun(
         data=data,
         directory=config.run_directory,
         identity=identity,
-        plan=ValidationPlan(config.trainer.validate_every, module.budget),
+        plan=ValidationPlan(config.trainer.validate_every, budget),
         display=FitDisplay(
             console,
             live=config.trainer.enable_progress_bar,
             world_size=config.trainer.ranks,
+            kind="validation" if final is None else "training",
         ),
-        export=partial(_write_model, config, data, card, module),
+        export=partial(_write_model, config, data, card, module, final),
         log_every=config.trainer.log_every_n_steps,
+        known_errors=final and final.errors,
     )
     if console is not None:
-        for text in (_opening(config, data, module), *lines):
+        title = [] if part is None else [f"\n{part.title}"]
+        for text in (*title, _opening(config, data, module, final), *lines):
             console.print(text, highlight=False, soft_wrap=True)
-        _show_findings(config.data, config.model.cutoff, console)
+        if final is None:
+            _show_findings(config.data, config.model.cutoff, console)
     curves = config.run_directory / "learning_curves.png"
     try:
         with open_loggers(config, first) as loggers:
@@ -155,15 +268,29 @@ def fit(
         raise
     result = FitResult(Path(config.output), config.run_directory, run.best, run.history, run.signal)
     if first and run.history:
-        _add_uncertainty(result.model, data, console)
-    if console is not None:
-        _closing(result, module, console)
-    if first and run.history:
         try:
             plot_learning_curves(run.history, curves)
         except OSError as error:
             raise type(error)(f"{error}; the model {result.model} is complete") from error
-    return result
+    return _Trained(result, data, module, first)
+
+
+def _show_moved(moved: list[Path], console: Console | None) -> None:
+    """Say where an earlier training is."""
+    if moved and console is not None:
+        places = " and ".join(str(path) for path in moved)
+        console.print(f"an earlier training was moved to {places}", soft_wrap=True)
+
+
+def _tell_fold(title: str, history: list[dict[str, Any]], console: Console | None) -> None:
+    """Show the best validation of a fold."""
+    if console is not None:
+        best = min(history, key=lambda entry: entry["loss"])
+        console.print(
+            f"{title}: {validation_errors(best)} at step {best['step']} of {history[-1]['step']}",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _seed(seed: int) -> None:
@@ -173,16 +300,19 @@ def _seed(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _make_module(config: FitConfig, data: FitData, potential: MessagePassing) -> PotentialModule:
+def _make_module(
+    config: FitConfig, data: FitData, potential: MessagePassing, final: Final | None
+) -> PotentialModule:
     """Lightning module that trains a potential."""
     steps = [float(config.trainer.max_steps or math.inf)]
     if config.trainer.max_epochs is not None:
         steps.append(config.trainer.max_epochs * data.steps_per_epoch(config.trainer.ranks))
+    budget = Budget(steps=min(steps), seconds=config.trainer.seconds)
     return PotentialModule(
         potential,
         loss=config.loss,
         optimization=config.optimization,
-        budget=Budget(steps=min(steps), seconds=config.trainer.seconds),
+        budget=budget if final is None else Budget(steps=final.steps),
         force_rms=data.statistics.force_rms,
         clock=Clock(config.trainer.clock),
         seed=config.seed,
@@ -207,6 +337,7 @@ def _write_model(
     data: FitData,
     card: ModelCard,
     module: PotentialModule,
+    final: Final | None,
     weights: dict[str, Tensor],
     best: dict[str, Any],
 ) -> None:
@@ -217,6 +348,7 @@ def _write_model(
         data: data module, already set up.
         card: card of the untrained potential.
         module: training module, for the device and the number of processes.
+        final: of a training on all structures.
         weights: weights of the averaged potential.
         best: entry of the history that belongs to the weights, with its ``errors``.
     """
@@ -228,6 +360,7 @@ def _write_model(
     }
     training = {
         "data": data.summary(),
+        **({} if final is None else final.record),
         "settings": settings,
         "seed": config.seed,
         **({"started from": config.init_from} if config.init_from else {}),
@@ -250,7 +383,9 @@ def _write_model(
     save_model(config.output, *made[0], made[1:])
 
 
-def _add_uncertainty(path: Path, data: FitData, console: Console | None) -> None:
+def _add_uncertainty(
+    path: Path, data: FitData, validation: GraphDataset | Errors, console: Console | None
+) -> None:
     """Add the uncertainty to a model file, and show its calibration."""
     potential, card = load_model(path)
     train = data.train_dataset
@@ -258,7 +393,7 @@ def _add_uncertainty(path: Path, data: FitData, console: Console | None) -> None
         train = GraphDataset(train.store, data.main_rows, train.elements, train.cutoff)
     with progress_line(console, "calibrating the uncertainty") as bar:
         try:
-            potential, card = with_uncertainty(potential, card, train, data.validation_dataset, bar)
+            potential, card = with_uncertainty(potential, card, train, validation, bar)
         except ValueError as reason:
             line = f"the model does not know its uncertainty: {reason}"
         else:
@@ -268,7 +403,7 @@ def _add_uncertainty(path: Path, data: FitData, console: Console | None) -> None
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _opening(config: FitConfig, data: FitData, module: PotentialModule) -> str:
+def _opening(config: FitConfig, data: FitData, module: PotentialModule, final: Final | None) -> str:
     """Summary of the model, the data and the limits before the training."""
     statistics = data.statistics
     summary = data.summary()
@@ -279,9 +414,14 @@ def _opening(config: FitConfig, data: FitData, module: PotentialModule) -> str:
     if math.isfinite(module.budget.seconds):
         limits.append(duration(module.budget.seconds))
     validation = summary["validation"]["structures"]
+    what = f"{statistics.n_structures} structures with {statistics.n_atoms} atoms"
+    if final is not None:
+        return (
+            f"{what} to train on; {final.last} of {final.steps} steps, where the held-out errors "
+            "were least"
+        )
     lines = [
-        f"{statistics.n_structures} structures with {statistics.n_atoms} atoms of "
-        f"{' '.join(summary['elements'])} to train on, {validation} to validate",
+        f"{what} of {' '.join(summary['elements'])} to train on, {validation} to validate",
         f"validation structures {data.split_reason}",
         f"force RMS {statistics.force_rms:.3g} eV/Å, {statistics.mean_neighbors:.3g} neighbours "
         f"within {config.model.cutoff:g} Å",
@@ -307,8 +447,9 @@ def _show_findings(config: DataConfig, cutoff: float, console: Console) -> None:
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _closing(result: FitResult, module: PotentialModule, console: Console) -> None:
+def _closing(trained: _Trained, console: Console) -> None:
     """Show the errors of the best weights, the duration, and how to resume."""
+    result, module = trained.result, trained.module
     best = result.best
     console.print(
         error_table(best["errors"], f"validation errors at step {best['step']}, the best")

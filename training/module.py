@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from tesseral.data.graph import Batch
-from tesseral.potentials.derivatives import predict
+from tesseral.data.graph import AtomicGraph, Batch
+from tesseral.potentials.blocks.geometry import random_orthogonal
+from tesseral.potentials.derivatives import Prediction, predict
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.wanted_gradients import gradients_of
 from tesseral.potentials.symmetry import broken_weights
@@ -105,7 +106,13 @@ class PotentialModule(lightning.LightningModule):
         self.groups = part_groups(self.potential, optimization.part_rates)
         self.average = WeightAverage(self.potential, self.averaged, optimization.ema_decay)
         broken = [weight for weight in broken_weights(potential) if weight.requires_grad]
-        self.relaxation = Relaxation(broken, optimization.relaxed_weight_decay) if broken else None
+        self.relaxation = None
+        if broken:
+            self.relaxation = Relaxation(
+                broken,
+                optimization.relaxed_weight_decay,
+                threshold=optimization.relaxed_shrinkage == "threshold",
+            )
         self.loss_config, self.optimization = loss, optimization
         self.budget, self.force_rms, self.seed = budget, force_rms, seed
         self.clock = clock or Clock()
@@ -160,6 +167,8 @@ class PotentialModule(lightning.LightningModule):
         sums = loss_sums(differences, self.force_rms, self.loss_config)
         weights = loss_weights(self.loss_config, progress)
         loss = weighted_loss(sums, counts, weights) * self.trainer.world_size
+        if self.loss_config.symmetry_weight > 0:
+            loss = loss + self.loss_config.symmetry_weight * self.change(batch.graph, prediction)
         self._watch(loss, differences, batch)
         return loss
 
@@ -211,6 +220,19 @@ class PotentialModule(lightning.LightningModule):
         all_sum(shared)
         self.elapsed, self.stopping = float(shared[3]), bool(shared[4] > 0)
         return shared[:3]
+
+    def change(self, graph: AtomicGraph, prediction: Prediction) -> Tensor:
+        """Mean square change of forces, in units of ``force_rms``, by a random rotation.
+
+        Args:
+            graph: structures.
+            prediction: prediction for them; half of the rotations are followed by a reflection.
+        """
+        matrix = random_orthogonal().to(graph.positions.device)
+        turned = graph._replace(positions=graph.positions @ matrix.T, cell=graph.cell @ matrix.T)
+        forces = predict(self.potential, turned, create_graph=True).forces
+        change = forces - prediction.forces @ matrix.T
+        return (change / self.force_rms).square().mean()
 
     @torch.no_grad()
     def _watch(self, loss: Tensor, differences: Residuals, batch: Batch) -> None:

@@ -20,8 +20,8 @@ class Relaxation(nn.Module):
 
     the proximal step of a group lasso (Yuan and Lin 2006) in the metric of Adam. A group that is
     zero stays exactly zero while rms(m) < λ v^(1/2), that is, unless the gradients of different
-    batches agree on a direction. Proportional shrinkage, as in AdamW, would leave noise of the
-    size of the learning rate.
+    batches agree on a direction. Proportional shrinkage, b ← b / (1 + η λ), is the proximal step of
+    a quadratic penalty (Kim, Lee, Yang and Lee, ICML 2023); it leaves noise.
 
     The moments are buffers, so that they are saved with the training.
     """
@@ -30,6 +30,7 @@ class Relaxation(nn.Module):
         self,
         weights: Sequence[nn.Parameter],
         decay: float,
+        threshold: bool = True,
         beta: float = 0.98,
     ) -> None:
         """Start with moments of zero.
@@ -37,11 +38,12 @@ class Relaxation(nn.Module):
         Args:
             weights: weights of each layer, (mixings, S, M - 1, C).
             decay: λ.
+            threshold: shrink by a constant amount; otherwise proportionally.
             beta: decay of the mean gradient and of its mean square.
         """
         super().__init__()
         self.weights = list(weights)  # weights of the potential, not of this module
-        self.decay, self.beta = decay, beta
+        self.decay, self.threshold, self.beta = decay, threshold, beta
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.steps: Tensor
         for number, weight in enumerate(self.weights):
@@ -64,8 +66,11 @@ class Relaxation(nn.Module):
             square.lerp_(degree_means(weight.grad.square()), new)
             root = (square / (1.0 - self.beta**self.steps)).sqrt().clamp(min=1e-30)
             weight.sub_(learning_rate * mean / root)
-            size = degree_means(weight.square()).sqrt().clamp(min=1e-30)
-            weight.mul_((1.0 - learning_rate * self.decay / size).clamp(min=0.0))
+            if self.threshold:
+                size = degree_means(weight.square()).sqrt().clamp(min=1e-30)
+                weight.mul_((1.0 - learning_rate * self.decay / size).clamp(min=0.0))
+            else:
+                weight.div_(1.0 + learning_rate * self.decay)
             weight.grad = None  # the optimiser of the other weights would not clear it
 
 

@@ -1,8 +1,8 @@
 """Train our potential and its peers on the same data, cores and time; test them alike.
 
-    python -m benchmarks.accuracy [Si Mo Li AcAc or RECIPE.yaml …] [--minutes M] [--threads 1]
-        [--only tesseral,MACE] [--data FOLDER] [--output runs/accuracy] [--parallel 2]
-        [-- OPTIONS OF train-potential fit]
+    python -m benchmarks.accuracy [Si Mo Li … or RECIPE.yaml …] [--minutes M] [--threads 1]
+        [--seeds 3] [--clock cpu] [--only tesseral,MACE] [--data FOLDER] [--output runs/accuracy]
+        [--parallel 2] [-- OPTIONS OF train-potential fit]
 
 See docs/measurements/accuracy.md. Tables and figures are written to the output folder. Finished
 trainings are not repeated, unless --again is given. Peers take part if they are installed:
@@ -65,6 +65,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, default=1, help="threads of each training")
     parser.add_argument("--parallel", type=int, default=1, help="number of parallel trainings")
+    parser.add_argument("--seeds", type=int, default=1, help="number of our trainings of a set")
+    parser.add_argument(
+        "--clock",
+        choices=("wall", "cpu"),
+        default="wall",
+        help="clock of our training time: wall, or cpu for the CPU time of the process",
+    )
     parser.add_argument("--only", type=lambda text: text.split(","), default=[], help="programs")
     parser.add_argument(
         "--data", type=Path, default=Path(os.environ.get("TESSERAL_DATA", "../shared/data"))
@@ -77,7 +84,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     options.sets = options.sets or known
     if options.minutes is not None and not options.minutes > 0:
         parser.error(f"--minutes is {options.minutes}; it must be positive")
-    for name in ("threads", "parallel"):
+    for name in ("threads", "parallel", "seeds"):
         if getattr(options, name) < 1:
             parser.error(f"--{name} is {getattr(options, name)}; it must be 1 or more")
     return options
@@ -145,15 +152,13 @@ def train_all(
         free.put(place)
 
     def work(job: Job) -> str:
-        recipe, _, program = job
         place = free.get()
         try:
-            train_one(job, files[recipe.name], options.output, facts, place, terminal)
+            train_one(job, files[job[0].name], options.output, facts, place, terminal)
         except (TrainingFailed, ValueError) as error:
             if not place.closed:
-                name = f"{recipe.name} {program.name}"
-                terminal.print(f"{name}: {error}", markup=False, soft_wrap=True)
-            return f"{recipe.name} {program.name}: {str(error).splitlines()[0]}"
+                terminal.print(f"{title(job)}: {error}", markup=False, soft_wrap=True)
+            return f"{title(job)}: {str(error).splitlines()[0]}"
         finally:
             free.put(place)
         return ""
@@ -168,6 +173,12 @@ def train_all(
         raise
     pool.shutdown()
     return failures
+
+
+def title(job: Job) -> str:
+    """Name of a training in messages."""
+    recipe, setting, program = job
+    return f"{recipe.name} {program.name}" + f", seed {setting.seed}" * bool(setting.seed)
 
 
 def train_one(
@@ -186,12 +197,10 @@ def train_one(
     recipe, setting, program = job
 
     def show(text: str) -> None:
-        terminal.print(
-            f"{recipe.name} {program.name}: {text}", highlight=False, soft_wrap=True, markup=False
-        )
+        terminal.print(f"{title(job)}: {text}", highlight=False, soft_wrap=True, markup=False)
 
     show(f"{setting.minutes:g} min on {setting.threads} thread{'s' * (setting.threads > 1)}")
-    folder = folder_of(output, recipe, program.name)
+    folder = folder_of(output, recipe, program.name, setting.seed)
     result = measure(program, recipe, files, folder, setting, place, show)
     write_result(folder, {**result, "wanted": wanted(recipe, setting, program), "machine": facts})
     show(f"done, {result['epochs']:.1f} epochs in {result['seconds']:.0f} s")
@@ -208,15 +217,21 @@ def run(options: argparse.Namespace, command: Sequence[str], terminal: Console) 
     for recipe in choose_recipes(options.sets):
         check_files(recipe, options.data)
         minutes = options.minutes or recipe.minutes
-        setting = Setting(minutes=minutes, threads=options.threads, extra=options.extra)
-        recipes.append((recipe, setting))
+        for seed in range(options.seeds):
+            setting = Setting(
+                minutes=minutes,
+                threads=options.threads,
+                extra=options.extra,
+                seed=seed,
+                clock=options.clock,
+            )
+            recipes.append((recipe, setting))
     programs = choose_programs(Peers(options.envs, options.data), options.only, terminal)
     done, missing = find_results(options.output, recipes, programs, again=options.again)
-    for recipe, _, program in done:
-        folder = folder_of(options.output, recipe, program.name)
+    for job in done:
+        folder = folder_of(options.output, job[0], job[2].name, job[1].seed)
         terminal.print(
-            f"{recipe.name} {program.name}: trained already, see {folder}; --again repeats it",
-            soft_wrap=True,
+            f"{title(job)}: trained already, see {folder}; --again repeats it", soft_wrap=True
         )
     files = {
         recipe.name: write_files(recipe, options.data, options.output / recipe.name / "data")

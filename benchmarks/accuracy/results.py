@@ -18,9 +18,9 @@ RESULT = "result.json"
 Job = tuple[Recipe, Setting, Program]
 
 
-def folder_of(output: Path, recipe: Recipe, program: str) -> Path:
-    """Folder of the training of a program on a set."""
-    return output / recipe.name / program
+def folder_of(output: Path, recipe: Recipe, program: str, seed: int | str = 0) -> Path:
+    """Folder of the training of a program on a set; a further seed has its own."""
+    return output / recipe.name / (f"{program}_seed_{seed}" if seed else program)
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
@@ -49,7 +49,10 @@ def wanted(recipe: Recipe, setting: Setting, program: Program) -> dict[str, Any]
         "settings": _plain(recipe.fit if ours else recipe.peers.get(program.name, {})),
         "train": recipe.train,
         "validation": recipe.validation,
+        "structures": recipe.structures,
+        "groups": _plain(recipe.groups),
         "seed": recipe.seed,
+        **({"training seed": setting.seed, "clock": setting.clock} if ours else {}),
     }
 
 
@@ -64,7 +67,7 @@ def find_results(
 
     Args:
         output: folder of all results.
-        recipes: requested sets, with the settings of each.
+        recipes: requested sets, with the settings of each and each seed.
         programs: requested programs.
         again: repeat all trainings.
 
@@ -75,7 +78,9 @@ def find_results(
     missing: list[Job] = []
     for recipe, setting in recipes:
         for program in programs:
-            folder = folder_of(output, recipe, program.name)
+            if program.counts_epochs and setting.seed:  # the others have one seed
+                continue
+            folder = folder_of(output, recipe, program.name, setting.seed)
             earlier = None if again else read_result(folder)
             if earlier is None:
                 missing.append((recipe, setting, program))
@@ -92,13 +97,15 @@ def find_results(
 
 
 def gather(output: Path, recipes: Iterable[Recipe]) -> list[dict[str, Any]]:
-    """All results in a folder, by set in the order of the recipes, with ours first."""
+    """All results in a folder, by set in the order of the recipes, with ours first, by seed."""
     results = []
     for recipe in recipes:
-        for program in (OURS, *PEERS):
-            result = read_result(folder_of(output, recipe, program))
-            if result is not None:
-                results.append(result)
+        first = folder_of(output, recipe, OURS)
+        others = first.parent.glob(folder_of(output, recipe, OURS, "*").name)
+        ours = sorted(others, key=lambda folder: int(folder.name.rpartition("_")[2]))
+        peers = [folder_of(output, recipe, program) for program in PEERS]
+        found = (read_result(folder) for folder in (first, *ours, *peers))
+        results += [result for result in found if result is not None]
     return results
 
 

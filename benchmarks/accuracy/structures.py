@@ -26,23 +26,40 @@ class Files(NamedTuple):
     atoms: int  # to fit
 
 
-def split(number: int, validation: int, seed: int) -> tuple[list[int], list[int]]:
+def split(
+    number: int, validation: int, seed: int, structures: int | None = None
+) -> tuple[list[int], list[int]]:
     """Training and validation structures: two sorted lists of indices without overlap.
 
     Args:
         number: number of all structures.
         validation: number of validation structures.
         seed: random seed.
+        structures: number of training structures. Default: all others.
 
     Raises:
-        ValueError: no training structures would be left.
+        ValueError: there are too few structures.
     """
-    if validation >= number:
+    end = number if structures is None else validation + structures
+    if not validation < end <= number:
         raise ValueError(
-            f"{validation} structures to validate on leave none of {number} to fit; ask for fewer"
+            f"{validation} structures to validate on leave {number - validation} of {number} to "
+            "fit; ask for fewer"
         )
     order = np.random.default_rng(seed).permutation(number)
-    return sorted(order[validation:].tolist()), sorted(order[:validation].tolist())
+    return sorted(order[validation:end].tolist()), sorted(order[:validation].tolist())
+
+
+def of_groups(frames: list[Atoms], groups: tuple[str, ...], path: Path) -> list[Atoms]:
+    """The structures whose key ``group`` begins with one of these texts; all if there are none.
+
+    Raises:
+        ValueError: there is no such structure.
+    """
+    chosen = [f for f in frames if not groups or str(f.info.get("group")).startswith(groups)]
+    if not chosen:
+        raise ValueError(f"{path} has no structure of a group {' or '.join(groups)}")
+    return chosen
 
 
 def check_files(recipe: Recipe, data: Path) -> None:
@@ -69,19 +86,26 @@ def write_files(recipe: Recipe, data: Path, folder: Path) -> Files:
     check_files(recipe, data)
     folder.mkdir(parents=True, exist_ok=True)
     frames = read_frames(data / recipe.train)
-    fit, validation = split(len(frames), recipe.validation, recipe.seed)
-    sources = {name: read_frames(data / file) for name, file in recipe.tests.items()}
+    if recipe.groups:
+        chosen, held_out = (
+            of_groups(frames, recipe.groups[part], data / recipe.train)
+            for part in ("train", "validation")
+        )
+    else:
+        parts = split(len(frames), recipe.validation, recipe.seed, recipe.structures)
+        chosen, held_out = ([frames[i] for i in part] for part in parts)
+    sources = {
+        name: of_groups(read_frames(data / file), recipe.groups.get(name, ()), data / file)
+        for name, file in recipe.tests.items()
+    }
     paths = {name: read_frames(data / one.file) for name, one in recipe.profiles.items()}
     isolated: dict[str, float] = {}
     if recipe.isolated:
         for atoms in read_frames(data / recipe.isolated):
             isolated[atoms.get_chemical_symbols()[0]] = float(atoms.get_potential_energy())
-    chosen = [frames[i] for i in fit]
     return Files(
         fit=write_frames(chosen, folder / "fit.xyz", recipe.stress),
-        validation=write_frames(
-            [frames[i] for i in validation], folder / "validation.xyz", recipe.stress
-        ),
+        validation=write_frames(held_out, folder / "validation.xyz", recipe.stress),
         tests={
             name: write_frames(some, folder / f"test_{name}.xyz", recipe.stress)
             for name, some in sources.items()

@@ -36,9 +36,13 @@ def error_sheets(recipe: Recipe, results: Sequence[Result]) -> list[Sheet]:
             shown.remove("molecule_energy")
         columns = [f"{name.replace('_', ' ')} ({UNITS[name]})" for name in shown]
         sheet = Sheet(f"{about(results[0])}: {test} set", ["potential", *columns], LEGEND)
+        ours = of_ours(results)
         for result in results:
             errors = result["errors"][test]
-            sheet.rows.append([result["program"], *(both(errors, name) for name in shown)])
+            sheet.rows.append([label(result, ours), *(both(errors, name) for name in shown)])
+            if len(ours) > 1 and result is ours[-1]:
+                means = [mean_cell(ours, test, name) for name in shown]
+                sheet.rows.append([f"{OURS}, mean of {len(ours)} seeds", *means])
         for entry in recipe.published:
             if test in entry.errors:
                 cells = [both(entry.errors[test], name) for name in shown]
@@ -47,10 +51,60 @@ def error_sheets(recipe: Recipe, results: Sequence[Result]) -> list[Sheet]:
     return sheets
 
 
+def of_ours(results: Sequence[Result]) -> list[Result]:
+    """Results of our program, one for each seed."""
+    return [result for result in results if result["program"] == OURS]
+
+
+def label(result: Result, ours: Sequence[Result]) -> str:
+    """Name of a result in a table, with the seed if ours has several."""
+    name: str = result["program"]
+    return f"{name}, seed {result['seed']}" if len(ours) > 1 and name == OURS else name
+
+
+def of_seeds(ours: Sequence[Result], test: str, name: str) -> dict[str, float] | None:
+    """Mean and standard deviation of an error over the seeds; None if it is not there."""
+    values = [result["errors"][test].get(name) for result in ours]
+    if None in values:
+        return None
+    return {"mean": float(np.mean(values)), "deviation": float(np.std(values, ddof=1))}
+
+
+def mean_cell(ours: Sequence[Result], test: str, name: str) -> str:
+    """Means of MAE and RMSE over the seeds, with their standard deviations, as one cell."""
+    found = [of_seeds(ours, test, f"{name}_{kind}") for kind in KINDS]
+    parts = [f"{cell(each['mean'])} ± {cell(each['deviation'], 2)}" for each in found if each]
+    return " / ".join(parts) or "–"
+
+
+def seed_means(comparable: Sequence[Sequence[Result]]) -> list[dict[str, Any]]:
+    """Mean errors of our trainings with several seeds, for the file of all numbers."""
+    means = []
+    for some in comparable:
+        ours = of_ours(some)
+        if len(ours) > 1:
+            head = {name: ours[0][name] for name in ("set", "minutes", "threads", "clock")}
+            errors = {
+                test: {name: of_seeds(ours, test, name) for name in ours[0]["errors"][test]}
+                for test in ours[0]["errors"]
+            }
+            means.append({**head, "seeds": [one["seed"] for one in ours], "errors": errors})
+    return means
+
+
+def first_seed(results: Sequence[Result]) -> dict[str, Result]:
+    """One result of each program, by its name: of ours, that of the first seed."""
+    found: dict[str, Result] = {}
+    for result in results:
+        found.setdefault(result["program"], result)
+    return found
+
+
 def about(result: Result) -> str:
     """Description of the training data and time."""
     threads = result["threads"]
-    return f"{result['set']}, {result['minutes']:g} min on {threads} thread{'s' * (threads > 1)}"
+    time = f"{result['minutes']:g} {'CPU ' * (result.get('clock') == 'cpu')}min"
+    return f"{result['set']}, {time} on {threads} thread{'s' * (threads > 1)}"
 
 
 def profile_sheet(recipe: Recipe, results: Sequence[Result]) -> Sheet:
@@ -61,13 +115,14 @@ def profile_sheet(recipe: Recipe, results: Sequence[Result]) -> Sheet:
         ["potential", *columns],
         "MAE / largest error of the energy of the molecule relative to the lowest DFT structure",
     )
+    ours = of_ours(results)
     for result in results:
         cells = []
         for name in recipe.profiles:
             _, dft, energy = result["profiles"][name]
             wrong = np.abs(np.subtract(energy, dft))
             cells.append(f"{cell(float(wrong.mean()))} / {cell(float(wrong.max()))}")
-        sheet.rows.append([result["program"], *cells])
+        sheet.rows.append([label(result, ours), *cells])
     return sheet
 
 
@@ -88,7 +143,8 @@ def training_sheet(results: Sequence[Result]) -> Sheet:
     )
     for result in results:
         process = result["process"]
-        name = f"{result['set']} {result['program']}" + " (stopped)" * result["stopped"]
+        seed = f", seed {result['seed']}" if result.get("seed") else ""
+        name = f"{result['set']} {result['program']}{seed}" + " (stopped)" * result["stopped"]
         seen = (result["epochs"], result["structures_seen"], result["atoms_per_s"])
         numbers = [f"{result['parameters']:,}", cell(result["seconds"]), *map(cell, seen)]
         sheet.rows.append(
@@ -110,7 +166,7 @@ def time_sheet(comparable: Sequence[Sequence[Result]]) -> Sheet:
         "the first step to the first validation that is as good, without interpolation",
     )
     for some in comparable:
-        by_program = {result["program"]: result for result in some}
+        by_program = first_seed(some)
         if OURS not in by_program:
             continue
         ours = curve_of(by_program.pop(OURS))
@@ -166,17 +222,19 @@ def write_summary(
     if others:
         facts["not all on this machine; also"] = ", ".join(sorted(others))
     report(sheets, facts, command, terminal, output / "accuracy.md")
-    save(output / "accuracy.json", {"command": list(command), "results": list(results)})
+    content = {"command": list(command), "results": list(results), "means": seed_means(comparable)}
+    save(output / "accuracy.json", content)
     for some in sorted(comparable, key=len):  # of several, the one with most programs is kept
         plot(recipes[some[0]["set"]], some, output)
     terminal.print(f"written: {output / 'accuracy.md'}, accuracy.json and figures next to it")
 
 
 def plot(recipe: Recipe, results: Sequence[Result], output: Path) -> None:
-    """The figures of a set."""
-    curves = {result["program"]: curve_of(result) for result in results}
+    """The figures of a set; of several seeds, the first is shown."""
+    shown = first_seed(results)
+    curves = {name: curve_of(result) for name, result in shown.items()}
     plot_curves(curves, about(results[0]), output / f"{recipe.name}_time.png")
     for name, path in recipe.profiles.items():
-        profiles = {result["program"]: result["profiles"][name] for result in results}
+        profiles = {program: result["profiles"][name] for program, result in shown.items()}
         title = f"{about(results[0])}: {name.replace('_', ' ')}"
         plot_profile(profiles, path.label, title, output / f"{recipe.name}_{name}.png")

@@ -1,6 +1,6 @@
-"""Study of the architectures: expressivity, effect of l_max, and learning on the same data.
+"""Study of the architectures: expressivity, l_max, the same data, broken symmetry, sparsity.
 
-    python -m benchmarks.study [expressivity degree systems …] [--data FOLDER]
+    python -m benchmarks.study [PART …] [--data FOLDER]
         [--output runs/study] [--threads 1] [--parallel 1] [--minutes 5] [--sets Si,AcAc]
         [--systems facet,nequip,…]
 
@@ -21,7 +21,10 @@ from rich.console import Console
 from benchmarks.machine import machine
 from benchmarks.sheets import Sheet, console, report
 from benchmarks.study.degree import degree_sheets
+from benchmarks.study.denoising import denoising_sheets
 from benchmarks.study.expressivity import expressivity_sheets
+from benchmarks.study.field import field_sheets
+from benchmarks.study.sparsity import sparsity_sheets
 from benchmarks.study.systems import SETS, system_sheets
 from tesseral.potentials.architectures.table import ARCHITECTURES
 
@@ -30,6 +33,9 @@ PARTS: dict[str, Part] = {
     "expressivity": expressivity_sheets,
     "degree": degree_sheets,
     "systems": system_sheets,
+    "field": field_sheets,
+    "denoising": denoising_sheets,
+    "sparsity": sparsity_sheets,
 }
 
 

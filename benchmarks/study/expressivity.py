@@ -68,6 +68,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
         **{"architecture": "ponita", "l_max": 2},
         **{"orientations": 26, "random_orientations": False},
     },
+    "lieconv, 120 orientations": {"architecture": "lieconv", "random_orientations": False},
     "dimenet, l_max 3": {"architecture": "dimenet", "l_max": 3},
     "frames, l_max 2": {"architecture": "frames", "frame_cutoff": 1.4 * RADIUS},
     "painn": {"architecture": "painn"},

@@ -13,11 +13,10 @@ import torch
 import yaml
 from rich.console import Console
 
-from benchmarks.accuracy.results import folder_of
 from benchmarks.plots import MARKERS
 from benchmarks.sheets import Sheet
 from benchmarks.silicon import noise, supercell
-from benchmarks.study.trainings import Training, job_of, train
+from benchmarks.study.trainings import Training, model_of, train
 from tesseral.data.graph import AtomicGraph
 from tesseral.data.neighbors import atomic_graph
 from tesseral.deploy.modelfile import load_model
@@ -51,7 +50,7 @@ def system_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]
     }
     results = dict(zip(trainings, train(list(trainings.values()), options, terminal), strict=True))
     models = {
-        system: load_model(_folder(trainings[system, name], options) / "model.safetensors")[0]
+        system: load_model(model_of(trainings[system, name], options))[0]
         for system, name in trainings
         if name == "Si" and results[system, name] is not None
     }
@@ -87,12 +86,6 @@ def system_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]
             molecule.rows.append(tuple(row))
     plot_systems(results, microseconds, options.output / "systems.png")
     return [sheet for sheet in (silicon, molecule) if sheet.rows]
-
-
-def _folder(training: Training, options: argparse.Namespace) -> Path:
-    """Path of the trained model."""
-    recipe, _, program = job_of(training, options.threads)
-    return folder_of(options.output, recipe, program.name)
 
 
 def warm_silicon(n_atoms: int, cutoff: float, seed: int = 0) -> AtomicGraph:

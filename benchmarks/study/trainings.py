@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -52,6 +53,12 @@ def job_of(training: Training, threads: int) -> Job:
         limit = ["--trainer.max_time", f"{60 * training.minutes:.0f}s", "--trainer.clock", "cpu"]
     setting = Setting(minutes=LONG, threads=threads, extra=limit)
     return recipe, setting, Variant(training.name)
+
+
+def model_of(training: Training, options: argparse.Namespace) -> Path:
+    """Path of the trained model."""
+    recipe, _, program = job_of(training, options.threads)
+    return folder_of(options.output, recipe, program.name) / "model.safetensors"
 
 
 def train(

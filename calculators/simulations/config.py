@@ -9,20 +9,13 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from tesseral.executors import check_executor
+
 Cell = Literal["auto", "fixed", "in-plane", "free"]
 Optimizer = Literal["auto", "bfgs", "lbfgs", "fire"]
 NptCell = Literal["isotropic", "axes", "free"]
 BandMethod = Literal["climbing", "plain"]
 COMPUTED = ("eos", "elastic", "phonons", "vacancies", "surface", "vibrations")
-
-
-def _check_executor(executor: str | None, processes: int) -> None:
-    """Reject processes of this machine beside an executor, which has its own."""
-    if executor is not None and processes > 1:
-        raise ValueError(
-            f"`processes` is {processes}, but `executor` is given, which has its own number of "
-            "workers; leave one of them out"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +74,7 @@ class RelaxConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        _check_executor(self.executor, self.processes)
+        check_executor(self.executor, self.processes)
         if not 0 < self.fmax < math.inf:
             raise ValueError(f"`fmax` is {self.fmax} eV/Å; it must be a positive number")
         for name in ("steps", "processes"):
@@ -175,7 +168,7 @@ class MdConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        _check_executor(self.executor, self.processes)
+        check_executor(self.executor, self.processes)
         for name in ("time", "timestep", "temperature", "damping", "pressure_damping"):
             value = getattr(self, name)
             if not 0 < value < math.inf:
@@ -267,7 +260,7 @@ class PropertiesConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        _check_executor(self.executor, self.processes)
+        check_executor(self.executor, self.processes)
         for name in ("fmax", "length", "thickness"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be a positive number")
@@ -338,7 +331,7 @@ class NebConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        _check_executor(self.executor, self.processes)
+        check_executor(self.executor, self.processes)
         if not 0 < self.fmax < math.inf:
             raise ValueError(f"`fmax` is {self.fmax} eV/Å; it must be a positive number")
         for name, least in (("images", 3), ("steps", 1), ("processes", 1)):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,7 +47,7 @@ from tesseral.calculators.simulations.frames import (
     write_frames,
 )
 from tesseral.calculators.simulations.relaxation import CELL_COLUMNS, Outcome, Show
-from tesseral.calculators.simulations.uncertainty import limit_of, strange_atoms
+from tesseral.calculators.simulations.uncertainty import limit_of, pairs_of, strange_atoms
 
 HEADER = (
     "time_ps",
@@ -65,6 +67,7 @@ COLUMNS = (  # averages over the second half of the run and their standard error
     "volume_change_percent",
     "drift_meV_atom",
     *CELL_COLUMNS,  # of the mean cell, for npt
+    "uncertain",  # pairs that are closer than in the training set
 )
 KEY = "tesseral_md"  # entry in the info of a frame: its step and the state of the integrator
 UNKNOWN = ".unknown.extxyz"  # ending of the file of the structure at which a run stopped
@@ -150,6 +153,7 @@ def md_one(
         if config.ensemble == "npt":
             late = [frame.cell.array for frame in known[len(known) // 2 :]]
             values |= zip(CELL_COLUMNS, Cell(np.mean(late, axis=0)).cellpar(), strict=True)
+        values["uncertain"] = _close_pairs(known, calculator)
     if not strange:
         return Outcome("done", max(steps, done), values)
     return Outcome("stopped", number, values, _stopped(atoms, strange, number, config, prefix))
@@ -166,6 +170,15 @@ def _stopped(atoms: Atoms, strange: str, step: int, config: MdConfig, prefix: Pa
         f"structure is {path}; add it to the training set, or run on with "
         "`no_stop_uncertainty=True`"
     )
+
+
+def _close_pairs(frames: Iterable[Atoms], calculator: Calculator) -> str:
+    """Pairs of the recorded frames that are closer than in the training set, in words."""
+    pairs = pairs_of(calculator)
+    if pairs is None:
+        return ""
+    each = (pairs.closer_in(frame, frame.info[KEY]["step"]) for frame in frames)
+    return pairs.words(chain.from_iterable(each), "at step")
 
 
 def last_checkpoint(path: Path, calculator: Calculator) -> Checkpoint | None:

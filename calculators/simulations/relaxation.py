@@ -38,7 +38,7 @@ from tesseral.calculators.simulations.frames import (
     with_suffix,
     write_frames,
 )
-from tesseral.calculators.simulations.uncertainty import limit_of, strange_atoms
+from tesseral.calculators.simulations.uncertainty import limit_of, pairs_of, strange_atoms
 
 CELL_COLUMNS = ("a_A", "b_A", "c_A", "alpha_deg", "beta_deg", "gamma_deg")
 COLUMNS = (
@@ -147,14 +147,17 @@ def relax_one(
 
 
 def _uncertain(relaxed: Atoms, calculator: Calculator) -> str:
-    """The atoms of a relaxed structure that are unlike the training set, in words."""
-    limit = limit_of(calculator, None)
-    if limit is None:
-        return ""
-    atoms = relaxed.copy()
-    atoms.calc = calculator
-    atoms.get_potential_energy()
-    return strange_atoms(atoms, limit)
+    """Atoms and pairs of a relaxed structure that are unlike the training set, in words."""
+    limit, pairs = limit_of(calculator, None), pairs_of(calculator)
+    parts = []
+    if limit is not None:
+        atoms = relaxed.copy()
+        atoms.calc = calculator
+        atoms.get_potential_energy()
+        parts.append(strange_atoms(atoms, limit))
+    if pairs is not None:
+        parts.append(pairs.words(pairs.closer_in(relaxed)))
+    return "; ".join(filter(None, parts))
 
 
 class Remembered(Calculator):

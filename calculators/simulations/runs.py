@@ -8,7 +8,6 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError
 from contextlib import closing, suppress
 from dataclasses import asdict, fields, replace
 from functools import partial
@@ -39,9 +38,7 @@ from tesseral.data.boundaries import is_cut_out
 from tesseral.data.neighbors import species_index
 from tesseral.data.sources.opening import read_last_frame
 from tesseral.deploy.universal import model_path
-from tesseral.executors import open_executor
-from tesseral.files import one_line
-from tesseral.process import finished
+from tesseral.executors import side_by_side
 
 BEFORE = ("name", "file", "frame", "formula", "atoms", "theory")
 AFTER = ("steps", "outcome", "reason")
@@ -325,34 +322,13 @@ def _side_by_side(
     processes: int,
     tell: Callable[..., None],
 ) -> Iterator[Row]:
-    """Rows of the structures, as they finish, from single-threaded processes.
-
-    A process that is killed loses the structure it works on; those of the others are awaited.
-    """
+    """Rows of the structures, as they finish, from single-threaded processes."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # for linear algebra libraries
     one = partial(_worker_row, kind, *_for_workers(config, calculator))
-    lost: BaseException | None = None
-    with open_executor(config.executor, processes) as executor:
-        for futures in finished([executor.submit(one, *task) for task in todo]):
-            for future in futures:
-                try:
-                    row = future.result()
-                except OSError:  # not caused by the structure (a full disk, for example)
-                    raise
-                except (Exception, CancelledError) as error:  # which `_row` would have caught
-                    lost = error
-                    continue
-                yield row
+    with closing(side_by_side(one, todo, config.executor, processes)) as found:
+        for results in found:
+            yield from (row for _, row in results)
             tell()
-    if lost is None:
-        return
-    if config.executor is not None:
-        what = f"the executor lost structures: {type(lost).__name__}: {one_line(lost)}"
-        raise ChildProcessError(f"{what}; run it again to resume") from lost
-    raise ChildProcessError(
-        "a process was killed, perhaps because memory ran out; run it again to "
-        "resume, with fewer `processes` to use less memory"
-    ) from lost
 
 
 def _for_workers(config: Any, calculator: TesseralCalculator) -> tuple[Any, Mapping[str, Any]]:

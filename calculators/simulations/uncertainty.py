@@ -7,6 +7,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 
 from tesseral.calculators.ase import TesseralCalculator
+from tesseral.deploy.closest import KnownPairs, known_pairs
 
 SHOWN = 3  # atoms named in a reason
 
@@ -30,6 +31,14 @@ def limit_of(calculator: Calculator, stop: float | None, ignore: bool = False) -
             "with train-potential calibrate"
         )
     return calculator.stop if stop is None else stop
+
+
+def pairs_of(calculator: Calculator) -> KnownPairs | None:
+    """Smallest distances in the training set of the model, if the calculator's model has them."""
+    if not isinstance(calculator, TesseralCalculator):
+        return None
+    card = calculator.card
+    return known_pairs(card.uncertainty, card.elements, card.config.cutoff)
 
 
 def strange_atoms(atoms: Atoms, limit: float | None) -> str:

@@ -10,6 +10,7 @@ from ase.data import atomic_numbers
 
 from tesseral.data.labels import LabelKeys, check_label_names
 from tesseral.data.units import LENGTH_UNITS, unit_factor
+from tesseral.executors import check_executor
 
 STORES = (".h5", ".hdf5")  # endings of dataset files
 
@@ -59,6 +60,9 @@ class ImportConfig:
         overwrite: replace the output if it exists.
         processes: number of processes that read files. Default: the number of cores. Extended XYZ
             files are read in pieces, other files by one process each.
+        executor: files read in parallel by another library, on many nodes: MODULE:FUNCTION or
+            FILE.py:FUNCTION, a function without arguments that returns an executor of
+            concurrent.futures (Dask, Parsl, executorlib, …). All nodes need the same files.
     """
 
     sources: list[str]
@@ -82,6 +86,7 @@ class ImportConfig:
     theory: str = ""
     overwrite: bool = False
     processes: int | None = None
+    executor: str | None = None
 
     def __post_init__(self) -> None:
         """Reject invalid options before anything is read."""
@@ -91,6 +96,7 @@ class ImportConfig:
             raise ValueError(f"the output {self.output} must end in .h5")
         if self.processes is not None and self.processes < 1:
             raise ValueError(f"`processes` is {self.processes}; it must be 1 or more")
+        check_executor(self.executor, self.processes)
         check_label_names(self.allow_missing)
         self.keys(LabelKeys())
         if self.length_unit is not None:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from array import array
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tesseral.data.imports.report import COUNTERS, ImportReport
-from tesseral.files import make_folder, write_text, write_whole
+from tesseral.files import make_folder, write_whole
 
 
 class PartFolder:
-    """Hidden folder next to an output.
+    """Folder with the parts of an import, in a hidden folder next to the output.
+
+    It is named after the import, so that workers which have not noticed the end of an earlier one
+    write nothing into it.
 
     Args:
         output: dataset file.
@@ -23,26 +28,28 @@ class PartFolder:
     """
 
     def __init__(self, output: Path, identity: dict[str, Any]) -> None:
-        """Open the folder, and empty it unless it has parts of the same import.
+        """Open the folder, and remove the parts of other imports.
 
         Raises:
             OSError: the folder cannot be written to.
         """
-        self.path = output.with_name(f".{output.name}.import")
-        plan = self.path / "plan"
-        text = json.dumps(identity, indent=1)
-        if not plan.is_file() or plan.read_bytes() != text.encode():
+        self.hidden = output.with_name(f".{output.name}.import")
+        digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+        self.path = self.hidden.absolute() / digest[:16]  # workers may be in another folder
+        if not self.path.is_dir():
             self.remove()
             try:
                 make_folder(self.path)
-                write_text(plan, text)
             except OSError:
                 self.remove()
                 raise
 
     def remove(self) -> None:
         """Delete the folder with all parts."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        gone = self.hidden.with_name(f"{self.hidden.name}.{os.getpid()}")
+        with suppress(OSError):  # there is none
+            self.hidden.rename(gone)  # first: workers may still be writing to it
+        shutil.rmtree(gone, ignore_errors=True)
 
     def structures(self) -> int:
         """Number of structures in all complete parts."""

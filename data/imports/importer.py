@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -91,7 +91,7 @@ def import_structures(
         FileExistsError: the output exists and ``overwrite`` is not set.
         ValueError: a source cannot be read, a label is ambiguous, or labels are missing that must
             not be. Nothing is written in this case.
-        ChildProcessError: a process was killed.
+        ChildProcessError: a process, or a worker of the executor, was killed.
         OSError: a file cannot be written; structures read so far are kept for the next call.
     """
     output = Path(config.output)
@@ -109,12 +109,16 @@ def import_structures(
         folder = PartFolder(output, _identity(config, sources))
     except OSError as error:
         raise type(error)(f"{output} was not written: {error}") from error
-    reader = Reader(partial(_read, config), config.allow_missing)
+    one = replace(config, sources=config.sources[:1])  # there may be thousands, in every task
+    reader = Reader(partial(_read, one), config.allow_missing)
     attributes = {"source": _short_list([source.name for source in sources])}
     try:
         tell("looking for frames", folder.structures(), 0.0)
+        if config.executor is not None:
+            sources = [_absolute(source) for source in sources]
         tasks = make_tasks(sources, partial(_split, config))
-        run_tasks(tasks, reader, folder, config.processes, partial(tell, "reading"))
+        telling = partial(tell, "reading")
+        run_tasks(tasks, reader, folder, config.processes, config.executor, telling)
         report = merge_parts(folder, output, attributes, partial(tell, "writing"))
     except ValueError:
         folder.remove()
@@ -126,8 +130,8 @@ def import_structures(
             folder.remove()
             raise type(error)(f"{output} was not written: {error}") from error
         raise type(error)(
-            f"{output} was not written: {error}; run it again to resume, or delete {folder.path}, "
-            "which has the structures read so far"
+            f"{output} was not written: {error}; run it again to resume, or delete "
+            f"{folder.hidden}, which has the structures read so far"
         ) from error
     folder.remove()
     return report
@@ -136,10 +140,16 @@ def import_structures(
 def _identity(config: ImportConfig, sources: list[Source]) -> dict[str, Any]:
     """Properties that must not change for an interrupted import to resume."""
     options = asdict(config)
-    del options["processes"], options["overwrite"]
+    del options["processes"], options["executor"], options["overwrite"]
     every = [each for source in sources for each in (source, *source.instead)]
     found = [[source.path, *size_and_time(source.path)] for source in every]
     return {**options, "found": found, "version": version("tesseral")}
+
+
+def _absolute(source: Source) -> Source:
+    """The same source for workers, which may have another working folder."""
+    instead = tuple(_absolute(other) for other in source.instead)
+    return source._replace(path=str(Path(source.path).absolute()), instead=instead)
 
 
 def _split(config: ImportConfig, path: str, size: int) -> list[FrameRange] | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from tesseral.data.sources.search import Source, size_and_time
 from tesseral.data.store.merge import merge_stores
 from tesseral.data.store.write import StoreWriter
 from tesseral.data.structures import Structure
-from tesseral.process import finished, worker_pool
+from tesseral.executors import side_by_side
 
 TASK_BYTES = 8_000_000  # size of the sources
 PART_STRUCTURES = 2_000
@@ -104,6 +104,7 @@ def run_tasks(
     reader: Reader,
     folder: PartFolder,
     processes: int | None,
+    executor: str | None,
     progress: Callable[[int, float], None],
 ) -> None:
     """Create all parts that do not exist yet.
@@ -114,12 +115,14 @@ def run_tasks(
         folder: folder for the parts.
         processes: number of processes; None for the number of cores. With one, no other process is
             started.
+        executor: function that returns an executor, instead of processes of this machine; see
+            `tesseral.executors.open_executor`.
         progress: callback with the number of structures so far and the fraction of the bytes in
             finished tasks.
 
     Raises:
         ValueError: a source cannot be read.
-        ChildProcessError: a process was killed.
+        ChildProcessError: a process, or a worker of the executor, was killed.
     """
     size = max(1, sum(task.size for task in tasks))
     read = 0
@@ -129,25 +132,17 @@ def run_tasks(
 
     tell()
     processes = min(processes or _cores(), len(tasks))
-    if processes == 1:
+    if executor is None and processes == 1:
         for task in tasks:
             run_task(task, reader, folder, tell)
             read += task.size
             tell()
         return
-    try:
-        with worker_pool(processes) as pool:
-            sizes = {pool.submit(run_task, task, reader, folder): task.size for task in tasks}
-            for futures in finished(sizes):
-                for future in futures:
-                    future.result()
-                    read += sizes[future]
-                tell()
-    except BrokenProcessPool as error:
-        raise ChildProcessError(
-            "a process of the import was killed, perhaps because memory ran out; run it again to "
-            "resume, with `processes=1` in less memory"
-        ) from error
+    calls = ((task, reader, folder) for task in tasks)
+    with closing(side_by_side(run_task, calls, executor, processes)) as found:
+        for results in found:
+            read += sum(tasks[number].size for number, _ in results)
+            tell()
 
 
 def run_task(

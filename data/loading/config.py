@@ -19,6 +19,9 @@ class DataConfig:
         validation: validation set: dataset file. By default a part of ``train`` is split off.
         validation_fraction: fraction of ``train`` to use for validation if no validation file is
             given.
+        folds: train this many times, each time with another part of ``train`` held out, so that
+            every structure is predicted by a model that has not seen it; then train the model
+            file on all of it. For few structures, in place of one validation part.
         split: how to split off the validation structures: ``group`` (whole groups), ``blocks``
             (runs of consecutive structures of each group or config type), ``random`` (single
             structures, whose neighbours in a trajectory stay in the training set) or ``auto``
@@ -43,6 +46,7 @@ class DataConfig:
     train: str
     validation: str | None = None
     validation_fraction: float = 0.1
+    folds: int | None = None
     split: str = "auto"
     batch_structures: int = 16
     batch_edges: int = 4_000
@@ -62,6 +66,12 @@ class DataConfig:
             )
         if self.split not in SPLITS:
             raise ValueError(f"`split` {self.split!r} is not one of {', '.join(SPLITS)}")
+        if self.folds is not None and self.folds < 2:
+            raise ValueError(f"`folds` is {self.folds}; it must be 2 or more")
+        if self.folds is not None and self.validation is not None:
+            raise ValueError(
+                "`folds` holds out parts of `train`, so that `validation` has no use; leave out one"
+            )
         for name, least in (("batch_structures", 1), ("batch_edges", 1), ("workers", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be {least} or more")

@@ -18,7 +18,7 @@ from tesseral.data.graph import Batch, join_batches
 from tesseral.data.loading.config import DataConfig
 from tesseral.data.loading.datasets import GraphDataset, check_elements, evaluation_loader
 from tesseral.data.loading.sampler import EdgeBudgetSampler
-from tesseral.data.loading.splits import split_store
+from tesseral.data.loading.splits import Split, split_store
 from tesseral.data.loading.statistics import Statistics, compute_statistics, symbols
 from tesseral.data.loading.theories import (
     joined_with_replay,
@@ -75,6 +75,8 @@ class PotentialDataModule(lightning.LightningDataModule):
         config: files, split and batches.
         cutoff: cutoff (Å).
         known: atomic numbers that the model supports in addition to those of the training data.
+        split: rows of the training file to use, instead of what ``config`` says. Without
+            validation rows there are no validation batches.
 
     Attributes:
         elements: atomic numbers, in the order of the species index.
@@ -82,8 +84,15 @@ class PotentialDataModule(lightning.LightningDataModule):
             distinguished.
     """
 
-    def __init__(self, config: DataConfig, cutoff: float, known: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        config: DataConfig,
+        cutoff: float,
+        known: tuple[int, ...] = (),
+        split: Split | None = None,
+    ) -> None:
         super().__init__()
+        self.split = split
         self.config, self.cutoff, self.known = config, cutoff, known
         self.elements: tuple[int, ...] = ()
         self.theories: tuple[str, ...] = ()
@@ -101,7 +110,10 @@ class PotentialDataModule(lightning.LightningDataModule):
             return
         config = self.config
         train_store = open_store(config.train)
-        if config.validation is None:
+        if self.split is not None:
+            validation_store = train_store
+            train_rows, validation_rows, self.split_reason = self.split
+        elif config.validation is None:
             validation_store = train_store
             train_rows, validation_rows, self.split_reason = split_store(
                 train_store,
@@ -214,13 +226,20 @@ class PotentialDataModule(lightning.LightningDataModule):
         return {
             "train": part(self.train_dataset),
             "validation": part(self.validation_dataset),
-            "split": "file" if self.config.validation is not None else self.config.split,
+            "split": self._split_name,
             "seed": self.config.seed,
             "elements": list(symbols(self.elements)),
             **({"theories": list(self.theories)} if self.theories else {}),
             **({"replay": Path(self.config.replay).name} if self.config.replay else {}),
             "force_rms": statistics.force_rms,
         }
+
+    @property
+    def _split_name(self) -> str:
+        """How training and validation structures were chosen, for the model card."""
+        if self.split is not None:
+            return self.split.reason
+        return "file" if self.config.validation is not None else self.config.split
 
     def _sampler(self, edges: Any, structures: int, **options: Any) -> EdgeBudgetSampler:
         trainer = self.trainer

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from tesseral.data.isolated import isolated_rows
 from tesseral.data.loading.config import SPLITS
@@ -85,6 +87,83 @@ def split_store(store: Store, *, method: str, fraction: float, seed: int) -> Spl
     return Split(np.nonzero(~best)[0], np.nonzero(best)[0], reason)
 
 
+def split_folds(store: Store, *, folds: int, method: str, seed: int) -> list[Split]:
+    """Split a store several times, so that each structure is in the validation part once.
+
+    The folds have about the same size, and each has about the same part of every config type (or
+    group, or source) unless whole groups are held out. Neighbours and copies are kept together as
+    in `split_store`. Isolated atoms, and structures with an element that training would otherwise
+    lack, are never held out.
+
+    Args:
+        store: the dataset.
+        folds: number of splits.
+        method: as for `split_store`.
+        seed: random seed of the choices.
+
+    Raises:
+        ValueError: there are too few structures or groups.
+    """
+    candidates = np.nonzero(~isolated_rows(store, np.arange(len(store))))[0]
+    rng = np.random.default_rng(seed)
+    units, reason = _choose_groups(store, method, candidates, 1 / folds)
+    kinds = np.zeros(len(store), dtype=np.int64)
+    if units is None:
+        kinds[candidates], reason = _series(store, candidates)
+        units = _runs(kinds, candidates, folds)
+    if method != "random":
+        units = _joined(units, _families(store))
+    fold = _dealt(units[candidates], kinds[candidates], folds, rng)
+    splits = []
+    for number in range(folds):
+        chosen = np.zeros(len(store), dtype=bool)
+        chosen[candidates[fold == number]] = True
+        chosen = _keep_elements(store, np.arange(len(store)), chosen)
+        if not chosen.any():
+            raise ValueError(
+                f"{store.path} has too few independent structures for {folds} folds "
+                f"({len(np.unique(units[candidates]))} parts, {reason}); use fewer folds"
+            )
+        splits.append(Split(np.nonzero(~chosen)[0], np.nonzero(chosen)[0], reason))
+    return splits
+
+
+def _runs(kinds: Integers, candidates: Integers, folds: int) -> Integers:
+    """Number of each structure's run, (G,): runs of one kind, a multiple of the folds of each."""
+    units = np.arange(len(kinds))
+    for kind in np.unique(kinds[candidates]):
+        rows = candidates[kinds[candidates] == kind]
+        pieces = folds * max(1, round(len(rows) / (folds * BLOCK)))
+        for piece in np.array_split(rows, pieces):
+            units[piece] = piece[:1]
+    return units
+
+
+def _joined(units: Integers, families: Integers) -> Integers:
+    """Units after those with a member of the same family are made one."""
+    nodes = units.max() + 1 + families
+    size = int(nodes.max()) + 1
+    links = coo_array((np.ones(len(units), dtype=bool), (units, nodes)), shape=(size, size))
+    labels = connected_components(links, directed=False)[1]
+    joined: Integers = labels[units].astype(np.int64)
+    return joined
+
+
+def _dealt(units: Integers, kinds: Integers, folds: int, rng: np.random.Generator) -> Integers:
+    """Fold of each structure, so that the folds have equal parts of each kind and in all."""
+    found, first, member, sizes = np.unique(
+        units, return_index=True, return_inverse=True, return_counts=True
+    )
+    of_kind = np.zeros((int(kinds.max(initial=0)) + 1, folds), dtype=np.int64)
+    place = np.empty(len(found), dtype=np.int64)
+    order = rng.permutation(len(found))
+    for unit in order[np.argsort(-sizes[order], kind="stable")]:  # the largest first
+        part = of_kind[kinds[first[unit]]]
+        place[unit] = np.lexsort((rng.random(folds), of_kind.sum(axis=0), part))[0]
+        part[place[unit]] += sizes[unit]
+    return place[member.reshape(-1)]
+
+
 def _choose_groups(
     store: Store, method: str, candidates: Integers, fraction: float
 ) -> tuple[Integers | None, str]:
@@ -149,16 +228,23 @@ def _whole_groups(
     return chosen
 
 
-def _blocks(
-    store: Store, candidates: Integers, fraction: float, rng: np.random.Generator
-) -> tuple[NDArray[np.bool_], str]:
-    """Runs of consecutive structures of each group, config type or source."""
+def _series(store: Store, candidates: Integers) -> tuple[Integers, str]:
+    """Number of the series (group, config type or source) of each candidate; and the reason."""
     kind, series = "", np.zeros(len(candidates), dtype=np.int64)
     for name in ("source", "config_type", "group"):  # the last one that gives series is used
         texts = store.texts(name)
         numbers = _number(texts)[candidates]
         if any(texts) and 2 * len(np.unique(numbers)) <= len(candidates):
             kind, series = name, numbers
+    reason = "in blocks of consecutive structures"
+    return series, f"{reason} of each {kind.replace('_', ' ')}" if kind else reason
+
+
+def _blocks(
+    store: Store, candidates: Integers, fraction: float, rng: np.random.Generator
+) -> tuple[NDArray[np.bool_], str]:
+    """Runs of consecutive structures of each group, config type or source."""
+    series, reason = _series(store, candidates)
     parts = [candidates[series == number] for number in rng.permutation(np.unique(series))]
     wanted = max(1, round(fraction * len(candidates)))
     # Shares are rounded in the sum, so that many small series together give the requested number.
@@ -175,9 +261,6 @@ def _blocks(
                 chosen[piece[start : start + share]] = True
     if chosen[candidates].all():
         chosen[candidates[-1]] = False
-    reason = "in blocks of consecutive structures"
-    if kind:
-        reason += f" of each {kind.replace('_', ' ')}"
     return chosen, reason
 
 
@@ -196,14 +279,20 @@ def _keep_elements(store: Store, groups: Integers, chosen: NDArray[np.bool_]) ->
 
 def _keep_copies(store: Store, groups: Integers, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Remove structures (and their groups) from a choice if training has a duplicate."""
-    energies = store.energies / store.n_atoms
-    order = np.lexsort((energies, _atoms(store)))
-    same = np.diff(_atoms(store)[order]) == 0
-    same &= np.abs(np.diff(energies[order])) < COPY  # NaN does not equal NaN
-    family = np.empty(len(order), dtype=np.int64)
-    family[order] = np.concatenate([[0], np.cumsum(~same)])
+    family = _families(store)
     torn = chosen & np.isin(family, family[~chosen])
     while torn.any():
         chosen = chosen & ~np.isin(groups, groups[torn])
         torn = chosen & np.isin(family, family[~chosen])
     return chosen
+
+
+def _families(store: Store) -> Integers:
+    """Number of each structure's copies: structures with the same atoms and energy, (G,)."""
+    atoms, energies = _atoms(store), store.energies / store.n_atoms
+    order = np.lexsort((energies, atoms))
+    same = np.diff(atoms[order]) == 0
+    same &= np.abs(np.diff(energies[order])) < COPY  # NaN does not equal NaN
+    family = np.empty(len(order), dtype=np.int64)
+    family[order] = np.concatenate([[0], np.cumsum(~same)])
+    return family

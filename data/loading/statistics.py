@@ -209,8 +209,8 @@ def _warn_unidentified(elements: Sequence[int], fractions: Array) -> None:
         warnings.warn(
             f"the compositions of the training set determine only {rank} of the reference energies "
             f"of {names(elements)}: only sums of them are right, which is enough for structures of "
-            "the same composition. Give energies of isolated atoms (isolated_energies) to use the "
-            "potential for others.",
+            "the same composition; to use the potential for others, give the energies of isolated "
+            "atoms with `isolated_energies`",
             UserWarning,
             stacklevel=4,
         )

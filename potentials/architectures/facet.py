@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from tesseral.potentials.blocks.convolution import SplineConvolution
+from tesseral.potentials.blocks.exact import ExactBuffers
 from tesseral.potentials.blocks.mixing import ACTIVATIONS, ORDERS, DegreeLinear, SphereMixing
+from tesseral.potentials.blocks.point_groups import invariant_functions
 from tesseral.potentials.blocks.sphere import EdgeFeatures
 from tesseral.potentials.config import PotentialConfig
 
@@ -38,6 +40,8 @@ class FacetConfig(PotentialConfig):
             MD takes three times as long with 3 (docs/understand/systems.md).
         relaxed: allow training to break the rotation and reflection symmetry as far as the data do
             (external field, substrate, polar phase).
+        group: point group that a relaxed potential keeps exactly, as Schönflies (C4v, C∞v or Cinfv)
+            or Hermann–Mauguin symbol (4mm); its main axis is z. Default: none.
     """
 
     architecture: ClassVar[str] = "facet"
@@ -52,6 +56,7 @@ class FacetConfig(PotentialConfig):
     activation: str = "product"
     order: int = 2
     relaxed: bool = False
+    group: str | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -74,6 +79,13 @@ class FacetConfig(PotentialConfig):
             raise ValueError(
                 "`relaxed` needs directions; with `l_max` 0 there are none: use 1 or more"
             )
+        if self.group is not None:
+            if not self.relaxed:
+                raise ValueError(
+                    f"`group` is {self.group!r}, but the potential has all rotations and "
+                    "reflections; add `relaxed=True`, or leave `group` out"
+                )
+            invariant_functions(self.group, 1)
 
     @property
     def edge_degree(self) -> int:
@@ -91,7 +103,7 @@ class FacetConfig(PotentialConfig):
         return self.activation != "product"
 
 
-class FacetLayer(nn.Module):
+class FacetLayer(ExactBuffers):
     """Message passing and mixing: (N, M_in, C) to (N, M_out, C)."""
 
     def __init__(
@@ -134,6 +146,9 @@ class FacetLayer(nn.Module):
         if config.relaxed:  # functions on the sphere without their mean, which is in `bias`
             shape = (config.mixings, n_species, (config.l_max + 1) ** 2 - 1, channels)
             self.broken = nn.Parameter(torch.zeros(shape))
+        kept = invariant_functions(config.group, config.l_max) if config.group else None
+        self.register_buffer("kept", kept, persistent=False)  # (M - 1, M - 1)
+        self.kept: Tensor | None
 
     def forward(
         self, features: Tensor, species: Tensor, edges: EdgeFeatures, n_local: int
@@ -147,13 +162,20 @@ class FacetLayer(nn.Module):
         if kept.shape[1] < field.shape[1]:  # the first layer's features are scalars
             kept = nn.functional.pad(kept, (0, 0, 0, field.shape[1] - kept.shape[1]))
         field = field + kept
-        broken = self.broken
+        broken = self.broken_functions()
         for k, mixing in enumerate(self.mixings):
             if broken is not None:
                 field = field + nn.functional.pad(broken[k], (0, 0, 1, 0))[species]  # (7)
             mixed = mixing(field, species)  # (5)
             field = field[:, : mixed.shape[1]] + mixed
         return field
+
+    def broken_functions(self) -> Tensor | None:
+        """The learned functions on the sphere, (mixings, S, M - 1, C), or None if not relaxed."""
+        broken: Tensor | None = self.broken
+        if broken is not None and self.kept is not None:
+            broken = self.kept.to(broken.dtype) @ broken
+        return broken
 
     def invariants(self, features: Tensor) -> Tensor:
         """Invariant features for the readout: (N, M, C) to (N, C)."""

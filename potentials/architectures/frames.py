@@ -5,7 +5,8 @@ neighbourhood, and its results are averaged over the frames (Puny et al., arXiv 
 finite number of frames, such as the principal axes, the result jumps where two axes become
 equivalent (Dym, Lawrence, Siegel, arXiv 2402.16077). Here each pair of close neighbours is a frame,
 with a weight that vanishes smoothly where the frame is undefined. Equation numbers are those of
-docs/understand/systems.md. Features are scalars, (N, 1, C).
+docs/understand/systems.md. With the elements of a point group as frames of all atoms, the potential
+has the symmetry of this group only. Features are scalars, (N, 1, C).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tesseral.potentials.blocks.convolution import SplineConvolution, neighbor_t
 from tesseral.potentials.blocks.exact import ExactBuffers
 from tesseral.potentials.blocks.flat import FlatLinear, perceptron
 from tesseral.potentials.blocks.mixing import DegreeLinear
+from tesseral.potentials.blocks.point_groups import group_elements
 from tesseral.potentials.blocks.radial import envelope
 from tesseral.potentials.blocks.sphere import EdgeFeatures, Harmonics, smallest_rule, sphere_grid
 from tesseral.potentials.config import PotentialConfig
@@ -36,6 +38,9 @@ class FramesConfig(PotentialConfig):
         l_max: highest degree of the density that the network reads.
         frame_cutoff: distance (Å) below which pairs of neighbours are frames; the time grows with
             the square of their number. Default: 0.6 of the cutoff.
+        group: point group to average over instead of frames, as Schönflies (C4v) or
+            Hermann–Mauguin symbol (4mm), with the main axis z: the potential has these symmetries
+            and no other (external field, substrate).
     """
 
     architecture: ClassVar[str] = "frames"
@@ -43,11 +48,19 @@ class FramesConfig(PotentialConfig):
     channels: int = 16
     l_max: int = 2
     frame_cutoff: float | None = None
+    group: str | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
         super().__post_init__()
         self._require(1, "l_max")
+        if self.group is not None:
+            group_elements(self.group)
+            if self.frame_cutoff is not None:
+                raise ValueError(
+                    f"`frame_cutoff` is {self.frame_cutoff}, but with `group` there are no frames "
+                    "of neighbours; leave it out"
+                )
         if not 0 < self.frame_radius <= self.cutoff:
             raise ValueError(
                 f"`frame_cutoff` is {self.frame_radius} Å; it must be positive and at most "
@@ -58,6 +71,11 @@ class FramesConfig(PotentialConfig):
     def frame_radius(self) -> float:
         """``frame_cutoff``, or 0.6 of the cutoff if it is not given."""
         return 0.6 * self.cutoff if self.frame_cutoff is None else self.frame_cutoff
+
+    @property
+    def relaxed(self) -> bool:
+        """True with a ``group``."""
+        return self.group is not None
 
     @property
     def edge_degree(self) -> int:
@@ -135,6 +153,34 @@ class FrameAverage(ExactBuffers):
         return result
 
 
+class GroupAverage(ExactBuffers):
+    """Mean over a point group of a network that reads values of a field at fixed points."""
+
+    def __init__(self, network: nn.Module, l_max: int, group: str) -> None:
+        """Take a network.
+
+        Args:
+            network: as in ``FrameAverage``.
+            l_max: highest degree of the field.
+            group: symbol of a finite point group.
+        """
+        super().__init__()
+        self.network = network
+        points = sphere_grid(points_of(l_max), 1)[0][:, 1:] * 3**-0.5
+        turned = points @ group_elements(group).mT  # (G, P, 3)
+        self.order = len(turned)
+        values = Harmonics(l_max)(turned.flatten(0, 1))
+        self.register_buffer("values", values, persistent=False)  # (G P, M)
+        self.values: Tensor
+
+    def forward(self, field: Tensor, edges: EdgeFeatures) -> Tensor:
+        """Field (n_local, M, C) of each atom to (n_local, C')."""
+        values = self.values.to(field.dtype) @ field  # (n_local, G P, C)
+        rows = values.reshape(field.shape[0] * self.order, -1)
+        mean: Tensor = self.network(rows).view(field.shape[0], self.order, -1).mean(1)  # (3')
+        return mean
+
+
 class FramesLayer(nn.Module):
     """Density, average over frames and update: (N, 1, C) to (N, 1, C)."""
 
@@ -147,7 +193,11 @@ class FramesLayer(nn.Module):
         )
         self.density = DegreeLinear(l_max, channels, channels, scale=mean_neighbors**-0.5)
         network = perceptron(points_of(l_max) * channels, 4 * channels, channels)
-        self.average = FrameAverage(network, l_max, config.frame_radius)
+        self.average = (
+            FrameAverage(network, l_max, config.frame_radius)
+            if config.group is None
+            else GroupAverage(network, l_max, config.group)
+        )
         self.keep = FlatLinear([2 * channels], [channels])
         self.add = FlatLinear([channels], [channels])
         self.leave = FlatLinear([channels], [channels])

@@ -13,6 +13,7 @@ from tesseral.potentials.architectures.dimenet import DimeNetConfig, dimenet_lay
 from tesseral.potentials.architectures.egnn import EGNNConfig, egnn_layers
 from tesseral.potentials.architectures.facet import FacetConfig, facet_layers
 from tesseral.potentials.architectures.frames import FramesConfig, frames_layers
+from tesseral.potentials.architectures.lieconv import LieConvConfig, lieconv_layers
 from tesseral.potentials.architectures.mace import MACEConfig, mace_layers
 from tesseral.potentials.architectures.nequip import NequIPConfig, nequip_layers
 from tesseral.potentials.architectures.painn import PaiNNConfig, painn_layers
@@ -38,6 +39,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "dimenet": Architecture(DimeNetConfig, dimenet_layers),
     "egnn": Architecture(EGNNConfig, egnn_layers),
     "frames": Architecture(FramesConfig, frames_layers),
+    "lieconv": Architecture(LieConvConfig, lieconv_layers),
     "mace": Architecture(MACEConfig, mace_layers),
     "nequip": Architecture(NequIPConfig, nequip_layers),
     "painn": Architecture(PaiNNConfig, painn_layers),

@@ -157,3 +157,17 @@ def sphere_grid(points: int, l_max: int) -> tuple[Tensor, Tensor]:
     to_grid = Harmonics(l_max)(torch.from_numpy(nodes.T.copy()))
     from_grid = (to_grid * torch.from_numpy(weights / weights.sum()).unsqueeze(1)).T
     return to_grid, from_grid.contiguous()
+
+
+def representations(rotations: Tensor, l_max: int) -> list[Tensor]:
+    """D_l(R), (B, 2l+1, 2l+1), of l = 1 … l_max for orthogonal R (B, 3, 3) float64.
+
+    Computed from harmonics of rotated points, Y_l(R n) = D_l(R) Y_l(n); the matrix exponentials of
+    e3nn take a hundred times as long.
+    """
+    to_grid, from_grid = sphere_grid(smallest_rule(2 * l_max), l_max)
+    points = to_grid[:, 1:4] / 3**0.5
+    turned = (points @ rotations.mT).flatten(0, 1)
+    matrices = (from_grid @ Harmonics(l_max)(turned).unflatten(0, (-1, len(points)))).mT
+    slices = [degree_slice(degree) for degree in range(1, l_max + 1)]
+    return [matrices[:, part, part] for part in slices]

@@ -31,6 +31,7 @@ class Calibration(NamedTuple):
     energy: float  # Å, error of the energy by that of the forces; see `Uncertainty.energy`
     bound: float  # times the expected force error; 90% of the validation errors are smaller
     landmarks: int = 1  # of each element
+    size: float = 0.0  # atoms of a structure of that set; errors of energies depend on the number
 
 
 def calibration_of(values: Mapping[str, float]) -> Calibration:
@@ -44,6 +45,8 @@ def calibration_of(values: Mapping[str, float]) -> Calibration:
         for name in Calibration._fields
     }
     for name, value in numbers.items():
+        if name == "size" and value == 0:  # of the first models with an uncertainty
+            continue
         if not isinstance(value, (int, float)) or not 0 < value < float("inf"):
             raise ValueError(
                 f"{name} of the uncertainty is {value!r}; it must be a positive number"
@@ -97,15 +100,31 @@ class Uncertainty(ExactBuffers):
         within = distance.clamp(max=reach) ** exponent
         return forces * within * (distance / reach).clamp(min=1.0)
 
-    def energy(self, forces: Tensor) -> Tensor:
-        """Expected errors (N,) eV of the atomic energies from those of the forces; they add up.
+    def energy(self, forces: Tensor, structure: Tensor, n_structures: int) -> Tensor:
+        """Expected errors of the energies of structures from those of the forces.
 
-        The error of an energy is that of a force along a path from known surroundings, whose length
-        is taken as proportional to the distance. Atoms nearer than 1 count as at 1: by symmetry,
-        forces may vanish where energies are wrong.
+        The error of an atomic energy is that of a force along a path from known surroundings, whose
+        length is taken as proportional to the distance. Atoms nearer than 1 count as at 1: by
+        symmetry, forces may vanish where energies are wrong. Half of the variance at the size of
+        the validation structures is taken as common to all atoms of a structure, and half as
+        independent for each atom.
+
+        Args:
+            forces: (N,) eV/Å, expected force errors.
+            structure: (N,) index of the structure of each atom.
+            n_structures: G.
+
+        Returns:
+            (G,) eV.
         """
         scale, exponent, reach = self.calibration[:3]
         forces = forces.clamp(min=scale)
         within = (forces / scale) ** (1 / exponent)
         beyond = forces / (scale * reach ** (exponent - 1))
-        return self.calibration.energy * forces * torch.where(within < reach, within, beyond)
+        each = self.calibration.energy * forces * torch.where(within < reach, within, beyond)
+        sums = each.new_zeros(n_structures).index_add(0, structure, each)
+        size = self.calibration.size
+        if not size:
+            return sums
+        atoms = torch.bincount(structure, minlength=n_structures).clamp(min=1)
+        return sums * ((1 + size / atoms) / 2).sqrt()

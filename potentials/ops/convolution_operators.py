@@ -154,7 +154,8 @@ def _call(kind: Kind, tensors: Tensors, cutoff: float, options: tuple[Any, ...])
     return Call(inputs, arrays, layout)
 
 
-def _convolve(kind: Kind, *inputs: Any) -> Tensor:
+def convolve(kind: Kind, *inputs: Any) -> Tensor:
+    """The convolution of a kind, of plain tensors; inputs as in the schema of its operator."""
     tensors, cutoff, options = kind.split(inputs)
     call = _call(kind, tensors, cutoff, options)
     out = tensors[0].new_empty(call.inputs.owned, call.layout.results.width)
@@ -162,9 +163,10 @@ def _convolve(kind: Kind, *inputs: Any) -> Tensor:
     return call.layout.results.cut(out).view(kind.shape(tensors[0], *options))
 
 
-def _convolve_backward(
+def convolve_backward(
     kind: Kind, grad: Tensor, *inputs: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Its gradients by features, harmonics, radii and coefficients; those not wanted are empty."""
     *rest, geometry, weights = inputs
     tensors, cutoff, options = kind.split(tuple(rest))
     call = _call(kind, tensors, cutoff, options)
@@ -188,9 +190,10 @@ def _convolve_backward(
     )
 
 
-def _convolve_twice(
+def convolve_twice(
     kind: Kind, grad: Tensor, *inputs: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The gradient of ``convolve_backward`` by ``grad`` and by the inputs of ``convolve``."""
     *rest, by_features, by_harmonics, by_radii, by_coefficients, geometry, weights = inputs
     tensors, cutoff, options = kind.split(tuple(rest))
     call = _call(kind, tensors, cutoff, options)
@@ -315,7 +318,7 @@ def _operators(kind: Kind) -> dict[str, tuple[Any, ...]]:
     return {
         kind.name: (
             f"({inputs}) -> Tensor",
-            partial(_convolve, kind),
+            partial(convolve, kind),
             shapes_forwards,
             partial(_setup_convolve, kind),
             partial(_derive_convolve, kind),
@@ -323,7 +326,7 @@ def _operators(kind: Kind) -> dict[str, tuple[Any, ...]]:
         f"{kind.name}_backward": (
             f"(Tensor grad, {inputs}, bool geometry, bool weights) "
             "-> (Tensor, Tensor, Tensor, Tensor)",
-            partial(_convolve_backward, kind),
+            partial(convolve_backward, kind),
             shapes_backwards,
             partial(_setup_convolve_backward, kind),
             partial(_derive_convolve_backward, kind),
@@ -332,7 +335,7 @@ def _operators(kind: Kind) -> dict[str, tuple[Any, ...]]:
             f"(Tensor grad, {inputs}, Tensor by_features, Tensor by_harmonics, Tensor by_radii, "
             "Tensor? by_coefficients, bool geometry, bool weights) "
             "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
-            partial(_convolve_twice, kind),
+            partial(convolve_twice, kind),
             shapes_twice,
             None,
             None,

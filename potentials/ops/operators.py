@@ -87,7 +87,8 @@ def _derive_harmonics_backward(ctx: Any, by_vectors: Tensor) -> tuple[Tensor | N
 # --------------------------------------------------------------------------- maps of one atom
 
 
-def _linear(x: Tensor, weight: Tensor) -> Tensor:
+def linear(x: Tensor, weight: Tensor) -> Tensor:
+    """``degree_linear``: (N, M, C) by (l_max + 1, C, D) to (N, M, D), of plain tensors."""
     atoms, components, c_in = x.shape
     c_out = padded_channels(weight.shape[2], x.dtype)
     x, matrix = x.contiguous(), padded(weight, c_out)
@@ -106,7 +107,8 @@ def _linear(x: Tensor, weight: Tensor) -> Tensor:
     return out[:, :, : weight.shape[2]].contiguous()
 
 
-def _outer(x: Tensor, g: Tensor) -> Tensor:
+def outer(x: Tensor, g: Tensor) -> Tensor:
+    """``degree_outer``: (N, M, C) and (N, M, D) to (l_max + 1, C, D), of plain tensors."""
     atoms, components, c_in = x.shape
     c_out = padded_channels(g.shape[2], x.dtype)
     x, right = x.contiguous(), padded(g, c_out)
@@ -119,7 +121,8 @@ def _outer(x: Tensor, g: Tensor) -> Tensor:
     return out[:, :, : g.shape[2]].contiguous()
 
 
-def _product(a: Tensor, b: Tensor, l_out: int) -> Tensor:
+def product(a: Tensor, b: Tensor, l_out: int) -> Tensor:
+    """``sphere_product``: (N, M, C) and (N, M', C) to (N, (l_out + 1)², C), of plain tensors."""
     channels = padded_channels(a.shape[2], a.dtype)
     left, right = padded(a, channels), padded(b, channels)
     out = a.new_empty(a.shape[0], (l_out + 1) ** 2, channels)
@@ -201,21 +204,21 @@ _OPERATORS: dict[str, tuple[Any, ...]] = {
     ),
     "degree_linear": (
         "(Tensor x, Tensor weight) -> Tensor",
-        _linear,
+        linear,
         lambda x, weight: x.new_empty(x.shape[0], x.shape[1], weight.shape[2]),
         _setup_pair,
         _derive_linear,
     ),
     "degree_outer": (
         "(Tensor x, Tensor g) -> Tensor",
-        _outer,
+        outer,
         lambda x, g: x.new_empty(degree_of(x.shape[1]) + 1, x.shape[2], g.shape[2]),
         _setup_pair,
         _derive_outer,
     ),
     "sphere_product": (
         "(Tensor a, Tensor b, int l_out) -> Tensor",
-        _product,
+        product,
         lambda a, b, l_out: a.new_empty(a.shape[0], (l_out + 1) ** 2, a.shape[2]),
         _setup_pair,
         _derive_product,

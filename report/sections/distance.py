@@ -10,15 +10,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from tesseral.data.graph import Edges, edges_of
-from tesseral.data.loading.datasets import labelled_graph
-from tesseral.data.store.read import Store
-from tesseral.deploy.modelfile import ModelCard
-from tesseral.potentials.message_passing import MessagePassing
 from tesseral.report.content import Note, Section, number, table
 from tesseral.report.context import Context
 from tesseral.report.figures import (
@@ -32,24 +26,16 @@ from tesseral.report.figures import (
     picture,
     plain_ticks,
 )
+from tesseral.report.fingerprints import Fingerprints
 from tesseral.report.verdicts import decide, judge
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 COPY = 0.01  # fraction of the median distance within the training set; closer atoms are copies
-MOST_ATOMS = 20_000
 KEPT = 0.999  # fraction of the variance in the components that are kept
 MOST_COMPONENTS = 12  # with more the search is slow and all distances are similar
 FOLDS = 5
-
-
-class Fingerprints(NamedTuple):
-    """Invariant features of N atoms."""
-
-    features: Floats  # (N, D)
-    species: Integers  # (N,)
-    structure: Integers  # (N,) index of the structure in the store
 
 
 class Distances(NamedTuple):
@@ -70,9 +56,8 @@ def distance(context: Context) -> Section:
     if train.store is None:
         verdict = decide("extrapolation", "warn", "the training set is not available")
         return Section(lead, (Note(f"Not computed: {train.why}."),), (verdict,), {"why": train.why})
-    potential = context.calculator.potential
-    test = fingerprints(potential, context.card, context.test)
-    found = distances(test, fingerprints(potential, context.card, train.store))
+    test = context.test_fingerprints
+    found = distances(test, context.train_fingerprints)
     typical = found.train[np.isfinite(found.train)]
     if len(typical) == 0:
         note = Note("The training set has too few structures to define a typical distance.")
@@ -104,43 +89,6 @@ def distance(context: Context) -> Section:
             "bins": bins,
         },
     )
-
-
-def fingerprints(potential: MessagePassing, card: ModelCard, store: Store) -> Fingerprints:
-    """Inputs of the readouts, for all structures or an even sample of a large set.
-
-    Args:
-        potential: a potential on any device.
-        card: its model card.
-        store: structures with elements that the model knows.
-    """
-    rows = np.arange(len(store))
-    share = MOST_ATOMS / max(1, int(store.n_atoms.sum()))
-    if share < 1:
-        rows = np.unique(
-            np.linspace(0, len(store) - 1, max(1, int(share * len(store)))).astype(int)
-        )
-    caught: list[torch.Tensor] = []
-    hooks = [
-        readout.register_forward_pre_hook(lambda _, given: caught.append(given[0].double().cpu()))
-        for readout in potential.readouts
-    ]
-    parts, species, structure = [], [], []
-    try:
-        for row in rows:
-            graph = labelled_graph(store[int(row)], card.elements, potential.cutoff).graph
-            device = potential.embedding.device
-            with torch.no_grad():
-                edges = Edges(*(part.to(device) for part in edges_of(graph)))
-                potential(graph.species.to(device), edges)
-            parts.append(torch.cat(caught, dim=1).numpy())
-            caught.clear()
-            species.append(graph.species.numpy())
-            structure.append(np.full(len(graph.species), row))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return Fingerprints(np.concatenate(parts), np.concatenate(species), np.concatenate(structure))
 
 
 def distances(test: Fingerprints, train: Fingerprints) -> Distances:

@@ -6,15 +6,17 @@ Dask, Parsl and executorlib run tasks on the nodes of a cluster behind the same 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tesseral.files import one_line
-from tesseral.process import worker_pool
+from tesseral.process import finished, worker_pool
+
+Result = TypeVar("Result")
 
 FORM = "write module:function or file.py:function, a function without arguments"
 
@@ -50,6 +52,77 @@ def open_executor(spec: str | None, processes: int = 1) -> Iterator[Executor]:
         executor.shutdown(wait=False)  # what runs on a cluster may take hours
         raise
     executor.shutdown()
+
+
+def check_executor(spec: str | None, processes: int | None) -> None:
+    """Reject processes of this machine beside an executor, which has its own.
+
+    Raises:
+        ValueError: both are given.
+    """
+    if spec is not None and processes is not None and processes > 1:
+        raise ValueError(
+            f"`processes` is {processes}, but `executor` is given, which has its own number of "
+            "workers; leave one of them out"
+        )
+
+
+def side_by_side(
+    function: Callable[..., Result],
+    tasks: Iterable[tuple[Any, ...]],
+    spec: str | None,
+    processes: int = 1,
+) -> Iterator[list[tuple[int, Result]]]:
+    """Results of a function for many tasks, as they finish; use it within ``contextlib.closing``.
+
+    A worker that is killed loses its task; the other tasks are awaited.
+
+    Args:
+        function: called with the values of each task; what it raises ends all. From the workers of
+            another library, only a ValueError or an OSError can be told from a loss of the task.
+        tasks: arguments of the function.
+        spec: as for `open_executor`.
+        processes: as for `open_executor`.
+
+    Yields:
+        The number of each task that has finished, with its result; every half second.
+
+    Raises:
+        ChildProcessError: tasks were lost.
+    """
+    lost: BaseException | None = None
+    losses = (BrokenExecutor,) if spec is None else (Exception, CancelledError)
+    numbers: dict[Future[Result], int] = {}
+    with open_executor(spec, processes) as executor:
+        try:
+            for number, task in enumerate(tasks):
+                numbers[executor.submit(function, *task)] = number
+            for futures in finished(numbers):
+                results, wrong = [], None
+                for future in futures:
+                    try:
+                        results.append((numbers[future], future.result()))
+                    except (ValueError, OSError) as error:
+                        wrong = error
+                    except losses as error:
+                        lost = error
+                yield results
+                if wrong is not None:
+                    raise wrong
+        except BrokenExecutor as error:  # before all tasks were submitted
+            lost = error
+        finally:
+            for future in numbers:
+                future.cancel()
+    if lost is None:
+        return
+    if spec is not None:
+        what = f"the executor lost structures: {type(lost).__name__}: {one_line(lost)}"
+        raise ChildProcessError(f"{what}; run it again to resume") from lost
+    raise ChildProcessError(
+        "a process was killed, perhaps because memory ran out; run it again to resume, with fewer "
+        "`processes` to use less memory"
+    ) from lost
 
 
 def _made(spec: str) -> Executor:

@@ -44,11 +44,13 @@ def write_frames(path, number, *, stress=False):
     write(path, frames, format="extxyz")
 
 
-def result_of(name, program, curve=CURVE, forces=80.0):
+def result_of(name, program, curve=CURVE, forces=80.0, seed=0):
     found = {"energy_mae": 6.0, "forces_mae": forces, "forces_rmse": 2 * forces, "energy_rmse": 8.0}
     found |= {"molecule_energy_mae": 60.0, "molecule_energy_rmse": 80.0}
     return {
         "program": program,
+        "seed": seed,
+        "clock": "wall",
         "set": name,
         "minutes": 1.0,
         "threads": 1,
@@ -69,7 +71,7 @@ def result_of(name, program, curve=CURVE, forces=80.0):
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
 def test_recipes_are_valid(path):
     found = read_recipe(path)
-    assert found.tests and found.published
+    assert found.tests
     assert found in all_recipes().values()
 
 
@@ -86,6 +88,9 @@ def test_recipes_are_valid(path):
         ({"peers": {"Mace": {}}}, "did you mean MACE"),
         ({"profiles": {"path": {"files": "x"}}}, "did you mean file"),
         ({"validation": 0}, "1 or more"),
+        ({"groups": {"train": ["a"], "validation": ["b"]}}, "remove one"),
+        ({"validation": 0, "groups": {"train": ["a"]}}, "no validation"),
+        ({"groups": {"trian": ["a"]}}, "did you mean train"),
         ({"minutes": 0}, "positive"),
     ],
 )
@@ -106,6 +111,32 @@ def test_splits_are_the_same_each_time_and_do_not_overlap():
     assert sorted(fit + validation) == list(range(100))
     with pytest.raises(ValueError, match="ask for fewer"):
         split(10, 10, seed=0)
+
+
+def test_some_structures_are_not_used_when_fewer_are_requested():
+    fit, validation = split(100, 10, seed=0, structures=60)
+    assert validation == split(100, 10, seed=0)[1]
+    assert len(fit) == 60 and not {*fit} & {*validation}
+    with pytest.raises(ValueError, match="leave 90 of 100 to fit"):
+        split(100, 10, seed=0, structures=91)
+
+
+def test_groups_divide_a_file(tmp_path):
+    write_frames(tmp_path / "x.xyz", 6)
+    frames = read(tmp_path / "x.xyz", ":")
+    for frame, group in zip(frames, ["a/1", "a/2", "b/1", "c/1", "c/1", "d/1"], strict=True):
+        frame.info["group"] = group
+    write(tmp_path / "x.xyz", frames, format="extxyz")
+    groups = {"train": ("a", "b"), "validation": ("d",), "test": ("c",)}
+    one = recipe(train="x.xyz", tests={"test": "x.xyz"}, validation=0, groups=groups)
+    files = write_files(one, tmp_path, tmp_path / "out")
+    found = [
+        [frame.info["group"] for frame in read(path, ":")]
+        for path in (files.fit, files.validation, files.tests["test"])
+    ]
+    assert found == [["a/1", "a/2", "b/1"], ["d/1"], ["c/1", "c/1"]]
+    with pytest.raises(ValueError, match=r"x\.xyz has no structure of a group e"):
+        write_files(replace(one, groups={**groups, "test": ("e",)}), tmp_path, tmp_path / "out")
 
 
 def test_files_carry_the_labels_of_all_programs(tmp_path):
@@ -179,6 +210,7 @@ def test_results_are_taken_over_unless_they_differ(tmp_path):
     for other, changed in (
         (one, replace(setting, minutes=2.0)),
         (one, replace(setting, extra=["--seed", "1"])),
+        (one, replace(setting, clock="cpu")),
         (replace(one, fit={}), setting),
     ):
         with pytest.raises(ValueError, match="--again"):
@@ -208,11 +240,41 @@ def test_tables_and_figures(tmp_path, capsys):
         assert (tmp_path / name).stat().st_size > 10_000
 
 
+def test_each_seed_has_its_own_folder_and_peers_have_one(tmp_path):
+    one, ours, peer = recipe(), suite.Ours(), suite.Mace(Peers(tmp_path, tmp_path))
+    settings = [Setting(minutes=1.0, threads=1, seed=seed) for seed in range(12)]
+    jobs = [(one, setting) for setting in settings]
+    missing = find_results(tmp_path, jobs, [ours, peer], again=False)[1]
+    assert [job[2].name for job in missing].count("MACE") == 1
+    assert len(missing) == 13
+    for setting in settings[:11]:
+        kept = result_of("X", "tesseral", seed=setting.seed)
+        kept |= {"wanted": wanted(one, setting, ours)}
+        write_result(folder_of(tmp_path, one, ours.name, setting.seed), kept)
+    missing = find_results(tmp_path, jobs, [ours], again=False)[1]
+    assert [job[1].seed for job in missing] == [11]
+    assert [result["seed"] for result in gather(tmp_path, [one])] == list(range(11))
+
+
+def test_means_over_seeds(tmp_path):
+    every = [result_of("X", "tesseral", forces=70.0 + 2 * seed, seed=seed) for seed in range(3)]
+    every.append(result_of("X", "MACE", forces=120.0))
+    write_summary(every, {"X": recipe()}, tmp_path, ["command"], console())
+    text = (tmp_path / "accuracy.md").read_text(encoding="utf-8")
+    assert "| tesseral, seed 2 | 6.00 / 8.00 |" in text
+    assert "mean of 3 seeds | 6.00 ± 0.0 / 8.00 ± 0.0 |" in text
+    assert "| 72.0 ± 2.0 / 144 ± 4.0 |" in text
+    assert text.index("mean of 3") < text.index("| MACE |")
+    means = json.loads((tmp_path / "accuracy.json").read_text())["means"]
+    assert means[0]["seeds"] == [0, 1, 2]
+    assert means[0]["errors"]["test"]["forces_mae"] == {"mean": 72.0, "deviation": 2.0}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["Si", "--data", "nowhere"], "give the folder of the data with --data"),
-        (["Sii"], "there is no set Sii; there are Si, Mo, Li, AcAc"),
+        (["Sii"], "there is no set Sii; there are Si, Mo, Li, Cu, Ni, AcAc, aspirin, water"),
         (["Si", "Si"], "given twice"),
         (["none.yaml"], "none.yaml"),
     ],

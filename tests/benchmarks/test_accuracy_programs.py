@@ -71,7 +71,7 @@ def task(tmp_path):
     recipe = Recipe(name="X", train="a", validation=2, tests={"test": "b"}, minutes=1, stress=True)
     isolated = {"C": -1026.0, "H": -13.5}
     files = Files(tmp_path / "fit.xyz", tmp_path / "val.xyz", {}, {}, ("C", "H"), isolated, 8, 16)
-    return Task(recipe, files, tmp_path, 10, 60.0, 78.0, ["--seed", "1"])
+    return Task(recipe, files, tmp_path, 10, 60.0, 78.0, ["--loss.forces", "mae"], 2, "cpu")
 
 
 def assert_close(curve, expected):
@@ -118,8 +118,9 @@ def test_commands_keep_the_same_data_and_fill_the_time(task, peers):
     words = Ours().command(task)
     given = yaml.safe_load((task.folder / "fit.yaml").read_text())
     assert given["trainer"]["max_time"] == "60s"
+    assert (given["seed"], given["data"]["seed"], given["trainer"]["clock"]) == (2, 2, "cpu")
     assert given["data"]["isolated_energies"] == task.files.isolated
-    assert words[-2:] == ["--seed", "1"]
+    assert words[-2:] == ["--loss.forces", "mae"]
 
 
 def test_a_stopped_mace_is_made_a_model_of_its_stage(task, peers):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.study import __main__ as study
-from benchmarks.study import degree, pairs, systems
+from benchmarks.study import degree, denoising, field, pairs, systems
 from benchmarks.study.expressivity import difference, highest_fold, layers_for_chain, separates
 from benchmarks.study.trainings import Training, job_of
 from tesseral.potentials.architectures.facet import FacetConfig
@@ -102,6 +102,33 @@ def test_a_training_has_the_data_of_the_recipe_and_options_of_its_own():
 def test_every_architecture_has_a_config_file_that_makes_it(architecture):
     model = systems.settings(architecture, "AcAc")["model"]
     assert make_config(**model).architecture == architecture
+
+
+def test_a_field_adds_forces_along_it_that_sum_to_zero():
+    without, within = (field.structures(4, size, seed=0) for size in (0.0, 0.1))
+    for before, after in zip(without, within, strict=True):
+        added = after.forces - before.forces
+        assert np.abs(added[:, :2]).max() < 1e-12
+        assert abs(added.sum()) < 1e-12
+        assert np.abs(added).max() > 0.01
+
+
+def test_springs_pull_displaced_atoms_back():
+    first, second = denoising.displaced(field.structures(1, 0.0, seed=0), 2, seed=1)
+    moves = first.forces / denoising.STIFFNESS
+    np.testing.assert_allclose(
+        first.positions + moves, second.positions + second.forces / denoising.STIFFNESS
+    )
+    assert 0.3 * denoising.SIZE < np.abs(moves).mean() < 3 * denoising.SIZE
+
+
+def test_the_table_of_the_field_has_means_and_groups():
+    found = [
+        {"forces": 20.0, "kept": 0.0, "broken": 30.0, "group": "C∞v", "axis": 0.4},
+        {"forces": 22.0, "kept": 0.0, "broken": 32.0, "group": "Cs", "axis": None},
+    ]
+    sheet = field.number_sheet(10, {("relaxed", 10): found, ("relaxed", 30): found})
+    assert sheet.rows == [("relaxed", "21", "0", "31", "C∞v, Cs", "0.4")]
 
 
 def test_a_wrong_part_is_named(capsys):

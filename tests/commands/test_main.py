@@ -1,6 +1,7 @@
 """The command: help, wrong options, evaluation, cards, imports."""
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import yaml
 
 import tesseral
 from tesseral.commands import fit as fit_command
-from tesseral.commands.main import main, make_parser
+from tesseral.commands.main import main, make_parser, warning_format
 from tesseral.commands.parser import Parser, with_flags
 from tesseral.data.loading.datasets import evaluation_loader
 from tesseral.data.store.read import open_store, write_store
@@ -360,3 +361,12 @@ def test_missing_structures_are_said_before_a_model_is_made(
     monkeypatch.setattr("tesseral.deploy.obtain.ready_model", pytest.fail)
     status, _, error = run(command, "missing.cif")
     assert status == 2 and "there is no structure file missing.cif" in error
+
+
+def test_a_warning_of_the_library_is_one_sentence_and_names_options():
+    text = warning_format(warnings.formatwarning, lambda: fit_command.parser([]))
+    where = str(Path(tesseral.__file__).parent / "data" / "loading" / "datamodule.py")
+    shown = text("give them with `isolated_energies`", UserWarning, where, 3, None)
+    assert shown == "train-potential: warning: give them with --data.isolated_energies\n"
+    other = text("old", DeprecationWarning, "torch.py", 3, "x = 1")
+    assert "torch.py:3: DeprecationWarning: old" in other

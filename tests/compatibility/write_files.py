@@ -1,6 +1,6 @@
 """Write files of the installed version for the tests of later versions.
 
-    python tests/compatibility/write_files.py tests/compatibility/files/VERSION
+    python tests/compatibility/write_files.py tests/compatibility/files/VERSION [MODEL …]
 
 Models of all architectures with random weights, a dataset, two trainings that can be resumed, an
 export, and folders of `relax` and `md` that were stopped half way; and ``expected.json`` with what
@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -76,6 +77,15 @@ MODELS: dict[str, dict[str, Any]] = {  # the config, by name of the model file
     "egnn": {**SIZE, "architecture": "egnn", "channels": 8},
     "egnn_still": {**SIZE, "architecture": "egnn", "move_atoms": False},
     "schnet": {**SIZE, "architecture": "schnet", "channels": 8},
+    "dimenet": {**SIZE, "architecture": "dimenet", "l_max": 2},
+    "frames": {**SIZE, "architecture": "frames", "l_max": 2, "frame_cutoff": 2.5},
+    "lieconv": {**SIZE, "architecture": "lieconv", "l_max": 1, "orientations": 24},
+    "mace": {**SIZE, "architecture": "mace", "l_max": 2},
+    "mace_cormorant": {
+        **{**SIZE, "architecture": "mace", "l_max": 1, "l_max_message": 1},
+        **{"trees": ["A", "(A x)", "(x x)"]},
+    },
+    "se3transformer": {**SIZE, "architecture": "se3transformer", "l_max": 2, "heads": 2},
 }
 BINDING = {"facet_binding": (0.5, 1.5, 1.0, 2.0)}
 SINGLE = ("facet_grid", "schnet")  # these are written in float32, the others in float64
@@ -100,8 +110,8 @@ RELAX = ["relax", "structures.extxyz", "--fixed-cell", "--fmax", "1e-4", "--step
 MD = ["md", "structures.extxyz", "--time", "0.02", "--timestep", "0.5", "--every", "2"]
 
 
-def main(folder: Path) -> None:
-    """Write everything to a new folder."""
+def main(folder: Path, names: Sequence[str] = ()) -> None:
+    """Write everything to a new folder, or only the models with these names."""
     torch.set_num_threads(1)
     folder.mkdir(parents=True)
     places = structures()
@@ -112,11 +122,22 @@ def main(folder: Path) -> None:
     }
     (folder / "models").mkdir()
     for number, name in enumerate(MODELS):
+        if names and name not in names:
+            continue
         path = folder / "models" / f"{name}.safetensors"
         write_model(path, name, number)
         plain_torch, kernels = (numbers(path, places, ops) for ops in ("reference", "fused"))
         assert_near(kernels, plain_torch)
         expected["models"][name] = {"info": info(path), "numbers": plain_torch}
+    if not names:
+        write_rest(folder, expected)
+    text = json.dumps(expected, indent=1, allow_nan=False)
+    text = re.sub(r"\[\s+([^\[\]{}]+?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
+    (folder / "expected.json").write_text(text + "\n", encoding="utf-8")
+
+
+def write_rest(folder: Path, expected: dict[str, Any]) -> None:
+    """An export, a dataset, trainings and runs; what they give is added to ``expected``."""
     command("export", f"models/{EXPORTED}.safetensors", "-o", "exported.pt", inside=folder)
     expected["exported"] = EXPORTED
     write_store(folder / "store.h5")
@@ -125,9 +146,6 @@ def main(folder: Path) -> None:
     expected["runs"] = {
         words[0]: write_run(folder, words, kill) for words, kill in ((RELAX, 6), (MD, 6))
     }
-    text = json.dumps(expected, indent=1, allow_nan=False)
-    text = re.sub(r"\[\s+([^\[\]{}]+?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
-    (folder / "expected.json").write_text(text + "\n", encoding="utf-8")
 
 
 def command(*words: object, inside: Path, fine: tuple[int, ...] = (0,)) -> str:
@@ -379,4 +397,4 @@ def count_frames(path: Path) -> int:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -1,5 +1,6 @@
 """The shared physics suite for every configuration of the potential, with its numbers printed."""
 
+import math
 from dataclasses import dataclass, replace
 
 import pytest
@@ -25,11 +26,14 @@ CUTOFF = 3.6
 
 @dataclass(frozen=True)
 class Case:
-    """A configuration, and how far it may fail to turn, relative to the RMS of the forces."""
+    """A configuration, how far it may fail to turn, relative to the RMS of the forces, and how
+    much these may grow in a cell with lengths of 0.9.
+    """
 
     name: str
     config: PotentialConfig
     rotation: float
+    growth: float = 100.0
     inner_radii: tuple[float, ...] = ()
 
 
@@ -38,10 +42,10 @@ def case(name, rotation=1e-11, l_max=2, **options):
     return Case(name, FacetConfig(**sizes, **options), rotation)
 
 
-def other(architecture, name=None, rotation=1e-11, **options):
+def other(architecture, name=None, rotation=1e-11, growth=100.0, **options):
     sizes = {"cutoff": CUTOFF, "channels": 8, "layers": 2}
-    config = make_config(architecture, **sizes, **options)
-    return Case(name or architecture, config, rotation)
+    config = make_config(architecture, **{**sizes, **options})
+    return Case(name or architecture, config, rotation, growth)
 
 
 def joined(made):
@@ -59,10 +63,13 @@ CASES = [
     case("product-order3", order=3),
     case("silu-86", activation="silu", grid_points=86, rotation=0.03),
     case("relaxed", relaxed=True, mixings=2),  # nothing is broken before training
+    case("relaxed-group", relaxed=True, group="C∞v", layers=1),
     other("dimenet", l_max=2),
     other("egnn"),
     other("frames", l_max=2, frame_cutoff=3.0),
-    other("mace", l_max=2),
+    other("frames", "frames-4mm", l_max=2, group="4mm", rotation=math.inf),  # see test_frames
+    other("lieconv", orientations=120, channels=4, random_orientations=False, rotation=0.05),
+    other("mace", l_max=2, growth=2000.0),  # products of three neighbours in each of two layers
     other("mace", "mace-cormorant", l_max=1, trees=["A", "(A x)", "(x x)"]),
     other("nequip", l_max=2),
     joined(other("nequip", l_max=2)),
@@ -234,6 +241,13 @@ def test_smooth_at_the_cutoff(potentials):
         assert energy < 1e-8
         assert force < 1e-4
         assert curvature < 0.2
+
+
+def test_forces_do_not_explode_in_a_denser_cell(potentials):
+    """The graph is that of shorter distances with the same neighbours, without new ones."""
+    growth = testing.compression_growth(potentials[1][torch.float64], graph_of(silicon_carbide()))
+    print(f"forces at 0.9 of the lengths: {growth:.1f} times those before")
+    assert growth < potentials[0].growth
 
 
 @pytest.mark.parametrize("species", [0, 1])

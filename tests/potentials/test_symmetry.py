@@ -11,6 +11,8 @@ from e3nn import o3
 from tesseral.data.neighbors import atomic_graph
 from tesseral.potentials import testing
 from tesseral.potentials.architectures.facet import FacetConfig
+from tesseral.potentials.blocks.point_groups import group_elements
+from tesseral.potentials.blocks.sphere import representations
 from tesseral.potentials.derivatives import predict
 from tesseral.potentials.engine.evaluate import can_pack
 from tesseral.potentials.message_passing import MessagePassing
@@ -20,7 +22,6 @@ from tesseral.potentials.symmetry import (
     gram_matrices,
     leading_axis,
     point_group,
-    representations,
 )
 
 X, Z, DIAGONAL = (1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (1.0, 1.0, 1.0)
@@ -129,11 +130,11 @@ def test_a_tolerance_that_means_nothing_is_refused(tolerance):
         point_group([torch.eye(3).double()], tolerance)
 
 
-def relaxed_potential(fill):
+def relaxed_potential(fill, group=None):
     """Float64, two layers; ``fill`` sets the learned functions (mixings, S, M - 1, C)."""
     torch.manual_seed(0)
     config = FacetConfig(
-        cutoff=3.6, channels=6, grid_channels=8, l_max=2, l_max_message=2, relaxed=True
+        cutoff=3.6, channels=6, grid_channels=8, l_max=2, l_max_message=2, relaxed=True, group=group
     )
     potential = MessagePassing(config, (6, 14), mean_neighbors=12.0, dtype=torch.float64)
     with torch.no_grad():
@@ -185,6 +186,38 @@ def test_the_point_group_is_that_of_the_energy():
     lost = testing.orthogonal_errors(potential, crystal(), skew().unsqueeze(0))[1]
     print(f"RMS change of the forces: {kept:.1e} by the group, {lost:.1e} by another rotation")
     assert kept < 1e-6 * lost
+
+
+@pytest.mark.parametrize("group", ["C4v", "4mm", "mm2", "S4"])
+def test_a_given_group_is_kept_and_all_else_broken(group):
+    potential = relaxed_potential(lambda weight: weight.normal_(std=0.1), group)
+    kept = testing.orthogonal_errors(potential, crystal(), group_elements(group))[1]
+    lost = testing.orthogonal_errors(potential, crystal(), skew().unsqueeze(0))[1]
+    print(f"RMS change of the forces: {kept:.1e} by {group}, {lost:.1e} by another rotation")
+    assert kept < 1e-11 * lost
+    grams = gram_matrices(torch.cat(list(itertools.chain(*broken_functions(potential))), dim=1))
+    # With l_max 2 nothing distinguishes a fourfold axis from an infinite one.
+    left = {"C4v": "C∞v", "4mm": "C∞v", "mm2": "C2v", "S4": "D∞h"}
+    assert point_group(grams, 0.01).name == left[group]
+
+
+def test_the_limits_of_the_group_are_no_group_and_no_breaking():
+    """Group 1 is the same as none; with O(3), nothing that is learned has an effect."""
+
+    def forces(group, size):
+        potential = relaxed_potential(lambda weight: weight.fill_(size), group)
+        return predict(potential, crystal()).forces
+
+    torch.testing.assert_close(forces("1", 0.1), forces(None, 0.1), rtol=1e-10, atol=1e-12)
+    assert float((forces("O(3)", 0.1) - forces(None, 0.1)).abs().max()) > 1e-3
+    torch.testing.assert_close(forces("O(3)", 0.1), forces(None, 0.0), rtol=0, atol=0)
+
+
+def test_a_group_without_relaxation_is_refused():
+    with pytest.raises(ValueError, match="`group` is 'C4v', but .* add `relaxed=True`"):
+        FacetConfig(group="C4v")
+    with pytest.raises(ValueError, match="`group` is 'C4w', not the symbol of a point group"):
+        FacetConfig(relaxed=True, group="C4w")
 
 
 def test_other_programs_are_not_given_a_relaxed_potential():

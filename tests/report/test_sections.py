@@ -12,16 +12,19 @@ from ase.build import bulk
 from ase.build import molecule as build_molecule
 
 from tesseral.calculators.properties.atoms import repeated
+from tesseral.data.loading.splits import split_store
 from tesseral.data.neighbors import atomic_graph
 from tesseral.data.store.read import open_store, write_store
 from tesseral.data.structures import make_structure
 from tesseral.deploy.modelfile import build_potential, load_model, save_model
 from tesseral.potentials.derivatives import predict
 from tesseral.report.crystal_search import conventional
+from tesseral.report.fingerprints import fingerprints
 from tesseral.report.sections import (
     accuracy,
     consistency,
     crystals,
+    data_map,
     dimer,
     distance,
     dynamics,
@@ -29,7 +32,7 @@ from tesseral.report.sections import (
     molecule,
     speed,
 )
-from tesseral.report.sections.distance import distances, fingerprints
+from tesseral.report.sections.distance import distances
 
 from .conftest import labelled, shaken
 
@@ -144,6 +147,48 @@ def test_fingerprints_do_not_turn_with_the_structure(small_model, tmp_path):
     both = distances(found, rest)
     np.testing.assert_allclose(both.test[16:], 0, atol=1e-6)
     assert both.test[:16].min() > 0.01 and both.train.min() > 0.01
+
+
+def test_the_map_has_all_parts_of_the_data(make_context, small_model, tmp_path):
+    structures = labelled(small_model, shaken(12, seed=1))
+    write_store(tmp_path / "train.h5", structures)
+    context = make_context(train=str(tmp_path / "train.h5"))
+    store = context.train.store
+    split = split_store(store, method="random", fraction=0.25, seed=3)
+    data = {
+        "train": {"content_hash": store.content_hash},
+        "validation": {"structures": 3},
+        "split": "random",
+        "seed": 3,
+    }
+    settings = {"data.validation_fraction": 0.25}
+    context.card = replace(context.card, training={"data": data, "settings": settings})
+    assert data_map.validation_rows(store, context.card).tolist() == split.validation.tolist()
+    section = data_map.data_map(context)
+    counts = {"training": 9, "validation": 3, "test": 4}
+    assert section.numbers["structures"] == counts
+    assert 0.5 < sum(section.numbers["variance"]) <= 1
+    assert "triangles" in section.blocks[0].caption
+
+
+def test_the_map_does_not_depend_on_the_order_of_the_atoms(make_context):
+    context = make_context()
+    found, store = context.test_fingerprints, context.test
+    turned = found._replace(features=found.features[::-1], structure=found.structure[::-1])
+    there = data_map.points_of("test", turned, store)
+    here = data_map.points_of("test", found, store)
+    np.testing.assert_allclose(here.features, there.features, rtol=1e-12)
+    assert here.types.tolist() == ["kind 0", "kind 1"] * 2
+
+
+def test_the_plane_is_that_of_the_largest_spread():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(500, 3)) * [0.1, 3.0, 1.0] + 5
+    mean, axes, shares = data_map.principal_plane(features)
+    np.testing.assert_allclose(np.abs(axes.T), [[0, 1, 0], [0, 0, 1]], atol=0.1)
+    assert shares == pytest.approx([0.9, 0.1], abs=0.03)
+    assert data_map.principal_plane(features[:1]) is None
+    assert data_map.principal_plane(np.ones((5, 3))) is None
 
 
 def test_the_laws_hold_for_any_weights(make_context):

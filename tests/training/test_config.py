@@ -29,6 +29,12 @@ def test_a_limit_in_steps_takes_the_limit_in_time_away():
             {"energy_weight": 0.0, "forces_weight": 0.0, "stress_weight": 0.0},
             "nothing would be trained",
         ),
+        (LossConfig, {"symmetry_weight": -1.0}, "`symmetry_weight` is -1.0"),
+        (
+            FitConfig,
+            {"data": DATA, "output": "a.safetensors", "loss": LossConfig(symmetry_weight=1.0)},
+            "`symmetry_weight` is 1.0, but this potential is exactly symmetric",
+        ),
         (LossConfig, {"huber_delta": 0.0}, "`huber_delta` is 0.0"),
         (OptimizationConfig, {"learning_rate": 0.0}, "`learning_rate` is 0.0"),
         (OptimizationConfig, {"warmup": 1.5}, "`warmup` is 1.5"),

@@ -11,8 +11,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from tesseral.data.loading.datasets import labelled_graph
 from tesseral.data.store.read import open_store
-from tesseral.data.structures import atoms_from_structure
-from tesseral.deploy.modelfile import ModelCard, build_potential, save_model
+from tesseral.data.store.write import write_store
+from tesseral.data.structures import atoms_from_structure, structure_from_atoms
+from tesseral.deploy.modelfile import ModelCard, build_potential, load_model, save_model
 from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.derivatives import predict
 from tesseral.training.evaluate import EvaluateConfig, energy_shifts, evaluate, evaluate_file
@@ -157,3 +158,36 @@ def test_telling_apart_needs_the_uncertainty(stable_model, emt_files):
     data = str(emt_files[0])
     with pytest.raises(ValueError, match="which `outside` needs"):
         evaluate_file(EvaluateConfig(model=str(stable_model), data=data, outside=data))
+
+
+@pytest.fixture
+def labelled_silicon(tmp_path):
+    """Rattled cells of silicon with some labels."""
+    path = tmp_path / "silicon.h5"
+    cells = []
+    for seed in range(4):
+        atoms = ase.build.bulk("Si", cubic=True)
+        atoms.rattle(0.1, seed=seed)
+        atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=np.ones((8, 3)))
+        cells.append(structure_from_atoms(atoms))
+    write_store(path, cells)
+    return open_store(path)
+
+
+def test_pairs_closer_than_in_the_training_set_are_named(knowing_model, labelled_silicon):
+    potential, card = load_model(knowing_model)
+    known = {**card.uncertainty, "closest": [4.0, 4.0, 4.0]}
+    found = evaluate(potential, labelled_silicon, card.elements, known=known)
+    words = found.errors["uncertainty"]["closer"]
+    assert words.startswith("no Si–Si pair closer than 4.00 Å in the training set; found 2.")
+    assert "in structure" in words
+
+
+def test_expected_errors_of_energies_are_compared(knowing_model, labelled_silicon):
+    potential, card = load_model(knowing_model)
+    known = {**card.uncertainty, "energy_bound": 1e9}
+    found = evaluate(potential, labelled_silicon, card.elements, known=known)
+    energies = found.errors["uncertainty"]["energy"]
+    assert energies["coverage"] == 1.0
+    assert energies["structures"] == 4
+    assert np.isfinite(found.energy_uncertainty).all()

@@ -1,9 +1,6 @@
 """Broken symmetry is learned from a field: its axis, its size; and none where there is no field.
 
-Energies are those of springs (Morse) plus charges q_i in a field E along a fixed direction,
--Σ q_i E·(r_i - r_0), r_0 the centre of mass, which does not matter for neutral molecules. An ion
-would feel a net force, which no potential of relative positions can give; seen from its centre of
-mass, which the field accelerates, it is gone, and the forces q_i E - (m_i / M) Q E are left.
+The molecules are those of ``benchmarks.study.field``.
 """
 
 import json
@@ -12,62 +9,30 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.spatial.transform import Rotation
 
+from benchmarks.study.field import joined, structures
 from tesseral.commands.main import main
 from tesseral.commands.symmetry import SymmetryConfig, symmetry, symmetry_sentence
-from tesseral.data.graph import join_graphs
 from tesseral.data.loading.datamodule import DataConfig
-from tesseral.data.neighbors import atomic_graph
 from tesseral.data.store.read import write_store
-from tesseral.data.structures import make_structure
-from tesseral.deploy.modelfile import build_potential, load_model, read_card, save_model
+from tesseral.deploy.modelfile import ModelCard, build_potential, load_model, read_card, save_model
 from tesseral.potentials.architectures.facet import FacetConfig
+from tesseral.potentials.architectures.frames import FramesConfig
+from tesseral.potentials.blocks.geometry import random_orthogonal
+from tesseral.potentials.blocks.point_groups import invariant_functions
 from tesseral.potentials.blocks.sphere import degree_slice
+from tesseral.potentials.derivatives import predict
+from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.symmetry import broken_weights
-from tesseral.potentials.testing import rotation_errors
-from tesseral.training.config import FitConfig, LossConfig, TrainerConfig
+from tesseral.potentials.testing import orthogonal_errors, rotation_errors
+from tesseral.training.config import FitConfig, LossConfig, OptimizationConfig, TrainerConfig
 from tesseral.training.fit import fit
+from tesseral.training.module import PotentialModule
 from tesseral.training.relaxed import Relaxation
+from tesseral.training.schedule import Budget
 
 DIRECTION = np.array([0.48, -0.64, 0.6])
 RELAXED = FacetConfig(cutoff=3.6, layers=1, channels=4, grid_channels=4, l_max=1, relaxed=True)
-MASSES = {1: 1.0, 8: 16.0}
-MOLECULES = [  # numbers, positions in Å, charges
-    ([8, 1, 1], [[0, 0, 0], [0.757, 0.586, 0], [-0.757, 0.586, 0]], [-0.8, 0.4, 0.4]),
-    ([8, 1], [[0, 0, 0], [0.97, 0, 0]], [-1.2, 0.2]),  # an ion
-]
-
-
-def structures(number, field, seed):
-    """Molecules shaken by 0.06 Å, in random orientations, in a field of so many V/Å."""
-    rng = np.random.default_rng(seed)
-    made = []
-    for k in range(number):
-        numbers, places, charges = MOLECULES[k % 2]
-        rest, charge = torch.tensor(places, dtype=torch.float64), torch.tensor(charges).double()
-        mass = torch.tensor([MASSES[z] for z in numbers], dtype=torch.float64)
-        rotation = torch.from_numpy(Rotation.random(random_state=rng).as_matrix())
-        shaken = (rest + 0.06 * torch.from_numpy(rng.normal(size=rest.shape))) @ rotation.T
-        positions = shaken.requires_grad_(True)
-        first, second = torch.triu_indices(len(numbers), len(numbers), 1)
-        stretch = (positions[first] - positions[second]).norm(dim=1)
-        stretch = stretch - (rest[first] - rest[second]).norm(dim=1)
-        centre = (mass / mass.sum()) @ positions
-        dipole = charge @ (positions - centre)
-        energy = (1 - torch.exp(-1.5 * stretch)).square().sum() - field * dipole @ torch.from_numpy(
-            DIRECTION
-        )
-        (slope,) = torch.autograd.grad(energy, positions)
-        made.append(
-            make_structure(
-                numbers,
-                positions.detach().numpy(),
-                energy=float(energy.detach()),
-                forces=-slope.numpy(),
-            )
-        )
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +41,8 @@ def trained(tmp_path_factory):
 
     def train(field, relaxed=True):
         folder = tmp_path_factory.mktemp("field")
-        write_store(folder / "train.h5", structures(450, field, seed=0))
-        write_store(folder / "validation.h5", structures(60, field, seed=1))
+        write_store(folder / "train.h5", structures(450, field, 0, DIRECTION))
+        write_store(folder / "validation.h5", structures(60, field, 1, DIRECTION))
         config = FitConfig(
             data=DataConfig(
                 train=str(folder / "train.h5"),
@@ -114,12 +79,7 @@ def sizes_of(model):
 
 def effect_of(model, molecules):
     """RMS change of the forces of molecules when they are turned at random, eV/Å."""
-    potential, card = load_model(model)
-    graphs = [
-        atomic_graph(m.numbers, m.positions, np.zeros((3, 3)), np.zeros(3, bool), card.elements, 4)
-        for m in molecules
-    ]
-    return rotation_errors(potential, join_graphs(graphs), number=20)[1]
+    return rotation_errors(load_model(model)[0], joined(molecules), number=20)[1]
 
 
 @pytest.mark.slow
@@ -140,7 +100,7 @@ def test_a_field_is_found_and_none_is_invented(trained):
             assert max(size) < 1e-3
             assert found["point_group"]["name"] == "O(3)"
             continue
-        effects.append(effect_of(model, structures(20, field, seed=2)))
+        effects.append(effect_of(model, structures(20, field, 2, DIRECTION)))
         print(f"  turning changes forces by {1000 * effects[-1]:.1f} meV/Å")
         assert effects[-1] > 1.5 * effects[-2]
         assert size[0] > 0.01
@@ -185,6 +145,60 @@ def test_broken_components_vanish_when_their_cause_does():
         weight.grad = torch.randn_like(weight)
         steps.step(1e-2)
     assert float(weight.detach().abs().max()) == 0
+
+
+def test_proportional_shrinkage_leaves_noise():
+    torch.manual_seed(0)
+    weight = broken()
+    steps = Relaxation([weight], 0.4, threshold=False)
+    for _ in range(150):
+        weight.grad = torch.randn_like(weight)
+        steps.step(1e-2)
+    assert float(weight.detach().abs().min()) > 0
+
+
+@pytest.mark.parametrize("group", [None, "C4v", "O(3)"])
+def test_training_stays_within_the_group(fit_config, group):
+    """The weights themselves too: without a projection they would be a relaxed potential."""
+    model = replace(RELAXED, l_max=2, group=group)
+    fit(fit_config(max_steps=8, model=model, optimization={"relaxed_weight_decay": 0.0}))
+    potential, _ = load_model(fit_config(model=model).output)
+    weights = broken_weights(potential)[0].detach()
+    if group == "O(3)":
+        assert float(weights.abs().max()) == 0
+        return
+    assert float(weights.abs().max()) > 0
+    if group is not None:
+        kept = invariant_functions(group, 2).to(weights.dtype)
+        torch.testing.assert_close(kept @ weights, weights, rtol=1e-9, atol=1e-12)
+
+
+def test_a_penalty_is_the_change_of_forces_by_a_rotation():
+    torch.manual_seed(0)
+    config = FramesConfig(cutoff=4.0, layers=1, channels=4, group="1")
+    potential = MessagePassing(config, (1, 8), mean_neighbors=2.0, dtype=torch.float64)
+    graph = joined(structures(4, 0.0, 0))
+    options = {"loss": LossConfig(), "optimization": OptimizationConfig(), "force_rms": 2.0}
+    module = PotentialModule(potential, budget=Budget(steps=1, seconds=60.0), **options)
+    torch.manual_seed(1)
+    found = float(module.change(graph, predict(potential, graph, create_graph=True)).detach())
+    torch.manual_seed(1)
+    change = orthogonal_errors(potential, graph, random_orthogonal().unsqueeze(0))[1]
+    assert change > 1e-3
+    assert found == pytest.approx((change / 2.0) ** 2, rel=1e-6)
+
+
+def test_a_penalty_of_rotated_forces_is_trained_on(fit_config):
+    model = FramesConfig(cutoff=3.6, layers=1, channels=4, group="1")
+    weights = []
+    for weight in (0.0, 100.0):
+        config = replace(
+            fit_config(max_steps=4, model=model), loss=LossConfig(symmetry_weight=weight)
+        )
+        fit(config)
+        last = torch.load(config.run_directory / "last.ckpt", weights_only=True)["state_dict"]
+        weights.append(last["potential.embedding"])
+    assert float((weights[1] - weights[0]).abs().max()) > 1e-6
 
 
 def test_steps_turn_with_the_gradients():
@@ -250,3 +264,18 @@ def test_a_strict_model_has_nothing_to_show(small_model, tmp_path, capsys):
     assert "to the accuracy of its grid" in symmetry_sentence(on_a_grid)
     assert main(["symmetry", str(small_model), "--plot", str(tmp_path / "s.png")]) == 2
     assert "there is nothing to draw" in capsys.readouterr().err
+
+
+def test_a_mean_over_a_group_is_named_by_the_command(tmp_path, capsys):
+    config = FramesConfig(cutoff=3.6, layers=1, channels=4, group="4mm")
+    card = ModelCard(
+        config=config,
+        elements=(14,),
+        reference_energies=(0.0,),
+        energy_scale=1.0,
+        mean_neighbors=4.0,
+        dtype="float32",
+    )
+    save_model(tmp_path / "mean.safetensors", build_potential(card), card)
+    assert main(["symmetry", str(tmp_path / "mean.safetensors")]) == 0
+    assert "left: C4v around 0.000 0.000 1.000, 8 operations" in capsys.readouterr().out

@@ -23,6 +23,8 @@ from tesseral.training.uncertainty import (
     calibrated,
     clusters,
     conformal,
+    energy_bound,
+    energy_calibration_errors,
     metric,
     with_uncertainty,
 )
@@ -36,22 +38,47 @@ def features_of_two_elements() -> tuple[torch.Tensor, torch.Tensor]:
     return mixed + 100.0 * species.unsqueeze(1), species
 
 
+def same_errors(features: torch.Tensor) -> torch.Tensor:
+    """Errors of atoms that are all as large."""
+    return torch.ones(len(features))
+
+
 def test_distances_of_the_training_set_are_one_on_average():
     features, species = features_of_two_elements()
-    distances = metric(features, species, 2).distances(features, species)
+    distances = metric(features, species, same_errors(features), 2).distances(features, species)
     assert float(distances.square().mean()) == pytest.approx(1.0)
 
 
 def test_all_directions_count_by_their_variance():
     features, species = features_of_two_elements()
-    places = features @ metric(features, species, 2).factor
-    scales = places[species == 0].std(dim=0)
-    torch.testing.assert_close(scales, scales.mean().expand(3), rtol=0.05, atol=0)
+    places = features @ metric(features, species, same_errors(features), 2).factor
+    scales = places[species == 0].std(dim=0)[1:]
+    torch.testing.assert_close(scales, scales.mean().expand(2), rtol=0.05, atol=0)
+
+
+def test_distances_are_larger_where_the_model_errs_more():
+    features, species = features_of_two_elements()
+    errors = torch.where(species == 0, 1.0, 3.0)
+    distances = metric(features, species, errors, 2).distances(features, species)
+    assert float(distances[species == 1].mean()) > 1.3 * float(distances[species == 0].mean())
+
+
+def test_atoms_without_labels_have_the_error_of_the_others():
+    features, species = features_of_two_elements()
+    errors = torch.where(torch.arange(4000) % 4 < 2, 1.0, torch.nan)
+    made = metric(features, species, errors, 2)
+    torch.testing.assert_close(made.center[:, 0], made.center[0, 0].expand(len(made.center)))
+
+
+def test_errors_of_no_atoms_are_not_needed():
+    features, species = features_of_two_elements()
+    made = metric(features, species, torch.full((4000,), torch.nan), 2)
+    assert bool(made.center.isfinite().all())
 
 
 def test_an_element_without_atoms_has_the_mean_of_all():
     features, species = features_of_two_elements()
-    made = metric(features, species, 3)
+    made = metric(features, species, same_errors(features), 3)
     torch.testing.assert_close(made.center[-1], features.mean(dim=0) @ made.factor)
 
 
@@ -64,7 +91,7 @@ def test_each_of_several_groups_has_a_landmark():
 
 def test_few_atoms_share_landmarks():
     reseed(0)
-    assert len(clusters(torch.randn(20, 2).double(), 64).unique(dim=0)) == 2
+    assert len(clusters(torch.randn(20, 2).double(), 64)) == 2
 
 
 class Never(GraphDataset):
@@ -124,6 +151,32 @@ def test_the_bound_of_few_values_is_the_largest():
     assert conformal(np.array([1.0, 3.0, 2.0])) == 3.0
 
 
+def test_nine_of_ten_new_energies_are_below_a_bound_from_few():
+    drawn = np.abs(np.random.default_rng(0).normal(size=(2000, 5)))
+    covered = [row[4] < energy_bound(row[:4]) for row in drawn]
+    assert 0.88 < np.mean(covered) < 0.96
+
+
+def test_expected_energies_are_compared_by_structure():
+    rng = np.random.default_rng(0)
+    n_atoms, expected = rng.integers(1, 100, 3000), np.exp(rng.normal(size=3000))
+    true = expected * np.abs(rng.normal(size=3000)) * np.sqrt(np.pi / 2)
+    true[0] = np.nan
+    found = energy_calibration_errors(expected, true, n_atoms, 1.645 * np.sqrt(np.pi / 2))
+    assert found["structures"] == 2999
+    assert found["ratio"] == pytest.approx(1, abs=0.1)
+    assert found["coverage"] == pytest.approx(0.9, abs=0.02)
+    assert found["miscalibration_area"] < 0.02
+    assert found["rank_correlation"] > 0.5
+
+
+def test_energies_that_are_expected_too_small_are_miscalibrated():
+    true = np.abs(np.random.default_rng(0).normal(size=1000))
+    found = energy_calibration_errors(np.full(1000, 0.1), true, np.ones(1000, dtype=int), None)
+    assert found["miscalibration_area"] > 0.3
+    assert found["coverage"] is None
+
+
 def test_too_few_forces_are_refused():
     few = Errors(np.ones(5), np.ones(5), np.ones(1), np.zeros(5, dtype=np.int64))
     with pytest.raises(ValueError, match="forces of 5 atoms"):
@@ -136,6 +189,7 @@ def test_a_trained_model_knows_its_uncertainty(fit_config, emt_files):
     assert potential.uncertainty is not None
     assert card.uncertainty["atoms"] > 0
     assert card.uncertainty["stop"] > 0
+    assert 1.5 < min(card.uncertainty["closest"]) < 3.5
 
 
 def test_an_element_that_was_never_seen_is_far_away(fit_config, emt_files):

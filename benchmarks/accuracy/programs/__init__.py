@@ -26,6 +26,8 @@ class Task(NamedTuple):
     seconds: float  # time budget
     limit: float  # seconds after which the training is stopped
     extra: Sequence[str]  # options for our program
+    seed: int = 0  # of our program
+    clock: str = "wall"  # of our program
 
 
 class Program(Protocol):

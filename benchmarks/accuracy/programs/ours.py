@@ -35,9 +35,15 @@ class Ours:
                 "data": {
                     "train": str(task.folder / "fit.h5"),
                     "validation": str(task.folder / "validation.h5"),
+                    "seed": task.seed,
                 },
                 "output": str(task.folder / MODEL),
-                "trainer": {"max_time": f"{task.seconds:.0f}s", "enable_progress_bar": False},
+                "seed": task.seed,
+                "trainer": {
+                    "max_time": f"{task.seconds:.0f}s",
+                    "clock": task.clock,
+                    "enable_progress_bar": False,
+                },
             },
         )
         if task.files.isolated:

@@ -60,7 +60,10 @@ class Recipe:
     Args:
         name: name in tables and on the command line.
         train: file in the data folder from which training and validation structures are taken.
-        validation: number of validation structures.
+        validation: number of validation structures, chosen at random.
+        structures: number of training structures, chosen at random. Default: all others.
+        groups: instead of ``validation``: beginnings of the key ``group`` of the structures to
+            take from a file, under train, validation and the names of test sets.
         tests: files in the data folder by name of the test set; read once, at the end.
         minutes: training time.
         seed: random seed for the choice of the validation structures.
@@ -75,9 +78,11 @@ class Recipe:
 
     name: str
     train: str
-    validation: int
+    validation: int = 0
     tests: Mapping[str, str]
     minutes: float
+    structures: int | None = None
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     seed: int = 0
     isolated: str | None = None
     stress: bool = False
@@ -88,7 +93,13 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Check numbers and names."""
-        if self.validation < 1:
+        if self.groups:
+            refuse_unknown("set of `groups`", self.groups, ("train", "validation", *self.tests))
+            if not {"train", "validation"} <= {*self.groups}:
+                raise ValueError("groups has no train or no validation; add it")
+            if self.validation or self.structures:
+                raise ValueError("the recipe has groups and numbers of structures; remove one")
+        elif self.validation < 1:
             raise ValueError(f"validation is {self.validation}; it must be 1 or more")
         if not self.minutes > 0:
             raise ValueError(f"minutes is {self.minutes}; it must be positive")
@@ -139,6 +150,7 @@ def parse_recipe(values: Mapping[str, Any]) -> Recipe:
         rest = {str(key): value for key, value in entry.items() if key not in ("method", "source")}
         published.append(Published(method=entry["method"], source=entry["source"], errors=rest))
     given["published"] = tuple(published)
+    given["groups"] = {name: tuple(some) for name, some in given.get("groups", {}).items()}
     return Recipe(**given)
 
 
@@ -170,6 +182,6 @@ def read_recipe(path: Path) -> Recipe:
 
 def all_recipes() -> dict[str, Recipe]:
     """The recipes of this folder by name, in the order of the documentation."""
-    order = ("si", "mo", "li", "acac")
+    order = ("si", "mo", "li", "cu", "ni", "acac", "aspirin", "water")
     recipes = [read_recipe(FOLDER / f"{name}.yaml") for name in order]
     return {recipe.name: recipe for recipe in recipes}

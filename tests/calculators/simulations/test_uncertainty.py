@@ -70,3 +70,15 @@ def test_a_relaxed_structure_beyond_the_limit_is_told(knowing, crystal, tmp_path
     monkeypatch.setitem(knowing.card.uncertainty, "stop", 1e-6)
     outcome = relax_one(crystal, knowing, config, tmp_path / "run", silent)
     assert "unlike those of the training set" in str(outcome.values["uncertain"])
+
+
+def test_pairs_closer_than_in_the_training_set_are_told(knowing, crystal, tmp_path, monkeypatch):
+    count = len(knowing.card.elements)
+    far = [4.0] * (count * (count + 1) // 2)
+    monkeypatch.setitem(knowing.card.uncertainty, "closest", far)
+    config = RelaxConfig(structures=[], steps=2)
+    outcome = relax_one(crystal, knowing, config, tmp_path / "relax", silent)
+    assert "closer than 4.00 Å in the training set" in str(outcome.values["uncertain"])
+    run = MdConfig(structures=[], time=0.01, every=5, no_stop_uncertainty=True)
+    outcome = md_one(crystal, knowing, run, tmp_path / "md", silent)
+    assert "at step" in str(outcome.values["uncertain"])

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -95,6 +96,99 @@ def test_several_processes_give_the_same_file(frames, whole, tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == [output]
 
 
+EXECUTORS = """
+import os
+from concurrent.futures import Executor, Future
+
+class Elsewhere(Executor):
+    lose = 0
+    count = 0
+
+    def submit(self, function, *task):
+        future, before = Future(), os.getcwd()
+        self.count += 1
+        os.chdir("/")
+        try:
+            if self.count == self.lose:
+                raise RuntimeError("a worker was killed")
+            future.set_result(function(*task))
+        except Exception as error:
+            future.set_exception(error)
+        os.chdir(before)
+        return future
+
+def workers():
+    return Elsewhere()
+
+def lossy():
+    made = Elsewhere()
+    made.lose = 3
+    return made
+
+def dask():
+    from dask.distributed import Client
+
+    client = Client(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    with open("pids", "w") as file:
+        print(*client.run(os.getpid).values(), file=file, flush=True)
+    return client.get_executor()
+"""
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """Working folder with a file of functions that return executors."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "site.py").write_text(EXECUTORS)
+    return tmp_path
+
+
+def test_workers_in_another_folder_give_the_same_file(frames, whole, site, small_tasks):
+    (site / "a.extxyz").write_bytes(frames.read_bytes())
+    config = ImportConfig(sources=["a.extxyz"], output="b.h5", executor="site.py:workers")
+    report = import_structures(config)
+    assert (site / "b.h5").read_bytes() == whole[1]
+    assert report.rows() == whole[0].rows()
+
+
+def test_what_an_executor_loses_is_read_when_it_is_resumed(frames, whole, site, small_tasks):
+    config = ImportConfig(sources=[str(frames)], output="b.h5", executor="site.py:lossy")
+    with pytest.raises(ChildProcessError, match="executor lost structures: RuntimeError"):
+        import_structures(config)
+    seen = []
+    config = replace(config, executor=None, processes=1)
+    import_structures(config, lambda *state: seen.append(state[1]))
+    print("parts of an earlier import:", seen[0])
+    assert 450 < seen[0] < 500
+    assert (site / "b.h5").read_bytes() == whole[1]
+
+
+def test_an_executor_passes_on_the_errors_of_files(frames, site, small_tasks):
+    (site / "a.extxyz").write_text(frames.read_text().replace("energy=-321 ", ""))
+    config = ImportConfig(sources=["a.extxyz"], output="b.h5", executor="site.py:workers")
+    with pytest.raises(ValueError, match="have no energy: .*a.extxyz frame 321"):
+        import_structures(config)
+    assert not (site / ".b.h5.import").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_killed_worker_of_dask_loses_nothing(frames, whole, site, monkeypatch):
+    pytest.importorskip("distributed", reason="needs dask.distributed")
+    monkeypatch.setattr(parts, "TASK_BYTES", 4_000)
+    killed = []
+
+    def kill(doing, structures, fraction):
+        if structures > 100 and not killed:
+            killed.append(int((site / "pids").read_text().split()[0]))
+            os.kill(killed[0], signal.SIGKILL)
+
+    config = ImportConfig(sources=[str(frames)], output="b.h5", executor="site.py:dask")
+    import_structures(config, kill)
+    assert len(killed) == 1
+    assert (site / "b.h5").read_bytes() == whole[1]
+
+
 def test_parts_give_the_same_file_and_report(frames, whole, tmp_path, small_tasks):
     output = tmp_path / "b.h5"
     report = import_structures(ImportConfig(sources=[str(frames)], output=str(output), processes=1))
@@ -131,11 +225,11 @@ def test_a_killed_import_goes_on(frames, whole, tmp_path, small_tasks):
     output = tmp_path / "b.h5"
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(frames), str(output)])
     hidden = tmp_path / ".b.h5.import"
-    while process.poll() is None and len(list(hidden.glob("*.json"))) < 5:
+    while process.poll() is None and len(list(hidden.glob("*/*.json"))) < 5:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    kept = len(list(hidden.glob("*.json")))
+    kept = len(list(hidden.glob("*/*.json")))
     print(kept, "parts were complete")
     assert kept >= 5 and not output.exists()
     seen = []

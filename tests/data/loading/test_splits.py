@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tesseral.data.loading.splits import SPLITS, split_store
+from tesseral.data.loading.splits import SPLITS, split_folds, split_store
 from tesseral.data.store.read import open_store, write_store
 from tesseral.data.structures import make_structure
 
@@ -145,3 +145,55 @@ def test_copies_stay_on_one_side(tmp_path, seed):
     energies = [float(s.energy) for s in structures]
     print(split)
     assert not {energies[i] for i in split.train} & {energies[i] for i in split.validation}
+
+
+def pair(positions, energy):
+    return make_structure([6, 6], positions, energy=float(energy))
+
+
+@pytest.mark.parametrize("method", SPLITS)
+@pytest.mark.parametrize("folds", [2, 4])
+def test_folds_hold_out_each_structure_once(small_store, method, folds):
+    splits = split_folds(open_store(small_store), folds=folds, method=method, seed=3)
+    assert sorted(row for split in splits for row in split.validation) == list(range(40))
+    for split in splits:
+        assert sorted([*split.train, *split.validation]) == list(range(40))
+        assert 40 / folds - 5 <= len(split.validation) <= 40 / folds + 5
+
+
+def test_folds_keep_groups_and_copies_together(tmp_path):
+    generator = np.random.default_rng(0)
+    structures = [
+        pair(generator.normal(size=(2, 3)), number // 2)._replace(group=f"g{number % 6}")
+        for number in range(48)
+    ]
+    store = stored(tmp_path, structures)
+    groups, energies = np.array(store.texts("group")), store.energies
+    for split in split_folds(store, folds=3, method="group", seed=0):
+        assert not {*groups[split.train]} & {*groups[split.validation]}
+    for split in split_folds(store, folds=3, method="blocks", seed=0):
+        assert not {*energies[split.train]} & {*energies[split.validation]}
+
+
+def test_each_fold_has_its_part_of_each_config_type(tmp_path):
+    kinds = ["bulk"] * 20 + ["slab"] * 8 + ["melt"] * 4
+    structures = [
+        pair(np.eye(3)[:2], row)._replace(config_type=kind) for row, kind in enumerate(kinds)
+    ]
+    for split in split_folds(stored(tmp_path, structures), folds=4, method="auto", seed=1):
+        found = [kinds[row] for row in split.validation]
+        assert [found.count(kind) for kind in ("bulk", "slab", "melt")] == [5, 2, 1]
+
+
+def test_folds_do_not_hold_out_isolated_atoms_or_the_only_structure_of_an_element(tmp_path):
+    atom = make_structure([6], [[0, 0, 0]], energy=-1.0)
+    pairs = [pair(np.eye(3)[:2], row) for row in range(6)]
+    mixed = make_structure([6, 14], np.eye(3)[:2], energy=9.0)
+    splits = split_folds(stored(tmp_path, [atom, *pairs, mixed]), folds=3, method="random", seed=0)
+    assert sorted(row for split in splits for row in split.validation) == [1, 2, 3, 4, 5, 6]
+
+
+def test_more_folds_than_parts_are_refused(tmp_path):
+    pairs = [pair(np.eye(3)[:2], row) for row in range(3)]
+    with pytest.raises(ValueError, match="too few independent structures for 4 folds"):
+        split_folds(stored(tmp_path, pairs), folds=4, method="auto", seed=0)

@@ -2,11 +2,15 @@
 
 import pytest
 import torch
+from ase.build import bulk
 from torch import nn
 
 from tesseral.data.graph import AtomicGraph
+from tesseral.data.neighbors import atomic_graph
+from tesseral.potentials import testing
 from tesseral.potentials.architectures.frames import FrameAverage, FramesConfig, points_of
 from tesseral.potentials.architectures.table import make_config
+from tesseral.potentials.blocks.point_groups import group_elements
 from tesseral.potentials.blocks.sphere import EdgeFeatures, EdgeHarmonics
 from tesseral.potentials.calibrate import calibrate
 from tesseral.potentials.derivatives import predict
@@ -110,3 +114,48 @@ def test_the_points_contain_their_mirror_images():
 def test_frames_beyond_the_cutoff_are_refused():
     with pytest.raises(ValueError, match="`frame_cutoff` is 6.0 Å; .* at most `cutoff`"):
         FramesConfig(frame_cutoff=6.0)
+
+
+def group_potential(group):
+    config = make_config("frames", cutoff=3.6, channels=6, layers=2, group=group)
+    model = MessagePassing(config, (6, 14), mean_neighbors=12.0, dtype=torch.float64)
+    atoms = bulk("SiC", "zincblende", a=4.38, cubic=True)
+    atoms.rattle(0.15, seed=0)
+    graph = atomic_graph(
+        atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, (6, 14), cutoff=3.6
+    )
+    calibrate(model, graph)
+    for readout in model.readouts:
+        nn.init.normal_(readout.linear.weight)
+    return model, graph
+
+
+def test_a_mean_over_a_group_has_its_symmetries_and_no_others():
+    model, graph = group_potential("4mm")
+    scale = float(predict(model, graph).forces.square().mean().sqrt())
+    others = {
+        "an eighth of a turn": group_elements("C8")[1],
+        "half a turn about x": group_elements("D1")[1],
+        "inversion": group_elements("Ci")[1],
+    }
+    kept = testing.orthogonal_errors(model, graph, group_elements("C4v"))[1] / scale
+    print(f"C4v changes forces by {kept:.1e} of their RMS")
+    assert kept < 1e-12
+    for name, matrix in others.items():
+        lost = testing.orthogonal_errors(model, graph, matrix.unsqueeze(0))[1] / scale
+        print(f"{name} changes them by {lost:.1e}")
+        assert lost > 1e-3
+
+
+def test_an_average_over_one_element_is_the_network():
+    average = group_potential("1")[0].layers[0].average
+    field = torch.randn(3, 9, 6, dtype=torch.float64)
+    values = (average.values @ field).flatten(1)
+    torch.testing.assert_close(average(field, None), average.network(values))
+
+
+def test_a_mean_has_no_frames():
+    with pytest.raises(ValueError, match="`frame_cutoff` is 3.0, but with `group`"):
+        FramesConfig(frame_cutoff=3.0, group="C4v")
+    with pytest.raises(ValueError, match="`group` is 'C∞v'"):
+        FramesConfig(group="C∞v")

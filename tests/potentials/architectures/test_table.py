@@ -13,6 +13,7 @@ SIZES = {
     "dimenet": (3, 32, 3),
     "egnn": (3, 64, None),
     "frames": (2, 16, 2),
+    "lieconv": (2, 8, 2),
     "mace": (2, 32, 2),
     "nequip": (3, 32, 2),
     "painn": (3, 64, None),
@@ -25,6 +26,7 @@ EDGE_DEGREES = {
     "facet": 4,
     "dimenet": 3,
     "frames": 2,
+    "lieconv": 2,
     "mace": 2,
     "nequip": 2,
     "ponita": 2,
@@ -70,6 +72,10 @@ def test_fields_are_those_of_the_architecture_alone():
         ({"architecture": "ponita", "l_max": -1}, "`l_max` is -1; it must be 0 or more"),
         ({"architecture": "nequip", "l_max": -1}, "`l_max` is -1; it must be 0 or more"),
         (
+            {"architecture": "lieconv", "orientations": 50},
+            "`orientations` is 50; use one of 24, 120",
+        ),
+        (
             {"architecture": "nequip", "gates": "relu"},
             "`gates` are 'relu'; use one of sigmoid",
         ),
@@ -97,5 +103,6 @@ def test_what_the_machinery_asks():
     assert answers() == answers(architecture="schnet") == answers(architecture="nequip") == set()
     assert answers(relaxed=True) == {"relaxed"}
     assert answers(activation="silu") == {"has_grid_error"}
+    assert answers(architecture="lieconv") == {"random_orientations", "has_grid_error"}
     assert answers(architecture="ponita") == {"random_orientations", "has_grid_error"}
     assert answers(architecture="nequip", linear_readout=True) == {"linear_readout"}

@@ -44,7 +44,20 @@ def test_errors_of_energies_are_force_errors_times_distances_of_at_least_one():
     one = known()
     forces = one(away, torch.zeros(4, dtype=torch.int64))
     expected = 0.5 * torch.tensor([0.1 * 1, 0.1 * 1, 0.4 * 2, 1.8 * 6]).double()
-    torch.testing.assert_close(one.energy(forces), expected)
+    torch.testing.assert_close(one.energy(forces, torch.arange(4), 4), expected)
+
+
+def test_errors_of_energies_grow_as_the_root_and_then_as_the_number_of_atoms():
+    one = known()
+    one.calibration = one.calibration._replace(size=10.0)
+
+    def energy(atoms: int) -> float:
+        same = torch.full((atoms,), 0.1, dtype=torch.float64)
+        return float(one.energy(same, torch.zeros(atoms, dtype=torch.int64), 1))
+
+    assert energy(10) == pytest.approx(10 * 0.5 * 0.1)
+    assert energy(4) / energy(1) == pytest.approx(2, rel=0.2)
+    assert energy(4000) / energy(1000) == pytest.approx(4, rel=0.02)
 
 
 @pytest.mark.parametrize("value", [None, -1.0, float("inf"), "1"])

@@ -75,6 +75,8 @@ def with_ghosts(graph: AtomicGraph) -> tuple[Tensor, Tensor]:
         {"architecture": "dimenet", "l_max": 2},
         {"architecture": "egnn"},
         {"architecture": "frames", "frame_cutoff": 3.0},
+        {"architecture": "frames", "group": "4mm"},
+        {"architecture": "lieconv", "orientations": 24, "random_orientations": False},
         {"architecture": "mace", "l_max": 2},
         {"architecture": "nequip", "l_max": 2, "channels_by_degree": [6, 4, 2]},
         {"architecture": "painn"},

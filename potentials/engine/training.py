@@ -1,0 +1,395 @@
+"""Training of Facet without a tape: energies and their gradient, differentiable by the weights.
+
+A loss of energies E and forces is a function of E and of g, the gradient of E by the harmonics and
+lengths of the edges. With a = dL/dE and u = dL/dg, its gradient by the weights is that of
+
+    a · E + u · g,  where u · g is the change of E as harmonics and lengths move along u.
+
+Hence four passes over the layers, with the kernels of the operators in ``ops``:
+
+1. ``forward``: energies;
+2. ``backward``: their gradient by the edges;
+3. ``move``: the change of all features along u, and the derivatives of u · g that depend on it;
+4. ``collect``: gradients by the weights.
+
+All functions but the readouts are linear in each of their arguments. Autograd makes the same calls
+of kernels through 137 nodes of Python, which take more than half of the time of a step on five
+molecules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from tesseral.data.graph import Edges
+from tesseral.potentials.architectures.facet import FacetLayer
+from tesseral.potentials.blocks.convolution import SplineConvolution
+from tesseral.potentials.blocks.mixing import DegreeLinear, SphereMixing
+from tesseral.potentials.blocks.readout import Readout
+from tesseral.potentials.blocks.sphere import EdgeFeatures, degree_of
+from tesseral.potentials.engine import facet
+from tesseral.potentials.message_passing import MessagePassing
+from tesseral.potentials.ops import convolution_operators as convolutions
+from tesseral.potentials.ops.operators import linear, outer, product
+from tesseral.potentials.ops.wanted_gradients import gradients_of
+
+
+def applies(potential: object) -> bool:
+    """Whether a potential can be trained this way: Facet with compiled kernels on the CPU."""
+    return (
+        isinstance(potential, MessagePassing)
+        and potential.harmonics.fused
+        and potential.embedding.is_cpu
+        and all(isinstance(layer, FacetLayer) for layer in potential.layers)
+        and all(isinstance(readout, Readout) for readout in potential.readouts)
+        and facet.can_pack(list(potential.layers))
+    )
+
+
+def energies_and_gradient(
+    potential: MessagePassing, species: Tensor, edges: Edges
+) -> tuple[Tensor, Tensor]:
+    """Energies (N,) eV of the atoms and the gradient (E, 3) eV/Å of their sum by the edge vectors.
+
+    Both can be differentiated with respect to the weights, but not to the vectors.
+
+    Args:
+        potential: potential for which ``applies`` is true.
+        species: (N,) as in ``MessagePassing.forward``.
+        edges: edges between the atoms.
+    """
+    vectors = edges.vectors.detach().requires_grad_(True)
+    features, seen, energies = potential.begin(
+        species, edges._replace(vectors=vectors), species.shape[0]
+    )
+    elements = potential.elements_of(species)
+    scale = potential.scale.scale[elements].to(features.dtype)
+    inputs = _Inputs(potential, elements, scale, EdgeFeatures(*(part.detach() for part in seen)))
+    own, by_harmonics, by_radii = _Layers.apply(  # type: ignore[no-untyped-call]
+        inputs, features, *_weights(potential)
+    )
+    outputs, gradients = [seen.harmonics, seen.radii], [by_harmonics, by_radii]
+    if energies.requires_grad:  # pair energies, which have no weights
+        outputs.append(energies)
+        gradients.append(torch.ones_like(energies))
+    with gradients_of("geometry"):
+        (gradient,) = torch.autograd.grad(outputs, [vectors], gradients, create_graph=True)
+    return energies.detach() + own, gradient
+
+
+class _Inputs(NamedTuple):
+    """Inputs of the layers without a gradient."""
+
+    potential: MessagePassing
+    elements: Tensor  # (N,)
+    scale: Tensor  # (N,) eV of one unit of the readouts
+    edges: EdgeFeatures
+
+
+def _weights(potential: MessagePassing) -> list[Tensor]:
+    """The weights of layers and readouts, in the order of ``_Pass.gradients``."""
+    weights: list[Tensor] = []
+    for module, readout in zip(potential.layers, potential.readouts, strict=True):
+        layer = cast("FacetLayer", module)
+        weights += [layer.convolution.coefficients, layer.message.weight, layer.skip.weight]
+        for mixing in facet.mixings_of(layer):
+            second = cast("DegreeLinear", mixing.second)
+            weights += [mixing.enter.weight, second.weight, mixing.leave.weight, mixing.bias]
+        weights += readout.parameters()
+    return weights
+
+
+class _Layers(torch.autograd.Function):
+    """Energies of the layers, and their gradients by the harmonics and lengths of the edges."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, inputs: _Inputs, features: Tensor, *weights: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.run = run = _Pass(inputs)
+        energies = run.forward(features.detach())
+        return energies, *run.backward()
+
+    @staticmethod
+    def backward(
+        ctx: Any, by_energies: Tensor, along_harmonics: Tensor, along_radii: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        run = ctx.run
+        run.move(along_harmonics.contiguous(), along_radii.contiguous())
+        by_features = run.collect(by_energies)
+        return None, by_features, *run.gradients()
+
+
+class _Pass:
+    """One evaluation of the layers, whose methods are called in the order of the module's text."""
+
+    def __init__(self, inputs: _Inputs) -> None:
+        self.inputs = inputs
+        potential = inputs.potential
+        self.layers = [
+            _Layer(cast("FacetLayer", layer), inputs.edges, inputs.elements)
+            for layer in potential.layers
+        ]
+        self.readouts = [_Readout(cast("Readout", each)) for each in potential.readouts]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Energies (N,) eV float64 from the features (N, 1, C) of the first layer."""
+        self.start = features
+        readings = torch.zeros_like(self.inputs.scale)
+        for layer, readout in zip(self.layers, self.readouts, strict=True):
+            features = layer.forward(features)
+            readings += readout.forward(features[:, 0])
+        self.end = features
+        return (self.inputs.scale * readings).double()
+
+    def backward(self) -> tuple[Tensor, Tensor]:
+        """Gradients of the sum of the energies by harmonics (E, M) and radii (E,)."""
+        gradient = torch.zeros_like(self.end)
+        harmonics, radii = (torch.zeros_like(part) for part in self.inputs.edges[:2])
+        for layer, readout in zip(reversed(self.layers), reversed(self.readouts), strict=True):
+            gradient[:, 0] += readout.backward(self.inputs.scale)
+            gradient = layer.backward(gradient)
+            harmonics += layer.convolution.by_harmonics
+            radii += layer.convolution.by_radii
+        return harmonics, radii
+
+    def move(self, harmonics: Tensor, radii: Tensor) -> None:
+        """Change of everything along the given directions of harmonics (E, M) and radii (E,)."""
+        change = torch.zeros_like(self.start)
+        for layer, readout in zip(self.layers, self.readouts, strict=True):
+            change = layer.move(change, harmonics, radii)
+            readout.move(change[:, 0])
+
+    def collect(self, by_energies: Tensor) -> Tensor:
+        """Gradient by the features of the first layer; those by the weights are kept."""
+        given = by_energies.to(self.inputs.scale) * self.inputs.scale
+        gradient = torch.zeros_like(self.end)
+        for layer, readout in zip(reversed(self.layers), reversed(self.readouts), strict=True):
+            gradient[:, 0] += readout.collect(given)
+            gradient = layer.collect(gradient)
+        return gradient
+
+    def gradients(self) -> list[Tensor]:
+        """Gradients of ``_weights``."""
+        pairs = zip(self.layers, self.readouts, strict=True)
+        return [each for layer, readout in pairs for each in (*layer.gradients(), *readout.by)]
+
+
+class _Layer:
+    """``FacetLayer``."""
+
+    def __init__(self, layer: FacetLayer, edges: EdgeFeatures, elements: Tensor) -> None:
+        self.convolution = _Convolution(layer.convolution, edges, len(elements))
+        self.message, self.skip = _Linear(layer.message), _Linear(layer.skip)
+        self.mixings = [_Mixing(mixing, elements) for mixing in facet.mixings_of(layer)]
+
+    def forward(self, features: Tensor) -> Tensor:
+        field = self.message.forward(self.convolution.forward(features))
+        field[:, : features.shape[1]] += self.skip.forward(features)
+        self.rows = features.shape[1]
+        for mixing in self.mixings:
+            mixed = mixing.forward(field)
+            field = mixed.add_(field[:, : mixed.shape[1]])
+        return field
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        for mixing in reversed(self.mixings):
+            inner = mixing.backward(gradient)
+            inner[:, : gradient.shape[1]] += gradient
+            gradient = inner
+        through = self.skip.backward(gradient[:, : self.rows])
+        return through.add_(self.convolution.backward(self.message.backward(gradient)))
+
+    def move(self, change: Tensor, harmonics: Tensor, radii: Tensor) -> Tensor:
+        field = self.message.move(self.convolution.move(change, harmonics, radii))
+        field[:, : self.rows] += self.skip.move(change)
+        for mixing in self.mixings:
+            mixed = mixing.move(field)
+            field = mixed.add_(field[:, : mixed.shape[1]])
+        return field
+
+    def collect(self, gradient: Tensor) -> Tensor:
+        for mixing in reversed(self.mixings):
+            inner = mixing.collect(gradient)
+            inner[:, : gradient.shape[1]] += gradient
+            gradient = inner
+        through = self.skip.collect(gradient[:, : self.rows])
+        return through.add_(self.convolution.collect(self.message.collect(gradient)))
+
+    def gradients(self) -> list[Tensor]:
+        return [
+            self.convolution.by_coefficients,
+            self.message.by_weight,
+            self.skip.by_weight,
+            *(each for mixing in self.mixings for each in mixing.gradients()),
+        ]
+
+
+class _Convolution:
+    """``SplineConvolution``."""
+
+    def __init__(self, convolution: SplineConvolution, edges: EdgeFeatures, n_atoms: int) -> None:
+        self.edges, self.coefficients = edges, convolution.coefficients.detach()
+        self.options = convolution.cutoff, convolution.l_max_out, n_atoms
+
+    def forward(self, features: Tensor) -> Tensor:
+        harmonics, radii, senders, receivers = self.edges
+        self.inputs = (
+            *(features, harmonics, radii, self.coefficients, senders, receivers),
+            *self.options,
+        )
+        return convolutions.convolve(convolutions.SUMMED, *self.inputs)
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        self.gradient = gradient
+        by_features, self.by_harmonics, self.by_radii, _ = convolutions.convolve_backward(
+            convolutions.SUMMED, gradient, *self.inputs, True, False
+        )
+        return by_features
+
+    def move(self, change: Tensor, harmonics: Tensor, radii: Tensor) -> Tensor:
+        moved, self.by_features, _, _, self.by_coefficients = convolutions.convolve_twice(
+            *(convolutions.SUMMED, self.gradient, *self.inputs),
+            *(change, harmonics, radii, None, False, True),
+        )
+        return moved
+
+    def collect(self, gradient: Tensor) -> Tensor:
+        by_features, _, _, by_coefficients = convolutions.convolve_backward(
+            convolutions.SUMMED, gradient, *self.inputs, False, True
+        )
+        self.by_coefficients += by_coefficients
+        return by_features.add_(self.by_features)
+
+
+class _Linear:
+    """``DegreeLinear``."""
+
+    def __init__(self, module: DegreeLinear) -> None:
+        self.scale = module.scale
+        self.weight = module.scale * module.weight.detach()
+        self.transposed = self.weight.transpose(1, 2).contiguous()
+
+    def forward(self, features: Tensor) -> Tensor:
+        self.features = features
+        return linear(features, self.weight)
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        self.gradient = gradient
+        return linear(gradient, self.transposed)
+
+    def move(self, change: Tensor) -> Tensor:
+        self.by_weight = outer(change, self.gradient)
+        return linear(change, self.weight)
+
+    def collect(self, gradient: Tensor) -> Tensor:
+        self.by_weight.add_(outer(self.features, gradient)).mul_(self.scale)
+        return linear(gradient, self.transposed)
+
+
+class _Mixing:
+    """``SphereMixing`` of products of two fields; the bias is a constant function on the sphere."""
+
+    def __init__(self, mixing: SphereMixing, elements: Tensor) -> None:
+        self.enter, self.leave = _Linear(mixing.enter), _Linear(mixing.leave)
+        self.second = _Linear(cast("DegreeLinear", mixing.second))
+        self.product = _Product(mixing.l_max_out)
+        self.bias, self.elements = mixing.bias.detach(), elements
+
+    def forward(self, features: Tensor) -> Tensor:
+        entered = self.enter.forward(features)
+        entered[:, 0] += self.bias[self.elements]
+        return self.leave.forward(self.product.forward(entered, self.second.forward(features)))
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        by_entered, by_second = self.product.backward(self.leave.backward(gradient))
+        return self.enter.backward(by_entered).add_(self.second.backward(by_second))
+
+    def move(self, change: Tensor) -> Tensor:
+        moved = self.product.move(self.enter.move(change), self.second.move(change))
+        return self.leave.move(moved)
+
+    def collect(self, gradient: Tensor) -> Tensor:
+        by_entered, by_second = self.product.collect(self.leave.collect(gradient))
+        self.by_bias = torch.zeros_like(self.bias).index_add_(0, self.elements, by_entered[:, 0])
+        return self.enter.collect(by_entered).add_(self.second.collect(by_second))
+
+    def gradients(self) -> Sequence[Tensor]:
+        return *(each.by_weight for each in (self.enter, self.second, self.leave)), self.by_bias
+
+
+class _Product:
+    """Pointwise product of two functions on the sphere, up to a degree."""
+
+    def __init__(self, l_out: int) -> None:
+        self.l_out = l_out
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        self.first, self.second = first, second
+        self.l_in = degree_of(first.shape[1])
+        return product(first, second, self.l_out)
+
+    def backward(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        self.gradient = gradient
+        return self._by(gradient, self.second), self._by(gradient, self.first)
+
+    def move(self, first: Tensor, second: Tensor) -> Tensor:
+        self.by_first = self._by(self.gradient, second)
+        self.by_second = self._by(self.gradient, first)
+        moved = product(first, self.second, self.l_out)
+        return moved.add_(product(self.first, second, self.l_out))
+
+    def collect(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        by_first = self._by(gradient, self.second).add_(self.by_first)
+        return by_first, self._by(gradient, self.first).add_(self.by_second)
+
+    def _by(self, gradient: Tensor, other: Tensor) -> Tensor:
+        """Gradient by one factor, since the integral of three functions is symmetric in them."""
+        return product(gradient, other, self.l_in)
+
+
+class _Readout:
+    """``Readout``: y = w · x + b + v · silu(z), z = H x + h."""
+
+    def __init__(self, readout: Readout) -> None:
+        self.linear, self.hidden, self.output = (
+            module.weight.detach() for module in (readout.linear, readout.hidden, readout.output)
+        )
+        self.shift, self.bias = readout.linear.bias.detach(), readout.hidden.bias.detach()
+        self.by: list[Tensor] = []  # in the order of ``Readout.parameters``
+
+    def forward(self, scalars: Tensor) -> Tensor:
+        self.scalars = scalars
+        self.z = z = torch.addmm(self.bias, scalars, self.hidden.T)
+        self.sigmoid = torch.sigmoid(z)
+        self.silu = z * self.sigmoid
+        return scalars @ self.linear[0] + self.shift + self.silu @ self.output[0]
+
+    def backward(self, scale: Tensor) -> Tensor:
+        self.scale = scale.unsqueeze(1)
+        self.slope = self.sigmoid * (1 + self.z - self.silu)  # silu'
+        self.by_z = self.scale * self.output * self.slope
+        return torch.addmm(self.scale * self.linear, self.by_z, self.hidden)
+
+    def move(self, change: Tensor) -> None:
+        self.change = change
+        self.z_change = change @ self.hidden.T
+        curvature = self.sigmoid * (1 - self.sigmoid) * (2 + self.z - 2 * self.silu)  # silu''
+        self.by_moved_z = self.scale * self.output * curvature * self.z_change
+
+    def collect(self, given: Tensor) -> Tensor:
+        given = given.unsqueeze(1)
+        by_z = (given * self.output * self.slope).add_(self.by_moved_z)
+        by_output = given * self.silu + self.scale * self.slope * self.z_change
+        self.by = [
+            (given * self.scalars + self.scale * self.change).sum(0, keepdim=True),
+            given.sum(0),
+            torch.addmm(self.by_z.T @ self.change, by_z.T, self.scalars),
+            by_z.sum(0),
+            by_output.sum(0, keepdim=True),
+        ]
+        return torch.addmm(given * self.linear, by_z, self.hidden)
