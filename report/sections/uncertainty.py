@@ -152,7 +152,7 @@ def _picture(forces: Pairs, energies: Pairs, areas: Pairs | None) -> Picture:
 def _errors(axis: Axes, expected: Floats, true: Floats) -> None:
     """True against expected force errors of atoms."""
     expected, true = 1000 * expected, 1000 * true
-    floor = 1e-3 * float(np.median(true)) + 1e-9  # rounding errors at sites of perfect crystals
+    floor = 1e-2 * float(np.median(true)) + 1e-9  # forces vanish at sites of perfect crystals
     shown = np.random.default_rng(0).permutation(len(true))[:SHOWN_POINTS]
     axis.plot(
         expected[shown], np.maximum(true[shown], floor), "o", ms=dot_size(len(true)), alpha=0.3,
@@ -174,7 +174,7 @@ def _histogram(axis: Axes, inside: Floats, outside: Floats) -> None:
     """Mean expected errors of structures of two sets."""
     both = 1000 * np.concatenate([inside, outside])
     low = max(float(both.min()), 1e-9)
-    edges = np.geomspace(low, max(float(both.max()), 1.01 * low), 30)
+    edges = np.geomspace(low, max(float(both.max()), 1.01 * low), 30).tolist()
     for part, color, label in ((inside, BLUE, "test set"), (outside, ORANGE, "other set")):
         weights = np.full(len(part), 100 / max(len(part), 1))
         axis.hist(1000 * part, edges, weights=weights, histtype="step", color=color, label=label)
