@@ -27,9 +27,8 @@ class ExploreConfig:
         every: number of steps between structures that may be selected.
         repeat: numbers of cells of the supercell of each start structure.
         distorted: number of rattled and strained copies of each start structure, in the first
-            round.
-        distorted_later: the same in each further round. Such copies differ more from what is known
-            than structures of the dynamics do, and would take most of the labels.
+            round only: they differ more from what is known than structures of the dynamics do, and
+            would take most of the labels of the others.
         strain: largest strain of the copies, in each component.
         rattle: largest root mean square displacement (Å) of the atoms of the copies, along each
             axis.
@@ -50,7 +49,6 @@ class ExploreConfig:
     every: int = 20
     repeat: tuple[int, int, int] = (1, 1, 1)
     distorted: int = 20
-    distorted_later: int = 0
     strain: float = 0.05
     rattle: float = 0.1
     random: int = 0
@@ -70,10 +68,7 @@ class ExploreConfig:
         for name in ("strain", "rattle", "closest"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be from 0 to 1")
-        for name, least in (
-            *(("every", 1), ("random", 0)),
-            *(("distorted", 0), ("distorted_later", 0)),
-        ):
+        for name, least in (("every", 1), ("random", 0), ("distorted", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must be {least} or more")
 

@@ -23,11 +23,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import yaml
 from ase import Atoms
 from rich.console import Console
 
+from tesseral import configs
 from tesseral.calculators.ase import TesseralCalculator
-from tesseral.calculators.properties.atoms import has_stress, is_bulk, repeated
+from tesseral.calculators.properties.atoms import is_bulk, repeated
 from tesseral.calculators.properties.dynamics import Unstable, simulate
 from tesseral.calculators.properties.ensembles import SOON, langevin, start
 from tesseral.calculators.properties.relaxation import relaxed
@@ -37,7 +39,7 @@ from tesseral.calculators.simulations.structures import read_jobs
 from tesseral.data.sources.opening import read_frames
 from tesseral.data.store.merge import merge_stores
 from tesseral.data.store.write import write_store
-from tesseral.data.structures import Structure, make_structure
+from tesseral.data.structures import Structure
 from tesseral.deploy.export import export_model
 from tesseral.deploy.universal import model_path
 from tesseral.files import check_writable, json_text, make_folder, write_json, write_whole
@@ -45,10 +47,12 @@ from tesseral.learning.comparison import compare
 from tesseral.learning.config import ExploreConfig, LabelConfig, LearnConfig, RoundFitConfig
 from tesseral.learning.distill_config import DistillConfig
 from tesseral.learning.explore import distorted
+from tesseral.learning.label import label_of
 from tesseral.learning.rounds import Learned, learn
+from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.process import ctrl_c
 from tesseral.screen import Show, progress_line
-from tesseral.training.config import OptimizationConfig, TrainerConfig
+from tesseral.training.config import LossConfig, OptimizationConfig, TrainerConfig
 from tesseral.training.duration import parse_duration
 
 PLAN, RELAXED, SUPERCELLS = "plan.json", "relaxed.extxyz", "supercells.extxyz"
@@ -59,11 +63,14 @@ TEACHING, TESTING, EXPLORING, SHORT, LONG = 0.2, 0.03, 0.1, 0.08, 0.4
 ROUNDS = 3  # of training: on the dynamics of the teacher, and twice on those of the student
 SCALES = (1.0, 0.97, 1.03)  # of the lengths of the cells of bulk matter in dynamics
 MOST_FRAMES, MOST_TESTS = 600, 60
-COPIES = 40  # strained and rattled, of each cell
+COPIES = 60  # strained and rattled, of each cell
 RATTLE = 0.15  # Å, largest root mean square displacement of the copies
-# Without copies of the relaxed cell near its minimum, elastic constants of MgO were 20% too large:
-# stresses in dynamics are so much larger that errors at small strains do not matter to the loss.
+# Copies of the relaxed cells near the minimum, for elastic constants: stresses in dynamics are so
+# much larger that errors at small strains hardly matter to the loss. They are counted in batches of
+# the training, each of which has many small cells, but a single supercell of the dynamics.
 NEAR, NEAR_STRAIN, NEAR_RATTLE = 150, 0.03, 0.03
+STRESS = 10.0  # weight in the loss, for the same reason
+BATCH = 8  # largest number of structures in a batch of the trainings
 WARMUP = 0.1  # of a training; a hundredth of the few steps of a short one is none
 SETTLED = 0.2  # ps before the first frame of the test
 LABELS = 60  # structures in each round of the student
@@ -251,7 +258,7 @@ def _plan(cells: Sequence[Atoms], teacher: TesseralCalculator, config: DistillCo
     clock = time.process_time if config.clock == "cpu" else time.perf_counter
     step = float(np.mean([_seconds(atoms, teacher, clock) for atoms in cells]))
     runs = 3 * (len(SCALES) if any(map(is_bulk, cells)) else 1)
-    copies = COPIES * len(cells) * step
+    copies = (COPIES * len(cells) + NEAR) * step
     steps = max(20, int((TEACHING * seconds - copies) / (step * runs * len(cells))))
     frames = runs * len(cells) * steps
     timestep = _timestep(config, cells)
@@ -297,21 +304,6 @@ def _seconds(atoms: Atoms, calculator: TesseralCalculator, clock: Callable[[], f
     return min(spent[1:])
 
 
-def labelled(atoms: Atoms, config_type: str, theory: str) -> Structure:
-    """A structure with the results of its calculator."""
-    full = bool(atoms.pbc.all()) and has_stress(atoms)
-    structure = make_structure(
-        atoms.numbers.copy(),
-        atoms.positions.copy(),
-        cell=atoms.cell.array.copy(),
-        pbc=atoms.pbc.copy(),
-        energy=float(atoms.get_potential_energy()),
-        forces=atoms.get_forces(apply_constraint=False).copy(),
-        stress=atoms.get_stress(voigt=False, apply_constraint=False) if full else None,
-    )
-    return structure._replace(config_type=config_type, theory=theory)
-
-
 def _teach(
     cells: Sequence[Atoms],
     teacher: TesseralCalculator,
@@ -353,29 +345,32 @@ def _teach(
                     trial, temperature, plan.steps, plan.every, seed, config, words, bar, stop
                 )
                 kind = f"teacher {temperature:.0f} K" + (f" × {scale:g}" if scale != 1 else "")
-                write_store(path, [labelled(each, kind, teacher.theory) for each in frames])
+                write_store(path, _labels(frames, teacher, kind))
     # Last, since the first structures calibrate the initial weights: they must differ much.
-    for number, atoms in enumerate(filter(is_bulk, read_frames(config.folder / RELAXED))):
+    bulk = list(filter(is_bulk, read_frames(config.folder / RELAXED)))
+    for number, atoms in enumerate(bulk):
         path = place / f"{number:02d}-near.h5"
         parts.append(path)
         if not path.exists():
-            write_store(path, _labels(_near(atoms, config.seed), teacher, "near"))
+            count = NEAR // len(bulk) * min(BATCH, max(1, config.atoms // len(atoms)))
+            copies = _near(atoms, count, config.seed)
+            write_store(path, _labels(copies, teacher, "near"))
     merge_stores([str(path) for path in parts], str(target))
     shutil.rmtree(place)
 
 
-def _near(atoms: Atoms, seed: int) -> Iterator[Atoms]:
+def _near(atoms: Atoms, count: int, seed: int) -> Iterator[Atoms]:
     """Slightly strained copies of a relaxed cell; the atoms of half of them are displaced too."""
     rng = np.random.default_rng(seed)
-    yield from distorted(atoms, NEAR // 2, NEAR_STRAIN, 0.0, rng)
-    yield from distorted(atoms, NEAR // 2, NEAR_STRAIN, NEAR_RATTLE, rng)
+    yield from distorted(atoms, count // 2, NEAR_STRAIN, 0.0, rng)
+    yield from distorted(atoms, count // 2, NEAR_STRAIN, NEAR_RATTLE, rng)
 
 
-def _labels(copies: Iterator[Atoms], teacher: TesseralCalculator, kind: str) -> Iterator[Structure]:
-    """Copies with labels of the teacher."""
-    for atoms in copies:
+def _labels(frames: Iterator[Atoms], teacher: TesseralCalculator, kind: str) -> Iterator[Structure]:
+    """Structures with labels of the teacher."""
+    for atoms in frames:
         atoms.calc = teacher
-        yield labelled(atoms, kind, teacher.theory)
+        yield label_of(atoms)._replace(config_type=kind, theory=teacher.theory)
 
 
 def _frames(
@@ -426,7 +421,7 @@ def _make_test(
         seed = 1_000_000 + 1000 * config.seed + number
         frames = _frames(atoms, temperature, plan.test_steps, every, seed, config, words, bar, stop)
         kind = f"test {temperature:.0f} K"
-        own = [labelled(each, kind, teacher.theory) for each in frames]
+        own = list(_labels(frames, teacher, kind))
         found += own[settling // every :] or own
     write_store(path, found)
 
@@ -457,12 +452,12 @@ def _learn(
                 time=plan.explore,
                 timestep=_timestep(config, cells),
                 every=20,
-                distorted_later=COPIES,  # its first round is that of the teacher's labels
-                strain=config.strain,
-                rattle=RATTLE,
                 seed=config.seed,
             ),
             fit=RoundFitConfig(
+                model=FacetConfig(**_fast_model()) if config.fast else FacetConfig(),
+                batch_structures=BATCH,
+                loss=LossConfig(stress_weight=STRESS),
                 optimization=OptimizationConfig(warmup=WARMUP),
                 trainer=TrainerConfig(max_time=f"{seconds:.1f}s", clock=config.clock),
                 isolated_energies={each: _isolated(each, teacher) for each in symbols},
@@ -476,6 +471,13 @@ def _learn(
     if first.signal is not None:
         return first
     return learn(options(plan.long, ROUNDS), console)
+
+
+def _fast_model() -> dict[str, Any]:
+    """Options of the model in configs/fast.yaml."""
+    path = Path(configs.__path__[0]) / "fast.yaml"
+    options: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))["model"]
+    return options
 
 
 def this_process() -> Executor:

@@ -188,7 +188,16 @@ def _computed(atoms: Atoms, calculator: Calculator, place: Path) -> Structure:
         found = _from_outputs(atoms, place)
         if found is not None:
             return found
-    energy = atoms.get_potential_energy()
+    return label_of(atoms)
+
+
+def label_of(atoms: Atoms) -> Structure:
+    """A structure with the results of its calculator.
+
+    Raises:
+        ValueError: the energy or a force is not finite.
+    """
+    energy = float(atoms.get_potential_energy())
     forces = atoms.get_forces(apply_constraint=False)
     if not (np.isfinite(energy) and np.isfinite(forces).all()):
         raise ValueError("the energy or a force is not finite")

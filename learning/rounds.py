@@ -224,7 +224,7 @@ class Loop:
         if path.exists():
             return open_store(path)
         if number:
-            options = replace(options, distorted=options.distorted_later)
+            options = replace(options, distorted=0)
         if explorer is None:  # nothing is selected among them: as many as are needed
             copies = -(-count // len(self.jobs))
             options = replace(options, distorted=max(options.distorted, copies))

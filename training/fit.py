@@ -48,8 +48,8 @@ from tesseral.training.folds import (
     fold_config,
     held_out,
     held_out_errors,
+    parts_of,
     read_fold,
-    splits_of,
     spread_line,
     write_fold,
     write_structures,
@@ -141,30 +141,29 @@ def _fit_folds(
     config: FitConfig, console: Console | None, tell: Callable[[str], object] | None
 ) -> FitResult:
     """Train on all folds, then on all structures; see ``fit``."""
-    splits = splits_of(config.data)
+    parts = parts_of(config.data)
     begun = None if config.ckpt_path is None else fold_config(config, 0).run_directory / "last.ckpt"
     _show_moved(prepare_folders(config.run_directory, Path(config.output), begun), console)
     histories = []
-    for number, split in enumerate(splits):
+    for number, part in enumerate(parts):
         own = fold_config(config, number)
-        title = f"fold {number + 1} of {len(splits)}" if config.data.folds else "with validation"
         history = read_fold(own)
         if history is None:
-            trained = _train(own, console, tell, Part(title, split))
+            trained = _train(own, console, tell, part)
             history = trained.result.history
             if trained.module.progress < 1.0:  # stopped by a signal
                 return trained.result._replace(model=Path(config.output))
             write_fold(own, history)
-        _tell_fold(title, history, console)
+        _tell_fold(part.title, history, console)
         histories.append(history)
-    folds = held_out(config, splits)
+    folds = held_out(config, parts)
     errors = held_out_errors(folds)
     write_structures(config.run_directory / STRUCTURES, errors)
     steps, last = best_length(histories)
-    record = {
-        "held out": splits[0].reason.replace(", fold 1 of", ", each once in"),
-        **({"mean and deviation of folds": errors.spread} if config.data.folds else {}),
-    }
+    record: dict[str, Any] = {"errors from": "validation structures of an earlier training"}
+    if config.data.folds:
+        record["errors from"] = f"all structures, held out once in {len(parts)} folds"
+        record["mean and deviation of folds"] = errors.spread
     if console is not None:
         console.print(error_table(errors.summary, "errors of held-out structures"))
         if config.data.folds:

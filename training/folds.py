@@ -51,18 +51,24 @@ class Part(NamedTuple):
     final: Final | None = None
 
 
-def splits_of(config: DataConfig) -> list[Split]:
-    """The splits of all folds; without folds, the one split.
+def parts_of(config: DataConfig) -> list[Part]:
+    """The trainings on all folds; without folds, the one with validation structures.
 
     Raises:
         FileNotFoundError: the file does not exist.
         ValueError: it cannot be split.
     """
     store = open_store(config.train)
-    if config.folds is not None:
-        return split_folds(store, folds=config.folds, method=config.split, seed=config.seed)
-    fraction = config.validation_fraction
-    return [split_store(store, method=config.split, fraction=fraction, seed=config.seed)]
+    if config.folds is None:
+        fraction = config.validation_fraction
+        split = split_store(store, method=config.split, fraction=fraction, seed=config.seed)
+        return [Part("with validation structures", split)]
+    splits = split_folds(store, folds=config.folds, method=config.split, seed=config.seed)
+    titles = [f"fold {number} of {config.folds}" for number in range(1, config.folds + 1)]
+    return [
+        Part(title, split._replace(reason=f"{split.reason}, {title}"))
+        for title, split in zip(titles, splits, strict=True)
+    ]
 
 
 def fold_config(config: FitConfig, number: int) -> FitConfig:
@@ -145,7 +151,7 @@ def best_length(histories: Sequence[list[dict[str, Any]]]) -> tuple[int, int]:
     return steps, max(1, round(best * steps))
 
 
-def held_out(config: FitConfig, splits: Sequence[Split]) -> list[HeldOut]:
+def held_out(config: FitConfig, parts: Sequence[Part]) -> list[HeldOut]:
     """The models of all folds, with their structures.
 
     Raises:
@@ -153,11 +159,11 @@ def held_out(config: FitConfig, splits: Sequence[Split]) -> list[HeldOut]:
     """
     store = open_store(config.data.train)
     made = []
-    for number, split in enumerate(splits):
+    for number, part in enumerate(parts):
         potential, card = load_model(fold_config(config, number).output)
         train, validation = (
             GraphDataset(store, rows, card.elements, potential.cutoff)
-            for rows in (split.train, split.validation)
+            for rows in (part.split.train, part.split.validation)
         )
         made.append(HeldOut(potential, train, validation))
     return made

@@ -42,6 +42,7 @@ NUMBERS = (10, 30, 100)  # structures
 SEEDS = (0, 1)
 STEPS = 250
 TESTS = 100
+ROUNDING = 1e-2  # meV/Å
 TOLERANCE = 0.3  # of the point group
 AROUND_Z = "C7v"  # has no element but the identity in common with grids on the sphere
 ELEMENTS = (1, 8)
@@ -152,8 +153,7 @@ def number_sheet(number: int, results: dict[tuple[str, int], list[dict[str, Any]
             sheet.rows.append(
                 (
                     name,
-                    *(f"{np.mean([one[k] for one in found]):.3g}" for k in ("forces", "kept")),
-                    f"{np.mean([one['broken'] for one in found]):.3g}",
+                    *(_mean_of(found, key) for key in ("forces", "kept", "broken")),
                     ", ".join(str(one["group"] or "–") for one in found),
                     ", ".join(f"{axis:.2g}" for axis in axes) or "–",
                 )
@@ -161,18 +161,23 @@ def number_sheet(number: int, results: dict[tuple[str, int], list[dict[str, Any]
     return sheet
 
 
+def _mean_of(found: list[dict[str, Any]], key: str) -> str:
+    """Mean over the seeds; what is below the rounding of float32 is 0."""
+    mean = np.mean([one[key] for one in found])
+    return f"{mean:.3g}" if mean > ROUNDING else "0"
+
+
 def plot_field(results: dict[tuple[str, int], list[dict[str, Any]]], path: Path) -> None:
     """Plot the force error, and the change by symmetries of the data, against the structures."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.4), layout="constrained")
+    figure = Figure(figsize=(11, 4), layout="constrained")
     panels = figure.subplots(1, 2)
     for number, name in enumerate(METHODS):
         style = {"color": f"C{number}", "marker": MARKERS[number], "label": name}
         for axes, key in zip(panels, ("forces", "kept"), strict=True):
-            values = [np.mean([one[key] for one in results[name, n]]) for n in NUMBERS]
-            if max(values) > 0.01:  # exact symmetries are not on a logarithmic axis
-                axes.loglog(NUMBERS, values, **style)
+            values = np.array([np.mean([one[key] for one in results[name, n]]) for n in NUMBERS])
+            axes.loglog(NUMBERS, np.where(values > ROUNDING, values, np.nan), **style)
     panels[0].set(ylabel="test MAE of the forces (meV/Å)")
     panels[1].set(ylabel="change of the forces under C∞v (meV/Å)")
     for axes in panels:
@@ -180,7 +185,7 @@ def plot_field(results: dict[tuple[str, int], list[dict[str, Any]]], path: Path)
         axes.set_xticklabels(NUMBERS)
         axes.minorticks_off()
         axes.grid(True, alpha=0.4)
-    panels[0].legend(fontsize="small")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right", fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=140)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tesseral.data.doctor.differences import stress_ratio
+from tesseral.data.doctor.differences import stress_offset, stress_ratio
 from tesseral.data.doctor.findings import Finding, Fix, make_finding
 from tesseral.data.doctor.ridge import (
     Design,
@@ -19,13 +19,19 @@ from tesseral.data.doctor.ridge import (
     without_gross,
 )
 from tesseral.data.doctor.sample import Array, Sample, median, scale
-from tesseral.data.units import ENERGY_UNITS, FORCE_UNITS, STRESS_UNITS
+from tesseral.data.units import (
+    ENERGY_UNITS,
+    EV_PER_A3_IN_GPA,
+    FORCE_UNITS,
+    STRESS_UNITS,
+)
 
 ALIKE = 1.35  # factors between energies and forces closer to 1 are taken as 1
 EXPLAINED = 0.5  # largest unexplained fraction of the labels for a model to be reliable
 LEAST = 40  # structures needed for a reliable model
 GROSS = 10.0  # times the usual size: labels ignored here
 PAIRS = 12  # sufficient number of finite differences
+OFFSET, LEFT = 2.0, 0.6  # GPa; part of the disagreement that remains without an offset
 ODD = 2.0  # factor above which a ratio is wrong even if no unit explains it
 UNITS_OF_LABEL = {"energy": ENERGY_UNITS, "forces": FORCE_UNITS, "stress": STRESS_UNITS}
 
@@ -82,7 +88,8 @@ def check_units(sample: Sample, design: Design, labels: Labels, references: Arra
         references: (S,) eV/atom, zero of their energies.
     """
     plain = Units([], labels, references, {}, False)
-    return _stresses(sample, design, _energies_and_forces(sample, design, plain))
+    units = _energies_and_forces(sample, design, plain)
+    return _stresses(sample, design, _without_offset(sample, design, units))
 
 
 def _energies_and_forces(sample: Sample, design: Design, units: Units) -> Units:
@@ -136,6 +143,29 @@ def _fits(design: Design, labels: Labels) -> bool:
     felt = median(force_norms(design, labels.forces - found.forces))
     size = median(force_norms(design, labels.forces))
     return bool(rest < EXPLAINED and felt < EXPLAINED * size)
+
+
+def _without_offset(sample: Sample, design: Design, units: Units) -> Units:
+    """Find a pressure that all stresses share, and the energies do not have."""
+    labels = units.labels
+    fitted = without_gross(design, labels, GROSS)
+    found = stress_offset(sample, fitted, PAIRS, units.forces_factor)
+    if found is None:
+        return units
+    pressure = -found.virial / median(sample.volumes) * EV_PER_A3_IN_GPA
+    if not abs(pressure) > OFFSET or found.left > min(LEFT, found.factor_left):
+        return units
+    finding = make_finding(
+        "warning",
+        "stress offset",
+        [],
+        f"all stresses contain a pressure of about {pressure:.1f} GPa that the energies do not "
+        f"({found.pairs} pairs of structures), as with plane waves and a low cutoff",
+        "compute the labels with a higher cutoff, or train without stresses (`stress_weight` 0)",
+    )
+    units.findings.append(finding)
+    right = labels.stress - found.virial / sample.volumes[:, None] * np.eye(3).ravel()
+    return units._replace(labels=labels._replace(stress=right))
 
 
 def _stresses(sample: Sample, design: Design, units: Units) -> Units:

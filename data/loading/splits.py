@@ -124,8 +124,7 @@ def split_folds(store: Store, *, folds: int, method: str, seed: int) -> list[Spl
                 f"{store.path} has too few independent structures for {folds} folds "
                 f"({len(np.unique(units[candidates]))} parts, {reason}); use fewer folds"
             )
-        text = f"{reason}, fold {number + 1} of {folds}"
-        splits.append(Split(np.nonzero(~chosen)[0], np.nonzero(chosen)[0], text))
+        splits.append(Split(np.nonzero(~chosen)[0], np.nonzero(chosen)[0], reason))
     return splits
 
 

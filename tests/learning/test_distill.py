@@ -17,8 +17,12 @@ from tesseral.data.structures import Structure, atoms_from_structure
 from tesseral.learning import comparison
 from tesseral.learning import distill as module
 from tesseral.learning.comparison import crystal_properties
+from tesseral.learning.config import LearnConfig
 from tesseral.learning.distill import distill
 from tesseral.learning.distill_config import DistillConfig
+from tesseral.learning.label import label_of
+from tesseral.learning.rounds import Learned
+from tesseral.potentials.architectures.facet import FacetConfig
 
 
 @pytest.fixture
@@ -73,7 +77,9 @@ def test_from_a_cif_to_a_model_beside_its_teacher(crystal: Path, stable_model: P
     taught = open_store(done.model.with_name("taught.h5"))
     for structure in (taught[0], taught[len(taught) - 1], test[0]):
         np.testing.assert_allclose(forces_of(teacher, structure), structure.forces, atol=1e-4)
-    assert {"distorted", "teacher 300 K", "teacher 1500 K"} <= set(taught.texts("config_type"))
+    kinds = taught.texts("config_type")
+    assert {"distorted", "teacher 300 K", "teacher 1500 K"} <= set(kinds)
+    assert kinds.count("near") == module.NEAR * 4  # a batch holds four cells of two atoms: `atoms`
     kept = [done.model.with_name("taught.h5"), done.test, *done.model.parent.rglob("round*/model*")]
     before = {path: path.stat().st_mtime_ns for path in kept}
     again = distill(options(crystal, stable_model))
@@ -133,12 +139,32 @@ def test_a_plan_spends_the_time(crystal: Path, stable_model: Path) -> None:
         teacher = TesseralCalculator(stable_model, device="cpu")
         cells = module._structures(config, teacher)
         plan = module._plan(cells, teacher, config)
-        taught = plan.step * (plan.runs * plan.steps + module.COPIES) * len(cells)
+        copies = module.COPIES * len(cells) + module.NEAR
+        taught = plan.step * (plan.runs * plan.steps * len(cells) + copies)
         assert taught == pytest.approx(module.TEACHING * plan.seconds, rel=0.05)
         trainings = (module.ROUNDS - 1) * plan.short + plan.long
         assert taught + trainings < 0.9 * plan.seconds
         plans.append(plan)
     assert plans[1].long == pytest.approx(6 * plans[0].long)
+
+
+def test_a_fast_student_has_the_size_of_the_configuration(
+    crystal: Path, stable_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = options(crystal, stable_model, fast=True)
+    config.folder.mkdir()
+    teacher = TesseralCalculator(stable_model, device="cpu")
+    given = module._structures(config, teacher)
+    cells = module._supercells(given, teacher, config, lambda *_: None)
+    asked: list[LearnConfig] = []
+
+    def stopped(made: LearnConfig, console: object) -> Learned:
+        asked.append(made)
+        return Learned([], Path(), Path(), Path(), "stopped", signal=2)
+
+    monkeypatch.setattr(module, "learn", stopped)
+    module._learn(config, module._plan(cells, teacher, config), teacher, None)
+    assert asked[0].fit.model == FacetConfig(layers=1, l_max=3)
 
 
 def test_refusals(crystal: Path, stable_model: Path, tmp_path: Path) -> None:
@@ -180,7 +206,7 @@ def test_a_model_in_which_the_crystal_is_not_stable_has_no_properties(
     atoms = read(crystal)
     atoms.calc = make(stable_model, device="cpu")
     test = tmp_path / "test.h5"
-    write_store(test, [module.labelled(atoms, "test", "")])
+    write_store(test, [label_of(atoms)])
     found = comparison.compare(stable_model, stable_model, [atoms], [atoms], test)
     (row,) = found["properties"]
     assert row["teacher"] == 4.0 and np.isnan(row["model"]) and np.isnan(row["difference"])

@@ -51,7 +51,7 @@ def test_errors_are_those_of_models_that_have_not_seen_a_structure(folded, emt_f
         path = config.run_directory / f"fold_{number + 1}" / "model.safetensors"
         potential, own = load_model(path)
         found = evaluate(potential, store, own.elements)
-        rows = module.splits_of(config.data)[number].validation
+        rows = module.parts_of(config.data)[number].split.validation
         seen += rows.tolist()
         difference = (found.energy - found.energy_label) / found.n_atoms
         absolute += np.abs(difference[rows]).tolist()
@@ -65,7 +65,7 @@ def test_errors_are_those_of_models_that_have_not_seen_a_structure(folded, emt_f
     assert card.errors["validation"]["energy_per_atom"]["mae"] == pytest.approx(mean, rel=1e-6)
     assert card.training["data"]["train"]["structures"] == 12
     assert card.training["data"]["validation"]["structures"] == 0
-    assert "each once in 3" in card.training["held out"]
+    assert card.training["errors from"] == "all structures, held out once in 3 folds"
     assert result.best["step"] == card.training["steps"] <= 6
     assert set(card.training["mean and deviation of folds"]) == {
         "energy_per_atom",
@@ -87,8 +87,8 @@ def test_a_refit_without_folds_trains_on_the_validation_structures_too(folded):
     fit(config)
     card = read_card(config.output)
     assert card.training["data"]["train"]["structures"] == 12
-    (split,) = module.splits_of(config.data)
-    assert card.errors["validation"]["n_structures"] == len(split.validation) < 12
+    (part,) = module.parts_of(config.data)
+    assert card.errors["validation"]["n_structures"] == len(part.split.validation) < 12
 
 
 def test_resuming_does_not_repeat_folds_that_are_complete(folded, monkeypatch):

@@ -39,6 +39,20 @@ def test_stress_that_is_wrong_everywhere(sic, examine, factor, check, words):
     assert found[check].fix.factor == pytest.approx(1 / factor)
 
 
+@pytest.mark.parametrize("pressure", [-20.0, 8.0])
+def test_stresses_with_a_pressure_that_the_energies_lack(sic, examine, pressure):
+    def with_it(structure):  # as from plane waves: in proportion to the number of atoms
+        volume = abs(np.linalg.det(structure.cell)) / len(structure.numbers)
+        stress = -pressure * STRESS_UNITS["GPa"] * usual / volume * np.eye(3)
+        return structure._replace(stress=structure.stress + stress)
+
+    usual = np.median([abs(np.linalg.det(s.cell)) / len(s.numbers) for s in sic])
+    found, measured = examine([with_it(s) for s in sic])
+    shown(found, measured)
+    assert list(found) == ["stress offset"]
+    assert float(found["stress offset"].found.split()[7]) == pytest.approx(pressure, abs=1.0)
+
+
 def test_virials_in_place_of_stresses(sic, examine):
     wrong = [s._replace(stress=-abs(np.linalg.det(s.cell)) * s.stress) for s in sic]
     found, measured = examine(wrong)
