@@ -1,4 +1,4 @@
-"""Thermal conductivity of Lennard-Jones argon (Green and Kubo): a fitted potential beside LAMMPS.
+"""Thermal conductivity of liquid Lennard-Jones argon: a fitted potential beside LAMMPS.
 
     python -m benchmarks.heat_flux fit runs/argon    # structures, labels and the potential
     python -m benchmarks.heat_flux run runs/argon    # --time 100 --runs 2 --references 20
@@ -36,12 +36,13 @@ from tesseral.deploy.lammps.verify import call_lammps
 Floats = NDArray[np.float64]
 
 EPSILON, SIGMA, CUTOFF = 0.01032, 3.405, 6.0  # eV, Å, Å; forces are shifted to zero at the cutoff
-LATTICE = 5.35  # Å
-TEMPERATURE = 40.0  # K
+EDGE = 3 * 5.78  # Å, of the cell of 108 atoms: 1.37 g/cm³
+TEMPERATURE = 90.0  # K
 TIMESTEP, EVERY = 4.0, 5  # fs; steps between heat fluxes
 WARM_UP = 10.0  # ps
-LONGEST = 6000.0  # fs, of the correlations
-STRUCTURES, RUNS = 300, 30  # to fit to
+LONGEST = 1500.0  # fs, of the correlations
+FITTED = (70.0, 90.0, 120.0)  # K, of the structures to fit to
+FRAMES = 40  # structures at each of them
 INPUT = """\
 units metal
 atom_style atomic
@@ -57,16 +58,18 @@ timestep {timestep}
 {start}
 fix atoms all nve
 fix flux all ave/time {every} 1 {every} c_flux[*] c_thermo_temp file flux.txt format " %.10e"
+{dump}
 run {steps}
 """
 START = """\
-velocity all create {twice} {seed} mom yes
-fix bath all langevin {temperature} {temperature} 0.5 {seed} zero yes
+velocity all create {hot} {seed} mom yes
+fix bath all langevin {hot} {temperature} 0.5 {seed} zero yes
 fix atoms all nve
 run {steps}
 unfix bath
 unfix atoms
 velocity all zero linear"""
+DUMP = "dump all all custom 500 dump.txt id type x y z"
 
 
 def main() -> None:
@@ -95,29 +98,24 @@ def lennard_jones() -> Calculator:
 
 
 def fit(folder: Path) -> None:
-    """Strained cells of 32 atoms in motion at several temperatures, and a potential."""
-    rng = np.random.default_rng(0)
+    """Structures from MD with Lennard-Jones, and a potential with one layer."""
     frames = []
-    for seed in range(RUNS):
-        atoms = bulk("Ar", "fcc", a=LATTICE, cubic=True) * 2
-        atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.01 * rng.normal(size=(3, 3))), True)
-        atoms.calc = lennard_jones()
-        thermalize(atoms, 2 * rng.uniform(0.25, 1.75) * TEMPERATURE, rng)
-        dynamics = microcanonical(atoms, TIMESTEP)
-        for _ in range(STRUCTURES // RUNS):
-            dynamics.run(25)
-            copy = atoms.copy()
+    for temperature in FITTED:
+        lammps_run(folder, crystal(), 500 * FRAMES, start(temperature, 1), DUMP)
+        for atoms in ase.io.read(folder / "dump.txt", ":", format="lammps-dump-text")[1:]:
+            atoms.numbers[:] = 18
+            atoms.calc = lennard_jones()
             results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
-            copy.calc = SinglePointCalculator(copy, **results, stress=atoms.get_stress())
-            copy.info["group"] = f"run {seed}"
-            frames.append(copy)
+            atoms.calc = SinglePointCalculator(atoms, **results, stress=atoms.get_stress())
+            atoms.info["config_type"] = f"{temperature:g} K"
+            frames.append(atoms)
     ase.io.write(folder / "argon.extxyz", frames)
     program = [sys.executable, "-m", "tesseral.commands.main"]
     words = ["data", "import", folder / "argon.extxyz", "-o", folder / "argon.h5", "--overwrite"]
     subprocess.run([*program, *map(str, words)], check=True)
     words = ["fit", "--data.train", folder / "argon.h5", "--output", model_of(folder)]
     words += ["--model.cutoff", CUTOFF, "--model.layers", 1, "--model.l_max", 1]
-    words += ["--trainer.max_time", "90s", "--trainer.clock", "cpu", "--trainer.accelerator", "cpu"]
+    words += ["--trainer.max_time", "40s", "--trainer.clock", "cpu", "--trainer.accelerator", "cpu"]
     subprocess.run([*program, *map(str, words)], check=True)
 
 
@@ -127,20 +125,37 @@ def model_of(folder: Path) -> Path:
 
 
 def crystal() -> Atoms:
-    """108 atoms."""
-    return bulk("Ar", "fcc", a=LATTICE, cubic=True) * 3
+    """108 atoms, which melt at the temperatures here."""
+    return bulk("Ar", "fcc", a=EDGE / 3, cubic=True) * 3
+
+
+def start(temperature: float, seed: int) -> str:
+    """Commands of LAMMPS that melt the crystal and bring the liquid to a temperature (K)."""
+    steps = round(1000 * WARM_UP / TIMESTEP)
+    return START.format(hot=3 * temperature, temperature=temperature, seed=seed, steps=steps)
 
 
 def fitted_run(folder: Path, picoseconds: float, seed: int) -> FluxRecord:
     """Heat flux with the fitted potential."""
+    # Melted, and brought to the temperature.
     atoms = crystal()
     atoms.calc = TesseralCalculator(model_of(folder), device="cpu")
-    hot = equilibrated(atoms, temperature=TEMPERATURE, time=WARM_UP, timestep=TIMESTEP, seed=seed)
-    dynamics = microcanonical(hot, TIMESTEP)
-    return recorded_flux(hot, dynamics, time=picoseconds, timestep=TIMESTEP, every=EVERY)
+    hot = {"timestep": TIMESTEP, "seed": seed}
+    melted = equilibrated(atoms, temperature=2 * TEMPERATURE, time=WARM_UP / 2, **hot)
+    liquid = equilibrated(melted, temperature=TEMPERATURE, time=WARM_UP / 2, **hot)
+    return recorded_flux(
+        liquid,
+        microcanonical(liquid, TIMESTEP),
+        time=picoseconds,
+        timestep=TIMESTEP,
+        every=EVERY,
+        carried=True,
+    )
 
 
-def lammps_run(folder: Path, atoms: Atoms, steps: int, start: str) -> FluxRecord:
+def lammps_run(
+    folder: Path, atoms: Atoms, steps: int, start: str = "", dump: str = ""
+) -> FluxRecord:
     """Heat flux with LAMMPS."""
     write_lammps_data(folder / "argon.data", atoms, units="metal", velocities=True)
     text = INPUT.format(
@@ -150,13 +165,14 @@ def lammps_run(folder: Path, atoms: Atoms, steps: int, start: str) -> FluxRecord
         timestep=TIMESTEP / 1000,
         start=start,
         every=EVERY,
+        dump=dump,
         steps=steps,
     )
     (folder / "in.argon").write_text(text)
     call_lammps(["-in", "in.argon", "-log", "none"], 1, folder)
-    rows = np.loadtxt(folder / "flux.txt")[:, 1:]
-    exchanged: Floats = (rows[:, :3] - rows[:, 3:6]) / 1000  # eV Å/ps to eV Å/fs
-    return FluxRecord(exchanged, rows[:, 6])
+    rows = np.loadtxt(folder / "flux.txt", ndmin=2)[:, 1:]
+    total: Floats = rows[:, :3] / 1000  # eV Å/ps to eV Å/fs
+    return FluxRecord(total, rows[:, 6])
 
 
 def integrated(record: FluxRecord) -> Floats:
@@ -164,7 +180,7 @@ def integrated(record: FluxRecord) -> Floats:
     return conductivity(
         record.flux,
         interval=EVERY * TIMESTEP,
-        volume=crystal().get_volume(),
+        volume=EDGE**3,
         temperature=float(record.temperature.mean()),
         longest=LONGEST,
     ).values
@@ -172,34 +188,26 @@ def integrated(record: FluxRecord) -> Floats:
 
 def run(folder: Path, picoseconds: float, runs: int, references: int) -> None:
     """Both at one configuration, then both conductivities."""
-    atoms = crystal()
-    atoms.positions += 0.15 * np.random.default_rng(1).normal(size=atoms.positions.shape)
+    atoms = ase.io.read(folder / "argon.extxyz")
     thermalize(atoms, TEMPERATURE, np.random.default_rng(2))
+    expected = lammps_run(folder, atoms, 0).flux[0]
+    labels = atoms.get_forces()
     atoms.calc = TesseralCalculator(model_of(folder), device="cpu")
-    found = atoms.calc.get_heat_flux(atoms).exchanged
-    expected = lammps_run(folder, atoms, 0, "").flux[0]
-    off = atoms.get_forces()
-    atoms.calc = lennard_jones()
-    off = off - atoms.get_forces()
+    found = atoms.calc.get_heat_flux(atoms).total
+    off, size = (1000 * values.std() for values in (atoms.get_forces() - labels, labels))
     terminal = console()
     terminal.print(f"heat flux of one configuration: {found}, LAMMPS {expected} eV Å/fs")
-    terminal.print(f"forces: {1000 * off.std():.2f} of {1000 * atoms.get_forces().std():.2f} meV/Å")
+    terminal.print(f"errors of its forces: {off:.2f} of {size:.2f} meV/Å")
     steps = round(1000 * picoseconds / TIMESTEP)
-    theirs = []
-    for seed in range(1, references + 1):
-        start = START.format(
-            twice=2 * TEMPERATURE,
-            temperature=TEMPERATURE,
-            seed=seed,
-            steps=round(1000 * WARM_UP / TIMESTEP),
-        )
-        theirs.append(integrated(lammps_run(folder, crystal(), steps, start)))
+    theirs = [
+        integrated(lammps_run(folder, crystal(), steps, start(TEMPERATURE, seed)))
+        for seed in range(1, references + 1)
+    ]
     ours = []
     for seed in range(runs):
         before = time.process_time()
         ours.append(integrated(fitted_run(folder, picoseconds, seed)))
         terminal.print(f"seed {seed}: {ours[-1][-1]:.4f}, {time.process_time() - before:.0f} s")
-    np.savez(folder / "values.npz", ours=ours, theirs=theirs)
     spread = np.std(theirs, axis=0, ddof=1)
     sheet = Sheet(
         f"Thermal conductivity, W/m/K, {picoseconds:g} ps at {TEMPERATURE:g} K",

@@ -33,11 +33,15 @@ class Conductivity(NamedTuple):
 
 
 def recorded_flux(
-    atoms: Atoms, dynamics: Any, *, time: float, timestep: float, every: int
+    atoms: Atoms,
+    dynamics: Any,
+    *,
+    time: float,
+    timestep: float,
+    every: int,
+    carried: bool = False,
 ) -> FluxRecord:
     """Run molecular dynamics, and record the flux of the energy that atoms exchange.
-
-    In a solid the energy that atoms carry does not contribute to the conductivity.
 
     Args:
         atoms: atoms with a ``TesseralCalculator``, moved by ``dynamics``. The motion of their
@@ -46,6 +50,9 @@ def recorded_flux(
         time: duration (ps).
         timestep: time step (fs).
         every: number of steps between records.
+        carried: add the energy that moving atoms carry. It contributes to the conductivity of a
+            liquid, not to that of a solid. In a liquid of several elements the flux then contains
+            their diffusion too, and the result is not the conductivity.
 
     Raises:
         ValueError: the calculator is another one, or the time is no whole number of steps.
@@ -57,7 +64,8 @@ def recorded_flux(
     fluxes, temperatures = [], []
     for step, _ in enumerate(dynamics.irun(steps_of(time, timestep))):
         if step % every == 0:
-            fluxes.append(calculator.get_heat_flux(atoms).exchanged)
+            flux = calculator.get_heat_flux(atoms)
+            fluxes.append(flux.total if carried else flux.exchanged)
             temperatures.append(atoms.get_temperature())
     return FluxRecord(np.array(fluxes), np.array(temperatures))
 

@@ -345,9 +345,8 @@ def test_sums_of_models_are_sums(model: TesseralModel) -> None:
     if not hasattr(interface, "SumModel"):
         pytest.skip("torch-sim 0.3 has no sums of models")
     state = make_state([crystal(1), crystal(2, 2)])
-    both = interface.SumModel(model, deepcopy(model))(
-        state
-    )  # a model that occurs twice counts once
+    # A model that occurs twice would count once.
+    both = interface.SumModel(model, deepcopy(model))(state)
     alone = model(state)
     for name in ("energy", "forces", "stress"):
         torch.testing.assert_close(both[name], 2 * alone[name])

@@ -16,9 +16,10 @@ from ase.build import bulk
 from ase.units import _e, _hplanck
 
 from tesseral import TesseralCalculator
+from tesseral.calculators.properties.band import first_path, matched_end, profile, relaxing_path
 from tesseral.calculators.properties.elastic import elastic_constants
-from tesseral.calculators.properties.eos import equation_of_state
-from tesseral.calculators.properties.phonons import force_constants, frequencies
+from tesseral.calculators.properties.eos import equation_of_state, fit_birch_murnaghan
+from tesseral.calculators.properties.phonons import EV_IN_KJ_MOL, force_constants, frequencies
 from tesseral.calculators.properties.relaxation import relaxed
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/howto/workflows.md"
@@ -109,6 +110,33 @@ def test_matcalc(run, capsys, ours):
     compared(capsys, "matcalc B", names["elastic"]["bulk_modulus_vrh"], modulus, "GPa", 3)
     fitted = equation_of_state(ours).fit.bulk_modulus
     compared(capsys, "matcalc EOS", names["curve"]["bulk_modulus_bm"], fitted, "GPa", 3)
+
+
+@pytest.mark.filterwarnings("ignore")  # of phonopy: the grid, and modes at Γ
+def test_matcalc_free_energies(run, capsys):
+    heated = run("matcalc", "matcalc")["heated"]
+    cells = [crystal() for _ in heated["volumes"]]
+    free = []
+    for atoms, volume in zip(cells, heated["volumes"], strict=True):
+        atoms.set_cell(atoms.cell * (volume / atoms.get_volume()) ** (1 / 3), scale_atoms=True)
+        phonons = force_constants(atoms, length=9.0).model  # 3 x 3 x 3 cells, as in matcalc
+        phonons.run_mesh(heated["ha"][0]["phonon"].mesh_numbers)
+        phonons.run_thermal_properties(temperatures=[300])
+        kilojoules = float(np.ravel(phonons.thermal_properties.free_energy)[0])
+        free.append(atoms.get_potential_energy() + kilojoules / EV_IN_KJ_MOL)
+    fit = fit_birch_murnaghan(heated["volumes"], free)
+    compared(capsys, "matcalc QHA G", heated["gibbs_free_energies"][-1], fit.energy, "eV", 2e-3)
+    compared(capsys, "matcalc QHA B", heated["bulk_modulus_P"][-1], fit.bulk_modulus, "GPa", 2)
+
+
+def test_matcalc_band(run, capsys):
+    names = run("matcalc", "matcalc")
+    path = first_path(names["crystal"], matched_end(names["crystal"], names["moved"]), images=7)
+    for atoms in path:
+        atoms.calc = TesseralCalculator("model.safetensors", dtype="float64")
+    *_, last = relaxing_path(path, fmax=0.02, steps=200)
+    assert last.converged and names["band"]["converged"]
+    compared(capsys, "matcalc NEB", names["band"]["barrier"], profile(path).forward, "eV", 0.02)
 
 
 def test_pymatgen(run, capsys, ours):
