@@ -239,7 +239,12 @@ def write_structures(path: Path, errors: HeldOutErrors) -> None:
 def spread_line(spread: dict[str, Any], folds: int) -> str:
     """Mean and standard deviation of the MAE of the folds as text."""
     parts = [
-        f"{each['mean']:.3g} ± {each['deviation']:.2g} {UNITS[name]}"
+        f"{each['mean']:.3g} ± {_two_digits(each['deviation'])} {UNITS[name]}"
         for name, each in spread.items()
     ]
     return f"mean and standard deviation of the {folds} folds: {', '.join(parts)}"
+
+
+def _two_digits(value: float) -> str:
+    """A number with two significant digits."""
+    return f"{value:#.2g}".rstrip(".")
