@@ -5,6 +5,9 @@ of their spread until there are a million, and selected from as a stream; then f
 stream with all points in memory, to compare the spread of what both choose::
 
     python -m benchmarks.selection model.safetensors set.h5 --number 1000000 --count 1000
+
+With ``--learn`` the stream goes through the selection of a round of ``train-potential learn``, as
+if it came from six runs of the exploration.
 """
 
 from __future__ import annotations
@@ -13,17 +16,22 @@ import argparse
 import resource
 import time
 from collections.abc import Iterator
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.machine import machine
-from tesseral.calculators.selection import KEPT, TIMES, described
+from tesseral.calculators.ase import TesseralCalculator
+from tesseral.calculators.selection import KEPT, TIMES, Described, described
 from tesseral.data.selection import FarthestPoints, nearest_points
 from tesseral.data.store.read import open_store
 from tesseral.deploy.modelfile import load_model
+from tesseral.learning import select
 
 BLOCK, NOISE = 4096, 0.1
+RUNS = 6  # of the exploration
 
 Points = NDArray[np.float32]
 
@@ -56,6 +64,51 @@ def chosen_points(points: Points, number: int, numbers: NDArray[np.int64]) -> Po
     return found
 
 
+class Explored:
+    """Structures of a round, by number."""
+
+    def __init__(self, number: int) -> None:
+        """Structures 0 to number - 1."""
+        self.number = number
+
+    def __len__(self) -> int:
+        """Number of structures."""
+        return self.number
+
+    def __getitem__(self, row: int) -> int:
+        """The number itself."""
+        return row
+
+    def texts(self, column: str) -> list[str]:
+        """The run of each structure."""
+        size = -(-self.number // RUNS)
+        return [f"start-md-{100 * (row // size + 1)}K" for row in range(self.number)]
+
+
+def of_a_round(points: Points, number: int, count: int, model: str) -> None:
+    """Select from the stream as a round of learn does."""
+
+    def numbered(*_: object) -> Iterator[Described]:
+        start = 0
+        for block in stream(points, number):
+            rows = np.arange(start, start + len(block))
+            yield Described(rows, block, np.ones(len(block), np.float32))
+            start += len(block)
+
+    calculator: Any = TesseralCalculator(model, device="cpu")
+    explored: Any = Explored(number)
+    before = memory()
+    begin = time.perf_counter()
+    with patch.object(select, "described", numbered):
+        rows, _ = select.select(calculator, explored, [], count)
+    spent = time.perf_counter() - begin
+    shares = np.bincount(np.array(rows, np.int64) * RUNS // number, minlength=RUNS)
+    print(
+        f"learn: {len(rows)} of {number} in {spent:.0f} s, from the runs {shares.tolist()}; peak "
+        f"memory {memory():.2f} GB, {before:.2f} GB before"
+    )
+
+
 def memory() -> float:
     """Peak memory of this process, GB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
@@ -68,6 +121,7 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--number", type=int, default=1_000_000)
     parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--learn", action="store_true", help="by the selection of learn")
     parser.add_argument("--part", type=int, default=50_000, help="points of the comparison")
     options = parser.parse_args()
     for name, text in machine().items():
@@ -80,6 +134,9 @@ def main() -> None:
     atoms = int(store.n_atoms.sum())
     print(f"descriptors: {points.shape}, {1e6 * spent / atoms:.0f} µs/atom, {atoms} atoms")
     print(f"peak memory with the descriptors: {memory():.2f} GB")
+    if options.learn:
+        of_a_round(points, options.number, options.count, options.model)
+        return
 
     kept = max(KEPT, TIMES * options.count)
     begin = time.perf_counter()

@@ -46,6 +46,7 @@ def wanted(recipe: Recipe, setting: Setting, program: Program) -> dict[str, Any]
         "minutes": setting.minutes,
         "threads": setting.threads,
         "options": list(setting.extra) if ours else [],
+        "config": recipe.config if ours else None,
         "settings": _plain(recipe.fit if ours else recipe.peers.get(program.name, {})),
         "train": recipe.train,
         "validation": recipe.validation,

@@ -3,7 +3,7 @@
 Copies of unlabelled structures get random displacements of σ in each direction, and the potential
 learns to find them: as its forces, -k times the displacement (``forces``; Zaidi et al., ICLR 2023),
 or as a linear map of its features of degree 1 (``features``). Then it is trained on a few labelled
-structures, and compared with a training from random weights for as many or for all steps.
+structures, for some steps or (``longer``) for as many steps as both together.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ COPIES = 4  # of each structure
 BEFORE, AFTER = 500, 250  # steps of the pre-training and of the training
 NUMBERS = (20, 50, 200)  # labelled structures
 SEEDS = (0,)
-KINDS = ("random", "forces", "features", "random, as long")  # what a training starts from
+STARTS = ("random", "forces", "features", "random, longer", "forces, longer")
 BATCH = {"Si": 2, "AcAc": 5}
 TEST = {"Si": "test", "AcAc": "300K"}
 
@@ -62,8 +62,8 @@ def denoising_sheets(options: argparse.Namespace, terminal: Console) -> list[She
         )
         results: dict[tuple[int, str], list[dict[str, float]]] = {}
         for seed in SEEDS:
-            for kind in KINDS:
-                for number in NUMBERS:
+            for number in NUMBERS:
+                for kind in STARTS:
                     path = folder / f"{kind}, {number}, seed {seed}.json"
                     if not path.exists():
                         terminal.print(f"{name}: {path.stem}", soft_wrap=True)
@@ -84,13 +84,13 @@ def learn(
     frames = [structure_from_atoms(atoms) for atoms in read_frames(data / recipe.train)]
     kept, validation = split(len(frames), recipe.validation, recipe.seed)
     frames, held = [frames[i] for i in kept], [frames[i] for i in validation]
-    random = kind.startswith("random")
-    before = None if random else folder / f"{kind}, seed {seed}.safetensors"
-    steps = AFTER + BEFORE if kind == "random, as long" else AFTER
+    kind, _, longer = kind.partition(", ")
+    before = None if kind == "random" else folder / f"{kind}, seed {seed}.safetensors"
+    steps = AFTER + BEFORE if longer else AFTER
     if before is not None and not before.exists():
         pretrain(kind, frames, held, before, recipe.name, seed)
     order = np.random.default_rng(seed).permutation(len(frames))[:number]
-    work = folder / f"{kind}, {number}, seed {seed}"
+    work = folder / f"{kind}, {steps} steps, {number}, seed {seed}"
     work.mkdir(parents=True, exist_ok=True)
     write_store(work / "train.h5", [frames[i] for i in sorted(order)])
     write_store(work / "validation.h5", held)

@@ -174,7 +174,7 @@ def _histogram(axis: Axes, inside: Floats, outside: Floats) -> None:
     """Mean expected errors of structures of two sets."""
     both = 1000 * np.concatenate([inside, outside])
     low = max(float(both.min()), 1e-9)
-    edges = np.geomspace(low, max(float(both.max()), 1.01 * low), 30)
+    edges = np.geomspace(low, max(float(both.max()), 1.01 * low), 30).tolist()
     for part, color, label in ((inside, BLUE, "test set"), (outside, ORANGE, "other set")):
         weights = np.full(len(part), 100 / max(len(part), 1))
         axis.hist(1000 * part, edges, weights=weights, histtype="step", color=color, label=label)

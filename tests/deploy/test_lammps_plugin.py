@@ -191,6 +191,12 @@ REFUSED = {
     ),
     "some pairs": (ATOMS + HYBRID + "pair_coeff 1 1 zbl 6 6", "use pair_style hybrid/overlay"),
     "some atoms": (ATOMS + HYBRID + "pair_coeff 1 * zbl 6 6", "use pair_style hybrid/overlay"),
+    "uncertainty": (
+        ATOMS
+        + PAIR.replace("tesseral", "tesseral portable")
+        + "\ncompute u all tesseral/uncertainty",
+        "does not know its uncertainty here: .* the keyword portable does not compute it",
+    ),
     "heat flux": (
         ATOMS
         + PAIR

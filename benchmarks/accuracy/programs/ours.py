@@ -50,7 +50,8 @@ class Ours:
             settings["data"]["isolated_energies"] = task.files.isolated
         path = task.folder / "fit.yaml"
         path.write_text(yaml.safe_dump(settings), encoding="utf-8")
-        return [our_program(), "fit", "--config", str(path), *task.extra]
+        start = [] if task.recipe.config is None else ["--config", task.recipe.config]
+        return [our_program(), "fit", *start, "--config", str(path), *task.extra]
 
     def imports(self, task: Task) -> list[list[str]]:
         """Commands that make the stores of the structures."""

@@ -71,6 +71,7 @@ class Recipe:
             determines them in its own way.
         stress: whether stress is trained and tested too.
         profiles: energies along paths, by name.
+        config: config file of the package from which our training starts. Default: its defaults.
         fit: options of train-potential, nested as in its ``--config``.
         peers: options of the peers that replace those of ``programs``, by name of the peer.
         published: published values to show next to ours.
@@ -87,6 +88,7 @@ class Recipe:
     isolated: str | None = None
     stress: bool = False
     profiles: Mapping[str, Profile] = field(default_factory=dict)
+    config: str | None = None
     fit: Mapping[str, Any] = field(default_factory=dict)
     peers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
