@@ -6,7 +6,7 @@ Dask, Parsl and executorlib run tasks on the nodes of a cluster behind the same 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from contextlib import contextmanager
 from importlib import import_module
@@ -72,7 +72,7 @@ def side_by_side(
     tasks: Iterable[tuple[Any, ...]],
     spec: str | None,
     processes: int = 1,
-) -> Iterator[list[tuple[int, Result]]]:
+) -> Generator[list[tuple[int, Result]], None, None]:
     """Results of a function for many tasks, as they finish; use it within ``contextlib.closing``.
 
     A worker that is killed loses its task; the other tasks are awaited.
