@@ -352,8 +352,8 @@ def _teach(
         path = place / f"{number:02d}-near.h5"
         parts.append(path)
         if not path.exists():
-            count = NEAR // len(bulk) * min(BATCH, max(1, config.atoms // len(atoms)))
-            copies = _near(atoms, count, config.seed)
+            together = min(BATCH, max(1, config.atoms // len(atoms)))
+            copies = _near(atoms, max(2, NEAR * together // len(bulk)), config.seed)
             write_store(path, _labels(copies, teacher, "near"))
     merge_stores([str(path) for path in parts], str(target))
     shutil.rmtree(place)

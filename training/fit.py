@@ -144,6 +144,9 @@ def _fit_folds(
     parts = parts_of(config.data)
     begun = None if config.ckpt_path is None else fold_config(config, 0).run_directory / "last.ckpt"
     _show_moved(prepare_folders(config.run_directory, Path(config.output), begun), console)
+    if console is not None and config.data.folds:
+        text = f"{len(parts)} folds, then a training on all structures; limits are those of each"
+        console.print(text, highlight=False, soft_wrap=True)
     histories = []
     for number, part in enumerate(parts):
         own = fold_config(config, number)
@@ -170,7 +173,7 @@ def _fit_folds(
             console.print(spread_line(errors.spread, len(folds)), highlight=False, soft_wrap=True)
     everything = np.arange(len(folds[0].train.store))
     split = Split(everything, everything[:0], "all structures are trained on")
-    part = Part("all structures", split, Final(steps, last, errors.summary, record))
+    part = Part("all structures", split, final=Final(steps, last, errors.summary, record))
     resumes = config.ckpt_path is not None and (config.run_directory / "last.ckpt").exists()
     config = replace(config, ckpt_path="last" if resumes else None)
     trained = _train(config, console, tell, part)
@@ -241,10 +244,12 @@ def _train(
         known_errors=final and final.errors,
     )
     if console is not None:
-        title = [] if part is None else [f"\n{part.title}"]
-        for text in (*title, _opening(config, data, module, final), *lines):
+        texts = [] if part is None else [_part_opening(part)]
+        if part is None or part.first:
+            texts += [_opening(config, data, module), *lines]
+        for text in texts:
             console.print(text, highlight=False, soft_wrap=True)
-        if final is None:
+        if part is None or part.first:
             _show_findings(config.data, config.model.cutoff, console)
     curves = config.run_directory / "learning_curves.png"
     try:
@@ -403,7 +408,18 @@ def _add_uncertainty(
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _opening(config: FitConfig, data: FitData, module: PotentialModule, final: Final | None) -> str:
+def _part_opening(part: Part) -> str:
+    """Title of one of several trainings."""
+    train, held_out = len(part.split.train), len(part.split.validation)
+    if part.final is None:
+        return f"\n{part.title}: {train} structures to train on, {held_out} held out"
+    return (
+        f"\n{part.title}: {train} to train on; {part.final.last} of {part.final.steps} steps, "
+        "where the held-out errors were lowest"
+    )
+
+
+def _opening(config: FitConfig, data: FitData, module: PotentialModule) -> str:
     """Summary of the model, the data and the limits before the training."""
     statistics = data.statistics
     summary = data.summary()
@@ -414,14 +430,9 @@ def _opening(config: FitConfig, data: FitData, module: PotentialModule, final: F
     if math.isfinite(module.budget.seconds):
         limits.append(duration(module.budget.seconds))
     validation = summary["validation"]["structures"]
-    what = f"{statistics.n_structures} structures with {statistics.n_atoms} atoms"
-    if final is not None:
-        return (
-            f"{what} to train on; {final.last} of {final.steps} steps, where the held-out errors "
-            "were least"
-        )
     lines = [
-        f"{what} of {' '.join(summary['elements'])} to train on, {validation} to validate",
+        f"{statistics.n_structures} structures with {statistics.n_atoms} atoms of "
+        f"{' '.join(summary['elements'])} to train on, {validation} to validate",
         f"validation structures {data.split_reason}",
         f"force RMS {statistics.force_rms:.3g} eV/Å, {statistics.mean_neighbors:.3g} neighbours "
         f"within {config.model.cutoff:g} Å",

@@ -48,7 +48,8 @@ class Part(NamedTuple):
 
     title: str
     split: Split
-    final: Final | None = None
+    first: bool = False  # of all
+    final: Final | None = None  # of the last one
 
 
 def parts_of(config: DataConfig) -> list[Part]:
@@ -62,11 +63,11 @@ def parts_of(config: DataConfig) -> list[Part]:
     if config.folds is None:
         fraction = config.validation_fraction
         split = split_store(store, method=config.split, fraction=fraction, seed=config.seed)
-        return [Part("with validation structures", split)]
+        return [Part("with validation structures", split, first=True)]
     splits = split_folds(store, folds=config.folds, method=config.split, seed=config.seed)
     titles = [f"fold {number} of {config.folds}" for number in range(1, config.folds + 1)]
     return [
-        Part(title, split._replace(reason=f"{split.reason}, {title}"))
+        Part(title, split._replace(reason=f"{split.reason}, {title}"), first=split is splits[0])
         for title, split in zip(titles, splits, strict=True)
     ]
 
@@ -238,7 +239,12 @@ def write_structures(path: Path, errors: HeldOutErrors) -> None:
 def spread_line(spread: dict[str, Any], folds: int) -> str:
     """Mean and standard deviation of the MAE of the folds as text."""
     parts = [
-        f"{each['mean']:.3g} ± {each['deviation']:.2g} {UNITS[name]}"
+        f"{each['mean']:.3g} ± {_two_digits(each['deviation'])} {UNITS[name]}"
         for name, each in spread.items()
     ]
     return f"mean and standard deviation of the {folds} folds: {', '.join(parts)}"
+
+
+def _two_digits(value: float) -> str:
+    """A number with two significant digits."""
+    return f"{value:#.2g}".rstrip(".")

@@ -161,7 +161,7 @@ def _without_offset(sample: Sample, design: Design, units: Units) -> Units:
         [],
         f"all stresses contain a pressure of about {pressure:.1f} GPa that the energies do not "
         f"({found.pairs} pairs of structures), as with plane waves and a low cutoff",
-        "compute the labels with a higher cutoff, or train without stresses (`stress_weight` 0)",
+        "compute the labels with a higher cutoff, or train without stresses (weight 0 in the loss)",
     )
     units.findings.append(finding)
     right = labels.stress - found.virial / sample.volumes[:, None] * np.eye(3).ravel()

@@ -150,14 +150,17 @@ def _joined(units: Integers, families: Integers) -> Integers:
 
 
 def _dealt(units: Integers, kinds: Integers, folds: int, rng: np.random.Generator) -> Integers:
-    """Fold of each structure, so that the folds have equal parts of each kind and in all."""
+    """Fold of each structure, so that the folds have equal parts of each kind and in all.
+
+    Units of the same size are dealt in their order: those that follow each other, which may belong
+    to the same part of a trajectory, go to different folds.
+    """
     found, first, member, sizes = np.unique(
         units, return_index=True, return_inverse=True, return_counts=True
     )
     of_kind = np.zeros((int(kinds.max(initial=0)) + 1, folds), dtype=np.int64)
     place = np.empty(len(found), dtype=np.int64)
-    order = rng.permutation(len(found))
-    for unit in order[np.argsort(-sizes[order], kind="stable")]:  # the largest first
+    for unit in np.argsort(-sizes, kind="stable"):  # the largest first
         part = of_kind[kinds[first[unit]]]
         place[unit] = np.lexsort((rng.random(folds), of_kind.sum(axis=0), part))[0]
         part[place[unit]] += sizes[unit]

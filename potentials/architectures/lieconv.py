@@ -94,7 +94,8 @@ def turned_harmonics(matrices: Tensor, l_max: int) -> Tensor:
     directions = sphere_grid(points, 1)[0][:, 1:] * 3**-0.5  # (P, 3)
     seen = (directions @ matrices).flatten(0, 1)
     harmonics = Harmonics(l_max)(seen).view(len(matrices), points, (l_max + 1) ** 2)
-    return sphere_grid(points, l_max)[1] @ harmonics
+    tables: Tensor = sphere_grid(points, l_max)[1] @ harmonics
+    return tables
 
 
 class SpatialConvolution(ExactBuffers):

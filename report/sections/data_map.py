@@ -59,8 +59,8 @@ def data_map(context: Context) -> Section:
     plane = principal_plane(parts[0].features)
     if plane is None:
         return Section(lead, (Note("There are too few different structures for a map."),))
-    mean, axes, shares = plane
-    places = [(points.features - mean) @ axes for points in parts]
+    center, axes, shares = plane
+    places = [(points.features - center) @ axes for points in parts]
     counts = {points.part: len(points.rows) for points in parts}
     return Section(
         lead,
@@ -99,13 +99,17 @@ def validation_rows(store: Store, card: ModelCard) -> Integers:
 
 
 def principal_plane(features: Floats) -> tuple[Floats, Floats, list[float]] | None:
-    """Mean (D,), two principal axes (D, 2) and their shares of the variance; None without two."""
-    mean = features.mean(axis=0)
-    _, sizes, axes = np.linalg.svd(features - mean, full_matrices=False)
+    """Centre (D,) and two axes (D, 2) of features (G, D), and the shares of the variance.
+
+    Features are divided by their standard deviations. None if they vary along less than two axes.
+    """
+    center, spread = features.mean(axis=0), features.std(axis=0)
+    scale = 1 / np.where(spread > 1e-6 * spread.max(initial=0), spread, np.inf)
+    _, sizes, axes = np.linalg.svd((features - center) * scale, full_matrices=False)
     if len(sizes) < 2 or not sizes[1] > 1e-6 * sizes[0]:
         return None
     shares = np.square(sizes[:2]) / np.square(sizes).sum()
-    return mean, axes[:2].T, [float(share) for share in shares]
+    return center, scale[:, None] * axes[:2].T, [float(share) for share in shares]
 
 
 def _picture(parts: Sequence[Points], places: Sequence[Floats], shares: list[float]) -> Picture:

@@ -197,3 +197,11 @@ def test_more_folds_than_parts_are_refused(tmp_path):
     pairs = [pair(np.eye(3)[:2], row) for row in range(3)]
     with pytest.raises(ValueError, match="too few independent structures for 4 folds"):
         split_folds(stored(tmp_path, pairs), folds=4, method="auto", seed=0)
+
+
+def test_parts_of_a_trajectory_that_follow_each_other_go_to_different_folds(tmp_path):
+    structures = [pair(np.eye(3)[:2], row) for row in range(100)]
+    for seed in range(5):
+        splits = split_folds(stored(tmp_path, structures), folds=5, method="auto", seed=seed)
+        late = [int((split.validation >= 50).sum()) for split in splits]
+        assert late == [10] * 5
