@@ -43,7 +43,7 @@ COPIES = 4  # of each structure
 BEFORE, AFTER = 500, 250  # steps of the pre-training and of the training
 NUMBERS = (20, 50, 200)  # labelled structures
 SEEDS = (0,)
-STARTS = ("random", "forces", "features", "random, longer", "forces, longer")
+STARTS = ("random", "forces", "features", "random, longer", "features, longer", "forces, longer")
 BATCH = {"Si": 2, "AcAc": 5}
 TEST = {"Si": "test", "AcAc": "300K"}
 

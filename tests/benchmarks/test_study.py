@@ -1,5 +1,6 @@
 """The study of the architectures: its pairs are what they claim, and are seen as theory says."""
 
+import json
 from itertools import combinations, product
 
 import numpy as np
@@ -10,6 +11,8 @@ from benchmarks.study import __main__ as study
 from benchmarks.study import degree, denoising, field, pairs, systems
 from benchmarks.study.expressivity import difference, highest_fold, layers_for_chain, separates
 from benchmarks.study.trainings import Training, job_of
+from tesseral.data.store.read import open_store
+from tesseral.deploy.modelfile import load_model
 from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.architectures.schnet import SchNetConfig
 from tesseral.potentials.architectures.table import ARCHITECTURES, make_config
@@ -120,6 +123,20 @@ def test_springs_pull_displaced_atoms_back():
         first.positions + moves, second.positions + second.forces / denoising.STIFFNESS
     )
     assert 0.3 * denoising.SIZE < np.abs(moves).mean() < 3 * denoising.SIZE
+
+
+def test_displacements_are_learned_from_features_of_degree_1(tmp_path, monkeypatch):
+    monkeypatch.setattr(denoising, "BEFORE", 100)
+    molecules = field.structures(30, 0.0, seed=0)
+    path = tmp_path / "before.safetensors"
+    denoising.pretrain("features", molecules[:24], molecules[24:], path, "AcAc", seed=0)
+    error = json.loads(path.with_suffix(".json").read_text())["rmse"]
+    held = open_store(tmp_path / "before" / "validation.h5")
+    forces = np.concatenate([held[row].forces for row in range(len(held))])
+    size = float(np.square(forces).mean()) ** 0.5 / denoising.STIFFNESS
+    print(f"RMSE {error:.3f} Å of displacements of {size:.3f} Å")
+    assert error < 0.97 * size
+    assert load_model(path)[1].elements == (1, 8)
 
 
 def test_the_table_of_the_field_has_means_and_groups():
