@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from benchmarks.accuracy.recipes import Recipe, all_recipes
 from benchmarks.accuracy.structures import check_files, read_frames, split
 from benchmarks.sheets import Sheet, save
-from benchmarks.study.systems import FACET
+from benchmarks.study.systems import settings
 from tesseral.data.graph import Batch, edges_of, join_batches
 from tesseral.data.loading.datamodule import DataConfig
 from tesseral.data.store.read import open_store, write_store
@@ -119,7 +119,7 @@ def _fit_config(
             batch_structures=BATCH[name],
             seed=seed,
         ),
-        model=FacetConfig() if start_from else FacetConfig(**FACET[name]),
+        model=FacetConfig() if start_from else FacetConfig(**settings("facet", name)["model"]),
         loss=LossConfig(stress_weight=float(stress)),
         trainer=TrainerConfig(
             max_steps=steps, accelerator="cpu", enable_progress_bar=False, validate_every=100

@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from rich.console import Console
 
 from benchmarks.plots import MARKERS
 from benchmarks.sheets import Sheet
 from benchmarks.silicon import noise, supercell
-from benchmarks.study.trainings import Training, model_of, train
+from benchmarks.study.trainings import Training, model_of, read_config, train
 from tesseral.data.graph import AtomicGraph
 from tesseral.data.neighbors import atomic_graph
 from tesseral.deploy.modelfile import load_model
@@ -24,22 +23,21 @@ from tesseral.potentials.derivatives import predict
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.testing import rotation_errors
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SETS = ("Si", "AcAc")
 ATOMS = 216  # rounds of the timing
 BURST = 0.5  # s, consecutive calls
 ROUNDS = 5
-# For molecules as configs/molecules.yaml was until 2026-11-28; the others are not tuned either.
-FACET = {"Si": {}, "AcAc": {"channels": 32, "l_max": 3, "mixings": 2}}
 
 
 def settings(architecture: str, name: str) -> dict[str, Any]:
     """Options of ``train-potential fit`` for an architecture on a set, from its config file."""
     if architecture == "facet":
-        return {"model": dict(FACET[name])}
-    content = yaml.safe_load((CONFIGS / f"{architecture}.yaml").read_text(encoding="utf-8"))
-    content.pop("trainer", None)
-    return dict(content)
+        content = read_config("molecules.yaml") if name == "AcAc" else {"model": {}}
+    else:
+        content = read_config(f"{architecture}.yaml")
+    for part in ("trainer", "data", "loss"):
+        content.pop(part, None)
+    return content
 
 
 def system_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:

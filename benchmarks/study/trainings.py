@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
 from rich.console import Console
 
 from benchmarks.accuracy.__main__ import train_all
@@ -18,7 +19,14 @@ from benchmarks.accuracy.structures import check_files, write_files
 from benchmarks.accuracy.train import Setting
 from benchmarks.machine import machine
 
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 LONG = 600.0  # minutes after which a training is stopped
+
+
+def read_config(name: str) -> dict[str, Any]:
+    """Contents of a config file of the package."""
+    content: dict[str, Any] = yaml.safe_load((CONFIGS / name).read_text(encoding="utf-8"))
+    return content
 
 
 class Variant(Ours):
@@ -43,11 +51,13 @@ def job_of(training: Training, threads: int) -> Job:
     """A training as in the accuracy benchmark, with the data of the recipe and our options."""
     recipe = all_recipes()[training.set]
     settings = dict(training.options)
-    for part in ("data", "trainer"):
-        settings[part] = {**recipe.fit.get(part, {}), **settings.get(part, {})}
+    start = {} if recipe.config is None else read_config(recipe.config)
+    given = {"data": {**start.get("data", {}), **recipe.fit.get("data", {})}}
+    for part, values in {**given, "trainer": recipe.fit.get("trainer", {})}.items():
+        settings[part] = {**values, **settings.get(part, {})}
     if not recipe.stress:
         settings["loss"] = {"stress_weight": 0.0, **settings.get("loss", {})}
-    recipe = replace(recipe, fit={**settings, "seed": training.seed}, profiles={})
+    recipe = replace(recipe, config=None, fit={**settings, "seed": training.seed}, profiles={})
     limit: list[str] = []
     if training.minutes is not None:
         limit = ["--trainer.max_time", f"{60 * training.minutes:.0f}s", "--trainer.clock", "cpu"]

@@ -94,7 +94,8 @@ def test_a_training_has_the_data_of_the_recipe_and_options_of_its_own():
     options = {"model": {"channels": 6}, "trainer": {"max_steps": 7}}
     recipe, setting, program = job_of(Training("AcAc", "six", options, 3), threads=1)
     assert recipe.fit["model"] == {"channels": 6}
-    assert recipe.fit["data"] == {"batch_structures": 5}
+    assert recipe.fit["data"] == {"batch_structures": 10}  # of configs/molecules.yaml
+    assert recipe.config is None
     assert recipe.fit["trainer"]["max_steps"] == 7
     assert recipe.fit["loss"] == {"stress_weight": 0.0}
     assert recipe.fit["seed"] == 3
