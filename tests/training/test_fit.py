@@ -181,8 +181,8 @@ def test_a_gpu_that_is_not_there_is_named(fit_config, monkeypatch):
 
 
 def test_a_training_by_the_clock_ends_in_time_with_the_schedule(fit_config):
-    history = fit(fit_config(max_steps=None, max_time="2s")).history
-    assert 2.0 <= history[-1]["elapsed"] < 4.0
+    history = fit(fit_config(max_steps=None, max_time="2s", clock="cpu")).history
+    assert 2.0 <= history[-1]["elapsed"] < 4.0  # of the processor, on a busy machine too
     assert len(history) >= 2
 
 
