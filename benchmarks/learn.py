@@ -154,6 +154,7 @@ def trained(
     done = folder / name / "done"
     if done.exists():
         return output
+    done.parent.mkdir(parents=True, exist_ok=True)
     for part, chosen in (("train", False), ("validation", True)):
         kept = [each for n, each in enumerate(structures, 1) if (n % 5 == 0) == chosen]
         write_store(folder / name / f"{part}.h5", kept)
