@@ -145,20 +145,18 @@ def predict_edges(
         _check(species, edges, structure, potential.n_species * potential.levels)
     if not create_graph and isinstance(potential, MessagePassing) and engine.applies(potential):
         return _analytic(potential, species, edges, structure, n_structures)
-    if create_graph and isinstance(potential, MessagePassing) and training.applies(potential):
-        with torch.enable_grad():
+    uncertainty = None
+    with torch.enable_grad():
+        if create_graph and isinstance(potential, MessagePassing) and training.applies(potential):
             energies, gradient = training.energies_and_gradient(potential, species, edges)
             forces, virial = from_gradient(gradient, edges, structure, n_structures)
-            energy = sum_by_structure(energies, structure, n_structures)
-        return Prediction(energy, energies, forces, virial)
-    with torch.enable_grad():
-        vectors = edges.vectors.detach().requires_grad_(True)
-        edges = Edges(vectors, edges.senders, edges.receivers)
-        energies, uncertainty = _energies(potential, species, edges, create_graph)
-        with gradients_of("geometry"):
-            forces, virial = forces_and_virial(
-                energies, edges, structure, n_structures, create_graph
-            )
+        else:
+            edges = edges._replace(vectors=edges.vectors.detach().requires_grad_(True))
+            energies, uncertainty = _energies(potential, species, edges, create_graph)
+            with gradients_of("geometry"):
+                forces, virial = forces_and_virial(
+                    energies, edges, structure, n_structures, create_graph
+                )
         energy = sum_by_structure(energies, structure, n_structures)
     if create_graph:
         return Prediction(energy, energies, forces, virial)
