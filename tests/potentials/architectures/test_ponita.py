@@ -2,18 +2,13 @@
 
 import pytest
 import torch
-from ase.build import bulk
+from oriented import CUTOFF, calibrated, rattled_silicon_carbide
 
-from tesseral.data.neighbors import atomic_graph
 from tesseral.potentials import testing
 from tesseral.potentials.architectures.ponita import PONITAConfig, SpatialConvolution
 from tesseral.potentials.blocks.convolution import SplineConvolution
 from tesseral.potentials.blocks.sphere import EdgeFeatures, EdgeHarmonics, sphere_grid
-from tesseral.potentials.calibrate import calibrate
 from tesseral.potentials.derivatives import predict
-from tesseral.potentials.message_passing import MessagePassing
-
-CUTOFF = 3.6
 
 
 def config(**options):
@@ -24,20 +19,11 @@ def config(**options):
 
 @pytest.fixture
 def graph():
-    atoms = bulk("SiC", "zincblende", a=4.38, cubic=True)
-    atoms.rattle(0.15, seed=0)
-    return atomic_graph(
-        atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, (6, 14), CUTOFF
-    )
+    return rattled_silicon_carbide()
 
 
 def potential(graph, **options):
-    torch.manual_seed(0)
-    made = MessagePassing(config(**options), (6, 14), mean_neighbors=12.0, dtype=torch.float64)
-    calibrate(made, graph)
-    for readout in made.readouts:
-        torch.nn.init.normal_(readout.linear.weight, std=0.1)
-    return made
+    return calibrated(config(**options), graph)
 
 
 def test_rotation_error_falls_with_the_orientations(graph):
