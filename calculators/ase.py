@@ -22,7 +22,7 @@ from torch import Tensor
 from tesseral.calculators.dispersion import Dispersion, choose_dispersion, theory_with
 from tesseral.calculators.properties.atoms import has_stress
 from tesseral.calculators.skin import SkinNeighbors
-from tesseral.data.graph import AtomicGraph, Edges, edge_vectors
+from tesseral.data.graph import AtomicGraph, Edges, edge_vectors, edges_of
 from tesseral.data.neighbors import (
     NeighborList,
     check_counts,
@@ -33,7 +33,7 @@ from tesseral.data.units import stress_voigt
 from tesseral.deploy.card import ModelCard
 from tesseral.deploy.modelfile import load_model
 from tesseral.potentials import hessian
-from tesseral.potentials.derivatives import predict_edges, stress_from_virial
+from tesseral.potentials.derivatives import Prediction, predict_edges, stress_from_virial
 from tesseral.potentials.engine.gpu import evaluate as gpu
 from tesseral.potentials.engine.near_edges import NearEdges, near_edges
 from tesseral.potentials.heat_flux import energy_flow
@@ -219,10 +219,7 @@ class TesseralCalculator(Calculator):
                 f"pbc={atoms.pbc.tolist()} and {atoms.cell.rank} cell vectors"
             )
         graph = self._graph(atoms)
-        near = self._near_edges(graph)
-        prediction = predict_edges(
-            self.potential, graph.species, near.edges, graph.structure, n_structures=1
-        )
+        prediction = self._predict(graph)
         energies = prediction.atomic_energies.cpu().numpy()
         forces = prediction.forces.cpu().numpy()
         if not (np.isfinite(energies).all() and np.isfinite(forces).all()):
@@ -380,20 +377,24 @@ class TesseralCalculator(Calculator):
             shifts=shifts,
         )
 
+    def _predict(self, graph: AtomicGraph) -> Prediction:
+        """Prediction; overlapping atoms are an error."""
+        about = graph.structure, 1
+        if not gpu.applies(self.potential):
+            near = self._near_edges(graph)
+            return predict_edges(self.potential, graph.species, near.edges, *about)
+        edges = edges_of(graph)  # the kernels skip those in the skin
+        prediction = predict_edges(self.potential, graph.species, edges, *about)
+        squared = edges.vectors.square().sum(dim=1)  # read when the GPU has been given all its work
+        if len(squared) and float(squared.min()) < CLOSEST**2:
+            _refuse_overlap(graph, int(squared.argmin()))
+        return prediction
+
     def _near_edges(self, graph: AtomicGraph) -> NearEdges:
         """The edges within the cutoff; overlapping atoms are an error."""
         near = near_edges(graph, self.card.config.cutoff)
         if near.closest is not None:
-            one = slice(near.closest, near.closest + 1)
-            ends = graph._replace(
-                senders=graph.senders[one], receivers=graph.receivers[one], shifts=graph.shifts[one]
-            )
-            distance = float(edge_vectors(ends).norm())
-            if distance < CLOSEST:
-                raise ValueError(
-                    f"atoms {int(ends.senders)} and {int(ends.receivers)} are {distance:.3f} Å "
-                    "apart; atoms overlap in this structure"
-                )
+            _refuse_overlap(graph, near.closest)
         return near
 
     def __getstate__(self) -> dict[str, Any]:
@@ -415,6 +416,20 @@ class TesseralCalculator(Calculator):
         if self.potential.harmonics.fused:  # this machine may have no compiled kernels
             select_ops(self.potential)
         self.neighbors.search = gpu.neighbor_search(self.potential)
+
+
+def _refuse_overlap(graph: AtomicGraph, closest: int) -> None:
+    """Raise an error if the shortest edge is one of overlapping atoms."""
+    one = slice(closest, closest + 1)
+    ends = graph._replace(
+        senders=graph.senders[one], receivers=graph.receivers[one], shifts=graph.shifts[one]
+    )
+    distance = float(edge_vectors(ends).norm())
+    if distance < CLOSEST:
+        raise ValueError(
+            f"atoms {int(ends.senders)} and {int(ends.receivers)} are {distance:.3f} Å apart; "
+            "atoms overlap in this structure"
+        )
 
 
 def _check_cell(atoms: Atoms) -> None:

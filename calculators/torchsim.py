@@ -14,13 +14,14 @@ from tesseral.calculators.ase import CLOSEST
 from tesseral.calculators.dispersion import choose_dispersion
 from tesseral.calculators.skin import BatchNeighbors
 from tesseral.data.cells import has_volume
-from tesseral.data.graph import AtomicGraph, Edges
+from tesseral.data.graph import AtomicGraph, Edges, edges_of
 from tesseral.data.neighbors import NeighborList, species_index
 from tesseral.deploy.modelfile import load_model
 from tesseral.potentials.derivatives import (
     predict_edges,
     stress_from_virial,
 )
+from tesseral.potentials.engine.gpu import evaluate as gpu
 from tesseral.potentials.engine.near_edges import near_edges
 
 try:
@@ -146,7 +147,10 @@ class TesseralModel(ModelInterface):
     def _evaluate(self, graph: AtomicGraph, pbc: NDArray[np.bool_]) -> tuple[Tensor, ...]:
         """Energy, forces, stress and, if known, uncertainty of systems with a neighbour list."""
         graph = self._with_edges(graph, pbc)
-        edges = near_edges(graph, self.card.config.cutoff).edges
+        if gpu.applies(self.potential):  # its kernels skip the edges in the skin
+            edges = edges_of(graph)
+        else:
+            edges = near_edges(graph, self.card.config.cutoff).edges
         n_systems = graph.cell.shape[0]
         prediction = predict_edges(self.potential, graph.species, edges, graph.structure, n_systems)
         short = edges.vectors.square().sum(dim=1) < CLOSEST**2

@@ -13,6 +13,8 @@ from torch import Tensor
 from tesseral.data.graph import AtomicGraph, Edges, edges_of
 from tesseral.potentials.engine import evaluate as engine
 from tesseral.potentials.engine import training
+from tesseral.potentials.engine.gpu import evaluate as gpu
+from tesseral.potentials.engine.results import AtomicResults
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.compiled import check_indices, check_vectors
 from tesseral.potentials.ops.wanted_gradients import gradients_of
@@ -143,8 +145,12 @@ def predict_edges(
     survive_forks()
     if isinstance(potential, MessagePassing) and species.is_cpu:
         _check(species, edges, structure, potential.n_species * potential.levels)
-    if not create_graph and isinstance(potential, MessagePassing) and engine.applies(potential):
-        return _analytic(potential, species, edges, structure, n_structures)
+    if isinstance(potential, MessagePassing):
+        if not create_graph and engine.applies(potential):
+            return _sums(engine.evaluate(potential, species, edges), structure, n_structures)
+        if create_graph and gpu.trains(potential):
+            with torch.enable_grad():
+                return _sums(gpu.train(potential, species, edges), structure, n_structures)
     uncertainty = None
     with torch.enable_grad():
         if create_graph and isinstance(potential, MessagePassing) and training.applies(potential):
@@ -187,15 +193,9 @@ def _check(species: Tensor, edges: Edges, structure: Tensor, n_species: int) -> 
         raise ValueError(f"structure must have the shape ({atoms},); found {structure.shape}")
 
 
-def _analytic(
-    potential: MessagePassing,
-    species: Tensor,
-    edges: Edges,
-    structure: Tensor,
-    n_structures: int,
-) -> Prediction:
-    """Prediction with the compiled function."""
-    energies, forces, virials, uncertainty = engine.evaluate(potential, species, edges)
+def _sums(results: AtomicResults, structure: Tensor, n_structures: int) -> Prediction:
+    """Prediction from results for atoms."""
+    energies, forces, virials, uncertainty = results
     virials = 0.5 * (virials + virials.transpose(1, 2))
     if energies.is_cpu:
         virial = torch.zeros(n_structures, 3, 3, dtype=energies.dtype)

@@ -5,7 +5,8 @@ lengths of the edges. With a = dL/dE and u = dL/dg, its gradient by the weights 
 
     a · E + u · g,  where u · g is the change of E as harmonics and lengths move along u.
 
-Hence four passes over the layers, with the kernels of the operators in ``ops``:
+Hence four passes over the layers, made of a few operators: those of ``ops`` on a CPU, those of
+``gpu/training`` on a GPU.
 
 1. ``forward``: energies;
 2. ``backward``: their gradient by the edges;
@@ -20,7 +21,7 @@ molecules.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -67,12 +68,9 @@ def energies_and_gradient(
         species, edges._replace(vectors=vectors), species.shape[0]
     )
     elements = potential.elements_of(species)
-    scale = potential.scale.scale[elements].to(features.dtype)
-    inputs = _Inputs(potential, elements, scale, EdgeFeatures(*(part.detach() for part in seen)))
-    own, by_harmonics, by_radii = _Layers.apply(  # type: ignore[no-untyped-call]
-        inputs, features, *_weights(potential)
-    )
-    outputs, gradients = [seen.harmonics, seen.radii], [by_harmonics, by_radii]
+    operators = CpuOperators(EdgeFeatures(*(part.detach() for part in seen)), elements)
+    own, *by_edges = layers(potential, operators, elements, features)
+    outputs, gradients = [seen.harmonics, seen.radii], by_edges
     if energies.requires_grad:  # pair energies, which have no weights
         outputs.append(energies)
         gradients.append(torch.ones_like(energies))
@@ -81,13 +79,95 @@ def energies_and_gradient(
     return energies.detach() + own, gradient
 
 
+def layers(
+    potential: MessagePassing, operators: Operators, elements: Tensor, features: Tensor
+) -> list[Tensor]:
+    """Energies (N,) eV float64 of the layers, and their gradients by the edges.
+
+    Args:
+        potential: potential with the layers.
+        operators: operators, which know the edges.
+        elements: (N,) index of the element of each atom.
+        features: (N, 1, C), the input of the first layer.
+
+    Returns:
+        The energies, and the gradients in the form that the operators give them.
+    """
+    scale = potential.scale.scale[elements].to(features.dtype)
+    inputs = _Inputs(potential, operators, elements, scale)
+    found: tuple[Tensor, ...] = _Layers.apply(  # type: ignore[no-untyped-call]
+        inputs, features, *_weights(potential)
+    )
+    return list(found)
+
+
+ByEdges = tuple[Tensor, ...]
+"""Numbers for each edge: gradients by it, or a direction along which it moves."""
+
+
+class Convolution(Protocol):
+    """``SplineConvolution`` in the four passes, which are called one after the other."""
+
+    by_edges: ByEdges  # of ``backward``
+    by_coefficients: Tensor  # of ``collect``
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Messages from features."""
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        """Gradient by the features."""
+
+    def move(self, change: Tensor, along: ByEdges) -> Tensor:
+        """Change of the messages."""
+
+    def collect(self, gradient: Tensor) -> Tensor:
+        """Gradient by the features, with that of ``move``."""
+
+
+class Operators(Protocol):
+    """Operators on a device, for the edges and elements of a batch."""
+
+    def linear(self, x: Tensor, weight: Tensor) -> Tensor:
+        """A matrix for each degree: (N, M, C) by (l_max + 1, C, D) to (N, M, D)."""
+
+    def outer(self, x: Tensor, g: Tensor) -> Tensor:
+        """Gradient of ``linear`` by the weight: (N, M, C) and (N, M, D) to (l_max + 1, C, D)."""
+
+    def product(self, a: Tensor, b: Tensor, l_out: int) -> Tensor:
+        """Product of functions on the sphere up to a degree: (N, (l_out + 1)², C)."""
+
+    def by_element(self, values: Tensor, like: Tensor) -> Tensor:
+        """Sums over the atoms of each element: (N, C) to (S, C), the shape of ``like``."""
+
+    def convolution(self, module: SplineConvolution) -> Convolution:
+        """A convolution over the edges."""
+
+
+class CpuOperators:
+    """The compiled operators of ``ops``."""
+
+    linear, outer, product = staticmethod(linear), staticmethod(outer), staticmethod(product)
+
+    def __init__(self, edges: EdgeFeatures, elements: Tensor) -> None:
+        """Keep the edges and the elements (N,) of a batch."""
+        self._edges, self._elements = edges, elements
+
+    def by_element(self, values: Tensor, like: Tensor) -> Tensor:
+        """As in `Operators`."""
+        return torch.zeros_like(like).index_add_(0, self._elements, values)
+
+    def convolution(self, module: SplineConvolution) -> Convolution:
+        """As in `Operators`."""
+        return _Convolution(module, self._edges, len(self._elements))
+
+
 class _Inputs(NamedTuple):
     """Inputs of the layers without a gradient."""
 
     potential: MessagePassing
+    operators: Operators
     elements: Tensor  # (N,)
     scale: Tensor  # (N,) eV of one unit of the readouts
-    edges: EdgeFeatures
 
 
 def _weights(potential: MessagePassing) -> list[Tensor]:
@@ -109,17 +189,15 @@ class _Layers(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, inputs: _Inputs, features: Tensor, *weights: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         ctx.run = run = _Pass(inputs)
         energies = run.forward(features.detach())
         return energies, *run.backward()
 
     @staticmethod
-    def backward(
-        ctx: Any, by_energies: Tensor, along_harmonics: Tensor, along_radii: Tensor
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, by_energies: Tensor, *along: Tensor) -> tuple[Tensor | None, ...]:
         run = ctx.run
-        run.move(along_harmonics.contiguous(), along_radii.contiguous())
+        run.move(tuple(part.contiguous() for part in along))
         by_features = run.collect(by_energies)
         return None, by_features, *run.gradients()
 
@@ -131,7 +209,7 @@ class _Pass:
         self.inputs = inputs
         potential = inputs.potential
         self.layers = [
-            _Layer(cast("FacetLayer", layer), inputs.edges, inputs.elements)
+            _Layer(cast("FacetLayer", layer), inputs.operators, inputs.elements)
             for layer in potential.layers
         ]
         self.readouts = [_Readout(cast("Readout", each)) for each in potential.readouts]
@@ -146,22 +224,22 @@ class _Pass:
         self.end = features
         return (self.inputs.scale * readings).double()
 
-    def backward(self) -> tuple[Tensor, Tensor]:
-        """Gradients of the sum of the energies by harmonics (E, M) and radii (E,)."""
+    def backward(self) -> ByEdges:
+        """Gradients of the sum of the energies by the edges."""
         gradient = torch.zeros_like(self.end)
-        harmonics, radii = (torch.zeros_like(part) for part in self.inputs.edges[:2])
+        by_edges: ByEdges = ()
         for layer, readout in zip(reversed(self.layers), reversed(self.readouts), strict=True):
             gradient[:, 0] += readout.backward(self.inputs.scale)
             gradient = layer.backward(gradient)
-            harmonics += layer.convolution.by_harmonics
-            radii += layer.convolution.by_radii
-        return harmonics, radii
+            own = layer.convolution.by_edges
+            by_edges = tuple(map(torch.add, by_edges, own)) if by_edges else own
+        return by_edges
 
-    def move(self, harmonics: Tensor, radii: Tensor) -> None:
-        """Change of everything along the given directions of harmonics (E, M) and radii (E,)."""
+    def move(self, along: ByEdges) -> None:
+        """Change of everything along the given directions of the edges."""
         change = torch.zeros_like(self.start)
         for layer, readout in zip(self.layers, self.readouts, strict=True):
-            change = layer.move(change, harmonics, radii)
+            change = layer.move(change, along)
             readout.move(change[:, 0])
 
     def collect(self, by_energies: Tensor) -> Tensor:
@@ -182,10 +260,12 @@ class _Pass:
 class _Layer:
     """``FacetLayer``."""
 
-    def __init__(self, layer: FacetLayer, edges: EdgeFeatures, elements: Tensor) -> None:
-        self.convolution = _Convolution(layer.convolution, edges, len(elements))
-        self.message, self.skip = _Linear(layer.message), _Linear(layer.skip)
-        self.mixings = [_Mixing(mixing, elements) for mixing in facet.mixings_of(layer)]
+    def __init__(self, layer: FacetLayer, operators: Operators, elements: Tensor) -> None:
+        self.convolution = operators.convolution(layer.convolution)
+        self.message, self.skip = (
+            _Linear(linear, operators) for linear in (layer.message, layer.skip)
+        )
+        self.mixings = [_Mixing(each, operators, elements) for each in facet.mixings_of(layer)]
 
     def forward(self, features: Tensor) -> Tensor:
         field = self.message.forward(self.convolution.forward(features))
@@ -204,8 +284,8 @@ class _Layer:
         through = self.skip.backward(gradient[:, : self.rows])
         return through.add_(self.convolution.backward(self.message.backward(gradient)))
 
-    def move(self, change: Tensor, harmonics: Tensor, radii: Tensor) -> Tensor:
-        field = self.message.move(self.convolution.move(change, harmonics, radii))
+    def move(self, change: Tensor, along: ByEdges) -> Tensor:
+        field = self.message.move(self.convolution.move(change, along))
         field[:, : self.rows] += self.skip.move(change)
         for mixing in self.mixings:
             mixed = mixing.move(field)
@@ -246,15 +326,16 @@ class _Convolution:
 
     def backward(self, gradient: Tensor) -> Tensor:
         self.gradient = gradient
-        by_features, self.by_harmonics, self.by_radii, _ = convolutions.convolve_backward(
+        by_features, *by_edges, _ = convolutions.convolve_backward(
             convolutions.SUMMED, gradient, *self.inputs, True, False
         )
+        self.by_edges = tuple(by_edges)  # harmonics (E, M), radii (E,)
         return by_features
 
-    def move(self, change: Tensor, harmonics: Tensor, radii: Tensor) -> Tensor:
+    def move(self, change: Tensor, along: ByEdges) -> Tensor:
         moved, self.by_features, _, _, self.by_coefficients = convolutions.convolve_twice(
             *(convolutions.SUMMED, self.gradient, *self.inputs),
-            *(change, harmonics, radii, None, False, True),
+            *(change, *along, None, False, True),
         )
         return moved
 
@@ -269,36 +350,36 @@ class _Convolution:
 class _Linear:
     """``DegreeLinear``."""
 
-    def __init__(self, module: DegreeLinear) -> None:
-        self.scale = module.scale
+    def __init__(self, module: DegreeLinear, operators: Operators) -> None:
+        self.scale, self.operators = module.scale, operators
         self.weight = module.scale * module.weight.detach()
         self.transposed = self.weight.transpose(1, 2).contiguous()
 
     def forward(self, features: Tensor) -> Tensor:
         self.features = features
-        return linear(features, self.weight)
+        return self.operators.linear(features, self.weight)
 
     def backward(self, gradient: Tensor) -> Tensor:
         self.gradient = gradient
-        return linear(gradient, self.transposed)
+        return self.operators.linear(gradient, self.transposed)
 
     def move(self, change: Tensor) -> Tensor:
-        self.by_weight = outer(change, self.gradient)
-        return linear(change, self.weight)
+        self.by_weight = self.operators.outer(change, self.gradient)
+        return self.operators.linear(change, self.weight)
 
     def collect(self, gradient: Tensor) -> Tensor:
-        self.by_weight.add_(outer(self.features, gradient)).mul_(self.scale)
-        return linear(gradient, self.transposed)
+        self.by_weight.add_(self.operators.outer(self.features, gradient)).mul_(self.scale)
+        return self.operators.linear(gradient, self.transposed)
 
 
 class _Mixing:
     """``SphereMixing`` of products of two fields; the bias is a constant function on the sphere."""
 
-    def __init__(self, mixing: SphereMixing, elements: Tensor) -> None:
-        self.enter, self.leave = _Linear(mixing.enter), _Linear(mixing.leave)
-        self.second = _Linear(cast("DegreeLinear", mixing.second))
-        self.product = _Product(mixing.l_max_out)
-        self.bias, self.elements = mixing.bias.detach(), elements
+    def __init__(self, mixing: SphereMixing, operators: Operators, elements: Tensor) -> None:
+        linears = mixing.enter, cast("DegreeLinear", mixing.second), mixing.leave
+        self.enter, self.second, self.leave = (_Linear(each, operators) for each in linears)
+        self.product = _Product(mixing.l_max_out, operators)
+        self.bias, self.elements, self.operators = mixing.bias.detach(), elements, operators
 
     def forward(self, features: Tensor) -> Tensor:
         entered = self.enter.forward(features)
@@ -315,7 +396,7 @@ class _Mixing:
 
     def collect(self, gradient: Tensor) -> Tensor:
         by_entered, by_second = self.product.collect(self.leave.collect(gradient))
-        self.by_bias = torch.zeros_like(self.bias).index_add_(0, self.elements, by_entered[:, 0])
+        self.by_bias = self.operators.by_element(by_entered[:, 0], self.bias)
         return self.enter.collect(by_entered).add_(self.second.collect(by_second))
 
     def gradients(self) -> Sequence[Tensor]:
@@ -325,13 +406,13 @@ class _Mixing:
 class _Product:
     """Pointwise product of two functions on the sphere, up to a degree."""
 
-    def __init__(self, l_out: int) -> None:
-        self.l_out = l_out
+    def __init__(self, l_out: int, operators: Operators) -> None:
+        self.l_out, self.product = l_out, operators.product
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         self.first, self.second = first, second
         self.l_in = degree_of(first.shape[1])
-        return product(first, second, self.l_out)
+        return self.product(first, second, self.l_out)
 
     def backward(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
         self.gradient = gradient
@@ -340,8 +421,8 @@ class _Product:
     def move(self, first: Tensor, second: Tensor) -> Tensor:
         self.by_first = self._by(self.gradient, second)
         self.by_second = self._by(self.gradient, first)
-        moved = product(first, self.second, self.l_out)
-        return moved.add_(product(self.first, second, self.l_out))
+        moved = self.product(first, self.second, self.l_out)
+        return moved.add_(self.product(self.first, second, self.l_out))
 
     def collect(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
         by_first = self._by(gradient, self.second).add_(self.by_first)
@@ -349,7 +430,7 @@ class _Product:
 
     def _by(self, gradient: Tensor, other: Tensor) -> Tensor:
         """Gradient by one factor, since the integral of three functions is symmetric in them."""
-        return product(gradient, other, self.l_in)
+        return self.product(gradient, other, self.l_in)
 
 
 class _Readout:

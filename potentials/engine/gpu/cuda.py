@@ -86,6 +86,12 @@ class CudaKernels:
             raise CudaError(f"the CUDA driver reports error {code}, {reason}")
 
 
+@lru_cache(maxsize=32)
+def loaded(text: str, block: int, device: torch.device) -> CudaKernels:
+    """Kernels on a GPU, the same ones for all potentials of the same sizes; see `CudaKernels`."""
+    return CudaKernels(text, block, device)
+
+
 def machine_code(text: str, capability: tuple[int, int]) -> bytes:
     """Machine code of a translation unit, from disk if it was compiled before.
 

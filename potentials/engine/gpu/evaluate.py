@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 import torch
@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tesseral.data.graph import Edges
-from tesseral.potentials.engine.gpu import neighbors
-from tesseral.potentials.engine.gpu.cuda import CudaError, CudaKernels
-from tesseral.potentials.engine.gpu.facet import FacetKernels, Kernels, sizes_of, supports
-from tesseral.potentials.engine.gpu.source import Sizes, source
+from tesseral.potentials.engine.gpu import neighbors, training
+from tesseral.potentials.engine.gpu.capture import Captured, record
+from tesseral.potentials.engine.gpu.cuda import CudaError, loaded
+from tesseral.potentials.engine.gpu.facet import FacetKernels, sizes_of, supports
+from tesseral.potentials.engine.gpu.geometry import Kernels
+from tesseral.potentials.engine.gpu.source import Sizes, source, training_source
 from tesseral.potentials.engine.results import AtomicResults
 from tesseral.potentials.engine.state import state_of
 from tesseral.potentials.message_passing import MessagePassing
@@ -26,21 +28,52 @@ Search = Callable[..., tuple[Any, Any, Any]]
 
 
 class _Cached(NamedTuple):
-    """Kernels of a potential, or None if they cannot be used, and the weights they were made of."""
+    """Kernels of a potential, and the weights they were made of."""
 
-    kernels: FacetKernels | None
+    kernels: FacetKernels
+    captured: Captured
     tensors: list[Tensor]
     state: list[tuple[int, int]]
 
 
 _cache: WeakKeyDictionary[MessagePassing, _Cached] = WeakKeyDictionary()
+_trusted: WeakKeyDictionary[MessagePassing, Kernels] = WeakKeyDictionary()
+_refused: WeakSet[nn.Module] = WeakSet()
 
 
 def applies(potential: MessagePassing) -> bool:
     """Whether a potential is on a GPU and is computed by the kernels, which are compiled now."""
-    if not on_gpu(potential) or not potential.harmonics.fused or not supports(potential):
+    return _supported(potential) and _kernels(potential) is not None
+
+
+def trains(potential: MessagePassing) -> bool:
+    """Whether a potential is on a GPU and is trained by the kernels, which are compiled now.
+
+    Before they are used for a potential, their gradients are compared with those of autograd.
+    """
+    if not _supported(potential):
         return False
-    return _kernels(potential) is not None
+    kernels = _compiled(potential, training_source)
+    if kernels is None or _trusted.get(potential) is kernels:
+        return kernels is not None
+    deviation = training.deviation(potential, kernels)
+    if not deviation <= training.TOLERANCE[potential.embedding.dtype]:
+        refuse(potential, f"gradients of its kernels deviate from autograd by {deviation:.1e}")
+        return False
+    _trusted[potential] = kernels
+    return True
+
+
+def train(potential: MessagePassing, species: Tensor, edges: Edges) -> AtomicResults:
+    """Energies, forces and virials, which can be differentiated with respect to the weights.
+
+    Args:
+        potential: potential for which ``trains`` is true.
+        species: (N,) index into ``elements``.
+        edges: edges between the atoms, on the device of the potential.
+    """
+    with torch.cuda.device_of(edges.vectors):  # type: ignore[no-untyped-call]
+        return training.evaluate(potential, _trusted[potential], species, edges)
 
 
 def evaluate(potential: MessagePassing, species: Tensor, edges: Edges) -> AtomicResults:
@@ -54,11 +87,13 @@ def evaluate(potential: MessagePassing, species: Tensor, edges: Edges) -> Atomic
     Raises:
         RuntimeError: the memory of the GPU is too small.
     """
-    kernels = _kernels(potential)
-    assert kernels is not None
+    cached = _kernels(potential)
+    assert cached is not None
+    kernels = cached.kernels
     try:
         with torch.cuda.device_of(edges.vectors):  # type: ignore[no-untyped-call]
-            return kernels.evaluate(species, edges)
+            lists = kernels.lists(edges, len(species))
+            return cached.captured(species, edges.vectors, lists)
     except torch.OutOfMemoryError as error:
         raise RuntimeError(too_large(len(species), len(edges.senders), kernels.sizes)) from error
 
@@ -94,9 +129,7 @@ def refuse(potential: nn.Module, reason: str) -> None:
         f"this potential runs in plain PyTorch on the GPU, several times slower: {reason}",
         stacklevel=3,
     )
-    if isinstance(potential, MessagePassing):
-        tensors = [*potential.parameters(), *potential.buffers()]
-        _cache[potential] = _Cached(None, tensors, state_of(tensors))
+    _refused.add(potential)
 
 
 def on_gpu(potential: MessagePassing) -> bool:
@@ -106,7 +139,7 @@ def on_gpu(potential: MessagePassing) -> bool:
 
 def make_kernels(text: str, block: int, device: torch.device) -> Kernels:
     """Kernels for a GPU; see `CudaKernels`."""
-    return CudaKernels(text, block, device)
+    return loaded(text, block, device)
 
 
 def neighbor_search(potential: MessagePassing) -> Search | None:
@@ -131,18 +164,35 @@ def neighbor_search(potential: MessagePassing) -> Search | None:
     return search
 
 
-def _kernels(potential: MessagePassing) -> FacetKernels | None:
+def _supported(potential: MessagePassing) -> bool:
+    return on_gpu(potential) and potential.harmonics.fused and supports(potential)
+
+
+def _kernels(potential: MessagePassing) -> _Cached | None:
     """The kernels of a potential, with its weights of now; None if they cannot be used."""
+    if potential in _refused:
+        return None
     cached = _cache.get(potential)
     if cached is not None and cached.state == state_of(cached.tensors):
-        return cached.kernels
+        return cached
+    compiled = _compiled(potential, source)
+    if compiled is None:
+        return None
     tensors = [*potential.parameters(), *potential.buffers()]
+    kernels = FacetKernels(potential, compiled)
+    captured = Captured(kernels.with_lists, record)
+    found = _Cached(kernels, captured, tensors, state_of(tensors))
+    _cache[potential] = found
+    return found
+
+
+def _compiled(potential: MessagePassing, text: Callable[[Sizes], str]) -> Kernels | None:
+    """Kernels for the sizes of a potential; None, after a warning, if there are none."""
+    if potential in _refused:
+        return None
+    sizes = sizes_of(potential)
     try:
-        sizes, device = sizes_of(potential), potential.embedding.device
-        compiled = make_kernels(source(sizes), sizes.group * sizes.groups, device)
+        return make_kernels(text(sizes), sizes.group * sizes.groups, potential.embedding.device)
     except CudaError as error:
         refuse(potential, str(error))
         return None
-    kernels = FacetKernels(potential, compiled)
-    _cache[potential] = _Cached(kernels, tensors, state_of(tensors))
-    return kernels

@@ -6,42 +6,25 @@ those of a GPU or the same ones compiled for the CPU, is decided by `Kernels`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol, cast
+from functools import lru_cache
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from tesseral.data.graph import Edges
 from tesseral.potentials.architectures.facet import FacetLayer
+from tesseral.potentials.blocks.convolution import SplineConvolution
 from tesseral.potentials.blocks.mixing import DegreeLinear
 from tesseral.potentials.blocks.readout import Readout
 from tesseral.potentials.engine.facet import can_pack, mixings_of
-from tesseral.potentials.engine.gpu.host import Argument
+from tesseral.potentials.engine.gpu.geometry import Begun, Geometry, KeptLists, Kernels, Lists
 from tesseral.potentials.engine.gpu.source import Sizes
 from tesseral.potentials.engine.results import AtomicResults
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.tables import L_MAX
 
 MULTIPLE = 16  # of channels in the kernels' arrays
-
-
-class Kernels(Protocol):
-    """Compiled kernels, `CudaKernels` or `HostKernels`."""
-
-    def __call__(self, name: str, items: int, lanes: int, *arguments: Argument) -> None:
-        """Run a kernel for some items with some lanes for each."""
-
-
-class _Lists(NamedTuple):
-    """Edges of each atom, int32."""
-
-    counts: Tensor  # (2,)      atoms, edges
-    senders: Tensor  # (E,)
-    receivers: Tensor  # (E,)
-    first: Tensor  # (N + 1,)  of the edges that an atom receives
-    sent: Tensor  # (N + 1,)  of those that it sends, in `order`
-    order: Tensor  # (E,)
 
 
 class _Mixing(NamedTuple):
@@ -74,13 +57,6 @@ class _Layer(NamedTuple):
     degrees: list[int]  # of the features that enter, of each mixing's result
 
 
-class _Places(NamedTuple):
-    """Edges as the layers see them."""
-
-    intervals: Tensor  # (E,)    int32, of the splines; -1 beyond the cutoff
-    rows: Tensor  # (E, M)  positions in the intervals and harmonics
-
-
 class _Kept(NamedTuple):
     """Data of a layer for its gradients."""
 
@@ -111,8 +87,8 @@ def sizes_of(potential: MessagePassing) -> Sizes:
         species=potential.n_species,
         l_edge=potential.harmonics.l_max,
         l_max=first.l_max_out,
-        channels=_padded(potential.embedding.shape[2]),
-        grid=_padded(every[0].bias.shape[1]),
+        channels=padded_to_groups(potential.embedding.shape[2]),
+        grid=padded_to_groups(every[0].bias.shape[1]),
         layers=tuple(len(layer.skip.sizes) - 1 for layer in layers),
         mixings=tuple((len(mixing.enter.sizes) - 1, mixing.l_max_out) for mixing in every),
     )
@@ -131,7 +107,7 @@ class FacetKernels:
         """
         self.sizes, self._run = sizes_of(potential), kernels
         # Parts of the potential, but not the potential, which a cache of these objects may forget.
-        self._scale, self._binding = potential.scale, potential.binding
+        self._scale = potential.scale
         self._readouts = cast("list[Readout]", list(potential.readouts))
         self._known_errors = potential.uncertainty
         self._channels = potential.embedding.shape[2]
@@ -150,24 +126,15 @@ class FacetKernels:
             degrees = [len(module.skip.sizes) - 1, *(mixing.l_max_out for mixing in own)]
             self._layers.append(
                 _Layer(
-                    _coefficients(module, channels),
+                    spline_table(module.convolution, channels)[0],
                     *(message, skip, _transposed(message), _transposed(skip)),
                     mixings,
                     _readout(potential.readouts[number], channels),
                     degrees,
                 )
             )
-        self._pairs = self._pair_tables(potential)
-        self._listed: tuple[Tensor, Tensor, int, _Lists] | None = None
-
-    def _pair_tables(self, potential: MessagePassing) -> list[Tensor | None]:
-        nuclei = potential.zbl or potential.short_range
-        return [
-            None if nuclei is None else nuclei.charge.contiguous(),
-            None if nuclei is None else nuclei.inverse_length.contiguous(),
-            None if potential.zbl is None else potential.zbl.outer.contiguous(),
-            None if potential.short_range is None else potential.short_range.inner.contiguous(),
-        ]
+        self._geometry = Geometry(potential, self.sizes, kernels)
+        self.lists = KeptLists()
 
     @torch.no_grad()
     def evaluate(self, species: Tensor, edges: Edges) -> AtomicResults:
@@ -178,56 +145,21 @@ class FacetKernels:
             edges: edges between the atoms, on the device of the potential. Those beyond the cutoff
                 have no effect.
         """
-        lists, kinds = self._lists(edges, len(species)), species.to(torch.int32)
-        vectors = edges.vectors.contiguous()
-        atoms, n_edges, double = len(species), len(vectors), vectors.new_empty
-        per_atom, per_edge = lists.counts[:1], lists.counts[1:]
-        about: tuple[Argument, ...] = vectors, kinds, lists.senders, lists.receivers
-        place = _Places(
-            torch.empty_like(lists.senders), double(n_edges, self._row, dtype=self.sizes.dtype)
-        )
-        inner = self._pairs[3]
-        self._run("edges_forward", n_edges, 1, per_edge, *about, inner, place.rows, place.intervals)
-        energies, binding = double(atoms), self._binding
-        density = None if binding is None else double(atoms)
-        self._run(
-            "atoms_forward",
-            *(atoms, 1, per_atom),
-            *(lists.first, lists.senders, vectors, kinds),
-            *(self._scale.reference_energies, None if binding is None else binding.energies),
-            *(*self._pairs, density, energies),
-        )
-        kept, uncertainty = self._forward(species, kinds, lists, place, energies)
-        by_rows = self._backward(kinds, lists, place, kept)
-        gradient = double(n_edges, 3)
-        self._run(
-            "edges_backward",
-            *(n_edges, 1, per_edge),
-            *(*about, *self._pairs, density, place.intervals, by_rows, gradient),
-        )
-        forces, virials = double(atoms, 3), double(atoms, 3, 3)
-        self._run(
-            "atoms_backward",
-            *(atoms, 1, per_atom),
-            *(lists.first, lists.sent, lists.order, vectors, gradient, forces, virials),
-        )
-        return AtomicResults(energies, forces, virials, uncertainty)
+        return self.with_lists(species, edges.vectors, self.lists(edges, len(species)))
 
-    @property
-    def _row(self) -> int:
-        return (self.sizes.l_edge + 1) ** 2
+    @torch.no_grad()
+    def with_lists(self, species: Tensor, vectors: Tensor, lists: Lists) -> AtomicResults:
+        """The same from vectors (E, 3) Å of the edges and their lists."""
+        begun = self._geometry.begin(species, vectors, lists)
+        kept, uncertainty = self._forward(species, begun)
+        forces, virials = self._geometry.forces(begun, self._backward(begun, kept))
+        return AtomicResults(begun.energies, forces, virials, uncertainty)
 
-    def _forward(
-        self,
-        species: Tensor,
-        kinds: Tensor,
-        lists: _Lists,
-        place: _Places,
-        energies: Tensor,
-    ) -> tuple[list[_Kept], Tensor | None]:
+    def _forward(self, species: Tensor, begun: Begun) -> tuple[list[_Kept], Tensor | None]:
         """Add the energies of the layers; what their gradients need, and the uncertainty."""
-        atoms, l_max, lanes = len(species), self.sizes.l_max, self.sizes.group
-        count = lists.counts
+        kinds, lists, _, place, energies, _ = begun
+        atoms, l_max, lanes = begun.atoms, self.sizes.l_max, self.sizes.group
+        count = begun.count
         features = self._embedding[species]
         kept, scalars = [], []
         for layer in self._layers:
@@ -258,16 +190,11 @@ class FacetKernels:
             features = result
         return kept, self._uncertainty(species, scalars)
 
-    def _backward(
-        self,
-        kinds: Tensor,
-        lists: _Lists,
-        place: _Places,
-        kept: list[_Kept],
-    ) -> Tensor:
+    def _backward(self, begun: Begun, kept: list[_Kept]) -> Tensor:
         """Gradients by lengths and harmonics of the edges, (E, M)."""
-        atoms, l_max, lanes = len(kinds), self.sizes.l_max, self.sizes.group
-        count, by_rows = lists.counts, torch.empty_like(place.rows)
+        kinds, lists, _, place, _, _ = begun
+        atoms, l_max, lanes = begun.atoms, self.sizes.l_max, self.sizes.group
+        count, by_rows = begun.count, torch.empty_like(place.rows)
         by_out: Tensor | None = None
         for number in reversed(range(len(self._layers))):
             layer, last = self._layers[number], number + 1 == len(self._layers)
@@ -307,33 +234,9 @@ class FacetKernels:
         found: Tensor = self._known_errors(torch.cat(rows, dim=1), species)
         return found
 
-    def _lists(self, edges: Edges, atoms: int) -> _Lists:
-        """The lists of the edges; the same as in the last call if its neighbour list is used."""
-        if self._listed is not None:
-            senders, receivers, number, lists = self._listed
-            if senders is edges.senders and receivers is edges.receivers and number == atoms:
-                return lists
-        lists = edge_lists(edges, atoms)
-        self._listed = edges.senders, edges.receivers, atoms, lists
-        return lists
 
-
-def edge_lists(edges: Edges, atoms: int) -> _Lists:
-    """Edges of each atom, on the device of the edges."""
-    senders, receivers = edges.senders.to(torch.int32), edges.receivers.to(torch.int32)
-    ends = torch.arange(atoms + 1, dtype=torch.int32, device=senders.device)
-    by_sender, order = torch.sort(senders, stable=True)
-    return _Lists(
-        torch.tensor([atoms, len(senders)], dtype=torch.int32, device=senders.device),
-        senders.contiguous(),
-        receivers.contiguous(),
-        torch.searchsorted(receivers, ends, out_int32=True),
-        torch.searchsorted(by_sender, ends, out_int32=True),
-        order.to(torch.int32),
-    )
-
-
-def _padded(channels: int) -> int:
+def padded_to_groups(channels: int) -> int:
+    """Number of channels in the kernels' arrays."""
     return -(-channels // MULTIPLE) * MULTIPLE
 
 
@@ -347,21 +250,33 @@ def _pad(tensor: Tensor, *sizes: int) -> Tensor:
 
 def _matrix(linear: DegreeLinear) -> Tensor:
     weight = linear.scale * linear.weight
-    return _pad(weight, *(_padded(size) for size in weight.shape[1:]))
+    return _pad(weight, *(padded_to_groups(size) for size in weight.shape[1:]))
 
 
 def _transposed(matrix: Tensor) -> Tensor:
     return matrix.transpose(1, 2).contiguous()
 
 
-def _coefficients(layer: FacetLayer, channels: int) -> Tensor:
-    """Coefficients (K + 3, paths, C) times the factors of the sums over paths, the last three 0."""
-    convolution = layer.convolution
-    degrees: Sequence[int] = [path[2] for path in convolution.paths]
+def spline_table(convolution: SplineConvolution, channels: int) -> tuple[Tensor, Tensor]:
+    """Coefficients (K + 3, paths, C) times the factors (paths, 1) of the sums over paths.
+
+    The last three rows are zero.
+
+    Returns:
+        The table and the factors.
+    """
+    coefficients = convolution.coefficients.detach()
+    degrees = tuple(path[2] for path in convolution.paths)
+    factors = _path_factors(degrees, coefficients.dtype, coefficients.device)
+    scaled = coefficients * factors
+    return _pad(scaled, scaled.shape[0] + 3, scaled.shape[1], channels), factors
+
+
+@lru_cache
+def _path_factors(degrees: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Square roots of one over the number of paths to the same degree, (paths, 1)."""
     factors = [degrees.count(degree) ** -0.5 for degree in degrees]
-    scaled = convolution.coefficients * convolution.coefficients.new_tensor(factors)[:, None]
-    intervals = scaled.shape[0]
-    return _pad(scaled, intervals + 3, scaled.shape[1], channels)
+    return torch.tensor(factors, dtype=dtype, device=device).unsqueeze(1)
 
 
 def _readout(module: nn.Module, channels: int) -> _Readout:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from tesseral.potentials.engine.gpu.facet import Kernels
+from tesseral.potentials.engine.gpu.geometry import Kernels
 
 BLOCK = 64  # threads
 SOURCE = """#define TESSERAL_REAL double

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,8 +43,28 @@ class Sizes(NamedTuple):
         return max(1, min(4, SCRATCH // (numbers * self.dtype.itemsize)))
 
 
+@lru_cache
 def source(sizes: Sizes) -> str:
-    """The translation unit of a potential."""
+    """The translation unit of a potential for inference."""
+    lines = [f"TESSERAL_LAYER({degree})" for degree in sorted(set(sizes.layers))]
+    lines += [f"TESSERAL_MIXING({into}, {out})" for into, out in sorted(set(sizes.mixings))]
+    return _unit(sizes, "nodes.h", lines)
+
+
+@lru_cache
+def training_source(sizes: Sizes) -> str:
+    """The translation unit of a potential for training."""
+    every = {sizes.l_max, *sizes.layers, *(degree for pair in sizes.mixings for degree in pair)}
+    products = {(into, into, out) for into, out in sizes.mixings}
+    products |= {(out, into, into) for into, out in sizes.mixings}  # their gradients
+    lines = [f"TESSERAL_TRAINING({degree})" for degree in sorted(set(sizes.layers))]
+    lines += [f"TESSERAL_LINEAR({degree})" for degree in sorted(every)]
+    lines += [f"TESSERAL_PRODUCT({a}, {b}, {out})" for a, b, out in sorted(products)]
+    return _unit(sizes, "training.h", lines)
+
+
+def _unit(sizes: Sizes, header: str, lines: list[str]) -> str:
+    """A translation unit with the convolutions and some more kernels."""
     values = {
         "REAL": "float" if sizes.dtype == torch.float32 else "double",
         "GROUP": sizes.group,
@@ -56,12 +77,10 @@ def source(sizes: Sizes) -> str:
         "CHANNELS": sizes.channels,
         "GRID": sizes.grid,
     }
-    lines = [f"#define TESSERAL_{name} {value}" for name, value in values.items()]
-    lines += ['#include "nodes.h"', "namespace tesseral {"]
-    for degree in sorted(set(sizes.layers)):
-        lines += [f"TESSERAL_CONVOLUTION({degree})", f"TESSERAL_LAYER({degree})"]
-    lines += [f"TESSERAL_MIXING({into}, {out})" for into, out in sorted(set(sizes.mixings))]
-    return "\n".join([*lines, "}", ""])
+    about = [f"#define TESSERAL_{name} {value}" for name, value in values.items()]
+    about += [f'#include "{header}"', "namespace tesseral {"]
+    about += [f"TESSERAL_CONVOLUTION({degree})" for degree in sorted(set(sizes.layers))]
+    return "\n".join([*about, *lines, "}", ""])
 
 
 def digest(text: str, *more: str) -> str:

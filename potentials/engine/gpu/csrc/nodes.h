@@ -14,16 +14,16 @@ template <int SIZE> TESSERAL_DEVICE void copy_to_scratch(const Real* from, Real*
 }
 
 // Adds to out (components(L)) the columns c … c + group - 1 of a matrix for each degree times x,
-// rows of ROW numbers in the scratch, IN of which count. weight: (L + 1, rows of all, OUT), from the
+// rows of ROW numbers in the scratch, IN of which count. weight: (L + 1, rows, columns), from the
 // first row that counts.
-template <int L, int ROW, int IN, int OUT>
-TESSERAL_DEVICE void linear(const Real* x, const Real* weight, int rows_apart, int c, Lanes* out) {
+template <int L, int ROW, int IN>
+TESSERAL_DEVICE void linear(const Real* x, const Real* weight, int rows, int columns, int c, Lanes* out) {
   unroll<L + 1>([&](auto l) {
     constexpr int first = l * l, n = 2 * l + 1;
-    const Real* const matrix = weight + l * rows_apart * OUT + c;
+    const Real* const matrix = weight + l * rows * columns + c;
 #pragma unroll 4
     for (int k = 0; k < IN; k++) {
-      const Lanes w = load(matrix + k * OUT);
+      const Lanes w = load(matrix + k * columns);
 #pragma unroll
       for (int m = first; m < first + n; m++) out[m] += x[m * ROW + k] * w;
     }
@@ -70,8 +70,8 @@ TESSERAL_DEVICE void enter_field(int atoms, const Real* messages, const Real* fe
     for (int c = 0; c < channels; c += group) {
       Lanes out[m_all];
       clear<m_all>(out);
-      linear<l_max, channels, channels, channels>(x, message, channels, c, out);
-      linear<L_IN, channels, channels, channels>(x + m_all * channels, skip, channels, c, out);
+      linear<l_max, channels, channels>(x, message, channels, channels, c, out);
+      linear<L_IN, channels, channels>(x + m_all * channels, skip, channels, channels, c, out);
 #pragma unroll
       for (int m = 0; m < m_all; m++) store(field + (i * (long long)m_all + m) * channels + c, out[m]);
     }
@@ -93,12 +93,12 @@ TESSERAL_DEVICE void leave_field(int atoms, const Real* by_field, const Real* me
     for (int c = 0; c < channels; c += group) {
       Lanes out[m_all];
       clear<m_all>(out);
-      linear<l_max, channels, channels, channels>(x, message_t, channels, c, out);
+      linear<l_max, channels, channels>(x, message_t, channels, channels, c, out);
 #pragma unroll
       for (int m = 0; m < m_all; m++) store(by_messages + (i * (long long)m_all + m) * channels + c, out[m]);
       if (by_features) {
         clear<m_in>(out);
-        linear<L_IN, channels, channels, channels>(x, skip_t, channels, c, out);
+        linear<L_IN, channels, channels>(x, skip_t, channels, channels, c, out);
 #pragma unroll
         for (int m = 0; m < m_in; m++) store(by_features + (i * (long long)m_in + m) * channels + c, out[m]);
       }
@@ -121,8 +121,8 @@ TESSERAL_DEVICE void mix(int atoms, const int* species, const Real* field, const
     for (int g = 0; g < grid; g += group) {
       Lanes a[m_in], b[m_in], mixed[m_out];
       clear<m_in>(a), clear<m_in>(b), clear<m_out>(mixed);
-      linear<L_IN, channels, channels, grid>(x, enter, channels, g, a);
-      linear<L_IN, channels, channels, grid>(x, second, channels, g, b);
+      linear<L_IN, channels, channels>(x, enter, channels, grid, g, a);
+      linear<L_IN, channels, channels>(x, second, channels, grid, g, b);
       a[0] += load(bias + species[i] * grid + g);
       product<L_IN, L_IN, L_OUT>(a, b, mixed);
 #pragma unroll
@@ -134,7 +134,7 @@ TESSERAL_DEVICE void mix(int atoms, const int* species, const Real* field, const
         Lanes sums[m_out];
 #pragma unroll
         for (int m = 0; m < m_out; m++) sums[m] = g ? load(own + m * channels) : load(x + m * channels + c);
-        linear<L_OUT, group, group, channels>(products, leave + g * channels, grid, c, sums);
+        linear<L_OUT, group, group>(products, leave + g * channels, grid, channels, c, sums);
 #pragma unroll
         for (int m = 0; m < m_out; m++) store(own + m * channels, sums[m]);
       }
@@ -171,13 +171,13 @@ TESSERAL_DEVICE void mix_back(int atoms, const int* species, const Real* field, 
     for (int g = 0; g < grid; g += group) {
       Lanes a[m_in], b[m_in], by_product[m_out], by_factor[m_in];
       clear<m_in>(a), clear<m_in>(b), clear<m_out>(by_product);
-      linear<L_OUT, channels, channels, grid>(by_x, leave_t, channels, g, by_product);
-      linear<L_IN, channels, channels, grid>(x, second, channels, g, b);
+      linear<L_OUT, channels, channels>(by_x, leave_t, channels, grid, g, by_product);
+      linear<L_IN, channels, channels>(x, second, channels, grid, g, b);
       clear<m_in>(by_factor);
       product<L_OUT, L_IN, L_IN>(by_product, b, by_factor);
 #pragma unroll
       for (int m = 0; m < m_in; m++) store(factors + m * group, by_factor[m]);
-      linear<L_IN, channels, channels, grid>(x, enter, channels, g, a);
+      linear<L_IN, channels, channels>(x, enter, channels, grid, g, a);
       a[0] += load(bias + species[i] * grid + g);
       clear<m_in>(by_factor);
       product<L_OUT, L_IN, L_IN>(by_product, a, by_factor);
@@ -191,8 +191,8 @@ TESSERAL_DEVICE void mix_back(int atoms, const int* species, const Real* field, 
 #pragma unroll
         for (int m = 0; m < m_in; m++)
           sums[m] = g ? load(own + m * channels) : m < m_out ? load(by_x + m * channels + c) : Lanes{};
-        linear<L_IN, group, group, channels>(factors, enter_t + g * channels, grid, c, sums);
-        linear<L_IN, group, group, channels>(factors + m_in * group, second_t + g * channels, grid, c, sums);
+        linear<L_IN, group, group>(factors, enter_t + g * channels, grid, channels, c, sums);
+        linear<L_IN, group, group>(factors + m_in * group, second_t + g * channels, grid, channels, c, sums);
 #pragma unroll
         for (int m = 0; m < m_in; m++) store(own + m * channels, sums[m]);
       }
@@ -218,7 +218,7 @@ TESSERAL_KERNEL read_out(const int* count, const int* species, const double* sca
     for (int c = 0; c < channels; c += group) {
       energy += load(direct + c) * load(x + c);
       Lanes inner[1] = {load(shift + c)};
-      linear<0, channels, channels, channels>(x, hidden, channels, c, inner);
+      linear<0, channels, channels>(x, hidden, channels, channels, c, inner);
       const Lanes gate = Real(1) / (Real(1) + exponential(-inner[0])), out = load(output + c);
       energy += out * inner[0] * gate;
       store(by_inner + c, Real(unit) * out * gate * (Real(1) + inner[0] * (Real(1) - gate)));
@@ -229,7 +229,7 @@ TESSERAL_KERNEL read_out(const int* count, const int* species, const double* sca
 #pragma unroll 1
     for (int c = 0; c < channels; c += group) {
       Lanes by_x[1] = {Real(unit) * load(direct + c)};
-      linear<0, channels, channels, channels>(by_inner, hidden_t, channels, c, by_x);
+      linear<0, channels, channels>(by_inner, hidden_t, channels, channels, c, by_x);
       store(by_scalars + i * (long long)channels + c, by_x[0]);
     }
   }

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from functools import lru_cache
-from pathlib import Path
-from tempfile import gettempdir
 
 import pytest
 import rounding
 import torch
 from ase import Atoms
 from ase.build import bulk
+from host_kernels import host_kernels
 from seeds import reseed
 from torch import Tensor
 
@@ -21,21 +19,13 @@ from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.blocks.uncertainty import Calibration
 from tesseral.potentials.derivatives import predict
 from tesseral.potentials.engine.gpu.facet import FacetKernels, sizes_of
-from tesseral.potentials.engine.gpu.host import HostKernels
-from tesseral.potentials.engine.gpu.source import Sizes, source
+from tesseral.potentials.engine.gpu.source import source
 from tesseral.potentials.message_passing import MessagePassing
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 ELEMENTS = (6, 14)
 CUTOFF = 4.0
 PLAIN: dict[str, object] = {"channels": 16, "grid_channels": 16, "l_max": 2}
-
-
-@lru_cache
-def host_kernels(sizes: Sizes) -> HostKernels:
-    folder = Path(gettempdir()) / "tesseral-host-kernels"
-    folder.mkdir(exist_ok=True)
-    return HostKernels(source(sizes), folder)
 
 
 def potential(dtype: torch.dtype, bare: bool = False, **options: object) -> MessagePassing:
@@ -79,7 +69,7 @@ def cluster(number: int) -> AtomicGraph:
 
 
 def compare(model: MessagePassing, graph: AtomicGraph) -> None:
-    found = FacetKernels(model, host_kernels(sizes_of(model))).evaluate(
+    found = FacetKernels(model, host_kernels(source(sizes_of(model)))).evaluate(
         graph.species, edges_of(graph)
     )
     dtype = model.embedding.dtype
@@ -132,7 +122,7 @@ def test_no_atoms() -> None:
     model = potential(torch.float64)
     none = torch.zeros(0, dtype=torch.int64)
     edges = Edges(torch.zeros(0, 3, dtype=torch.float64), none, none)
-    found = FacetKernels(model, host_kernels(sizes_of(model))).evaluate(none, edges)
+    found = FacetKernels(model, host_kernels(source(sizes_of(model)))).evaluate(none, edges)
     assert found.energies.shape == (0,) and found.forces.shape == (0, 3)
 
 
@@ -148,7 +138,7 @@ def test_edges_beyond_the_cutoff_change_nothing() -> None:
         CUTOFF + 1,
     )
     assert len(far.senders) > len(graph.senders)
-    own = FacetKernels(model, host_kernels(sizes_of(model)))
+    own = FacetKernels(model, host_kernels(source(sizes_of(model))))
     near, both = (own.evaluate(g.species, edges_of(g)) for g in (graph, far))
     torch.testing.assert_close(both.forces, near.forces, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(both.energies, near.energies, rtol=1e-12, atol=1e-12)
@@ -156,6 +146,6 @@ def test_edges_beyond_the_cutoff_change_nothing() -> None:
 
 def test_repeated_calls_give_the_same_bits() -> None:
     model, graph = potential(torch.float32), crystal()
-    own = FacetKernels(model, host_kernels(sizes_of(model)))
+    own = FacetKernels(model, host_kernels(source(sizes_of(model))))
     one, other = (own.evaluate(graph.species, edges_of(graph)) for _ in range(2))
     assert torch.equal(one.forces, other.forces) and torch.equal(one.virials, other.virials)
