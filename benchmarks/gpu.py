@@ -3,10 +3,12 @@
     python -m benchmarks.gpu [--sizes 8,64,…,1000000] [--minutes 5] [--dry] [--output runs/gpu]
 
 The proof: energies, forces and virials of warm silicon from the GPU in float64 and float32 beside
-those of plain PyTorch on the CPU, and repeated calls to the bit. The times, in float32: the model
-alone with its list given, and a whole ASE step (energy, forces, stress) whose atoms have moved so
-far that the neighbour list is made anew. With --dry, tiny systems run on the CPU by the same
-kernels, compiled with g++; the times then say nothing about a GPU.
+those of plain PyTorch on the CPU, gradients by the weights beside those of autograd, and repeated
+calls to the bit. The times, in float32: the model alone with its list given, for small systems also
+without a recorded CUDA graph; a whole ASE step (energy, forces, stress) whose atoms have moved so
+far that the neighbour list is made anew; and a training step with the kernels and in plain PyTorch.
+With --dry, tiny systems run on the CPU by the same kernels, compiled with g++; the times then say
+nothing about a GPU.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,6 +29,7 @@ import torch
 
 from benchmarks.machine import machine
 from benchmarks.ours import random_model, warm_graph
+from benchmarks.ours_training import Training
 from benchmarks.plots import plot_scaling
 from benchmarks.sheets import save
 from benchmarks.silicon import noise, supercell
@@ -33,14 +37,16 @@ from tesseral.calculators.ase import TesseralCalculator
 from tesseral.data.graph import AtomicGraph
 from tesseral.potentials.derivatives import Prediction, predict
 from tesseral.potentials.engine import evaluate as engine
+from tesseral.potentials.engine.gpu import capture, training
 from tesseral.potentials.engine.gpu import evaluate as gpu
 from tesseral.potentials.engine.gpu.cuda import CudaError, machine_code
 from tesseral.potentials.engine.gpu.facet import sizes_of
-from tesseral.potentials.engine.gpu.host import HostKernels
+from tesseral.potentials.engine.gpu.host import HostKernels, record
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.select import select_ops
 
 SIZES = [8, 64, 216, 512, 1000, 4096, 8000, 32768, 110592, 262144, 1000000]
+TRAINING_SIZES = [256, 8192]
 MODELS: dict[str, dict[str, Any]] = {
     "default": {},
     "small": {"l_max": 2, "channels": 8, "grid_channels": 8},
@@ -85,9 +91,20 @@ def proof(device: str, models: Sequence[str]) -> list[dict[str, Any]]:
             row |= {part: deviation(one, exact, part) for part in NAMES}
             same = [torch.equal(getattr(one, part), getattr(other, part)) for part in NAMES]
             row |= {"same to the bit": all(same), "seconds to compile": round(seconds, 2)}
+            row |= gradients(potential)
             print(row, flush=True)
             rows.append(row)
     return rows
+
+
+def gradients(potential: MessagePassing) -> dict[str, Any]:
+    """Deviation of gradients by the weights from autograd, and whether repeated ones agree."""
+    start = time.perf_counter()
+    if not gpu.trains(potential):
+        return {"by weights": None}
+    seconds = time.perf_counter() - start
+    found = training.deviation(potential, gpu.training_kernels(potential))
+    return {"by weights": found, "seconds to compile training": round(seconds, 2)}
 
 
 def deviation(found: Prediction, exact: Prediction, part: str) -> float:
@@ -143,6 +160,9 @@ def inference(
                 before = torch.cuda.memory_allocated()
             task = lambda graph=graph: predict(potential, graph)  # noqa: E731
             row["model_us_atom"] = 1e6 * median_seconds(task, device, seconds) / n
+            if n <= capture.LARGEST:
+                with patch.object(capture, "LARGEST", 0):
+                    row["not_recorded_us_atom"] = 1e6 * median_seconds(task, device, seconds) / n
             if device == "cuda":
                 row["bytes_atom"] = (torch.cuda.max_memory_allocated() - before) / n
             row["ase_us_atom"] = 1e6 * median_seconds(step, device, seconds) / n
@@ -158,14 +178,36 @@ def inference(
     return rows
 
 
+def steps(device: str, sizes: Sequence[int], seconds: float, until: float) -> list[dict[str, Any]]:
+    """Time of a training step of the default model by number of atoms, in float32."""
+    rows: list[dict[str, Any]] = []
+    for n in sizes:
+        for ops in ("auto", "reference"):
+            if time.perf_counter() > until:
+                print(f"no time left for training on {n} atoms", flush=True)
+                return rows
+            own = Training({}, ops, max(1, n // 64), min(n, 64), device)
+            row: dict[str, Any] = {"atoms": n, "ops": "kernels" if ops == "auto" else "PyTorch"}
+            try:
+                spent = median_seconds(own.step()[1], device, seconds)
+                row |= {"step_ms": 1e3 * spent, "atoms_per_second": n / spent}
+            except RuntimeError as error:
+                row["error"] = str(error)
+            print(row, flush=True)
+            rows.append(row)
+    return rows
+
+
 @contextmanager
 def cpu_as_gpu() -> Iterator[None]:
     """Within the block the kernels compiled for the CPU pass for those of a GPU."""
     with TemporaryDirectory() as folder:
         place = Path(folder)
+        make = lru_cache(lambda text, *about: HostKernels(text, place))
         with (
             patch.object(gpu, "on_gpu", lambda potential: True),
-            patch.object(gpu, "make_kernels", lambda text, *about: HostKernels(text, place)),
+            patch.object(gpu, "make_kernels", make),
+            patch.object(gpu, "record", record),
             patch.object(engine, "can_pack", lambda potential: False),
         ):
             yield
@@ -199,7 +241,9 @@ def measure(options: argparse.Namespace, device: str, name: str) -> None:
     sizes = options.sizes or ([8, 64] if tiny else SIZES)
     results: dict[str, Any] = {"machine": machine() | {"GPU": name}}
     results["proof"] = proof(device, ["small"] if tiny else list(MODELS))
-    results["inference"] = inference(device, sizes, 0.2 if tiny else 2.0, until)
+    seconds = 0.2 if tiny else 2.0
+    results["training"] = steps(device, [8] if tiny else TRAINING_SIZES, seconds, until)
+    results["inference"] = inference(device, sizes, seconds, until)
     save(options.output / "gpu.json", results)
     rows = [row for row in results["inference"] if "error" not in row]
     curves = {

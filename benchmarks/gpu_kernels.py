@@ -1,6 +1,7 @@
 """Registers, memory and occupancy of the kernels for GPUs, from the compiler; needs no GPU.
 
-    python -m benchmarks.gpu_kernels NVRTC [--architecture sm_90] [--dtype float32]
+    python -m benchmarks.gpu_kernels NVRTC [--training] [--architecture sm_90]
+        [--dtype float32]
 
 NVRTC is the file of the library, such as libnvrtc.so.12 of the package nvidia-cuda-nvrtc-cu12.
 """
@@ -21,7 +22,7 @@ import torch
 from benchmarks.ours import random_model
 from tesseral.potentials.engine.gpu.cuda import compiled
 from tesseral.potentials.engine.gpu.facet import sizes_of
-from tesseral.potentials.engine.gpu.source import Sizes, source
+from tesseral.potentials.engine.gpu.source import Sizes, source, training_source
 
 # Of one multiprocessor, compute capability 8.0 and 9.0.
 REGISTERS, THREADS, BLOCKS, SHARED = 65536, 2048, 32, 227 * 1024
@@ -63,13 +64,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("nvrtc", type=Path)
     parser.add_argument("--architecture", default="sm_90")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    parser.add_argument("--training", action="store_true", help="the kernels of training")
     parser.add_argument("--cubin", type=Path, help="file to write the machine code to")
     options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
     sizes = sizes_of(random_model({})[0].to(getattr(torch, options.dtype)))
+    make = training_source if options.training else source
     start = time.perf_counter()
     image, log = compiled(
         ctypes.CDLL(str(options.nvrtc)),
-        source(sizes),
+        make(sizes),
         options.architecture,
         ["--ptxas-options=-v"],
     )

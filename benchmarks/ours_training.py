@@ -48,7 +48,9 @@ class LoopModule(PotentialModule):
 class Training:
     """Complete optimiser steps with a loss of energy, forces and stress on one batch."""
 
-    def __init__(self, config: dict[str, Any], ops: str, structures: int, n_atoms: int) -> None:
+    def __init__(
+        self, config: dict[str, Any], ops: str, structures: int, n_atoms: int, device: str = "cpu"
+    ) -> None:
         """Make a potential, a batch with random labels, and the optimiser.
 
         Args:
@@ -56,8 +58,10 @@ class Training:
             ops: as for ``select_ops``, or ``autograd``: the operators of ``fused`` one by one.
             structures: number of structures.
             n_atoms: atoms in each of them.
+            device: where to compute.
         """
         potential, card = random_model(config)
+        potential.to(device)
         self.autograd = ops == "autograd"
         select_ops(potential, "fused" if self.autograd else ops)
         self.module = LoopModule(
@@ -66,10 +70,12 @@ class Training:
             optimization=OptimizationConfig(),
             budget=Budget(steps=1e6),
             force_rms=FORCE_RMS,
-        )
+        ).to(device)
         self.module.optimizer = self.module.configure_optimizers()
         self.module.on_train_start()
-        self.batch = join_batches([random_batch(card, n_atoms, i) for i in range(structures)])
+        batch = join_batches([random_batch(card, n_atoms, i) for i in range(structures)])
+        graph, labels = (type(part)(*(each.to(device) for each in part)) for part in batch[:2])
+        self.batch = Batch(graph, labels, batch.index.to(device))
         self.info = {
             "parameters": sum(p.numel() for p in potential.parameters()),
             "atoms": structures * n_atoms,

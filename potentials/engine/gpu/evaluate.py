@@ -53,7 +53,7 @@ def trains(potential: MessagePassing) -> bool:
     """
     if not _supported(potential):
         return False
-    kernels = _compiled(potential, training_source)
+    kernels = training_kernels(potential)
     if kernels is None or _trusted.get(potential) is kernels:
         return kernels is not None
     deviation = training.deviation(potential, kernels)
@@ -62,6 +62,11 @@ def trains(potential: MessagePassing) -> bool:
         return False
     _trusted[potential] = kernels
     return True
+
+
+def training_kernels(potential: MessagePassing) -> Kernels | None:
+    """The kernels for training a potential; None, after a warning, if there are none."""
+    return _compiled(potential, training_source)
 
 
 def train(potential: MessagePassing, species: Tensor, edges: Edges) -> AtomicResults:

@@ -7,6 +7,7 @@ zeros on the way in and cut on the way out.
 from __future__ import annotations
 
 import copy
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -52,15 +53,16 @@ TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
 def deviation(potential: MessagePassing, kernels: Kernels) -> float:
     """Largest deviation of energies, forces, virial and gradients by the weights from autograd.
 
-    In units of the norm of each array, for six atoms at random positions, and for the weights of
-    the potential; but readouts are random, since those of a new potential are zero.
+    In units of the norm of each array, for six atoms of random elements, some of them beyond the
+    cutoff of others, and for the weights of the potential; but readouts are random, since those of
+    a new potential are zero.
 
     Args:
         potential: potential that ``facet.supports``.
         kernels: as for ``evaluate``.
     """
     random = torch.Generator().manual_seed(0)
-    device, atoms = potential.embedding.device, 6
+    device, places = potential.embedding.device, [[i, j, 0.0] for i in range(2) for j in range(3)]
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=random, dtype=torch.float64).to(device)
@@ -68,11 +70,13 @@ def deviation(potential: MessagePassing, kernels: Kernels) -> float:
     model = copy.deepcopy(potential).requires_grad_(True)
     with torch.no_grad():
         for weight in model.readouts.parameters():
-            weight.copy_(normal(*weight.shape))
-    positions = torch.rand(atoms, 3, generator=random, dtype=torch.float64).to(device)
+            weight.copy_(normal(*weight.shape) * weight.shape[-1] ** -0.5)
+    positions = torch.tensor(places, dtype=torch.float64, device=device)
+    positions, atoms = positions + 0.1 * normal(6, 3), len(places)
     species = torch.randint(potential.n_species, (atoms,), generator=random).to(device)
     receivers, senders = (~torch.eye(atoms, dtype=torch.bool, device=device)).nonzero().T
-    vectors = potential.cutoff * (positions[receivers] - positions[senders]).requires_grad_(True)
+    vectors = (0.45 * potential.cutoff) * (positions[receivers] - positions[senders])
+    vectors.requires_grad_(True)
     edges = Edges(vectors, senders, receivers)
     found = evaluate(model, kernels, species, edges)
     energies = model(species, edges)
@@ -114,7 +118,8 @@ class _Operators:
 
     def __init__(self, kernels: Kernels, sizes: Sizes, begun: Begun, species: Tensor) -> None:
         self._run, self._sizes, self._begun = kernels, sizes, begun
-        self._of_element = nn.functional.one_hot(species, sizes.species).to(sizes.dtype).T
+        elements = torch.arange(sizes.species, device=species.device)
+        self._of_element = (species == elements[:, None]).to(sizes.dtype)  # (S, N)
 
     def linear(self, x: Tensor, weight: Tensor) -> Tensor:
         c_in, c_out = (padded_to_groups(size) for size in weight.shape[1:])
@@ -127,8 +132,8 @@ class _Operators:
 
     def outer(self, x: Tensor, g: Tensor) -> Tensor:
         products = torch.bmm(x.permute(1, 2, 0), g.transpose(0, 1))  # (M, C, D)
-        rows = products.split(degree_sizes(degree_of(x.shape[1])))
-        return torch.stack([row.sum(0) for row in rows])
+        sums = _degrees(degree_of(x.shape[1]), x.dtype, x.device) @ products.flatten(1)
+        return sums.view(-1, *products.shape[1:])
 
     def product(self, a: Tensor, b: Tensor, l_out: int) -> Tensor:
         width = padded_to_groups(a.shape[2])
@@ -146,6 +151,13 @@ class _Operators:
     def _atoms(self, name: str, *arguments: Tensor | int) -> None:
         begun = self._begun
         self._run(name, begun.atoms, self._sizes.group, begun.count, *arguments)
+
+
+@lru_cache
+def _degrees(l_max: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Matrix that sums components by degree, (l_max + 1, M)."""
+    sizes = torch.tensor(degree_sizes(l_max), device=device)
+    return torch.eye(l_max + 1, dtype=dtype, device=device).repeat_interleave(sizes, dim=1)
 
 
 class _Moved(NamedTuple):
@@ -224,9 +236,9 @@ class _Convolution:
         self._run(run, begun.atoms, self._sizes.group, begun.count, *arguments)
 
     def _radial(self) -> Tensor:
-        """Gradients by the radial functions of the edges, zero beyond the cutoff."""
+        """Memory for gradients by the radial functions of the edges."""
         paths = self._coefficients.shape[1]
-        return self._features.new_zeros(len(self._begun.vectors), paths * self._sizes.channels)
+        return self._features.new_empty(len(self._begun.vectors), paths * self._sizes.channels)
 
     def _splines(self, along: Tensor | None) -> Tensor:
         """The splines (E, K), or their slopes times the change of the lengths."""

@@ -65,7 +65,7 @@ TESSERAL_DEVICE void move(int atoms, const int* first, const int* senders, const
 // From gradients by messages those by features and, for each edge, by its radial functions
 // (edges, paths, channels). With `along`, instead the derivatives of the gradients by edges, times
 // that direction, as features also move by `change`: by features, by radial functions, and by their
-// slopes times the change of the length. Rows of edges beyond the cutoff are not set.
+// slopes times the change of the length. Rows of edges beyond the cutoff are zero.
 template <int L_IN, bool MOVED>
 TESSERAL_DEVICE void derive(int atoms, const int* sent, const int* order, const int* receivers, const int* places,
                             const Real* rows, const Real* along, const Real* coefficients, const Real* features,
@@ -85,12 +85,18 @@ TESSERAL_DEVICE void derive(int atoms, const int* sent, const int* order, const 
       }
       for (int k = sent[j]; k < sent[j + 1]; k++) {
         const int e = order[k], place = places[e];
-        if (place < 0) continue;
+        const long long row = e * (long long)(paths * channels) + c;
+        if (place < 0) {
+          for (int p = 0; p < paths; p++) {
+            store(by_radial + row + p * channels, Lanes{});
+            if constexpr (MOVED) store(by_slopes + row + p * channels, Lanes{});
+          }
+          continue;
+        }
         const Real *const y = rows + e * (long long)edge_row, *dy = nullptr;
         if constexpr (MOVED) dy = along + e * (long long)edge_row;
         const Real* const table = coefficients + place * (paths * channels) + c;
         const Real* const given = by_messages + receivers[e] * (long long)(m_out * channels) + c;
-        const long long row = e * (long long)(paths * channels) + c;
         Real weight[4], slope[4];
         spline_values(y[0], weight);
         if constexpr (MOVED) spline_slopes(y[0], slope);
