@@ -148,7 +148,7 @@ class TrainerConfig:
         strategy: ddp for several devices; auto uses it when needed.
         timeout: maximum time a process waits for the others before the training fails (format as
             max_time). It must exceed the time to prepare the data.
-        ops: fused (compiled kernels, CPU only), reference (plain PyTorch) or auto (the faster of
+        ops: fused (compiled kernels), reference (plain PyTorch) or auto (the faster of
             the two).
         deterministic: refuse operations whose result changes from run to run.
         validate_every: number of steps between validations. Default: about 20 validations in the

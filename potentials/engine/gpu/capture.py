@@ -111,7 +111,8 @@ class Captured:
 
 def record(function: Callable[[], AtomicResults]) -> Recorded:
     """Record the launches of a function on the current GPU."""
-    waiting, current = torch.cuda.Stream(), torch.cuda.current_stream()
+    waiting: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    current = torch.cuda.current_stream()
     waiting.wait_stream(current)
     with torch.cuda.stream(waiting):  # loads the kernels, which must not happen while recording
         function()

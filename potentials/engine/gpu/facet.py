@@ -159,7 +159,7 @@ class FacetKernels:
         """Add the energies of the layers; what their gradients need, and the uncertainty."""
         kinds, lists, _, place, energies, _ = begun
         atoms, l_max, lanes = begun.atoms, self.sizes.l_max, self.sizes.group
-        count = begun.count
+        count = begun.atom_count
         features = self._embedding[species]
         kept, scalars = [], []
         for layer in self._layers:
@@ -194,7 +194,7 @@ class FacetKernels:
         """Gradients by lengths and harmonics of the edges, (E, M)."""
         kinds, lists, _, place, _, _ = begun
         atoms, l_max, lanes = begun.atoms, self.sizes.l_max, self.sizes.group
-        count, by_rows = begun.count, torch.empty_like(place.rows)
+        count, by_rows = begun.atom_count, torch.empty_like(place.rows)
         by_out: Tensor | None = None
         for number in reversed(range(len(self._layers))):
             layer, last = self._layers[number], number + 1 == len(self._layers)

@@ -54,7 +54,7 @@ class Begun(NamedTuple):
         return len(self.kinds)
 
     @property
-    def count(self) -> Tensor:
+    def atom_count(self) -> Tensor:
         """Number of atoms, (1,) on the device."""
         return self.lists.counts[:1]
 
@@ -108,7 +108,7 @@ class Geometry:
         forces, virials = gradient.new_empty(atoms, 3), gradient.new_empty(atoms, 3, 3)
         self._run(
             "atoms_backward",
-            *(atoms, 1, begun.count, lists.first, lists.sent, lists.order),
+            *(atoms, 1, begun.atom_count, lists.first, lists.sent, lists.order),
             *(begun.vectors, gradient, forces, virials),
         )
         return forces, virials

@@ -89,8 +89,9 @@ def deviation(potential: MessagePassing, kernels: Kernels) -> float:
     for results in (by_kernels, expected):
         loss = torch.stack([(a * b).sum() for a, b in zip(results, factors, strict=True)]).sum()
         weights = list(model.parameters())
-        by_weights = torch.autograd.grad(loss, weights, materialize_grads=True, retain_graph=True)
-        results += by_weights
+        results.extend(
+            torch.autograd.grad(loss, weights, materialize_grads=True, retain_graph=True)
+        )
     with torch.no_grad():
         pairs = zip(by_kernels, expected, strict=True)
         parts = [float((one - other).norm() / (other.norm() + 1e-9)) for one, other in pairs]
@@ -150,7 +151,7 @@ class _Operators:
 
     def _atoms(self, name: str, *arguments: Tensor | int) -> None:
         begun = self._begun
-        self._run(name, begun.atoms, self._sizes.group, begun.count, *arguments)
+        self._run(name, begun.atoms, self._sizes.group, begun.atom_count, *arguments)
 
 
 @lru_cache
@@ -233,7 +234,7 @@ class _Convolution:
     def _kernel(self, name: str, *arguments: Tensor | int) -> None:
         begun = self._begun
         run = f"{name}_{degree_of(self._features.shape[1])}"
-        self._run(run, begun.atoms, self._sizes.group, begun.count, *arguments)
+        self._run(run, begun.atoms, self._sizes.group, begun.atom_count, *arguments)
 
     def _radial(self) -> Tensor:
         """Memory for gradients by the radial functions of the edges."""
