@@ -182,14 +182,17 @@ def steps(device: str, sizes: Sequence[int], seconds: float, until: float) -> li
     """Time of a training step of the default model by number of atoms, in float32."""
     rows: list[dict[str, Any]] = []
     for n in sizes:
-        for ops in ("auto", "reference"):
+        for kind in ("kernels", "not recorded", "PyTorch"):
             if time.perf_counter() > until:
                 print(f"no time left for training on {n} atoms", flush=True)
                 return rows
-            own = Training({}, ops, max(1, n // 64), min(n, 64), device)
-            row: dict[str, Any] = {"atoms": n, "ops": "kernels" if ops == "auto" else "PyTorch"}
+            largest = 0 if kind == "not recorded" else capture.LARGEST
+            ops = "reference" if kind == "PyTorch" else "auto"
+            row: dict[str, Any] = {"atoms": n, "kind": kind}
             try:
-                spent = median_seconds(own.step()[1], device, seconds)
+                with patch.object(capture, "LARGEST", largest):
+                    own = Training({}, ops, max(1, n // 64), min(n, 64), device)
+                    spent = median_seconds(own.step()[1], device, seconds)
                 row |= {"step_ms": 1e3 * spent, "atoms_per_second": n / spent}
             except RuntimeError as error:
                 row["error"] = str(error)

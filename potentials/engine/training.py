@@ -24,13 +24,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tesseral.data.graph import Edges
 from tesseral.potentials.architectures.facet import FacetLayer
 from tesseral.potentials.blocks.convolution import SplineConvolution
 from tesseral.potentials.blocks.mixing import DegreeLinear, SphereMixing
-from tesseral.potentials.blocks.readout import Readout
+from tesseral.potentials.blocks.readout import EnergyScale, Readout
 from tesseral.potentials.blocks.sphere import EdgeFeatures, degree_of
 from tesseral.potentials.engine import facet
 from tesseral.potentials.message_passing import MessagePassing
@@ -69,7 +69,9 @@ def energies_and_gradient(
     )
     elements = potential.elements_of(species)
     operators = CpuOperators(EdgeFeatures(*(part.detach() for part in seen)), elements)
-    own, *by_edges = layers(potential, operators, elements, features)
+    own, *by_edges = _Layers.apply(  # type: ignore[no-untyped-call]
+        inputs_of(potential, operators, elements), features, *weights_of(potential)
+    )
     outputs, gradients = [seen.harmonics, seen.radii], by_edges
     if energies.requires_grad:  # pair energies, which have no weights
         outputs.append(energies)
@@ -77,28 +79,6 @@ def energies_and_gradient(
     with gradients_of("geometry"):
         (gradient,) = torch.autograd.grad(outputs, [vectors], gradients, create_graph=True)
     return energies.detach() + own, gradient
-
-
-def layers(
-    potential: MessagePassing, operators: Operators, elements: Tensor, features: Tensor
-) -> list[Tensor]:
-    """Energies (N,) eV float64 of the layers, and their gradients by the edges.
-
-    Args:
-        potential: potential with the layers.
-        operators: operators, which know the edges.
-        elements: (N,) index of the element of each atom.
-        features: (N, 1, C), the input of the first layer.
-
-    Returns:
-        The energies, and the gradients in the form that the operators give them.
-    """
-    scale = potential.scale.scale[elements].to(features.dtype)
-    inputs = _Inputs(potential, operators, elements, scale)
-    found: tuple[Tensor, ...] = _Layers.apply(  # type: ignore[no-untyped-call]
-        inputs, features, *_weights(potential)
-    )
-    return list(found)
 
 
 ByEdges = tuple[Tensor, ...]
@@ -161,17 +141,23 @@ class CpuOperators:
         return _Convolution(module, self._edges, len(self._elements))
 
 
-class _Inputs(NamedTuple):
+class Inputs(NamedTuple):
     """Inputs of the layers without a gradient."""
 
-    potential: MessagePassing
+    layers: nn.ModuleList
+    readouts: nn.ModuleList
+    scale: EnergyScale
     operators: Operators
     elements: Tensor  # (N,)
-    scale: Tensor  # (N,) eV of one unit of the readouts
 
 
-def _weights(potential: MessagePassing) -> list[Tensor]:
-    """The weights of layers and readouts, in the order of ``_Pass.gradients``."""
+def inputs_of(potential: MessagePassing, operators: Operators, elements: Tensor) -> Inputs:
+    """Inputs from the parts of a potential."""
+    return Inputs(potential.layers, potential.readouts, potential.scale, operators, elements)
+
+
+def weights_of(potential: MessagePassing) -> list[Tensor]:
+    """The weights of layers and readouts, in the order of ``Passes.gradients``."""
     weights: list[Tensor] = []
     for module, readout in zip(potential.layers, potential.readouts, strict=True):
         layer = cast("FacetLayer", module)
@@ -187,10 +173,8 @@ class _Layers(torch.autograd.Function):
     """Energies of the layers, and their gradients by the harmonics and lengths of the edges."""
 
     @staticmethod
-    def forward(
-        ctx: Any, inputs: _Inputs, features: Tensor, *weights: Tensor
-    ) -> tuple[Tensor, ...]:
-        ctx.run = run = _Pass(inputs)
+    def forward(ctx: Any, inputs: Inputs, features: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        ctx.run = run = Passes(inputs)
         energies = run.forward(features.detach())
         return energies, *run.backward()
 
@@ -202,34 +186,34 @@ class _Layers(torch.autograd.Function):
         return None, by_features, *run.gradients()
 
 
-class _Pass:
+class Passes:
     """One evaluation of the layers, whose methods are called in the order of the module's text."""
 
-    def __init__(self, inputs: _Inputs) -> None:
-        self.inputs = inputs
-        potential = inputs.potential
+    def __init__(self, inputs: Inputs) -> None:
+        """Prepare; nothing is computed yet."""
         self.layers = [
             _Layer(cast("FacetLayer", layer), inputs.operators, inputs.elements)
-            for layer in potential.layers
+            for layer in inputs.layers
         ]
-        self.readouts = [_Readout(cast("Readout", each)) for each in potential.readouts]
+        self.readouts = [_Readout(cast("Readout", each)) for each in inputs.readouts]
+        self.units = inputs.scale.scale[inputs.elements]  # (N,) eV of one unit of the readouts
 
     def forward(self, features: Tensor) -> Tensor:
         """Energies (N,) eV float64 from the features (N, 1, C) of the first layer."""
-        self.start = features
-        readings = torch.zeros_like(self.inputs.scale)
+        self.start, self.scale = features, self.units.to(features.dtype)
+        readings = torch.zeros_like(self.scale)
         for layer, readout in zip(self.layers, self.readouts, strict=True):
             features = layer.forward(features)
             readings += readout.forward(features[:, 0])
         self.end = features
-        return (self.inputs.scale * readings).double()
+        return (self.scale * readings).double()
 
     def backward(self) -> ByEdges:
         """Gradients of the sum of the energies by the edges."""
         gradient = torch.zeros_like(self.end)
         by_edges: ByEdges = ()
         for layer, readout in zip(reversed(self.layers), reversed(self.readouts), strict=True):
-            gradient[:, 0] += readout.backward(self.inputs.scale)
+            gradient[:, 0] += readout.backward(self.scale)
             gradient = layer.backward(gradient)
             own = layer.convolution.by_edges
             by_edges = tuple(map(torch.add, by_edges, own)) if by_edges else own
@@ -244,7 +228,7 @@ class _Pass:
 
     def collect(self, by_energies: Tensor) -> Tensor:
         """Gradient by the features of the first layer; those by the weights are kept."""
-        given = by_energies.to(self.inputs.scale) * self.inputs.scale
+        given = by_energies.to(self.scale) * self.scale
         gradient = torch.zeros_like(self.end)
         for layer, readout in zip(reversed(self.layers), reversed(self.readouts), strict=True):
             gradient[:, 0] += readout.collect(given)
@@ -252,7 +236,7 @@ class _Pass:
         return gradient
 
     def gradients(self) -> list[Tensor]:
-        """Gradients of ``_weights``."""
+        """Gradients of ``weights_of``."""
         pairs = zip(self.layers, self.readouts, strict=True)
         return [each for layer, readout in pairs for each in (*layer.gradients(), *readout.by)]
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from tesseral.data.graph import Edges
 from tesseral.potentials.engine.gpu import neighbors, training
-from tesseral.potentials.engine.gpu.capture import Captured, record
+from tesseral.potentials.engine.gpu.capture import Captured, CapturedSteps, record
 from tesseral.potentials.engine.gpu.cuda import CudaError, loaded
 from tesseral.potentials.engine.gpu.facet import FacetKernels, sizes_of, supports
-from tesseral.potentials.engine.gpu.geometry import Kernels
+from tesseral.potentials.engine.gpu.geometry import Kernels, edge_lists
 from tesseral.potentials.engine.gpu.source import Sizes, source, training_source
 from tesseral.potentials.engine.results import AtomicResults
 from tesseral.potentials.engine.state import state_of
@@ -36,8 +36,15 @@ class _Cached(NamedTuple):
     state: list[tuple[int, int]]
 
 
+class _Steps(NamedTuple):
+    """Kernels for training a potential, which were found to agree with autograd."""
+
+    kernels: Kernels
+    captured: CapturedSteps
+
+
 _cache: WeakKeyDictionary[MessagePassing, _Cached] = WeakKeyDictionary()
-_trusted: WeakKeyDictionary[MessagePassing, Kernels] = WeakKeyDictionary()
+_steps: WeakKeyDictionary[MessagePassing, _Steps] = WeakKeyDictionary()
 _refused: WeakSet[nn.Module] = WeakSet()
 
 
@@ -54,13 +61,16 @@ def trains(potential: MessagePassing) -> bool:
     if not _supported(potential):
         return False
     kernels = training_kernels(potential)
-    if kernels is None or _trusted.get(potential) is kernels:
-        return kernels is not None
+    if kernels is None:
+        return False
+    known = _steps.get(potential)
+    if known is not None and known.kernels is kernels:
+        return True
     deviation = training.deviation(potential, kernels)
     if not deviation <= training.TOLERANCE[potential.embedding.dtype]:
         refuse(potential, f"gradients of its kernels deviate from autograd by {deviation:.1e}")
         return False
-    _trusted[potential] = kernels
+    _steps[potential] = _Steps(kernels, CapturedSteps(kernels, record))
     return True
 
 
@@ -78,7 +88,9 @@ def train(potential: MessagePassing, species: Tensor, edges: Edges) -> AtomicRes
         edges: edges between the atoms, on the device of the potential.
     """
     with torch.cuda.device_of(edges.vectors):  # type: ignore[no-untyped-call]
-        return training.evaluate(potential, _trusted[potential], species, edges)
+        lists = edge_lists(edges, len(species))
+        step = _steps[potential].captured(potential, species, edges.vectors.detach(), lists)
+        return training.differentiable(potential, step)
 
 
 def evaluate(potential: MessagePassing, species: Tensor, edges: Edges) -> AtomicResults:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
 from tesseral.potentials.engine.gpu.source import FOLDERS, digest
-from tesseral.potentials.engine.results import AtomicResults
 
 Argument = Tensor | int | float | None
 
@@ -53,8 +52,8 @@ class HostKernels:
 
 
 def record(
-    function: Callable[[], AtomicResults],
-) -> tuple[AtomicResults, Callable[[], None]]:
+    function: Callable[[], Sequence[Tensor | None]],
+) -> tuple[Sequence[Tensor | None], Callable[[], None]]:
     """In the place of ``capture.record``: a replay runs the function again."""
     results = function()
 

@@ -7,8 +7,9 @@ zeros on the way in and cut on the way out.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +19,79 @@ from tesseral.potentials.blocks.convolution import SplineConvolution
 from tesseral.potentials.blocks.sphere import degree_of, degree_sizes
 from tesseral.potentials.engine import training
 from tesseral.potentials.engine.gpu.facet import padded_to_groups, sizes_of, spline_table
-from tesseral.potentials.engine.gpu.geometry import Begun, Geometry, Kernels, edge_lists
+from tesseral.potentials.engine.gpu.geometry import Begun, Geometry, Kernels, Lists, edge_lists
 from tesseral.potentials.engine.gpu.source import Sizes
 from tesseral.potentials.engine.results import AtomicResults
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.padding import padded
+
+
+class Step:
+    """Energies, forces and virials of a batch, and their gradients by the weights."""
+
+    def __init__(
+        self,
+        potential: MessagePassing,
+        kernels: Kernels,
+        species: Tensor,
+        vectors: Tensor,
+        lists: Lists,
+    ) -> None:
+        """Compute nothing yet.
+
+        Args:
+            potential: potential that ``facet.supports``.
+            kernels: kernels compiled from ``training_source(sizes_of(potential))``.
+            species: (N,) index into the elements.
+            vectors: (E, 3) Å.
+            lists: the edges of each atom.
+        """
+        sizes = sizes_of(potential)
+        self._geometry, self._batch = Geometry(potential, sizes, kernels), (species, vectors, lists)
+        # Parts of the potential, but not the potential, which a cache of these objects may forget.
+        self._parts = potential.layers, potential.readouts, potential.scale
+        self._embedding, self._kernels, self._sizes = potential.embedding, kernels, sizes
+
+    @torch.no_grad()
+    def forward(self) -> AtomicResults:
+        """Energies, forces and virials."""
+        self._begun = begun = self._geometry.begin(*self._batch)
+        species = self._batch[0]
+        self._operators = _Operators(self._kernels, self._sizes, begun, species)
+        self._passes = training.Passes(training.Inputs(*self._parts, self._operators, species))
+        energies = self._passes.forward(self._embedding[species])
+        forces, virials = self._geometry.forces(begun, *self._passes.backward())
+        return AtomicResults(begun.energies + energies, forces, virials)
+
+    @torch.no_grad()
+    def backward(self, by_results: Sequence[Tensor]) -> list[Tensor]:
+        """Gradients by ``trained_weights`` from those by the results."""
+        by_energies, *others = by_results
+        self._passes.move((self._geometry.along(self._begun, *others),))
+        by_features = self._passes.collect(by_energies)
+        by_embedding = self._operators.by_element(by_features[:, 0], self._embedding[:, 0])
+        return [by_embedding.unsqueeze(1), *self._passes.gradients()]
+
+
+class AnyStep(Protocol):
+    """`Step`, or one that is recorded."""
+
+    def forward(self) -> AtomicResults:
+        """Energies, forces and virials."""
+
+    def backward(self, by_results: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Gradients by ``trained_weights`` from those by the results."""
+
+
+def trained_weights(potential: MessagePassing) -> list[Tensor]:
+    """Weights in the order of ``Step.backward``."""
+    return [potential.embedding, *training.weights_of(potential)]
+
+
+def differentiable(potential: MessagePassing, step: AnyStep) -> AtomicResults:
+    """Results of a step as functions of the weights."""
+    found = _Results.apply(step, *trained_weights(potential))  # type: ignore[no-untyped-call]
+    return AtomicResults(*found)
 
 
 def evaluate(
@@ -36,14 +105,9 @@ def evaluate(
         species: (N,) index into the elements.
         edges: edges between the atoms, on the device of the potential.
     """
-    sizes = sizes_of(potential)
-    geometry = Geometry(potential, sizes, kernels)
-    begun = geometry.begin(species, edges.vectors.detach(), edge_lists(edges, len(species)))
-    operators = _Operators(kernels, sizes, begun, species)
-    features = potential.embedding[species]
-    own, by_rows = training.layers(potential, operators, species, features)
-    forces, virials = _Forces.apply(geometry, begun, by_rows)  # type: ignore[no-untyped-call]
-    return AtomicResults(begun.energies + own, forces, virials)
+    lists = edge_lists(edges, len(species))
+    step = Step(potential, kernels, species, edges.vectors.detach(), lists)
+    return differentiable(potential, step)
 
 
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
@@ -98,20 +162,17 @@ def deviation(potential: MessagePassing, kernels: Kernels) -> float:
     return max(parts)
 
 
-class _Forces(torch.autograd.Function):
-    """Forces and virials from gradients by lengths and harmonics of the edges."""
+class _Results(torch.autograd.Function):
+    """Energies, forces and virials as functions of the weights."""
 
     @staticmethod
-    def forward(
-        ctx: Any, geometry: Geometry, begun: Begun, by_rows: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        ctx.inputs = geometry, begun
-        return geometry.forces(begun, by_rows.contiguous())
+    def forward(ctx: Any, step: AnyStep, *weights: Tensor) -> tuple[Tensor, ...]:
+        ctx.step = step
+        return step.forward()[:3]
 
     @staticmethod
-    def backward(ctx: Any, by_forces: Tensor, by_virials: Tensor) -> tuple[None, None, Tensor]:
-        geometry, begun = ctx.inputs
-        return None, None, geometry.along(begun, by_forces.contiguous(), by_virials.contiguous())
+    def backward(ctx: Any, *by_results: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *ctx.step.backward([part.contiguous() for part in by_results])
 
 
 class _Operators:
@@ -237,14 +298,14 @@ class _Convolution:
         self._run(run, begun.atoms, self._sizes.group, begun.atom_count, *arguments)
 
     def _radial(self) -> Tensor:
-        """Memory for gradients by the radial functions of the edges."""
+        """Memory for gradients by the radial functions of the edges, zero beyond the cutoff."""
         paths = self._coefficients.shape[1]
-        return self._features.new_empty(len(self._begun.vectors), paths * self._sizes.channels)
+        return self._features.new_zeros(len(self._begun.vectors), paths * self._sizes.channels)
 
     def _splines(self, along: Tensor | None) -> Tensor:
         """The splines (E, K), or their slopes times the change of the lengths."""
         begun, edges = self._begun, len(self._begun.vectors)
-        out = self._features.new_empty(edges, self._sizes.intervals)
+        out = self._features.new_zeros(edges, self._sizes.intervals)
         self._run("splines", edges, 1, begun.lists.counts[1:], *begun.places, along, out)
         return out
 

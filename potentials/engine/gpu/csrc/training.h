@@ -65,7 +65,7 @@ TESSERAL_DEVICE void move(int atoms, const int* first, const int* senders, const
 // From gradients by messages those by features and, for each edge, by its radial functions
 // (edges, paths, channels). With `along`, instead the derivatives of the gradients by edges, times
 // that direction, as features also move by `change`: by features, by radial functions, and by their
-// slopes times the change of the length. Rows of edges beyond the cutoff are zero.
+// slopes times the change of the length. Rows of edges beyond the cutoff are not set.
 template <int L_IN, bool MOVED>
 TESSERAL_DEVICE void derive(int atoms, const int* sent, const int* order, const int* receivers, const int* places,
                             const Real* rows, const Real* along, const Real* coefficients, const Real* features,
@@ -85,14 +85,8 @@ TESSERAL_DEVICE void derive(int atoms, const int* sent, const int* order, const 
       }
       for (int k = sent[j]; k < sent[j + 1]; k++) {
         const int e = order[k], place = places[e];
+        if (place < 0) continue;
         const long long row = e * (long long)(paths * channels) + c;
-        if (place < 0) {
-          for (int p = 0; p < paths; p++) {
-            store(by_radial + row + p * channels, Lanes{});
-            if constexpr (MOVED) store(by_slopes + row + p * channels, Lanes{});
-          }
-          continue;
-        }
         const Real *const y = rows + e * (long long)edge_row, *dy = nullptr;
         if constexpr (MOVED) dy = along + e * (long long)edge_row;
         const Real* const table = coefficients + place * (paths * channels) + c;
@@ -146,18 +140,17 @@ TESSERAL_DEVICE void derive(int atoms, const int* sent, const int* order, const 
   }
 }
 
-// Splines of every edge, (edges, intervals); with `along`, their slopes times the change of the length.
+// Splines that are not zero of every edge, (edges, intervals); with `along`, their slopes times the
+// change of the length.
 TESSERAL_KERNEL splines(const int* count, const int* places, const Real* rows, const Real* along, Real* out) {
   for (int e = first_thread(); e < *count; e += number_of_threads()) {
-    Real* const row = out + e * (long long)intervals;
-    for (int k = 0; k < intervals; k++) row[k] = 0;
     const int place = places[e];
     if (place < 0) continue;
     const Real f = rows[e * (long long)edge_row], factor = along ? along[e * (long long)edge_row] : Real(1);
     Real value[4];
     if (along) spline_slopes(f, value);
     else spline_values(f, value);
-    for (int k = 0; k < 4 && place + k < intervals; k++) row[place + k] = factor * value[k];
+    for (int k = 0; k < 4 && place + k < intervals; k++) out[e * (long long)intervals + place + k] = factor * value[k];
   }
 }
 

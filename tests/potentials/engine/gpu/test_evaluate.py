@@ -20,9 +20,8 @@ from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.derivatives import predict, sum_in_order
 from tesseral.potentials.engine import evaluate as engine
 from tesseral.potentials.engine.gpu import cuda, evaluate, host
-from tesseral.potentials.engine.gpu.capture import Recorded
+from tesseral.potentials.engine.gpu.capture import Recorded, Results
 from tesseral.potentials.engine.gpu.host import HostKernels
-from tesseral.potentials.engine.results import AtomicResults
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops import compiled
 from tesseral.potentials.ops.select import select_ops
@@ -48,7 +47,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactor
 
         return run
 
-    def record(function: Callable[[], AtomicResults]) -> Recorded:
+    def record(function: Callable[[], Results]) -> Recorded:
         results, replay = host.record(function)
         return results, lambda: (ran.append("replay"), replay())[1]
 
@@ -166,9 +165,9 @@ def trained(ops: str) -> tuple[MessagePassing, AtomicGraph]:
 
 
 def take_steps(potential: MessagePassing, graph: AtomicGraph) -> list[torch.Tensor]:
-    """Weights after two steps of a training with energies, forces and virials."""
+    """Weights after four steps of a training with energies, forces and virials."""
     optimizer = torch.optim.SGD(potential.parameters(), lr=1e-11)
-    for _ in range(2):
+    for _ in range(4):
         found = predict(potential, graph, create_graph=True)
         loss = found.energy.square().sum() + found.forces.square().sum()
         optimizer.zero_grad()
@@ -179,7 +178,7 @@ def take_steps(potential: MessagePassing, graph: AtomicGraph) -> list[torch.Tens
 
 def test_training_steps_are_those_of_plain_pytorch(gpu: list[str]) -> None:
     weights = take_steps(*trained("auto"))
-    assert {"move_0", "derive_moved_2", "edges_along"} <= {*gpu}
+    assert {"move_0", "derive_moved_2", "edges_along", "replay"} <= {*gpu}
     gpu.clear()
     expected = take_steps(*trained("reference"))
     start = [weight.detach() for weight in trained("reference")[0].parameters()]
