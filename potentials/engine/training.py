@@ -69,8 +69,9 @@ def energies_and_gradient(
     )
     elements = potential.elements_of(species)
     operators = CpuOperators(EdgeFeatures(*(part.detach() for part in seen)), elements)
+    parts = potential.layers, potential.readouts, potential.scale
     own, *by_edges = _Layers.apply(  # type: ignore[no-untyped-call]
-        inputs_of(potential, operators, elements), features, *weights_of(potential)
+        Inputs(*parts, operators, elements), features, *weights_of(potential)
     )
     outputs, gradients = [seen.harmonics, seen.radii], by_edges
     if energies.requires_grad:  # pair energies, which have no weights
@@ -149,11 +150,6 @@ class Inputs(NamedTuple):
     scale: EnergyScale
     operators: Operators
     elements: Tensor  # (N,)
-
-
-def inputs_of(potential: MessagePassing, operators: Operators, elements: Tensor) -> Inputs:
-    """Inputs from the parts of a potential."""
-    return Inputs(potential.layers, potential.readouts, potential.scale, operators, elements)
 
 
 def weights_of(potential: MessagePassing) -> list[Tensor]:

@@ -23,7 +23,10 @@ def test_the_script_runs_without_a_gpu(tmp_path: Path) -> None:
     assert all(row["same to the bit"] for row in found["proof"])
     single = [row for row in found["proof"] if row["dtype"] == "float32"]
     assert all(0 < row["forces"] < 1e-4 for row in single)
+    assert all(row["by weights"] < 1e-4 for row in found["proof"])
     assert found["inference"][0]["model_us_atom"] > 0
+    kinds = [row["kind"] for row in found["training"] if row["step_ms"] > 0]
+    assert kinds == ["kernels", "not recorded", "PyTorch"]
     assert (tmp_path / "gpu.png").exists()
 
 

@@ -24,7 +24,7 @@ from tesseral.potentials.engine.results import AtomicResults
 from tesseral.potentials.message_passing import MessagePassing
 
 LARGEST = 4096  # atoms; for more, the kernels take longer than their launches
-CALLS = 2  # with the same weights before anything is recorded
+CALLS = 20  # before anything is recorded, which takes as long as some hundred calls
 
 Evaluate = Callable[[Tensor, Tensor, Lists], AtomicResults]
 Results = Sequence[Tensor | None]
@@ -101,9 +101,9 @@ class Captured:
     def _replayed(self, species: Tensor, vectors: Tensor, lists: Lists) -> AtomicResults:
         atoms, edges = len(species), len(vectors)
         if self._room is None or not self._room.holds(atoms, edges):
-            numbers = (1 << (number - 1).bit_length() for number in (atoms, edges))
+            more = [1 << (number - 1).bit_length() for number in (atoms, edges)]
             self._recorded = self._listed = None  # free the old memory first
-            self._room = room = _room(*numbers, self._room, vectors)
+            self._room = room = _room(more[0], more[1], self._room, vectors)
             self._recorded = self._record(lambda: self._evaluate(*room))
         assert self._recorded is not None
         self._room.set(species, vectors)
@@ -165,9 +165,8 @@ class CapturedSteps:
     ) -> _Taken:
         atoms, edges = len(species), len(vectors)
         if self._recorded is None or self._room is None or not self._room.holds(atoms, edges):
-            numbers = (number + number // 4 for number in (atoms, edges))
             self._recorded = None  # free the old memory first
-            self._room = _room(*numbers, self._room, vectors)
+            self._room = _room(atoms + atoms // 4, edges + edges // 4, self._room, vectors)
             step = Step(potential, self._kernels, *self._room)
             self._recorded = _RecordedStep(step, self._record)
         room = self._room
@@ -226,7 +225,7 @@ class _RecordedStep:
         self._backward()
         (every,) = self._gradients
         assert every is not None
-        parts = every.clone().split([shape.numel() for shape in self._shapes])
+        parts = torch.split(every.clone(), [shape.numel() for shape in self._shapes])
         return [part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
 

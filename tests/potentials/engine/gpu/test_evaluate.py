@@ -19,7 +19,7 @@ from tesseral.deploy.modelfile import load_model
 from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.derivatives import predict, sum_in_order
 from tesseral.potentials.engine import evaluate as engine
-from tesseral.potentials.engine.gpu import cuda, evaluate, host
+from tesseral.potentials.engine.gpu import capture, cuda, evaluate, host
 from tesseral.potentials.engine.gpu.capture import Recorded, Results
 from tesseral.potentials.engine.gpu.host import HostKernels
 from tesseral.potentials.message_passing import MessagePassing
@@ -51,6 +51,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactor
         results, replay = host.record(function)
         return results, lambda: (ran.append("replay"), replay())[1]
 
+    monkeypatch.setattr(capture, "CALLS", 2)
     monkeypatch.setattr(evaluate, "on_gpu", lambda potential: True)
     monkeypatch.setattr(evaluate, "make_kernels", make)
     monkeypatch.setattr(evaluate, "record", record)
