@@ -117,9 +117,7 @@ class Captured:
 
 
 def _say(calls: str, error: RuntimeError) -> None:
-    """Warn that calls are not recorded; a lack of memory is raised."""
-    if isinstance(error, torch.OutOfMemoryError):
-        raise error
+    """Warn that calls are not recorded."""
     warnings.warn(
         f"{calls} are not recorded as a CUDA graph, and take a few times as long: "
         f"{str(error).splitlines()[0]}",
@@ -131,7 +129,11 @@ class CapturedSteps:
     """Training steps of a potential, replayed for small batches."""
 
     def __init__(self, kernels: Kernels, record: Record) -> None:
-        """Record nothing yet; arguments as for `Step` and `Captured`."""
+        """Record nothing yet; arguments as for `Step` and `Captured`.
+
+        There is one step at a time in the room: if the gradients of the last one have not been
+        computed yet, and somebody still holds its results, the next one is not recorded.
+        """
         self._kernels, self._record = kernels, record
         self._state: list[int] = []
         self._room: _Room | None = None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import warnings
+import weakref
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -187,6 +189,16 @@ def test_training_steps_are_those_of_plain_pytorch(gpu: list[str]) -> None:
     for one, other, before in zip(weights, expected, start, strict=True):
         change = float((other - before).norm())
         assert float((one - other).norm()) < 1e-9 * change + 1e-15 * float(before.norm())
+
+
+def test_a_trained_potential_can_be_forgotten(gpu: list[str]) -> None:
+    potential, graph = trained("auto")
+    take_steps(potential, graph)
+    assert "replay" in gpu
+    known = weakref.ref(potential)
+    del potential
+    gc.collect()
+    assert known() is None
 
 
 def test_training_kernels_with_other_gradients_are_refused_once(
