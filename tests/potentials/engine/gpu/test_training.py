@@ -87,7 +87,10 @@ def by_kernels(operators: object, module: SplineConvolution, x: Tensor, given: l
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize(
     ("degrees", "channels"),
-    [((0, 0, 0), 16), ((0, 2, 2), 5), ((1, 3, 2), 40), ((2, 2, 2), 32), ((3, 1, 4), 1)],
+    [
+        *[((0, 0, 0), 16), ((0, 2, 2), 5), ((1, 3, 2), 40), ((2, 2, 2), 32), ((3, 1, 4), 1)],
+        pytest.param((4, 4, 4), 1, marks=pytest.mark.slow),  # 17 s to compile
+    ],
     ids=str,
 )
 def test_convolution(degrees: tuple[int, int, int], channels: int, dtype: torch.dtype) -> None:
