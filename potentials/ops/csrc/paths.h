@@ -75,11 +75,11 @@ template <class T, int L1, int L2, int L3> struct PathSums {
   static void couple(const T* y, T scale, T* t) {
     V sums[C::pairs];
     TESSERAL_TERMS(e, C::terms) {
-      const V term = (scale * T(C::value[e])) * load(y + C::m2[e] * W);
+      const V term = T(C::value[e]) * load(y + C::m2[e] * W);
       if (C::starts[e]) sums[C::pair[e]] = term;
       else sums[C::pair[e]] += term;
     }
-    for (int q = 0; q < C::pairs; q++) store(t + q * W, sums[q]);
+    for (int q = 0; q < C::pairs; q++) store(t + q * W, scale * sums[q]);
   }
 
   template <int N>
@@ -101,15 +101,13 @@ template <class T, int L1, int L2, int L3> struct PathSums {
   template <int N>
   static TESSERAL_INLINE void by_harmonics(T scale, const Block<T, N>* u, const Block<T, N>* g, T* gradient) {
     T* place = gradient + (1 + L2 * L2) * W;
-    V sums[n2];
-    for (int m = 0; m < n2; m++) sums[m] = load(place + m * W);
-    V both;
+    V sums[n2] = {}, both;
     TESSERAL_TERMS(e, C::terms) {
       const int q = C::pair[e];
       if (C::starts[e]) both = u[C::m1[q]].dot(g[C::m3[q]]);
-      sums[C::m2[e]] += (scale * T(C::value[e])) * both;
+      sums[C::m2[e]] += T(C::value[e]) * both;
     }
-    for (int m = 0; m < n2; m++) store(place + m * W, sums[m]);
+    for (int m = 0; m < n2; m++) store(place + m * W, load(place + m * W) + scale * sums[m]);
   }
 
   static TESSERAL_INLINE void by_radius(V slope, T* gradient) { store(gradient, load(gradient) + slope); }
