@@ -33,7 +33,7 @@ from tesseral.data.units import stress_voigt
 from tesseral.deploy.card import ModelCard
 from tesseral.deploy.modelfile import load_model
 from tesseral.potentials import hessian
-from tesseral.potentials.derivatives import predict_edges, stress_from_virial
+from tesseral.potentials.derivatives import predict_edges
 from tesseral.potentials.engine.gpu import evaluate as gpu
 from tesseral.potentials.engine.near_edges import NearEdges, near_edges
 from tesseral.potentials.heat_flux import energy_flow
@@ -246,8 +246,8 @@ class TesseralCalculator(Calculator):
             expected = self.potential.uncertainty.energy(prediction.uncertainty, graph.structure, 1)
             results["energy_uncertainty"] = float(expected)
         if stressed:
-            stress = stress_from_virial(prediction.virial, graph.cell)[0]
-            results["stress"] = stress_voigt(stress.cpu().numpy())
+            virial, volume = prediction.virial[0].cpu().numpy(), abs(np.linalg.det(atoms.cell.array))
+            results["stress"] = stress_voigt(-virial / volume)
         self.results = results
 
     @overload
@@ -383,17 +383,16 @@ class TesseralCalculator(Calculator):
     def _near_edges(self, graph: AtomicGraph) -> NearEdges:
         """The edges within the cutoff; overlapping atoms are an error."""
         near = near_edges(graph, self.card.config.cutoff)
-        if near.closest is not None:
+        vectors = near.edges.vectors
+        if near.closest is not None and bool((vectors.square().sum(dim=1) < CLOSEST**2).any()):
             one = slice(near.closest, near.closest + 1)
             ends = graph._replace(
                 senders=graph.senders[one], receivers=graph.receivers[one], shifts=graph.shifts[one]
             )
-            distance = float(edge_vectors(ends).norm())
-            if distance < CLOSEST:
-                raise ValueError(
-                    f"atoms {int(ends.senders)} and {int(ends.receivers)} are {distance:.3f} Å "
-                    "apart; atoms overlap in this structure"
-                )
+            raise ValueError(
+                f"atoms {int(ends.senders)} and {int(ends.receivers)} are "
+                f"{float(edge_vectors(ends).norm()):.3f} Å apart; atoms overlap in this structure"
+            )
         return near
 
     def __getstate__(self) -> dict[str, Any]:

@@ -128,7 +128,7 @@ template <class T> struct AlignedChunk {
     const T* previous = turns.data() + turn_start(L - 1, MOST) * W;
     T* own = turns.data() + turn_start(L, MOST) * W;
     auto column = [&](const V* axis, const T* from, V factor, V* sums) __attribute__((always_inline)) {
-      TESSERAL_TERMS(e, C::terms) {
+      TESSERAL_TERMS(e, C::terms, false) {
         const int q = C::pair[e];
         sums[C::m3[q]] += (T(C::value[e]) * factor * axis[C::m1[q]]) * load(from + C::m2[e] * before * W);
       }

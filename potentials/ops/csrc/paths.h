@@ -70,11 +70,13 @@ template <class T, int L1, int L2, int L3> struct PathSums {
   using V = Vector<T>;
   static constexpr int W = width<T>;
   static constexpr int n1 = 2 * L1 + 1, n2 = 2 * L2 + 1, n3 = 2 * L3 + 1;
+  // Messages of degree 4, or from degree 3 with 4: of no architecture's defaults, but long.
+  static constexpr bool rare = L1 == 4 || (L1 == 3 && (L2 == 4 || L3 == 4));
 
   // t of a vector of edges from their harmonics of degree l2.
   static void couple(const T* y, T scale, T* t) {
     V sums[C::pairs];
-    TESSERAL_TERMS(e, C::terms) {
+    TESSERAL_TERMS(e, C::terms, rare) {
       const V term = T(C::value[e]) * load(y + C::m2[e] * W);
       if (C::starts[e]) sums[C::pair[e]] = term;
       else sums[C::pair[e]] += term;
@@ -94,15 +96,15 @@ template <class T, int L1, int L2, int L3> struct PathSums {
   // Adds Σ_m1 t u to sums[m3].
   template <int N>
   static TESSERAL_INLINE void contract(const T* t, const Block<T, N>* u, Block<T, N>* sums) {
-    TESSERAL_TERMS(q, C::pairs) { sums[C::m3[q]].add(t[q * W], u[C::m1[q]]); }
+    TESSERAL_TERMS(q, C::pairs, rare) { sums[C::m3[q]].add(t[q * W], u[C::m1[q]]); }
   }
 
   // Adds the gradient by the harmonics of degree l2 of the product u^T t g, with u (m1) and g (m3).
   template <int N>
   static TESSERAL_INLINE void by_harmonics(T scale, const Block<T, N>* u, const Block<T, N>* g, T* gradient) {
     T* place = gradient + (1 + L2 * L2) * W;
-    V sums[n2] = {}, both;
-    TESSERAL_TERMS(e, C::terms) {
+    V sums[n2] = {}, both = {};
+    TESSERAL_TERMS(e, C::terms, rare) {
       const int q = C::pair[e];
       if (C::starts[e]) both = u[C::m1[q]].dot(g[C::m3[q]]);
       sums[C::m2[e]] += T(C::value[e]) * both;
@@ -168,7 +170,7 @@ template <class T, int L1, int L2, int L3> struct PathSums {
       B given[n3], pulled[n1], u[n1], by_r = B::zero();
       for (int m = 0; m < n3; m++) given[m] = B::at(at + m * p.out_stride);
       for (int m = 0; m < n1; m++) pulled[m] = B::zero(), u[m] = B::at(own + m * p.in_stride);
-      TESSERAL_TERMS(q, C::pairs) pulled[C::m1[q]].add(t[q * W], given[C::m3[q]]);
+      TESSERAL_TERMS(q, C::pairs, rare) pulled[C::m1[q]].add(t[q * W], given[C::m3[q]]);
       if (gx)
         for (int m = 0; m < n1; m++) {
           T* to = gx + chunk.from[e] + m * p.in_stride;
@@ -239,7 +241,7 @@ template <class T, int L1, int L2, int L3> struct PathSums {
     B given[n3], sums[n3], pulled[n1], by_pulled[n1], u[n1], plain[n1], by_r = B::zero(), by_moved = B::zero();
     for (int m = 0; m < n3; m++) given[m] = B::at(at + m * p.out_stride), sums[m] = B::at(to + m * p.out_stride);
     for (int m = 0; m < n1; m++) pulled[m] = by_pulled[m] = B::zero();
-    TESSERAL_TERMS(q, C::pairs) {
+    TESSERAL_TERMS(q, C::pairs, rare) {
       pulled[C::m1[q]].add(t[q * W], given[C::m3[q]]);
       by_pulled[C::m1[q]].add(by_t[q * W], given[C::m3[q]]);
     }
