@@ -212,13 +212,13 @@ class TesseralCalculator(Calculator):
             raise ValueError("there are no atoms to compute; pass some")
         atoms = self.atoms
         _check_cell(atoms)
-        stressed = has_stress(atoms)
+        graph = self._graph(atoms)
+        stressed = bool(atoms.pbc.all()) or has_stress(atoms)  # the graph needs a volume
         if "stress" in properties and not stressed:
             raise PropertyNotImplementedError(
                 "stress needs periodic atoms in a cell with a volume; these have "
                 f"pbc={atoms.pbc.tolist()} and {atoms.cell.rank} cell vectors"
             )
-        graph = self._graph(atoms)
         near = self._near_edges(graph)
         prediction = predict_edges(
             self.potential, graph.species, near.edges, graph.structure, n_structures=1

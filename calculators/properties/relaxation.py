@@ -78,7 +78,7 @@ class CellFilter(FrechetCellFilter):  # type: ignore[misc, unused-ignore]
         )
         self._start = atoms.cell.array.copy()
         self._pressure, self._constant_volume = pressure, constant_volume
-        self._logarithm: tuple[bytes, Any] = (b"", None)  # of the deformation, and its cell
+        self._deformed: tuple[bytes, Any, Any] = (b"", None, None)  # cell; see `_deformation`
         self._known: tuple[bytes, Any] = (b"", None)
         axes = np.linalg.qr(atoms.cell.array[np.array(moving)].T)[0]  # orthonormal columns
         self._plane = None if all(moving) else axes @ axes.T
@@ -86,13 +86,13 @@ class CellFilter(FrechetCellFilter):  # type: ignore[misc, unused-ignore]
     def _deformation(self) -> tuple[Any, Any]:
         """Deformation of the cell since the start, (3, 3), and its logarithm."""
         cell = self.atoms.cell.array
-        deformation = np.linalg.solve(self._start, cell).T
-        if self._logarithm[0] != cell.tobytes():
+        if self._deformed[0] != cell.tobytes():
+            deformation = np.linalg.solve(self._start, cell).T
             with warnings.catch_warnings():
                 # Frequent for cells that have hardly moved, whose error is 1e-12.
                 warnings.filterwarnings("ignore", "logm result may be inaccurate", RuntimeWarning)
-                self._logarithm = cell.tobytes(), np.real(logm(deformation))
-        return deformation, self._logarithm[1]
+                self._deformed = cell.tobytes(), deformation, np.real(logm(deformation))
+        return self._deformed[1:]
 
     def get_positions(self) -> Any:
         """Positions in the undeformed cell and the logarithm of its deformation, (N + 3, 3)."""
@@ -108,7 +108,7 @@ class CellFilter(FrechetCellFilter):  # type: ignore[misc, unused-ignore]
         self.atoms.set_cell(cell, scale_atoms=True)
         self.atoms.set_positions(positions[:-3] @ transposed, **options)
         if np.array_equal(self.atoms.cell.array, cell):  # no constraint has changed it
-            self._logarithm = cell.tobytes(), logarithm
+            self._deformed = cell.tobytes(), transposed.T, logarithm
 
     def get_forces(self, **options: Any) -> Any:
         """Forces on atoms and cell, (N + 3, 3)."""
@@ -129,7 +129,7 @@ class CellFilter(FrechetCellFilter):  # type: ignore[misc, unused-ignore]
         blocks = np.zeros((6, 6))
         blocks[:3, :3] = blocks[3:, 3:] = logarithm.T
         gradient = virial @ np.linalg.inv(deformation.T)
-        size = np.abs(gradient).max() or 1.0  # the derivative is proportional to it
+        size = 12 * np.abs(gradient).max() or 1.0  # the derivative is proportional to it
         blocks[:3, 3:] = gradient / size
         on_cell = _exponential(blocks)[:3, 3:] * (size / self.exp_cell_factor)
         if self._constant_volume:
@@ -144,10 +144,10 @@ class CellFilter(FrechetCellFilter):  # type: ignore[misc, unused-ignore]
 def _exponential(matrix: Any) -> Any:
     """Exponential of a small square matrix, to rounding; that of SciPy takes many times as long."""
     norm = float(np.abs(matrix).sum(axis=0).max())
-    halvings = max(0, int(np.ceil(np.log2(norm / 0.25)))) if norm else 0
+    halvings = max(0, int(np.ceil(np.log2(norm / 0.5)))) if norm else 0
     small, unit = matrix / 2**halvings, np.eye(len(matrix))
     total = unit
-    for order in range(14, 0, -1):  # 0.25^15 / 15! is below rounding
+    for order in range(14, 0, -1):  # 0.5^15 / 15! is below rounding
         total = unit + small @ total / order
     for _ in range(halvings):
         total = total @ total
