@@ -384,7 +384,8 @@ class TesseralCalculator(Calculator):
         """The edges within the cutoff; overlapping atoms are an error."""
         near = near_edges(graph, self.card.config.cutoff)
         vectors = near.edges.vectors
-        if near.closest is not None and bool((vectors.square().sum(dim=1) < CLOSEST**2).any()):
+        if len(vectors) and float(torch.linalg.vector_norm(vectors, dim=1).amin()) < CLOSEST:
+            assert near.closest is not None
             one = slice(near.closest, near.closest + 1)
             ends = graph._replace(
                 senders=graph.senders[one], receivers=graph.receivers[one], shifts=graph.shifts[one]
