@@ -23,9 +23,11 @@ POTENTIALS = Path("potentials", "engine", "csrc")  # headers of whole potentials
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-g0"]
 FLAGS += ["-fno-math-errno", "-fno-trapping-math"]
 WISHES = ["-fopenmp", "-mprefer-vector-width=512"]  # used where the compiler knows them
-# Of no use for unrolled sums, and a fifth of the time of compilation.
+# Of no use for unrolled sums, and a quarter of the time of compilation.
 WISHES += ["-fno-tree-pre", "-fno-gcse", "-fno-tree-vrp", "-fno-tree-dominator-opts", "-fno-ipa-cp"]
-WISHES += ["--param=ggc-min-expand=300"]
+WISHES += ["-fno-ipa-modref", "-fno-tree-slp-vectorize", "-fno-predictive-commoning"]
+WISHES += ["-fno-cse-follow-jumps", "-fno-rerun-cse-after-loop", "-fno-crossjumping"]
+WISHES += ["-fno-thread-jumps", "--param=ggc-min-expand=300"]
 # A call of memset for the few vectors of a sum costs more than the sum.
 WISHES += ["-fno-tree-loop-distribute-patterns"]
 AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2"]

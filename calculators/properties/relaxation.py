@@ -246,9 +246,11 @@ def relaxing(
     moving: Any = CellFilter(atoms, vectors, pressure * units.GPa) if any(vectors) else atoms
 
     def run() -> Iterator[RelaxStep]:
-        course = _bfgs(moving, fmax, steps) if name == "bfgs" else _with_ase(name, moving, fmax, steps)
+        own = name == "bfgs"
+        course = _bfgs(moving, fmax, steps) if own else _with_ase(name, moving, fmax, steps)
         for number, (force, converged) in enumerate(course):
-            yield RelaxStep(number, float(atoms.get_potential_energy()) / len(atoms), force, converged)
+            energy = float(atoms.get_potential_energy()) / len(atoms)
+            yield RelaxStep(number, energy, force, converged)
 
     return run()
 
