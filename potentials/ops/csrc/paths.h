@@ -70,8 +70,8 @@ template <class T, int L1, int L2, int L3> struct PathSums {
   using V = Vector<T>;
   static constexpr int W = width<T>;
   static constexpr int n1 = 2 * L1 + 1, n2 = 2 * L2 + 1, n3 = 2 * L3 + 1;
-  // Features of degree 4, or of degree 3 with another 4: no architecture's default, but the most code.
-  static constexpr bool rare = L1 == 4 || (L1 == 3 && (L2 == 4 || L3 == 4));
+  // No architecture has features of degree 4 by default, and their sums are the longest.
+  static constexpr bool rare = L1 == 4;
 
   // t of a vector of edges from their harmonics of degree l2.
   static void couple(const T* y, T scale, T* t) {
