@@ -246,11 +246,8 @@ class TesseralCalculator(Calculator):
             expected = self.potential.uncertainty.energy(prediction.uncertainty, graph.structure, 1)
             results["energy_uncertainty"] = float(expected)
         if stressed:
-            virial, volume = (
-                prediction.virial[0].cpu().numpy(),
-                abs(np.linalg.det(atoms.cell.array)),
-            )
-            results["stress"] = stress_voigt(-virial / volume)
+            virial = prediction.virial[0].cpu().numpy()
+            results["stress"] = stress_voigt(-virial / abs(np.linalg.det(atoms.cell.array)))
         self.results = results
 
     @overload
