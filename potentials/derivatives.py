@@ -197,11 +197,11 @@ def _sums(results: AtomicResults, structure: Tensor, n_structures: int) -> Predi
     """Prediction from results for atoms."""
     energies, forces, virials, uncertainty = results
     virials = 0.5 * (virials + virials.transpose(1, 2))
-    if energies.is_cpu:
+    if energies.is_cpu and n_structures > 1:
         virial = torch.zeros(n_structures, 3, 3, dtype=energies.dtype)
         virial = virial.index_add(0, structure, virials)
         energy = sum_by_structure(energies, structure, n_structures)
-    else:  # there, index_add adds in any order
+    else:  # on a GPU, index_add adds in any order
         both = torch.cat([energies.unsqueeze(1), virials.flatten(1)], dim=1)
         sums = sum_in_order(both, structure, n_structures)
         energy, virial = sums[:, 0], sums[:, 1:].reshape(n_structures, 3, 3)

@@ -117,6 +117,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     hot.add_argument("--time", type=float, default=2.0, help="ps")
     relax.add_argument("--number", type=int, default=50, help="crystals out of the 50")
     relax.add_argument("--optimizer", choices=tuple(OPTIMIZERS), default="BFGS")
+    programs = ("sevennet", "chgnet", "mace")
+    relax.add_argument("--peers", nargs="*", default=programs, choices=programs)
     relax.add_argument("--fmax", type=float, default=0.02, help="maximum force in eV/Å")
     relax.add_argument("--steps", type=int, default=300, help="maximum number of steps")
     options = parser.parse_args(arguments)

@@ -51,8 +51,10 @@ def relax_sheets(options: argparse.Namespace, terminal: Console) -> list[Sheet]:
         ]
         stepping = []
     else:
-        relaxing = [ours(options), peer(options, "sevennet"), peer(options, "chgnet")]
-        stepping = [peer(options, "mace", hidden=hidden) for hidden in MACE_SIZES]
+        others = [name for name in ("sevennet", "chgnet") if name in options.peers]
+        relaxing = [ours(options), *(peer(options, name) for name in others)]
+        sizes = MACE_SIZES if "mace" in options.peers else ()
+        stepping = [peer(options, "mace", hidden=hidden) for hidden in sizes]
     labels = [atoms.info["label"] for atoms in frames]
     where = str(path.resolve())
     settings = {"optimizer": options.optimizer, "fmax": options.fmax, "steps": options.steps}

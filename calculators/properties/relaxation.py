@@ -12,7 +12,7 @@ from ase.constraints import FixSymmetry
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS, FIRE, LBFGS
 from ase.stress import full_3x3_to_voigt_6_stress
-from scipy.linalg import expm, logm
+from scipy.linalg import lapack, logm
 
 from tesseral.calculators.properties.atoms import (
     VACUUM,
@@ -23,9 +23,7 @@ from tesseral.calculators.properties.atoms import (
 )
 
 OPTIMIZERS: dict[str, Any] = {"bfgs": BFGS, "lbfgs": LBFGS, "fire": FIRE}
-# ASE's BFGS diagonalises a (3N, 3N) matrix in each step: at 100 atoms this takes about as long as
-# energies and forces, at 2000 a minute.
-BFGS_ATOMS = 100
+BFGS_ATOMS = 100  # the time of a step of BFGS grows with the cube of the number of atoms
 CELLS = ("auto", "fixed", "in-plane", "free")
 
 
@@ -53,8 +51,8 @@ class CellFilter(FrechetCellFilter):  # type: ignore[misc, unused-ignore]
     There, the matrix functions of one step take longer than the potential of a small crystal: two
     logarithms of the deformation, and the derivative of an exponential in nine directions, for each
     of the three or four times that an optimizer requests the forces. Here, the logarithm is known
-    from when the cell was set, all derivatives come from one exponential, and the forces are
-    computed once for a structure.
+    from when the cell was set, all derivatives come from one exponential, summed as a series, and
+    the forces are computed once for a structure.
 
     The cell is deformed only within the span of chosen lattice vectors, whatever their orientation.
     """
@@ -80,7 +78,7 @@ class CellFilter(FrechetCellFilter):  # type: ignore[misc, unused-ignore]
         )
         self._start = atoms.cell.array.copy()
         self._pressure, self._constant_volume = pressure, constant_volume
-        self._logarithm: tuple[bytes, Any] = (b"", None)  # of the deformation, and its cell
+        self._deformed: tuple[bytes, Any, Any] = (b"", None, None)  # cell; see `_deformation`
         self._known: tuple[bytes, Any] = (b"", None)
         axes = np.linalg.qr(atoms.cell.array[np.array(moving)].T)[0]  # orthonormal columns
         self._plane = None if all(moving) else axes @ axes.T
@@ -88,13 +86,13 @@ class CellFilter(FrechetCellFilter):  # type: ignore[misc, unused-ignore]
     def _deformation(self) -> tuple[Any, Any]:
         """Deformation of the cell since the start, (3, 3), and its logarithm."""
         cell = self.atoms.cell.array
-        deformation = np.linalg.solve(self._start, cell).T
-        if self._logarithm[0] != cell.tobytes():
+        if self._deformed[0] != cell.tobytes():
+            deformation = np.linalg.solve(self._start, cell).T
             with warnings.catch_warnings():
                 # Frequent for cells that have hardly moved, whose error is 1e-12.
                 warnings.filterwarnings("ignore", "logm result may be inaccurate", RuntimeWarning)
-                self._logarithm = cell.tobytes(), np.real(logm(deformation))
-        return deformation, self._logarithm[1]
+                self._deformed = cell.tobytes(), deformation, np.real(logm(deformation))
+        return self._deformed[1:]
 
     def get_positions(self) -> Any:
         """Positions in the undeformed cell and the logarithm of its deformation, (N + 3, 3)."""
@@ -105,12 +103,12 @@ class CellFilter(FrechetCellFilter):  # type: ignore[misc, unused-ignore]
     def set_positions(self, positions: Any, **options: Any) -> None:  # type: ignore[override, unused-ignore]
         """Set what `get_positions` returns."""
         logarithm = positions[-3:] / self.exp_cell_factor
-        transposed = expm(logarithm).T
+        transposed = _exponential(logarithm).T
         cell = self._start @ transposed
         self.atoms.set_cell(cell, scale_atoms=True)
         self.atoms.set_positions(positions[:-3] @ transposed, **options)
         if np.array_equal(self.atoms.cell.array, cell):  # no constraint has changed it
-            self._logarithm = cell.tobytes(), logarithm
+            self._deformed = cell.tobytes(), transposed.T, logarithm
 
     def get_forces(self, **options: Any) -> Any:
         """Forces on atoms and cell, (N + 3, 3)."""
@@ -130,8 +128,10 @@ class CellFilter(FrechetCellFilter):  # type: ignore[misc, unused-ignore]
         # tr(Gᵀ exp L) by L is a block of exp [[Lᵀ, G], [0, Lᵀ]] (Mathias 1996).
         blocks = np.zeros((6, 6))
         blocks[:3, :3] = blocks[3:, 3:] = logarithm.T
-        blocks[:3, 3:] = virial @ np.linalg.inv(deformation.T)
-        on_cell = expm(blocks)[:3, 3:] / self.exp_cell_factor
+        gradient = virial @ np.linalg.inv(deformation.T)
+        size = 12 * np.abs(gradient).max() or 1.0  # the derivative is proportional to it
+        blocks[:3, 3:] = gradient / size
+        on_cell = _exponential(blocks)[:3, 3:] * (size / self.exp_cell_factor)
         if self._constant_volume:
             on_cell -= np.trace(on_cell) / 3 * np.eye(3)
             stress = stress - np.trace(stress) / 3 * np.eye(3)
@@ -139,6 +139,19 @@ class CellFilter(FrechetCellFilter):  # type: ignore[misc, unused-ignore]
             on_cell = self._plane @ on_cell @ self._plane
         self.stress = full_3x3_to_voigt_6_stress(stress)
         return np.vstack([atoms.get_forces(**options) @ deformation, on_cell])
+
+
+def _exponential(matrix: Any) -> Any:
+    """Exponential of a small square matrix, to rounding; that of SciPy takes many times as long."""
+    norm = float(np.abs(matrix).sum(axis=0).max())
+    halvings = max(0, int(np.ceil(np.log2(norm / 0.5)))) if norm else 0
+    small, unit = matrix / 2**halvings, np.eye(len(matrix))
+    total = unit
+    for order in range(14, 0, -1):  # 0.5^15 / 15! is below rounding
+        total = unit + small @ total / order
+    for _ in range(halvings):
+        total = total @ total
+    return total
 
 
 class MovingCell(NamedTuple):
@@ -233,13 +246,57 @@ def relaxing(
     moving: Any = CellFilter(atoms, vectors, pressure * units.GPa) if any(vectors) else atoms
 
     def run() -> Iterator[RelaxStep]:
-        method = OPTIMIZERS[name](moving, logfile=None)
-        for number, converged in enumerate(method.irun(fmax=fmax, steps=steps)):
-            force = float(np.sqrt((np.asarray(moving.get_forces()) ** 2).sum(axis=1).max()))
+        own = name == "bfgs"
+        course = _bfgs(moving, fmax, steps) if own else _with_ase(name, moving, fmax, steps)
+        for number, (force, converged) in enumerate(course):
             energy = float(atoms.get_potential_energy()) / len(atoms)
-            yield RelaxStep(number, energy, force, bool(converged))
+            yield RelaxStep(number, energy, force, converged)
 
     return run()
+
+
+def _with_ase(name: str, moving: Any, fmax: float, steps: int) -> Iterator[tuple[float, bool]]:
+    """Largest force, and whether it is small enough, at the start and after each step."""
+    for converged in OPTIMIZERS[name](moving, logfile=None).irun(fmax=fmax, steps=steps):
+        yield _largest(moving.get_forces()), bool(converged)
+
+
+def _largest(forces: Any) -> float:
+    return float(np.sqrt((np.asarray(forces) ** 2).sum(axis=1).max()))
+
+
+def _bfgs(moving: Any, fmax: float, steps: int) -> Iterator[tuple[float, bool]]:
+    """The same with the steps of ASE's BFGS, without its overhead.
+
+    ASE diagonalises the Hessian in each step, to take the absolute values of its eigenvalues. If
+    all are positive, which the Cholesky decomposition tells, a solution with it is the same step.
+    """
+    limit, hessian, before = BFGS.defaults["maxstep"], np.empty(0), None
+    for number in range(steps + 1):
+        forces = np.asarray(moving.get_forces())
+        largest = _largest(forces)
+        yield largest, largest < fmax
+        if largest < fmax or number == steps:
+            return
+        places, pull = np.asarray(moving.get_positions()).ravel(), forces.ravel()
+        if before is None:
+            hessian = BFGS.defaults["alpha"] * np.eye(places.size)
+        else:
+            moved, change = places - before[0], before[1] - pull
+            if np.abs(moved).max() >= 1e-7:
+                expected = hessian @ moved
+                hessian += np.outer(change, change) / (moved @ change)
+                hessian -= np.outer(expected, expected) / (moved @ expected)
+        before = places, pull
+        _, solution, indefinite = lapack.dposv(hessian, pull)
+        step = solution.ravel()
+        if indefinite:
+            values, vectors = np.linalg.eigh(hessian)
+            step = vectors @ (pull @ vectors / np.abs(values))
+        longest = _largest(step.reshape(-1, 3))
+        if longest >= limit:
+            step = step * (limit / longest)
+        moving.set_positions((places + step).reshape(-1, 3))
 
 
 def relaxed(atoms: Atoms, *, fmax: float = 1e-3, steps: int = 300, cell: str = "auto") -> Relaxed:

@@ -27,7 +27,8 @@ def applies(potential: object) -> bool:
     """Whether a potential can be evaluated this way, on the CPU or a GPU."""
     if not isinstance(potential, MessagePassing) or not potential.harmonics.fused:
         return False
-    return can_pack(potential) or gpu.applies(potential)
+    packed = potential in _cache and potential.embedding.is_cpu
+    return packed or can_pack(potential) or gpu.applies(potential)
 
 
 def evaluate(potential: MessagePassing, species: Tensor, edges: Edges) -> AtomicResults:

@@ -75,10 +75,10 @@ template <class T> struct AlignedChunk {
 
   AlignedChunk() : turns(W * turn_start(TESSERAL_L_MAX + 1, TESSERAL_L_MAX)) {}
 
-  // Components up to MOST.
+  // Components up to MOST; compiled once for the passes that need the same.
   template <int MOST>
-  void fill(const tesseral_convolution& c, const AlignedRows& sizes, const double* vectors, int64_t begin,
-            int64_t first_receiver) {
+  __attribute__((noinline)) void fill(const tesseral_convolution& c, const AlignedRows& sizes, const double* vectors,
+                                      int64_t begin, int64_t first_receiver) {
     const double per_width = c.intervals / c.cutoff;
     V f = {};
     V* direction = axes[1];
@@ -128,7 +128,7 @@ template <class T> struct AlignedChunk {
     const T* previous = turns.data() + turn_start(L - 1, MOST) * W;
     T* own = turns.data() + turn_start(L, MOST) * W;
     auto column = [&](const V* axis, const T* from, V factor, V* sums) __attribute__((always_inline)) {
-      TESSERAL_TERMS(e, C::terms) {
+      TESSERAL_TERMS(e, C::terms, false) {
         const int q = C::pair[e];
         sums[C::m3[q]] += (T(C::value[e]) * factor * axis[C::m1[q]]) * load(from + C::m2[e] * before * W);
       }
@@ -162,26 +162,37 @@ template <class T> struct AlignedChunk {
 template <class T, int L_IN> struct AlignedEdge {
   static constexpr int W = width<T>, N = vector_bytes == 64 ? 1 : 2;
   static constexpr int m_in = (L_IN + 1) * (L_IN + 1);
+  static constexpr int reach = least(L_IN + 1, TESSERAL_L_MAX);  // of the gradient by the direction
   using B = Block<T, N>;
+
+  // Calls f with 0 … M - 1. From L_IN 3 on the components do not stay in registers in any case, and
+  // unrolling these loops would be a quarter of the time of compilation.
+  template <int M, class F> static TESSERAL_INLINE void each(F&& f) {
+    if constexpr (L_IN < 3) unroll<M>(f);
+    else {
+      _Pragma("GCC unroll 1") for (int m = 0; m < M; m++) f(m);
+    }
+  }
 
   // Components -KEEP … KEEP of degree L in the frame, of which D has -MOST … MOST.
   template <int L, int MOST, int KEEP> static TESSERAL_INLINE void turn_in(const T* d, const T* x, long row, B* out) {
     static_assert(KEEP <= MOST);
     constexpr int columns = turn_columns(L, MOST), first = least(L, MOST) - KEEP;
     if constexpr (L == 0) out[0] = B::at(x);
-    else
-      unroll<2 * L + 1>(TESSERAL_UNROLLED(m) {
-        const B own = B::at(x + m * row);
-        const T* t = d + (turn_start(L, MOST) + m * columns + first) * W;
-        for (int b = 0; b <= 2 * KEEP; b++)
-          if (m == 0) out[b] = own.times(t[b * W]);
-          else out[b].add(t[b * W], own);
+    else {
+      const T* t = d + (turn_start(L, MOST) + first) * W;
+      const B own = B::at(x);
+      for (int b = 0; b <= 2 * KEEP; b++) out[b] = own.times(t[b * W]);
+      each<2 * L>(TESSERAL_UNROLLED(m) {
+        const B own = B::at(x + (m + 1) * row);
+        for (int b = 0; b <= 2 * KEEP; b++) out[b].add(t[((m + 1) * columns + b) * W], own);
       });
+    }
   }
   // Adds them to components in the common frame.
   template <int L, int MOST, int KEEP> static TESSERAL_INLINE void turn_out(const T* d, const B* x, long row, T* out) {
     constexpr int columns = turn_columns(L, MOST), first = least(L, MOST) - KEEP;
-    unroll<2 * L + 1>(TESSERAL_UNROLLED(m) {
+    each<2 * L + 1>(TESSERAL_UNROLLED(m) {
       B sum = B::at(out + m * row);
       if constexpr (L == 0) sum.add(T(1), x[0]);
       else {
@@ -205,7 +216,7 @@ template <class T, int L_IN> struct AlignedEdge {
       constexpr int most = least(l3, L_IN);
       B y[2 * most + 1];
       unroll<L_IN + 1>(TESSERAL_CONSTANTS(l1) {
-        unroll<least(l1, l3) + 1>(TESSERAL_UNROLLED(m) {
+        each<least(l1, l3) + 1>(TESSERAL_UNROLLED(m) {
           const T* row = table + (weight_start(L_IN, l3, l1) + m) * channels;
           B w = B::at(row).times(s[0]);
           for (int k = 1; k < 4; k++) w.add(s[k], B::at(row + k * rows.table));
@@ -222,7 +233,7 @@ template <class T, int L_IN> struct AlignedEdge {
 
   // Adds g·L_x y and g·L_z y, with |m| up to G in g and up to Y in y.
   template <int L, int G, int Y> static TESSERAL_INLINE void turn_about(const B* g, const B* y, B* torque, T factor) {
-    unroll<least(L, Y + 1)>(TESSERAL_UNROLLED(k) {
+    each<least(L, Y + 1)>(TESSERAL_UNROLLED(k) {
       const bool both = k + 1 <= Y;
       const B *gm = g + G, *ym = y + Y;
       B x = gm[k + 1].times(ym[k]), z;
@@ -248,7 +259,6 @@ template <class T, int L_IN> struct AlignedEdge {
   static TESSERAL_INLINE void backward(AlignedChunk<T>& chunk, int e, const AlignedRows& rows, const T* x,
                                        const T* table, const T* g, T* gx) {
     const long channels = rows.channels;
-    constexpr int reach = L_IN + 1;
     const T *d = chunk.turns.data() + e;
     T s[4];
     for (int k = 0; k < 4; k++) s[k] = chunk.value[k][e];
@@ -262,7 +272,7 @@ template <class T, int L_IN> struct AlignedEdge {
       B along[2 * most_g + 1], y[2 * most + 1];
       turn_in<l3, reach, most_g>(d, g + l3 * l3 * channels, channels, along);
       unroll<L_IN + 1>(TESSERAL_CONSTANTS(l1) {
-        unroll<least(l1, l3) + 1>(TESSERAL_UNROLLED(m) {
+        each<least(l1, l3) + 1>(TESSERAL_UNROLLED(m) {
           const T* row = table + (weight_start(L_IN, l3, l1) + m) * channels;
           const B *mine = own + l1 * l1 + l1, *given = along + most_g;
           B* mine_pulled = pulled + l1 * l1 + l1;
@@ -318,7 +328,7 @@ template <class T, int L_IN> struct AlignedEdge {
     const AlignedRows rows(c);
     for (; begin < end; begin += chunk.count) {
       chunk.count = int(std::min<int64_t>(W, end - begin));
-      chunk.template fill<L_IN + 1>(c, rows, vectors, begin, 0);
+      chunk.template fill<reach>(c, rows, vectors, begin, 0);
       for (int e = 0; e < chunk.count; e++) {
         double* sums = chunk.torques[e];
         for (int k = 0; k < 3; k++) sums[k] = 0;

@@ -28,7 +28,7 @@ TESSERAL_INLINE Lane dot(const Vector3& a, const Vector3& b) {
 // Calls f(a, m', m, factor) for the terms of ∂_a P_l,m.
 template <int L, class F> TESSERAL_INLINE void gradient_terms(F&& f) {
   using C = Coupling<1, L - 1, L>;
-  TESSERAL_TERMS(e, C::terms) {
+  TESSERAL_TERMS(e, C::terms, false) {
     const int q = C::pair[e];
     f(C::m1[q], C::m2[e], C::m3[q], gradient_factor[L] * C::value[e]);
   }

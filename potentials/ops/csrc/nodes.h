@@ -165,7 +165,7 @@ template <class T, int L1, int L2, int L3> struct ProductSums {
     for (long c = 0; c < channels; c += width<T>) {
       Vector<T> sums[2 * L3 + 1];
       for (int m = 0; m <= 2 * L3; m++) sums[m] = load(out + m * channels + c);
-      TESSERAL_TERMS(e, C::terms) {
+      TESSERAL_TERMS(e, C::terms, false) {
         const int q = C::pair[e];
         sums[C::m3[q]] += T(C::gaunt * C::value[e]) *
                           (load(a + C::m1[q] * channels + c) * load(b + C::m2[e] * channels + c));

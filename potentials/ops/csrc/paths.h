@@ -70,16 +70,18 @@ template <class T, int L1, int L2, int L3> struct PathSums {
   using V = Vector<T>;
   static constexpr int W = width<T>;
   static constexpr int n1 = 2 * L1 + 1, n2 = 2 * L2 + 1, n3 = 2 * L3 + 1;
+  // No architecture has features of degree 4 by default, and their sums are the longest.
+  static constexpr bool rare = L1 == 4;
 
   // t of a vector of edges from their harmonics of degree l2.
   static void couple(const T* y, T scale, T* t) {
     V sums[C::pairs];
-    TESSERAL_TERMS(e, C::terms) {
-      const V term = (scale * T(C::value[e])) * load(y + C::m2[e] * W);
+    TESSERAL_TERMS(e, C::terms, rare) {
+      const V term = T(C::value[e]) * load(y + C::m2[e] * W);
       if (C::starts[e]) sums[C::pair[e]] = term;
       else sums[C::pair[e]] += term;
     }
-    for (int q = 0; q < C::pairs; q++) store(t + q * W, sums[q]);
+    TESSERAL_TERMS(q, C::pairs, rare) store(t + q * W, scale * sums[q]);
   }
 
   template <int N>
@@ -94,22 +96,20 @@ template <class T, int L1, int L2, int L3> struct PathSums {
   // Adds Σ_m1 t u to sums[m3].
   template <int N>
   static TESSERAL_INLINE void contract(const T* t, const Block<T, N>* u, Block<T, N>* sums) {
-    TESSERAL_TERMS(q, C::pairs) { sums[C::m3[q]].add(t[q * W], u[C::m1[q]]); }
+    TESSERAL_TERMS(q, C::pairs, rare) { sums[C::m3[q]].add(t[q * W], u[C::m1[q]]); }
   }
 
   // Adds the gradient by the harmonics of degree l2 of the product u^T t g, with u (m1) and g (m3).
   template <int N>
   static TESSERAL_INLINE void by_harmonics(T scale, const Block<T, N>* u, const Block<T, N>* g, T* gradient) {
     T* place = gradient + (1 + L2 * L2) * W;
-    V sums[n2];
-    for (int m = 0; m < n2; m++) sums[m] = load(place + m * W);
-    V both;
-    TESSERAL_TERMS(e, C::terms) {
+    V sums[n2] = {}, both = {};
+    TESSERAL_TERMS(e, C::terms, rare) {
       const int q = C::pair[e];
       if (C::starts[e]) both = u[C::m1[q]].dot(g[C::m3[q]]);
-      sums[C::m2[e]] += (scale * T(C::value[e])) * both;
+      sums[C::m2[e]] += T(C::value[e]) * both;
     }
-    for (int m = 0; m < n2; m++) store(place + m * W, sums[m]);
+    TESSERAL_TERMS(m, n2, rare) store(place + m * W, load(place + m * W) + scale * sums[m]);
   }
 
   static TESSERAL_INLINE void by_radius(V slope, T* gradient) { store(gradient, load(gradient) + slope); }
@@ -134,15 +134,15 @@ template <class T, int L1, int L2, int L3> struct PathSums {
     for (int e = 0; e < chunk.count;) {
       T* row = out + chunk.to[e];
       B sums[n3];
-      for (int m = 0; m < n3; m++) sums[m] = B::at(row + m * p.out_stride);
+      TESSERAL_TERMS(m, n3, rare) sums[m] = B::at(row + m * p.out_stride);
       do {
         const B r = radial<N>(table, chunk.splines[e], chunk.splines[e].value);
         const T* own = x + chunk.from[e];
         B u[n1];
-        for (int m = 0; m < n1; m++) u[m] = B::at(own + m * p.in_stride).times(r);
+        TESSERAL_TERMS(m, n1, rare) u[m] = B::at(own + m * p.in_stride).times(r);
         contract<N>(chunk.couplings.data() + chunk.lane[e] + p.coupling, u, sums);
       } while (++e < chunk.count && chunk.to[e] == chunk.to[e - 1]);
-      for (int m = 0; m < n3; m++) sums[m].put(row + m * p.out_stride);
+      TESSERAL_TERMS(m, n3, rare) sums[m].put(row + m * p.out_stride);
     }
   }
 
@@ -168,17 +168,17 @@ template <class T, int L1, int L2, int L3> struct PathSums {
         slope.add(s.slope[k], row);
       }
       B given[n3], pulled[n1], u[n1], by_r = B::zero();
-      for (int m = 0; m < n3; m++) given[m] = B::at(at + m * p.out_stride);
-      for (int m = 0; m < n1; m++) pulled[m] = B::zero(), u[m] = B::at(own + m * p.in_stride);
-      TESSERAL_TERMS(q, C::pairs) pulled[C::m1[q]].add(t[q * W], given[C::m3[q]]);
+      TESSERAL_TERMS(m, n3, rare) given[m] = B::at(at + m * p.out_stride);
+      TESSERAL_TERMS(m, n1, rare) pulled[m] = B::zero(), u[m] = B::at(own + m * p.in_stride);
+      TESSERAL_TERMS(q, C::pairs, rare) pulled[C::m1[q]].add(t[q * W], given[C::m3[q]]);
       if (gx)
-        for (int m = 0; m < n1; m++) {
+        TESSERAL_TERMS(m, n1, rare) {
           T* to = gx + chunk.from[e] + m * p.in_stride;
           B row = B::at(to);
           row.add(r, pulled[m]);
           row.put(to);
         }
-      for (int m = 0; m < n1; m++) {
+      TESSERAL_TERMS(m, n1, rare) {
         by_r.add(u[m], pulled[m]);
         u[m] = u[m].times(r);
       }
@@ -239,13 +239,13 @@ template <class T, int L1, int L2, int L3> struct PathSums {
     moved.add(by_radius_in, slope);
     bent.add(by_radius_in, bend);
     B given[n3], sums[n3], pulled[n1], by_pulled[n1], u[n1], plain[n1], by_r = B::zero(), by_moved = B::zero();
-    for (int m = 0; m < n3; m++) given[m] = B::at(at + m * p.out_stride), sums[m] = B::at(to + m * p.out_stride);
-    for (int m = 0; m < n1; m++) pulled[m] = by_pulled[m] = B::zero();
-    TESSERAL_TERMS(q, C::pairs) {
+    TESSERAL_TERMS(m, n3, rare) given[m] = B::at(at + m * p.out_stride), sums[m] = B::at(to + m * p.out_stride);
+    TESSERAL_TERMS(m, n1, rare) pulled[m] = by_pulled[m] = B::zero();
+    TESSERAL_TERMS(q, C::pairs, rare) {
       pulled[C::m1[q]].add(t[q * W], given[C::m3[q]]);
       by_pulled[C::m1[q]].add(by_t[q * W], given[C::m3[q]]);
     }
-    for (int m = 0; m < n1; m++) {
+    TESSERAL_TERMS(m, n1, rare) {
       const B own = B::at(in.x + sender + m * p.in_stride), by_own = B::at(in.by_x + sender + m * p.in_stride);
       B row = B::at(gx + sender + m * p.in_stride);
       row.add(r, by_pulled[m]);
@@ -260,7 +260,7 @@ template <class T, int L1, int L2, int L3> struct PathSums {
     }
     contract<1>(t, u, sums);
     contract<1>(by_t, plain, sums);
-    for (int m = 0; m < n3; m++) sums[m].put(to + m * p.out_stride);
+    TESSERAL_TERMS(m, n3, rare) sums[m].put(to + m * p.out_stride);
     if (by_table)
       for (int k = 0; k < 4; k++) {
         T* place = by_table + p.table + c + s.row[k];

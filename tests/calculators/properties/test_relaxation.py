@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111, graphene, molecule
 from ase.calculators.emt import EMT
+from ase.calculators.morse import MorsePotential
 from ase.constraints import FixAtoms
 from ase.filters import FrechetCellFilter
+from ase.optimize import BFGS
+from scipy.linalg import expm
 
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties import relaxation
@@ -158,3 +162,37 @@ def test_a_molecule_without_a_cell_relaxes(stable_model: Path) -> None:
     atoms.calc = TesseralCalculator(stable_model)
     end = relaxed(atoms, fmax=0.01)
     assert end.converged and end.max_force < 0.01 < largest_force(atoms)
+
+
+def stretched_pair() -> Atoms:
+    """Two atoms so far apart that the energy bends down along their distance."""
+    return Atoms("Ar2", [[0, 0, 0], [0.1, 0.2, 1.8]], calculator=MorsePotential(rcut1=4, rcut2=5))
+
+
+@pytest.mark.parametrize(
+    ("make", "diagonalises"), [(lambda: aluminium(4.1, rattle=0.3), False), (stretched_pair, True)]
+)
+def test_the_steps_are_those_of_bfgs_of_ase(
+    make: Callable[[], Atoms], diagonalises: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = make(), make()
+    filtered: Any = CellFilter(theirs, (True, True, True)) if theirs.pbc.all() else theirs
+    expected = [
+        (theirs.get_potential_energy() / len(theirs), converged)
+        for converged in BFGS(filtered, logfile=None).irun(0.01, 12)
+    ]
+    calls = []
+    eigh = np.linalg.eigh
+    monkeypatch.setattr(np.linalg, "eigh", lambda matrix: calls.append(1) or eigh(matrix))
+    found = list(relaxing(ours, fmax=0.01, steps=12, optimizer="bfgs"))
+    assert [step.energy for step in found] == pytest.approx([one for one, _ in expected], abs=1e-9)
+    assert [step.converged for step in found] == [converged for _, converged in expected]
+    assert bool(calls) == diagonalises
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-3, 0.7, 20.0])
+def test_exponentials(size: float) -> None:
+    matrix = size * np.random.default_rng(0).normal(size=(6, 6))
+    expected = expm(matrix)
+    error = np.abs(relaxation._exponential(matrix) - expected).max()
+    assert error < 1e-12 * np.abs(expected).max()
