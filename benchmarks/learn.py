@@ -4,11 +4,12 @@
     python -m benchmarks.learn FOLDER --system Li3N --labels gpaw
 
 The first is cheap: a model labels. The second needs ``gpaw`` and ``gpaw-data``. All parts resume.
-``learn`` runs as a command; with GPAW it is killed twice (SIGKILL) and started again. The frames
-drawn at random are of MD with the explorer, a model: at all temperatures at which ``learn``
-explores, and, if labels are cheap, at the lowest of them. The test is on frames of other MD of the
-explorer. All sets have as many labels, and every fifth of them is for validation. All are learned
-from random weights in equally many steps; ``learn, own`` is the last model of the rounds.
+``learn`` runs as a command; with GPAW it is killed twice (SIGKILL) and started again. Its first
+labels are of the MD of the explorer, a model, or of distorted copies only (``--first``). The frames
+drawn at random are of MD with the explorer: at all temperatures at which ``learn`` explores, and,
+if labels are cheap, at the lowest of them. The test is on frames of other MD of the explorer. All
+sets have as many labels, and every fifth of them is for validation. All are learned from random
+weights in as many steps as all rounds have; ``learn, own`` is the last model of the rounds.
 """
 
 from __future__ import annotations
@@ -93,7 +94,12 @@ def configuration(options: argparse.Namespace) -> Path:
         "structures": [str(folder / "start.extxyz")],
         "output": str(folder / "learn"),
         "labels": asdict(source(options.labels)),
-        "explore": {"temperatures": temperatures, "time": 1.0, "seed": options.seed},
+        "explore": {
+            "temperatures": temperatures,
+            "time": 1.0,
+            "seed": options.seed,
+            "model": options.explorer if options.first == "explorer" else None,
+        },
         "fit": {
             "model": MODEL,
             "optimization": {"ema_decay": DECAY},
@@ -133,13 +139,13 @@ def run_learn(folder: Path, config: Path, limits: Sequence[int]) -> list[int]:
 
 
 def frames(options: argparse.Namespace, kind: str, temperature: float) -> list[Atoms]:
-    """Frames of MD with the explorer, without a stop rule; those for the test have other seeds."""
+    """Frames of MD with the explorer, without a stop rule; those for the test have another seed."""
     calculator = TesseralCalculator(options.explorer)
     calculator.card = replace(calculator.card, uncertainty={})  # no limit
     run = Run(f"{kind}-{temperature:g}K", start_of(options.system)[0], temperature)
     limits = ExploreConfig(time=1.0, every=25, stop_uncertainty=None, distorted=0)
-    seed = 2 * options.seed + (kind == "test")
-    return list(explore([run], calculator, limits, options.folder / "md", seed=seed))[1:]
+    folder = options.folder / "md"
+    return list(explore([run], calculator, limits, folder, seed=int(kind == "test")))[1:]
 
 
 def drawn(found: list[Atoms], count: int, seed: int) -> list[Structure]:
@@ -181,7 +187,7 @@ def trained(structures: list[Structure], options: argparse.Namespace, name: str)
             output=str(output),
             model=FacetConfig(**MODEL),
             optimization=OptimizationConfig(ema_decay=DECAY),
-            trainer=TrainerConfig(max_steps=options.steps, enable_progress_bar=False),
+            trainer=TrainerConfig(max_steps=ROUNDS * options.steps, enable_progress_bar=False),
             seed=options.seed,
         )
     )
@@ -207,8 +213,9 @@ def main() -> int:
     parser.add_argument("--system", choices=["AlN", "Li3N", "SiO2"], default="Li3N")
     parser.add_argument("--labels", default="gpaw", help="gpaw, or a model that labels")
     parser.add_argument("--explorer", default="universal", help="model whose MD is drawn from")
-    parser.add_argument("--steps", type=int, default=300, help="of each training")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", choices=["explorer", "distorted"], default="explorer")
+    parser.add_argument("--steps", type=int, default=300, help="of each round's training")
+    parser.add_argument("--seed", type=int, default=0, help="of all but the MD that is drawn from")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     began = os.times()
