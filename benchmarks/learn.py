@@ -96,7 +96,7 @@ def configuration(options: argparse.Namespace) -> Path:
         "labels": asdict(source(options.labels)),
         "explore": {
             "temperatures": temperatures,
-            "time": 1.0,
+            "time": 0.5,
             "seed": options.seed,
             "model": options.explorer if options.first == "explorer" else None,
         },
@@ -143,7 +143,7 @@ def frames(options: argparse.Namespace, kind: str, temperature: float) -> list[A
     calculator = TesseralCalculator(options.explorer)
     calculator.card = replace(calculator.card, uncertainty={})  # no limit
     run = Run(f"{kind}-{temperature:g}K", start_of(options.system)[0], temperature)
-    limits = ExploreConfig(time=1.0, every=25, stop_uncertainty=None, distorted=0)
+    limits = ExploreConfig(time=0.6, every=15, stop_uncertainty=None, distorted=0)
     folder = options.folder / "md"
     return list(explore([run], calculator, limits, folder, seed=int(kind == "test")))[1:]
 
