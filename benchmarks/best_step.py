@@ -1,6 +1,7 @@
 """Choice of the best validation on few structures, judged on others.
 
     python -m benchmarks.best_step SET.h5 [--time 2m] [--every 120] [--output runs/best_step]
+        [--seed 0] [--energy-weight-final W]
 
 One training by CPU time holds out three of ten folds and keeps the errors of each held-out
 structure at every validation. Then validation structures are drawn from these many times, each
@@ -28,6 +29,7 @@ from tesseral.training import callback
 from tesseral.training.config import FitConfig, LossConfig, TrainerConfig
 from tesseral.training.fit import fit
 from tesseral.training.folds import structure_errors
+from tesseral.training.loss import loss_weights
 from tesseral.training.validation import predictions
 
 Floats = NDArray[np.float64]
@@ -43,11 +45,12 @@ class Curves(NamedTuple):
     energy: Floats  # (V, G) meV/atom
     forces: Floats  # (V, G) meV/Å, RMSE
     force_rms: float  # eV/Å, of the training set
+    energy_weight: float  # of the loss
 
     def means(self, chosen: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
         """MAE of energies, RMSE of forces and loss without stress of some structures, (V,) each."""
         energy, squares = self.energy[:, chosen], np.square(self.forces[:, chosen]).mean(1)
-        loss = squares + LossConfig().energy_weight * np.square(energy).mean(1)
+        loss = squares + self.energy_weight * np.square(energy).mean(1)
         return np.abs(energy).mean(1), np.sqrt(squares), loss / (1e3 * self.force_rms) ** 2
 
 
@@ -70,10 +73,11 @@ RULES: dict[str, Rule] = {
 }
 
 
-def train(data: Path, folder: Path, time: str, every: int) -> Curves:
+def train(options: argparse.Namespace) -> Curves:
     """Train with held-out structures, and keep their errors at every validation."""
-    store = open_store(data)
-    folds = split_folds(store, folds=FOLDS, method="auto", seed=0)[:HELD_OUT]
+    store, folder, seed = open_store(options.data), options.output, options.seed
+    loss = LossConfig(energy_weight_final=options.energy_weight_final)
+    folds = split_folds(store, folds=FOLDS, method="auto", seed=seed)[:HELD_OUT]
     held_out = sorted(int(row) for fold in folds for row in fold.validation)
     rest = sorted({*range(len(store))} - {*held_out})
     folder.mkdir(parents=True, exist_ok=True)
@@ -101,18 +105,23 @@ def train(data: Path, folder: Path, time: str, every: int) -> Curves:
     try:
         fit(
             FitConfig(
-                data=DataConfig(train=str(files[0]), validation=str(files[1])),
+                data=DataConfig(train=str(files[0]), validation=str(files[1]), seed=seed),
                 output=str(folder / "model.safetensors"),
+                loss=loss,
                 trainer=TrainerConfig(
-                    max_time=time, clock="cpu", validate_every=every, accelerator="cpu"
+                    max_time=options.time,
+                    clock="cpu",
+                    validate_every=options.every,
+                    accelerator="cpu",
                 ),
+                seed=seed,
             ),
             console(),
         )
     finally:
         callback.validate = validate
     energy, forces = (np.array([each[i] for each in seen]) for i in (0, 1))
-    return Curves(energy, forces, rms)
+    return Curves(energy, forces, rms, loss_weights(loss, 1.0)[0])
 
 
 def judged(curves: Curves, number: int, draws: int = DRAWS) -> dict[str, Floats]:
@@ -145,13 +154,19 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=120, help="steps between validations")
     parser.add_argument("--number", type=int, default=14, help="validation structures of a draw")
     parser.add_argument("--output", type=Path, default=Path("runs/best_step"))
+    parser.add_argument("--seed", type=int, default=0, help="of held-out structures and weights")
+    parser.add_argument("--energy-weight-final", type=float, help="loss.energy_weight_final")
     options = parser.parse_args()
     path = options.output / "curves.npz"
     if not path.exists():
-        curves = train(options.data, options.output, options.time, options.every)
-        np.savez(path, **curves._asdict())
+        np.savez(path, **train(options)._asdict())
     with np.load(path) as content:
-        curves = Curves(content["energy"], content["forces"], float(content["force_rms"]))
+        curves = Curves(
+            content["energy"],
+            content["forces"],
+            float(content["force_rms"]),
+            float(content["energy_weight"]),
+        )
     sheet = Sheet(
         f"Best validation of {len(curves.energy)}, chosen on {options.number} structures",
         ["rule", "part of the training", "energy MAE (meV/atom)", "force RMSE (meV/Å)"],

@@ -4,7 +4,8 @@ Degrees and grid channels are removed from a trained model, so that a smaller or
 remains, which the compiled engine runs as it is. Grid channels are removed one by one, each time
 the one whose loss the others make up for best (optimal brain surgeon, Hassibi and Stork 1992), and
 the maps behind them are fitted again to the products of the full model. Then the smaller models are
-trained further, and others of the same size from random weights for the same time.
+trained further, and others of the same size from random weights for the same time. Last, training
+itself closes paths and channels (``gates``).
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from torch import Tensor, nn
 
 from benchmarks.accuracy.structures import write_files
 from benchmarks.sheets import Sheet
+from benchmarks.study.gates import close, gates_sheet
 from benchmarks.study.systems import speeds
 from benchmarks.study.trainings import Training, job_of, model_of, train
 from tesseral.data.graph import AtomicGraph, edges_of, join_graphs
+from tesseral.data.loading.datamodule import DataConfig
 from tesseral.data.neighbors import atomic_graph
 from tesseral.deploy.modelfile import ModelCard, build_potential, load_model, save_model
 from tesseral.potentials.architectures.facet import FacetLayer
@@ -34,6 +37,7 @@ from tesseral.potentials.blocks.mixing import DegreeLinear, SphereMixing
 from tesseral.potentials.derivatives import predict
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.select import select_ops
+from tesseral.training.batches import FitData
 
 SET = "Si"
 GRID_CHANNELS = (30, 28, 24, 20, 16)  # of 32
@@ -46,6 +50,7 @@ CUTS: tuple[dict[str, int], ...] = (
 )
 LARGE = 4.0  # times the minutes of the other trainings
 LEARNING_RATE = 5e-3  # of the further training, half of that of a new one
+SHRINKAGES = (0.0, 0.05, 0.1, 0.2, 0.4)  # of gates, as fractions of the learning rate
 SAMPLE = 24  # training structures to which maps are fitted again
 RIDGE = 1e-9
 
@@ -214,7 +219,33 @@ def sparsity_sheets(options: argparse.Namespace, terminal: Console) -> list[Shee
         for result in results[2 * number : 2 * number + 2]:
             row.append(f"{result['errors']['test']['forces_mae']:.1f}" if result else "failed")
         table.rows.append(tuple(row))
-    return [channels, table]
+    return [channels, table, _gates(model_of(large, options), test, 60 * options.minutes, terminal)]
+
+
+def _gates(
+    path: Path, test: list[tuple[AtomicGraph, np.ndarray]], seconds: float, terminal: Console
+) -> Sheet:
+    """Train the model further for so many seconds with each shrinkage of its gates."""
+    potential, card = load_model(path)
+    potential.uncertainty = None
+    config = DataConfig(
+        train=str(path.with_name("fit.h5")), validation=str(path.with_name("validation.h5"))
+    )
+    rows = []
+    for shrinkage in SHRINKAGES:
+        terminal.print(f"gates, shrinkage {shrinkage:g}", soft_wrap=True)
+        data = FitData(config, card.config.cutoff)
+        data.setup("fit")
+        closed = close(
+            potential,
+            data.train_dataloader(),
+            data.statistics.force_rms,
+            shrinkage=shrinkage,
+            learning_rate=LEARNING_RATE,
+            seconds=seconds,
+        )
+        rows.append((shrinkage, closed, force_error(closed, test)))
+    return gates_sheet(rows)
 
 
 def _name(sizes: dict[str, int]) -> str:

@@ -21,7 +21,7 @@ def test_rules():
 def test_errors_are_those_of_structures_that_did_not_choose():
     energy = np.repeat(ENERGY[:, None], 6, axis=1)
     energy[:, 0] = 100.0  # wherever this structure does not choose, it counts
-    found = judged(Curves(energy, np.repeat(FORCES[:, None], 6, axis=1), 1.0), 2, draws=60)
+    found = judged(Curves(energy, np.repeat(FORCES[:, None], 6, axis=1), 1.0, 10.0), 2, draws=60)
     place, error, forces = found["last"].T
     assert set(place) == {1.0} and set(forces) == {60.0}
     assert {round(value, 6) for value in error} == {2.0, 2.0 + 98.0 / 4}
