@@ -215,7 +215,7 @@ def main() -> int:
     parser.add_argument("--explorer", default="universal", help="model whose MD is drawn from")
     parser.add_argument("--first", choices=["explorer", "distorted"], default="explorer")
     parser.add_argument("--steps", type=int, default=300, help="of each round's training")
-    parser.add_argument("--seed", type=int, default=0, help="of all but the MD that is drawn from")
+    parser.add_argument("--seed", type=int, default=0, help="of all but the MD and the test")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     began = os.times()
@@ -231,7 +231,7 @@ def main() -> int:
         sets[f"random {name}"] = labels_of(chosen, options, f"random-{name.split()[0]}")
     test = {}
     for temperature in temperatures:
-        chosen = drawn(frames(options, "test", temperature), TEST, options.seed)
+        chosen = drawn(frames(options, "test", temperature), TEST, 0)
         test[f"{temperature:g} K"] = labels_of(chosen, options, f"test-{temperature:g}")
     kills = run_learn(options.folder, config, KILLS if options.labels == "gpaw" else ())
     store = open_store(options.folder / "learn" / "dataset.h5")
