@@ -2,7 +2,8 @@
 
 A trained Facet is trained further while all weights of a path, or of a grid channel, are shrunk
 towards zero together after each step (group lasso, Yuan and Lin 2006), in proportion to their
-arithmetic. Those whose gradients do not agree from batch to batch close and stay zero.
+arithmetic. Those whose gradients do not agree from batch to batch close. After half of the time the
+others are no longer shrunk, since that alone raises the error.
 """
 
 from __future__ import annotations
@@ -28,28 +29,27 @@ from tesseral.training.config import LossConfig, OptimizationConfig
 from tesseral.training.loss import label_counts, loss_sums, loss_weights, residuals, weighted_loss
 from tesseral.training.soap import Soap
 
+CLOSING = 0.5  # part of the time in which gates are shrunk
+
 
 class Gate(NamedTuple):
-    """Weights that close together along one dimension: of the paths, or of the channels."""
+    """Weights of the paths of a convolution, or of the channels of a mixing."""
 
-    weight: nn.Parameter
-    dimension: int
+    weight: nn.Parameter  # (A, G, B) for G paths or channels
     costs: Tensor  # arithmetic of each, mean 1
 
     def sizes(self) -> Tensor:
         """RMS of the weights of each path or channel."""
-        return self._groups().square().mean((0, 2)).sqrt()
+        return self.weight.detach().square().mean((0, 2)).sqrt()
 
     def shrink(self, amount: float) -> None:
         """Make each RMS smaller by this amount times its cost; 0 if it was smaller."""
         factors = (1.0 - amount * self.costs / self.sizes().clamp(min=1e-30)).clamp(min=0.0)
-        self._groups().mul_(factors.unsqueeze(1))
+        self.weight.detach().mul_(factors.unsqueeze(1))
 
-    def _groups(self) -> Tensor:
-        """View (A, G, B) of the weights."""
-        shape = self.weight.shape
-        before = math.prod(shape[: self.dimension])
-        return self.weight.detach().view(before, shape[self.dimension], -1)
+    def hold(self, opened: Tensor) -> None:
+        """Set to zero what is not open."""
+        self.weight.detach().mul_(opened.to(self.weight).unsqueeze(1))
 
 
 def gates_of(potential: MessagePassing) -> tuple[list[Gate], list[Gate]]:
@@ -59,11 +59,11 @@ def gates_of(potential: MessagePassing) -> tuple[list[Gate], list[Gate]]:
         layer = cast("FacetLayer", module)
         products = [coupling(*path).count_nonzero() for path in layer.convolution.paths]
         costs = torch.stack(products).float()
-        paths.append(Gate(layer.convolution.coefficients, 1, costs / costs.mean()))
+        paths.append(Gate(layer.convolution.coefficients, costs / costs.mean()))
         for each in layer.mixings:
             mixing = cast("SphereMixing", each)
             weight = cast("DegreeLinear", mixing.leave).weight
-            channels.append(Gate(weight, 1, torch.ones(weight.shape[1])))
+            channels.append(Gate(weight, torch.ones(weight.shape[1])))
     return paths, channels
 
 
@@ -82,13 +82,15 @@ def close(
         potential: trained Facet, with compiled operators.
         batches: endless training batches.
         force_rms: RMS force (eV/Å) of the training set.
-        shrinkage: of the RMS of a gate in a step, as a fraction of the learning rate.
+        shrinkage: of the RMS of a gate in a step, as a fraction of the learning rate, in the first
+            half of the time.
         learning_rate: at the start; it falls to 0.
         seconds: CPU time.
     """
     potential = copy.deepcopy(potential)
     loss_config, clip = LossConfig(), OptimizationConfig().gradient_clip
     gates = [gate for kind in gates_of(potential) for gate in kind]
+    opened = [gate.sizes() > 0 for gate in gates]
     optimizer = Soap(potential.parameters(), lr=learning_rate)
     start = time.process_time()
     for batch in batches:
@@ -106,8 +108,12 @@ def close(
             weighted_loss(sums, label_counts(batch.labels), weights).backward()
         nn.utils.clip_grad_norm_(potential.parameters(), clip)
         optimizer.step()
-        for gate in gates:
-            gate.shrink(rate * shrinkage)
+        for number, gate in enumerate(gates):
+            if progress < CLOSING:
+                gate.shrink(rate * shrinkage)
+                opened[number] = gate.sizes() > 0
+            else:
+                gate.hold(opened[number])
     return potential
 
 

@@ -50,7 +50,7 @@ CUTS: tuple[dict[str, int], ...] = (
 )
 LARGE = 4.0  # times the minutes of the other trainings
 LEARNING_RATE = 5e-3  # of the further training, half of that of a new one
-SHRINKAGES = (0.0, 0.05, 0.1, 0.2, 0.4)  # of gates, as fractions of the learning rate
+SHRINKAGES = (0.0, 0.08, 0.1, 0.15, 0.2)  # of gates, as fractions of the learning rate
 SAMPLE = 24  # training structures to which maps are fitted again
 RIDGE = 1e-9
 
