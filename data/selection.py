@@ -194,19 +194,17 @@ class FarthestPoints:
         made._numbers, made._weights = arrays["numbers"], arrays["weights"]
         return made
 
-    def choose(self, count: int, groups: Integers | None = None) -> Chosen:
+    def choose(self, count: int) -> Chosen:
         """Points that are far from each other and from the known ones.
 
         Args:
             count: number of points; fewer are chosen if all others equal one of them.
-            groups: group of each number, 0, 1, …; see `farthest`. Default: one group.
         """
         free = np.flatnonzero(self._numbers != KNOWN)
         known = self._centers[self._numbers == KNOWN]
         points, weights = self._points[free], self._weights[free]
         squared, _ = nearest_points(points, known)
-        owner = None if groups is None else groups[self._numbers[free]]
-        order, distances, _ = farthest(points, squared, count, weights=weights, groups=owner)
+        order, distances, _ = farthest(points, squared, count, weights=weights)
         squared, _ = nearest_points(points, np.concatenate([known, points[order]]))
         rest = float(np.sqrt(squared.max(initial=0.0)))
         return Chosen(self._numbers[free[order]], distances, rest)
@@ -219,7 +217,6 @@ def farthest(
     reach: float = 0.0,
     *,
     weights: Points | None = None,
-    groups: Integers | None = None,
 ) -> tuple[Integers, NDArray[np.float64], float]:
     """Farthest-point selection.
 
@@ -229,8 +226,6 @@ def farthest(
         count: largest number of points to take.
         reach: distance at which no more points are taken.
         weights: (N,) factors of the distances. Default: 1.
-        groups: (N,) groups that take turns, in proportion to the means of their weights: each
-            point taken is the furthest of its group. Default: one group.
 
     Returns:
         Indices of the points taken, (k,); the distance of each to the nearest one taken before,
@@ -239,9 +234,7 @@ def farthest(
     points = points - points.mean(axis=0) if len(points) else points  # for smaller rounding errors
     norms = np.einsum("nd,nd->n", points, points)
     least = EXACT * norms.max(initial=0.0)
-    if weights is None:
-        weights = np.ones(len(points), np.float32)
-    factors = np.square(weights)
+    factors = np.ones(len(points), np.float32) if weights is None else np.square(weights)
     squared = squared.copy()
     # Without anything taken, the first point is that furthest from the mean.
     score = factors * np.where(np.isinf(squared), norms, squared)
@@ -254,10 +247,8 @@ def farthest(
         enough = started and not largest > reach**2
         if len(order) >= count or not len(score) or enough:
             break
-        if groups is not None:
-            best = _in_turn(score, groups, weights, order)
         order.append(best)
-        distances.append(np.sqrt(score[best]) if started else np.inf)
+        distances.append(np.sqrt(largest) if started else np.inf)
         new = norms - 2 * (points @ points[best]) + norms[best]
         new[new < least] = 0.0
         new[best] = 0.0
@@ -265,15 +256,6 @@ def farthest(
         score = factors * squared
     left = float(np.sqrt(largest)) if order or len(score) else 0.0
     return np.array(order, np.int64), np.array(distances), left
-
-
-def _in_turn(score: Points, groups: Integers, weights: Points, order: list[int]) -> int:
-    """The point with the largest score of the group whose turn it is."""
-    members, totals = np.bincount(groups), np.bincount(groups, weights)
-    taken = np.bincount(groups[order], minlength=len(members))
-    left = np.unique(groups[(score > 0) | (score == score.max())])
-    turn = left[((taken[left] + 1) * members[left] / totals[left]).argmin()]
-    return int(np.where(groups == turn, score, -1.0).argmax())
 
 
 def nearest_points(points: Points, others: Points) -> tuple[Points, Integers]:

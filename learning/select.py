@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 
 import numpy as np
 
@@ -22,13 +23,12 @@ def select(
 ) -> tuple[list[Structure], list[float]]:
     """Structures to label: far from each other and from known ones, and uncertain.
 
-    The runs of the exploration take turns, in proportion to their mean expected error: errors are
-    largest at high temperatures, but the others need their share too. This allocation has the
-    least variance in stratified sampling (J. Neyman, J. R. Stat. Soc. 97, 558, 1934). The structure
-    of a run is the one with the largest product of its largest expected force error and its
-    distance, in the features of the model, to all that are known or selected before. Errors above
-    the limit at which simulations stop count as much as the limit: the strangest structures are not
-    those that matter most. The memory does not grow with the number of candidates.
+    The runs of the exploration take turns, so that each temperature has its share: those at high
+    temperatures are the furthest from all others. The structure of a run is the one with the
+    largest product of its largest expected force error and its distance, in the features of the
+    model, to all that are known or selected before from this run. Errors above the limit at which
+    simulations stop count as much as the limit: the strangest structures are not those that matter
+    most. The memory does not grow with the number of candidates.
 
     Args:
         calculator: calculator of the model.
@@ -44,12 +44,13 @@ def select(
     Raises:
         ValueError: the model does not support an element of the structures.
     """
-    _, runs = np.unique(candidates.texts("group"), return_inverse=True)
-    points = FarthestPoints(max(KEPT, TIMES * count))
+    runs = np.array(candidates.texts("group"))
+    points = {run: FarthestPoints(max(KEPT, TIMES * count)) for run in dict.fromkeys(runs)}
     potential, elements = calculator.potential, calculator.card.elements
     for store in known:
         for part in described(potential, store, elements):
-            points.add_known(part.points)
+            for each in points.values():
+                each.add_known(part.points)
             check()
     errors = np.full(len(candidates), np.nan)
     for part in described(potential, candidates, elements):
@@ -57,7 +58,11 @@ def select(
         if part.errors is not None:
             errors[part.rows] = part.errors
             weights = np.minimum(part.errors, calculator.stop or np.inf)
-        points.add(part.points, part.rows, weights)
+        for run, each in points.items():
+            own = runs[part.rows] == run
+            each.add(part.points[own], part.rows[own], weights[own])
         check()
-    rows = points.choose(count, runs).numbers
+    chosen = [each.choose(count).numbers.tolist() for each in points.values()]
+    turns = [row for turn in zip_longest(*chosen) for row in turn if row is not None]
+    rows = turns[:count]
     return [candidates[row] for row in rows], [float(errors[row]) for row in rows]

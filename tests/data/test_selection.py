@@ -115,27 +115,3 @@ def test_points_that_are_not_numbers_are_refused():
     summary.add(np.zeros((2, 3)))
     with pytest.raises(ValueError, match=r"\(N, 3\)"):
         summary.add(np.zeros((2, 4)))
-
-
-def test_groups_take_turns_in_proportion_to_their_weights():
-    points = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
-    groups = np.arange(200) % 2
-    weights = np.where(groups == 1, 3.0, 1.0).astype(np.float32)
-    summary = FarthestPoints(1000)
-    summary.add(points, weights=weights)
-    assert np.bincount(groups[summary.choose(8, groups).numbers]).tolist() == [2, 6]
-
-
-def test_groups_with_the_same_points_share_them():
-    points = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
-    summary = FarthestPoints(1000)
-    summary.add(np.concatenate([points, points]))
-    numbers = summary.choose(6, np.repeat([0, 1], 6)).numbers
-    assert sorted((numbers % 6).tolist()) == list(range(6))
-    assert np.bincount(numbers // 6).tolist() == [3, 3]
-
-
-def test_equal_points_in_groups_are_chosen_once():
-    summary = FarthestPoints(1000)
-    summary.add(np.ones((4, 3), np.float32))
-    assert len(summary.choose(4, np.arange(4) % 2).numbers) == 1
