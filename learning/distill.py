@@ -455,7 +455,7 @@ def _learn(
                 seed=config.seed,
             ),
             fit=RoundFitConfig(
-                model=FacetConfig(**_fast_model()) if config.fast else FacetConfig(),
+                model=_model(config, cells),
                 batch_structures=BATCH,
                 loss=LossConfig(stress_weight=STRESS),
                 optimization=OptimizationConfig(warmup=WARMUP),
@@ -473,11 +473,16 @@ def _learn(
     return learn(options(plan.long, ROUNDS), console)
 
 
-def _fast_model() -> dict[str, Any]:
-    """Options of the model in configs/fast.yaml."""
-    path = Path(configs.__path__[0]) / "fast.yaml"
-    options: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))["model"]
-    return options
+def _model(config: DistillConfig, cells: Sequence[Atoms]) -> FacetConfig:
+    """Model of the student: the default, or that of a shipped file."""
+    if config.fast:
+        name = "fast.yaml"
+    elif not any(atoms.pbc.any() for atoms in cells):
+        name = "molecules.yaml"
+    else:
+        return FacetConfig()
+    content = yaml.safe_load(Path(configs.__path__[0], name).read_text("utf-8"))
+    return FacetConfig(**content["model"])
 
 
 def this_process() -> Executor:

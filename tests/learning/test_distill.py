@@ -167,6 +167,16 @@ def test_a_fast_student_has_the_size_of_the_configuration(
     assert asked[0].fit.model == FacetConfig(layers=1, l_max=3)
 
 
+def test_the_student_of_molecules_has_the_size_for_molecules(
+    crystal: Path, stable_model: Path
+) -> None:
+    config = options(crystal, stable_model)
+    assert module._model(config, [molecule("H2O")]) == FacetConfig(
+        cutoff=4.0, spline_intervals=12, channels=32, l_max=3, mixings=2
+    )
+    assert module._model(config, [molecule("H2O"), bulk("Cu")]) == FacetConfig()
+
+
 def test_refusals(crystal: Path, stable_model: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="`temperature` is 'hot'"):
         options(crystal, stable_model, temperature="hot")
