@@ -125,22 +125,23 @@ def left(gates: Sequence[Gate]) -> tuple[int, int, float]:
     return sum(int(one.sum()) for one in opened), everything, cost / everything
 
 
-def gates_sheet(rows: Sequence[tuple[float, MessagePassing, float]]) -> Sheet:
+def gates_sheet(rows: Sequence[tuple[float, int, MessagePassing, float]]) -> Sheet:
     """Table of closed models.
 
     Args:
-        rows: shrinkage, model and its test MAE of forces (meV/Å).
+        rows: shrinkage, seed, model and its test MAE of forces (meV/Å).
     """
     sheet = Sheet(
         "Paths and grid channels closed by training",
-        ("shrinkage", "paths", "arithmetic of paths", "grid channels", "forces"),
+        ("shrinkage", "seed", "paths", "arithmetic of paths", "grid channels", "forces"),
         "Paths and grid channels of all layers that stay open; test MAE of forces, meV/Å.",
     )
-    for shrinkage, potential, error in rows:
+    for shrinkage, seed, potential, error in rows:
         paths, channels = (left(kind) for kind in gates_of(potential))
         sheet.rows.append(
             (
                 f"{shrinkage:g}",
+                str(seed),
                 f"{paths[0]} of {paths[1]}",
                 f"{100 * paths[2]:.0f}%",
                 f"{channels[0]} of {channels[1]}",

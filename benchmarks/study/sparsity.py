@@ -11,6 +11,7 @@ itself closes paths and channels (``gates``).
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +52,7 @@ CUTS: tuple[dict[str, int], ...] = (
 LARGE = 4.0  # times the minutes of the other trainings
 LEARNING_RATE = 5e-3  # of the further training, half of that of a new one
 SHRINKAGES = (0.0, 0.08, 0.1, 0.15, 0.2)  # of gates, as fractions of the learning rate
+REPEATED = (0.0, 0.1)  # with three orders of the batches
 SAMPLE = 24  # training structures to which maps are fitted again
 RIDGE = 1e-9
 
@@ -228,12 +230,15 @@ def _gates(
     """Train the model further for so many seconds with each shrinkage of its gates."""
     potential, card = load_model(path)
     potential.uncertainty = None
-    config = DataConfig(
-        train=str(path.with_name("fit.h5")), validation=str(path.with_name("validation.h5"))
-    )
+    runs = [(shrinkage, 0) for shrinkage in SHRINKAGES]
     rows = []
-    for shrinkage in SHRINKAGES:
-        terminal.print(f"gates, shrinkage {shrinkage:g}", soft_wrap=True)
+    for shrinkage, seed in [*runs, *itertools.product(REPEATED, (1, 2))]:
+        terminal.print(f"gates, shrinkage {shrinkage:g}, seed {seed}", soft_wrap=True)
+        config = DataConfig(
+            train=str(path.with_name("fit.h5")),
+            validation=str(path.with_name("validation.h5")),
+            seed=seed,
+        )
         data = FitData(config, card.config.cutoff)
         data.setup("fit")
         closed = close(
@@ -244,7 +249,7 @@ def _gates(
             learning_rate=LEARNING_RATE,
             seconds=seconds,
         )
-        rows.append((shrinkage, closed, force_error(closed, test)))
+        rows.append((shrinkage, seed, closed, force_error(closed, test)))
     return gates_sheet(rows)
 
 
