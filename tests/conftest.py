@@ -208,3 +208,12 @@ def lammps_model(
     path = tmp_path_factory.mktemp("export") / "model.pt"
     export_model(stable_model, path)
     return path
+
+
+@pytest.fixture
+def own_environment() -> Iterator[None]:
+    """Environment variables that a test sets are removed; Dask sets numbers of threads."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)

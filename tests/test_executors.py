@@ -79,7 +79,7 @@ def test_programs_of_the_processes_end_too(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_dask(tmp_path):
+def test_dask(tmp_path, own_environment):
     pytest.importorskip("distributed")
     path = tmp_path / "site.py"
     path.write_text(DASK)

@@ -173,7 +173,7 @@ def test_an_executor_passes_on_the_errors_of_files(frames, site, small_tasks):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_a_killed_worker_of_dask_loses_nothing(frames, whole, site, monkeypatch):
+def test_a_killed_worker_of_dask_loses_nothing(frames, whole, site, monkeypatch, own_environment):
     pytest.importorskip("distributed", reason="needs dask.distributed")
     monkeypatch.setattr(parts, "TASK_BYTES", 4_000)
     killed = []
