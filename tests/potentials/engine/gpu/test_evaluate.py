@@ -119,22 +119,28 @@ def test_a_failure_to_compile_is_said_once(
         assert not engine.applies(potential)
 
 
-def test_kernels_that_give_other_numbers_are_refused(
-    small_model: Path, gpu: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def broken(beginning: str, result: int) -> Callable[..., evaluate.Kernels]:
+    """Makes kernels of which those with this beginning of the name give a wrong result."""
     make = evaluate.make_kernels
 
-    def broken(text: str, block: int, device: torch.device) -> evaluate.Kernels:
+    @lru_cache
+    def made(text: str, block: int, device: torch.device) -> evaluate.Kernels:
         kernels = make(text, block, device)
 
         def run(name: str, *arguments: object) -> None:
             kernels(name, *arguments)  # type: ignore[arg-type]
-            if name.startswith("convolve"):
-                arguments[-1].mul_(1.1)  # type: ignore[attr-defined]
+            if name.startswith(beginning):
+                arguments[result].mul_(1.1)  # type: ignore[attr-defined]
 
         return run
 
-    monkeypatch.setattr(evaluate, "make_kernels", broken)
+    return made
+
+
+def test_kernels_that_give_other_numbers_are_refused(
+    small_model: Path, gpu: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "make_kernels", broken("convolve", -1))
     with pytest.warns(UserWarning, match="deviate from the stored results by"):
         potential, _ = load_model(small_model)
     assert not engine.applies(potential)
@@ -204,19 +210,7 @@ def test_a_trained_potential_can_be_forgotten(gpu: list[str]) -> None:
 def test_training_kernels_with_other_gradients_are_refused_once(
     gpu: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make = evaluate.make_kernels
-
-    def broken(text: str, block: int, device: torch.device) -> evaluate.Kernels:
-        kernels = make(text, block, device)
-
-        def run(name: str, *arguments: object) -> None:
-            kernels(name, *arguments)  # type: ignore[arg-type]
-            if name.startswith("derive_moved"):
-                arguments[-2].mul_(1.1)  # type: ignore[attr-defined]
-
-        return run
-
-    monkeypatch.setattr(evaluate, "make_kernels", lru_cache(broken))
+    monkeypatch.setattr(evaluate, "make_kernels", broken("derive_moved", -2))
     potential, graph = trained("auto")
     with pytest.warns(UserWarning, match="gradients of its kernels deviate from autograd by"):
         weights = take_steps(potential, graph)
