@@ -133,6 +133,25 @@ TESSERAL_DEVICE void convolve(int atoms, const int* first, const int* senders, c
   }
 }
 
+// Gradient h (n1 components) of a path by the product of its radial function and the features, from the
+// gradients g by messages; h is 0 before. `also` is called for each pair of components whose coupling
+// depends on the edge.
+template <class C, class At2, class At3, class N1, class Also>
+TESSERAL_DEVICE void pull_path(At2 at2, At3 at3, N1 n1, const Real* y, const Lanes* g, Lanes* h, Also also) {
+  if constexpr (at2 == 0) {  // Y is 1
+    unroll<n1>([&](auto m) {
+      constexpr double value = C::value[m];
+      h[m] = Real(value) * g[at3 + m];
+    });
+  } else {
+    unroll<C::pairs>([&](auto q) {
+      constexpr int m1 = C::m1[q], m3 = C::m3[q];
+      h[m1] += coupled<C, q>(y + at2) * g[at3 + m3];
+      also(q);
+    });
+  }
+}
+
 // From gradients by messages: adds those by features, unless `by_features` is null (those of the first
 // layer are constant), and sets the rows of gradients of edges, or adds to them.
 template <int L_IN>
@@ -169,19 +188,11 @@ TESSERAL_DEVICE void pull(int atoms, const int* sent, const int* order, const in
           Lanes u[n1], h[n1];  // h: gradient by u
 #pragma unroll
           for (int m = 0; m < n1; m++) u[m] = r * x[at1 + m], h[m] = Lanes{};
-          if constexpr (at2 == 0) {
-            unroll<n1>([&](auto m) {
-              constexpr double value = C::value[m];
-              h[m] = Real(value) * g[at3 + m];
-            });
-          } else {
-            unroll<C::pairs>([&](auto q) {
-              constexpr int m1 = C::m1[q], m3 = C::m3[q];
-              h[m1] += coupled<C, q>(y + at2) * g[at3 + m3];
-              const Lanes both = u[m1] * g[at3 + m3];
-              each_term<C, q>([&](int m2, Real value) { by_row[at2 + m2] += value * both; });
-            });
-          }
+          pull_path<C>(at2, at3, n1, y, g, h, [&](auto q) {
+            constexpr int m1 = C::m1[q], m3 = C::m3[q];
+            const Lanes both = u[m1] * g[at3 + m3];
+            each_term<C, q>([&](int m2, Real value) { by_row[at2 + m2] += value * both; });
+          });
           Lanes by_radial = Lanes{};
 #pragma unroll
           for (int m = 0; m < n1; m++) {

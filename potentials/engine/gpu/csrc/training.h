@@ -102,18 +102,10 @@ TESSERAL_DEVICE void derive(int atoms, const int* sent, const int* order, const 
           const Lanes r = radial<paths>(table + p * channels, weight);
           Lanes h[n1], dh[n1];  // gradient by the product of the radial function and the features
           clear<n1>(h), clear<n1>(dh);
-          if constexpr (at2 == 0) {
-            unroll<n1>([&](auto m) {
-              constexpr double value = C::value[m];
-              h[m] = Real(value) * g[at3 + m];
-            });
-          } else {
-            unroll<C::pairs>([&](auto q) {
-              constexpr int m1 = C::m1[q], m3 = C::m3[q];
-              h[m1] += coupled<C, q>(y + at2) * g[at3 + m3];
-              if constexpr (MOVED) dh[m1] += coupled<C, q>(dy + at2) * g[at3 + m3];
-            });
-          }
+          pull_path<C>(at2, at3, n1, y, g, h, [&](auto q) {
+            constexpr int m1 = C::m1[q], m3 = C::m3[q];
+            if constexpr (MOVED) dh[m1] += coupled<C, q>(dy + at2) * g[at3 + m3];
+          });
           Lanes by_r = Lanes{}, by_slope = Lanes{};
           if constexpr (MOVED) {
             const Lanes dr = dy[0] * radial<paths>(table + p * channels, slope);
