@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 
 import numpy as np
@@ -66,7 +67,7 @@ class SkinNeighbors:
         """
         # Directions without periodicity have no shifts, so their vectors may change freely.
         lattice = complete_cell(cell, pbc)
-        if self._edges is None or not self._is_safe(positions, lattice, pbc):
+        if self._edges is None or not self.is_safe(positions, lattice, pbc):
             self._edges = neighbor_list(positions, cell, pbc, self.cutoff + self.skin, self.search)
             self._positions, self._cell, self._pbc = positions.copy(), lattice, pbc.copy()
             self.builds += 1
@@ -76,19 +77,57 @@ class SkinNeighbors:
         """Discard the list; the next call rebuilds it."""
         self._edges = None
 
-    def _is_safe(self, positions: Floats, lattice: Floats, pbc: NDArray[np.bool_]) -> bool:
-        if positions.shape != self._positions.shape or bool((pbc != self._pbc).any()):
+    def is_safe(self, positions: Floats, lattice: Floats, pbc: NDArray[np.bool_]) -> bool:
+        """Whether the list is still valid for these positions and this completed cell."""
+        atoms = len(positions)
+        if self._edges is None or not atoms or atoms != len(self._positions):
             return False
-        reference, smallest = self._positions, 1.0
-        if not np.array_equal(lattice, self._cell):
-            deformation = np.linalg.solve(self._cell, lattice)
-            smallest = float(np.linalg.svd(deformation, compute_uv=False)[-1])
-            reference = reference @ deformation
-        moved = positions - reference
-        moved -= moved.mean(axis=0)
-        lengths = np.sqrt(np.einsum("ij,ij->i", moved, moved))
-        largest = float(np.partition(lengths, -2)[-2:].sum()) if len(lengths) > 1 else 0.0
-        return bool(smallest * (self.cutoff + self.skin) - largest >= self.cutoff)
+        if bool((pbc != self._pbc).any()):
+            return False
+        before, now = (self._positions, self._cell[None]), (positions, lattice[None])
+        reach = self.cutoff, self.skin
+        return bool(_are_safe(before, now, np.zeros(1, np.int64), np.array([atoms]), *reach)[0])
+
+    def known(self) -> tuple[NeighborList, Floats, Floats]:
+        """The list, and the positions (N, 3) and completed cell (3, 3) for which it was made."""
+        assert self._edges is not None
+        return self._edges, self._positions, self._cell
+
+
+def _are_safe(
+    before: tuple[Floats, Floats],
+    now: tuple[Floats, Floats],
+    starts: Integers,
+    sizes: Integers,
+    cutoff: float,
+    skin: float,
+) -> NDArray[np.bool_]:
+    """Whether the lists of G systems are still valid, (G,); see `SkinNeighbors`.
+
+    Args:
+        before: positions (N, 3) and lattices (G, 3, 3) for which the lists were made, Å.
+        now: the present ones.
+        starts: (G,) first atom of each system.
+        sizes: (G,) numbers of atoms, none of them 0.
+        cutoff: cutoff (Å).
+        skin: skin (Å).
+    """
+    (reference, old), (positions, lattices) = before, now
+    system = np.repeat(np.arange(len(sizes)), sizes)
+    smallest = np.ones(len(sizes))
+    if not np.array_equal(lattices, old):
+        deformations = np.linalg.solve(old, lattices)
+        smallest = np.linalg.svd(deformations, compute_uv=False)[:, -1]
+        reference = np.matmul(reference[:, None], deformations[system])[:, 0]
+    moved = positions - reference
+    moved -= (np.add.reduceat(moved, starts) / sizes[:, None])[system]
+    lengths = np.sqrt(np.einsum("ij,ij->i", moved, moved))
+    largest = np.maximum.reduceat(lengths, starts)
+    most = lengths == largest[system]
+    second = np.maximum.reduceat(np.where(most, 0.0, lengths), starts)
+    alone = np.add.reduceat(most, starts, dtype=np.int64) == 1
+    second = np.where(alone, second, largest)
+    return np.asarray(smallest * (cutoff + skin) - largest - second >= cutoff)
 
 
 class BatchNeighbors:
@@ -116,7 +155,8 @@ class BatchNeighbors:
         self._empty = SkinNeighbors(cutoff, skin)
         self._lists: list[SkinNeighbors] = []
         self._marks: Floats = np.empty((0, 16))
-        self._parts: list[NeighborList] = []
+        self._made_for: tuple[Floats, Floats] | None = None  # None if the systems are others
+        self._pbc: NDArray[np.bool_] = np.zeros(3, dtype=bool)
         self._joined: NeighborList | None = None
 
     def edges(
@@ -136,35 +176,44 @@ class BatchNeighbors:
         """
         ends = np.cumsum(sizes)
         starts = ends - sizes
-        self._lists = self._paired(_marks(positions, starts, ends, cells))
-        parts = []
-        for number, (neighbors, start, end) in enumerate(
-            zip(self._lists, starts, ends, strict=True)
-        ):
-            before = neighbors.builds
-            parts.append(neighbors.edges(positions[start:end], cells[number], pbc))
-            self.builds += neighbors.builds - before
-        same = len(parts) == len(self._parts) and all(map(_is, parts, self._parts))
-        if self._joined is None or not same:
+        self._pair(_marks(positions, starts, ends, cells))
+        lattices = cells if pbc.all() else np.stack([complete_cell(cell, pbc) for cell in cells])
+        if self._made_for is not None and bool((pbc == self._pbc).all()):
+            reach = self._empty.cutoff, self._empty.skin
+            now = positions, lattices
+            stale = ~_are_safe(self._made_for, now, starts, sizes, *reach)
+        else:
+            systems = zip(self._lists, starts, ends, lattices, strict=True)
+            stale = np.array([not n.is_safe(positions[a:b], c, pbc) for n, a, b, c in systems])
+        if stale.any() or self._made_for is None or self._joined is None:
+            for number in np.flatnonzero(stale):
+                at = positions[starts[number] : ends[number]]
+                self._lists[number].forget()
+                self._lists[number].edges(at, cells[number], pbc)
+                self.builds += 1
+            parts, places, boxes = zip(*(each.known() for each in self._lists), strict=True)
             self._joined = _join(parts, starts)
-        self._parts = parts
+            self._made_for, self._pbc = (np.concatenate(places), np.stack(boxes)), pbc.copy()
         return self._joined
 
-    def _paired(self, marks: Floats) -> list[SkinNeighbors]:
-        """A list for each system: that of its place in the batch, or of the most similar system."""
+    def _pair(self, marks: Floats) -> None:
+        """Choose a list for each system: that of its place, or of the most similar system."""
         old, self._marks = self._marks, marks
         if not self._lists:
-            return [copy(self._empty) for _ in marks]
+            self._lists = [copy(self._empty) for _ in marks]
+            return
         if marks.shape == old.shape:
             strange = np.abs(marks - old).max(axis=1) > max(self._empty.skin, 0.1)
         else:
             strange = np.ones(len(marks), dtype=bool)
+        if not strange.any():
+            return
         place = np.arange(len(marks))
-        if strange.any():
-            place[strange] = cKDTree(old).query(marks[strange])[1]
+        place[strange] = cKDTree(old).query(marks[strange])[1]
         # Copies, because two systems may be most similar to the same one.
         lists = zip(place, strange, strict=True)
-        return [copy(self._lists[k]) if new else self._lists[k] for k, new in lists]
+        self._lists = [copy(self._lists[k]) if new else self._lists[k] for k, new in lists]
+        self._made_for = None
 
 
 def _marks(positions: Floats, starts: Integers, ends: Integers, cells: Floats) -> Floats:
@@ -173,7 +222,7 @@ def _marks(positions: Floats, starts: Integers, ends: Integers, cells: Floats) -
     return np.hstack([sizes, cells.reshape(-1, 9), positions[starts], positions[ends - 1]])
 
 
-def _join(parts: list[NeighborList], starts: Integers) -> NeighborList:
+def _join(parts: Sequence[NeighborList], starts: Integers) -> NeighborList:
     """Edges of systems as edges of one graph whose atoms begin at ``starts``."""
     offsets = np.repeat(starts, [len(part.senders) for part in parts])
     return NeighborList(
@@ -182,6 +231,3 @@ def _join(parts: list[NeighborList], starts: Integers) -> NeighborList:
         np.concatenate([part.shifts for part in parts]),
     )
 
-
-def _is(one: NeighborList, other: NeighborList) -> bool:
-    return one is other

@@ -103,7 +103,7 @@ class CellFilter(FrechetCellFilter):  # type: ignore[misc, unused-ignore]
     def set_positions(self, positions: Any, **options: Any) -> None:  # type: ignore[override, unused-ignore]
         """Set what `get_positions` returns."""
         logarithm = positions[-3:] / self.exp_cell_factor
-        transposed = _exponential(logarithm).T
+        transposed = exponential(logarithm).T
         cell = self._start @ transposed
         self.atoms.set_cell(cell, scale_atoms=True)
         self.atoms.set_positions(positions[:-3] @ transposed, **options)
@@ -124,14 +124,8 @@ class CellFilter(FrechetCellFilter):  # type: ignore[misc, unused-ignore]
         deformation, logarithm = self._deformation()
         stress = atoms.get_stress(voigt=False, **options) + self._pressure * np.eye(3)
         virial = -atoms.get_volume() * stress
-        # The gradient G by the deformation, pulled back to its logarithm L: the derivative of
-        # tr(Gᵀ exp L) by L is a block of exp [[Lᵀ, G], [0, Lᵀ]] (Mathias 1996).
-        blocks = np.zeros((6, 6))
-        blocks[:3, :3] = blocks[3:, 3:] = logarithm.T
         gradient = virial @ np.linalg.inv(deformation.T)
-        size = 12 * np.abs(gradient).max() or 1.0  # the derivative is proportional to it
-        blocks[:3, 3:] = gradient / size
-        on_cell = _exponential(blocks)[:3, 3:] * (size / self.exp_cell_factor)
+        on_cell = by_logarithm(gradient, logarithm) / self.exp_cell_factor
         if self._constant_volume:
             on_cell -= np.trace(on_cell) / 3 * np.eye(3)
             stress = stress - np.trace(stress) / 3 * np.eye(3)
@@ -141,11 +135,25 @@ class CellFilter(FrechetCellFilter):  # type: ignore[misc, unused-ignore]
         return np.vstack([atoms.get_forces(**options) @ deformation, on_cell])
 
 
-def _exponential(matrix: Any) -> Any:
-    """Exponential of a small square matrix, to rounding; that of SciPy takes many times as long."""
-    norm = float(np.abs(matrix).sum(axis=0).max())
+def by_logarithm(gradient: Any, logarithm: Any) -> Any:
+    """Gradients by the logarithms L of deformations from those by the deformations, (…, 3, 3).
+
+    With G the gradient by the deformation, the derivative of tr(Gᵀ exp L) by L is a block of
+    exp [[Lᵀ, G], [0, Lᵀ]] (Mathias 1996).
+    """
+    size = 12 * np.abs(gradient).max(axis=(-2, -1), keepdims=True)
+    size = np.where(size > 0, size, 1.0)  # the derivative is proportional to it
+    blocks = np.zeros((*gradient.shape[:-2], 6, 6))
+    blocks[..., :3, :3] = blocks[..., 3:, 3:] = np.swapaxes(logarithm, -2, -1)
+    blocks[..., :3, 3:] = gradient / size
+    return exponential(blocks)[..., :3, 3:] * size
+
+
+def exponential(matrix: Any) -> Any:
+    """Exponential of small square matrices, to rounding; that of SciPy takes many times as long."""
+    norm = float(np.abs(matrix).sum(axis=-2).max())
     halvings = max(0, int(np.ceil(np.log2(norm / 0.5)))) if norm else 0
-    small, unit = matrix / 2**halvings, np.eye(len(matrix))
+    small, unit = matrix / 2**halvings, np.eye(matrix.shape[-1])
     total = unit
     for order in range(14, 0, -1):  # 0.5^15 / 15! is below rounding
         total = unit + small @ total / order
@@ -266,37 +274,54 @@ def _largest(forces: Any) -> float:
 
 
 def _bfgs(moving: Any, fmax: float, steps: int) -> Iterator[tuple[float, bool]]:
-    """The same with the steps of ASE's BFGS, without its overhead.
-
-    ASE diagonalises the Hessian in each step, to take the absolute values of its eigenvalues. If
-    all are positive, which the Cholesky decomposition tells, a solution with it is the same step.
-    """
-    limit, hessian, before = BFGS.defaults["maxstep"], np.empty(0), None
+    """The same with `Bfgs`."""
+    bfgs = Bfgs()
     for number in range(steps + 1):
         forces = np.asarray(moving.get_forces())
         largest = _largest(forces)
         yield largest, largest < fmax
         if largest < fmax or number == steps:
             return
-        places, pull = np.asarray(moving.get_positions()).ravel(), forces.ravel()
-        if before is None:
-            hessian = BFGS.defaults["alpha"] * np.eye(places.size)
+        moving.set_positions(bfgs.step(np.asarray(moving.get_positions()), forces))
+
+
+class Bfgs:
+    """The steps of ASE's BFGS, without its overhead.
+
+    ASE diagonalises the Hessian in each step, to take the absolute values of its eigenvalues. If
+    all are positive, which the Cholesky decomposition tells, a solution with it is the same step.
+    """
+
+    def __init__(self) -> None:
+        """Start without a Hessian."""
+        self._hessian: Any = None
+        self._before: tuple[Any, Any] | None = None
+
+    def step(self, positions: Any, forces: Any) -> Any:
+        """The next positions.
+
+        Args:
+            positions: (n, 3) Å, and rows of the cell if it moves; see `CellFilter`.
+            forces: (n, 3) eV/Å.
+        """
+        places, pull = positions.flatten(), forces.flatten()
+        if self._before is None:
+            self._hessian = BFGS.defaults["alpha"] * np.eye(places.size)
         else:
-            moved, change = places - before[0], before[1] - pull
+            moved, change = places - self._before[0], self._before[1] - pull
             if np.abs(moved).max() >= 1e-7:
-                expected = hessian @ moved
-                hessian += np.outer(change, change) / (moved @ change)
-                hessian -= np.outer(expected, expected) / (moved @ expected)
-        before = places, pull
-        _, solution, indefinite = lapack.dposv(hessian, pull)
+                expected = self._hessian @ moved
+                self._hessian += np.outer(change, change / (moved @ change))
+                self._hessian -= np.outer(expected, expected / (moved @ expected))
+        self._before = places, pull
+        _, solution, indefinite = lapack.dposv(self._hessian, pull)
         step = solution.ravel()
         if indefinite:
-            values, vectors = np.linalg.eigh(hessian)
+            values, vectors = np.linalg.eigh(self._hessian)
             step = vectors @ (pull @ vectors / np.abs(values))
-        longest = _largest(step.reshape(-1, 3))
-        if longest >= limit:
-            step = step * (limit / longest)
-        moving.set_positions((places + step).reshape(-1, 3))
+        step = step.reshape(-1, 3)
+        limit, longest = BFGS.defaults["maxstep"], _largest(step)
+        return positions + (step * (limit / longest) if longest >= limit else step)
 
 
 def relaxed(atoms: Atoms, *, fmax: float = 1e-3, steps: int = 300, cell: str = "auto") -> Relaxed:

@@ -1,0 +1,75 @@
+"""Energies, forces and stresses of many crystals by one call of a potential."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tesseral.calculators.ase import CLOSEST, TesseralCalculator
+from tesseral.calculators.skin import BatchNeighbors
+from tesseral.data.cells import has_volume
+from tesseral.data.graph import AtomicGraph
+from tesseral.data.neighbors import FARTHEST
+from tesseral.potentials.derivatives import predict_edges
+from tesseral.potentials.engine.near_edges import near_edges
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+PERIODIC = np.ones(3, dtype=bool)
+
+
+class Crystals(NamedTuple):
+    """G structures that are periodic in three directions, with N atoms."""
+
+    species: Integers  # (N,) index into the elements of the model
+    sizes: Integers  # (G,) numbers of atoms, none of them 0
+    positions: Floats  # (N, 3) Å
+    cells: Floats  # (G, 3, 3) Å, rows are lattice vectors
+
+
+class Results(NamedTuple):
+    """Results of crystals."""
+
+    energies: Floats  # (G,) eV
+    forces: Floats  # (N, 3) eV/Å
+    stresses: Floats  # (G, 3, 3) eV/Å³, positive under tension
+
+
+class Together:
+    """Evaluation of many crystals with the potential of a calculator on the CPU.
+
+    Attributes:
+        neighbors: the neighbour lists; ``neighbors.builds`` counts the searches.
+    """
+
+    def __init__(self, calculator: TesseralCalculator) -> None:
+        """Start without neighbour lists; the dispersion of the calculator is not added."""
+        self._potential, self._cutoff = calculator.potential, calculator.card.config.cutoff
+        self.neighbors = BatchNeighbors(self._cutoff, calculator.neighbors.skin)
+
+    def evaluate(self, crystals: Crystals) -> Results | None:
+        """Results of all crystals, or None if the calculator would raise an error for one.
+
+        Then atoms overlap or are far away, a cell has no volume, or a result is not finite.
+        """
+        species, sizes, positions, cells = crystals
+        far = max(np.abs(positions).max(), np.abs(cells).max())
+        if not far <= FARTHEST or not has_volume(cells).all():  # NaN is not
+            return None
+        edges = self.neighbors.edges(positions, sizes, cells, PERIODIC)
+        numbers = np.repeat(np.arange(len(sizes)), sizes)
+        arrays = positions, species, numbers, cells, *edges
+        graph = AtomicGraph(*(torch.from_numpy(array) for array in arrays))
+        near = near_edges(graph, self._cutoff).edges
+        squared = near.vectors.square().sum(dim=1)
+        if len(squared) and float(squared.min()) < CLOSEST**2:
+            return None
+        found = predict_edges(self._potential, graph.species, near, graph.structure, len(sizes))
+        energies, forces = found.energy.numpy(), found.forces.numpy()
+        if not (np.isfinite(energies).all() and np.isfinite(forces).all()):
+            return None
+        volumes = np.abs(np.linalg.det(cells))
+        return Results(energies, forces, -found.virial.numpy() / volumes[:, None, None])
