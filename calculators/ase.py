@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tesseral.calculators.dispersion import Dispersion, choose_dispersion, theory_with
-from tesseral.calculators.properties.atoms import has_stress
+from tesseral.calculators.properties.atoms import changes, has_stress
 from tesseral.calculators.skin import SkinNeighbors
 from tesseral.data.graph import AtomicGraph, Edges, edge_vectors, edges_of
 from tesseral.data.neighbors import (
@@ -165,25 +165,13 @@ class TesseralCalculator(Calculator):
         return next(self.potential.parameters()).device
 
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
-        """Names of what has changed since the last calculation.
-
-        ASE asks several times in a step; its own comparison takes as long as the energies and
-        forces of two atoms.
+        """Names of what has changed since the last calculation; see `changes`.
 
         Args:
             atoms: the structure.
             tol: not used; any change counts.
         """
-        old = self.atoms
-        if old is None:
-            return list(all_changes)
-        pairs = {
-            "positions": (old.positions, atoms.positions),
-            "numbers": (old.numbers, atoms.numbers),
-            "cell": (old.cell.array, atoms.cell.array),
-            "pbc": (old.pbc, atoms.pbc),
-        }
-        return [name for name, (one, other) in pairs.items() if not _same(one, other)]
+        return changes(self.atoms, atoms)
 
     def calculate(
         self,
@@ -432,11 +420,6 @@ def _refuse_overlap(graph: AtomicGraph, closest: int) -> None:
             f"atoms {int(ends.senders)} and {int(ends.receivers)} are {distance:.3f} Å apart; "
             "atoms overlap in this structure"
         )
-
-
-def _same(one: NDArray[Any], other: NDArray[Any]) -> bool:
-    """`np.array_equal` of arrays, in half of the time for few atoms."""
-    return one.shape == other.shape and bool((one == other).all())
 
 
 def _check_cell(atoms: Atoms) -> None:

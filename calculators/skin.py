@@ -114,7 +114,7 @@ def _are_safe(
     """
     (reference, old), (positions, lattices) = before, now
     system = np.repeat(np.arange(len(sizes)), sizes)
-    smallest = np.ones(len(sizes))
+    smallest: Floats = np.ones(len(sizes))
     if not np.array_equal(lattices, old):
         deformations = np.linalg.solve(old, lattices)
         smallest = np.linalg.svd(deformations, compute_uv=False)[:, -1]
@@ -230,4 +230,3 @@ def _join(parts: Sequence[NeighborList], starts: Integers) -> NeighborList:
         np.concatenate([part.receivers for part in parts]) + offsets,
         np.concatenate([part.shifts for part in parts]),
     )
-

@@ -125,6 +125,33 @@ class Ours(Subject):
         ).pop()
         return last.number, last.converged
 
+    def relax_together(self, structures: str, fmax: float, steps: int) -> Task:
+        """Relax atoms and cells of all structures of a file with BFGS."""
+        from tesseral.calculators.properties.relaxing_together import relaxing_together
+
+        source = read(structures, ":")
+        made: list[Atoms] = []
+
+        def prepare() -> None:
+            made[:] = [atoms.copy() for atoms in source]
+
+        def run() -> dict[str, Any]:
+            events = relaxing_together(made, self.calculator, fmax=fmax, steps=steps, cell="free")
+            last = {event.number: event.step for event in events}
+            return {
+                "relaxed": [
+                    {
+                        "converged": last[number].converged,
+                        "relaxation_steps": last[number].number,
+                        "volume": float(atoms.get_volume() / len(atoms)),
+                        "energy": last[number].energy,
+                    }
+                    for number, atoms in enumerate(made)
+                ]
+            }
+
+        return prepare, run
+
 
 def predict_frames(
     calculator: Any, frames: list[Atoms]

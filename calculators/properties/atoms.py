@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import spglib
 from ase import Atoms, units
+from ase.calculators.calculator import all_changes
 from numpy.typing import NDArray
 
 from tesseral.data.cells import has_volume
@@ -26,6 +27,23 @@ def copy_atoms(atoms: Atoms) -> Atoms:
     copy: Atoms = atoms.copy()
     copy.calc = atoms.calc
     return copy
+
+
+def changes(one: Atoms | None, other: Atoms) -> list[str]:
+    """Names of the arrays that differ, which matter to potentials; all if there is no first one.
+
+    ASE's calculators ask several times in a step, and its own comparison takes as long as the
+    energies and forces of two atoms.
+    """
+    if one is None:
+        return list(all_changes)
+    pairs = {
+        "positions": (one.positions, other.positions),
+        "numbers": (one.numbers, other.numbers),
+        "cell": (one.cell.array, other.cell.array),
+        "pbc": (one.pbc, other.pbc),
+    }
+    return [name for name, (a, b) in pairs.items() if a.shape != b.shape or not (a == b).all()]
 
 
 def supercell(atoms: Atoms, repeats: tuple[int, int, int]) -> Atoms:

@@ -22,13 +22,14 @@ from tesseral.calculators.properties.relaxation import (
 from tesseral.calculators.together import Crystals, Floats, Results, Together
 from tesseral.data.neighbors import species_index
 
-ATOMS = 400  # evaluated together; more take more memory, but no less time
+# Relaxed at once; more would take more memory and open files, but no less time.
+STRUCTURES, ATOMS = 64, 400
 
 
 class Event(NamedTuple):
     """A step of one of several relaxations, or its end by an error."""
 
-    index: int  # of the structure
+    number: int  # of the structure
     step: RelaxStep | None
     results: dict[str, Any]  # energy (eV), forces (n, 3) eV/Å and stress (6,) eV/Å³
     error: Exception | None = None
@@ -65,7 +66,7 @@ def relaxing_together(
 
     Args:
         structures: crystals that `can_relax_together`, changed in place with each step. They are
-            taken as those before them end, so that no more than `ATOMS` atoms are relaxed at once.
+            taken as others end, so that no more than `STRUCTURES` and `ATOMS` are relaxed at once.
         calculator: calculator of the model.
         fmax: convergence criterion: maximum force (eV/Å), including the force on the cell.
         steps: maximum number of steps of each; 0 only evaluates the structures.
@@ -81,10 +82,10 @@ def relaxing_together(
     following = next(waiting, None)
     courses: list[_Course] = []
     while courses or following:
-        taken = sum(len(course.atoms) for course in courses)
-        while following and (not courses or taken + len(following[1]) <= ATOMS):
+        while following and len(courses) < STRUCTURES:
+            if sum(len(course.atoms) for course in courses) + len(following[1]) > ATOMS:
+                break
             courses.append(_Course(*following, calculator.card.elements, cell))
-            taken += len(following[1])
             following = next(waiting, None)
         events = _round(courses, together, calculator, pressure * units.GPa, fmax, steps)
         yield from events
@@ -94,8 +95,8 @@ def relaxing_together(
 class _Course:
     """One of the relaxations."""
 
-    def __init__(self, index: int, atoms: Atoms, elements: tuple[int, ...], cell: str) -> None:
-        self.index, self.atoms = index, atoms
+    def __init__(self, number: int, atoms: Atoms, elements: tuple[int, ...], cell: str) -> None:
+        self.number, self.atoms = number, atoms
         self.species = species_index(atoms.numbers, elements)
         self.start = atoms.cell.array.copy()
         moving = np.array(moving_cell(atoms, cell).vectors)
@@ -106,13 +107,13 @@ class _Course:
         # times the number of atoms.
         self.places = np.vstack([atoms.positions, np.zeros((3, 3))])
         self.bfgs = Bfgs()
-        self.number = 0
+        self.steps = 0
 
     def move(self, forces: Floats) -> None:
         """The next step, by the forces on the places."""
         last = len(self.places) if self.moves else -3
         self.places[:last] = self.bfgs.step(self.places[:last], forces[:last])
-        self.number += 1
+        self.steps += 1
 
 
 def _round(
@@ -153,17 +154,17 @@ def _round(
     largest = np.sqrt(np.maximum(on_atoms, (on_cells**2).sum(axis=2).max(axis=1)))
     stresses = _voigt(results.stresses)
     events = []
-    for number, (course, own, error) in enumerate(zip(courses, owns, errors, strict=True)):
+    for k, (course, own, error) in enumerate(zip(courses, owns, errors, strict=True)):
         if error is not None:
-            events.append(Event(course.index, None, {}, error, ended=True))
+            events.append(Event(course.number, None, {}, error, ended=True))
             continue
-        energy, force = float(results.energies[number]), float(largest[number])
-        found = {"energy": energy, "forces": results.forces[own], "stress": stresses[number]}
-        step = RelaxStep(course.number, energy / len(course.atoms), force, force < fmax)
+        energy, force = float(results.energies[k]), float(largest[k])
+        found = {"energy": energy, "forces": results.forces[own], "stress": stresses[k]}
+        step = RelaxStep(course.steps, energy / len(course.atoms), force, force < fmax)
         ended = step.converged or step.number == steps
-        events.append(Event(course.index, step, found, ended=ended))
+        events.append(Event(course.number, step, found, ended=ended))
         if not ended:
-            course.move(np.vstack([pulls[own], on_cells[number]]))
+            course.move(np.vstack([pulls[own], on_cells[k]]))
     return events
 
 

@@ -119,7 +119,7 @@ def _path(
             used = min(memory.used for memory in memories)
             if step.number >= used:
                 if trajectory is None:
-                    trajectory = open_after(file, known, used * width)
+                    trajectory = open_after(file, known[: used * width])
                 for image in inner:
                     trajectory.add(frame_of(image, start.constraints))
             text = f"barrier {step.energies.max() - step.energies[0]:.3f} eV, "

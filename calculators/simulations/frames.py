@@ -14,7 +14,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.trajectory import Trajectory
 
-from tesseral.calculators.properties.atoms import has_stress
+from tesseral.calculators.properties.atoms import changes, has_stress
 from tesseral.files import naming, write_whole
 
 
@@ -36,10 +36,23 @@ def frame_of(atoms: Atoms, constraints: Sequence[Any]) -> Atoms:
     }
     if has_stress(atoms):
         results["stress"] = atoms.get_stress(apply_constraint=False)
+    return frame_with(results, atoms, constraints)
+
+
+def frame_with(results: dict[str, Any], atoms: Atoms, constraints: Sequence[Any]) -> Atoms:
+    """A copy with these results and constraints."""
     frame: Atoms = atoms.copy()
     frame.set_constraint(list(constraints))
-    frame.calc = SinglePointCalculator(frame, **results)
+    frame.calc = KnownResults(frame, **results)  # type: ignore[no-untyped-call]
     return frame
+
+
+class KnownResults(SinglePointCalculator):  # type: ignore[misc, unused-ignore]
+    """Results of a structure; the comparison with others is that of `changes`."""
+
+    def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
+        """Names of what differs from the structure of the results."""
+        return changes(self.atoms, atoms)
 
 
 def write_frames(path: Path, frames: Iterable[Atoms]) -> None:

@@ -7,7 +7,8 @@ internal state as before (an approximate Hessian, for example), whatever the opt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,9 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.constraints import FixSymmetry
 
+from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties.atoms import (
+    changes,
     has_stress,
     is_bulk,
     is_crystal,
@@ -29,11 +32,16 @@ from tesseral.calculators.properties.relaxation import (
     moving_cell,
     relaxing,
 )
+from tesseral.calculators.properties.relaxing_together import (
+    can_relax_together,
+    relaxing_together,
+)
 from tesseral.calculators.simulations.config import RelaxConfig
 from tesseral.calculators.simulations.frames import (
     FrameWriter,
     Table,
     frame_of,
+    frame_with,
     readable_frames,
     with_suffix,
     write_frames,
@@ -86,64 +94,160 @@ def relax_one(
         CalculationFailed: energies or forces are not finite.
     """
     known = list(readable_frames(with_suffix(prefix, ".traj")))
-    constraints = atoms.constraints
-    atoms = atoms.copy()
-    if config.symmetry:
-        _keep_symmetry(atoms)
-    moving = moving_cell(atoms, config.cell)
-    if config.pressure and not all(moving.vectors):
-        why = moving.kept or f"it has pbc={atoms.pbc.tolist()}"
-        raise ValueError(
-            f"a `pressure` of {config.pressure} GPa needs a cell that can relax in three "
-            f"directions; this one cannot: {why}"
+    with closing(_Record(atoms, config, prefix, show)) as record:
+        atoms = record.atoms
+        atoms.calc = memory = Remembered(calculator, known)
+        run = relaxing(
+            atoms,
+            fmax=config.fmax,
+            steps=config.steps,
+            cell=config.cell,
+            optimizer=config.optimizer,
+            pressure=config.pressure,
         )
-    memory = Remembered(calculator, known)
-    atoms.calc = memory
-    run = relaxing(
-        atoms,
+        for step in run:
+            if step.number >= memory.used:
+                record.open(known[: memory.used])
+            record.add(step, frame_of(atoms, record.constraints))
+    return record.outcome(calculator)
+
+
+def can_join(atoms: Atoms, calculator: Calculator, config: RelaxConfig, prefix: Path) -> bool:
+    """Whether a relaxation can be one of those of `relax_together`; not if it is resumed."""
+    return (
+        can_relax_together(atoms, calculator, config.optimizer)
+        and not config.symmetry
+        and (not config.pressure or all(moving_cell(atoms, config.cell).vectors))
+        and next(readable_frames(with_suffix(prefix, ".traj")), None) is None
+    )
+
+
+def relax_together(
+    structures: Iterable[tuple[Atoms, Path, Show]],
+    calculator: TesseralCalculator,
+    config: RelaxConfig,
+) -> Iterator[tuple[int, Outcome | Exception]]:
+    """Relax structures that `can_join` with the same files and outcomes as `relax_one`.
+
+    Args:
+        structures: the structures, with the prefix and the function of `relax_one`.
+        calculator: calculator of the model.
+        config: options of the relaxations.
+
+    Returns:
+        Number of a structure, and its outcome or the error that ended it, in the order in which
+        they end.
+    """
+    records: dict[int, _Record] = {}
+
+    def begun() -> Iterator[Atoms]:
+        for number, (atoms, prefix, show) in enumerate(structures):
+            record = records[number] = _Record(atoms, config, prefix, show)
+            record.open([])
+            yield record.atoms
+
+    events = relaxing_together(
+        begun(),
+        calculator,
         fmax=config.fmax,
         steps=config.steps,
         cell=config.cell,
-        optimizer=config.optimizer,
         pressure=config.pressure,
     )
-    first: RelaxStep | None = None
-    volume = _volume(atoms)
-    trajectory = None
-    table = Table(with_suffix(prefix, ".csv"), STEP_COLUMNS, ())
     try:
-        for step in run:
-            if step.number >= memory.used and trajectory is None:
-                trajectory = open_after(with_suffix(prefix, ".traj"), known, memory.used)
-            if trajectory is not None:
-                trajectory.add(frame_of(atoms, constraints))
-            table.add(_row(step, atoms))
-            first = first or step
-            show(step.number, config.steps, f"largest force {step.max_force:.4f} eV/Å")
+        for event in events:
+            record = records[event.number]
+            if event.step is not None:
+                record.add(event.step, frame_with(event.results, record.atoms, record.constraints))
+            if event.ended:
+                record.close()
+                del records[event.number]
+                yield event.number, event.error or _end(record, calculator)
     finally:
-        table.close()
-        if trajectory is not None:
-            trajectory.close()
-    assert first is not None
-    word = "converged" if step.converged else "not converged"
-    relaxed = frame_of(atoms, constraints)
-    relaxed.info["relaxation"] = word
-    write_frames(with_suffix(prefix, ".extxyz"), [relaxed])
-    values: dict[str, float | str] = {
-        "energy_eV": step.energy * len(atoms),
-        "energy_eV_atom": step.energy,
-        "change_meV_atom": 1000 * (step.energy - first.energy),
-        "max_force_eV_A": largest_force(atoms),
-        "kept_cell": moving.kept,
-        "uncertain": _uncertain(relaxed, calculator),
-    }
-    if has_stress(atoms):
-        values |= zip(CELL_COLUMNS, atoms.cell.cellpar(), strict=True)
-    if is_bulk(atoms):
-        values["volume_change_percent"] = 100 * (_volume(atoms) / volume - 1)
-        values["pressure_GPa"] = pressure_gpa(atoms)
-        values["space_group"] = space_group(atoms)
-    return Outcome(word, step.number, values)
+        for record in records.values():
+            record.close()
+
+
+def _end(record: _Record, calculator: Calculator) -> Outcome | Exception:
+    """The outcome, or the error that prevents it; not of the disk."""
+    try:
+        return record.outcome(calculator)
+    except OSError:
+        raise
+    except Exception as error:
+        return error
+
+
+class _Record:
+    """Structure, files and outcome of a relaxation.
+
+    Attributes:
+        atoms: the structure to relax, a copy with the constraints of the relaxation.
+        constraints: those of the original.
+    """
+
+    def __init__(self, atoms: Atoms, config: RelaxConfig, prefix: Path, show: Show) -> None:
+        """Arguments and errors are those of `relax_one`."""
+        self.constraints, self.atoms = atoms.constraints, atoms.copy()
+        if config.symmetry:
+            _keep_symmetry(self.atoms)
+        self._moving = moving = moving_cell(self.atoms, config.cell)
+        if config.pressure and not all(moving.vectors):
+            why = moving.kept or f"it has pbc={atoms.pbc.tolist()}"
+            raise ValueError(
+                f"a `pressure` of {config.pressure} GPa needs a cell that can relax in three "
+                f"directions; this one cannot: {why}"
+            )
+        self._prefix, self._show, self._steps = prefix, show, config.steps
+        self._volume = _volume(atoms)
+        self._first: RelaxStep | None = None
+        self._last: tuple[RelaxStep, Atoms] | None = None
+        self._trajectory: FrameWriter | None = None
+        self._table = Table(with_suffix(prefix, ".csv"), STEP_COLUMNS, ())
+
+    def open(self, known: Sequence[Atoms]) -> None:
+        """Write the following frames to the trajectory, after these."""
+        if self._trajectory is None:
+            self._trajectory = open_after(with_suffix(self._prefix, ".traj"), known)
+
+    def add(self, step: RelaxStep, frame: Atoms) -> None:
+        """Write a step; the frame has the results and the original constraints."""
+        if self._trajectory is not None:
+            self._trajectory.add(frame)
+        self._table.add(_row(step, frame))
+        self._first = self._first or step
+        self._last = step, frame
+        self._show(step.number, self._steps, f"largest force {step.max_force:.4f} eV/Å")
+
+    def close(self) -> None:
+        """Close the files."""
+        self._table.close()
+        if self._trajectory is not None:
+            self._trajectory.close()
+
+    def outcome(self, calculator: Calculator) -> Outcome:
+        """Write the relaxed structure, and summarise the relaxation."""
+        assert self._first is not None and self._last is not None
+        step, relaxed = self._last
+        word = "converged" if step.converged else "not converged"
+        relaxed.info["relaxation"] = word
+        write_frames(with_suffix(self._prefix, ".extxyz"), [relaxed])
+        atoms = frame_with(relaxed.calc.results, relaxed, self.atoms.constraints)
+        values: dict[str, float | str] = {
+            "energy_eV": step.energy * len(atoms),
+            "energy_eV_atom": step.energy,
+            "change_meV_atom": 1000 * (step.energy - self._first.energy),
+            "max_force_eV_A": largest_force(atoms),
+            "kept_cell": self._moving.kept,
+            "uncertain": _uncertain(relaxed, calculator),
+        }
+        if has_stress(atoms):
+            values |= zip(CELL_COLUMNS, atoms.cell.cellpar(), strict=True)
+        if is_bulk(atoms):
+            values["volume_change_percent"] = 100 * (_volume(atoms) / self._volume - 1)
+            values["pressure_GPa"] = pressure_gpa(atoms)
+            values["space_group"] = space_group(atoms)
+        return Outcome(word, step.number, values)
 
 
 def _uncertain(relaxed: Atoms, calculator: Calculator) -> str:
@@ -177,6 +281,10 @@ class Remembered(Calculator):
         self.frames = list(frames)
         self.used = 0
         self._called = False
+
+    def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
+        """Names of what has changed since the last calculation; see `changes`."""
+        return changes(self.atoms, atoms)
 
     def calculate(
         self,
@@ -214,9 +322,12 @@ def _same(one: Atoms, other: Atoms) -> bool:
     return bool(max(moved, strained) < SAME)
 
 
-def open_after(path: Path, known: Sequence[Atoms], used: int) -> FrameWriter:
-    """The trajectory, opened for appending after ``used`` frames; later frames are removed."""
-    write_frames(path, known[:used])
+def open_after(path: Path, known: Sequence[Atoms]) -> FrameWriter:
+    """The trajectory, opened for appending after these frames; others are removed."""
+    if known:
+        write_frames(path, known)
+    else:
+        path.unlink(missing_ok=True)
     return FrameWriter(path)
 
 
@@ -234,6 +345,6 @@ def _volume(atoms: Atoms) -> float:
     return float(atoms.get_volume()) / len(atoms) if atoms.cell.rank == 3 else float("nan")
 
 
-def _row(step: RelaxStep, atoms: Atoms) -> tuple[float, ...]:
+def _row(step: RelaxStep, frame: Atoms) -> tuple[float, ...]:
     """A row in the table of a structure."""
-    return step.number, step.energy, step.max_force, _volume(atoms), pressure_gpa(atoms)
+    return step.number, step.energy, step.max_force, _volume(frame), pressure_gpa(frame)

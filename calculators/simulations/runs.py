@@ -20,6 +20,7 @@ from ase.calculators.calculator import Calculator
 
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties.ensembles import steps_of
+from tesseral.calculators.properties.relaxing_together import STRUCTURES
 from tesseral.calculators.simulations import band, dynamics, properties, relaxation
 from tesseral.calculators.simulations.band import neb_one
 from tesseral.calculators.simulations.config import (
@@ -32,7 +33,14 @@ from tesseral.calculators.simulations.dynamics import md_one
 from tesseral.calculators.simulations.folder import FILES, SUMMARY, RunFolder, same_run
 from tesseral.calculators.simulations.frames import with_suffix, write_frames
 from tesseral.calculators.simulations.properties import properties_one
-from tesseral.calculators.simulations.relaxation import Outcome, Show, relax_one
+from tesseral.calculators.simulations.relaxation import (
+    Outcome,
+    Show,
+    can_join,
+    relax_one,
+    relax_together,
+    theory_of,
+)
 from tesseral.calculators.simulations.structures import Job, fingerprint, read_jobs, read_pairs
 from tesseral.data.boundaries import is_cut_out
 from tesseral.data.neighbors import species_index
@@ -47,6 +55,7 @@ FREE = frozenset(
     {"structures", "model", "output", "processes", "executor", "device"}
 )  # no effect on results
 RELAXED = "relaxed.extxyz"
+MANY_WORKERS = 64  # that an executor is taken to have
 
 Row = dict[str, str]  # row of the summary by column
 Task = tuple[Job, Path]  # a structure, and the prefix of its files
@@ -309,9 +318,37 @@ def _one_by_one(
     tell: Callable[..., None],
 ) -> Iterator[Row]:
     """Rows of the structures; reports each step."""
-    for job, prefix in todo:
+    alone = list(todo)
+    if kind is RELAX:
+        joined = [each for each in todo if _joins(*each, calculator, config)]
+        if len(joined) > 1:
+            names = {job.name for job, _ in joined}
+            alone = [each for each in todo if each[0].name not in names]
+            yield from _together(config, calculator, joined, tell)
+    for job, prefix in alone:
         tell(job.name)
         yield _row(kind, config, calculator, job, prefix, partial(tell, job.name))
+
+
+def _joins(job: Job, prefix: Path, calculator: TesseralCalculator, config: RelaxConfig) -> bool:
+    """Whether a structure can be relaxed together with others."""
+    if job.atoms is None or not set(job.atoms.numbers) <= set(calculator.card.elements):
+        return False
+    return can_join(job.atoms, calculator, config, prefix)
+
+
+def _together(
+    config: RelaxConfig,
+    calculator: TesseralCalculator,
+    todo: Sequence[Task],
+    tell: Callable[..., None],
+) -> Iterator[Row]:
+    """Rows of structures that are relaxed together, as they finish; reports each step."""
+    structures = (
+        (job.atoms, prefix, partial(tell, job.name)) for job, prefix in todo if job.atoms
+    )
+    for number, end in relax_together(structures, calculator, config):
+        yield _result(RELAX, calculator, todo[number][0], end)
 
 
 def _side_by_side(
@@ -324,11 +361,32 @@ def _side_by_side(
 ) -> Iterator[Row]:
     """Rows of the structures, as they finish, from single-threaded processes."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # for linear algebra libraries
-    one = partial(_worker_row, kind, *_for_workers(config, calculator))
-    with closing(side_by_side(one, todo, config.executor, processes)) as found:
+    some = partial(_worker_rows, kind, *_for_workers(config, calculator))
+    groups = [(group,) for group in _groups(kind, config, calculator, todo, processes)]
+    with closing(side_by_side(some, groups, config.executor, processes)) as found:
         for results in found:
-            yield from (row for _, row in results)
+            yield from (row for _, rows in results for row in rows)
             tell()
+
+
+def _groups(
+    kind: Kind,
+    config: Any,
+    calculator: TesseralCalculator,
+    todo: Sequence[Task],
+    processes: int,
+) -> list[list[Task]]:
+    """Tasks of workers: one structure, or some that are relaxed together."""
+    workers = processes if config.executor is None else MANY_WORKERS
+    most = max(1, min(STRUCTURES // 2, len(todo) // (4 * workers)))  # so that all end together
+    groups: list[list[Task]] = []
+    joining: list[Task] = []
+    for job, prefix in todo:
+        if kind is RELAX and most > 1 and _joins(job, prefix, calculator, config):
+            joining.append((job, prefix))
+        else:
+            groups.append([(job, prefix)])
+    return groups + [joining[k : k + most] for k in range(0, len(joining), most)]
 
 
 def _for_workers(config: Any, calculator: TesseralCalculator) -> tuple[Any, Mapping[str, Any]]:
@@ -359,15 +417,15 @@ class _Loaded(threading.local):
 _loaded = _Loaded()  # used in workers only
 
 
-def _worker_row(
-    kind: Kind, config: Any, arguments: Mapping[str, Any], job: Job, prefix: Path
-) -> Row:
-    """The row of a structure, in a worker."""
+def _worker_rows(
+    kind: Kind, config: Any, arguments: Mapping[str, Any], group: Sequence[Task]
+) -> list[Row]:
+    """The rows of some structures, in a worker."""
     if _loaded.arguments != arguments:
         torch.set_num_threads(1)
         _loaded.calculator = TesseralCalculator(**arguments)
         _loaded.arguments = arguments
-    return _row(kind, config, _loaded.calculator, job, prefix, lambda step, steps, text: None)
+    return list(_one_by_one(kind, config, _loaded.calculator, group, lambda *about: None))
 
 
 def _row(
@@ -379,29 +437,34 @@ def _row(
     show: Show,
 ) -> Row:
     """The row of the summary for a structure, with its outcome."""
-    row = dict.fromkeys(_columns(kind), "")
-    row |= {"name": job.name, "file": job.file, "frame": str(job.frame), "outcome": FAILED}
     if job.atoms is None:
-        return row | {"reason": job.problem}
-    row |= {
-        "formula": job.atoms.get_chemical_formula(),
-        "atoms": str(len(job.atoms)),
-        "theory": calculator.theory,
-    }
+        return _result(kind, calculator, job, ValueError(job.problem))
     try:
         species_index(job.atoms.numbers, calculator.card.elements)
         subject = job.atoms if job.end is None else (job.atoms, job.end)
-        outcome = kind.one(subject, calculator, config, prefix, show)
+        end: Outcome | Exception = kind.one(subject, calculator, config, prefix, show)
     except OSError:  # not caused by the structure (a full disk, for example)
         raise
     except Exception as error:  # one bad structure must not stop the others
-        what = "" if isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: "
-        return row | {"reason": " ".join(f"{what}{error}".split())}
-    row |= {name: _text(value) for name, value in outcome.values.items()}
-    reason = outcome.reason
-    if not reason and outcome.word != kind.good:
+        end = error
+    return _result(kind, calculator, job, end)
+
+
+def _result(kind: Kind, calculator: Calculator, job: Job, end: Outcome | Exception) -> Row:
+    """The row of the summary for a structure with this outcome or error."""
+    row = dict.fromkeys(_columns(kind), "")
+    row |= {"name": job.name, "file": job.file, "frame": str(job.frame), "outcome": FAILED}
+    if job.atoms is not None:
+        row |= {"formula": job.atoms.get_chemical_formula(), "atoms": str(len(job.atoms))}
+        row["theory"] = theory_of(calculator)
+    if isinstance(end, Exception):
+        what = "" if isinstance(end, ValueError | RuntimeError) else f"{type(end).__name__}: "
+        return row | {"reason": " ".join(f"{what}{end}".split())}
+    row |= {name: _text(value) for name, value in end.values.items()}
+    reason = end.reason
+    if not reason and end.word != kind.good:
         reason = f"`{kind.length}` was not enough"
-    return row | {"steps": str(outcome.steps), "outcome": outcome.word, "reason": reason}
+    return row | {"steps": str(end.steps), "outcome": end.word, "reason": reason}
 
 
 def _text(value: float | str) -> str:

@@ -187,6 +187,7 @@ template <class T> struct NequipActivations {
   std::vector<Layer> layers;
   T *features, *by_features, *by_sent;  // (owned, widest row), the last one (atoms, widest row)
   T *harmonics, *by_harmonics;          // (edges, components)
+  EdgeSplines<T>* splines;              // (edges)
   double *radii, *by_radii, *gradient, *density;  // (edges), (edges), (edges, 3), (owned)
   T* place;                                       // see Distances
 
@@ -204,6 +205,7 @@ template <class T> struct NequipActivations {
     by_sent = arena.take<T>(atoms * widest);
     harmonics = arena.take<T>(edges * components(p.l_edge));
     by_harmonics = arena.take<T>(edges * components(p.l_edge));
+    splines = arena.take<EdgeSplines<T>>(edges);
     radii = arena.take<double>(edges);
     by_radii = arena.take<double>(edges);
     gradient = arena.take<double>(edges * 3);
@@ -249,12 +251,29 @@ template <class T> struct NequipRun {
                   channels * sizeof(T));
   }
 
+  // The splines of all edges, which differ from layer to layer in the length of their rows only.
+  void place_edges() {
+    const tesseral_convolution c = convolution(0);
+    const Plan<T> plan(c);
+    parallel(g.threads, [&](int thread, int threads) {
+      const auto [begin, end] = share(g.edges, thread, threads);
+      for (int64_t e = begin; e < end; e++) {
+        Splines<T> own;
+        set_splines(plan, kept.radii[e], own);
+        for (int k = 0; k < 4; k++) {
+          kept.splines[e].row[k] = int32_t(own.row[k] / plan.table_row);
+          kept.splines[e].value[k] = own.value[k], kept.splines[e].slope[k] = own.slope[k];
+        }
+      }
+    });
+  }
+
   // (2) to (4) of layer n, (1) of the next one, and the readout.
   void forward(int n) {
     const NequipSizes sizes(f.layer[n]);
     const tesseral_nequip_layer& layer = sizes.layer;
     const tesseral_convolution c = convolution(n);
-    const Plan<T> plan(c);
+    const Plan<T> plan(c, kept.splines);
     parallel(g.threads, [&](int thread, int threads) {
       const auto [begin, end] = receivers.share(thread, threads);
       Chunk<T> chunk(plan, false);
@@ -297,7 +316,7 @@ template <class T> struct NequipRun {
     const NequipSizes sizes(f.layer[n]);
     const tesseral_nequip_layer& layer = sizes.layer;
     const tesseral_convolution c = convolution(n);
-    const Plan<T> plan(c);
+    const Plan<T> plan(c, kept.splines);
     const long scalars = sizes.channels_out[0];
     ThreadSums<T> by_sent(n > 0 ? kept.by_sent : nullptr, g.atoms * sizes.in, g.threads);
     parallel(g.threads, [&](int thread, int threads) {
@@ -347,6 +366,7 @@ template <class T> struct NequipRun {
     pairs.energies(kept.radii, kept.density);
     distances.start(p, g);
     begin();
+    place_edges();
     for (int n = 0; n < p.layers; n++) {
       forward(n);
       if (n + 1 < p.layers && g.exchange)

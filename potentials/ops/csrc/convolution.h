@@ -29,7 +29,8 @@ void for_chunks(const Plan<T>& plan, Chunk<T>& chunk, int64_t begin, int64_t end
     for (int e = 0; e < chunk.count; e++) {
       chunk.from[e] = c.senders[begin + e] * plan.in_row;
       chunk.to[e] = (c.receivers[begin + e] - first_receiver) * plan.out_row;
-      set_splines(plan, c.radii[begin + e], chunk.splines[e]);
+      if (plan.known) recall_splines(plan, plan.known[begin + e], chunk.splines[e]);
+      else set_splines(plan, c.radii[begin + e], chunk.splines[e]);
     }
     couple(plan, static_cast<const T*>(c.harmonics), begin, chunk.count, chunk.couplings.data());
     if (harmonics) std::memset(chunk.gradient.data(), 0, chunk.count * chunk.gradient_size * sizeof(T));

@@ -11,15 +11,23 @@
 namespace tesseral {
 namespace TESSERAL_ISA {
 
+// The splines of an edge, with the numbers of their rows, which all layers of a potential share.
+template <class T> struct EdgeSplines {
+  int32_t row[4];
+  T value[4], slope[4];
+};
+
 // One convolution's paths and sizes.
 template <class T> struct Plan {
   static constexpr int W = width<T>;
   const tesseral_convolution& c;
+  const EdgeSplines<T>* known;  // (edges), if they have been computed; without `bend`
   std::vector<Path<T>> paths;  // by l2, as the coefficients are
   std::vector<Path<T>> steps;  // blocks of their channels; those that read the same features follow each other
   long couplings = 0, in_row = 0, m_edge, out_row = 0, table_row = 0;  // lengths of rows
 
-  explicit Plan(const tesseral_convolution& convolution) : c(convolution), m_edge((c.l_edge + 1) * (c.l_edge + 1)) {
+  explicit Plan(const tesseral_convolution& convolution, const EdgeSplines<T>* splines = nullptr)
+      : c(convolution), known(splines), m_edge((c.l_edge + 1) * (c.l_edge + 1)) {
     if (c.paths)
       for (int p = 0; p < c.n_paths; p++) add(c.paths[3 * p], c.paths[3 * p + 1], c.paths[3 * p + 2]);
     else
@@ -111,6 +119,13 @@ template <class T> void set_splines(const Plan<T>& plan, double radius, Splines<
     s.value[k] = kept ? T(value[k] * one) : T(0);
     s.slope[k] = kept ? T(slope[k] * per) : T(0);
     s.bend[k] = kept ? T(bend[k] * per2) : T(0);
+  }
+}
+
+template <class T> TESSERAL_INLINE void recall_splines(const Plan<T>& plan, const EdgeSplines<T>& known, Splines<T>& s) {
+  for (int k = 0; k < 4; k++) {
+    s.row[k] = known.row[k] * plan.table_row;
+    s.value[k] = known.value[k], s.slope[k] = known.slope[k];
   }
 }
 

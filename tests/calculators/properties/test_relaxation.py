@@ -194,5 +194,5 @@ def test_the_steps_are_those_of_bfgs_of_ase(
 def test_exponentials(size: float) -> None:
     matrix = size * np.random.default_rng(0).normal(size=(6, 6))
     expected = expm(matrix)
-    error = np.abs(relaxation._exponential(matrix) - expected).max()
+    error = np.abs(relaxation.exponential(matrix) - expected).max()
     assert error < 1e-12 * np.abs(expected).max()
