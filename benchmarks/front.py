@@ -5,7 +5,10 @@
 All are timed in turn on one thread: ours with energy, forces and stress by the ASE calculator,
 linear ACE by the C++ kernel of ace-jax on a given neighbour list (forces), SNAP and quadratic SNAP
 by LAMMPS (MD steps with the virial). Errors are MAE on the test set. The table, the numbers and a
-picture are written to --output.
+picture are written to --output; where CPU seconds of training are given, the same for the time of
+training:
+
+    … --trained NAME=SECONDS … --others NAME=SECONDS:ERROR …
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 from matplotlib.ticker import FuncFormatter  # noqa: E402
 
-KINDS = {"tesseral": "C0", "linear ACE (ace-jax)": "C1", "SNAP (LAMMPS)": "C2"}
+OTHERS = "networks, from another table"
+KINDS = {"tesseral": "C0", "linear ACE (ace-jax)": "C1", "SNAP (LAMMPS)": "C2", OTHERS: "C3"}
 
 
 def named_file(text: str) -> tuple[str, Path]:
@@ -44,6 +48,19 @@ def named_file(text: str) -> tuple[str, Path]:
     if not (name and equals and Path(path).is_file()):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH of an existing file")
     return name, Path(path)
+
+
+def named_numbers(text: str) -> tuple[str, list[float]]:
+    """Name and numbers from NAME=NUMBER:NUMBER….
+
+    Raises:
+        argparse.ArgumentTypeError: there is no name, or something else than numbers.
+    """
+    name, _, numbers = text.partition("=")
+    try:
+        return name, [float(number) for number in numbers.split(":")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=NUMBER") from None
 
 
 def potentials(options: argparse.Namespace) -> list[Specification]:
@@ -150,21 +167,50 @@ def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return best
 
 
-def plot(rows: Sequence[dict[str, Any]], atoms: int, path: Path) -> None:
+def trained_rows(rows: list[dict[str, Any]], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Rows with the CPU time of the training, measured or given, the shortest first."""
+    times = {name: numbers[0] for name, numbers in options.trained}
+    named = [(row["name"].split(": ")[-1], row) for row in rows]
+    own = [{**row, "trained": times[name]} for name, row in named if name in times]
+    others = [
+        {"name": name, "kind": OTHERS, "trained": seconds, "errors": {"forces": error}}
+        for name, (seconds, error) in options.others
+    ]
+    return sorted(own + others, key=lambda row: float(row["trained"]))
+
+
+def training_sheet(rows: Sequence[dict[str, Any]]) -> Sheet:
+    """Table of times of training and errors, the shortest first."""
+    made = Sheet(
+        "Silicon: CPU time of the training, MAE on the test set",
+        ["potential", "CPU s", "meV/Å", "meV/atom", "GPa"],
+    )
+    for row in rows:
+        errors = [
+            cell(row["errors"][name]) if name in row["errors"] else "–"
+            for name in ("forces", "energy", "stress")
+        ]
+        made.rows.append([row["name"], cell(row["trained"]), *errors])
+    return made
+
+
+def plot(points: Sequence[dict[str, Any]], times: Sequence[float], label: str, path: Path) -> None:
     """Errors against times; a line joins those that no other beats in both."""
     figure, axes = pyplot.subplots(figsize=(8, 5.2), layout="constrained")
-    points = [row for row in rows if "seconds" in row]
+    errors = [row["errors"]["forces"] for row in points]
     for kind, color in KINDS.items():
         own = [row for row in points if row["kind"] == kind]
-        x = [1e6 * row["seconds"] / atoms for row in own]
+        x = [time for row, time in zip(points, times, strict=True) if row["kind"] == kind]
         y = [row["errors"]["forces"] for row in own]
+        if not own:
+            continue
         axes.loglog(x, y, "o", color=color, label=kind)
         for number, (row, *place) in enumerate(zip(own, x, y, strict=True)):
             text, where = row["name"].split(": ")[-1], (5, -11 if number % 2 else 4)
             axes.annotate(text, place, xytext=where, textcoords="offset points", fontsize=8)
-    best = front([(1e6 * row["seconds"] / atoms, row["errors"]["forces"]) for row in points])
+    best = front(list(zip(times, errors, strict=True)))
     axes.loglog(*zip(*best, strict=True), "k--", linewidth=0.8, label="none faster and better")
-    axes.set(xlabel="µs per atom and step on one core", ylabel="MAE of forces, meV/Å")
+    axes.set(xlabel=label, ylabel="MAE of forces, meV/Å")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(FuncFormatter(few))
@@ -182,6 +228,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ours", type=named_file, nargs="*", default=[], help="model files")
     parser.add_argument("--ace", type=named_file, nargs="*", default=[], help="models of aj fit")
+    parser.add_argument(
+        "--trained", type=named_numbers, nargs="*", default=[], help="CPU s of their training"
+    )
+    parser.add_argument(
+        "--others", type=named_numbers, nargs="*", default=[], help="CPU s and meV/Å of others"
+    )
     parser.add_argument("--envs", type=Path, default=Path("runs/peers"))
     parser.add_argument(
         "--data", type=Path, default=Path(os.environ.get("TESSERAL_DATA", "../shared/data"))
@@ -192,12 +244,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=0.5, help="duration of each burst")
     parser.add_argument("--markdown", type=Path, help="file to write the table to")
     options = parser.parse_args(arguments)
+    known = {name for name, _ in (*options.ours, *options.ace)}
+    for name, _ in options.trained:
+        if name not in known:
+            parser.error(f"--trained {name} is not among the potentials of --ours and --ace")
+    for name, numbers in options.others:
+        if len(numbers) != 2:
+            parser.error(f"--others {name} needs two numbers, SECONDS:ERROR")
     terminal, facts = console(), machine()
     rows = measure(options, terminal)
-    save(options.output / "front.json", {"machine": facts, "atoms": options.atoms, "rows": rows})
-    plot(rows, options.atoms, options.output / "front.png")
+    sheets, trained = [sheet(rows, options.atoms)], trained_rows(rows, options)
+    found = {"machine": facts, "atoms": options.atoms, "rows": rows, "trained": trained}
+    save(options.output / "front.json", found)
+    timed = [row for row in rows if "seconds" in row]
+    times = [1e6 * row["seconds"] / options.atoms for row in timed]
+    plot(timed, times, "µs per atom and step on one core", options.output / "front.png")
+    if trained:
+        sheets.append(training_sheet(trained))
+        times = [row["trained"] for row in trained]
+        plot(trained, times, "CPU seconds of training", options.output / "training.png")
     words = ["python", "-m", "benchmarks.front", *arguments]
-    report([sheet(rows, options.atoms)], facts, words, terminal, options.markdown)
+    report(sheets, facts, words, terminal, options.markdown)
 
 
 if __name__ == "__main__":

@@ -345,7 +345,9 @@ def _together(
 ) -> Iterator[Row]:
     """Rows of structures that are relaxed together, as they finish; reports each step."""
     structures = (
-        (job.atoms, prefix, partial(tell, job.name)) for job, prefix in todo if job.atoms
+        (job.atoms, prefix, partial(tell, job.name))
+        for job, prefix in todo
+        if job.atoms is not None
     )
     for number, end in relax_together(structures, calculator, config):
         yield _result(RELAX, calculator, todo[number][0], end)
