@@ -70,13 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = instruction_sets()
     made = Sheet(
         "Silicon: the engine with each instruction set, median CPU time, µs per atom, 1 thread",
-        ["potential", "type", "atoms", *names, f"{names[-1]} over {names[-2]}"],
+        ["potential", "type", "atoms", *names, f"{names[-2:][0]} / {names[-1]}"],
     )
     for name, path in options.models:
         for dtype in DTYPES:
             for atoms in options.sizes:
                 found = times(path, dtype, atoms, options.rounds)
-                gain = cell(found[names[-2]] / found[names[-1]])
+                gain = cell(found[names[-2:][0]] / found[names[-1]])
                 made.rows.append(
                     [name, dtype, str(atoms), *(cell(found[isa]) for isa in names), gain]
                 )
