@@ -56,18 +56,18 @@ class Together:
         Then atoms overlap or are far away, a cell has no volume, or a result is not finite.
         """
         species, sizes, positions, cells = crystals
-        far = max(np.abs(positions).max(), np.abs(cells).max())
-        if not far <= FARTHEST or not has_volume(cells).all():  # NaN is not
+        near = all(np.abs(array).max() <= FARTHEST for array in (positions, cells))  # NaN is not
+        if not near or not has_volume(cells).all():
             return None
         edges = self.neighbors.edges(positions, sizes, cells, PERIODIC)
         numbers = np.repeat(np.arange(len(sizes)), sizes)
         arrays = positions, species, numbers, cells, *edges
         graph = AtomicGraph(*(torch.from_numpy(array) for array in arrays))
-        near = near_edges(graph, self._cutoff).edges
-        squared = near.vectors.square().sum(dim=1)
+        within = near_edges(graph, self._cutoff).edges
+        squared = within.vectors.square().sum(dim=1)
         if len(squared) and float(squared.min()) < CLOSEST**2:
             return None
-        found = predict_edges(self._potential, graph.species, near, graph.structure, len(sizes))
+        found = predict_edges(self._potential, graph.species, within, graph.structure, len(sizes))
         energies, forces = found.energy.numpy(), found.forces.numpy()
         if not (np.isfinite(energies).all() and np.isfinite(forces).all()):
             return None

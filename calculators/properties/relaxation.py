@@ -152,7 +152,8 @@ def by_logarithm(gradient: Any, logarithm: Any) -> Any:
 def exponential(matrix: Any) -> Any:
     """Exponential of small square matrices, to rounding; that of SciPy takes many times as long."""
     norm = float(np.abs(matrix).sum(axis=-2).max())
-    halvings = max(0, int(np.ceil(np.log2(norm / 0.5)))) if norm else 0
+    known = 0 < norm < np.inf  # not NaN, whose result is NaN
+    halvings = max(0, int(np.ceil(np.log2(norm / 0.5)))) if known else 0
     small, unit = matrix / 2**halvings, np.eye(matrix.shape[-1])
     total = unit
     for order in range(14, 0, -1):  # 0.5^15 / 15! is below rounding

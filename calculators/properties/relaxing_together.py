@@ -83,7 +83,8 @@ def relaxing_together(
     courses: list[_Course] = []
     while courses or following:
         while following and len(courses) < STRUCTURES:
-            if sum(len(course.atoms) for course in courses) + len(following[1]) > ATOMS:
+            atoms = sum(len(course.atoms) for course in courses)
+            if courses and atoms + len(following[1]) > ATOMS:
                 break
             courses.append(_Course(*following, calculator.card.elements, cell))
             following = next(waiting, None)
@@ -144,6 +145,9 @@ def _round(
     errors: list[Exception | None] = [None] * len(courses)
     if results is None:
         results, errors = _one_by_one([course.atoms for course in courses], calculator)
+        wrong = [error is not None for error in errors]
+        deformations[wrong] = cells[wrong] = np.eye(3)  # the numbers here may be NaN
+        logarithms[wrong] = 0.0
     pulls = np.matmul(results.forces[:, None], deformations[system])[:, 0]
     virials = results.stresses + pressure * np.eye(3)
     virials *= -np.abs(np.linalg.det(cells))[:, None, None]

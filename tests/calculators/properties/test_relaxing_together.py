@@ -88,6 +88,23 @@ def test_an_error_ends_one_of_them(calculator: TesseralCalculator) -> None:
     assert ended == {0, 2, 3}
 
 
+def test_one_that_leaves_all_numbers_ends_alone(
+    calculator: TesseralCalculator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move = module._Course.move
+
+    def broken(course: module._Course, forces: np.ndarray) -> None:
+        move(course, forces)
+        if course.number == 1:
+            course.places[:] = np.nan
+
+    monkeypatch.setattr(module._Course, "move", broken)
+    events = relaxing_together(crystals(), calculator, fmax=0.1, steps=40, cell="free")
+    ended = {event.number: event for event in events if event.ended}
+    assert "not finite" in str(ended[1].error)
+    assert all(ended[number].step.converged for number in (0, 2, 3))
+
+
 def test_which_relaxations_can_be_together(calculator: TesseralCalculator) -> None:
     crystal = crystals()[0]
     assert can_relax_together(crystal, calculator)
