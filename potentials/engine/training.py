@@ -172,7 +172,8 @@ class _Layers(torch.autograd.Function):
     def forward(ctx: Any, inputs: Inputs, features: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
         ctx.run = run = Passes(inputs)
         energies = run.forward(features.detach())
-        return energies, *run.backward()
+        # Other tensors than those that the context keeps: it would keep itself, and never be freed.
+        return energies, *(part.detach() for part in run.backward())
 
     @staticmethod
     def backward(ctx: Any, by_energies: Tensor, *along: Tensor) -> tuple[Tensor | None, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 
@@ -114,6 +116,25 @@ def test_frozen_weights_and_no_edges():
     energies.sum().backward()
     assert gradient.shape == (0, 3)
     assert torch.isfinite(potential.embedding.grad).all()
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_what_a_step_keeps_is_freed_with_its_results(layers, monkeypatch):
+    kept = []
+    monkeypatch.setattr(
+        training, "Passes", lambda given, made=training.Passes: _noted(made(given), kept)
+    )
+    potential = potential_of(layers=layers)
+    species, edges, _ = inputs()
+    energies, gradient = training.energies_and_gradient(potential, species, edges)
+    (energies.sum() + gradient.square().sum()).backward()
+    del energies, gradient
+    assert [reference() for reference in kept] == [None]
+
+
+def _noted(made, kept):
+    kept.append(weakref.ref(made))
+    return made
 
 
 def test_other_potentials_use_autograd():
