@@ -114,7 +114,7 @@ def _are_safe(
     """
     (reference, old), (positions, lattices) = before, now
     system = np.repeat(np.arange(len(sizes)), sizes)
-    smallest: Floats = np.ones(len(sizes))
+    smallest: NDArray[np.floating] = np.ones(len(sizes))
     if not np.array_equal(lattices, old):
         deformations = np.linalg.solve(old, lattices)
         smallest = np.linalg.svd(deformations, compute_uv=False)[:, -1]
