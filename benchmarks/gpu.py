@@ -1,20 +1,25 @@
 """Facet and a universal potential on a GPU: proof that their numbers are right, time and memory.
 
-    python -m benchmarks.gpu [--sizes 8,64,…,1000000] [--minutes 5] [--dry] [--output runs/gpu]
+    python -m benchmarks.gpu [--sizes 8,64,…,1000000] [--minutes 4.5] [--peers FOLDER] [--dry]
+        [--output runs/gpu]
 
 The proof: energies, forces and virials of warm silicon from the GPU in float64 and float32 beside
 those of plain PyTorch on the CPU, gradients by the weights beside those of autograd, and repeated
 calls to the bit. The times by number of atoms, in float32, for Facet and for a NequIP potential of
-the size of SevenNet-0 with random weights, which take the same time as its own: the model alone with its list given, for small systems also
-without a recorded CUDA graph; a whole ASE step (energy, forces, stress) whose atoms have moved so
-far that the neighbour list is made anew; and, for Facet, a training step with the kernels and in plain PyTorch.
-With --dry, tiny systems run on the CPU by the same kernels, compiled with g++; the times then say
-nothing about a GPU.
+the size of SevenNet-0 with random weights, which take the same time as its own: the model alone
+with its list given, for small systems also without a recorded CUDA graph; a whole ASE step (energy,
+forces, stress) whose atoms have moved so far that the neighbour list is made anew; and, for Facet,
+a training step with the kernels and in plain PyTorch. With --peers, the same
+ASE step of MACE and SevenNet-0, also with cuEquivariance, in as much time again; their environments
+are FOLDER/mace and FOLDER/sevenn. With --dry, tiny systems run on the CPU by the same kernels,
+compiled with g++; the times then say nothing about a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -61,6 +66,12 @@ MODELS: dict[str, dict[str, Any]] = {
     "small NequIP": {"architecture": "nequip", "l_max": 1, "channels": 8, "field_norm": True},
 }
 TIMED = ("default", "universal")
+PEERS = [
+    (name, place, cueq)
+    for cueq in (True, False)
+    for name, place in (("mace", "mace"), ("sevennet-0", "sevenn"))
+]
+ROOT = Path(__file__).parent.parent
 NAMES = ("atomic_energies", "forces", "virial")
 
 
@@ -212,6 +223,29 @@ def steps(device: str, sizes: Sequence[int], seconds: float, until: float) -> li
     return rows
 
 
+def peers(folder: Path, device: str, sizes: Sequence[int], minutes: float) -> list[dict[str, Any]]:
+    """Times of an ASE step of other potentials by number of atoms."""
+    rows: list[dict[str, Any]] = []
+    for name, environment, cueq in PEERS:
+        python = folder / environment / "bin" / "python"
+        command = [str(python.absolute()), "-m", "benchmarks.gpu_peers", name, "--device", device]
+        command += ["--sizes", ",".join(map(str, sizes)), "--minutes", str(minutes / len(PEERS))]
+        command += ["--cueq"] if cueq else []
+        try:
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        except FileNotFoundError:
+            print(f"there is no {python}", flush=True)
+            continue
+        found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        if not found:
+            reason = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+            found = [{"model": name, "cuEquivariance": cueq, "error": reason}]
+        for row in found:
+            print(row, flush=True)
+        rows += found
+    return rows
+
+
 @contextmanager
 def cpu_as_gpu() -> Iterator[None]:
     """Within the block the kernels compiled for the CPU pass for those of a GPU."""
@@ -243,6 +277,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=lambda text: [int(n) for n in text.split(",")])
     parser.add_argument("--minutes", type=float, default=4.5)
+    parser.add_argument("--peers", type=Path, help="folder of the environments of the peers")
     parser.add_argument("--dry", action="store_true", help="try everything on the CPU")
     parser.add_argument("--output", type=Path, default=Path("runs/gpu"))
     return parser.parse_args(arguments)
@@ -263,9 +298,11 @@ def measure(options: argparse.Namespace, device: str, name: str) -> None:
         now = time.perf_counter()
         share = now + (until - now) / (len(models) - number)
         results["inference"] += inference(device, model, sizes, seconds, share)
+    if options.peers is not None:
+        results["peers"] = peers(options.peers, device, sizes, options.minutes)
     save(options.output / "gpu.json", results)
     curves: dict[str, list[tuple[int, float]]] = {}
-    for row in results["inference"]:
+    for row in [*results["inference"], *results.get("peers", [])]:
         for label, key in (("list given", "model_us_atom"), ("ASE step", "ase_us_atom")):
             if key in row:
                 point = row["atoms"], 1e-6 * row[key] * row["atoms"]

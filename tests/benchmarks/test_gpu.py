@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.gpu import main
+from benchmarks.gpu import main, peers
 from benchmarks.gpu_kernels import occupancy
 from tesseral.potentials.ops import compiled
 
@@ -37,6 +37,26 @@ def test_the_script_runs_without_a_gpu(tmp_path: Path) -> None:
 def test_without_a_gpu_it_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="no GPU here; use --dry"):
         main(["--output", str(tmp_path)])
+
+
+def environment(folder: Path, name: str, script: str) -> None:
+    """An environment whose Python is a shell script."""
+    python = folder / name / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+
+
+def test_peers_run_in_their_environments(tmp_path: Path) -> None:
+    environment(tmp_path, "mace", """echo a warning; echo '{"atoms": 8, "ase_us_atom": 2.0}'""")
+    rows = peers(tmp_path, "cpu", [8], 0.1)  # there is no SevenNet
+    assert rows == [{"atoms": 8, "ase_us_atom": 2.0}] * 2  # with and without cuEquivariance
+
+
+def test_a_peer_that_fails_is_named_with_its_reason(tmp_path: Path) -> None:
+    environment(tmp_path, "sevenn", "echo no such module >&2; exit 1")
+    rows = peers(tmp_path, "cpu", [8], 0.1)
+    assert [(row["model"], row["error"]) for row in rows] == [("sevennet-0", "no such module")] * 2
 
 
 def test_occupancy_is_limited_by_registers_or_shared_memory() -> None:

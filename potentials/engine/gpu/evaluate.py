@@ -219,6 +219,7 @@ def _kernels(potential: MessagePassing) -> _Cached | None:
         return cached
     form = form_of(potential)
     if form is None:
+        refuse(potential, "its architecture or its options have no kernels")
         return None
     sizes = form.sizes_of(potential)
     compiled = _compiled(potential, sizes, form.source(sizes))

@@ -152,9 +152,8 @@ class NequIPKernels:
 
     def _forward(self, species: Tensor, begun: Begun) -> tuple[list[_Kept], Tensor | None]:
         """Add the energies of the layers; what their gradients need, and the uncertainty."""
-        lists, place, atoms = begun.lists, begun.places, begun.atoms
-        about, unit = (begun.atom_count, atoms), self._scale.scale[species]
-        kept, scalars = [], []
+        lists, place, atoms, lanes = begun.lists, begun.places, begun.atoms, self.sizes.group
+        count, unit, kept, scalars = begun.atom_count, self._scale.scale[species], [], []
         features = sent = _given(self._sent[species])
         for layer in self._layers:
             if layer.enter is not None:
@@ -164,7 +163,7 @@ class NequIPKernels:
             for degree in range(len(sent.degrees)):
                 self._run(
                     f"convolve_{layer.name}_{degree}",
-                    *(atoms, self.sizes.group, *about, lists.first, lists.senders, *place),
+                    *(atoms, lanes, count, atoms, lists.first, lists.senders, *place),
                     *(layer.coefficients, sent.memory, messages.memory),
                 )
             field = self._rows(atoms, layer.field)
@@ -177,7 +176,7 @@ class NequIPKernels:
             features = self._rows(atoms, self.sizes.channels[: layer.l_out + 1])
             self._run(
                 f"open_gates_{layer.l_out}",
-                *(atoms, self.sizes.group, *about, field.memory, layer.norm, features.memory),
+                *(atoms, lanes, count, atoms, field.memory, layer.norm, features.memory),
             )
             by_scalars = None
             if layer.readout is not None:
@@ -188,8 +187,8 @@ class NequIPKernels:
 
     def _backward(self, begun: Begun, kept: list[_Kept]) -> Tensor:
         """Gradients by lengths and harmonics of the edges, (E, M)."""
-        lists, place, atoms = begun.lists, begun.places, begun.atoms
-        lanes, by_rows = self.sizes.group, torch.empty_like(place.rows)
+        lists, place, atoms, lanes = begun.lists, begun.places, begun.atoms, self.sizes.group
+        count, by_rows = begun.atom_count, torch.empty_like(place.rows)
         by_out: _Rows | None = None
         for layer in reversed(self._layers):
             sent, field, by_scalars = kept.pop()
@@ -202,7 +201,7 @@ class NequIPKernels:
             by_field = self._rows(atoms, layer.field)
             self._run(
                 f"pull_gates_{layer.l_out}",
-                *(atoms, lanes, begun.atom_count, atoms),
+                *(atoms, lanes, count, atoms),
                 *(field.memory, layer.norm, by_out.memory, by_field.memory),
             )
             by_messages = self._rows(atoms, layer.messages)
@@ -211,7 +210,7 @@ class NequIPKernels:
             for degree in range(len(sent.degrees)):
                 self._run(
                     f"pull_{layer.name}_{degree}",
-                    *(atoms, lanes, begun.atom_count, atoms),
+                    *(atoms, lanes, count, atoms),
                     *(lists.sent, lists.order, lists.receivers, *place, layer.coefficients),
                     *(sent.memory, by_messages.memory, int(not last or degree > 0)),
                     *(None if by_sent is None else by_sent.memory, by_rows),
@@ -306,6 +305,7 @@ def _layer(
     if module.norm is not None:
         every = [number for groups in field for number in groups]
         norm = _place(torch.cat(list(module.norm.weights)), 0, every, group)
+    widths = [[sum(_padded(n, group) for n in own) for own in each] for each in (message, field)]
     return _Layer(
         f"{int(first)}_{l_out}",
         _polynomials(convolution, group),
@@ -315,7 +315,8 @@ def _layer(
         norm,
         readout,
         l_out,
-        *([sum(_padded(n, group) for n in groups) for groups in each] for each in (message, field)),
+        messages=widths[0],
+        field=widths[1],
     )
 
 

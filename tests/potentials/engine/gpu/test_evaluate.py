@@ -21,6 +21,7 @@ from tesseral.deploy.card import ModelCard
 from tesseral.deploy.modelfile import build_potential, load_model, save_model
 from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.architectures.nequip import NequIPConfig
+from tesseral.potentials.architectures.table import make_config
 from tesseral.potentials.derivatives import predict, sum_in_order
 from tesseral.potentials.engine import evaluate as engine
 from tesseral.potentials.engine.gpu import capture, cuda, evaluate, host
@@ -138,6 +139,18 @@ def test_a_failure_to_compile_is_said_once(
     monkeypatch.setattr(evaluate, "make_kernels", fail)
     with pytest.warns(UserWarning, match="plain PyTorch on the GPU.*no CUDA driver"):
         potential, _ = load_model(small_model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not engine.applies(potential)
+
+
+@pytest.mark.parametrize("options", [{"order": 3}, {"architecture": "painn"}], ids=str)
+def test_a_potential_without_kernels_is_said_once(
+    gpu: list[str], options: dict[str, object]
+) -> None:
+    potential = select_ops(MessagePassing(make_config(**options), (6, 14)))  # type: ignore[arg-type]
+    with pytest.warns(UserWarning, match="plain PyTorch on the GPU.* have no kernels"):
+        assert not engine.applies(potential)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not engine.applies(potential)
