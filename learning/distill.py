@@ -63,6 +63,7 @@ TEACHING, TESTING, EXPLORING, SHORT, LONG = 0.2, 0.03, 0.1, 0.08, 0.4
 ROUNDS = 3  # of training: on the dynamics of the teacher, and twice on those of the student
 SCALES = (1.0, 0.97, 1.03)  # of the lengths of the cells of bulk matter in dynamics
 MOST_FRAMES, MOST_TESTS = 600, 60
+USUAL = 60  # atoms of the cells that the numbers of structures are meant for; molecules have fewer
 COPIES = 60  # strained and rattled, of each cell
 RATTLE = 0.15  # Å, largest root mean square displacement of the copies
 # Copies of the relaxed cells near the minimum, for elastic constants: stresses in dynamics are so
@@ -73,7 +74,7 @@ STRESS = 10.0  # weight in the loss, for the same reason
 BATCH = 8  # largest number of structures in a batch of the trainings
 WARMUP = 0.1  # of a training; a hundredth of the few steps of a short one is none
 SETTLED = 0.2  # ps before the first frame of the test
-LABELS = 60  # structures in each round of the student
+LABELS = 60  # structures of USUAL atoms in each round of the student
 
 
 class Plan(NamedTuple):
@@ -261,6 +262,7 @@ def _plan(cells: Sequence[Atoms], teacher: TesseralCalculator, config: DistillCo
     copies = (COPIES * len(cells) + NEAR) * step
     steps = max(20, int((TEACHING * seconds - copies) / (step * runs * len(cells))))
     frames = runs * len(cells) * steps
+    share = max(1.0, USUAL * len(cells) / sum(map(len, cells)))
     timestep = _timestep(config, cells)
     settling = round(1000 * SETTLED / timestep)
     test_steps = int(TESTING * seconds / step / len(cells))
@@ -270,9 +272,9 @@ def _plan(cells: Sequence[Atoms], teacher: TesseralCalculator, config: DistillCo
         step=step,
         runs=runs,
         steps=steps,
-        every=max(5, math.ceil(frames / MOST_FRAMES)),
+        every=max(5, math.ceil(frames / (share * MOST_FRAMES))),
         test_steps=test_steps,
-        labels=LABELS,
+        labels=round(share * LABELS),
         explore=_explored(seconds, step, len(cells), timestep),
         short=SHORT * seconds,
         long=LONG * seconds,
