@@ -1,19 +1,25 @@
-"""Facet on a GPU: proof that its numbers are right, time and memory by number of atoms.
+"""Facet and a universal potential on a GPU: proof that their numbers are right, time and memory.
 
-    python -m benchmarks.gpu [--sizes 8,64,…,1000000] [--minutes 5] [--dry] [--output runs/gpu]
+    python -m benchmarks.gpu [--sizes 8,64,…,1000000] [--minutes 4.5] [--peers FOLDER] [--dry]
+        [--output runs/gpu]
 
 The proof: energies, forces and virials of warm silicon from the GPU in float64 and float32 beside
 those of plain PyTorch on the CPU, gradients by the weights beside those of autograd, and repeated
-calls to the bit. The times, in float32: the model alone with its list given, for small systems also
-without a recorded CUDA graph; a whole ASE step (energy, forces, stress) whose atoms have moved so
-far that the neighbour list is made anew; and a training step with the kernels and in plain PyTorch.
-With --dry, tiny systems run on the CPU by the same kernels, compiled with g++; the times then say
-nothing about a GPU.
+calls to the bit. The times by number of atoms, in float32, for Facet and for a NequIP potential of
+the size of SevenNet-0 with random weights, which take the same time as its own: the model alone
+with its list given, for small systems also without a recorded CUDA graph; a whole ASE step (energy,
+forces, stress) whose atoms have moved so far that the neighbour list is made anew; and, for Facet,
+a training step with the kernels and in plain PyTorch. With --peers, the same
+ASE step of MACE and SevenNet-0, also with cuEquivariance, in as much time again; their environments
+are FOLDER/mace and FOLDER/sevenn. With --dry, tiny systems run on the CPU by the same kernels,
+compiled with g++; the times then say nothing about a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +46,6 @@ from tesseral.potentials.engine import evaluate as engine
 from tesseral.potentials.engine.gpu import capture, training
 from tesseral.potentials.engine.gpu import evaluate as gpu
 from tesseral.potentials.engine.gpu.cuda import CudaError, machine_code
-from tesseral.potentials.engine.gpu.facet import sizes_of
 from tesseral.potentials.engine.gpu.host import HostKernels, record
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.select import select_ops
@@ -52,7 +57,21 @@ MODELS: dict[str, dict[str, Any]] = {
     "small": {"l_max": 2, "channels": 8, "grid_channels": 8},
     "wide": {"l_max": 3, "channels": 64, "grid_channels": 64, "layers": 3},
     "with nuclei": {"zbl": True, "mixings": 2},
+    "universal": {
+        **{"architecture": "nequip", "cutoff": 5.0, "layers": 5, "l_max": 2, "channels": 128},
+        **{"channels_by_degree": [128, 64, 32], "odd_paths": True, "gates": "silu"},
+        **{"element_self_connection": False, "linear_readout": True},
+        **{"spline_intervals": 400, "kinks": [4.5, 5.0]},
+    },
+    "small NequIP": {"architecture": "nequip", "l_max": 1, "channels": 8, "field_norm": True},
 }
+TIMED = ("default", "universal")
+PEERS = [
+    (name, place, cueq)
+    for cueq in (True, False)
+    for name, place in (("mace", "mace"), ("sevennet-0", "sevenn"))
+]
+ROOT = Path(__file__).parent.parent
 NAMES = ("atomic_energies", "forces", "virial")
 
 
@@ -133,10 +152,13 @@ def wait(device: str) -> None:
 
 
 def inference(
-    device: str, sizes: Sequence[int], seconds: float, until: float
+    device: str, model: str, sizes: Sequence[int], seconds: float, until: float
 ) -> list[dict[str, Any]]:
-    """Time and memory of a step of the default model by number of atoms."""
-    potential, card = prepared({}, torch.float32, device), random_model({})[1]
+    """Time and memory of a step of a model by number of atoms."""
+    config = MODELS[model]
+    potential, card = prepared(config, torch.float32, device), random_model(config)[1]
+    form = gpu.form_of(potential)
+    assert form is not None
     calculator = TesseralCalculator.from_model(potential, card)
     rows: list[dict[str, Any]] = []
     for n in sizes:
@@ -153,7 +175,7 @@ def inference(
             atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()
 
         graph = on(warm_graph(card, n, seed=1), device)
-        row: dict[str, Any] = {"atoms": n, "edges": len(graph.senders)}
+        row: dict[str, Any] = {"model": model, "atoms": n, "edges": len(graph.senders)}
         try:
             if device == "cuda":
                 torch.cuda.reset_peak_memory_stats()
@@ -169,7 +191,7 @@ def inference(
         except RuntimeError as error:
             row["error"] = str(error)
         row["bytes_atom_expected"] = (
-            gpu.bytes_needed(n, len(graph.senders), sizes_of(potential)) / n
+            gpu.bytes_needed(n, len(graph.senders), form.sizes_of(potential)) / n
         )
         print(row, flush=True)
         rows.append(row)
@@ -198,6 +220,29 @@ def steps(device: str, sizes: Sequence[int], seconds: float, until: float) -> li
                 row["error"] = str(error)
             print(row, flush=True)
             rows.append(row)
+    return rows
+
+
+def peers(folder: Path, device: str, sizes: Sequence[int], minutes: float) -> list[dict[str, Any]]:
+    """Times of an ASE step of other potentials by number of atoms."""
+    rows: list[dict[str, Any]] = []
+    for name, environment, cueq in PEERS:
+        python = folder / environment / "bin" / "python"
+        command = [str(python.absolute()), "-m", "benchmarks.gpu_peers", name, "--device", device]
+        command += ["--sizes", ",".join(map(str, sizes)), "--minutes", str(minutes / len(PEERS))]
+        command += ["--cueq"] if cueq else []
+        try:
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        except FileNotFoundError:
+            print(f"there is no {python}", flush=True)
+            continue
+        found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        if not found:
+            reason = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+            found = [{"model": name, "cuEquivariance": cueq, "error": reason}]
+        for row in found:
+            print(row, flush=True)
+        rows += found
     return rows
 
 
@@ -232,6 +277,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=lambda text: [int(n) for n in text.split(",")])
     parser.add_argument("--minutes", type=float, default=4.5)
+    parser.add_argument("--peers", type=Path, help="folder of the environments of the peers")
     parser.add_argument("--dry", action="store_true", help="try everything on the CPU")
     parser.add_argument("--output", type=Path, default=Path("runs/gpu"))
     return parser.parse_args(arguments)
@@ -243,17 +289,25 @@ def measure(options: argparse.Namespace, device: str, name: str) -> None:
     tiny = options.dry
     sizes = options.sizes or ([8, 64] if tiny else SIZES)
     results: dict[str, Any] = {"machine": machine() | {"GPU": name}}
-    results["proof"] = proof(device, ["small"] if tiny else list(MODELS))
+    small = [name for name in MODELS if name.startswith("small")]
+    results["proof"] = proof(device, small if tiny else list(MODELS))
     seconds = 0.2 if tiny else 2.0
     results["training"] = steps(device, [8] if tiny else TRAINING_SIZES, seconds, until)
-    results["inference"] = inference(device, sizes, seconds, until)
+    results["inference"] = []
+    for number, model in enumerate(models := small if tiny else TIMED):
+        now = time.perf_counter()
+        share = now + (until - now) / (len(models) - number)
+        results["inference"] += inference(device, model, sizes, seconds, share)
+    if options.peers is not None:
+        results["peers"] = peers(options.peers, device, sizes, options.minutes)
     save(options.output / "gpu.json", results)
-    rows = [row for row in results["inference"] if "error" not in row]
-    curves = {
-        label: [(row["atoms"], 1e-6 * row[key] * row["atoms"]) for row in rows]
-        for label, key in (("model, list given", "model_us_atom"), ("ASE step", "ase_us_atom"))
-    }
-    plot_scaling(curves, f"Facet, energy, forces and stress; {name}", options.output / "gpu.png")
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for row in [*results["inference"], *results.get("peers", [])]:
+        for label, key in (("list given", "model_us_atom"), ("ASE step", "ase_us_atom")):
+            if key in row:
+                point = row["atoms"], 1e-6 * row[key] * row["atoms"]
+                curves.setdefault(f"{row['model']}, {label}", []).append(point)
+    plot_scaling(curves, f"Energy, forces and stress; {name}", options.output / "gpu.png")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

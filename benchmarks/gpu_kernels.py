@@ -1,7 +1,7 @@
 """Registers, memory and occupancy of the kernels for GPUs, from the compiler; needs no GPU.
 
     python -m benchmarks.gpu_kernels NVRTC [--training] [--architecture sm_90]
-        [--dtype float32]
+        [--dtype float32] [--model default]
 
 NVRTC is the file of the library, such as libnvrtc.so.12 of the package nvidia-cuda-nvrtc-cu12.
 """
@@ -19,10 +19,11 @@ from typing import Any
 
 import torch
 
+from benchmarks.gpu import MODELS
 from benchmarks.ours import random_model
 from tesseral.potentials.engine.gpu.cuda import compiled
-from tesseral.potentials.engine.gpu.facet import sizes_of
-from tesseral.potentials.engine.gpu.source import Sizes, source, training_source
+from tesseral.potentials.engine.gpu.evaluate import form_of
+from tesseral.potentials.engine.gpu.source import AnySizes
 
 # Of one multiprocessor, compute capability 8.0 and 9.0.
 REGISTERS, THREADS, BLOCKS, SHARED = 65536, 2048, 32, 227 * 1024
@@ -41,7 +42,7 @@ def occupancy(registers: int, shared: int, block: int) -> float:
     return fitting * warps * 32 / THREADS
 
 
-def parsed(log: str, sizes: Sizes) -> list[dict[str, Any]]:
+def parsed(log: str, sizes: AnySizes) -> list[dict[str, Any]]:
     """One row for each kernel of the compiler's report."""
     rows = []
     pattern = (
@@ -66,9 +67,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--training", action="store_true", help="the kernels of training")
     parser.add_argument("--cubin", type=Path, help="file to write the machine code to")
+    parser.add_argument("--model", choices=MODELS, default="default")
     options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
-    sizes = sizes_of(random_model({})[0].to(getattr(torch, options.dtype)))
-    make = training_source if options.training else source
+    potential = random_model(MODELS[options.model])[0].to(getattr(torch, options.dtype))
+    form = form_of(potential)
+    make = form and (form.training_source if options.training else form.source)
+    if form is None or make is None:
+        raise SystemExit(f"there are no such kernels for the model {options.model!r}")
+    sizes = form.sizes_of(potential)
     start = time.perf_counter()
     image, log = compiled(
         ctypes.CDLL(str(options.nvrtc)),

@@ -19,7 +19,7 @@ from tesseral.calculators.ase import TesseralCalculator
 from tesseral.data.graph import AtomicGraph
 from tesseral.data.neighbors import atomic_graph
 from tesseral.deploy.modelfile import ModelCard, build_potential, save_model
-from tesseral.potentials.architectures.facet import FacetConfig
+from tesseral.potentials.architectures.table import make_config
 from tesseral.potentials.derivatives import predict
 from tesseral.potentials.message_passing import MessagePassing
 
@@ -39,7 +39,7 @@ def warm_graph(card: ModelCard, n_atoms: int, seed: int) -> AtomicGraph:
 def random_model(config: dict[str, Any]) -> tuple[MessagePassing, ModelCard]:
     """A potential of silicon with random weights and forces of the usual size."""
     card = ModelCard(
-        config=FacetConfig(**config),
+        config=make_config(**config),
         elements=(14,),
         reference_energies=(-5.4,),
         energy_scale=1.0,

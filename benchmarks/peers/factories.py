@@ -33,6 +33,8 @@ def random_mace(
     numbers: Sequence[int] = (14,),
     neighbors: float = 28.0,
     first: str = "RealAgnosticInteractionBlock",
+    device: str = "cpu",
+    cueq: bool = False,
 ) -> tuple[Any, int]:
     """Calculator and number of weights of a MACE with random weights.
 
@@ -43,6 +45,8 @@ def random_mace(
         numbers: atomic numbers of its elements.
         neighbors: mean number of neighbours.
         first: class of the first interaction.
+        device: ``cpu`` or ``cuda``.
+        cueq: use the kernels of cuEquivariance.
     """
     os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"
     import numpy as np
@@ -76,7 +80,8 @@ def random_mace(
         atomic_inter_shift=0.0,
     )
     weights = count(model)
-    return MACECalculator(models=model, device="cpu", default_dtype="float32"), weights
+    own = {"device": device, "enable_cueq": cueq}
+    return MACECalculator(models=model.to(device), default_dtype="float32", **own), weights
 
 
 def nequip_eager(path: str) -> SiliconSteps:

@@ -13,12 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tesseral.data.graph import Edges
-from tesseral.potentials.engine.gpu import neighbors, training
+from tesseral.potentials.engine.gpu import facet, neighbors, nequip, training
 from tesseral.potentials.engine.gpu.capture import Captured, CapturedSteps, record
 from tesseral.potentials.engine.gpu.cuda import CudaError, loaded
-from tesseral.potentials.engine.gpu.facet import FacetKernels, sizes_of, supports
+from tesseral.potentials.engine.gpu.facet import FacetKernels
 from tesseral.potentials.engine.gpu.geometry import Kernels, edge_lists
-from tesseral.potentials.engine.gpu.source import Sizes, source, training_source
+from tesseral.potentials.engine.gpu.nequip import NequIPKernels
+from tesseral.potentials.engine.gpu.source import (
+    AnySizes,
+    nequip_source,
+    source,
+    training_source,
+)
 from tesseral.potentials.engine.results import AtomicResults
 from tesseral.potentials.engine.state import state_of
 from tesseral.potentials.message_passing import MessagePassing
@@ -27,10 +33,26 @@ Array = NDArray[np.float64]
 Search = Callable[..., tuple[Any, Any, Any]]
 
 
+class Form(NamedTuple):
+    """Kernels of one architecture."""
+
+    supports: Callable[[MessagePassing], bool]
+    sizes_of: Callable[[MessagePassing], AnySizes]
+    source: Callable[[Any], str]  # of the kernels for some sizes
+    training_source: Callable[[Any], str] | None
+    make: Callable[[MessagePassing, Kernels], FacetKernels | NequIPKernels]
+
+
+FORMS = (
+    Form(facet.supports, facet.sizes_of, source, training_source, FacetKernels),
+    Form(nequip.supports, nequip.sizes_of, nequip_source, None, NequIPKernels),
+)
+
+
 class _Cached(NamedTuple):
     """Kernels of a potential, and the weights they were made of."""
 
-    kernels: FacetKernels
+    kernels: FacetKernels | NequIPKernels
     captured: Captured
     tensors: list[Tensor]
     state: list[tuple[int, int]]
@@ -50,7 +72,7 @@ _refused: WeakSet[nn.Module] = WeakSet()
 
 def applies(potential: MessagePassing) -> bool:
     """Whether a potential is on a GPU and is computed by the kernels, which are compiled now."""
-    return _supported(potential) and _kernels(potential) is not None
+    return _uses_gpu(potential) and _kernels(potential) is not None
 
 
 def trains(potential: MessagePassing) -> bool:
@@ -58,9 +80,7 @@ def trains(potential: MessagePassing) -> bool:
 
     Before they are used for a potential, their gradients are compared with those of autograd.
     """
-    if not _supported(potential):
-        return False
-    kernels = training_kernels(potential)
+    kernels = training_kernels(potential) if _uses_gpu(potential) else None
     if kernels is None:
         return False
     known = _steps.get(potential)
@@ -76,7 +96,11 @@ def trains(potential: MessagePassing) -> bool:
 
 def training_kernels(potential: MessagePassing) -> Kernels | None:
     """The kernels for training a potential; None, after a warning, if there are none."""
-    return _compiled(potential, training_source)
+    form = form_of(potential)
+    if form is None or form.training_source is None:
+        return None
+    sizes = form.sizes_of(potential)
+    return _compiled(potential, sizes, form.training_source(sizes))
 
 
 def train(potential: MessagePassing, species: Tensor, edges: Edges) -> AtomicResults:
@@ -115,7 +139,7 @@ def evaluate(potential: MessagePassing, species: Tensor, edges: Edges) -> Atomic
         raise RuntimeError(too_large(len(species), len(edges.senders), kernels.sizes)) from error
 
 
-def too_large(atoms: int, edges: int, sizes: Sizes) -> str:
+def too_large(atoms: int, edges: int, sizes: AnySizes) -> str:
     """Message for a structure that does not fit into the memory of the GPU."""
     needed = bytes_needed(atoms, edges, sizes)
     free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
@@ -127,14 +151,10 @@ def too_large(atoms: int, edges: int, sizes: Sizes) -> str:
     )
 
 
-def bytes_needed(atoms: int, edges: int, sizes: Sizes) -> int:
+def bytes_needed(atoms: int, edges: int, sizes: AnySizes) -> int:
     """Memory of a call: arrays that are alive at the same time, with the graph and the results."""
-    every, size = (sizes.l_max + 1) ** 2, sizes.dtype.itemsize
-    kept = [(degree + 1) ** 2 + 1 for degree in sizes.layers]  # features, gradients by scalars
-    kept += [every for _ in sizes.mixings]
-    # On the way back: a field and three gradients, with one of features.
-    features = sum(kept) + 3 * every + 2 * max(kept[: len(sizes.layers)])
-    per_atom = features * sizes.channels * size + 8 * (1 + 3 + 9) + 4 * 3 + 8
+    size = sizes.dtype.itemsize
+    per_atom = sizes.numbers_per_atom * size + 8 * (1 + 3 + 9) + 4 * 3 + 8
     rows = 2 * (sizes.l_edge + 1) ** 2 * size
     per_edge = rows + 8 * (3 + 3) + 4 * 4 + 8 * 2  # vectors, gradients, lists, indices
     return atoms * per_atom + edges * per_edge
@@ -181,8 +201,13 @@ def neighbor_search(potential: MessagePassing) -> Search | None:
     return search
 
 
-def _supported(potential: MessagePassing) -> bool:
-    return on_gpu(potential) and potential.harmonics.fused and supports(potential)
+def form_of(potential: MessagePassing) -> Form | None:
+    """The kernels for the architecture of a potential, on any device, or None."""
+    return next((form for form in FORMS if form.supports(potential)), None)
+
+
+def _uses_gpu(potential: MessagePassing) -> bool:
+    return on_gpu(potential) and potential.harmonics.fused
 
 
 def _kernels(potential: MessagePassing) -> _Cached | None:
@@ -192,24 +217,28 @@ def _kernels(potential: MessagePassing) -> _Cached | None:
     cached = _cache.get(potential)
     if cached is not None and cached.state == state_of(cached.tensors):
         return cached
-    compiled = _compiled(potential, source)
+    form = form_of(potential)
+    if form is None:
+        refuse(potential, "its architecture or its options have no kernels")
+        return None
+    sizes = form.sizes_of(potential)
+    compiled = _compiled(potential, sizes, form.source(sizes))
     if compiled is None:
         return None
     tensors = [*potential.parameters(), *potential.buffers()]
-    kernels = FacetKernels(potential, compiled)
+    kernels = form.make(potential, compiled)
     captured = Captured(kernels.with_lists, record)
     found = _Cached(kernels, captured, tensors, state_of(tensors))
     _cache[potential] = found
     return found
 
 
-def _compiled(potential: MessagePassing, text: Callable[[Sizes], str]) -> Kernels | None:
-    """Kernels for the sizes of a potential; None, after a warning, if there are none."""
+def _compiled(potential: MessagePassing, sizes: AnySizes, text: str) -> Kernels | None:
+    """Kernels for a potential; None, after a warning, if there are none."""
     if potential in _refused:
         return None
-    sizes = sizes_of(potential)
     try:
-        return make_kernels(text(sizes), sizes.group * sizes.groups, potential.embedding.device)
+        return make_kernels(text, sizes.group * sizes.groups, potential.embedding.device)
     except CudaError as error:
         refuse(potential, str(error))
         return None

@@ -133,7 +133,7 @@ class FacetKernels:
                     degrees,
                 )
             )
-        self._geometry = Geometry(potential, self.sizes, kernels)
+        self._geometry = Geometry(potential, kernels)
         self.lists = KeptLists()
 
     @torch.no_grad()

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from tesseral.data.graph import Edges
 from tesseral.potentials.engine.gpu.host import Argument
-from tesseral.potentials.engine.gpu.source import Sizes
 from tesseral.potentials.message_passing import MessagePassing
 
 
@@ -62,15 +61,15 @@ class Begun(NamedTuple):
 class Geometry:
     """The parts of a potential on a GPU that are not its layers; they have no weights."""
 
-    def __init__(self, potential: MessagePassing, sizes: Sizes, kernels: Kernels) -> None:
+    def __init__(self, potential: MessagePassing, kernels: Kernels) -> None:
         """Keep the tables of pairs of elements.
 
         Args:
             potential: potential for which the kernels are compiled.
-            sizes: its sizes.
             kernels: the kernels.
         """
-        self._sizes, self._run = sizes, kernels
+        self._l_edge, self._dtype = potential.harmonics.l_max, potential.embedding.dtype
+        self._run = kernels
         self._scale, self._binding = potential.scale, potential.binding
         nuclei = potential.zbl or potential.short_range
         self._pairs: list[Tensor | None] = [
@@ -85,7 +84,7 @@ class Geometry:
         kinds, vectors = species.to(torch.int32), vectors.contiguous()
         atoms, edges, double = len(species), len(vectors), vectors.new_empty
         intervals = torch.empty_like(lists.senders)
-        rows = double(edges, (self._sizes.l_edge + 1) ** 2, dtype=self._sizes.dtype)
+        rows = double(edges, (self._l_edge + 1) ** 2, dtype=self._dtype)
         energies, binding = double(atoms), self._binding
         density = None if binding is None else double(atoms)
         begun = Begun(kinds, lists, vectors, Places(intervals, rows), energies, density)

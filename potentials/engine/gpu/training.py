@@ -47,7 +47,7 @@ class Step:
             lists: the edges of each atom.
         """
         sizes = sizes_of(potential)
-        self._geometry, self._batch = Geometry(potential, sizes, kernels), (species, vectors, lists)
+        self._geometry, self._batch = Geometry(potential, kernels), (species, vectors, lists)
         # Parts of the potential, but not the potential, which a cache of these objects may forget.
         self._parts = potential.layers, potential.readouts, potential.scale
         self._embedding, self._kernels, self._sizes = potential.embedding, kernels, sizes

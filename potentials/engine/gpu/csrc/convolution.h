@@ -3,6 +3,7 @@
 // that its sums stay in registers and are written once: no atomic additions, the same bits always.
 #pragma once
 #include "edges.h"
+#include "terms.h"
 
 namespace tesseral {
 
@@ -33,30 +34,6 @@ template <int L_IN, class F> TESSERAL_DEVICE void each_path(F&& f) {
     f(p, Constant<own.l1 * own.l1>{}, Constant<own.l2 * own.l2>{}, Constant<own.l3 * own.l3>{},
       Constant<2 * own.l1 + 1>{}, Coupling<own.l1, own.l2, own.l3>{});
   });
-}
-
-// The first of the terms of pair `wanted`, which are sorted by pair.
-template <class C> TESSERAL_DEVICE constexpr int first_term(int wanted) {
-  int term = 0;
-  while (term < C::terms && C::pair[term] < wanted) term++;
-  return term;
-}
-
-// Calls f(m2, value) for the terms of pair Q.
-template <class C, int Q, class F> TESSERAL_DEVICE void each_term(F&& f) {
-  constexpr int first = first_term<C>(Q);
-  unroll<first_term<C>(Q + 1) - first>([&](auto n) {
-    constexpr int m2 = C::m2[first + n];
-    constexpr double value = C::value[first + n];
-    f(m2, Real(value));
-  });
-}
-
-// t of pair Q from harmonics of degree l2: Σ_m2 C Y.
-template <class C, int Q> TESSERAL_DEVICE Real coupled(const Real* y) {
-  Real t = 0;
-  each_term<C, Q>([&](int m2, Real value) { t += value * y[m2]; });
-  return t;
 }
 
 // The four splines that are not zero at a position in an interval, or their derivatives by the length.

@@ -32,6 +32,14 @@ TESSERAL_DEVICE int first_thread() { return blockIdx.x * blockDim.x + threadIdx.
 TESSERAL_DEVICE int number_of_threads() { return gridDim.x * blockDim.x; }
 
 TESSERAL_DEVICE Lanes load(const Real* p) { return p[lane()]; }
+TESSERAL_DEVICE void load_four(const Real* p, Lanes* v) {  // (group, 4), each lane's in one access
+  struct alignas(4 * sizeof(Real)) Four {
+    Real part[4];
+  };
+  const Four own = reinterpret_cast<const Four*>(p)[lane()];
+#pragma unroll
+  for (int k = 0; k < 4; k++) v[k] = own.part[k];
+}
 TESSERAL_DEVICE void store(Real* p, Lanes v) { p[lane()] = v; }
 TESSERAL_DEVICE void store_first(Real* p, Lanes v, int n) {
   if (lane() < n) p[lane()] = v;
@@ -61,6 +69,10 @@ TESSERAL_DEVICE int first_thread() { return 0; }
 TESSERAL_DEVICE int number_of_threads() { return 1; }
 
 TESSERAL_DEVICE Lanes load(const Real* p) { return *reinterpret_cast<const Loose*>(p); }
+TESSERAL_DEVICE void load_four(const Real* p, Lanes* v) {
+  for (int i = 0; i < group; i++)
+    for (int k = 0; k < 4; k++) v[k][i] = p[4 * i + k];
+}
 TESSERAL_DEVICE void store(Real* p, Lanes v) { *reinterpret_cast<Loose*>(p) = v; }
 TESSERAL_DEVICE void store_first(Real* p, Lanes v, int n) {
   for (int i = 0; i < group && i < n; i++) p[i] = v[i];

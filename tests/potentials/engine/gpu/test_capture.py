@@ -9,18 +9,20 @@ from collections.abc import Callable
 import pytest
 import torch
 from ase.build import bulk
+from gpu_cases import potential
 from host_kernels import host_kernels
 from seeds import reseed
 
 from tesseral.data.graph import AtomicGraph, edges_of
 from tesseral.data.neighbors import atomic_graph
 from tesseral.potentials.architectures.facet import FacetConfig
-from tesseral.potentials.blocks.uncertainty import Calibration
-from tesseral.potentials.engine.gpu import capture, host, training
+from tesseral.potentials.architectures.nequip import NequIPConfig
+from tesseral.potentials.engine.gpu import capture, host, nequip, training
 from tesseral.potentials.engine.gpu.capture import Captured, CapturedSteps, Recorded, Results
 from tesseral.potentials.engine.gpu.facet import FacetKernels, sizes_of
 from tesseral.potentials.engine.gpu.geometry import edge_lists
-from tesseral.potentials.engine.gpu.source import source, training_source
+from tesseral.potentials.engine.gpu.nequip import NequIPKernels
+from tesseral.potentials.engine.gpu.source import nequip_source, source, training_source
 from tesseral.potentials.engine.results import AtomicResults
 from tesseral.potentials.message_passing import MessagePassing
 
@@ -53,15 +55,18 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capture, "CALLS", 2)
 
 
-@pytest.fixture
-def kernels() -> FacetKernels:
-    reseed(3)
-    config = FacetConfig(cutoff=4.0, channels=16, grid_channels=16, l_max=2)
-    known = Calibration(1.0, 0.7, 2.0, 0.1, 2.0)
-    model = MessagePassing(config, (6, 14), uncertainty=known, dtype=torch.float64)
-    assert model.uncertainty is not None
-    torch.nn.init.normal_(model.uncertainty.factor)
-    return FacetKernels(model, host_kernels(source(sizes_of(model))))
+AnyKernels = FacetKernels | NequIPKernels
+
+
+@pytest.fixture(params=["facet", "nequip"])
+def kernels(request: pytest.FixtureRequest) -> AnyKernels:
+    if request.param == "facet":
+        model = potential(
+            FacetConfig(cutoff=4.0, channels=16, grid_channels=16, l_max=2), torch.float64
+        )
+        return FacetKernels(model, host_kernels(source(sizes_of(model))))
+    model = potential(NequIPConfig(cutoff=4.0, channels=16, l_max=1), torch.float64)
+    return NequIPKernels(model, host_kernels(nequip_source(nequip.sizes_of(model))))
 
 
 def structure(cells: int, seed: int) -> AtomicGraph:
@@ -71,7 +76,7 @@ def structure(cells: int, seed: int) -> AtomicGraph:
     return atomic_graph(*about, (6, 14), 4.0)
 
 
-def compare(captured: Captured, kernels: FacetKernels, graph: AtomicGraph) -> AtomicResults:
+def compare(captured: Captured, kernels: AnyKernels, graph: AtomicGraph) -> AtomicResults:
     """Both results for a structure, with its own list."""
     edges = edges_of(graph)
     lists = kernels.lists(edges, len(graph.species))
@@ -83,7 +88,7 @@ def compare(captured: Captured, kernels: FacetKernels, graph: AtomicGraph) -> At
     return found
 
 
-def test_structures_of_all_sizes(kernels: FacetKernels) -> None:
+def test_structures_of_all_sizes(kernels: AnyKernels) -> None:
     recorder = Recorder()
     captured = Captured(kernels.with_lists, recorder)
     for call in range(capture.CALLS):
@@ -95,7 +100,7 @@ def test_structures_of_all_sizes(kernels: FacetKernels) -> None:
     assert recorder.replayed == 7
 
 
-def test_moving_atoms_with_one_list(kernels: FacetKernels) -> None:
+def test_moving_atoms_with_one_list(kernels: AnyKernels) -> None:
     captured, graph = Captured(kernels.with_lists, Recorder()), structure(2, 0)
     reseed(5)
     kept = []
@@ -110,7 +115,7 @@ def test_moving_atoms_with_one_list(kernels: FacetKernels) -> None:
 
 
 def test_large_systems_are_not_recorded(
-    kernels: FacetKernels, monkeypatch: pytest.MonkeyPatch
+    kernels: AnyKernels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(capture, "LARGEST", 3)
     recorder = Recorder()
@@ -120,7 +125,7 @@ def test_large_systems_are_not_recorded(
     assert recorder.recorded == 0
 
 
-def test_a_failure_is_said_once(kernels: FacetKernels) -> None:
+def test_a_failure_is_said_once(kernels: AnyKernels) -> None:
     def fail(function: Callable[[], Results]) -> Recorded:
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 

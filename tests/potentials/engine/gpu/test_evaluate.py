@@ -17,8 +17,11 @@ from ase.build import bulk
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.data.graph import AtomicGraph, join_graphs
 from tesseral.data.neighbors import atomic_graph
-from tesseral.deploy.modelfile import load_model
+from tesseral.deploy.card import ModelCard
+from tesseral.deploy.modelfile import build_potential, load_model, save_model
 from tesseral.potentials.architectures.facet import FacetConfig
+from tesseral.potentials.architectures.nequip import NequIPConfig
+from tesseral.potentials.architectures.table import make_config
 from tesseral.potentials.derivatives import predict, sum_in_order
 from tesseral.potentials.engine import evaluate as engine
 from tesseral.potentials.engine.gpu import capture, cuda, evaluate, host
@@ -61,6 +64,28 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactor
     return ran
 
 
+@pytest.fixture
+def small_nequip(tmp_path: Path) -> Path:
+    """A saved NequIP potential for C and Si with random weights."""
+    config = NequIPConfig(cutoff=4.0, channels=8, l_max=1, odd_paths=True, linear_readout=True)
+    card = ModelCard(
+        config=config,
+        elements=(6, 14),
+        reference_energies=(-1.5, -2.5),
+        energy_scale=1.0,
+        mean_neighbors=20.0,
+    )
+    torch.manual_seed(1)
+    save_model(tmp_path / "nequip.safetensors", build_potential(card), card)
+    return tmp_path / "nequip.safetensors"
+
+
+@pytest.fixture(params=["small_model", "small_nequip"])
+def any_model(request: pytest.FixtureRequest) -> Path:
+    path: Path = request.getfixturevalue(request.param)
+    return path
+
+
 def crystal(calculator: TesseralCalculator):
     atoms = bulk("SiC", "zincblende", a=5.0, cubic=True)
     atoms.rattle(0.1, seed=0)
@@ -68,13 +93,13 @@ def crystal(calculator: TesseralCalculator):
     return atoms
 
 
-def test_the_calculator_gives_the_same(small_model: Path, gpu: list[str]) -> None:
+def test_the_calculator_gives_the_same(any_model: Path, gpu: list[str]) -> None:
     found, plain = (
-        crystal(TesseralCalculator(small_model, ops=ops, dtype="float64", device="cpu"))
+        crystal(TesseralCalculator(any_model, ops=ops, dtype="float64", device="cpu"))
         for ops in ("auto", "reference")
     )
     forces, stress = found.get_forces(), found.get_stress()
-    assert "pull_2" in gpu and "write_neighbors" in gpu
+    assert {"pull_2", "pull_0_1_1"} & {*gpu} and "write_neighbors" in gpu
     gpu.clear()
     assert abs(forces - plain.get_forces()).max() < 1e-10
     assert abs(stress - plain.get_stress()).max() < 1e-12
@@ -119,6 +144,18 @@ def test_a_failure_to_compile_is_said_once(
         assert not engine.applies(potential)
 
 
+@pytest.mark.parametrize("options", [{"order": 3}, {"architecture": "painn"}], ids=str)
+def test_a_potential_without_kernels_is_said_once(
+    gpu: list[str], options: dict[str, object]
+) -> None:
+    potential = select_ops(MessagePassing(make_config(**options), (6, 14)))  # type: ignore[arg-type]
+    with pytest.warns(UserWarning, match="plain PyTorch on the GPU.* have no kernels"):
+        assert not engine.applies(potential)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not engine.applies(potential)
+
+
 def broken(beginning: str, result: int) -> Callable[..., evaluate.Kernels]:
     """Makes kernels of which those with this beginning of the name give a wrong result."""
     make = evaluate.make_kernels
@@ -138,18 +175,18 @@ def broken(beginning: str, result: int) -> Callable[..., evaluate.Kernels]:
 
 
 def test_kernels_that_give_other_numbers_are_refused(
-    small_model: Path, gpu: list[str], monkeypatch: pytest.MonkeyPatch
+    any_model: Path, gpu: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluate, "make_kernels", broken("convolve", -1))
     with pytest.warns(UserWarning, match="deviate from the stored results by"):
-        potential, _ = load_model(small_model)
+        potential, _ = load_model(any_model)
     assert not engine.applies(potential)
 
 
 def test_a_full_memory_says_how_many_atoms_fit(
-    small_model: Path, gpu: list[str], monkeypatch: pytest.MonkeyPatch
+    any_model: Path, gpu: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    atoms = crystal(TesseralCalculator(small_model, device="cpu"))
+    atoms = crystal(TesseralCalculator(any_model, device="cpu"))
 
     def full(*arguments: object) -> None:
         raise torch.OutOfMemoryError
@@ -216,6 +253,11 @@ def test_training_kernels_with_other_gradients_are_refused_once(
         weights = take_steps(potential, graph)
     for one, other in zip(weights, take_steps(*trained("reference")), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_nequip_is_trained_in_plain_pytorch(small_nequip: Path, gpu: list[str]) -> None:
+    potential, _ = load_model(small_nequip)
+    assert engine.applies(potential) and not evaluate.trains(potential)
 
 
 def test_an_old_gpu_is_refused() -> None:
