@@ -3,6 +3,7 @@
 python -m benchmarks.uncertainty_runs cost MODEL
 python -m benchmarks.uncertainty_runs stop MODEL REFERENCE [--seeds 3] [--kelvin 4000]
 python -m benchmarks.uncertainty_runs sizes MODEL REFERENCE
+python -m benchmarks.uncertainty_runs draws MODEL SET
 
 ``cost`` times energies and forces of a rattled crystal of about 512 atoms of the first element of
 the model, with and without the uncertainty, in alternation. ``stop`` heats a crystal of about 64
@@ -10,7 +11,9 @@ atoms and compares the forces of each step with those of a reference model, whic
 hot structures too: the step at which the expected error passes the limit of the model should come
 before that at which the true one passes 1 eV/Å. ``sizes`` compares the energies of rattled and
 strained crystals of 8, 64 and 216 atoms with those of the reference model, and with the expected
-errors: whether these depend on the size as the true ones do.
+errors: whether these depend on the size as the true ones do. ``draws`` calibrates with few
+structures of a set, drawn at random, and prints which part of the force errors of the others is
+below the bound for 90%.
 """
 
 from __future__ import annotations
@@ -19,20 +22,25 @@ import argparse
 import time
 
 import numpy as np
+import torch
 from ase import Atoms
 from ase.build import bulk
 from ase.data import chemical_symbols
 from rich.console import Console
 
+from benchmarks.uncertainty import known
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties.ensembles import SOON, langevin, start
+from tesseral.deploy.modelfile import load_model
 from tesseral.screen import print_table
+from tesseral.training.uncertainty import Errors, calibrated
 
 PAIRS, WARM_UP = 60, 6
 RATTLE = 0.05  # Å
 WRONG = 1.0  # eV/Å
 COPIES = 40  # of each size
 STRAIN = 0.02  # largest component
+DRAWS, CALIBRATING = 200, (4, 8, 16)  # numbers of draws, and of structures in each
 RAMPS = 0, 1000, 5000  # fs, from 300 K to the final temperature
 
 
@@ -121,19 +129,46 @@ def sizes(model: str, reference: str) -> None:
     print_table(Console(), heads, lines)
 
 
+def draws(model: str, path: str) -> None:
+    """Print the coverage of calibrations with few structures."""
+    potential, card = load_model(model)
+    assert potential.uncertainty is not None, "the model does not know its uncertainty"
+    found = known(potential, card.elements, path)
+    tensors = torch.from_numpy(found.features), torch.from_numpy(found.species)
+    distances = potential.uncertainty.distances(*tensors).numpy()
+    rng, lines, rows = np.random.default_rng(0), [], np.unique(found.structure)
+    for number in CALIBRATING:
+        parts = []
+        for _ in range(DRAWS):
+            mine = np.isin(found.structure, rng.choice(rows, number, replace=False))
+            place = np.unique(found.structure[mine], return_inverse=True)[1]
+            few = Errors(distances[mine], found.error[mine], np.full(number, np.nan), place)
+            values = calibrated(few, np.inf)
+            reach = values["reach"]
+            powers = np.minimum(distances, reach) ** values["exponent"]
+            expected = values["forces"] * powers * np.maximum(distances / reach, 1)
+            parts.append((found.error < values["bound"] * expected)[~mine].mean())
+        low, high = np.quantile(parts, [0.1, 0.9])
+        lines.append([str(number), f"{np.mean(parts):.0%}", f"{low:.0%} to {high:.0%}"])
+    heads = ("structures", "coverage of the others", "four of five draws")
+    print_table(Console(), heads, lines)
+
+
 def main() -> None:
     """Run one of the measurements."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.uncertainty_runs")
-    parser.add_argument("what", choices=("cost", "stop", "sizes"))
+    parser.add_argument("what", choices=("cost", "stop", "sizes", "draws"))
     parser.add_argument("model")
-    parser.add_argument("reference", nargs="?")
+    parser.add_argument("reference", nargs="?", help="reference model, or the set of draws")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--kelvin", type=float, default=4000.0)
     options = parser.parse_args()
     if options.what == "cost":
         cost(options.model)
     elif options.reference is None:
-        parser.error(f"{options.what} needs a reference model")
+        parser.error(f"{options.what} needs a second file")
+    elif options.what == "draws":
+        draws(options.model, options.reference)
     elif options.what == "sizes":
         sizes(options.model, options.reference)
     else:

@@ -16,6 +16,7 @@ from tesseral.training.module import PotentialModule, Seen, seen_errors
 from tesseral.training.schedule import Budget
 
 GOOD_COVERAGE = 0.85, 0.97  # part of the errors below the bounds for 90%
+FEW = 16  # structures; the coverage of a bound from fewer of them is rough
 FAIR_ROC, GOOD_ROC = (
     0.7,
     0.95,
@@ -170,10 +171,14 @@ def duration(seconds: float) -> str:
 
 def uncertainty_line(values: Mapping[str, Any]) -> str:
     """The calibration on a model card, in words."""
+    count = values["structures"]
+    rough = (
+        f"\nwith only {count} validation structures this is rough: 75 to 95% of other errors may be"
+    )
     return (
         f"uncertainty: {values['coverage']:.0%} of the force errors of {values['atoms']:,} "
         f"validation atoms are below {values['bound']:.2f} times the\nexpected error; simulations "
-        f"stop where that exceeds {values['stop']:.3g} eV/Å"
+        f"stop where that exceeds {values['stop']:.3g} eV/Å{rough if 0 < count < FEW else ''}"
     )
 
 

@@ -14,6 +14,7 @@ from tesseral.data.loading.datasets import GraphDataset
 from tesseral.data.store.read import open_store
 from tesseral.deploy.modelfile import load_model, save_model
 from tesseral.potentials.derivatives import predict
+from tesseral.training.display import uncertainty_line
 from tesseral.training.fit import fit
 from tesseral.training.uncertainty import (
     LIMIT,
@@ -219,3 +220,11 @@ def test_a_model_without_it_gets_it_from_its_data(fit_config, emt_files, tmp_pat
     again, new = load_model(tmp_path / "new.safetensors")
     assert new.uncertainty["forces"] == pytest.approx(card.uncertainty["forces"], rel=1e-6)
     assert again.uncertainty is not None
+
+
+@pytest.mark.parametrize("structures", [8, 80])
+def test_a_calibration_with_few_structures_is_called_rough(structures):
+    rng = np.random.default_rng(0)
+    distances, structure = rng.uniform(0.5, 2, 4 * structures), np.repeat(np.arange(structures), 4)
+    values = calibrated(Errors(distances, 0.1 * distances, np.ones(structures), structure), 2.0)
+    assert ("rough" in uncertainty_line(values)) == (structures == 8)
