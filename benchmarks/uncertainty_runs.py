@@ -31,6 +31,7 @@ from rich.console import Console
 from benchmarks.uncertainty import known
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.properties.ensembles import SOON, langevin, start
+from tesseral.calculators.simulations.uncertainty import Watch
 from tesseral.deploy.modelfile import load_model
 from tesseral.screen import print_table
 from tesseral.training.uncertainty import Errors, calibrated
@@ -90,13 +91,12 @@ def heated(model: str, reference: str, kelvin: float, ramp: int, seed: int) -> l
     atoms, rng = start(crystal(calculator, 64), 300 if ramp else kelvin, seed)
     atoms.calc = calculator
     dynamics = langevin(atoms, 1.0, 300, SOON, rng)
-    stopped: list[str] = []
+    watch, stopped = Watch(limit, 1.0), []
     for step in range(ramp + 1000):
         forces = atoms.get_forces()
-        expected = float(calculator.results["forces_uncertainty"].max())
         judge.calculate(atoms)
         error = float(np.linalg.norm(forces - judge.results["forces"], axis=1).max())
-        if expected > limit and not stopped:
+        if not stopped and watch.strange(atoms):
             stopped = [str(step), f"{atoms.get_temperature():.0f}", f"{error:.2f} eV/Å"]
         if error > WRONG:
             return [*(stopped or ["not before", "", ""]), str(step)]

@@ -47,7 +47,7 @@ from tesseral.calculators.simulations.frames import (
     write_frames,
 )
 from tesseral.calculators.simulations.relaxation import CELL_COLUMNS, Outcome, Show
-from tesseral.calculators.simulations.uncertainty import limit_of, pairs_of, strange_atoms
+from tesseral.calculators.simulations.uncertainty import Watch, limit_of, pairs_of
 
 HEADER = (
     "time_ps",
@@ -118,7 +118,7 @@ def md_one(
         dynamics = _integrator(atoms, config, np.random.default_rng(config.seed))
         set_state(dynamics, checkpoint.state)
     rows = _rows_so_far(prefix, config, frames)
-    strange, number = "", done
+    strange, number, watch = "", done, Watch(limit, config.timestep)
     table = Table(with_suffix(prefix, ".csv"), HEADER, rows)
     try:
         with closing(FrameWriter(path)) as trajectory:
@@ -141,7 +141,7 @@ def md_one(
                     rows.append(step.row)
                 show(step.number, steps, f"{step.temperature:.0f} K")
                 number = step.number
-                strange = strange or strange_atoms(atoms, limit)
+                strange = watch.strange(atoms)
                 if strange:
                     break
     finally:
@@ -221,7 +221,7 @@ def _begin(atoms: Atoms, config: MdConfig, limit: float | None, show: Show) -> t
     """Atoms with velocities at the start of the run, and their integrator."""
     atoms, rng = start(atoms, config.temperature, config.seed)
     if config.ensemble == "nve" and config.equilibrate > 0:
-        steps = steps_of(config.equilibrate, config.timestep)
+        steps, watch = steps_of(config.equilibrate, config.timestep), Watch(limit, config.timestep)
         for step in simulate(
             atoms,
             langevin(atoms, config.timestep, config.temperature, SOON, rng),
@@ -230,7 +230,7 @@ def _begin(atoms: Atoms, config: MdConfig, limit: float | None, show: Show) -> t
             temperature=config.temperature,
         ):
             show(step.number, steps, f"equilibrate, {step.temperature:.0f} K")
-            if strange_atoms(atoms, limit):
+            if watch.strange(atoms):
                 break
     return atoms, _integrator(atoms, config, rng)
 

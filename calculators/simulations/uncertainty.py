@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
@@ -10,6 +12,8 @@ from tesseral.calculators.ase import TesseralCalculator
 from tesseral.deploy.closest import KnownPairs, known_pairs
 
 SHOWN = 3  # atoms named in a reason
+BRIEF = 20.0  # fs; see `Watch`
+FAR = 4.0  # times the limit, at which a run stops at once
 
 
 def limit_of(calculator: Calculator, stop: float | None, ignore: bool = False) -> float | None:
@@ -61,6 +65,31 @@ def strange_atoms(atoms: Atoms, limit: float | None) -> str:
         f"the surroundings of {'; '.join(names)}{more} are unlike those of the training set (limit "
         f"{limit:.3g} eV/Å)"
     )
+
+
+class Watch:
+    """Whether a simulation has left what the model knows.
+
+    In a liquid, atoms meet in rare ways and part again after some femtoseconds. A simulation stops
+    if the limit is exceeded in all steps of ``BRIEF`` fs, or ``FAR`` times in one of them.
+    """
+
+    def __init__(self, limit: float | None, timestep: float) -> None:
+        """Start.
+
+        Args:
+            limit: of `strange_atoms`; None never stops.
+            timestep: time between two calls of `strange`, fs.
+        """
+        self._limit, self._allowed, self._above = limit, math.ceil(BRIEF / timestep), 0
+
+    def strange(self, atoms: Atoms) -> str:
+        """The atoms because of which the simulation must stop at this step, in words, or empty."""
+        words = strange_atoms(atoms, self._limit)
+        self._above = self._above + 1 if words else 0
+        if words and self._above <= self._allowed and self._limit is not None:
+            return words if strange_atoms(atoms, FAR * self._limit) else ""
+        return words
 
 
 def _described(atoms: Atoms, atom: int, error: float) -> str:

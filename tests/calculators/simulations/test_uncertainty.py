@@ -9,10 +9,12 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.simulations.dynamics import UNKNOWN, MdConfig, md_one
 from tesseral.calculators.simulations.relaxation import RelaxConfig, relax_one
+from tesseral.calculators.simulations.uncertainty import Watch
 
 
 @pytest.fixture
@@ -31,6 +33,14 @@ def expected(calculator: TesseralCalculator, atoms: Atoms) -> float:
     return float(calculator.results["forces_uncertainty"].max())
 
 
+def with_errors(atoms, largest):
+    """A copy with an expected error of one atom, eV/Å."""
+    copy = atoms.copy()
+    copy.calc = SinglePointCalculator(copy)
+    copy.calc.results["forces_uncertainty"] = np.eye(1, len(copy))[0] * largest
+    return copy
+
+
 def test_the_results_have_the_uncertainty_of_atoms_and_of_the_energy(knowing, crystal):
     knowing.calculate(crystal)
     errors = knowing.results["forces_uncertainty"]
@@ -40,7 +50,7 @@ def test_the_results_have_the_uncertainty_of_atoms_and_of_the_energy(knowing, cr
 
 
 def test_a_run_stops_at_the_limit_and_writes_the_structure(knowing, crystal, tmp_path):
-    limit = 1.0001 * expected(knowing, crystal)
+    limit = 0.5 * expected(knowing, crystal)
     config = MdConfig(structures=[], time=0.2, temperature=3000.0, stop_uncertainty=limit)
     outcome = md_one(crystal, knowing, config, tmp_path / "run", silent)
     assert outcome.word == "stopped"
@@ -51,12 +61,22 @@ def test_a_run_stops_at_the_limit_and_writes_the_structure(knowing, crystal, tmp
 
 
 def test_a_stopped_run_can_run_on(knowing, crystal, tmp_path):
-    limit = 0.5 * expected(knowing, crystal)
+    limit = 0.2 * expected(knowing, crystal)
     config = MdConfig(structures=[], time=0.02, stop_uncertainty=limit)
     assert md_one(crystal, knowing, config, tmp_path / "run", silent).steps == 0
     config = replace(config, no_stop_uncertainty=True)
     outcome = md_one(crystal, knowing, config, tmp_path / "run", silent)
     assert (outcome.word, outcome.steps) == ("done", 20)
+
+
+def test_a_short_encounter_does_not_stop_a_run(crystal):
+    watch, limit = Watch(1.0, timestep=2.0), 10
+    for largest, steps, stops in ((1.5, limit, False), (0.5, 1, False), (1.5, limit, False)):
+        for _ in range(steps):
+            assert bool(watch.strange(with_errors(crystal, largest))) == stops
+    assert watch.strange(with_errors(crystal, 1.5))
+    assert Watch(1.0, timestep=2.0).strange(with_errors(crystal, 5.0))
+    assert not Watch(None, timestep=2.0).strange(with_errors(crystal, 5.0))
 
 
 def test_a_limit_needs_a_model_that_knows_its_uncertainty(calculator, crystal, tmp_path):
