@@ -129,7 +129,7 @@ def test_no_pair_of_a_batch_is_missed_after_a_search_that_failed() -> None:
     with pytest.raises(ValueError, match="not finite"):
         find()
     moving.positions[:] = start
-    other.positions[3, 0] = 2 * SKIN  # needs a search, so that the lists are joined anew
+    other.positions[3] = start[3] + 2 * SKIN  # needs a search, so that the lists are joined anew
     edges = find()
     mine = edges.receivers < 8
     found = NeighborList(edges.senders[mine], edges.receivers[mine], edges.shifts[mine])
