@@ -186,6 +186,7 @@ class BatchNeighbors:
             systems = zip(self._lists, starts, ends, lattices, strict=True)
             stale = np.array([not n.is_safe(positions[a:b], c, pbc) for n, a, b, c in systems])
         if stale.any() or self._made_for is None or self._joined is None:
+            self._made_for = None  # a search may raise an error after others have replaced lists
             for number in np.flatnonzero(stale):
                 at = positions[starts[number] : ends[number]]
                 self._lists[number].forget()

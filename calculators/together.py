@@ -51,10 +51,17 @@ class Together:
         self.neighbors = BatchNeighbors(self._cutoff, calculator.neighbors.skin)
 
     def evaluate(self, crystals: Crystals) -> Results | None:
-        """Results of all crystals, or None if the calculator would raise an error for one.
+        """Results of all crystals, or None if the calculator may raise an error for one.
 
-        Then atoms overlap or are far away, a cell has no volume, or a result is not finite.
+        Then atoms overlap or are far away, a cell has no volume or too little for its atoms, a
+        result is not finite, or the memory is not enough for all at once.
         """
+        try:
+            return self._evaluate(crystals)
+        except (ValueError, RuntimeError, MemoryError):  # which one it is, the calculator tells
+            return None
+
+    def _evaluate(self, crystals: Crystals) -> Results | None:
         species, sizes, positions, cells = crystals
         near = all(np.abs(array).max() <= FARTHEST for array in (positions, cells))  # NaN is not
         if not near or not has_volume(cells).all():

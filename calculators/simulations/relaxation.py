@@ -143,7 +143,6 @@ def relax_together(
     def begun() -> Iterator[Atoms]:
         for number, (atoms, prefix, show) in enumerate(structures):
             record = records[number] = _Record(atoms, config, prefix, show)
-            record.open([])
             yield record.atoms
 
     events = relaxing_together(
@@ -158,6 +157,7 @@ def relax_together(
         for event in events:
             record = records[event.number]
             if event.step is not None:
+                record.open([])
                 record.add(event.step, frame_with(event.results, record.atoms, record.constraints))
             if event.ended:
                 record.close()

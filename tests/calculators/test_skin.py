@@ -12,7 +12,7 @@ from ase.md.langevin import Langevin
 from numpy.typing import NDArray
 
 from tesseral.calculators.ase import TesseralCalculator
-from tesseral.calculators.skin import SkinNeighbors
+from tesseral.calculators.skin import BatchNeighbors, SkinNeighbors
 from tesseral.data.neighbors import NeighborList, neighbor_list
 
 CUTOFF, SKIN = 4.0, 0.6
@@ -109,6 +109,32 @@ def test_inputs_are_kept_as_copies() -> None:
     atoms.positions[0] += 1.0
     neighbors.edges(atoms.positions, atoms.cell.array, atoms.pbc)
     assert neighbors.builds == 2
+
+
+def test_no_pair_of_a_batch_is_missed_after_a_search_that_failed() -> None:
+    # The list of the first is made anew before the search for the second fails.
+    moving, other = (bulk("Si", cubic=True) for _ in range(2))
+    neighbors = BatchNeighbors(CUTOFF, SKIN)
+    sizes = np.array([8, 8])
+
+    def find() -> NeighborList:
+        positions = np.vstack([moving.positions, other.positions])
+        cells = np.stack([moving.cell.array, other.cell.array])
+        return neighbors.edges(positions, sizes, cells, np.ones(3, bool))
+
+    find()
+    start = moving.positions.copy()
+    moving.positions[3] += 2 * SKIN
+    other.positions[3, 0] = np.nan
+    with pytest.raises(ValueError, match="not finite"):
+        find()
+    moving.positions[:] = start
+    other.positions[3] = start[3] + 2 * SKIN  # needs a search, so that the lists are joined anew
+    edges = find()
+    mine = edges.receivers < 8
+    found = NeighborList(edges.senders[mine], edges.receivers[mine], edges.shifts[mine])
+    fresh = neighbor_list(start, moving.cell.array, moving.pbc, CUTOFF)
+    np.testing.assert_allclose(lengths(moving, found), lengths(moving, fresh), atol=1e-9)
 
 
 @pytest.mark.parametrize("changing_cell", [False, True])

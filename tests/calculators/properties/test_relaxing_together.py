@@ -78,12 +78,16 @@ def test_the_results_are_those_of_the_calculator(calculator: TesseralCalculator)
             np.testing.assert_allclose(value, calculator.results[name], atol=1e-9)
 
 
-def test_an_error_ends_one_of_them(calculator: TesseralCalculator) -> None:
+@pytest.mark.parametrize("fault", ["overlap", "neighbours each"])
+def test_an_error_ends_one_of_them(fault: str, calculator: TesseralCalculator) -> None:
     structures = crystals()
-    structures[1].positions[1] = structures[1].positions[0]
+    if fault == "overlap":
+        structures[1].positions[1] = structures[1].positions[0]
+    else:
+        structures[1] = bulk("Si", a=0.05)
     events = list(relaxing_together(structures, calculator, fmax=0.1, steps=40))
     errors = [(event.number, str(event.error)) for event in events if event.error is not None]
-    assert [number for number, _ in errors] == [1] and "overlap" in errors[0][1]
+    assert [number for number, _ in errors] == [1] and fault in errors[0][1]
     ended = {event.number for event in events if event.step is not None and event.ended}
     assert ended == {0, 2, 3}
 

@@ -23,6 +23,7 @@ from tesseral.calculators.simulations.relaxation import (
     Outcome,
     RelaxConfig,
     relax_one,
+    relax_together,
 )
 
 Stop = Callable[[int], Callable[[int, int, str], None]]
@@ -238,3 +239,26 @@ def test_the_cell_of_a_slab_is_kept_and_its_volume_and_pressure_mean_nothing(
 def test_settings_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         RelaxConfig(structures=[], **options)
+
+
+def test_files_of_crystals_that_are_relaxed_together_are_those_of_each(
+    crystal: Atoms, calculator: TesseralCalculator, tmp_path: Path
+) -> None:
+    overlapping = crystal.copy()
+    overlapping.positions[1] = overlapping.positions[0]
+    structures = {"bad": overlapping, "good": crystal}
+    together, alone = tmp_path / "together", tmp_path / "alone"
+    together.mkdir()
+    alone.mkdir()
+    tasks = [(atoms, together / name, silent) for name, atoms in structures.items()]
+    ends = dict(relax_together(tasks, calculator, RelaxConfig(structures=[])))
+    outcome, _ = relax(crystal, calculator, alone / "good")
+    with pytest.raises(ValueError, match="overlap"):
+        relax(overlapping, calculator, alone / "bad")
+    assert "overlap" in str(ends[0]) and ends[1].steps == outcome.steps
+    names = [sorted(path.name for path in folder.iterdir()) for folder in (together, alone)]
+    assert names[0] == names[1] and "good.traj" in names[0]
+    frames = [list(readable_frames(folder / "good.traj")) for folder in (together, alone)]
+    assert len(frames[0]) == len(frames[1])
+    for one, other in zip(*frames, strict=True):
+        np.testing.assert_allclose(one.positions, other.positions, atol=1e-6)
