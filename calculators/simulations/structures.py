@@ -59,7 +59,7 @@ def read_jobs(files: Sequence[str], repeat: Sequence[int] = (1, 1, 1)) -> list[J
     found = [_read(path, index) for path, index in parts]
     for label in LABELS:
         jobs = [
-            Job(name, file, number, atoms.repeat(tuple(repeat)) if atoms else None, problem)
+            Job(name, file, number, *_repeated(atoms, problem, repeat))
             for file, (path, _), frames in zip(files, parts, found, strict=True)
             for number, (name, (atoms, problem)) in enumerate(
                 zip(_names(label, path, frames), frames, strict=True)
@@ -70,6 +70,19 @@ def read_jobs(files: Sequence[str], repeat: Sequence[int] = (1, 1, 1)) -> list[J
     raise ValueError(
         "a file is given twice, or two names cannot be distinguished; give each file once"
     )
+
+
+def _repeated(atoms: Atoms | None, problem: str, repeat: Sequence[int]) -> tuple[Atoms | None, str]:
+    """A supercell, or None and the problem."""
+    if not atoms:
+        return None, problem
+    if any(n > 1 and not vector.any() for n, vector in zip(repeat, atoms.cell.array, strict=True)):
+        times = " ".join(map(str, repeat))
+        return (
+            None,
+            f"`repeat` is {times}, but the structure has no cell in all of these directions",
+        )
+    return atoms.repeat(tuple(repeat)), problem
 
 
 def read_pairs(start: str, end: str) -> list[Job]:

@@ -8,7 +8,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.constraints import FixAtoms
 
 from tesseral.calculators.simulations.structures import fingerprint, read_jobs
@@ -91,6 +91,15 @@ def test_a_missing_file_and_an_empty_supercell_are_refused(frames: Path) -> None
     with pytest.raises(ValueError, match="`repeat` is 1 0 1"):
         read_jobs([str(frames)], (1, 0, 1))
     assert len(read_jobs([str(frames)], (2, 1, 3))[0].atoms) == 12
+
+
+def test_a_molecule_cannot_be_repeated_but_the_others_are(tmp_path: Path):
+    ase.io.write(tmp_path / "water.xyz", molecule("H2O"))
+    ase.io.write(tmp_path / "copper.cif", bulk("Cu"))
+    files = [str(tmp_path / name) for name in ("water.xyz", "copper.cif")]
+    water, copper = read_jobs(files, (2, 1, 1))
+    assert water.atoms is None and "no cell" in water.problem
+    assert copper.atoms is not None and len(copper.atoms) == 2
 
 
 def test_the_fingerprint_sees_what_decides_the_result(frames: Path) -> None:
