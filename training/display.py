@@ -173,7 +173,7 @@ def uncertainty_line(values: Mapping[str, Any]) -> str:
     """The calibration on a model card, in words."""
     count = values["structures"]
     rough = (
-        f"\nwith only {count} validation structures this is rough: 75 to 95% of other errors may be"
+        f"\nwith only {count} validation structures, it may be 75 to 95% of other errors (rough)"
     )
     return (
         f"uncertainty: {values['coverage']:.0%} of the force errors of {values['atoms']:,} "
