@@ -18,6 +18,7 @@ from tesseral.potentials.engine.gpu.capture import Captured, CapturedSteps, reco
 from tesseral.potentials.engine.gpu.cuda import CudaError, loaded
 from tesseral.potentials.engine.gpu.facet import FacetKernels
 from tesseral.potentials.engine.gpu.geometry import Kernels, edge_lists
+from tesseral.potentials.engine.gpu.layers import LayerKernels
 from tesseral.potentials.engine.gpu.nequip import NequIPKernels
 from tesseral.potentials.engine.gpu.source import (
     AnySizes,
@@ -40,7 +41,7 @@ class Form(NamedTuple):
     sizes_of: Callable[[MessagePassing], AnySizes]
     source: Callable[[Any], str]  # of the kernels for some sizes
     training_source: Callable[[Any], str] | None
-    make: Callable[[MessagePassing, Kernels], FacetKernels | NequIPKernels]
+    make: Callable[[MessagePassing, Kernels], LayerKernels]
 
 
 FORMS = (
@@ -52,7 +53,7 @@ FORMS = (
 class _Cached(NamedTuple):
     """Kernels of a potential, and the weights they were made of."""
 
-    kernels: FacetKernels | NequIPKernels
+    kernels: LayerKernels
     captured: Captured
     tensors: list[Tensor]
     state: list[tuple[int, int]]

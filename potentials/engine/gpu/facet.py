@@ -12,15 +12,14 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from tesseral.data.graph import Edges
 from tesseral.potentials.architectures.facet import FacetLayer
 from tesseral.potentials.blocks.convolution import SplineConvolution
 from tesseral.potentials.blocks.mixing import DegreeLinear
 from tesseral.potentials.blocks.readout import Readout
 from tesseral.potentials.engine.facet import can_pack, mixings_of
-from tesseral.potentials.engine.gpu.geometry import Begun, Geometry, KeptLists, Kernels, Lists
+from tesseral.potentials.engine.gpu.geometry import Begun, Kernels
+from tesseral.potentials.engine.gpu.layers import LayerKernels
 from tesseral.potentials.engine.gpu.source import Sizes
-from tesseral.potentials.engine.results import AtomicResults
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.tables import L_MAX
 
@@ -94,22 +93,14 @@ def sizes_of(potential: MessagePassing) -> Sizes:
     )
 
 
-class FacetKernels:
+class FacetKernels(LayerKernels):
     """A Facet potential with its weights in the layout of the kernels."""
 
     @torch.no_grad()
     def __init__(self, potential: MessagePassing, kernels: Kernels) -> None:
-        """Copy the weights.
-
-        Args:
-            potential: potential for which ``supports`` is true.
-            kernels: kernels compiled for ``sizes_of(potential)``.
-        """
-        self.sizes, self._run = sizes_of(potential), kernels
-        # Parts of the potential, but not the potential, which a cache of these objects may forget.
-        self._scale = potential.scale
-        self._readouts = cast("list[Readout]", list(potential.readouts))
-        self._known_errors = potential.uncertainty
+        """Copy the weights; arguments as for `LayerKernels`."""
+        super().__init__(potential, kernels)
+        self.sizes: Sizes = sizes_of(potential)
         self._channels = potential.embedding.shape[2]
         channels, grid = self.sizes.channels, self.sizes.grid
         self._embedding = _pad(potential.embedding[:, 0], channels)
@@ -133,27 +124,6 @@ class FacetKernels:
                     degrees,
                 )
             )
-        self._geometry = Geometry(potential, kernels)
-        self.lists = KeptLists()
-
-    @torch.no_grad()
-    def evaluate(self, species: Tensor, edges: Edges) -> AtomicResults:
-        """Energies, forces and virials.
-
-        Args:
-            species: (N,) index into the elements.
-            edges: edges between the atoms, on the device of the potential. Those beyond the cutoff
-                have no effect.
-        """
-        return self.with_lists(species, edges.vectors, self.lists(edges, len(species)))
-
-    @torch.no_grad()
-    def with_lists(self, species: Tensor, vectors: Tensor, lists: Lists) -> AtomicResults:
-        """The same from vectors (E, 3) Å of the edges and their lists."""
-        begun = self._geometry.begin(species, vectors, lists)
-        kept, uncertainty = self._forward(species, begun)
-        forces, virials = self._geometry.forces(begun, self._backward(begun, kept))
-        return AtomicResults(begun.energies, forces, virials, uncertainty)
 
     def _forward(self, species: Tensor, begun: Begun) -> tuple[list[_Kept], Tensor | None]:
         """Add the energies of the layers; what their gradients need, and the uncertainty."""
@@ -226,13 +196,6 @@ class FacetKernels:
         """Memory for features up to a degree, (N, (l + 1)², C)."""
         shape = atoms, (degree + 1) ** 2, self.sizes.channels
         return self._embedding.new_empty(shape)
-
-    def _uncertainty(self, species: Tensor, scalars: list[Tensor]) -> Tensor | None:
-        if self._known_errors is None:
-            return None
-        rows = [readout.features(x) for readout, x in zip(self._readouts, scalars, strict=True)]
-        found: Tensor = self._known_errors(torch.cat(rows, dim=1), species)
-        return found
 
 
 def padded_to_groups(channels: int) -> int:

@@ -13,15 +13,14 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from tesseral.data.graph import Edges
 from tesseral.potentials.architectures.nequip import NequIPLayer
 from tesseral.potentials.blocks.flat import FlatLinear
 from tesseral.potentials.blocks.path_convolution import PathConvolution
 from tesseral.potentials.blocks.readout import LinearReadout, Readout
-from tesseral.potentials.engine.gpu.geometry import Begun, Geometry, KeptLists, Kernels, Lists
+from tesseral.potentials.engine.gpu.geometry import Begun, Kernels
+from tesseral.potentials.engine.gpu.layers import LayerKernels
 from tesseral.potentials.engine.gpu.source import NequIPSizes
 from tesseral.potentials.engine.nequip import can_pack
-from tesseral.potentials.engine.results import AtomicResults
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.tables import L_MAX
 
@@ -104,22 +103,14 @@ def sizes_of(potential: MessagePassing) -> NequIPSizes:
     )
 
 
-class NequIPKernels:
+class NequIPKernels(LayerKernels):
     """A NequIP potential with its weights in the layout of the kernels."""
 
     @torch.no_grad()
     def __init__(self, potential: MessagePassing, kernels: Kernels) -> None:
-        """Copy the weights.
-
-        Args:
-            potential: potential for which ``supports`` is true.
-            kernels: kernels compiled for ``sizes_of(potential)``.
-        """
-        self.sizes, self._run = sizes_of(potential), kernels
-        # Parts of the potential, but not the potential, which a cache of these objects may forget.
-        self._scale = potential.scale
-        self._readouts = cast("list[Readout | LinearReadout]", list(potential.readouts))
-        self._known_errors = potential.uncertainty
+        """Copy the weights; arguments as for `LayerKernels`."""
+        super().__init__(potential, kernels)
+        self.sizes: NequIPSizes = sizes_of(potential)
         self._channels = self._readouts[0].linear.in_features
         modules = cast("list[NequIPLayer]", list(potential.layers))
         group, silent = self.sizes.group, [None] * potential.first_readout
@@ -134,21 +125,6 @@ class NequIPKernels:
         kept = first.keep(embedding, torch.arange(len(embedding), device=embedding.device))
         self._sent = _place(first.enter(embedding), 1, [embedding.shape[1]], group)
         self._field = _place(kept[:, :scalars], 1, list(first.channels), group)
-        self._geometry = Geometry(potential, kernels)
-        self.lists = KeptLists()
-
-    @torch.no_grad()
-    def evaluate(self, species: Tensor, edges: Edges) -> AtomicResults:
-        """Energies, forces and virials; see `FacetKernels.evaluate`."""
-        return self.with_lists(species, edges.vectors, self.lists(edges, len(species)))
-
-    @torch.no_grad()
-    def with_lists(self, species: Tensor, vectors: Tensor, lists: Lists) -> AtomicResults:
-        """The same from vectors (E, 3) Å of the edges and their lists."""
-        begun = self._geometry.begin(species, vectors, lists)
-        kept, uncertainty = self._forward(species, begun)
-        forces, virials = self._geometry.forces(begun, self._backward(begun, kept))
-        return AtomicResults(begun.energies, forces, virials, uncertainty)
 
     def _forward(self, species: Tensor, begun: Begun) -> tuple[list[_Kept], Tensor | None]:
         """Add the energies of the layers; what their gradients need, and the uncertainty."""
@@ -262,13 +238,6 @@ class NequIPKernels:
         parts = torch.split(memory, sizes)
         shapes = zip(parts, channels, strict=True)
         return _Rows(memory, [part.view(-1, number) for part, number in shapes])
-
-    def _uncertainty(self, species: Tensor, scalars: list[Tensor]) -> Tensor | None:
-        if self._known_errors is None:
-            return None
-        rows = [readout.features(x) for readout, x in zip(self._readouts, scalars, strict=True)]
-        found: Tensor = self._known_errors(torch.cat(rows, dim=1), species)
-        return found
 
 
 def _given(scalars: Tensor) -> _Rows:

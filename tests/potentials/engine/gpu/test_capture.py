@@ -21,6 +21,7 @@ from tesseral.potentials.engine.gpu import capture, host, nequip, training
 from tesseral.potentials.engine.gpu.capture import Captured, CapturedSteps, Recorded, Results
 from tesseral.potentials.engine.gpu.facet import FacetKernels, sizes_of
 from tesseral.potentials.engine.gpu.geometry import edge_lists
+from tesseral.potentials.engine.gpu.layers import LayerKernels
 from tesseral.potentials.engine.gpu.nequip import NequIPKernels
 from tesseral.potentials.engine.gpu.source import nequip_source, source, training_source
 from tesseral.potentials.engine.results import AtomicResults
@@ -55,11 +56,8 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capture, "CALLS", 2)
 
 
-AnyKernels = FacetKernels | NequIPKernels
-
-
 @pytest.fixture(params=["facet", "nequip"])
-def kernels(request: pytest.FixtureRequest) -> AnyKernels:
+def kernels(request: pytest.FixtureRequest) -> LayerKernels:
     if request.param == "facet":
         model = potential(
             FacetConfig(cutoff=4.0, channels=16, grid_channels=16, l_max=2), torch.float64
@@ -76,7 +74,7 @@ def structure(cells: int, seed: int) -> AtomicGraph:
     return atomic_graph(*about, (6, 14), 4.0)
 
 
-def compare(captured: Captured, kernels: AnyKernels, graph: AtomicGraph) -> AtomicResults:
+def compare(captured: Captured, kernels: LayerKernels, graph: AtomicGraph) -> AtomicResults:
     """Both results for a structure, with its own list."""
     edges = edges_of(graph)
     lists = kernels.lists(edges, len(graph.species))
@@ -88,7 +86,7 @@ def compare(captured: Captured, kernels: AnyKernels, graph: AtomicGraph) -> Atom
     return found
 
 
-def test_structures_of_all_sizes(kernels: AnyKernels) -> None:
+def test_structures_of_all_sizes(kernels: LayerKernels) -> None:
     recorder = Recorder()
     captured = Captured(kernels.with_lists, recorder)
     for call in range(capture.CALLS):
@@ -100,7 +98,7 @@ def test_structures_of_all_sizes(kernels: AnyKernels) -> None:
     assert recorder.replayed == 7
 
 
-def test_moving_atoms_with_one_list(kernels: AnyKernels) -> None:
+def test_moving_atoms_with_one_list(kernels: LayerKernels) -> None:
     captured, graph = Captured(kernels.with_lists, Recorder()), structure(2, 0)
     reseed(5)
     kept = []
@@ -115,7 +113,7 @@ def test_moving_atoms_with_one_list(kernels: AnyKernels) -> None:
 
 
 def test_large_systems_are_not_recorded(
-    kernels: AnyKernels, monkeypatch: pytest.MonkeyPatch
+    kernels: LayerKernels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(capture, "LARGEST", 3)
     recorder = Recorder()
@@ -125,7 +123,7 @@ def test_large_systems_are_not_recorded(
     assert recorder.recorded == 0
 
 
-def test_a_failure_is_said_once(kernels: AnyKernels) -> None:
+def test_a_failure_is_said_once(kernels: LayerKernels) -> None:
     def fail(function: Callable[[], Results]) -> Recorded:
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
