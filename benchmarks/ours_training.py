@@ -100,9 +100,7 @@ class Training:
             loss = module.training_step(self.batch, module.steps)
         optimizer.zero_grad()
         module.backward(loss)
-        module.configure_gradient_clipping(optimizer)
-        optimizer.step()
-        module.average.update(module.steps)
+        module.update()
         module.steps += 1
 
 
