@@ -36,7 +36,6 @@ from tesseral.training.soap import Adam, Soap
 from tesseral.training.update import Update
 from tesseral.training.validation import all_sum
 
-
 PATIENCE = 10  # steps on a GPU before the host waits for it, to see whether they were finite
 
 
@@ -150,10 +149,10 @@ class PotentialModule(lightning.LightningModule):
         if config.optimizer == "soap":
             return Soap(
                 self.groups,
-                lr=config.learning_rate,
+                lr=config.rate,
                 weight_decay=config.weight_decay,
             )
-        return Adam(self.groups, config.learning_rate, config.weight_decay)
+        return Adam(self.groups, config.rate, config.weight_decay)
 
     def on_train_start(self) -> None:
         """Start the clock and the counters."""
@@ -219,9 +218,7 @@ class PotentialModule(lightning.LightningModule):
         if (number + 1) % self._patience == 0:
             self.check()
         if self.relaxation is not None:
-            part = (
-                learning_rate(self.optimization, self._progress) / self.optimization.learning_rate
-            )
+            part = learning_rate(self.optimization, self._progress) / self.optimization.rate
             self.relaxation.step(part * self.optimization.relaxed_learning_rate)
 
     def check(self) -> None:

@@ -30,7 +30,8 @@ class Room(NamedTuple):
 
     def holds(self, batch: Batch) -> bool:
         """Whether there is room for a batch."""
-        return all(here >= there for here, there in zip(sizes(self.batch), sizes(batch)))
+        pairs = zip(sizes(self.batch), sizes(batch), strict=True)
+        return all(here >= there for here, there in pairs)
 
     def set(self, batch: Batch, weights: Tensor) -> None:
         """Copy a batch to the first places, and remove the labels of the others."""

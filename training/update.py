@@ -47,7 +47,7 @@ class Update:
 
     def gather(self) -> bool:
         """Copy the gradients of the weights to ``gradient``; whether that is a new array."""
-        trained = [weight for weight in self._weights if weight.grad is not None]
+        trained: list[Tensor] = [one for one in self._weights if one.grad is not None]
         new = len(trained) != len(self.trained) or any(map(is_not, trained, self.trained))
         if new:
             self.trained = trained
