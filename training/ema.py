@@ -31,7 +31,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, share: Tensor) -> None:
-        """Move the average by a share of the difference, a number on any device."""
-        change = torch._foreach_sub(self.source, self.average)
-        torch._foreach_mul_(change, share.to(change[0].dtype))
-        torch._foreach_add_(self.average, change)
+        """Move the average by a share of the difference, a number on the device."""
+        share = share.to(self.average[0].dtype)
+        torch._foreach_mul_(self.average, 1.0 - share)
+        torch._foreach_add_(self.average, torch._foreach_mul(self.source, share))
