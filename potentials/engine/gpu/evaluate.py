@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tesseral.data.graph import Edges
-from tesseral.potentials.engine.gpu import facet, neighbors, nequip, training
+from tesseral.potentials.engine.gpu import facet, neighbors, nequip, nequip_training, training
 from tesseral.potentials.engine.gpu.capture import Captured, record
 from tesseral.potentials.engine.gpu.cuda import CudaError, loaded
 from tesseral.potentials.engine.gpu.facet import FacetKernels
@@ -23,6 +23,7 @@ from tesseral.potentials.engine.gpu.nequip import NequIPKernels
 from tesseral.potentials.engine.gpu.source import (
     AnySizes,
     nequip_source,
+    nequip_training_source,
     source,
     training_source,
 )
@@ -40,13 +41,20 @@ class Form(NamedTuple):
     supports: Callable[[MessagePassing], bool]
     sizes_of: Callable[[MessagePassing], AnySizes]
     source: Callable[[Any], str]  # of the kernels for some sizes
-    training_source: Callable[[Any], str] | None
+    training_source: Callable[[Any], str]
     make: Callable[[MessagePassing, Kernels], LayerKernels]
+    train: training.Evaluate
 
 
 FORMS = (
-    Form(facet.supports, facet.sizes_of, source, training_source, FacetKernels),
-    Form(nequip.supports, nequip.sizes_of, nequip_source, None, NequIPKernels),
+    Form(
+        *(facet.supports, facet.sizes_of, source, training_source),
+        *(FacetKernels, training.evaluate),
+    ),
+    Form(
+        *(nequip.supports, nequip.sizes_of, nequip_source, nequip_training_source),
+        *(NequIPKernels, nequip_training.evaluate),
+    ),
 )
 
 
@@ -79,7 +87,9 @@ def trains(potential: MessagePassing) -> bool:
         return False
     if _trusted.get(potential) is kernels:
         return True
-    deviation = training.deviation(potential, kernels)
+    form = form_of(potential)
+    assert form is not None
+    deviation = training.deviation(potential, kernels, form.train)
     if not deviation <= training.TOLERANCE[potential.embedding.dtype]:
         refuse(potential, f"gradients of its kernels deviate from autograd by {deviation:.1e}")
         return False
@@ -90,7 +100,7 @@ def trains(potential: MessagePassing) -> bool:
 def training_kernels(potential: MessagePassing) -> Kernels | None:
     """The kernels for training a potential; None, after a warning, if there are none."""
     form = form_of(potential)
-    if form is None or form.training_source is None:
+    if form is None:
         return None
     sizes = form.sizes_of(potential)
     return _compiled(potential, sizes, form.training_source(sizes))
@@ -107,8 +117,10 @@ def train(
         vectors: (E, 3) Å, on the device of the potential.
         lists: the edges of each atom.
     """
+    form = form_of(potential)
+    assert form is not None
     with torch.cuda.device_of(vectors):  # type: ignore[no-untyped-call]
-        return training.evaluate(potential, _trusted[potential], species, vectors.detach(), lists)
+        return form.train(potential, _trusted[potential], species, vectors.detach(), lists)
 
 
 def evaluate(potential: MessagePassing, species: Tensor, edges: Edges) -> AtomicResults:

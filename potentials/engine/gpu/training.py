@@ -7,7 +7,7 @@ zeros on the way in and cut on the way out.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -90,11 +90,12 @@ def evaluate(
     return AtomicResults(*found)
 
 
+Evaluate = Callable[[MessagePassing, Kernels, Tensor, Tensor, Lists], AtomicResults]
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
 """Largest deviation of gradients for which the kernels are used."""
 
 
-def deviation(potential: MessagePassing, kernels: Kernels) -> float:
+def deviation(potential: MessagePassing, kernels: Kernels, evaluate: Evaluate = evaluate) -> float:
     """Largest deviation of energies, forces, virial and gradients by the weights from autograd.
 
     In units of the norm of each array, for six atoms of random elements, some of them beyond the
@@ -102,8 +103,9 @@ def deviation(potential: MessagePassing, kernels: Kernels) -> float:
     a new potential are zero.
 
     Args:
-        potential: potential that ``facet.supports``.
-        kernels: as for ``evaluate``.
+        potential: potential for which there are kernels.
+        kernels: the kernels.
+        evaluate: function of its architecture, of the arguments of the one above.
     """
     random = torch.Generator().manual_seed(0)
     device, places = potential.embedding.device, [[i, j, 0.0] for i in range(2) for j in range(3)]
