@@ -255,9 +255,15 @@ def test_training_kernels_with_other_gradients_are_refused_once(
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
-def test_nequip_is_trained_in_plain_pytorch(small_nequip: Path, gpu: list[str]) -> None:
-    potential, _ = load_model(small_nequip)
-    assert engine.applies(potential) and not evaluate.trains(potential)
+def test_nequip_is_trained_by_the_kernels(small_nequip: Path, gpu: list[str]) -> None:
+    _, graph = trained("auto")
+    found, expected = (
+        take_steps(select_ops(load_model(small_nequip)[0].double(), ops), graph)
+        for ops in ("auto", "reference")
+    )
+    assert {"move_0_1_1", "derive_moved_0_1_1", "derive_1_1_0", "edges_along"} <= {*gpu}
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
 def test_an_old_gpu_is_refused() -> None:

@@ -32,6 +32,8 @@ CASES: dict[str, dict[str, object]] = {
     "one layer": {"layers": 1},
     "scalars": {"l_max": 0},
 }
+BOTH = [(name, torch.float64) for name in CASES]
+BOTH += [(name, torch.float32) for name in ("SevenNet", "padded")]
 
 
 def over_of(model: MessagePassing, number: int, edges, atoms: int) -> tuple[PathsOver, Begun]:
@@ -96,8 +98,11 @@ class Given:
         return (harmonics[:, 1:] * self.rows[:, 1:]).sum() + (radii * self.rows[:, 0]).sum()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("name", ["SevenNet", "Nequix", "padded"])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [case for case in BOTH if case[0] in ("SevenNet", "Nequix", "padded")],
+    ids=str,
+)
 @pytest.mark.parametrize("number", [0, 1, 2], ids=["first", "middle", "last"])
 def test_convolution(name: str, number: int, dtype: torch.dtype) -> None:
     """Without edges, with one, with isolated atoms, with 200 neighbours."""
@@ -151,8 +156,7 @@ def test_numerical_derivatives() -> None:
     assert torch.autograd.gradcheck(function, (x, *splines), fast_mode=True)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("name", "dtype"), BOTH, ids=str)
 def test_gradients_by_the_weights_are_those_of_autograd(name: str, dtype: torch.dtype) -> None:
     """With nuclei, binding energies and inner radii."""
     model = nequip(dtype, **CASES[name])
