@@ -11,7 +11,7 @@ from ase.calculators.mixing import AverageCalculator
 from tesseral.calculators.ase import TesseralCalculator
 
 
-class MeanCalculator(AverageCalculator):  # type: ignore[misc]
+class MeanCalculator(AverageCalculator):
     """Mean of the energies, forces and stresses of several potentials.
 
     Errors that the potentials do not share become smaller, most where labels are few. A step takes
@@ -43,7 +43,7 @@ class MeanCalculator(AverageCalculator):  # type: ignore[misc]
         if not models:
             raise ValueError("`models` is empty; give at least one model file")
         self.members = [TesseralCalculator(path, device=device, dtype=dtype) for path in models]
-        super().__init__(self.members)
+        super().__init__(self.members)  # type: ignore[no-untyped-call]
         theories = {member.theory for member in self.members}
         self.theory = theories.pop() if len(theories) == 1 else ""
 
