@@ -46,7 +46,7 @@ from tesseral.potentials.engine import evaluate as engine
 from tesseral.potentials.engine.gpu import capture, training
 from tesseral.potentials.engine.gpu import evaluate as gpu
 from tesseral.potentials.engine.gpu.cuda import CudaError, machine_code
-from tesseral.potentials.engine.gpu.host import HostKernels, record
+from tesseral.potentials.engine.gpu.host import HostKernels, record, record_update
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.select import select_ops
 
@@ -256,6 +256,8 @@ def cpu_as_gpu() -> Iterator[None]:
             patch.object(gpu, "on_gpu", lambda potential: True),
             patch.object(gpu, "make_kernels", make),
             patch.object(gpu, "record", record),
+            patch.object(capture, "record", record),
+            patch.object(capture, "record_update", record_update),
             patch.object(engine, "can_pack", lambda potential: False),
         ):
             yield

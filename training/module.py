@@ -241,13 +241,13 @@ class PotentialModule(lightning.LightningModule):
             self.check()
         return Seen(*self.seen.tolist())
 
-    def _agree(self, batch: Batch) -> Tensor:
-        """Numbers of labels in the joint batch; also share elapsed time and stop requests."""
-        counts = label_counts(batch.labels)
+    def _agree(self, batch: Batch) -> Tensor | None:
+        """Share elapsed time and stop requests; numbers of labels in the joint batch of ranks."""
         elapsed = self.clock.elapsed if self.global_rank == 0 else 0.0
         if self.trainer.world_size == 1:
             self.elapsed, self.stopping = elapsed, self.stop_requested
-            return counts
+            return None
+        counts = label_counts(batch.labels)
         own = torch.tensor([elapsed, float(self.stop_requested)], dtype=torch.float64)
         shared = torch.cat([counts, own.to(counts.device)])
         all_sum(shared)
@@ -268,17 +268,18 @@ class PotentialModule(lightning.LightningModule):
         return (change / self.force_rms).square().mean()
 
     def _loss(
-        self, prediction: Prediction, batch: Batch, counts: Tensor, weights: Tensor
+        self, prediction: Prediction, batch: Batch, counts: Tensor | None, weights: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Loss, and what is added to the sums of ``snapshot``, without waiting for a GPU."""
         target = self.loss_config.stress_target
         differences = residuals(prediction, batch.graph, batch.labels, target)
         sums = loss_sums(differences, self.force_rms, self.loss_config)
-        loss = weighted_loss(sums, counts, weights) * self.trainer.world_size
+        own = label_counts(batch.labels)
+        joint = own if counts is None else counts
+        loss = weighted_loss(sums, joint, weights) * self.trainer.world_size
         if self.loss_config.symmetry_weight > 0:
             loss = loss + self.loss_config.symmetry_weight * self.change(batch.graph, prediction)
         with torch.no_grad():
-            own = label_counts(batch.labels)
             one = torch.ones_like(own[0])
             values = [  # in the order of Seen
                 *(one, loss.double(), one * len(batch.graph.positions)),
@@ -298,8 +299,7 @@ class PotentialModule(lightning.LightningModule):
         """Loss and sums of a batch in a room; its gradient is copied to that of ``_update``."""
         batch = room.batch
         prediction = predict_padded(self.potential, batch.graph, room.counts)
-        counts = label_counts(batch.labels)
-        loss, seen = self._loss(prediction, batch, counts, room.weights)
+        loss, seen = self._loss(prediction, batch, None, room.weights)
         seen[2] = room.atoms
         gradients = torch.autograd.grad(loss, self._update.trained)
         torch.cat([each.flatten() for each in gradients], out=self._update.gradient)

@@ -105,6 +105,7 @@ class PathsOver:
         ]
         splines = [padded(each, 1, [each.shape[1]], self._group) for each in module.coefficients]
         self._splines = torch.cat(splines, dim=1)  # (S, functions)
+        self._known: Tensor | None = None
         self._table = polynomials(module, self._splines.detach())
         self._messages = sum(
             (2 * degree + 1) * padded_size(own, self._group) for degree, own in enumerate(self._out)
@@ -146,7 +147,7 @@ class PathsOver:
         """Gradients by features and, if they are wanted, by spline coefficients (S, functions)."""
         by_x, by_radial = torch.empty_like(x), self._radial(wanted)
         self._sent("derive", (self._table, x, by_messages, by_x, by_radial))
-        return by_x, None if by_radial is None else self._basis(None).T @ by_radial
+        return by_x, None if by_radial is None else self._values().T @ by_radial
 
     def derive_moved(
         self, x: Tensor, change: Tensor, along: Tensor, by_messages: Tensor, wanted: bool
@@ -157,7 +158,7 @@ class PathsOver:
         self._sent("derive_moved", about)
         if by_radial is None or by_slopes is None:
             return by_x, None
-        return by_x, (self._basis(None).T @ by_radial).addmm_(self._basis(along).T, by_slopes)
+        return by_x, (self._values().T @ by_radial).addmm_(self._basis(along).T, by_slopes)
 
     def _received(self, name: str, *arguments: Tensor) -> None:
         """Run a kernel that sums over the edges an atom receives."""
@@ -187,6 +188,12 @@ class PathsOver:
         """Memory for gradients by the radial functions of the edges, zero beyond the cutoff."""
         edges = len(self._begun.vectors)
         return self._splines.new_zeros(edges, self._splines.shape[1]) if wanted else None
+
+    def _values(self) -> Tensor:
+        """The splines of the edges (E, S), computed once."""
+        if self._known is None:
+            self._known = self._basis(None)
+        return self._known
 
     def _basis(self, along: Tensor | None) -> Tensor:
         """The splines of the edges (E, S), or their slopes times the change of the lengths."""
