@@ -247,18 +247,16 @@ def peers(folder: Path, device: str, sizes: Sequence[int], minutes: float) -> li
 
 
 @contextmanager
-def cpu_as_gpu() -> Iterator[None]:
-    """Within the block the kernels compiled for the CPU pass for those of a GPU."""
-    with TemporaryDirectory() as folder:
-        place = Path(folder)
-        make = lru_cache(lambda text, *about: HostKernels(text, place))
-        with (
-            patch.object(gpu, "on_gpu", lambda potential: True),
-            patch.object(gpu, "make_kernels", make),
-            patch.object(gpu, "record", record),
-            patch.object(engine, "can_pack", lambda potential: False),
-        ):
-            yield
+def cpu_as_gpu(folder: Path) -> Iterator[None]:
+    """Within the block the kernels compiled for the CPU, in a folder, pass for those of a GPU."""
+    make = lru_cache(lambda text, *about: HostKernels(text, folder))
+    with (
+        patch.object(gpu, "on_gpu", lambda potential: True),
+        patch.object(gpu, "make_kernels", make),
+        patch.object(gpu, "record", record),
+        patch.object(engine, "can_pack", lambda potential: False),
+    ):
+        yield
 
 
 def why_not() -> str | None:
@@ -314,7 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
     if options.dry:
-        with cpu_as_gpu():
+        with TemporaryDirectory() as folder, cpu_as_gpu(Path(folder)):
             measure(options, "cpu", "no GPU: the kernels on the CPU")
         return
     reason = why_not()

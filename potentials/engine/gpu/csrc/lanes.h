@@ -100,6 +100,7 @@ TESSERAL_DEVICE Real any(Lanes v) { return v[0]; }
 TESSERAL_DEVICE void meet() {}
 #define TESSERAL_SCRATCH(name, size) Real name[(size)]
 using std::exp;
+using std::floor;
 using std::sqrt;
 #endif
 
