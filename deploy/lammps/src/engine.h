@@ -25,6 +25,15 @@ std::unique_ptr<Engine> compiled_engine(const std::string& image);
 // TorchScript, from tesseral_torch.so next to the plugin; that library is loaded only here.
 std::unique_ptr<Engine> torch_engine(const std::string& model);
 
+// What a GPU needs of an exported model: the plan of its launches (potentials/engine/gpu/plan.py), its kernels as
+// PTX, and its weights; empty if it was exported without.
+struct GpuFiles {
+  std::string plan, kernels, weights;
+};
+
+// A GPU of this machine: that with the number `place`, counted round.
+std::unique_ptr<Engine> gpu_engine(const GpuFiles& files, int place);
+
 // An atom of the probe, with the model's results at export.
 struct ProbeAtom {
   int64_t species;
@@ -40,6 +49,7 @@ struct ModelFile {
   bool single = true;  // features are float, not double
   std::vector<ProbeAtom> probe;
   std::string weights;  // for compiled_engine; empty if it cannot run the model
+  GpuFiles gpu;
   // Largest deviation of the engine from the probe, relative to the allowed deviation.
   double deviation(Engine& engine) const;
 };

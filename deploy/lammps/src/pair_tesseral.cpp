@@ -21,6 +21,7 @@
 #include "modify.h"
 #include "neigh_list.h"
 #include "neighbor.h"
+#include "universe.h"
 #include "update.h"
 #include "utils.h"
 
@@ -57,13 +58,15 @@ PairTesseral::~PairTesseral() {
 }
 
 void PairTesseral::settings(int narg, char** arg) {
-  portable_ = relative_ = false;
+  gpu_ = portable_ = relative_ = false;
   for (int n = 0; n < narg; n++) {
     const std::string word = arg[n];
-    if (word == "portable") portable_ = true;
+    if (word == "gpu") gpu_ = true;
+    else if (word == "portable") portable_ = true;
     else if (word == "relative") relative_ = true;
-    else error->all(FLERR, "pair_style tesseral takes no arguments but 'portable' and 'relative'; found '{}'", word);
+    else error->all(FLERR, "pair_style tesseral takes no arguments but 'gpu', 'portable' and 'relative'; found '{}'", word);
   }
+  if (gpu_ && portable_) error->all(FLERR, "pair_style tesseral runs either on a GPU or with the portable engine: leave out 'gpu' or 'portable'");
 }
 
 void PairTesseral::coeff(int narg, char** arg) {
@@ -100,10 +103,10 @@ void PairTesseral::coeff(int narg, char** arg) {
 // missing, or the processor may differ, on some machines only.
 void PairTesseral::load(const std::string& path) {
   std::string problem;
+  const int place = gpu_ ? place_on_machine() : 0;
   try {
     model_ = std::make_unique<tesseral::ModelFile>(path);
-    const bool compiled = !portable_ && !model_->weights.empty();
-    engine_ = compiled ? tesseral::compiled_engine(model_->weights) : tesseral::torch_engine(path);
+    engine_ = engine_for(path, place);
     const double deviation = model_->deviation(*engine_);
     if (!(deviation <= 1))
       problem = fmt::format("it gives different energies and forces here than when it was exported ({:.1e} times the "
@@ -112,12 +115,28 @@ void PairTesseral::load(const std::string& path) {
     problem = error.what();
   }
   // The first process with a problem sends it to all others.
-  int place = problem.empty() ? comm->nprocs : comm->me, first;
-  MPI_Allreduce(&place, &first, 1, MPI_INT, MPI_MIN, world);
+  int failed = problem.empty() ? comm->nprocs : comm->me, first;
+  MPI_Allreduce(&failed, &first, 1, MPI_INT, MPI_MIN, world);
   if (first == comm->nprocs) return;
   problem.resize(2000, '\0');
   MPI_Bcast(problem.data(), int(problem.size()), MPI_CHAR, first, world);
   error->all(FLERR, "{} cannot be used: {}", path, problem.c_str());
+}
+
+std::unique_ptr<tesseral::Engine> PairTesseral::engine_for(const std::string& path, int place) const {
+  if (gpu_) return tesseral::gpu_engine(model_->gpu, place);
+  const bool compiled = !portable_ && !model_->weights.empty();
+  return compiled ? tesseral::compiled_engine(model_->weights) : tesseral::torch_engine(path);
+}
+
+// Number of this process among those of its machine, which take the GPUs in turn.
+int PairTesseral::place_on_machine() const {
+  MPI_Comm machine;
+  int place;
+  MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine);
+  MPI_Comm_rank(machine, &place);
+  MPI_Comm_free(&machine);
+  return place + universe->iworld * comm->nprocs;
 }
 
 // Energies of single atoms, by species, from which the keyword relative counts.

@@ -63,7 +63,7 @@ def _room(atoms: int, edges: int, before: _Room | None, like: Tensor) -> _Room:
         return torch.zeros(number, dtype=torch.int32, device=like.device)
 
     species = torch.zeros(atoms, dtype=torch.int64, device=like.device)
-    rows = 2, edges, edges, atoms + 1, atoms + 1, edges
+    rows = 3, edges, edges, atoms + 1, atoms + 1, edges
     lists = Lists(*(indices(number) for number in rows))
     return _Room(species, like.new_zeros(edges, 3), lists)
 
@@ -177,7 +177,7 @@ class CapturedSteps:
         room.lists.first.fill_(edges)  # the other atoms have no edges
         room.lists.sent.fill_(edges)
         room.set_lists(lists)
-        room.lists.counts[0] = len(room.species)
+        room.lists.counts[::2] = len(room.species)
         return self._recorded.taken(atoms)
 
 

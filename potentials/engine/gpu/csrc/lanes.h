@@ -101,6 +101,7 @@ TESSERAL_DEVICE void meet() {}
 #define TESSERAL_SCRATCH(name, size) Real name[(size)]
 using std::exp;
 using std::floor;
+using std::pow;
 using std::sqrt;
 #endif
 
