@@ -19,6 +19,7 @@ from host_kernels import host_kernels
 from tesseral.deploy import export
 from tesseral.deploy.card import ModelCard
 from tesseral.deploy.export import export_model
+from tesseral.deploy.lammps import verify
 from tesseral.deploy.lammps.systems import System, systems
 from tesseral.deploy.lammps.verify import call_lammps, run_lammps
 from tesseral.deploy.modelfile import build_potential, save_model
@@ -39,7 +40,9 @@ namespace {
 template <class... A, size_t... I> void call(void (*f)(A...), void** p, std::index_sequence<I...>) {
   f(*static_cast<A*>(p[I])...);
 }
-template <class... A> void call(void (*f)(A...), void** p) { call(f, p, std::index_sequence_for<A...>{}); }
+template <class... A> void call(void (*f)(A...), void** p) {
+  call(f, p, std::index_sequence_for<A...>{});
+}
 }
 """
 
@@ -65,7 +68,7 @@ def host_code(source: str) -> bytes:
     """Path of the kernels compiled for the CPU, in the place of PTX."""
     names = [line.split("TESSERAL_")[1] for line in source.splitlines() if "TESSERAL_" in line]
     kernels = ["embed", "edges_forward", "edges_backward", "atoms_forward", "atoms_backward"]
-    kernels += ["read_out", "add_places", "expected_errors"]
+    kernels += ["edge_vectors", "read_out", "add_places", "expected_errors"]
     for name in names:
         kind, _, numbers = name.partition("(")
         for one in {
@@ -272,3 +275,12 @@ def test_a_missing_compiler_is_named(
     with pytest.raises(ValueError, match=r"`gpu`: libnvrtc.so.12 was not found"):
         export_model(model, tmp_path / "model.pt", gpu=True)
     assert not (tmp_path / "model.pt").exists()
+
+
+def test_a_gpu_is_verified_where_there_is_a_driver(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_model(model, tmp_path / "model.pt", gpu=True)
+    for there in (True, False):
+        monkeypatch.setattr(verify, "has_driver", lambda there=there: there)
+        assert ("gpu" in dict(verify.engines(tmp_path / "model.pt"))) == there

@@ -9,11 +9,23 @@
 
 namespace tesseral {
 
+// Positions of atoms and their images, from which vectors of edges are computed.
+struct Positions {
+  const double* all;      // (number, 3) Å; those of the atoms of the graph come first
+  int64_t number;
+  const int64_t* places;  // (edges) of the senders
+  bool new_edges;         // the edges are not those of the last call
+};
+
 class Engine {
  public:
   virtual ~Engine() = default;
   // Computes the results of the graph; calls its exchange between layers, if there is one.
   virtual void compute(const tesseral_graph& graph) = 0;
+  // Whether the engine keeps edges, also some that are longer than the cutoff, and computes their vectors, which the
+  // graph then lacks.
+  virtual bool keeps_edges() const { return false; }
+  virtual void compute_at(const tesseral_graph&, const Positions&) {}
   virtual double bytes() const { return 0; }
   // Whether `compute` sets the uncertainties of the graph.
   virtual bool knows_uncertainty() const { return false; }

@@ -68,11 +68,18 @@ constexpr int capability_major = 75, capability_minor = 76;                     
 // The slots that have a name; NAMES in plan.py.
 enum Slot { weights, species, vectors, counts, senders, receivers, first, sent, order, energies, forces, virials, uncertainties };
 
-// Memory on the GPU that grows: `fixed` bytes, and more for each atom and edge.
+// Numbers on which the sizes of arrays depend; places are those of atoms and their images.
+struct Room {
+  int64_t atoms, edges, places;
+};
+
+// Memory on the GPU that grows: `fixed` bytes, and more for each atom, edge and place.
 struct Memory {
-  size_t fixed, per_atom, per_edge, size = 0;
+  size_t fixed = 0, per_atom = 0, per_edge = 0, per_place = 0, size = 0;
   Pointer start = 0;
-  size_t needed(int64_t atoms, int64_t edges) const { return fixed + atoms * per_atom + edges * per_edge; }
+  size_t needed(const Room& room) const {
+    return fixed + room.atoms * per_atom + room.edges * per_edge + room.places * per_place;
+  }
 };
 
 union Value {
@@ -103,7 +110,7 @@ class Gpu : public Engine {
     open_device(files);
     read_plan(files.plan);
     try {
-      reserve(memory_[weights], 0, 0);
+      reserve(memory_[weights], {});
     } catch (const std::bad_alloc&) {
       throw std::runtime_error("there is no memory left on the GPU, which other programs may use");
     }
@@ -121,10 +128,48 @@ class Gpu : public Engine {
   bool knows_uncertainty() const override { return memory_[uncertainties].per_atom > 0; }
   double bytes() const override { return double(host_.capacity()); }
 
+  bool keeps_edges() const override { return true; }
+
   void compute(const tesseral_graph& g) override {
+    start(g, 0);
+    send_edges(g);
+    to_device(vectors, g.vectors, g.edges * 24);
+    run(g);
+  }
+
+  void compute_at(const tesseral_graph& g, const Positions& at) override {
+    start(g, at.number);
+    if (at.new_edges) {
+      send_edges(g);
+      send_ints(places(), at.places, g.edges);
+    }
+    to_device(positions(), at.all, at.number * 24);
+    launch(vectors_of_, g);
+    run(g);
+  }
+
+ private:
+  Driver driver_;
+  int place_, device_ = 0, block_ = 0;
+  void *context_ = nullptr, *module_ = nullptr;
+  std::vector<Memory> memory_;  // the slots of the plan, and two more
+  std::vector<Step> steps_;
+  Step vectors_of_;
+  std::vector<int32_t> ints_;
+  std::vector<char> host_;
+
+  int places() const { return int(memory_.size()) - 2; }
+  int positions() const { return int(memory_.size()) - 1; }
+
+  void start(const tesseral_graph& g, int64_t places) {
     driver_.check(driver_.cuCtxSetCurrent(context_));
-    make_room(g.atoms, g.edges);
-    send_graph(g);
+    make_room({g.atoms, g.edges, places});
+    ints_.assign({int32_t(g.owned), int32_t(g.edges), int32_t(g.atoms)});
+    to_device(counts, ints_.data(), 12);
+    send_ints(species, g.species, g.atoms);
+  }
+
+  void run(const tesseral_graph& g) {
     for (const Step& step : steps_) {
       if (step.kind == Step::launch) launch(step, g);
       else if (g.exchange) exchange(step, g);
@@ -134,15 +179,6 @@ class Gpu : public Engine {
     to_host(g.virials, virials, g.owned * 72);
     if (g.uncertainties) to_host(g.uncertainties, uncertainties, g.owned * 8);
   }
-
- private:
-  Driver driver_;
-  int place_, device_ = 0, block_ = 0;
-  void *context_ = nullptr, *module_ = nullptr;
-  std::vector<Memory> memory_;
-  std::vector<Step> steps_;
-  std::vector<int32_t> ints_;
-  std::vector<char> host_;
 
   void open_device(const GpuFiles& files) {
     int count = 0, major = 0, minor = 0;
@@ -179,6 +215,11 @@ class Gpu : public Engine {
     in >> word >> steps;
     for (size_t n = 0; n < steps && in; n++) steps_.push_back(read_step(in));
     if (!in || steps_.empty()) throw std::runtime_error("its plan for GPUs is truncated");
+    memory_.push_back({0, 0, 4});
+    memory_.push_back({0, 0, 0, 24});
+    const auto at = [](int slot, Pointer offset = 0) { return Argument{slot, {offset}}; };
+    vectors_of_ = {Step::launch, nullptr, true, 1, 0, 0, {at(counts, 4), at(places()), at(receivers), at(positions()), at(vectors)}};
+    driver_.check(driver_.cuModuleGetFunction(&vectors_of_.function, module_, "edge_vectors"));
   }
 
   Step read_step(std::istringstream& in) {
@@ -208,42 +249,39 @@ class Gpu : public Engine {
     return step;
   }
 
-  void reserve(Memory& memory, int64_t atoms, int64_t edges) {
-    const size_t needed = memory.needed(atoms, edges);
+  void reserve(Memory& memory, const Room& room) {
+    const size_t needed = memory.needed(room);
     if (needed <= memory.size) return;
     if (memory.start) driver_.check(driver_.cuMemFree(memory.start));
     memory.start = memory.size = 0;
-    const size_t size = atoms ? needed + needed / 8 : needed;
+    const size_t size = needed + (needed - memory.fixed) / 8;
     const int code = driver_.cuMemAlloc(&memory.start, size);
     if (code == out_of_memory) throw std::bad_alloc();
     driver_.check(code);
     memory.size = size;
   }
 
-  void make_room(int64_t atoms, int64_t edges) {
+  void make_room(const Room& room) {
     try {
-      for (Memory& memory : memory_) reserve(memory, atoms, edges);
+      for (Memory& memory : memory_) reserve(memory, room);
     } catch (const std::bad_alloc&) {
       double needed = 0, fixed = 0;
-      for (const Memory& memory : memory_) needed += double(memory.needed(atoms, edges)), fixed += double(memory.fixed);
+      for (const Memory& memory : memory_) needed += double(memory.needed(room)), fixed += double(memory.fixed);
       for (Memory& memory : memory_)
         if (&memory != &memory_[weights] && memory.start) driver_.cuMemFree(memory.start), memory.start = memory.size = 0;
       size_t free = 0, total = 0;
       driver_.cuMemGetInfo(&free, &total);
       char text[400];
       std::snprintf(text, sizeof text, "%lld atoms with %lld edges on one process need about %.2f GB of the GPU's memory, and %.2f GB are free, "
-                    "enough for about %.0f atoms: use more GPUs, with one process for each", (long long)atoms, (long long)edges,
-                    1e-9 * needed, 1e-9 * double(free), std::max(0.0, double(atoms) * (double(free) - fixed) / (needed - fixed) / 1.125));
+                    "enough for about %.0f atoms: use more GPUs, with one process for each", (long long)room.atoms, (long long)room.edges,
+                    1e-9 * needed, 1e-9 * double(free), std::max(0.0, double(room.atoms) * (double(free) - fixed) / (needed - fixed) / 1.125));
       throw std::runtime_error(text);
     }
   }
 
-  // Species, edges, and the edges of each atom.
-  void send_graph(const tesseral_graph& g) {
-    ints_.assign({int32_t(g.owned), int32_t(g.edges), int32_t(g.atoms)});
-    to_device(counts, ints_.data(), 12);
-    send_ints(species, g.species, g.atoms), send_ints(senders, g.senders, g.edges), send_ints(receivers, g.receivers, g.edges);
-    to_device(vectors, g.vectors, g.edges * 24);
+  // Edges, and those of each atom.
+  void send_edges(const tesseral_graph& g) {
+    send_ints(senders, g.senders, g.edges), send_ints(receivers, g.receivers, g.edges);
     send_ends(first, g.receivers, g);
     const std::vector<int32_t> begins = send_ends(sent, g.senders, g);
     std::vector<int32_t> next = begins;
@@ -252,7 +290,7 @@ class Gpu : public Engine {
     to_device(order, ints_.data(), g.edges * 4);
   }
 
-  void send_ints(Slot slot, const int64_t* values, int64_t number) {
+  void send_ints(int slot, const int64_t* values, int64_t number) {
     ints_.assign(values, values + number);
     to_device(slot, ints_.data(), number * 4);
   }

@@ -90,6 +90,7 @@ void PairTesseral::coeff(int narg, char** arg) {
     species_of_type_[type] = found - known.begin();
   }
   find_vacuum_energies();
+  builds_ = -1;
   if (!allocated) {
     memory->create(setflag, types + 1, types + 1, "pair:setflag");
     memory->create(cutsq, types + 1, types + 1, "pair:cutsq");
@@ -187,16 +188,20 @@ void PairTesseral::compute(int eflag, int vflag) {
   const bool alone = comm->nprocs == 1;
   const int64_t owned = atom->nlocal, all = alone ? owned : owned + atom->nghost;
   if (alone) find_owners();
-  find_edges();
+  const bool new_edges = find_edges();
   species_.resize(all);
   for (int64_t i = 0; i < all; i++) species_[i] = species_of_type_[atom->type[i]];
   energies_.resize(owned), virials_.resize(9 * owned), forces_.resize(3 * all);
   uncertainties_.resize(knows_uncertainty() ? owned : 0);
   const bool exchanges = !alone && model_->layers > 1;
   try {
-    engine_->compute({species_.data(), vectors_.data(), senders_.data(), receivers_.data(), all, int64_t(senders_.size()),
-                      comm->nthreads, energies_.data(), forces_.data(), virials_.data(), owned,
-                      exchanges ? &exchange_ : nullptr, knows_uncertainty() ? uncertainties_.data() : nullptr});
+    const tesseral_graph graph = {species_.data(), vectors_.data(), senders_.data(), receivers_.data(), all,
+                                  int64_t(senders_.size()), comm->nthreads, energies_.data(), forces_.data(),
+                                  virials_.data(), owned, exchanges ? &exchange_ : nullptr,
+                                  knows_uncertainty() ? uncertainties_.data() : nullptr};
+    const int64_t number = owned + atom->nghost;
+    if (engine_->keeps_edges()) engine_->compute_at(graph, {number ? atom->x[0] : nullptr, number, places_.data(), new_edges});
+    else engine_->compute(graph);
   } catch (const LAMMPSException&) {
     throw;
   } catch (const std::exception& problem) {
@@ -214,16 +219,25 @@ void PairTesseral::find_owners() {
   send(true, owner_.data(), sizeof(double));
 }
 
-// Edges shorter than the cutoff, sorted by receiver.
-void PairTesseral::find_edges() {
+// Edges shorter than the cutoff, sorted by receiver; all of the neighbour list, without vectors, for engines that keep
+// them. Returns whether they are new.
+bool PairTesseral::find_edges() {
+  const bool keeps = engine_->keeps_edges();
   const double limit = model_->cutoff * model_->cutoff;
   if (list->inum != atom->nlocal) error->one(FLERR, "{}", not_all);
-  senders_.clear(), receivers_.clear(), vectors_.clear();
+  if (keeps && neighbor->ago != 0 && neighbor->ncalls == builds_) return false;
+  builds_ = neighbor->ncalls;
+  senders_.clear(), receivers_.clear(), vectors_.clear(), places_.clear();
   double** x = atom->x;
   for (int i = 0; i < atom->nlocal; i++) {
     const int* neighbors = list->firstneigh[i];
     for (int n = 0; n < list->numneigh[i]; n++) {
       const int j = neighbors[n] & NEIGHMASK;
+      if (keeps) {
+        senders_.push_back(comm->nprocs == 1 ? int64_t(owner_[j]) : j);
+        receivers_.push_back(i), places_.push_back(j);
+        continue;
+      }
       const double v[] = {x[i][0] - x[j][0], x[i][1] - x[j][1], x[i][2] - x[j][2]};
       if (v[0] * v[0] + v[1] * v[1] + v[2] * v[2] >= limit) continue;
       senders_.push_back(comm->nprocs == 1 ? int64_t(owner_[j]) : j);
@@ -231,6 +245,7 @@ void PairTesseral::find_edges() {
       vectors_.insert(vectors_.end(), v, v + 3);
     }
   }
+  return true;
 }
 
 void PairTesseral::add_results(const int64_t all) {
@@ -256,7 +271,7 @@ void PairTesseral::add_results(const int64_t all) {
 
 double PairTesseral::memory_usage() {
   double bytes = Pair::memory_usage() + (engine_ ? engine_->bytes() : 0);
-  bytes += double(senders_.capacity() + receivers_.capacity() + vectors_.capacity()) * 8;
+  bytes += double(senders_.capacity() + receivers_.capacity() + places_.capacity() + vectors_.capacity()) * 8;
   return bytes + double(forces_.capacity() + virials_.capacity() + species_.capacity()) * 8;
 }
 

@@ -52,14 +52,15 @@ class PairTesseral : public Pair {
   std::vector<double> vacuum_;  // energies of single atoms that are subtracted, by species
 
   std::vector<double> owner_;  // owner of each atom, on one process
-  std::vector<int64_t> species_, senders_, receivers_;
+  std::vector<int64_t> species_, senders_, receivers_, places_;
+  int64_t builds_ = -1;  // number of neighbour lists when the edges were found
   std::vector<double> vectors_, energies_, forces_, virials_, uncertainties_;
   void load(const std::string& path);
   std::unique_ptr<tesseral::Engine> engine_for(const std::string& path, int place) const;
   int place_on_machine() const;
   void find_vacuum_energies();
   void find_owners();
-  void find_edges();
+  bool find_edges();
   void add_results(const int64_t all);
 };
 

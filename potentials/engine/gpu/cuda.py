@@ -180,6 +180,15 @@ def compiled(compiler: Any, text: str, kind: str, more: Sequence[str] = ()) -> t
         compiler.nvrtcDestroyProgram(ctypes.byref(program))
 
 
+def has_driver() -> bool:
+    """Whether a driver for NVIDIA's GPUs is installed."""
+    try:
+        _driver()
+    except CudaError:
+        return False
+    return True
+
+
 @lru_cache
 def _driver() -> Any:
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"

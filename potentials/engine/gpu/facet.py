@@ -135,8 +135,9 @@ class FacetKernels(LayerKernels):
                 )
             )
 
-        self._errors = self._known_errors and _errors(
-            self._known_errors, self._embedding, self._channels, self.sizes.group
+        known, group = self._known_errors, self.sizes.group
+        self._errors = (
+            None if known is None else _errors(known, self._embedding, self._channels, group)
         )
 
     def _forward(self, species: Tensor, begun: Begun) -> tuple[list[_Kept], Tensor | None]:
@@ -234,7 +235,7 @@ class FacetKernels(LayerKernels):
 def _errors(known: Uncertainty, like: Tensor, channels: int, group: int) -> _Errors:
     """Arrays of an uncertainty in the dtype of the kernels, padded to groups."""
     rank, padded = -(-known.factor.shape[1] // group) * group, padded_to_groups(channels)
-    parts = known.factor.to(like).split(channels)  # scalars and hidden values of each layer
+    parts = torch.split(known.factor.to(like), channels)  # scalars, hidden values of each layer
     rows = [_pad(part, padded, rank) for part in parts]
     factors = [torch.cat(pair) for pair in zip(rows[::2], rows[1::2], strict=True)]
     centers = _pad(known.center.to(like), len(known.center), rank)

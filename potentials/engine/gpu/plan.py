@@ -109,7 +109,7 @@ class _Step(NamedTuple):
     def places(self) -> list[tuple[_Place, ...]]:
         """Arguments in arrays, each in the three recordings."""
         every = zip(*(call.arguments for call in self), strict=True)
-        return [each for each in every if isinstance(each[0], _Place)]  # type: ignore[misc]
+        return [each for each in every if isinstance(each[0], _Place)]
 
     def line(self, slots: dict[int, int], offsets: dict[int, int]) -> str:
         """Line of the plan with the slots of arrays and the offsets of weights."""
