@@ -31,7 +31,8 @@ def run(values: dict[str, Any], console: Console) -> int:
 
     config = build(DistillConfig, values)
     keep_freed_memory()
-    ready_on_screen(config.teacher, config.structures, console)
+    for teacher in config.teachers:
+        ready_on_screen(teacher, config.structures, console)
     try:
         done = distill(config, console)
     except DivergenceError as error:

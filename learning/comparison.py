@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import CalculationFailed
+from ase.calculators.calculator import BaseCalculator, CalculationFailed
 from numpy.typing import NDArray
 
 from tesseral.calculators.ase import TesseralCalculator
+from tesseral.calculators.mean import MeanCalculator
 from tesseral.calculators.properties.atoms import is_bulk
 from tesseral.calculators.properties.elastic import cubic_constants, elastic_constants
 from tesseral.calculators.properties.relaxation import relaxed
@@ -27,7 +28,7 @@ EQUAL = 1e-3  # relative difference of lattice vectors of equal length
 
 def compare(
     model: Path,
-    teacher: str | Path,
+    teachers: Sequence[Path],
     small: Sequence[Atoms],
     large: Sequence[Atoms],
     test: Path,
@@ -37,7 +38,7 @@ def compare(
 
     Args:
         model: model file.
-        teacher: model file of the teacher.
+        teachers: model files of the teacher, which is their mean.
         small: structures, for the properties of crystals.
         large: supercells; the largest one is timed.
         test: dataset file with the teacher's labels.
@@ -51,10 +52,9 @@ def compare(
     """
     potential, card = load_model(model)
     errors = evaluate(potential, open_store(test), card.elements).errors
-    paths = {"teacher": teacher, "model": model}
     exact = {
-        name: TesseralCalculator(path, device="cpu", dtype="float64")
-        for name, path in paths.items()
+        "teacher": MeanCalculator(teachers, device="cpu", dtype="float64"),
+        "model": TesseralCalculator(model, device="cpu", dtype="float64"),
     }
     rows: list[dict[str, Any]] = []
     for atoms in filter(is_bulk, small):
@@ -77,15 +77,13 @@ def compare(
             )
     largest = max(large, key=len)
     times = {
-        name: microseconds(largest, TesseralCalculator(path, device=device))
-        for name, path in paths.items()
+        "teacher": microseconds(largest, MeanCalculator(teachers, device=device)),
+        "model": microseconds(largest, TesseralCalculator(model, device=device)),
     }
     return {"errors": errors, "properties": rows, "microseconds": times}
 
 
-def crystal_properties(
-    atoms: Atoms, calculator: TesseralCalculator
-) -> dict[tuple[str, str], float]:
+def crystal_properties(atoms: Atoms, calculator: BaseCalculator) -> dict[tuple[str, str], float]:
     """Lattice and elastic constants of a relaxed crystal, by name and unit.
 
     C11, C12 and C44 are given if the crystal is cubic with axes x, y and z; the moduli are Voigt
@@ -125,7 +123,7 @@ def _cubic(C11: float, C12: float, C44: float) -> NDArray[np.float64]:  # noqa: 
     return stiffness
 
 
-def microseconds(atoms: Atoms, calculator: TesseralCalculator) -> float:
+def microseconds(atoms: Atoms, calculator: BaseCalculator) -> float:
     """Time of energies and forces in a step of dynamics, µs/atom, the least of some steps."""
     trial = atoms.copy()
     trial.calc = calculator

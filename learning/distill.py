@@ -28,7 +28,7 @@ from ase import Atoms
 from rich.console import Console
 
 from tesseral import configs
-from tesseral.calculators.ase import TesseralCalculator
+from tesseral.calculators.mean import MeanCalculator
 from tesseral.calculators.properties.atoms import is_bulk, repeated
 from tesseral.calculators.properties.dynamics import Unstable, simulate
 from tesseral.calculators.properties.ensembles import SOON, langevin, start
@@ -134,7 +134,8 @@ def distill(config: DistillConfig, console: Console | None = None) -> Distilled:
     """
     folder = config.folder
     check_writable(folder)
-    teacher = TesseralCalculator(model_path(config.teacher), device=config.device)
+    models = [model_path(name).absolute() for name in config.teachers]
+    teacher = MeanCalculator(models, device=config.device)
     given = _structures(config, teacher)
 
     make_folder(folder)
@@ -149,7 +150,7 @@ def distill(config: DistillConfig, console: Console | None = None) -> Distilled:
         with progress_line(console) as bar, ctrl_c() as stop:
             _teach(cells, teacher, config, plan, bar, stop)
             _make_test(cells, teacher, config, plan, bar, stop)
-        learned = _learn(config, plan, teacher, console)
+        learned = _learn(config, plan, models, teacher, console)
         model, export = folder / MODEL, folder / EXPORT
         if learned.signal is not None:
             return Distilled(learned.model, export, folder / TEST, None, learned.signal)
@@ -160,13 +161,13 @@ def distill(config: DistillConfig, console: Console | None = None) -> Distilled:
             bar(0, 1, "comparing with the teacher")
             small = list(read_frames(folder / RELAXED))
             device = str(teacher.device)
-            result = compare(model, model_path(config.teacher), small, cells, folder / TEST, device)
+            result = compare(model, models, small, cells, folder / TEST, device)
         result["plan"] = plan._asdict()
         write_json(folder / RESULT, result, indent=1)
         return Distilled(model, export, folder / TEST, result)
 
 
-def _structures(config: DistillConfig, teacher: TesseralCalculator) -> list[Atoms]:
+def _structures(config: DistillConfig, teacher: MeanCalculator) -> list[Atoms]:
     """The start structures, with the teacher's calculator.
 
     Raises:
@@ -176,10 +177,11 @@ def _structures(config: DistillConfig, teacher: TesseralCalculator) -> list[Atom
     for job in read_jobs(config.structures):
         if job.atoms is None:
             raise ValueError(f"{job.file} frame {job.frame}: {job.problem}")
-        unknown = set(job.atoms.numbers.tolist()) - set(teacher.card.elements)
-        if unknown:
-            symbols = sorted({a.symbol for a in job.atoms if a.number in unknown})
-            raise ValueError(f"the teacher, {config.teacher}, does not know {', '.join(symbols)}")
+        for name, model in zip(config.teachers, teacher.members, strict=True):
+            unknown = set(job.atoms.numbers.tolist()) - set(model.card.elements)
+            if unknown:
+                symbols = sorted({a.symbol for a in job.atoms if a.number in unknown})
+                raise ValueError(f"the teacher, {name}, does not know {', '.join(symbols)}")
         atoms = job.atoms
         atoms.set_constraint()
         atoms.calc = teacher
@@ -191,6 +193,7 @@ def _structures(config: DistillConfig, teacher: TesseralCalculator) -> list[Atom
 def _same_settings(folder: Path, config: DistillConfig) -> None:
     """Write the options, or compare them with those of the folder."""
     now = json.loads(json_text({**asdict(config), "output": None, "device": None}))
+    now["teacher"] = ", ".join(config.teachers)
     path = folder / "distill.json"
     if not path.exists():
         if any(not each.name.startswith(".") for each in folder.iterdir()):
@@ -214,7 +217,7 @@ def _timestep(config: DistillConfig, cells: Sequence[Atoms]) -> float:
 
 
 def _supercells(
-    given: Sequence[Atoms], teacher: TesseralCalculator, config: DistillConfig, bar: Show
+    given: Sequence[Atoms], teacher: MeanCalculator, config: DistillConfig, bar: Show
 ) -> list[Atoms]:
     """Supercells of the relaxed structures, and those with vacancies, with the calculator."""
     path = config.folder / SUPERCELLS
@@ -250,7 +253,7 @@ def _bare(structures: Sequence[Atoms]) -> Iterator[Atoms]:
         yield copy
 
 
-def _plan(cells: Sequence[Atoms], teacher: TesseralCalculator, config: DistillConfig) -> Plan:
+def _plan(cells: Sequence[Atoms], teacher: MeanCalculator, config: DistillConfig) -> Plan:
     """The plan in the folder, or one by the speed of the teacher."""
     path = config.folder / PLAN
     if path.exists():
@@ -293,7 +296,7 @@ def _explored(seconds: float, step: float, cells: int, timestep: float) -> float
     return float(min(max(steps, 50), 10_000) * timestep / 1000)
 
 
-def _seconds(atoms: Atoms, calculator: TesseralCalculator, clock: Callable[[], float]) -> float:
+def _seconds(atoms: Atoms, calculator: MeanCalculator, clock: Callable[[], float]) -> float:
     """Time of energies and forces of a structure, the least of five."""
     trial = atoms.copy()
     trial.calc = calculator
@@ -308,7 +311,7 @@ def _seconds(atoms: Atoms, calculator: TesseralCalculator, clock: Callable[[], f
 
 def _teach(
     cells: Sequence[Atoms],
-    teacher: TesseralCalculator,
+    teacher: MeanCalculator,
     config: DistillConfig,
     plan: Plan,
     bar: Show,
@@ -368,7 +371,7 @@ def _near(atoms: Atoms, count: int, seed: int) -> Iterator[Atoms]:
     yield from distorted(atoms, count // 2, NEAR_STRAIN, NEAR_RATTLE, rng)
 
 
-def _labels(frames: Iterator[Atoms], teacher: TesseralCalculator, kind: str) -> Iterator[Structure]:
+def _labels(frames: Iterator[Atoms], teacher: MeanCalculator, kind: str) -> Iterator[Structure]:
     """Structures with labels of the teacher."""
     for atoms in frames:
         atoms.calc = teacher
@@ -404,7 +407,7 @@ def _frames(
 
 def _make_test(
     cells: Sequence[Atoms],
-    teacher: TesseralCalculator,
+    teacher: MeanCalculator,
     config: DistillConfig,
     plan: Plan,
     bar: Show,
@@ -429,25 +432,30 @@ def _make_test(
 
 
 def _learn(
-    config: DistillConfig, plan: Plan, teacher: TesseralCalculator, console: Console | None
+    config: DistillConfig,
+    plan: Plan,
+    models: Sequence[Path],
+    teacher: MeanCalculator,
+    console: Console | None,
 ) -> Learned:
     """The rounds: short trainings first, and a long one at the end."""
     folder = config.folder
     low, high = config.temperatures
     cells = list(read_frames(folder / SUPERCELLS))
     symbols = sorted({symbol for atoms in cells for symbol in atoms.get_chemical_symbols()})
+    labels = LabelConfig(
+        calculator=f"{MeanCalculator.__module__}.{MeanCalculator.__name__}",
+        arguments={"models": [str(path) for path in models], "device": str(teacher.device)},
+        executor=f"{__name__}:this_process",
+        theory=teacher.theory,
+    )
 
     def options(seconds: float, rounds: int) -> LearnConfig:
         return LearnConfig(
             structures=[str(folder / SUPERCELLS)],
             output=str(folder / LEARNED),
             data=str(folder / TAUGHT),
-            labels=LabelConfig(
-                calculator=str(model_path(config.teacher).absolute()),
-                arguments={"device": str(teacher.device)},
-                executor=f"{__name__}:this_process",
-                theory=teacher.theory,
-            ),
+            labels=labels,
             explore=ExploreConfig(
                 temperatures=[float(t) for t in np.linspace(low, high, 3)],
                 pressures=[0.0],
@@ -492,7 +500,7 @@ def this_process() -> Executor:
     return ThreadPoolExecutor(1)
 
 
-def _isolated(symbol: str, teacher: TesseralCalculator) -> float:
+def _isolated(symbol: str, teacher: MeanCalculator) -> float:
     """The teacher's energy (eV) of an isolated atom."""
     atom = Atoms(symbol)
     atom.calc = teacher

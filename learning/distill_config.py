@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +18,8 @@ class DistillConfig:
         structures: structure files in any format ASE reads: all frames, or those selected by
             FILE@INDEX.
         teacher: model that is learned: a model file, universal, or a name that train-potential
-            universal lists.
+            universal lists; several, each with its own option: the mean of their energies, forces
+            and stresses. Default: universal.
         output: folder for the results. Default: STRUCTURE-distilled, or distilled for several
             files. Repeating the command resumes an interrupted run.
         temperature: range of temperatures (K) in which the potential is used, LOW:HIGH.
@@ -41,7 +42,7 @@ class DistillConfig:
     """
 
     structures: list[str]
-    teacher: str = "universal"
+    teacher: list[str] = field(default_factory=list)
     output: str | None = None
     temperature: str = "300:1500"
     time: str = "30m"
@@ -72,6 +73,11 @@ class DistillConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"`{name}` is {value}; it must be a positive number")
+
+    @property
+    def teachers(self) -> list[str]:
+        """The teachers, or the default."""
+        return self.teacher or ["universal"]
 
     @property
     def temperatures(self) -> tuple[float, float]:

@@ -26,6 +26,7 @@ from tesseral.training.module import DivergenceError, PotentialModule, Seen, see
 from tesseral.training.schedule import ValidationPlan
 from tesseral.training.validation import Validation, all_sum, validate
 
+SLACK = 0.05  # above the lowest validation loss, within which the energies decide
 CHECKPOINT_SECONDS = 600.0  # between checkpoints, if validations are less frequent
 BAD_BATCH = "diverged_batch.extxyz"
 SIGNALS = (  # from a user, from a launcher or preemption, and before the end of a SLURM job
@@ -136,7 +137,7 @@ class FitRun(lightning.Callback):
         started = module.clock.elapsed
         result = self._validation(module)
         self._record(trainer, module, result)
-        better = result is None or result.loss < self.best.get("loss", math.inf)
+        better = result is None or self._is_better()
         if better:
             weights = {k: v.detach().clone() for k, v in module.averaged.state_dict().items()}
             entry = self.history[-1]
@@ -171,6 +172,20 @@ class FitRun(lightning.Callback):
             weights=module.final_weights,
             force_rms=module.force_rms,
         )
+
+    def _is_better(self) -> bool:
+        """Whether the last validation is the best.
+
+        The forces decide the loss, so that energies of the lowest one are left to chance. Among
+        validations with nearly the lowest loss, the one with the best energies is taken.
+        """
+        entry, best = self.history[-1], self.best
+        limit = (1 + SLACK) * min(each["loss"] for each in self.history)
+        if not entry["loss"] <= limit or "energy_per_atom_mae" not in entry:
+            return bool(entry["loss"] < best.get("loss", math.inf))
+        if best.get("loss", math.inf) > limit:
+            return True
+        return bool(entry["energy_per_atom_mae"] < best["energy_per_atom_mae"])
 
     def _record(self, trainer: Any, module: PotentialModule, result: Validation | None) -> None:
         """Add a validation to the history and the logs."""

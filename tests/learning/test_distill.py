@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase.build import bulk, molecule
 from ase.io import read, write
 
 from tesseral import TesseralCalculator
+from tesseral.calculators.mean import MeanCalculator
 from tesseral.data.store.read import open_store
 from tesseral.data.store.write import write_store
 from tesseral.data.structures import Structure, atoms_from_structure
+from tesseral.deploy.modelfile import load_model, save_model
 from tesseral.learning import comparison
 from tesseral.learning import distill as module
 from tesseral.learning.comparison import crystal_properties
@@ -46,7 +50,7 @@ def options(crystal: Path, teacher: Path, **more: object) -> DistillConfig:
     """A distillation of seconds."""
     values: dict[str, object] = {
         "structures": [str(crystal)],
-        "teacher": str(teacher),
+        "teacher": [str(teacher)],
         "output": str(crystal.with_name("out")),
         "time": "4s",
         "atoms": 8,
@@ -89,6 +93,23 @@ def test_from_a_cif_to_a_model_beside_its_teacher(crystal: Path, stable_model: P
 
 
 @pytest.mark.usefixtures("hurried")
+def test_two_teachers_teach_their_mean(crystal: Path, stable_model: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    potential, card = load_model(stable_model)
+    with torch.no_grad():
+        for weights in potential.parameters():
+            weights.mul_(1.02)
+    save_model(other, potential, card)
+    done = distill(replace(options(crystal, stable_model), teacher=[str(stable_model), str(other)]))
+    teachers = [TesseralCalculator(path, device="cpu") for path in (stable_model, other)]
+    for name in ("taught.h5", "test.h5", "learn/dataset.h5"):
+        structure = open_store(done.model.parent / name)[-1]
+        first, second = (forces_of(teacher, structure) for teacher in teachers)
+        assert np.abs(first - second).max() > 1e-3
+        np.testing.assert_allclose((first + second) / 2, structure.forces, atol=1e-4)
+
+
+@pytest.mark.usefixtures("hurried")
 def test_interrupted_teaching_resumes_where_it_was(
     crystal: Path, stable_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,7 +140,7 @@ def test_interrupted_teaching_resumes_where_it_was(
 def test_vacancies_and_supercells(crystal: Path, stable_model: Path) -> None:
     config = options(crystal, stable_model, vacancies=True, atoms=30)
     config.folder.mkdir()
-    teacher = TesseralCalculator(stable_model, device="cpu")
+    teacher = MeanCalculator([stable_model], device="cpu")
     cells = module._supercells(
         module._structures(config, teacher), teacher, config, lambda *_: None
     )
@@ -136,7 +157,7 @@ def test_a_plan_spends_the_time(crystal: Path, stable_model: Path) -> None:
     for number, time in enumerate(("10m", "1h")):
         config = options(crystal, stable_model, time=time, output=str(crystal.parent / f"{number}"))
         config.folder.mkdir()
-        teacher = TesseralCalculator(stable_model, device="cpu")
+        teacher = MeanCalculator([stable_model], device="cpu")
         cells = module._structures(config, teacher)
         plan = module._plan(cells, teacher, config)
         copies = module.COPIES * len(cells) + module.NEAR
@@ -153,7 +174,7 @@ def test_a_fast_student_has_the_size_of_the_configuration(
 ) -> None:
     config = options(crystal, stable_model, fast=True)
     config.folder.mkdir()
-    teacher = TesseralCalculator(stable_model, device="cpu")
+    teacher = MeanCalculator([stable_model], device="cpu")
     given = module._structures(config, teacher)
     cells = module._supercells(given, teacher, config, lambda *_: None)
     asked: list[LearnConfig] = []
@@ -163,7 +184,7 @@ def test_a_fast_student_has_the_size_of_the_configuration(
         return Learned([], Path(), Path(), Path(), "stopped", signal=2)
 
     monkeypatch.setattr(module, "learn", stopped)
-    module._learn(config, module._plan(cells, teacher, config), teacher, None)
+    module._learn(config, module._plan(cells, teacher, config), [stable_model], teacher, None)
     assert asked[0].fit.model == FacetConfig(layers=1, l_max=3)
 
 
@@ -205,19 +226,19 @@ def test_a_model_in_which_the_crystal_is_not_stable_has_no_properties(
         return {("a", "Å"): 4.0}
 
     first: list[object] = []
-    make = comparison.TesseralCalculator
+    make = comparison.MeanCalculator
 
     def made(*arguments, **options):  # type: ignore[no-untyped-def]
         first.append(make(*arguments, **options))
         return first[-1]
 
-    monkeypatch.setattr(comparison, "TesseralCalculator", made)
+    monkeypatch.setattr(comparison, "MeanCalculator", made)
     monkeypatch.setattr(comparison, "crystal_properties", properties)
     atoms = read(crystal)
-    atoms.calc = make(stable_model, device="cpu")
+    atoms.calc = make([stable_model], device="cpu")
     test = tmp_path / "test.h5"
     write_store(test, [label_of(atoms)])
-    found = comparison.compare(stable_model, stable_model, [atoms], [atoms], test)
+    found = comparison.compare(stable_model, [stable_model], [atoms], [atoms], test)
     (row,) = found["properties"]
     assert row["teacher"] == 4.0 and np.isnan(row["model"]) and np.isnan(row["difference"])
     assert found["errors"]["forces"]["mae"] < 1e-2

@@ -178,7 +178,7 @@ def test_heating_stops_at_the_same_step_on_any_number_of_processes(
 ) -> None:
     model = tmp_path / "model.pt"
     export_model(knowing_model, model)
-    settings = {"elements": "Si", "a": A_SI, "cells": 2, "from": 2000, "time": 0.2, "check": 5}
+    settings = {"elements": "Si", "a": A_SI, "cells": 2, "from": 2000, "time": 0.2, "check": 1, "looks": 4}
     silicon = bulk("Si", "diamond", a=A_SI, cubic=True).repeat(2)
     calculator = TesseralCalculator(knowing_model)
     silicon.calc = calculator
@@ -187,10 +187,13 @@ def test_heating_stops_at_the_same_step_on_any_number_of_processes(
     steps = []
     for ranks in (1, 4):
         said = run(tmp_path, "stop", model, ranks, limit=limit, out=f"r{ranks}", **settings)
-        found = re.search(r"halt met on step (\d+)", said)
+        found = re.search(r"fix-id long met on step (\d+)", said)
         assert found is not None, said[-500:]
         steps.append(int(found.group(1)))
     assert steps[0] == steps[1] > 0
+    far = run(tmp_path, "stop", model, limit=limit / 1.01, far=1.01, out="far", **settings)
+    once = re.search(r"fix-id far met on step (\d+)", far)
+    assert once is not None and int(once.group(1)) < steps[0]
     rows = np.loadtxt(tmp_path / "r4.dump", skiprows=9)
     silicon.positions = rows[:, 2:5]
     silicon.get_potential_energy()

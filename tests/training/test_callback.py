@@ -10,7 +10,7 @@ import torch
 
 from tesseral.deploy.modelfile import load_model, read_card
 from tesseral.training.batches import FitData
-from tesseral.training.callback import BAD_BATCH
+from tesseral.training.callback import BAD_BATCH, FitRun
 from tesseral.training.fit import fit
 from tesseral.training.module import DivergenceError
 
@@ -83,3 +83,14 @@ def test_a_signal_leaves_a_model_and_tells_how_to_resume(fit_config, start_fit, 
         fit_config(max_steps=last["global_step"] + 2, max_time=None), ckpt_path="last"
     )
     assert fit(resumed).history[-1]["step"] == last["global_step"] + 2
+
+
+def test_among_nearly_equal_losses_the_energies_decide():
+    run = FitRun.__new__(FitRun)
+    run.history, run.best, chosen = [], {}, []
+    for loss, energy in ((4.0, 9.0), (1.0, 3.0), (1.03, 2.0), (1.2, 1.0), (0.99, 4.0), (0.9, 8.0)):
+        run.history.append({"loss": loss, "energy_per_atom_mae": energy})
+        if run._is_better():
+            run.best = run.history[-1]
+            chosen.append(loss)
+    assert chosen == [4.0, 1.0, 1.03, 0.9]

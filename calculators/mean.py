@@ -1,0 +1,53 @@
+"""ASE calculator of the mean of several potentials, which has smaller errors than each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from ase.calculators.mixing import AverageCalculator
+
+from tesseral.calculators.ase import TesseralCalculator
+
+
+class MeanCalculator(AverageCalculator):
+    """Mean of the energies, forces and stresses of several potentials.
+
+    Errors that the potentials do not share become smaller, most where labels are few. A step takes
+    the time of all together; ``distill`` makes one potential of them.
+
+    Attributes:
+        members: calculators of the potentials.
+        theory: level of theory; empty if it is unknown, or not the same for all.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[str | Path],
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+    ) -> None:
+        """Load the models.
+
+        Args:
+            models: model files, trained on the same level of theory.
+            device: ``cpu``, ``cuda``, …. Default: a GPU if available.
+            dtype: ``float32`` or ``float64``, the precision of the features. Default: that of
+                each model.
+
+        Raises:
+            FileNotFoundError: a file does not exist.
+            ValueError: no models are given, or one cannot be loaded.
+        """
+        if not models:
+            raise ValueError("`models` is empty; give at least one model file")
+        self.members = [TesseralCalculator(path, device=device, dtype=dtype) for path in models]
+        super().__init__(self.members)  # type: ignore[no-untyped-call]
+        theories = {member.theory for member in self.members}
+        self.theory = theories.pop() if len(theories) == 1 else ""
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the potentials."""
+        return self.members[0].device
