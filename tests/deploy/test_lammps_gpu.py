@@ -23,6 +23,8 @@ from tesseral.deploy.lammps import verify
 from tesseral.deploy.lammps.systems import System, systems
 from tesseral.deploy.lammps.verify import call_lammps, run_lammps
 from tesseral.deploy.modelfile import build_potential, save_model
+from tesseral.md_examples.lammps.__main__ import HERE
+from tesseral.md_examples.lammps.tables import read_table
 from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.architectures.nequip import NequIPConfig
 from tesseral.potentials.engine.gpu import plan
@@ -161,6 +163,14 @@ run 40
 """
 
 
+def write_crystal(folder: Path) -> None:
+    """Data file of a rattled crystal."""
+    atoms = bulk("SiC", "zincblende", a=5.0, cubic=True) * (2, 2, 1)
+    atoms.rattle(0.05, seed=0)
+    about = {"specorder": ["C", "Si"], "masses": True, "atom_style": "atomic"}
+    write_lammps_data(folder / "sic.data", atoms, **about)
+
+
 def thermo(folder: Path, word: str, ranks: int) -> tuple[np.ndarray, int]:
     """Table of a run, and how often its neighbour list was made anew."""
     (folder / "in.run").write_text(RUN.format(word=word))
@@ -176,10 +186,7 @@ def test_a_run_is_that_of_the_cpu(
     model: Path, tmp_path: Path, driver: None, ranks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_model(model, tmp_path / "model.pt", dtype="float64", gpu=True)
-    atoms = bulk("SiC", "zincblende", a=5.0, cubic=True) * (2, 2, 1)
-    atoms.rattle(0.05, seed=0)
-    about = {"specorder": ["C", "Si"], "masses": True, "atom_style": "atomic"}
-    write_lammps_data(tmp_path / "sic.data", atoms, **about)
+    write_crystal(tmp_path)
     found, builds = thermo(tmp_path, "gpu", ranks)
     expected, _ = thermo(tmp_path, "", ranks)
     assert builds > 1
@@ -284,3 +291,28 @@ def test_a_gpu_is_verified_where_there_is_a_driver(
     for there in (True, False):
         monkeypatch.setattr(verify, "has_driver", lambda there=there: there)
         assert ("gpu" in dict(verify.engines(tmp_path / "model.pt"))) == there
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "settings"),
+    [
+        ("gcmc", "inserted", {"a": 5.85, "cells": 1, "mu": -0.5, "elements": "Si"}),
+        ("swap", "exchanged", {"data": "sic.data", "elements": "C Si"}),
+    ],
+)
+def test_atoms_that_come_go_and_change_are_those_of_the_cpu(
+    name: str, column: str, settings: dict[str, object], model: Path, tmp_path: Path
+) -> None:
+    export_model(model, tmp_path / "model.pt", dtype="float64", gpu=True)
+    write_crystal(tmp_path)
+    settings = {"temperature": 20000, "time": 0.02, "every": 10, **settings}
+    tables = []
+    for style in ("tesseral gpu", "tesseral"):
+        arguments = ["-in", str(HERE / f"in.{name}"), "-log", "none"]
+        for key, value in (settings | {"style": style}).items():
+            arguments += ["-var", key, str(value)]
+        call_lammps(arguments, 1, tmp_path, limit=120.0)
+        tables.append(read_table(tmp_path / f"{name}.txt"))
+    assert tables[1][column][-1] > 0
+    for key, values in tables[1].items():
+        np.testing.assert_allclose(tables[0][key], values, rtol=1e-6)

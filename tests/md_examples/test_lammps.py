@@ -178,7 +178,15 @@ def test_heating_stops_at_the_same_step_on_any_number_of_processes(
 ) -> None:
     model = tmp_path / "model.pt"
     export_model(knowing_model, model)
-    settings = {"elements": "Si", "a": A_SI, "cells": 2, "from": 2000, "time": 0.2, "check": 1, "looks": 4}
+    settings = {
+        "elements": "Si",
+        "a": A_SI,
+        "cells": 2,
+        "from": 2000,
+        "time": 0.2,
+        "check": 1,
+        "looks": 4,
+    }
     silicon = bulk("Si", "diamond", a=A_SI, cubic=True).repeat(2)
     calculator = TesseralCalculator(knowing_model)
     silicon.calc = calculator

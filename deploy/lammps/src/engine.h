@@ -23,7 +23,7 @@ class Engine {
   // Computes the results of the graph; calls its exchange between layers, if there is one.
   virtual void compute(const tesseral_graph& graph) = 0;
   // Whether the engine keeps edges, also some that are longer than the cutoff, and computes their vectors, which the
-  // graph then lacks.
+  // graph then lacks. It may also lack virials.
   virtual bool keeps_edges() const { return false; }
   virtual void compute_at(const tesseral_graph&, const Positions&) {}
   virtual double bytes() const { return 0; }

@@ -176,7 +176,7 @@ class Gpu : public Engine {
     }
     to_host(g.energies, energies, g.owned * 8);
     to_host(g.forces, forces, g.atoms * 24);
-    to_host(g.virials, virials, g.owned * 72);
+    if (g.virials) to_host(g.virials, virials, g.owned * 72);
     if (g.uncertainties) to_host(g.uncertainties, uncertainties, g.owned * 8);
   }
 

@@ -193,14 +193,16 @@ void PairTesseral::compute(int eflag, int vflag) {
   for (int64_t i = 0; i < all; i++) species_[i] = species_of_type_[atom->type[i]];
   energies_.resize(owned), virials_.resize(9 * owned), forces_.resize(3 * all);
   uncertainties_.resize(knows_uncertainty() ? owned : 0);
+  const bool keeps = engine_->keeps_edges();
   const bool exchanges = !alone && model_->layers > 1;
   try {
     const tesseral_graph graph = {species_.data(), vectors_.data(), senders_.data(), receivers_.data(), all,
                                   int64_t(senders_.size()), comm->nthreads, energies_.data(), forces_.data(),
-                                  virials_.data(), owned, exchanges ? &exchange_ : nullptr,
+                                  keeps && !vflag_either ? nullptr : virials_.data(), owned,
+                                  exchanges ? &exchange_ : nullptr,
                                   knows_uncertainty() ? uncertainties_.data() : nullptr};
     const int64_t number = owned + atom->nghost;
-    if (engine_->keeps_edges()) engine_->compute_at(graph, {number ? atom->x[0] : nullptr, number, places_.data(), new_edges});
+    if (keeps) engine_->compute_at(graph, {number ? atom->x[0] : nullptr, number, places_.data(), new_edges});
     else engine_->compute(graph);
   } catch (const LAMMPSException&) {
     throw;

@@ -46,25 +46,15 @@ def search(
     """
     device, atoms = positions.device, len(positions)
     periodic = pbc.expand(len(boxes), 3)
-    starts = torch.searchsorted(structure, torch.arange(len(boxes) + 1, device=device))
-    system = structure.to(torch.int32)
+    sizes, system = torch.bincount(structure, minlength=len(boxes)), structure.to(torch.int32)
     box, inverse, wrapped = (
         each.to(device).contiguous() for each in (boxes, inverses, periodic.to(torch.int32))
     )
     fractions, wraps, inside = (torch.empty_like(positions) for _ in range(3))
     about = system, inverse, wrapped, positions.contiguous()
     kernels("wrap_atoms", atoms, 1, atoms, *about, fractions, wraps)
-    sizes = starts.diff().cpu()
-    thickness = 1 / inverses.norm(dim=1)
-    low, extent = torch.zeros_like(thickness), torch.ones_like(thickness)
-    if not periodic.all():
-        lowest, highest = (
-            torch.segment_reduce(fractions, end, lengths=sizes.to(device), unsafe=True).cpu()
-            for end in ("min", "max")
-        )
-        low = torch.where(periodic, low, lowest)
-        extent = torch.where(periodic, 1.0, highest - lowest)
-    heights = extent * thickness
+    low, extent = _extents(fractions, sizes, periodic)
+    heights, sizes = extent / inverses.norm(dim=1), sizes.cpu()
     check(sizes, heights)
     bins = _bins(heights, cutoff, sizes)
     # A little more, because a coordinate may be rounded into the next bin.
@@ -90,6 +80,21 @@ def search(
     shifts = positions.new_empty(edges, 3)
     kernels("write_neighbors", atoms, 1, *places, last - counts, wraps, senders, receivers, shifts)
     return senders, receivers, shifts
+
+
+def _extents(fractions: Tensor, sizes: Tensor, periodic: Tensor) -> tuple[Tensor, Tensor]:
+    """Lowest fraction, and range of fractions, of the atoms of systems, (G, 3) on the CPU.
+
+    In periodic directions they are 0 and 1.
+    """
+    low = torch.zeros(periodic.shape, dtype=fractions.dtype)
+    if periodic.all():
+        return low, torch.ones_like(low)
+    lowest, highest = (
+        torch.segment_reduce(fractions, end, lengths=sizes, unsafe=True).cpu()
+        for end in ("min", "max")
+    )
+    return torch.where(periodic, low, lowest), torch.where(periodic, 1.0, highest - lowest)
 
 
 def _bins(heights: Tensor, cutoff: float, atoms: Tensor) -> Tensor:

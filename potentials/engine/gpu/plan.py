@@ -37,8 +37,8 @@ from tesseral.potentials.message_passing import MessagePassing
 
 VERSION = 1
 ALIGNED = 256  # bytes
-INPUTS = ("species", "vectors", *Lists._fields)
-NAMES = ("weights", *INPUTS, "energies", "forces", "virials", "uncertainties")
+RESULTS = ("energies", "forces", "virials", "uncertainties")
+NAMES = ("weights", "species", "vectors", *Lists._fields, *RESULTS)
 TRIALS = ((5, 7), (6, 7), (5, 8))  # numbers of atoms and edges
 
 
