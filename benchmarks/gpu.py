@@ -9,10 +9,11 @@ calls to the bit. The times by number of atoms, in float32, for Facet and for a 
 the size of SevenNet-0 with random weights, which take the same time as its own: the model alone
 with its list given, for small systems also without a recorded CUDA graph; a whole ASE step (energy,
 forces, stress) whose atoms have moved so far that the neighbour list is made anew; and, for Facet,
-a training step with the kernels and in plain PyTorch. With --peers, the same
-ASE step of MACE and SevenNet-0, also with cuEquivariance, in as much time again; their environments
-are FOLDER/mace and FOLDER/sevenn. With --dry, tiny systems run on the CPU by the same kernels,
-compiled with g++; the times then say nothing about a GPU.
+a training step with the kernels and in plain PyTorch, a step of many small crystals in one call
+(joined relaxations; torch-sim, if it is installed), and a step of MD in LAMMPS, if it is. With
+--peers, the same ASE step of MACE and SevenNet-0, also with cuEquivariance, in as much time again;
+their environments are FOLDER/mace and FOLDER/sevenn. With --dry, tiny systems run on the CPU by the
+same kernels, compiled with g++; the times then say nothing about a GPU.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,6 +34,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
+from benchmarks import gpu_runs
 from benchmarks.machine import machine
 from benchmarks.ours import random_model, warm_graph
 from benchmarks.ours_training import Training
@@ -41,6 +43,7 @@ from benchmarks.sheets import save
 from benchmarks.silicon import noise, supercell
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.data.graph import AtomicGraph
+from tesseral.deploy.modelfile import save_model
 from tesseral.potentials.derivatives import Prediction, predict
 from tesseral.potentials.engine import evaluate as engine
 from tesseral.potentials.engine.gpu import capture, training
@@ -52,6 +55,8 @@ from tesseral.potentials.ops.select import select_ops
 
 SIZES = [8, 64, 216, 512, 1000, 4096, 8000, 32768, 110592, 262144, 1000000]
 TRAINING_SIZES = [256, 8192]
+CRYSTALS = [64, 1024]
+LAMMPS_SIZES = [4096, 32768]
 MODELS: dict[str, dict[str, Any]] = {
     "default": {},
     "small": {"l_max": 2, "channels": 8, "grid_channels": 8},
@@ -223,6 +228,23 @@ def steps(device: str, sizes: Sequence[int], seconds: float, until: float) -> li
     return rows
 
 
+def runs(device: str, tiny: bool, seconds: float, until: float) -> dict[str, Any]:
+    """Batches of small crystals and LAMMPS, for the default model, or the small one if tiny."""
+    name = "small" if tiny else "default"
+    calculator = TesseralCalculator.from_model(
+        prepared(MODELS[name], torch.float32, device), random_model(MODELS[name])[1]
+    )
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        save_model(path, *random_model(MODELS[name]))
+        median = partial(median_seconds, device=device, seconds=seconds)
+        sizes = [2] if tiny else CRYSTALS
+        found = {"batches": gpu_runs.batches(calculator, path, sizes, median, until)}
+    if device == "cuda":  # there is no driver for it on a CPU
+        found["lammps"] = gpu_runs.lammps(MODELS[name], LAMMPS_SIZES, until)
+    return found
+
+
 def peers(folder: Path, device: str, sizes: Sequence[int], minutes: float) -> list[dict[str, Any]]:
     """Times of an ASE step of other potentials by number of atoms."""
     rows: list[dict[str, Any]] = []
@@ -247,20 +269,18 @@ def peers(folder: Path, device: str, sizes: Sequence[int], minutes: float) -> li
 
 
 @contextmanager
-def cpu_as_gpu() -> Iterator[None]:
-    """Within the block the kernels compiled for the CPU pass for those of a GPU."""
-    with TemporaryDirectory() as folder:
-        place = Path(folder)
-        make = lru_cache(lambda text, *about: HostKernels(text, place))
-        with (
-            patch.object(gpu, "on_gpu", lambda potential: True),
-            patch.object(gpu, "make_kernels", make),
-            patch.object(gpu, "record", record),
-            patch.object(capture, "record", record),
-            patch.object(capture, "record_update", record_update),
-            patch.object(engine, "can_pack", lambda potential: False),
-        ):
-            yield
+def cpu_as_gpu(folder: Path) -> Iterator[None]:
+    """Within the block the kernels compiled for the CPU, in a folder, pass for those of a GPU."""
+    make = lru_cache(lambda text, *about: HostKernels(text, folder))
+    with (
+        patch.object(gpu, "on_gpu", lambda potential: True),
+        patch.object(gpu, "make_kernels", make),
+        patch.object(gpu, "record", record),
+        patch.object(capture, "record", record),
+        patch.object(capture, "record_update", record_update),
+        patch.object(engine, "can_pack", lambda potential: False),
+    ):
+        yield
 
 
 def why_not() -> str | None:
@@ -295,6 +315,7 @@ def measure(options: argparse.Namespace, device: str, name: str) -> None:
     results["proof"] = proof(device, small if tiny else list(MODELS))
     seconds = 0.2 if tiny else 2.0
     results["training"] = steps(device, [8] if tiny else TRAINING_SIZES, seconds, until)
+    results |= runs(device, tiny, seconds / 2, until)
     results["inference"] = []
     for number, model in enumerate(models := small if tiny else TIMED):
         now = time.perf_counter()
@@ -316,7 +337,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
     if options.dry:
-        with cpu_as_gpu():
+        with TemporaryDirectory() as folder, cpu_as_gpu(Path(folder)):
             measure(options, "cpu", "no GPU: the kernels on the CPU")
         return
     reason = why_not()

@@ -16,6 +16,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
@@ -30,8 +32,8 @@ from tesseral.training.config import OptimizationConfig
 
 FREE = set(  # operations that only make views or reserve memory
     (
-        "view _unsafe_view _reshape_alias as_strided expand transpose t permute slice select unbind "
-        "split split_with_sizes unsqueeze squeeze detach alias empty empty_like new_empty "
+        "view _unsafe_view _reshape_alias as_strided expand transpose t permute slice select "
+        "unbind split split_with_sizes unsqueeze squeeze detach alias empty empty_like new_empty "
         "empty_strided new_empty_strided lift_fresh _record_function_enter_new "
         "_record_function_exit set_ diagonal _local_scalar_dense"
     ).split()
@@ -75,7 +77,7 @@ def counted() -> Iterator[Launches]:
         results, again = host.record(function)
         return results, one(again)
 
-    with cpu_as_gpu():
+    with TemporaryDirectory() as folder, cpu_as_gpu(Path(folder)):
         make = gpu.make_kernels
 
         @lru_cache

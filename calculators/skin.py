@@ -6,11 +6,16 @@ from collections.abc import Sequence
 from copy import copy
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+from torch import Tensor
 
 from tesseral.data.cells import complete_cell
-from tesseral.data.neighbors import NeighborList, Search, neighbor_list
+from tesseral.data.graph import AtomicGraph
+from tesseral.data.neighbors import NeighborList, Search, check_density, neighbor_list
+from tesseral.potentials.engine.gpu import evaluate as gpu
+from tesseral.potentials.message_passing import MessagePassing
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -215,6 +220,101 @@ class BatchNeighbors:
         lists = zip(place, strange, strict=True)
         self._lists = [copy(self._lists[k]) if new else self._lists[k] for k, new in lists]
         self._made_for = None
+
+
+class GpuNeighbors:
+    """Neighbour lists of the systems of a batch, which are made and checked on a GPU.
+
+    All are made anew when one is no longer valid, since one search takes little more time for all
+    than for one. The condition is that of `SkinNeighbors` with simpler bounds: twice the largest
+    |u|, and 1 - |F - 1| (Frobenius norm) for σ_min(F).
+
+    Attributes:
+        builds: number of searches so far, of all systems at once.
+    """
+
+    def __init__(self, potential: MessagePassing, cutoff: float, skin: float) -> None:
+        """Start without lists.
+
+        Args:
+            potential: potential that is computed by the kernels for GPUs.
+            cutoff: cutoff (Å).
+            skin: skin (Å), 0 or more.
+        """
+        self.builds = 0
+        self._potential, self._cutoff, self._skin = potential, cutoff, skin
+        self._edges: tuple[Tensor, Tensor, Tensor] | None = None
+        self._made_for: AtomicGraph | None = None
+        self._inverses = torch.empty(0, 3, 3)
+        self._pbc: NDArray[np.bool_] = np.zeros(3, dtype=bool)
+
+    def with_edges(self, graph: AtomicGraph, pbc: NDArray[np.bool_]) -> AtomicGraph:
+        """The graph with every pair within the cutoff, and some pairs within the skin.
+
+        Args:
+            graph: atoms and cells on the device of the potential; no system is empty.
+            pbc: (3,) bool.
+
+        Returns:
+            The graph; its edges are the same tensors as in the last call if they are still valid.
+
+        Raises:
+            ValueError: a cell is far too small for its atoms.
+        """
+        if self._edges is None or not self._are_safe(graph, pbc):
+            self._edges = None
+            self._edges = self._search(graph, pbc)
+            kept = graph.positions.clone(), graph.cell.clone()  # the caller may change its own
+            self._made_for = graph._replace(positions=kept[0], cell=kept[1])
+            self._pbc = pbc.copy()
+            self.builds += 1
+        senders, receivers, shifts = self._edges
+        return graph._replace(senders=senders, receivers=receivers, shifts=shifts)
+
+    def _are_safe(self, graph: AtomicGraph, pbc: NDArray[np.bool_]) -> bool:
+        before = self._made_for
+        assert before is not None
+        same = len(graph.cell) == len(before.cell) and bool((pbc == self._pbc).all())
+        if not same or graph.structure.shape != before.structure.shape:
+            return False
+        systems, structure = len(graph.cell), graph.structure
+        deformations = self._inverses @ graph.cell
+        if pbc.all():
+            unit = torch.eye(3, dtype=deformations.dtype, device=deformations.device)
+            smallest = 1 - (deformations - unit).flatten(1).norm(dim=1)
+            turned = (before.positions.unsqueeze(2) * deformations[structure]).sum(dim=1)
+        else:  # the completed cells would have to be compared
+            smallest = torch.where((graph.cell == before.cell).flatten(1).all(dim=1), 1.0, -1.0)
+            turned = before.positions
+        sizes = torch.bincount(structure, minlength=systems)
+        moved = graph.positions - turned
+        drift = torch.segment_reduce(moved, "mean", lengths=sizes, unsafe=True)
+        lengths = (moved - drift[structure]).norm(dim=1)
+        largest = torch.segment_reduce(lengths, "max", lengths=sizes, unsafe=True)
+        safe = smallest * (self._cutoff + self._skin) - 2 * largest >= self._cutoff
+        return bool(safe.all() & (structure == before.structure).all())
+
+    def _search(self, graph: AtomicGraph, pbc: NDArray[np.bool_]) -> tuple[Tensor, Tensor, Tensor]:
+        cells = graph.cell.cpu().numpy()
+        boxes = cells if pbc.all() else np.stack([complete_cell(cell, pbc) for cell in cells])
+        inverses = torch.from_numpy(np.linalg.inv(boxes))
+        self._inverses = inverses.to(graph.cell.device)
+        reach = self._cutoff + self._skin
+
+        def check(sizes: Tensor, heights: Tensor) -> None:
+            rooms = heights.numpy() + np.where(pbc, 0.0, 0.5 * reach)
+            check_density(sizes.numpy(), rooms, pbc, reach)
+
+        return gpu.find_neighbors(
+            self._potential,
+            graph.positions,
+            graph.structure,
+            torch.from_numpy(boxes),
+            inverses,
+            torch.tensor(pbc),
+            reach,
+            check,
+        )
 
 
 def _marks(positions: Floats, starts: Integers, ends: Integers, cells: Floats) -> Floats:

@@ -9,11 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 from tesseral.calculators.ase import CLOSEST, TesseralCalculator
-from tesseral.calculators.skin import BatchNeighbors
+from tesseral.calculators.skin import BatchNeighbors, GpuNeighbors
 from tesseral.data.cells import has_volume
-from tesseral.data.graph import AtomicGraph
+from tesseral.data.graph import AtomicGraph, edges_of
 from tesseral.data.neighbors import FARTHEST
 from tesseral.potentials.derivatives import predict_edges
+from tesseral.potentials.engine.gpu import evaluate as gpu
 from tesseral.potentials.engine.near_edges import near_edges
 
 Floats = NDArray[np.float64]
@@ -39,7 +40,9 @@ class Results(NamedTuple):
 
 
 class Together:
-    """Evaluation of many crystals with the potential of a calculator on the CPU.
+    """Evaluation of many crystals with the potential of a calculator.
+
+    With the kernels for GPUs, neighbours are found on the GPU, else on the CPU.
 
     Attributes:
         neighbors: the neighbour lists; ``neighbors.builds`` counts the searches.
@@ -48,7 +51,12 @@ class Together:
     def __init__(self, calculator: TesseralCalculator) -> None:
         """Start without neighbour lists; the dispersion of the calculator is not added."""
         self._potential, self._cutoff = calculator.potential, calculator.card.config.cutoff
-        self.neighbors = BatchNeighbors(self._cutoff, calculator.neighbors.skin)
+        self._device, skin = calculator.device, calculator.neighbors.skin
+        self.neighbors: BatchNeighbors | GpuNeighbors = (
+            GpuNeighbors(self._potential, self._cutoff, skin)
+            if gpu.applies(self._potential)
+            else BatchNeighbors(self._cutoff, skin)
+        )
 
     def evaluate(self, crystals: Crystals) -> Results | None:
         """Results of all crystals, or None if the calculator may raise an error for one.
@@ -66,17 +74,32 @@ class Together:
         near = all(np.abs(array).max() <= FARTHEST for array in (positions, cells))  # NaN is not
         if not near or not has_volume(cells).all():
             return None
-        edges = self.neighbors.edges(positions, sizes, cells, PERIODIC)
-        numbers = np.repeat(np.arange(len(sizes)), sizes)
-        arrays = positions, species, numbers, cells, *edges
-        graph = AtomicGraph(*(torch.from_numpy(array) for array in arrays))
-        within = near_edges(graph, self._cutoff).edges
-        squared = within.vectors.square().sum(dim=1)
+        graph = self._with_edges(crystals)
+        if isinstance(self.neighbors, GpuNeighbors):  # the kernels skip the edges in the skin
+            edges = edges_of(graph)
+        else:
+            edges = near_edges(graph, self._cutoff).edges
+        found = predict_edges(self._potential, graph.species, edges, graph.structure, len(sizes))
+        squared = edges.vectors.square().sum(dim=1)
         if len(squared) and float(squared.min()) < CLOSEST**2:
             return None
-        found = predict_edges(self._potential, graph.species, within, graph.structure, len(sizes))
-        energies, forces = found.energy.numpy(), found.forces.numpy()
+        energies, forces = found.energy.cpu().numpy(), found.forces.cpu().numpy()
         if not (np.isfinite(energies).all() and np.isfinite(forces).all()):
             return None
         volumes = np.abs(np.linalg.det(cells))
-        return Results(energies, forces, -found.virial.numpy() / volumes[:, None, None])
+        stresses = -found.virial.cpu().numpy() / volumes[:, None, None]
+        return Results(energies, forces, stresses)
+
+    def _with_edges(self, crystals: Crystals) -> AtomicGraph:
+        """The crystals with the edges of their lists, on the device of the potential."""
+        species, sizes, positions, cells = crystals
+        numbers = np.repeat(np.arange(len(sizes)), sizes)
+        if isinstance(self.neighbors, GpuNeighbors):
+            edges = np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 3))
+        else:
+            edges = self.neighbors.edges(positions, sizes, cells, PERIODIC)
+        arrays = positions, species, numbers, cells, *edges
+        graph = AtomicGraph(*(torch.from_numpy(array).to(self._device) for array in arrays))
+        if isinstance(self.neighbors, GpuNeighbors):
+            return self.neighbors.with_edges(graph, PERIODIC)
+        return graph

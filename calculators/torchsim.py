@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,10 +13,10 @@ from torch import Tensor
 
 from tesseral.calculators.ase import CLOSEST
 from tesseral.calculators.dispersion import choose_dispersion
-from tesseral.calculators.skin import BatchNeighbors
-from tesseral.data.cells import has_volume
+from tesseral.calculators.skin import BatchNeighbors, GpuNeighbors
+from tesseral.data.cells import THINNEST, has_volume
 from tesseral.data.graph import AtomicGraph, Edges, edges_of
-from tesseral.data.neighbors import NeighborList, species_index
+from tesseral.data.neighbors import FARTHEST, NeighborList, species_index
 from tesseral.deploy.modelfile import load_model
 from tesseral.potentials.derivatives import (
     predict_edges,
@@ -23,6 +24,7 @@ from tesseral.potentials.derivatives import (
 )
 from tesseral.potentials.engine.gpu import evaluate as gpu
 from tesseral.potentials.engine.near_edges import near_edges
+from tesseral.potentials.engine.state import state_of
 
 try:
     from torch_sim.models.interface import ModelInterface
@@ -42,9 +44,10 @@ FAILED = ("raise", "nan")
 class TesseralModel(ModelInterface):
     """A trained potential as a torch-sim model.
 
-    All systems of a state are evaluated in one call. Each has its own neighbour list with a skin,
-    which is reused while that is safe, also when torch-sim removes systems from the batch and adds
-    others. Systems may be crystals of any cell, slabs, wires and molecules: ``pbc`` of the state
+    All systems of a state are evaluated in one call. Neighbour lists have a skin and are reused
+    while that is safe. On the CPU each system has its own, also when torch-sim removes systems from
+    the batch and adds others; with the kernels for GPUs, one search on the GPU finds those of all.
+    Systems may be crystals of any cell, slabs, wires and molecules: ``pbc`` of the state
     may be one bool or one for each cell vector.
 
     Attributes:
@@ -97,7 +100,10 @@ class TesseralModel(ModelInterface):
             device = "cuda" if torch.cuda.is_available() else "cpu"
         potential, self.card = load_model(path, device=device, dtype=dtype, ops=ops, level=level)
         self.potential = potential.eval().requires_grad_(False)
-        self.neighbors = BatchNeighbors(self.card.config.cutoff, skin)
+        cutoff = self.card.config.cutoff
+        self.neighbors: BatchNeighbors | GpuNeighbors = BatchNeighbors(cutoff, skin)
+        if gpu.applies(self.potential):
+            self.neighbors = GpuNeighbors(self.potential, cutoff, skin)
         self.dispersion = choose_dispersion(dispersion, self.card.theory, dispersion_cutoff)
         self.failed = failed
         self._device = next(self.potential.parameters()).device
@@ -106,6 +112,7 @@ class TesseralModel(ModelInterface):
         self._compute_stress = True
         self._memory_scales_with = "n_atoms_x_density"
         self._listed: tuple[NeighborList, Tensor, Tensor, Tensor] | None = None
+        self._known: _Known | None = None
 
     def forward(self, state: SimState | dict[str, Tensor]) -> dict[str, Tensor]:
         """Energies, forces and stresses of the N atoms and G systems of a state.
@@ -128,7 +135,7 @@ class TesseralModel(ModelInterface):
         """
         if isinstance(state, dict):
             state = SimState(**{"masses": torch.ones_like(state["positions"][:, 0]), **state})
-        graph, pbc = _graph(state, self.card.elements)
+        graph, pbc = self._graph(state)
         broken = _broken(graph, pbc)
         if broken is None:
             found = self._evaluate(graph, pbc)
@@ -147,7 +154,7 @@ class TesseralModel(ModelInterface):
     def _evaluate(self, graph: AtomicGraph, pbc: NDArray[np.bool_]) -> tuple[Tensor, ...]:
         """Energy, forces, stress and, if known, uncertainty of systems with a neighbour list."""
         graph = self._with_edges(graph, pbc)
-        if gpu.applies(self.potential):  # its kernels skip the edges in the skin
+        if isinstance(self.neighbors, GpuNeighbors):  # the kernels skip the edges in the skin
             edges = edges_of(graph)
         else:
             edges = near_edges(graph, self.card.config.cutoff).edges
@@ -156,9 +163,11 @@ class TesseralModel(ModelInterface):
         short = edges.vectors.square().sum(dim=1) < CLOSEST**2
         finite = prediction.atomic_energies.isfinite() & prediction.forces.isfinite().all(dim=1)
         lost = torch.zeros(n_systems, dtype=torch.bool, device=self._device)
-        lost[graph.structure[edges.receivers[short]]] = True
-        lost[graph.structure[~finite]] = True
-        if lost.any() and self.failed == "raise":
+        failed = bool(short.any() | ~finite.all())  # read when the GPU has been given all its work
+        if failed:
+            lost[graph.structure[edges.receivers[short]]] = True
+            lost[graph.structure[~finite]] = True
+        if failed and self.failed == "raise":
             if short.any():
                 raise ValueError(_describe_overlap(graph, edges, short))
             raise CalculationFailed(
@@ -178,13 +187,14 @@ class TesseralModel(ModelInterface):
         stress = stress_from_virial(prediction.virial, graph.cell)
         if not pbc.any():
             stress = torch.full_like(stress, float("nan"))
-        prediction.energy[lost] = float("nan")
-        prediction.forces[lost[graph.structure]] = float("nan")
-        stress[lost] = float("nan")
-        if prediction.uncertainty is None:
-            return prediction.energy, prediction.forces, stress
-        prediction.uncertainty[lost[graph.structure]] = float("nan")
-        return prediction.energy, prediction.forces, stress, prediction.uncertainty
+        results = [prediction.energy, prediction.forces, stress]
+        if prediction.uncertainty is not None:
+            results.append(prediction.uncertainty)
+        if failed:
+            atoms = lost[graph.structure]
+            for result, mask in zip(results, (lost, atoms, lost, atoms), strict=False):
+                result[mask] = float("nan")
+        return tuple(results)
 
     def _evaluate_some(
         self, graph: AtomicGraph, pbc: NDArray[np.bool_], good: Tensor
@@ -214,8 +224,38 @@ class TesseralModel(ModelInterface):
                 result[mask.to(result.device)] = part.to(result.device)
         return tuple(whole)
 
+    def _graph(self, state: SimState) -> tuple[AtomicGraph, NDArray[np.bool_]]:
+        """The state in float64 without edges, and its periodic directions (3,).
+
+        It is on the CPU, or on the GPU if neighbours are found there.
+        """
+        device = self._device if isinstance(self.neighbors, GpuNeighbors) else torch.device("cpu")
+        inputs, known = [state.system_idx, state.atomic_numbers], self._known
+        counted = not any(each.is_inference() for each in inputs)  # others have no version
+        version = (state.cell.shape[0], *state_of(inputs)) if counted else ()
+        if known is None or not counted or known.version != version:
+            about = (each.to(device) for each in _checked(state, self.card.elements))
+            known = self._known = _Known(inputs, version, *about)
+        atoms, systems = len(known.structure), state.cell.shape[0]
+        for name, shape in (("positions", (atoms, 3)), ("cell", (systems, 3, 3))):
+            _check_shape(state, name, shape)
+        empty = torch.zeros(0, dtype=torch.int64, device=device)
+        graph = AtomicGraph(
+            positions=state.positions.detach().to(device, torch.float64).contiguous(),
+            species=known.species,
+            structure=known.structure,
+            cell=state.cell.detach().mT.to(device, torch.float64).contiguous(),  # columns to rows
+            senders=empty,
+            receivers=empty,
+            shifts=torch.zeros(0, 3, dtype=torch.float64, device=device),
+        )
+        pbc = torch.as_tensor(state.pbc).cpu().numpy().astype(bool)
+        return graph, np.broadcast_to(pbc, (3,))
+
     def _with_edges(self, graph: AtomicGraph, pbc: NDArray[np.bool_]) -> AtomicGraph:
         """The graph on the device of the model, with the edges of its lists, including the skin."""
+        if isinstance(self.neighbors, GpuNeighbors):
+            return self.neighbors.with_edges(graph, pbc)
         edges = self.neighbors.edges(
             graph.positions.numpy(),
             torch.bincount(graph.structure).numpy(),
@@ -237,31 +277,35 @@ class TesseralModel(ModelInterface):
         )
 
 
-def _graph(state: SimState, elements: tuple[int, ...]) -> tuple[AtomicGraph, NDArray[np.bool_]]:
-    """The state on the CPU in float64 without edges, and its periodic directions (3,)."""
+class _Known(NamedTuple):
+    """Atoms of the last state, which are usually those of the next."""
+
+    inputs: list[Tensor]  # kept, so that their addresses are not used again
+    version: tuple[Any, ...]  # number of systems, and versions of the inputs
+    species: Tensor
+    structure: Tensor
+
+
+def _checked(state: SimState, elements: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Species and systems of the atoms, on the CPU."""
     structure = state.system_idx.detach().cpu()
     atoms, systems = len(structure), state.cell.shape[0]
-    shapes = {"positions": (atoms, 3), "atomic_numbers": (atoms,), "cell": (systems, 3, 3)}
-    for name, shape in shapes.items():
-        found = tuple(getattr(state, name).shape)
-        if found != shape:
-            raise ValueError(f"{name} must have the shape {shape}; found {found}")
+    _check_shape(state, "atomic_numbers", (atoms,))
     if not atoms or int(structure.min()) < 0 or int(structure.max()) >= systems:
         raise ValueError(f"system_idx must have values from 0 to {systems - 1} for all atoms")
     if (structure.diff() < 0).any():
         raise ValueError("the atoms are not sorted by system; sort them by system_idx")
-    pbc = torch.as_tensor(state.pbc).cpu().numpy().astype(bool)
-    empty = torch.zeros(0, dtype=torch.int64)
-    graph = AtomicGraph(
-        positions=state.positions.detach().to("cpu", torch.float64).contiguous(),
-        species=torch.from_numpy(species_index(state.atomic_numbers.cpu().numpy(), elements)),
-        structure=structure,
-        cell=state.cell.detach().mT.to("cpu", torch.float64).contiguous(),  # columns to rows
-        senders=empty,
-        receivers=empty,
-        shifts=torch.zeros(0, 3, dtype=torch.float64),
-    )
-    return graph, np.broadcast_to(pbc, (3,))
+    without = (torch.bincount(structure, minlength=systems) == 0).nonzero().flatten().tolist()
+    if without:
+        raise ValueError(f"system {without[0]} has no atoms; remove it from the state")
+    species = species_index(state.atomic_numbers.cpu().numpy(), elements)
+    return torch.from_numpy(species), structure
+
+
+def _check_shape(state: SimState, name: str, shape: tuple[int, ...]) -> None:
+    found = tuple(getattr(state, name).shape)
+    if found != shape:
+        raise ValueError(f"{name} must have the shape {shape}; found {found}")
 
 
 def _broken(graph: AtomicGraph, pbc: NDArray[np.bool_]) -> tuple[Tensor, str] | None:
@@ -269,19 +313,26 @@ def _broken(graph: AtomicGraph, pbc: NDArray[np.bool_]) -> tuple[Tensor, str] | 
 
     The error message counts systems and their atoms from 0.
     """
-    atoms = ~graph.positions.isfinite().all(dim=1)
+    atoms = ~(graph.positions.abs() <= FARTHEST).all(dim=1)  # NaN is not
     cells = ~graph.cell.isfinite().flatten(1).all(dim=1)
+    vectors = graph.cell[:, pbc.tolist()]
+    # The smallest of k singular values is at least their product over the norm to the power k - 1.
+    volumes = torch.linalg.det(vectors @ vectors.mT).clamp(min=0).sqrt()
+    thick = volumes >= THINNEST * vectors.flatten(1).norm(dim=1) ** max(0, vectors.shape[1] - 1)
+    if bool(thick.all() & ~(atoms.any() | cells.any())):
+        return None
     moved = torch.zeros_like(cells)
     moved[graph.structure[atoms]] = True
-    finite = torch.where(cells.view(-1, 1, 1), 0.0, graph.cell)
-    broken = moved | cells | ~torch.from_numpy(has_volume(finite.numpy(), pbc))
+    finite = torch.where(cells.view(-1, 1, 1), 0.0, graph.cell).cpu().numpy()
+    broken = moved | cells | ~torch.from_numpy(has_volume(finite, pbc)).to(cells.device)
     if not broken.any():
         return None
     system = int(broken.nonzero()[0])
     if moved[system]:
         atom = int((atoms & (graph.structure == system)).nonzero()[0])
         where = graph.positions[atom].tolist()
-        return broken, f"{_name(graph.structure, atom)}: its position {where} is not finite"
+        kind = "too far away" if graph.positions[atom].isfinite().all() else "not finite"
+        return broken, f"{_name(graph.structure, atom)}: its position {where} is {kind}"
     cell = graph.cell[system].tolist()
     what = "is not finite" if cells[system] else f"has no volume (pbc {pbc.tolist()})"
     return broken, f"system {system}: its cell {cell} {what}"

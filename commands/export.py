@@ -23,6 +23,9 @@ def parser() -> Parser:
         type=str | None,
         help="level of theory, if the model has several. Default: its first",
     )
+    made.add_argument(
+        "--gpu", action="store_true", help="add kernels for pair_style tesseral gpu of LAMMPS"
+    )
     return made
 
 
@@ -30,6 +33,7 @@ def run(values: dict[str, Any], console: Console) -> int:
     """Write a model as TorchScript; returns 0."""
     from tesseral.deploy.export import export_model
 
-    export_model(values["model"], values["output"], dtype=values["dtype"], level=values["level"])
+    chosen = {name: values[name] for name in ("dtype", "level", "gpu")}
+    export_model(values["model"], values["output"], **chosen)
     print_written(console, values["output"])
     return 0

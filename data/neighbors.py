@@ -81,7 +81,7 @@ def neighbor_list(
     if not periodic.all():  # in other directions, what the atoms take
         extents = np.ptp(points @ inverse, axis=0) * heights + 0.5 * cutoff
         heights = np.where(periodic, heights, extents)
-    _check_density(len(points), heights, periodic, cutoff)
+    check_density(np.array([len(points)]), heights[None], periodic, cutoff)
     if not periodic.any() and np.prod(heights / cutoff) > MAX_BINS:
         return _distant_fragments(points, cutoff)
     if search is not None:
@@ -214,15 +214,27 @@ def _all_pairs(points: Array, cutoff: float) -> NeighborList:
     return NeighborList(senders, receivers, np.zeros((len(senders), 3)))
 
 
-def _check_density(atoms: int, heights: Array, pbc: NDArray[np.bool_], cutoff: float) -> None:
-    """Reject cells that are far too small, most likely because of their unit."""
-    reach = 2 * cutoff / heights
-    neighbors = atoms * np.prod(np.where(pbc, reach, np.minimum(reach, 1.0)))
-    if neighbors > MAX_NEIGHBORS:
-        between = ", ".join(f"{height:.3g}" for height in heights)
+def check_density(sizes: Integers, heights: Array, pbc: NDArray[np.bool_], cutoff: float) -> None:
+    """Reject cells that are far too small, most likely because of their unit.
+
+    Args:
+        sizes: (G,) numbers of atoms.
+        heights: (G, 3) Å, between the faces of cells, or what the atoms take.
+        pbc: (3,) periodic directions.
+        cutoff: cutoff (Å).
+
+    Raises:
+        ValueError: an atom would have more than MAX_NEIGHBORS neighbours.
+    """
+    with np.errstate(divide="ignore"):
+        reach = 2 * cutoff / heights
+    neighbors = sizes * np.prod(np.where(pbc, reach, np.minimum(reach, 1.0)), axis=1)
+    if (neighbors > MAX_NEIGHBORS).any():
+        worst = int(neighbors.argmax())
+        between = ", ".join(f"{height:.3g}" for height in heights[worst])
         raise ValueError(
-            f"{atoms} atoms in a cell with {between} Å between its faces would have some "
-            f"{neighbors:.0f} neighbours each; check the cell and its unit"
+            f"{sizes[worst]} atoms in a cell with {between} Å between its faces would have some "
+            f"{neighbors[worst]:.0f} neighbours each; check the cell and its unit"
         )
 
 

@@ -10,7 +10,9 @@ are distributed over several processes runs layer by layer (``module.potential.b
 ``layer``, see ``FlatPotential``), with an exchange of features in between. The file also contains
 the card (``tesseral_card.json``), a probe (``tesseral_contract.txt``) and, if the compiled kernels
 can run the model, its weights in their layout (``tesseral_weights.bin``). LAMMPS then needs no
-PyTorch.
+PyTorch. With ``gpu=True`` there are also the launches of the kernels for GPUs
+(``tesseral_gpu.txt``), these kernels as PTX (``tesseral_gpu.ptx``) and the weights in their layout
+(``tesseral_gpu.bin``).
 
 The first two calls of a loaded module are slow, while TorchScript profiles and compiles it (again
 for each way of calling it). On a GPU with changing sizes,
@@ -43,12 +45,15 @@ from tesseral.potentials.derivatives import (
     stress_from_virial,
     sum_by_structure,
 )
+from tesseral.potentials.engine.gpu import plan
+from tesseral.potentials.engine.gpu.cuda import CudaError, portable_code
 from tesseral.potentials.engine.packing import can_pack
 from tesseral.potentials.engine.weights_bytes import weights_bytes
 from tesseral.potentials.message_passing import MessagePassing
 
 CARD_FILE = "tesseral_card.json"
 WEIGHTS_FILE = "tesseral_weights.bin"
+GPU_PLAN, GPU_WEIGHTS, GPU_KERNELS = "tesseral_gpu.txt", "tesseral_gpu.bin", "tesseral_gpu.ptx"
 
 
 class FlatPotential(nn.Module):
@@ -218,6 +223,7 @@ def export_model(
     *,
     dtype: str | torch.dtype | None = None,
     level: str | None = None,
+    gpu: bool = False,
 ) -> None:
     """Write a model file as TorchScript, with its card inside.
 
@@ -228,11 +234,13 @@ def export_model(
         output_path: file to write, usually ``….pt``.
         dtype: ``float32`` or ``float64``. Default: that of the model.
         level: level of theory, if the model has several. Default: its first.
+        gpu: add kernels with which LAMMPS can use a GPU of NVIDIA. They are compiled here, which
+            needs no GPU.
 
     Raises:
         FileNotFoundError: the model or the folder of the output does not exist.
-        ValueError: the file is not a model, the output would overwrite it, or the export does not
-            reproduce the model.
+        ValueError: the file is not a model, the output would overwrite it, the export does not
+            reproduce the model, there are no kernels for it, or they cannot be compiled here.
     """
     output = Path(output_path)
     if output.suffix == ".safetensors":
@@ -250,6 +258,8 @@ def export_model(
     }
     if can_pack(potential):
         extra[WEIGHTS_FILE] = weights_bytes(potential)
+    if gpu:
+        extra |= _for_gpu(potential)
     content = io.BytesIO()  # PyTorch aborts the process if it cannot write a file
     with _quiet_torchscript():
         torch.jit.save(torch.jit.script(ExportedPotential(potential)), content, extra)
@@ -262,6 +272,21 @@ def export_model(
                 f"the export of {model_path} does not reproduce it (relative deviation "
                 f"{deviation:.1e}); nothing was written; please report this"
             )
+
+
+def _for_gpu(potential: MessagePassing) -> dict[str, bytes]:
+    """Launches, weights and kernels for GPUs."""
+    if not plan.supports(potential):
+        raise ValueError(
+            "`gpu` needs a Facet with the default `activation` and `order`; there are no kernels "
+            "for this model that LAMMPS can use on a GPU"
+        )
+    made = plan.make_plan(potential)
+    try:
+        kernels = portable_code(made.source)
+    except CudaError as error:
+        raise ValueError(f"`gpu`: {error}") from None
+    return {GPU_PLAN: made.text.encode(), GPU_WEIGHTS: made.weights, GPU_KERNELS: kernels}
 
 
 def load_exported(

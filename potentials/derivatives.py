@@ -177,7 +177,7 @@ def predict_padded(potential: MessagePassing, graph: AtomicGraph, counts: Tensor
     Args:
         potential: potential for which ``gpu.evaluate.trains`` is true.
         graph: positions and cell in float64; atoms beyond those of the structures have no edges.
-        counts: (2,) int32, number of rows of atoms, and number of edges.
+        counts: (3,) int32, as in the lists of the kernels: numbers of rows of atoms and of edges.
     """
     edges, n_structures = edges_of(graph), graph.cell.shape[0]
     lists = edge_lists(edges, len(graph.species), counts)

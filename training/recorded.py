@@ -24,7 +24,7 @@ class Room(NamedTuple):
     """Arrays with room for atoms, edges and structures; the last structure is never a real one."""
 
     batch: Batch
-    counts: Tensor  # (2,)  int32, rows of atoms, number of edges
+    counts: Tensor  # (3,)  int32, as in `Lists`, with all rows of atoms
     atoms: Tensor  # ()  float64, number of atoms of the batch
     weights: Tensor  # (3,)  float64, of the loss
 
@@ -68,7 +68,7 @@ def room_for(batch: Batch, before: Room | None) -> Room:
         for number, values in zip(lengths, arrays(batch), strict=True)
     ]
     positions = made[0]
-    counts = torch.tensor([atoms, edges], dtype=torch.int32, device=positions.device)
+    counts = torch.tensor([atoms, edges, atoms], dtype=torch.int32, device=positions.device)
     own = Batch(AtomicGraph(*made[:7]), Labels(*made[7:]), batch.index)
     return Room(own, counts, positions.new_zeros(()), positions.new_zeros(3))
 

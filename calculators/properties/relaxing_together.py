@@ -24,6 +24,7 @@ from tesseral.data.neighbors import species_index
 
 # Relaxed at once; more would take more memory and open files, but no less time.
 STRUCTURES, ATOMS = 64, 400
+GPU_STRUCTURES, GPU_ATOMS = 256, 16384
 
 
 class Event(NamedTuple):
@@ -39,18 +40,22 @@ class Event(NamedTuple):
 def can_relax_together(atoms: Atoms, calculator: Any, optimizer: str = "auto") -> bool:
     """Whether a relaxation can be one of those of `relaxing_together`.
 
-    These are relaxations with BFGS of crystals without constraints, by a model on the CPU and
-    without dispersion.
+    These are relaxations with BFGS of crystals without constraints, by a model without dispersion.
     """
     return (
         isinstance(calculator, TesseralCalculator)
         and calculator.dispersion is None
-        and calculator.device.type == "cpu"
         and is_crystal(atoms)
         and 0 < len(atoms) <= ATOMS
         and not atoms.constraints
         and optimizer_for(atoms, optimizer) == "bfgs"
     )
+
+
+def limits(calculator: TesseralCalculator) -> tuple[int, int]:
+    """Largest numbers of structures and atoms that are relaxed at once."""
+    on_cpu = calculator.device.type == "cpu"
+    return (STRUCTURES, ATOMS) if on_cpu else (GPU_STRUCTURES, GPU_ATOMS)
 
 
 def relaxing_together(
@@ -66,7 +71,7 @@ def relaxing_together(
 
     Args:
         structures: crystals that `can_relax_together`, changed in place with each step. They are
-            taken as others end, so that no more than `STRUCTURES` and `ATOMS` are relaxed at once.
+            taken as others end, so that no more than the `limits` are relaxed at once.
         calculator: calculator of the model.
         fmax: convergence criterion: maximum force (eV/Å), including the force on the cell.
         steps: maximum number of steps of each; 0 only evaluates the structures.
@@ -78,13 +83,14 @@ def relaxing_together(
         structure, not the others.
     """
     together = Together(calculator)
+    most_structures, most_atoms = limits(calculator)
     waiting = enumerate(structures)
     following = next(waiting, None)
     courses: list[_Course] = []
     while courses or following:
-        while following and len(courses) < STRUCTURES:
+        while following and len(courses) < most_structures:
             atoms = sum(len(course.atoms) for course in courses)
-            if courses and atoms + len(following[1]) > ATOMS:
+            if courses and atoms + len(following[1]) > most_atoms:
                 break
             courses.append(_Course(*following, calculator.card.elements, cell))
             following = next(waiting, None)

@@ -18,7 +18,7 @@ from tesseral.files import make_folder, write_whole
 from tesseral.potentials.ops.compiled import library_path
 
 SOURCES = Path(__file__).with_name("src")
-NAMES = ("pair_tesseral", "compute_tesseral", "plugin", "model_file", "compiled")
+NAMES = ("pair_tesseral", "compute_tesseral", "plugin", "model_file", "compiled", "gpu")
 INTERFACE = library_path().parent / "csrc"  # kernels.h
 PLUGIN, TORCH, KERNELS = "tesseralplugin.so", "tesseral_torch.so", "tesseral_kernels.so"
 FLAGS = ["-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden"]

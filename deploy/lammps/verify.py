@@ -19,17 +19,19 @@ from ase.io.lammpsdata import write_lammps_data
 from numpy.typing import NDArray
 
 from tesseral.data.neighbors import atomic_graph
-from tesseral.deploy.export import WEIGHTS_FILE, load_exported
+from tesseral.deploy.export import GPU_PLAN, WEIGHTS_FILE, load_exported
 from tesseral.deploy.lammps import plugin_folder
 from tesseral.deploy.lammps.build import PLUGIN
 from tesseral.deploy.lammps.systems import System, systems
+from tesseral.potentials.engine.gpu.cuda import has_driver
 from tesseral.screen import Columns
 
 Array = NDArray[np.float64]
 BAR = 1.6021765e6  # 1 eV/Å³ in LAMMPS's metal units; differs by 8e-8 from the current CODATA value
 FORCES = {"float32": 1e-5, "float64": 1e-10}  # eV/Å; for forces of some eV/Å
 PRESSURE = {"float32": 5e-6, "float64": 1e-10}  # of the largest component, or 1 GPa if less
-ENGINES = {"compiled": "", "portable": "portable"}  # engine and argument of pair_style
+# Engines, arguments of pair_style, and the file without which the engine cannot run an export.
+ENGINES = [("compiled", "", WEIGHTS_FILE), ("gpu", "gpu", GPU_PLAN), ("portable", "portable", "")]
 
 
 class Values(NamedTuple):
@@ -81,15 +83,24 @@ def verify(
     say("Python")
     expected = [_python(module, card.elements, card.config.cutoff, case) for case in cases]
     found = []
-    with ZipFile(model) as archive:
-        compiled = any(name.endswith(f"/{WEIGHTS_FILE}") for name in archive.namelist())
-    for engine, word in ENGINES.items():
-        for number in ranks if compiled or word else ():
+    for engine, word in engines(model):
+        for number in ranks:
             say(f"LAMMPS, {engine}, {number} process{'es' * (number > 1)}")
             values = run_lammps(model, card.symbols, cases, word, number)
             for case, one, other in zip(cases, expected, values, strict=True):
                 found.append(_difference(engine, number, case, one, other, card.dtype))
     return found
+
+
+def engines(model: Path) -> list[tuple[str, str]]:
+    """Engines that can run an exported model here, and their arguments of ``pair_style``."""
+    with ZipFile(model) as archive:
+        names = {Path(name).name for name in archive.namelist()}
+    return [
+        (engine, word)
+        for engine, word, file in ENGINES
+        if (not file or file in names) and (word != "gpu" or has_driver())
+    ]
 
 
 def table(differences: Sequence[Difference]) -> Columns:

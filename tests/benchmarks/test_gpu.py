@@ -30,6 +30,7 @@ def test_the_script_runs_without_a_gpu(tmp_path: Path) -> None:
     assert timed == ["small", "small NequIP"]
     kinds = [row["kind"] for row in found["training"] if row["step_ms"] > 0]
     assert kinds == ["kernels", "not recorded", "PyTorch"]
+    assert [row["crystals"] for row in found["batches"] if row["joined_us_atom"] > 0] == [2]
     assert (tmp_path / "gpu.png").exists()
 
 

@@ -162,7 +162,7 @@ REFUSED = {
     "newton": ("units metal\nnewton off\nread_data sic.data\n" + PAIR, "needs 'newton on'"),
     "word": (
         ATOMS + "pair_style tesseral quick",
-        "no arguments but 'portable' and 'relative'; found 'quick'",
+        "no arguments but 'gpu', 'portable' and 'relative'; found 'quick'",
     ),
     "element": (
         ATOMS + PAIR.replace("Si", "Ge"),

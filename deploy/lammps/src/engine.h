@@ -9,11 +9,23 @@
 
 namespace tesseral {
 
+// Positions of atoms and their images, from which vectors of edges are computed.
+struct Positions {
+  const double* all;      // (number, 3) Å; those of the atoms of the graph come first
+  int64_t number;
+  const int64_t* places;  // (edges) of the senders
+  bool new_edges;         // the edges are not those of the last call
+};
+
 class Engine {
  public:
   virtual ~Engine() = default;
   // Computes the results of the graph; calls its exchange between layers, if there is one.
   virtual void compute(const tesseral_graph& graph) = 0;
+  // Whether the engine keeps edges, also some that are longer than the cutoff, and computes their vectors, which the
+  // graph then lacks. It may also lack virials.
+  virtual bool keeps_edges() const { return false; }
+  virtual void compute_at(const tesseral_graph&, const Positions&) {}
   virtual double bytes() const { return 0; }
   // Whether `compute` sets the uncertainties of the graph.
   virtual bool knows_uncertainty() const { return false; }
@@ -24,6 +36,15 @@ std::unique_ptr<Engine> compiled_engine(const std::string& image);
 
 // TorchScript, from tesseral_torch.so next to the plugin; that library is loaded only here.
 std::unique_ptr<Engine> torch_engine(const std::string& model);
+
+// What a GPU needs of an exported model: the plan of its launches (potentials/engine/gpu/plan.py), its kernels as
+// PTX, and its weights; empty if it was exported without.
+struct GpuFiles {
+  std::string plan, kernels, weights;
+};
+
+// A GPU of this machine: that with the number `place`, counted round.
+std::unique_ptr<Engine> gpu_engine(const GpuFiles& files, int place);
 
 // An atom of the probe, with the model's results at export.
 struct ProbeAtom {
@@ -40,6 +61,7 @@ struct ModelFile {
   bool single = true;  // features are float, not double
   std::vector<ProbeAtom> probe;
   std::string weights;  // for compiled_engine; empty if it cannot run the model
+  GpuFiles gpu;
   // Largest deviation of the engine from the probe, relative to the allowed deviation.
   double deviation(Engine& engine) const;
 };

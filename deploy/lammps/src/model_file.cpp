@@ -72,6 +72,9 @@ ModelFile::ModelFile(const std::string& path) {
   }
   if (!lines || elements.empty()) throw std::runtime_error("its contract is truncated");
   weights = member(archive, "/extra/tesseral_weights.bin");
+  gpu.plan = member(archive, "/extra/tesseral_gpu.txt");
+  gpu.kernels = member(archive, "/extra/tesseral_gpu.ptx");
+  gpu.weights = member(archive, "/extra/tesseral_gpu.bin");
 }
 
 double ModelFile::deviation(Engine& engine) const {

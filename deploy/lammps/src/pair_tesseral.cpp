@@ -21,6 +21,7 @@
 #include "modify.h"
 #include "neigh_list.h"
 #include "neighbor.h"
+#include "universe.h"
 #include "update.h"
 #include "utils.h"
 
@@ -57,13 +58,15 @@ PairTesseral::~PairTesseral() {
 }
 
 void PairTesseral::settings(int narg, char** arg) {
-  portable_ = relative_ = false;
+  gpu_ = portable_ = relative_ = false;
   for (int n = 0; n < narg; n++) {
     const std::string word = arg[n];
-    if (word == "portable") portable_ = true;
+    if (word == "gpu") gpu_ = true;
+    else if (word == "portable") portable_ = true;
     else if (word == "relative") relative_ = true;
-    else error->all(FLERR, "pair_style tesseral takes no arguments but 'portable' and 'relative'; found '{}'", word);
+    else error->all(FLERR, "pair_style tesseral takes no arguments but 'gpu', 'portable' and 'relative'; found '{}'", word);
   }
+  if (gpu_ && portable_) error->all(FLERR, "pair_style tesseral runs either on a GPU or with the portable engine: leave out 'gpu' or 'portable'");
 }
 
 void PairTesseral::coeff(int narg, char** arg) {
@@ -87,6 +90,7 @@ void PairTesseral::coeff(int narg, char** arg) {
     species_of_type_[type] = found - known.begin();
   }
   find_vacuum_energies();
+  builds_ = -1;
   if (!allocated) {
     memory->create(setflag, types + 1, types + 1, "pair:setflag");
     memory->create(cutsq, types + 1, types + 1, "pair:cutsq");
@@ -100,10 +104,10 @@ void PairTesseral::coeff(int narg, char** arg) {
 // missing, or the processor may differ, on some machines only.
 void PairTesseral::load(const std::string& path) {
   std::string problem;
+  const int place = gpu_ ? place_on_machine() : 0;
   try {
     model_ = std::make_unique<tesseral::ModelFile>(path);
-    const bool compiled = !portable_ && !model_->weights.empty();
-    engine_ = compiled ? tesseral::compiled_engine(model_->weights) : tesseral::torch_engine(path);
+    engine_ = engine_for(path, place);
     const double deviation = model_->deviation(*engine_);
     if (!(deviation <= 1))
       problem = fmt::format("it gives different energies and forces here than when it was exported ({:.1e} times the "
@@ -112,12 +116,28 @@ void PairTesseral::load(const std::string& path) {
     problem = error.what();
   }
   // The first process with a problem sends it to all others.
-  int place = problem.empty() ? comm->nprocs : comm->me, first;
-  MPI_Allreduce(&place, &first, 1, MPI_INT, MPI_MIN, world);
+  int failed = problem.empty() ? comm->nprocs : comm->me, first;
+  MPI_Allreduce(&failed, &first, 1, MPI_INT, MPI_MIN, world);
   if (first == comm->nprocs) return;
   problem.resize(2000, '\0');
   MPI_Bcast(problem.data(), int(problem.size()), MPI_CHAR, first, world);
   error->all(FLERR, "{} cannot be used: {}", path, problem.c_str());
+}
+
+std::unique_ptr<tesseral::Engine> PairTesseral::engine_for(const std::string& path, int place) const {
+  if (gpu_) return tesseral::gpu_engine(model_->gpu, place);
+  const bool compiled = !portable_ && !model_->weights.empty();
+  return compiled ? tesseral::compiled_engine(model_->weights) : tesseral::torch_engine(path);
+}
+
+// Number of this process among those of its machine, which take the GPUs in turn.
+int PairTesseral::place_on_machine() const {
+  MPI_Comm machine;
+  int place;
+  MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine);
+  MPI_Comm_rank(machine, &place);
+  MPI_Comm_free(&machine);
+  return place + universe->iworld * comm->nprocs;
 }
 
 // Energies of single atoms, by species, from which the keyword relative counts.
@@ -168,16 +188,22 @@ void PairTesseral::compute(int eflag, int vflag) {
   const bool alone = comm->nprocs == 1;
   const int64_t owned = atom->nlocal, all = alone ? owned : owned + atom->nghost;
   if (alone) find_owners();
-  find_edges();
+  const bool new_edges = find_edges();
   species_.resize(all);
   for (int64_t i = 0; i < all; i++) species_[i] = species_of_type_[atom->type[i]];
   energies_.resize(owned), virials_.resize(9 * owned), forces_.resize(3 * all);
   uncertainties_.resize(knows_uncertainty() ? owned : 0);
+  const bool keeps = engine_->keeps_edges();
   const bool exchanges = !alone && model_->layers > 1;
   try {
-    engine_->compute({species_.data(), vectors_.data(), senders_.data(), receivers_.data(), all, int64_t(senders_.size()),
-                      comm->nthreads, energies_.data(), forces_.data(), virials_.data(), owned,
-                      exchanges ? &exchange_ : nullptr, knows_uncertainty() ? uncertainties_.data() : nullptr});
+    const tesseral_graph graph = {species_.data(), vectors_.data(), senders_.data(), receivers_.data(), all,
+                                  int64_t(senders_.size()), comm->nthreads, energies_.data(), forces_.data(),
+                                  keeps && !vflag_either ? nullptr : virials_.data(), owned,
+                                  exchanges ? &exchange_ : nullptr,
+                                  knows_uncertainty() ? uncertainties_.data() : nullptr};
+    const int64_t number = owned + atom->nghost;
+    if (keeps) engine_->compute_at(graph, {number ? atom->x[0] : nullptr, number, places_.data(), new_edges});
+    else engine_->compute(graph);
   } catch (const LAMMPSException&) {
     throw;
   } catch (const std::exception& problem) {
@@ -195,16 +221,25 @@ void PairTesseral::find_owners() {
   send(true, owner_.data(), sizeof(double));
 }
 
-// Edges shorter than the cutoff, sorted by receiver.
-void PairTesseral::find_edges() {
+// Edges shorter than the cutoff, sorted by receiver; all of the neighbour list, without vectors, for engines that keep
+// them. Returns whether they are new.
+bool PairTesseral::find_edges() {
+  const bool keeps = engine_->keeps_edges();
   const double limit = model_->cutoff * model_->cutoff;
   if (list->inum != atom->nlocal) error->one(FLERR, "{}", not_all);
-  senders_.clear(), receivers_.clear(), vectors_.clear();
+  if (keeps && neighbor->ago != 0 && neighbor->ncalls == builds_) return false;
+  builds_ = neighbor->ncalls;
+  senders_.clear(), receivers_.clear(), vectors_.clear(), places_.clear();
   double** x = atom->x;
   for (int i = 0; i < atom->nlocal; i++) {
     const int* neighbors = list->firstneigh[i];
     for (int n = 0; n < list->numneigh[i]; n++) {
       const int j = neighbors[n] & NEIGHMASK;
+      if (keeps) {
+        senders_.push_back(comm->nprocs == 1 ? int64_t(owner_[j]) : j);
+        receivers_.push_back(i), places_.push_back(j);
+        continue;
+      }
       const double v[] = {x[i][0] - x[j][0], x[i][1] - x[j][1], x[i][2] - x[j][2]};
       if (v[0] * v[0] + v[1] * v[1] + v[2] * v[2] >= limit) continue;
       senders_.push_back(comm->nprocs == 1 ? int64_t(owner_[j]) : j);
@@ -212,6 +247,7 @@ void PairTesseral::find_edges() {
       vectors_.insert(vectors_.end(), v, v + 3);
     }
   }
+  return true;
 }
 
 void PairTesseral::add_results(const int64_t all) {
@@ -237,7 +273,7 @@ void PairTesseral::add_results(const int64_t all) {
 
 double PairTesseral::memory_usage() {
   double bytes = Pair::memory_usage() + (engine_ ? engine_->bytes() : 0);
-  bytes += double(senders_.capacity() + receivers_.capacity() + vectors_.capacity()) * 8;
+  bytes += double(senders_.capacity() + receivers_.capacity() + places_.capacity() + vectors_.capacity()) * 8;
   return bytes + double(forces_.capacity() + virials_.capacity() + species_.capacity()) * 8;
 }
 

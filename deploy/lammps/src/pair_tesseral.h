@@ -1,4 +1,4 @@
-// pair_style tesseral [portable] [relative]
+// pair_style tesseral [gpu] [portable] [relative]
 // pair_coeff * * model.pt ELEMENT …      one element for each atom type
 #pragma once
 #include <memory>
@@ -45,19 +45,22 @@ class PairTesseral : public Pair {
   void send(bool forwards, void* rows, int64_t row_bytes);
   tesseral_exchange exchange_;
 
-  bool portable_ = false, relative_ = false;
+  bool gpu_ = false, portable_ = false, relative_ = false;
   std::unique_ptr<tesseral::ModelFile> model_;
   std::unique_ptr<tesseral::Engine> engine_;
   std::vector<int64_t> species_of_type_;
   std::vector<double> vacuum_;  // energies of single atoms that are subtracted, by species
 
   std::vector<double> owner_;  // owner of each atom, on one process
-  std::vector<int64_t> species_, senders_, receivers_;
+  std::vector<int64_t> species_, senders_, receivers_, places_;
+  int64_t builds_ = -1;  // number of neighbour lists when the edges were found
   std::vector<double> vectors_, energies_, forces_, virials_, uncertainties_;
   void load(const std::string& path);
+  std::unique_ptr<tesseral::Engine> engine_for(const std::string& path, int place) const;
+  int place_on_machine() const;
   void find_vacuum_energies();
   void find_owners();
-  void find_edges();
+  bool find_edges();
   void add_results(const int64_t all);
 };
 

@@ -59,7 +59,7 @@ def _room(atoms: int, edges: int, before: _Room | None, like: Tensor) -> _Room:
         return torch.zeros(number, dtype=torch.int32, device=like.device)
 
     species = torch.zeros(atoms, dtype=torch.int64, device=like.device)
-    rows = 2, edges, edges, atoms + 1, atoms + 1, edges
+    rows = 3, edges, edges, atoms + 1, atoms + 1, edges
     lists = Lists(*(indices(number) for number in rows))
     return _Room(species, like.new_zeros(edges, 3), lists)
 

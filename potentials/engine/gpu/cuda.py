@@ -124,13 +124,28 @@ def machine_code(text: str, capability: tuple[int, int]) -> bytes:
     return image
 
 
+def portable_code(text: str) -> bytes:
+    """PTX of a translation unit, which the driver compiles for any GPU that is new enough.
+
+    Raises:
+        CudaError: there is no compiler, or compiling failed.
+    """
+    compiler, number = _compiler(), ctypes.c_int()
+    compiler.nvrtcGetNumSupportedArchs(ctypes.byref(number))
+    kinds = (ctypes.c_int * number.value)()
+    compiler.nvrtcGetSupportedArchs(kinds)
+    least = 10 * OLDEST[0] + OLDEST[1]
+    oldest = min(kind for kind in kinds if kind >= least)
+    return compiled(compiler, text, f"compute_{oldest}")[0]
+
+
 def compiled(compiler: Any, text: str, kind: str, more: Sequence[str] = ()) -> tuple[bytes, str]:
-    """Machine code and messages from NVRTC.
+    """Machine code, or PTX for a virtual architecture, and messages from NVRTC.
 
     Args:
         compiler: the library.
         text: translation unit, from ``source``.
-        kind: architecture, such as ``sm_90``.
+        kind: architecture, such as ``sm_90``, or a virtual one, such as ``compute_70``.
         more: further options.
 
     Raises:
@@ -156,12 +171,22 @@ def compiled(compiler: Any, text: str, kind: str, more: Sequence[str] = ()) -> t
         if failed:
             first = next((line for line in log.splitlines() if "error" in line), "")
             raise CudaError(f"NVRTC did not compile the kernels for {kind}: {first}")
-        compiler.nvrtcGetCUBINSize(program, ctypes.byref(size))
+        name = "PTX" if kind.startswith("compute") else "CUBIN"
+        getattr(compiler, f"nvrtcGet{name}Size")(program, ctypes.byref(size))
         image = ctypes.create_string_buffer(size.value)
-        compiler.nvrtcGetCUBIN(program, image)
+        getattr(compiler, f"nvrtcGet{name}")(program, image)
         return image.raw, log
     finally:
         compiler.nvrtcDestroyProgram(ctypes.byref(program))
+
+
+def has_driver() -> bool:
+    """Whether a driver for NVIDIA's GPUs is installed."""
+    try:
+        _driver()
+    except CudaError:
+        return False
+    return True
 
 
 @lru_cache
@@ -184,4 +209,7 @@ def _compiler() -> Any:
             return ctypes.CDLL(place)
         except OSError:
             continue
-    raise CudaError(f"{name}, the compiler that comes with PyTorch for CUDA, was not found")
+    raise CudaError(
+        f"{name}, the compiler that comes with PyTorch for CUDA, was not found; run: pip install "
+        f"nvidia-cuda-nvrtc-cu{major}"
+    )

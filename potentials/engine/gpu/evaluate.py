@@ -185,6 +185,25 @@ def make_kernels(text: str, block: int, device: torch.device) -> Kernels:
     return loaded(text, block, device)
 
 
+def find_neighbors(
+    potential: MessagePassing,
+    positions: Tensor,
+    structure: Tensor,
+    *about: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Edges between the atoms of many systems, found on the GPU of a potential.
+
+    Args:
+        potential: potential for which ``applies`` is true.
+        positions: (N, 3) Å, float64, on its device.
+        structure: (N,) index of the system of each atom, sorted.
+        about: the other arguments of ``neighbors.search``.
+    """
+    kernels = make_kernels(neighbors.SOURCE, neighbors.BLOCK, positions.device)
+    with torch.cuda.device_of(positions):  # type: ignore[no-untyped-call]
+        return neighbors.search(kernels, positions, structure, *about)
+
+
 def neighbor_search(potential: MessagePassing) -> Search | None:
     """Search for neighbours on the GPU of a potential, or None if the kernels are not used.
 
@@ -194,15 +213,14 @@ def neighbor_search(potential: MessagePassing) -> Search | None:
     if not applies(potential):
         return None
     device = potential.embedding.device
-    kernels = make_kernels(neighbors.SOURCE, neighbors.BLOCK, device)
 
     def search(
         positions: Array, box: Array, inverse: Array, pbc: NDArray[np.bool_], cutoff: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         points = torch.tensor(positions, device=device)
-        rows, columns, periodic = (torch.tensor(each) for each in (box, inverse, pbc))
-        with torch.cuda.device_of(points):  # type: ignore[no-untyped-call]
-            return neighbors.search(kernels, points, rows, columns, periodic, cutoff)
+        one = torch.zeros(len(points), dtype=torch.int64, device=device)
+        rows, columns, periodic = (torch.tensor(each)[None] for each in (box, inverse, pbc))
+        return find_neighbors(potential, points, one, rows, columns, periodic, cutoff)
 
     return search
 

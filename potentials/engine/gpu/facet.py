@@ -16,6 +16,7 @@ from tesseral.potentials.architectures.facet import FacetLayer
 from tesseral.potentials.blocks.convolution import SplineConvolution
 from tesseral.potentials.blocks.mixing import DegreeLinear
 from tesseral.potentials.blocks.readout import Readout
+from tesseral.potentials.blocks.uncertainty import Uncertainty
 from tesseral.potentials.engine.facet import can_pack, mixings_of
 from tesseral.potentials.engine.gpu.geometry import Begun, Kernels
 from tesseral.potentials.engine.gpu.layers import LayerKernels
@@ -54,6 +55,15 @@ class _Layer(NamedTuple):
     mixings: list[_Mixing]
     readout: _Readout
     degrees: list[int]  # of the features that enter, of each mixing's result
+
+
+class _Errors(NamedTuple):
+    """What expected force errors need; see `Uncertainty`."""
+
+    factors: list[Tensor]  # (2 C, K) of each layer: of its scalars and of their hidden values
+    centers: Tensor
+    landmarks: int  # of each element
+    calibration: tuple[float, float, float]
 
 
 class _Kept(NamedTuple):
@@ -125,15 +135,24 @@ class FacetKernels(LayerKernels):
                 )
             )
 
+        known, group = self._known_errors, self.sizes.group
+        self._errors = (
+            None if known is None else _errors(known, self._embedding, self._channels, group)
+        )
+
     def _forward(self, species: Tensor, begun: Begun) -> tuple[list[_Kept], Tensor | None]:
         """Add the energies of the layers; what their gradients need, and the uncertainty."""
         kinds, lists, _, place, energies, _ = begun
         atoms, l_max, lanes = begun.atoms, self.sizes.l_max, self.sizes.group
         count = begun.atom_count
-        features = self._embedding[species]
-        kept, scalars = [], []
-        for layer in self._layers:
+        features, kept, errors = self._atoms(atoms, 0), [], self._errors
+        rank = 0 if errors is None else errors.centers.shape[1]
+        spots = self._embedding.new_empty(atoms, rank)
+        self._run("embed", atoms, lanes, begun.sender_count, kinds, self._embedding, features)
+        for number, layer in enumerate(self._layers):
             degree, messages = layer.degrees[0], self._atoms(atoms, l_max)
+            if number > 0:
+                self.exchange("spread", features)
             self._run(
                 f"convolve_{degree}",
                 *(atoms, lanes, count, lists.first, lists.senders, *place),
@@ -155,10 +174,21 @@ class FacetKernels(LayerKernels):
                 *(result, result.shape[1] * result.shape[2], *layer.readout),
                 *(energies, by_scalars),
             )
-            scalars.append(result[:, 0, : self._channels])
+            if errors is not None:
+                self._run(
+                    "add_places",
+                    *(atoms, lanes, count, result, result.shape[1] * result.shape[2]),
+                    *(layer.readout.hidden, layer.readout.shift, errors.factors[number]),
+                    *(rank, int(number > 0), spots),
+                )
             kept.append(_Kept(features, fields, by_scalars))
             features = result
-        return kept, self._uncertainty(species, scalars)
+        if errors is None:
+            return kept, None
+        expected = torch.empty_like(energies)
+        about = errors.centers, errors.landmarks, rank, *errors.calibration
+        self._run("expected_errors", atoms, lanes, count, kinds, spots, *about, expected)
+        return kept, expected
 
     def _backward(self, begun: Begun, kept: list[_Kept]) -> Tensor:
         """Gradients by lengths and harmonics of the edges, (E, M)."""
@@ -182,13 +212,17 @@ class FacetKernels(LayerKernels):
             by_messages, degree = self._atoms(atoms, l_max), layer.degrees[0]
             by_features = self._atoms(atoms, degree) if number > 0 else None
             weights, leave = (layer.message_t, layer.skip_t), f"leave_field_{degree}"
+            if by_features is not None:
+                self.exchange("clear", by_features)
             self._run(leave, atoms, lanes, count, by_out, *weights, by_messages, by_features)
             self._run(
                 f"pull_{degree}",
-                *(atoms, lanes, count, lists.sent, lists.order, lists.receivers, *place),
-                *(layer.coefficients, features, by_messages, int(not last)),
+                *(atoms, lanes, begun.sender_count, lists.sent, lists.order, lists.receivers),
+                *(*place, layer.coefficients, features, by_messages, int(not last)),
                 *(by_features, by_rows),
             )
+            if by_features is not None:
+                self.exchange("gather", by_features)
             by_out = by_features
         return by_rows
 
@@ -196,6 +230,16 @@ class FacetKernels(LayerKernels):
         """Memory for features up to a degree, (N, (l + 1)², C)."""
         shape = atoms, (degree + 1) ** 2, self.sizes.channels
         return self._embedding.new_empty(shape)
+
+
+def _errors(known: Uncertainty, like: Tensor, channels: int, group: int) -> _Errors:
+    """Arrays of an uncertainty in the dtype of the kernels, padded to groups."""
+    rank, padded = -(-known.factor.shape[1] // group) * group, padded_to_groups(channels)
+    parts = torch.split(known.factor.to(like), channels)  # scalars, hidden values of each layer
+    rows = [_pad(part, padded, rank) for part in parts]
+    factors = [torch.cat(pair) for pair in zip(rows[::2], rows[1::2], strict=True)]
+    centers = _pad(known.center.to(like), len(known.center), rank)
+    return _Errors(factors, centers, known.landmarks, known.calibration[:3])
 
 
 def padded_to_groups(channels: int) -> int:

@@ -22,7 +22,7 @@ class Kernels(Protocol):
 class Lists(NamedTuple):
     """Edges of each atom, int32."""
 
-    counts: Tensor  # (2,)      atoms, edges
+    counts: Tensor  # (3,)      atoms that receive, edges, atoms; in LAMMPS, others only send
     senders: Tensor  # (E,)
     receivers: Tensor  # (E,)
     first: Tensor  # (N + 1,)  of the edges that an atom receives
@@ -54,8 +54,13 @@ class Begun(NamedTuple):
 
     @property
     def atom_count(self) -> Tensor:
-        """Number of atoms, (1,) on the device."""
+        """Number of atoms that receive and have an energy, (1,) on the device."""
         return self.lists.counts[:1]
+
+    @property
+    def sender_count(self) -> Tensor:
+        """Number of all atoms, (1,) on the device."""
+        return self.lists.counts[2:]
 
 
 class Geometry:
@@ -107,7 +112,7 @@ class Geometry:
         forces, virials = gradient.new_empty(atoms, 3), gradient.new_empty(atoms, 3, 3)
         self._run(
             "atoms_backward",
-            *(atoms, 1, begun.atom_count, lists.first, lists.sent, lists.order),
+            *(atoms, 1, begun.sender_count, lists.first, lists.sent, lists.order),
             *(begun.vectors, gradient, forces, virials),
         )
         return forces, virials
@@ -150,13 +155,15 @@ def edge_lists(edges: Edges, atoms: int, counts: Tensor | None = None) -> Lists:
     Args:
         edges: the edges.
         atoms: number of atoms.
-        counts: (2,) int32, numbers of atoms and edges, if the arrays have room for more edges.
+        counts: (3,) int32, see `Lists`, if the arrays have room for more edges.
     """
     senders, receivers = edges.senders.to(torch.int32), edges.receivers.to(torch.int32)
     ends = torch.arange(atoms + 1, dtype=torch.int32, device=senders.device)
     by_receiver, sending = receivers, senders
     if counts is None:
-        counts = torch.tensor([atoms, len(senders)], dtype=torch.int32, device=senders.device)
+        counts = torch.tensor(
+            [atoms, len(senders), atoms], dtype=torch.int32, device=senders.device
+        )
     else:  # the others belong to no atom
         others = torch.arange(len(senders), device=senders.device) >= counts[1]
         by_receiver, sending = (each.masked_fill(others, atoms) for each in (receivers, senders))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -22,6 +23,9 @@ class LayerKernels(ABC):
     Attributes:
         sizes: its sizes.
         lists: the edges of each atom of the last call.
+        exchange: called between the layers where the rows of ghosts, atoms of other processes in
+            LAMMPS, are exchanged: ``spread`` sets them to those of their owners, ``clear`` to zero,
+            and ``gather`` adds them to those of their owners.
     """
 
     sizes: AnySizes
@@ -40,6 +44,7 @@ class LayerKernels(ABC):
         self._known_errors = potential.uncertainty
         self._geometry = Geometry(potential, kernels)
         self.lists = KeptLists()
+        self.exchange: Callable[[str, Tensor], None] = lambda kind, rows: None
 
     @torch.no_grad()
     def evaluate(self, species: Tensor, edges: Edges) -> AtomicResults:

@@ -1,8 +1,8 @@
-"""Search for the neighbours of atoms on a GPU, by a cell list (``csrc/neighbors.h``)."""
+"""Search for the neighbours of atoms on a GPU, by cell lists (``csrc/neighbors.h``)."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -18,67 +18,91 @@ SOURCE = """#define TESSERAL_REAL double
 
 
 def search(
-    kernels: Kernels, positions: Tensor, box: Tensor, inverse: Tensor, pbc: Tensor, cutoff: float
+    kernels: Kernels,
+    positions: Tensor,
+    structure: Tensor,
+    boxes: Tensor,
+    inverses: Tensor,
+    pbc: Tensor,
+    cutoff: float,
+    check: Callable[[Tensor, Tensor], None] = lambda sizes, heights: None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """All pairs of atoms closer than the cutoff, sorted by receiver.
+    """All pairs of atoms of the same of G systems closer than the cutoff, sorted by receiver.
 
     Args:
         kernels: kernels compiled from ``SOURCE``.
         positions: (N, 3) Å, float64, on the device of the kernels.
-        box: (3, 3) Å, on the CPU; rows are vectors; in directions that are not periodic any that
-            complete it.
-        inverse: inverse of the box, on the CPU.
-        pbc: (3,) bool, on the CPU, periodic directions.
+        structure: (N,) index of the system of each atom, sorted, on the device. No system is empty.
+        boxes: (G, 3, 3) Å, on the CPU; rows are vectors; in directions that are not periodic any
+            that complete it.
+        inverses: (G, 3, 3) inverses of the boxes, on the CPU.
+        pbc: (G, 3) or (3,) bool, on the CPU, periodic directions.
         cutoff: cutoff (Å).
+        check: called before the search with the numbers of atoms (G,) and the lengths (G, 3) Å that
+            the systems take across their faces; may raise an error.
 
     Returns:
         Senders (E,), receivers (E,) and shifts (E, 3) on the device.
     """
     device, atoms = positions.device, len(positions)
-    fractions = positions @ inverse.to(device)
-    wraps = torch.where(pbc.to(device), fractions.floor(), torch.zeros_like(fractions))
-    fractions = fractions - wraps
-    low, extent = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
-    if not pbc.all():
-        lowest, highest = (ends.cpu() for ends in fractions.aminmax(dim=0))
-        low = torch.where(pbc, low, lowest)
-        extent = torch.where(pbc, extent, highest - lowest)
-    heights = (extent / inverse.norm(dim=0)).tolist()
-    bins = _bins(heights, cutoff, atoms)
-    reach = [
-        # A little more, because a coordinate may be rounded into the next bin.
-        min(math.ceil(cutoff * (1 + 1e-9) * number / height), 10**9) if height > 0 else 0
-        for number, height in zip(bins, heights)
-    ]
-    periodic = pbc.tolist()
-    axes = [[number, far, int(wrapped)] for number, far, wrapped in zip(bins, reach, periodic)]
-    number_of = torch.tensor(bins, device=device)
-    scale = torch.where(extent > 0, torch.tensor(bins) / extent, torch.zeros_like(extent))
-    home = ((fractions - low.to(device)) * scale.to(device)).to(torch.int64)
-    home = torch.minimum(home.clamp(min=0), number_of - 1)
-    bin_of = (home[:, 0] * bins[1] + home[:, 1]) * bins[2] + home[:, 2]
-    in_order, order = torch.sort(bin_of, stable=True)
-    borders = torch.arange(math.prod(bins) + 1, device=device)
-    about = (
-        *(atoms, box.to(device).contiguous(), torch.tensor(axes, dtype=torch.int32, device=device)),
-        *(float(cutoff), (fractions @ box.to(device)).contiguous()),
-        *(home.to(torch.int32), torch.searchsorted(in_order, borders, out_int32=True)),
-        order.to(torch.int32),
+    periodic = pbc.expand(len(boxes), 3)
+    sizes, system = torch.bincount(structure, minlength=len(boxes)), structure.to(torch.int32)
+    box, inverse, wrapped = (
+        each.to(device).contiguous() for each in (boxes, inverses, periodic.to(torch.int32))
     )
-    counts = torch.empty(atoms, dtype=torch.int32, device=device)
-    kernels("count_neighbors", atoms, 1, *about, counts)
-    ends = counts.cumsum(0)  # int64
-    edges = int(ends[-1])
+    fractions, wraps, inside = (torch.empty_like(positions) for _ in range(3))
+    about = system, inverse, wrapped, positions.contiguous()
+    kernels("wrap_atoms", atoms, 1, atoms, *about, fractions, wraps)
+    low, extent = _extents(fractions, sizes, periodic)
+    heights, sizes = extent / inverses.norm(dim=1), sizes.cpu()
+    check(sizes, heights)
+    bins = _bins(heights, cutoff, sizes)
+    # A little more, because a coordinate may be rounded into the next bin.
+    reach = (cutoff * (1 + 1e-9) * bins / heights).ceil().clamp(max=1e9)
+    reach = torch.where(heights > 0, reach, 0.0)
+    axes = torch.stack([bins, reach, periodic], dim=2).to(torch.int32)
+    ends = bins.prod(dim=1).cumsum(0).to(torch.int64)
+    base = torch.cat([ends.new_zeros(1), ends[:-1]]).to(torch.int32)
+    scale = torch.where(extent > 0, bins / extent, 0.0)
+    grids = system, box, axes.to(device), base.to(device)
+    home, bin_of = system.new_empty(atoms, 3), system.new_empty(atoms)
+    begin = low.to(device), scale.to(device), fractions
+    kernels("bin_atoms", atoms, 1, atoms, *grids, *begin, inside, home, bin_of)
+    in_order, order = torch.sort(bin_of, stable=True)
+    borders = torch.arange(int(ends[-1]) + 1, dtype=torch.int32, device=device)
+    begins = torch.searchsorted(in_order, borders, out_int32=True)
+    places = atoms, *grids, float(cutoff), inside, home, begins, order.to(torch.int32)
+    counts = system.new_empty(atoms)
+    kernels("count_neighbors", atoms, 1, *places, counts)
+    last = counts.cumsum(0)  # int64
+    edges = int(last[-1])
     senders, receivers = (torch.empty(edges, dtype=torch.int64, device=device) for _ in range(2))
     shifts = positions.new_empty(edges, 3)
-    found = senders, receivers, shifts
-    kernels("write_neighbors", atoms, 1, *about, ends - counts, wraps.contiguous(), *found)
-    return found
+    kernels("write_neighbors", atoms, 1, *places, last - counts, wraps, senders, receivers, shifts)
+    return senders, receivers, shifts
 
 
-def _bins(heights: list[float], cutoff: float, atoms: int) -> list[int]:
-    """Numbers of bins along a box: of half the cutoff, or wider if most of them were empty."""
-    width = 0.5 * cutoff
-    while math.prod(max(1, math.floor(height / width)) for height in heights) > 4 * atoms + 64:
-        width *= 1.3
-    return [max(1, math.floor(height / width)) for height in heights]
+def _extents(fractions: Tensor, sizes: Tensor, periodic: Tensor) -> tuple[Tensor, Tensor]:
+    """Lowest fraction, and range of fractions, of the atoms of systems, (G, 3) on the CPU.
+
+    In periodic directions they are 0 and 1.
+    """
+    low = torch.zeros(periodic.shape, dtype=fractions.dtype)
+    if periodic.all():
+        return low, torch.ones_like(low)
+    lowest, highest = (
+        torch.segment_reduce(fractions, end, lengths=sizes, unsafe=True).cpu()
+        for end in ("min", "max")
+    )
+    return torch.where(periodic, low, lowest), torch.where(periodic, 1.0, highest - lowest)
+
+
+def _bins(heights: Tensor, cutoff: float, atoms: Tensor) -> Tensor:
+    """Numbers of bins (G, 3) along boxes: of half the cutoff, or wider if most were empty."""
+    width = torch.full((len(heights), 1), 0.5 * cutoff, dtype=torch.float64)
+    while True:
+        bins = (heights / width).floor().clamp(min=1)
+        many = bins.prod(dim=1) > 4 * atoms + 64
+        if not many.any():
+            return bins
+        width[many] *= 1.3

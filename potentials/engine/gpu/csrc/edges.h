@@ -93,6 +93,14 @@ struct PairTables {
   }
 };
 
+// Vectors of edges between positions; `places`: of the senders, which may be images of atoms.
+TESSERAL_KERNEL edge_vectors(const int* count, const int* places, const int* receivers, const double* positions,
+                             double* vectors) {
+  for (int e = first_thread(); e < *count; e += number_of_threads())
+    for (int a = 0; a < 3; a++)
+      vectors[e * 3ll + a] = positions[receivers[e] * 3ll + a] - positions[places[e] * 3ll + a];
+}
+
 // Harmonics and place in the splines of every edge; -1 as interval beyond the cutoff.
 TESSERAL_KERNEL edges_forward(const int* count, const double* vectors, const int* species, const int* senders,
                               const int* receivers, const double* inner, Real* rows, int* places) {

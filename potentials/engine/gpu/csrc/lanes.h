@@ -100,6 +100,8 @@ TESSERAL_DEVICE Real any(Lanes v) { return v[0]; }
 TESSERAL_DEVICE void meet() {}
 #define TESSERAL_SCRATCH(name, size) Real name[(size)]
 using std::exp;
+using std::floor;
+using std::pow;
 using std::sqrt;
 #endif
 

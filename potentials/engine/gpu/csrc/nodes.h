@@ -55,6 +55,14 @@ template <int N> TESSERAL_DEVICE void clear(Lanes* v) {
   for (int m = 0; m < N; m++) v[m] = Lanes{};
 }
 
+// Features of the first layer, from a table by element.
+TESSERAL_KERNEL embed(const int* count, const int* species, const Real* table, Real* features) {
+  for (int i = first_group(); i < *count; i += number_of_groups())
+#pragma unroll 1
+    for (int c = 0; c < channels; c += group)
+      store(features + i * (long long)channels + c, load(table + species[i] * channels + c));
+}
+
 // Field (atoms, components(l_max), channels) = messages and features, each times a matrix by degree.
 template <int L_IN>
 TESSERAL_DEVICE void enter_field(int atoms, const Real* messages, const Real* features, const Real* message,
@@ -232,6 +240,53 @@ TESSERAL_KERNEL read_out(const int* count, const int* species, const double* sca
       linear<0, channels, channels>(by_inner, hidden_t, channels, channels, c, by_x);
       store(by_scalars + i * (long long)channels + c, by_x[0]);
     }
+  }
+}
+
+// Adds to places (atoms, rank) in the space of features (potentials/blocks/uncertainty.py), or sets them to, what
+// the scalars of a layer and their hidden values contribute by `factor`, (2 channels, rank).
+TESSERAL_KERNEL add_places(const int* count, const Real* features, int row, const Real* hidden, const Real* shift,
+                           const Real* factor, int rank, int add, Real* places) {
+  TESSERAL_SCRATCH(x, 2 * channels);
+  for (int i = first_group(); i < *count; i += number_of_groups()) {
+    meet();
+    copy_to_scratch<channels>(features + i * (long long)row, x);
+    meet();
+#pragma unroll 1
+    for (int c = 0; c < channels; c += group) {
+      Lanes inner[1] = {load(shift + c)};
+      linear<0, channels, channels>(x, hidden, channels, channels, c, inner);
+      store(x + channels + c, inner[0] / (Real(1) + exponential(-inner[0])));
+    }
+    meet();
+#pragma unroll 1
+    for (int k = 0; k < rank; k += group) {
+      Real* const own = places + i * (long long)rank + k;
+      Lanes total[1] = {add ? load(own) : Lanes{}};
+      linear<0, 2 * channels, 2 * channels>(x, factor, 2 * channels, rank, k, total);
+      store(own, total[0]);
+    }
+  }
+}
+
+// Expected force errors by the distances of places to the nearest landmark of the element.
+TESSERAL_KERNEL expected_errors(const int* count, const int* species, const Real* places, const Real* centers,
+                                int landmarks, int rank, double forces, double exponent, double reach,
+                                double* errors) {
+  for (int i = first_group(); i < *count; i += number_of_groups()) {
+    const Real* center = centers + species[i] * (long long)landmarks * rank;
+    double least = 1e300;
+    for (int m = 0; m < landmarks; m++, center += rank) {
+      Lanes squares = Lanes{};
+      for (int k = 0; k < rank; k += group) {
+        const Lanes x = load(places + i * (long long)rank + k) - load(center + k);
+        squares += x * x;
+      }
+      const double square = any(sum(squares));
+      least = square >= least ? least : square;  // keeps a NaN
+    }
+    const double distance = sqrt(least), within = distance < reach ? distance : reach;
+    if (is_first_lane()) errors[i] = forces * pow(within, exponent) * (distance > reach ? distance / reach : 1.0);
   }
 }
 

@@ -76,8 +76,8 @@ class Compiler:
     def nvrtcCreateProgram(self, program: Any, text: bytes, *rest: Any) -> None:
         self.text = text
 
-    def nvrtcCompileProgram(self, *arguments: Any) -> int:
-        self.runs += 1
+    def nvrtcCompileProgram(self, program: Any, number: int, options: Any) -> int:
+        self.runs, self.options = self.runs + 1, [*options]
         return 6 if self.log else 0
 
     def nvrtcGetProgramLogSize(self, program: Any, size: Any) -> None:
@@ -91,6 +91,18 @@ class Compiler:
 
     def nvrtcGetCUBIN(self, program: Any, image: Any) -> None:
         image.raw = self.text
+
+    def nvrtcGetPTXSize(self, program: Any, size: Any) -> None:
+        size._obj.value = 3
+
+    def nvrtcGetPTX(self, program: Any, image: Any) -> None:
+        image.raw = b"ptx"
+
+    def nvrtcGetNumSupportedArchs(self, number: Any) -> None:
+        number._obj.value = 4
+
+    def nvrtcGetSupportedArchs(self, kinds: Any) -> None:
+        kinds[:] = [60, 75, 80, 90]
 
     def nvrtcDestroyProgram(self, program: Any) -> None:
         pass
@@ -112,6 +124,15 @@ def test_machine_code_is_kept_for_each_kind_of_gpu(
     cuda.machine_code("text", (8, 0))
     cuda.machine_code("other", (8, 0))
     assert compiler.runs == 3
+
+
+def test_portable_code_is_for_the_oldest_gpu_that_the_kernels_run_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = Compiler()
+    use(compiler, tmp_path, monkeypatch)
+    assert cuda.portable_code("text") == b"ptx"
+    assert b"--gpu-architecture=compute_75" in compiler.options
 
 
 def test_without_a_place_for_it_machine_code_is_compiled_each_time(

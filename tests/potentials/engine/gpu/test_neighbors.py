@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tesseral.data.cells import complete_cell
 from tesseral.data.neighbors import NeighborList, neighbor_list
 from tesseral.potentials.engine.gpu import neighbors
 from tesseral.potentials.engine.gpu.host import HostKernels
@@ -18,13 +19,18 @@ pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ comp
 
 
 @pytest.fixture(scope="module")
-def search(tmp_path_factory: pytest.TempPathFactory):
-    kernels = HostKernels(neighbors.SOURCE, Path(tmp_path_factory.mktemp("kernels")))
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> HostKernels:
+    return HostKernels(neighbors.SOURCE, Path(tmp_path_factory.mktemp("kernels")))
 
-    def run(*arrays: object):
+
+@pytest.fixture(scope="module")
+def search(kernels: HostKernels):
+    def run(positions: np.ndarray, *arrays: object):
         *tensors, cutoff = arrays
-        about = (torch.tensor(each) for each in tensors)
-        return [part.numpy() for part in neighbors.search(kernels, *about, cutoff)]
+        about = (torch.tensor(each)[None] for each in tensors)
+        one = torch.zeros(len(positions), dtype=torch.int64)
+        found = neighbors.search(kernels, torch.tensor(positions), one, *about, cutoff)
+        return [part.numpy() for part in found]
 
     return run
 
@@ -61,3 +67,30 @@ def test_atoms_in_a_plane_without_periods(search) -> None:
     positions = np.random.default_rng(0).uniform(0, 12, (150, 3)) * [1, 1, 0]
     found = neighbor_list(positions, np.zeros((3, 3)), [False] * 3, 2.0, search)
     assert as_set(found) == as_set(neighbor_list(positions, np.zeros((3, 3)), [False] * 3, 2.0))
+
+
+def test_many_systems_at_once(kernels: HostKernels) -> None:
+    random = np.random.default_rng(1)
+    sizes, cutoff = [1, 40, 7, 300, 2, 90, 33, 8], 2.5
+    every = list(itertools.product([True, False], repeat=3))
+    positions, cells = [], []
+    for atoms in sizes:
+        size = max(2.0, 0.8 * atoms ** (1 / 3))
+        skew = np.tril(random.uniform(-1, 1, (3, 3)), -1)
+        cells.append(np.diag(random.uniform(1, 2, 3)) * size + skew)
+        positions.append(random.uniform(-1, 2, (atoms, 3)) @ cells[-1])
+    boxes = np.stack([complete_cell(cell, pbc) for cell, pbc in zip(cells, every, strict=True)])
+    structure = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    about = (torch.tensor(each) for each in (boxes, np.linalg.inv(boxes), np.array(every)))
+    points = torch.tensor(np.concatenate(positions))
+    found = NeighborList(
+        *(each.numpy() for each in neighbors.search(kernels, points, structure, *about, cutoff))
+    )
+    assert (np.diff(found.receivers) >= 0).all()
+    start = 0
+    for own, cell, pbc in zip(positions, cells, every, strict=True):
+        expected = neighbor_list(own, cell, pbc, cutoff)
+        inside = (found.receivers >= start) & (found.receivers < start + len(own))
+        ends = found.senders[inside] - start, found.receivers[inside] - start
+        assert as_set(NeighborList(*ends, found.shifts[inside])) == as_set(expected)
+        start += len(own)
