@@ -57,7 +57,7 @@ class Update:
             self._parts = [part.view_as(one) for part, one in zip(parts, trained, strict=True)]
         if trained:
             every = [weight.grad.flatten() for weight in trained if weight.grad is not None]
-            torch.cat(every, out=self.gradient)
+            self.gradient.copy_(torch.cat(every))  # some may be parts of it already
         self.share()
         return new
 
