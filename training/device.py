@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import replace
 
 import torch
 
 from tesseral.data.loading.config import BATCH_EDGES, BATCH_STRUCTURES
+from tesseral.process import cores
 from tesseral.training.config import FitConfig, TrainerConfig
 
 LARGER = 4  # times as large on a GPU, where a step of so few atoms takes hardly longer
@@ -44,7 +44,7 @@ def chosen_for(config: FitConfig, gpu: bool) -> FitConfig:
         rate = optimization.rate * math.sqrt(times)
     workers = data.workers
     if workers is None:
-        workers = min(WORKERS, (os.cpu_count() or 1) - 1) if gpu else 0
+        workers = min(WORKERS, cores() - 1) if gpu else 0
     return replace(
         config,
         data=replace(

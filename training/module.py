@@ -180,6 +180,7 @@ class PotentialModule(lightning.LightningModule):
         torch.default_generator.manual_seed(self.seed + number)
         weights = on_device(loss_weights(self.loss_config, progress), self.device)
         found = None if self._replay is None else self._replay(batch, weights)
+        self._replayed = found is not None
         if found is None:
             prediction = predict(self.potential, batch.graph, create_graph=True)
             loss, seen = self._loss(prediction, batch, counts, weights)
@@ -191,7 +192,7 @@ class PotentialModule(lightning.LightningModule):
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Gradients with respect to the weights; unused ones (positions) are not computed."""
-        if not loss.requires_grad:  # a recorded loss
+        if self._replayed:  # the gradient has been computed with the loss
             self._update.share()
             return
         with gradients_of("weights"):

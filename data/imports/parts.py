@@ -23,6 +23,7 @@ from tesseral.data.store.merge import merge_stores
 from tesseral.data.store.write import StoreWriter
 from tesseral.data.structures import Structure
 from tesseral.executors import side_by_side
+from tesseral.process import cores
 
 TASK_BYTES = 8_000_000  # size of the sources
 PART_STRUCTURES = 2_000
@@ -131,7 +132,7 @@ def run_tasks(
         progress(folder.structures(), read / size)
 
     tell()
-    processes = min(processes or _cores(), len(tasks))
+    processes = min(processes or cores(), len(tasks))
     if executor is None and processes == 1:
         for task in tasks:
             run_task(task, reader, folder, tell)
@@ -217,8 +218,3 @@ def merge_parts(
     os.replace(whole, output)
     report.finish()
     return report
-
-
-def _cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

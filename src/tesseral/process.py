@@ -173,3 +173,8 @@ def _start_process(
     threading.Thread(target=watch, daemon=True).start()
     if start is not None:
         start(*arguments)
+
+
+def cores() -> int:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
