@@ -41,6 +41,7 @@ from tesseral.data.store.merge import merge_stores
 from tesseral.data.store.write import write_store
 from tesseral.data.structures import Structure
 from tesseral.deploy.export import export_model
+from tesseral.deploy.modelfile import read_card
 from tesseral.deploy.universal import model_path
 from tesseral.files import check_writable, json_text, make_folder, write_json, write_whole
 from tesseral.learning.comparison import compare
@@ -50,6 +51,7 @@ from tesseral.learning.explore import distorted
 from tesseral.learning.label import label_of
 from tesseral.learning.rounds import Learned, learn
 from tesseral.potentials.architectures.facet import FacetConfig
+from tesseral.potentials.config import PotentialConfig
 from tesseral.process import ctrl_c
 from tesseral.screen import Show, progress_line
 from tesseral.training.config import LossConfig, OptimizationConfig, TrainerConfig
@@ -137,6 +139,8 @@ def distill(config: DistillConfig, console: Console | None = None) -> Distilled:
     models = [model_path(name).absolute() for name in config.teachers]
     teacher = MeanCalculator(models, device=config.device)
     given = _structures(config, teacher)
+    if config.init_from is not None:
+        read_card(config.init_from)  # refused before the teacher begins
 
     make_folder(folder)
     with closing(lock_folder(folder)):
@@ -443,9 +447,14 @@ def _learn(
     low, high = config.temperatures
     cells = list(read_frames(folder / SUPERCELLS))
     symbols = sorted({symbol for atoms in cells for symbol in atoms.get_chemical_symbols()})
+    source, device = str(models[0]), {"device": str(teacher.device)}
+    arguments: dict[str, Any] = device
+    if len(models) > 1:
+        source = f"{MeanCalculator.__module__}.{MeanCalculator.__name__}"
+        arguments = {"models": [str(path) for path in models], **device}
     labels = LabelConfig(
-        calculator=f"{MeanCalculator.__module__}.{MeanCalculator.__name__}",
-        arguments={"models": [str(path) for path in models], "device": str(teacher.device)},
+        calculator=source,
+        arguments=arguments,
         executor=f"{__name__}:this_process",
         theory=teacher.theory,
     )
@@ -471,6 +480,9 @@ def _learn(
                 optimization=OptimizationConfig(warmup=WARMUP),
                 trainer=TrainerConfig(max_time=f"{seconds:.1f}s", clock=config.clock),
                 isolated_energies={each: _isolated(each, teacher) for each in symbols},
+                init_from=None
+                if config.init_from is None
+                else str(Path(config.init_from).absolute()),
                 seed=config.seed,
             ),
             rounds=rounds,
@@ -483,8 +495,10 @@ def _learn(
     return learn(options(plan.long, ROUNDS), console)
 
 
-def _model(config: DistillConfig, cells: Sequence[Atoms]) -> FacetConfig:
-    """Model of the student: the default, or that of a shipped file."""
+def _model(config: DistillConfig, cells: Sequence[Atoms]) -> PotentialConfig:
+    """Model of the student: the default, that of a shipped file, or that of an earlier student."""
+    if config.init_from is not None:
+        return read_card(config.init_from).config
     if config.fast:
         name = "fast.yaml"
     elif not any(atoms.pbc.any() for atoms in cells):

@@ -31,6 +31,8 @@ class DistillConfig:
         vacancies: also learn a vacancy of each element.
         fast: a smaller student, as with configs/fast.yaml: a third of the time of a step, and
             larger errors.
+        init_from: model file from which the student starts, such as an earlier distillation of the
+            same material with another teacher; the student has its size.
         test_temperature: temperature (K) of the dynamics for the test. Default: the middle of the
             range.
         timestep: time step (fs). Default: 2, or 1 with hydrogen.
@@ -51,6 +53,7 @@ class DistillConfig:
     strain: float = 0.06
     vacancies: bool = False
     fast: bool = False
+    init_from: str | None = None
     test_temperature: float | None = None
     timestep: float | None = None
     seed: int = 0
@@ -69,6 +72,8 @@ class DistillConfig:
             raise ValueError(f"`atoms` is {self.atoms}; it must be 1 or more")
         if not 0 <= self.strain < 0.5:
             raise ValueError(f"`strain` is {self.strain}; it must be from 0 to below 0.5")
+        if self.fast and self.init_from is not None:
+            raise ValueError("`fast` and `init_from` both set the size of the student; give one")
         for name in ("test_temperature", "timestep"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:

@@ -17,7 +17,7 @@ from tesseral.calculators.mean import MeanCalculator
 from tesseral.data.store.read import open_store
 from tesseral.data.store.write import write_store
 from tesseral.data.structures import Structure, atoms_from_structure
-from tesseral.deploy.modelfile import load_model, save_model
+from tesseral.deploy.modelfile import load_model, read_card, save_model
 from tesseral.learning import comparison
 from tesseral.learning import distill as module
 from tesseral.learning.comparison import crystal_properties
@@ -107,6 +107,36 @@ def test_two_teachers_teach_their_mean(crystal: Path, stable_model: Path, tmp_pa
         first, second = (forces_of(teacher, structure) for teacher in teachers)
         assert np.abs(first - second).max() > 1e-3
         np.testing.assert_allclose((first + second) / 2, structure.forces, atol=1e-4)
+
+
+def test_a_student_starts_from_an_earlier_one(
+    crystal: Path, stable_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(options(crystal, stable_model), init_from=str(stable_model))
+    config.folder.mkdir()
+    teacher = MeanCalculator([stable_model], device="cpu")
+    cells = module._supercells(
+        module._structures(config, teacher), teacher, config, lambda *_: None
+    )
+    asked: list[LearnConfig] = []
+
+    def stopped(made: LearnConfig, console: object) -> Learned:
+        asked.append(made)
+        return Learned([], Path(), Path(), Path(), "stopped", signal=2)
+
+    monkeypatch.setattr(module, "learn", stopped)
+    module._learn(config, module._plan(cells, teacher, config), [stable_model], teacher, None)
+    assert asked[0].fit.model == read_card(stable_model).config != FacetConfig()
+    assert asked[0].fit.init_from == str(stable_model)
+
+
+def test_a_missing_start_is_refused_at_once(crystal: Path, stable_model: Path) -> None:
+    config = replace(options(crystal, stable_model), init_from="nowhere.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.safetensors"):
+        distill(config)
+    assert not config.folder.exists()
+    with pytest.raises(ValueError, match="`fast` and `init_from`"):
+        replace(config, fast=True)
 
 
 @pytest.mark.usefixtures("hurried")
