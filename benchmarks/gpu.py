@@ -49,9 +49,10 @@ from tesseral.potentials.engine import evaluate as engine
 from tesseral.potentials.engine.gpu import capture, training
 from tesseral.potentials.engine.gpu import evaluate as gpu
 from tesseral.potentials.engine.gpu.cuda import CudaError, machine_code
-from tesseral.potentials.engine.gpu.host import HostKernels, record
+from tesseral.potentials.engine.gpu.host import HostKernels, record, record_update
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.select import select_ops
+from tesseral.training.config import OptimizationConfig
 
 SIZES = [8, 64, 216, 512, 1000, 4096, 8000, 32768, 110592, 262144, 1000000]
 TRAINING_SIZES = [256, 8192]
@@ -127,7 +128,9 @@ def gradients(potential: MessagePassing) -> dict[str, Any]:
     if not gpu.trains(potential):
         return {"by weights": None}
     seconds = time.perf_counter() - start
-    found = training.deviation(potential, gpu.training_kernels(potential))
+    form, kernels = gpu.form_of(potential), gpu.training_kernels(potential)
+    assert form is not None and kernels is not None
+    found = training.deviation(potential, kernels, form.train)
     return {"by weights": found, "seconds to compile training": round(seconds, 2)}
 
 
@@ -205,20 +208,27 @@ def inference(
     return rows
 
 
-def steps(device: str, sizes: Sequence[int], seconds: float, until: float) -> list[dict[str, Any]]:
-    """Time of a training step of the default model by number of atoms, in float32."""
+def steps(
+    device: str, model: str, sizes: Sequence[int], seconds: float, until: float
+) -> list[dict[str, Any]]:
+    """Time of a training step of a model by number of atoms, in float32.
+
+    Radial functions of NequIP potentials are frozen, as in fine-tuning.
+    """
+    frozen = {"layers.*.convolution": 0.0} if "NequIP" in model or model == "universal" else {}
     rows: list[dict[str, Any]] = []
     for n in sizes:
         for kind in ("kernels", "not recorded", "PyTorch"):
             if time.perf_counter() > until:
                 print(f"no time left for training on {n} atoms", flush=True)
                 return rows
-            largest = 0 if kind == "not recorded" else capture.LARGEST
+            calls = sys.maxsize if kind == "not recorded" else capture.CALLS
             ops = "reference" if kind == "PyTorch" else "auto"
-            row: dict[str, Any] = {"atoms": n, "kind": kind}
+            row: dict[str, Any] = {"model": model, "atoms": n, "kind": kind}
             try:
-                with patch.object(capture, "LARGEST", largest):
-                    own = Training({}, ops, max(1, n // 64), min(n, 64), device)
+                with patch.object(capture, "CALLS", calls):
+                    about = MODELS[model], ops, max(1, n // 64), min(n, 64), device
+                    own = Training(*about, OptimizationConfig(part_rates=frozen))
                     spent = median_seconds(own.step()[1], device, seconds)
                 row |= {"step_ms": 1e3 * spent, "atoms_per_second": n / spent}
             except RuntimeError as error:
@@ -276,6 +286,8 @@ def cpu_as_gpu(folder: Path) -> Iterator[None]:
         patch.object(gpu, "on_gpu", lambda potential: True),
         patch.object(gpu, "make_kernels", make),
         patch.object(gpu, "record", record),
+        patch.object(capture, "record", record),
+        patch.object(capture, "record_update", record_update),
         patch.object(engine, "can_pack", lambda potential: False),
     ):
         yield
@@ -312,7 +324,10 @@ def measure(options: argparse.Namespace, device: str, name: str) -> None:
     small = [name for name in MODELS if name.startswith("small")]
     results["proof"] = proof(device, small if tiny else list(MODELS))
     seconds = 0.2 if tiny else 2.0
-    results["training"] = steps(device, [8] if tiny else TRAINING_SIZES, seconds, until)
+    results["training"] = []
+    for model in small if tiny else TIMED:
+        atoms = [8] if tiny else TRAINING_SIZES
+        results["training"] += steps(device, model, atoms, seconds, until)
     results |= runs(device, tiny, seconds / 2, until)
     results["inference"] = []
     for number, model in enumerate(models := small if tiny else TIMED):

@@ -49,7 +49,13 @@ class Training:
     """Complete optimiser steps with a loss of energy, forces and stress on one batch."""
 
     def __init__(
-        self, config: dict[str, Any], ops: str, structures: int, n_atoms: int, device: str = "cpu"
+        self,
+        config: dict[str, Any],
+        ops: str,
+        structures: int,
+        n_atoms: int,
+        device: str = "cpu",
+        optimization: OptimizationConfig | None = None,
     ) -> None:
         """Make a potential, a batch with random labels, and the optimiser.
 
@@ -59,6 +65,7 @@ class Training:
             structures: number of structures.
             n_atoms: atoms in each of them.
             device: where to compute.
+            optimization: options of the optimiser. Default: the usual ones.
         """
         potential, card = random_model(config)
         potential.to(device)
@@ -67,7 +74,7 @@ class Training:
         self.module = LoopModule(
             potential,
             loss=LossConfig(),
-            optimization=OptimizationConfig(),
+            optimization=optimization or OptimizationConfig(),
             budget=Budget(steps=1e6),
             force_rms=FORCE_RMS,
         ).to(device)
@@ -100,9 +107,7 @@ class Training:
             loss = module.training_step(self.batch, module.steps)
         optimizer.zero_grad()
         module.backward(loss)
-        module.configure_gradient_clipping(optimizer)
-        optimizer.step()
-        module.average.update(module.steps)
+        module.update()
         module.steps += 1
 
 

@@ -59,7 +59,13 @@ def edges_of(graph: AtomicGraph) -> Edges:
 
 def atom_counts(graph: AtomicGraph) -> Tensor:
     """Number of atoms of each structure, (G,)."""
-    return torch.bincount(graph.structure, minlength=graph.cell.shape[0])
+    return counts_of(graph.structure, graph.cell.shape[0])
+
+
+def counts_of(sorted_numbers: Tensor, n: int) -> Tensor:
+    """How often each number from 0 to n - 1 occurs; unlike ``bincount``, no GPU is waited for."""
+    ends = torch.arange(n + 1, dtype=sorted_numbers.dtype, device=sorted_numbers.device)
+    return torch.searchsorted(sorted_numbers, ends).diff()
 
 
 def join_graphs(graphs: Sequence[AtomicGraph]) -> AtomicGraph:

@@ -10,10 +10,11 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from tesseral.data.graph import AtomicGraph, Edges, edges_of
+from tesseral.data.graph import AtomicGraph, Edges, counts_of, edges_of
 from tesseral.potentials.engine import evaluate as engine
 from tesseral.potentials.engine import training
 from tesseral.potentials.engine.gpu import evaluate as gpu
+from tesseral.potentials.engine.gpu.geometry import Lists, edge_lists
 from tesseral.potentials.engine.results import AtomicResults
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.compiled import check_indices, check_vectors
@@ -96,7 +97,7 @@ def sum_in_order(values: Tensor, structure: Tensor, n_structures: int) -> Tensor
     """
     if n_structures == 1:
         return values.sum(dim=0, keepdim=True)
-    counts = torch.bincount(structure, minlength=n_structures)
+    counts = counts_of(structure, n_structures)
     sums: Tensor = torch.segment_reduce(values, "sum", lengths=counts, unsafe=True)
     return sums
 
@@ -149,8 +150,8 @@ def predict_edges(
         if not create_graph and engine.applies(potential):
             return _sums(engine.evaluate(potential, species, edges), structure, n_structures)
         if create_graph and gpu.trains(potential):
-            with torch.enable_grad():
-                return _sums(gpu.train(potential, species, edges), structure, n_structures)
+            lists = edge_lists(edges, len(species))
+            return _trained(potential, species, edges, lists, structure, n_structures)
     uncertainty = None
     with torch.enable_grad():
         if create_graph and isinstance(potential, MessagePassing) and training.applies(potential):
@@ -168,6 +169,33 @@ def predict_edges(
         return Prediction(energy, energies, forces, virial)
     results = energy.detach(), energies.detach(), forces.detach(), virial.detach()
     return Prediction(*results, uncertainty)
+
+
+def predict_padded(potential: MessagePassing, graph: AtomicGraph, counts: Tensor) -> Prediction:
+    """Prediction for training on a GPU, from arrays with room for more atoms and edges.
+
+    Args:
+        potential: potential for which ``gpu.evaluate.trains`` is true.
+        graph: positions and cell in float64; atoms beyond those of the structures have no edges.
+        counts: (3,) int32, as in the lists of the kernels: numbers of rows of atoms and of edges.
+    """
+    edges, n_structures = edges_of(graph), graph.cell.shape[0]
+    lists = edge_lists(edges, len(graph.species), counts)
+    return _trained(potential, graph.species, edges, lists, graph.structure, n_structures)
+
+
+def _trained(
+    potential: MessagePassing,
+    species: Tensor,
+    edges: Edges,
+    lists: Lists,
+    structure: Tensor,
+    n_structures: int,
+) -> Prediction:
+    """Prediction by the kernels for training on a GPU."""
+    with torch.enable_grad():
+        results = gpu.train(potential, species, edges.vectors, lists)
+        return _sums(results, structure, n_structures)
 
 
 def _energies(

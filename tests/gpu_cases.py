@@ -9,16 +9,42 @@ from ase.build import bulk
 from seeds import reseed
 from torch import Tensor
 
-from tesseral.data.graph import AtomicGraph
+from tesseral.data.graph import AtomicGraph, Edges
 from tesseral.data.neighbors import atomic_graph
+from tesseral.potentials.architectures.nequip import NequIPConfig, NequIPLayer
 from tesseral.potentials.blocks.uncertainty import Calibration
 from tesseral.potentials.config import PotentialConfig
 from tesseral.potentials.derivatives import predict
+from tesseral.potentials.engine.gpu.geometry import Begun, Places, edge_lists
+from tesseral.potentials.engine.gpu.host import HostKernels
+from tesseral.potentials.engine.gpu.source import AnySizes
 from tesseral.potentials.engine.results import AtomicResults
 from tesseral.potentials.message_passing import MessagePassing
 
 ELEMENTS = (6, 14)
 CUTOFF = 4.0
+GRAPHS = {"empty": (3, 0), "one edge": (3, 1), "isolated atoms": (40, 25), "dense": (5, 1000)}
+PLAIN: dict[str, object] = {"channels": 16, "l_max": 1, "spline_intervals": 16}
+LIKE_SEVENNET: dict[str, object] = {
+    "channels": 128,
+    "channels_by_degree": [128, 64, 32],
+    "l_max": 2,
+    "kinks": [3.5, 4.0],
+    "gates": "silu",
+    "odd_paths": True,
+    "element_self_connection": False,
+    "linear_readout": True,
+}
+LIKE_NEQUIX: dict[str, object] = {
+    "channels": 16,
+    "channels_by_degree": [16, 9, 5, 4],
+    "l_max": 3,
+    "gates": "silu",
+    "element_self_connection": False,
+    "embedding_channels": 7,
+    "field_norm": True,
+    "linear_readout": True,
+}
 
 
 def potential(config: PotentialConfig, dtype: torch.dtype, bare: bool = False) -> MessagePassing:
@@ -85,3 +111,35 @@ def compare(found: AtomicResults, model: MessagePassing, graph: AtomicGraph, cha
     deviations = rounding.deviations(*zip(*pairs, strict=True))
     print(f"deviations {[f'{x:.1e}' for x in deviations]}, limit {limit:.1e}")
     assert max(deviations) < limit
+
+
+def nequip(dtype: torch.dtype, bare: bool = False, **options: object) -> MessagePassing:
+    config = NequIPConfig(**{"cutoff": CUTOFF, "zbl": not bare, **PLAIN, **options})  # type: ignore[arg-type]
+    model = potential(config, dtype, bare)
+    for layer in model.layers:  # those of new potentials are zero, and factors of a norm equal
+        assert isinstance(layer, NequIPLayer)
+        for bias in (layer.enter.bias, layer.leave.bias):
+            if bias is not None:
+                torch.nn.init.normal_(bias)
+        for factors in [] if layer.norm is None else layer.norm.weights:
+            torch.nn.init.uniform_(factors, 0.5, 1.5)
+    return model
+
+
+def random_edges(n_atoms: int, n_edges: int) -> Edges:
+    """Edges up to beyond the cutoff."""
+    receivers = torch.randint(n_atoms, (n_edges,)).sort().values
+    vectors = torch.nn.functional.normalize(torch.randn(n_edges, 3, dtype=torch.float64))
+    lengths = 0.2 + 1.1 * CUTOFF * torch.rand(n_edges, 1, dtype=torch.float64)
+    lengths[:1] = 2  # a single edge is within the cutoff
+    return Edges(vectors * lengths, torch.randint(n_atoms, (n_edges,)), receivers)
+
+
+def begun(sizes: AnySizes, kernels: HostKernels, edges: Edges, atoms: int) -> Begun:
+    """Places of the edges of a potential without pair energies."""
+    lists, kinds = edge_lists(edges, atoms), torch.zeros(atoms, dtype=torch.int32)
+    n_edges, row = len(edges.vectors), (sizes.l_edge + 1) ** 2
+    places = Places(torch.empty_like(lists.senders), torch.zeros(n_edges, row, dtype=sizes.dtype))
+    about = edges.vectors, kinds, lists.senders, lists.receivers, None
+    kernels("edges_forward", n_edges, 1, lists.counts[1:], *about, places.rows, places.intervals)
+    return Begun(kinds, lists, edges.vectors, places, edges.vectors.new_zeros(atoms), None)

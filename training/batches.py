@@ -51,8 +51,8 @@ class FitData(PotentialDataModule):
         """Number of batches in an epoch of one process, for a given number of processes."""
         sampler = EdgeBudgetSampler(
             self.train_edges,
-            max_structures=self.config.batch_structures,
-            max_edges=self.config.batch_edges,
+            max_structures=self.batch_structures,
+            max_edges=self.batch_edges,
             seed=self.config.seed,
             ranks=ranks,
         )

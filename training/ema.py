@@ -25,8 +25,13 @@ class WeightAverage:
         self.average: list[Tensor] = list(average.parameters())
         self.decay = decay
 
+    def share(self, n: int) -> float:
+        """Share of the source in update number n (from 0)."""
+        return 1.0 - min(self.decay, (1.0 + n) / (10.0 + n))
+
     @torch.no_grad()
-    def update(self, n: int) -> None:
-        """Move the average after update number n (from 0) of the source."""
-        decay = min(self.decay, (1.0 + n) / (10.0 + n))
-        torch._foreach_lerp_(self.average, self.source, 1.0 - decay)
+    def update(self, share: Tensor) -> None:
+        """Move the average by a share of the difference, a number on the device."""
+        share = share.to(self.average[0].dtype)
+        torch._foreach_mul_(self.average, 1.0 - share)
+        torch._foreach_add_(self.average, torch._foreach_mul(self.source, share))

@@ -33,6 +33,7 @@ from tesseral.training.batches import FitData
 from tesseral.training.callback import FitRun
 from tesseral.training.checkpoints import check_checkpoint, prepare_folders
 from tesseral.training.config import FitConfig
+from tesseral.training.device import batch_line, chosen_for, uses_gpu
 from tesseral.training.display import (
     FitDisplay,
     duration,
@@ -126,6 +127,7 @@ def fit(
             "auto or cpu, or install a PyTorch for this GPU and its driver"
         )
     check_loggers(config.trainer)
+    config = chosen_for(config, uses_gpu(config.trainer))
     if config.refits:
         return _fit_folds(config, console, tell)
     trained = _train(config, console, tell)
@@ -439,6 +441,7 @@ def _opening(config: FitConfig, data: FitData, module: PotentialModule) -> str:
         f"{weights:,} weights in {config.optimization.dtype}, "
         f"{data.steps_per_epoch(config.trainer.ranks)} steps an epoch, at most "
         f"{' or '.join(limits)}",
+        *([batch_line(config)] if uses_gpu(config.trainer) else []),
         f"logs and checkpoints in {config.run_directory}",
     ]
     return "\n".join(lines)

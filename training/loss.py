@@ -40,8 +40,9 @@ def residuals(prediction: Prediction, graph: AtomicGraph, labels: Labels, target
         labels: labels of the graph, NaN where missing.
         target: quantity compared for the stress labels: ``virial`` or ``stress``.
     """
-    n_atoms = atom_counts(graph).to(torch.float64)
-    volume = torch.linalg.det(graph.cell).abs().view(-1, 1, 1)
+    n_atoms = atom_counts(graph).clamp(min=1).to(torch.float64)
+    a, b, c = graph.cell.unbind(1)  # LAPACK's determinant cannot be recorded on a GPU
+    volume = (torch.linalg.cross(a, b) * c).sum(1).abs().view(-1, 1, 1)
     if target == "virial":
         stress = prediction.virial / n_atoms.view(-1, 1, 1)
         stress_label = -volume * labels.stress / n_atoms.view(-1, 1, 1)
@@ -82,7 +83,9 @@ def loss_weights(config: LossConfig, progress: float) -> tuple[float, float, flo
     return energy, config.forces_weight, config.stress_weight
 
 
-def weighted_loss(sums: Tensor, counts: Tensor, weights: tuple[float, float, float]) -> Tensor:
+def weighted_loss(
+    sums: Tensor, counts: Tensor, weights: Tensor | tuple[float, float, float]
+) -> Tensor:
     """Weighted sum of the means; a term without labels is 0.
 
     Args:
@@ -90,7 +93,7 @@ def weighted_loss(sums: Tensor, counts: Tensor, weights: tuple[float, float, flo
         counts: (3,) from ``label_counts``.
         weights: weights of energy, forces and stress.
     """
-    scale = torch.tensor(weights, dtype=sums.dtype, device=sums.device)
+    scale = torch.as_tensor(weights, dtype=sums.dtype, device=sums.device)
     return (scale * sums / counts.clamp(min=1.0)).sum()
 
 

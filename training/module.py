@@ -4,35 +4,39 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import lightning
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 
 from tesseral.data.graph import AtomicGraph, Batch
 from tesseral.potentials.blocks.geometry import random_orthogonal
-from tesseral.potentials.derivatives import Prediction, predict
+from tesseral.potentials.derivatives import Prediction, predict, predict_padded
+from tesseral.potentials.engine.gpu import evaluate as gpu
 from tesseral.potentials.message_passing import MessagePassing
 from tesseral.potentials.ops.wanted_gradients import gradients_of
 from tesseral.potentials.symmetry import broken_weights
 from tesseral.training.config import LossConfig, OptimizationConfig
 from tesseral.training.ema import WeightAverage
 from tesseral.training.loss import (
-    Residuals,
     label_counts,
     loss_sums,
     loss_weights,
     residuals,
     weighted_loss,
 )
+from tesseral.training.recorded import RecordedLoss, RecordedUpdate, Room, on_device
 from tesseral.training.relaxed import Relaxation
 from tesseral.training.schedule import Budget, Clock, learning_rate
-from tesseral.training.soap import Soap
+from tesseral.training.soap import Adam, Soap
+from tesseral.training.update import Update
 from tesseral.training.validation import all_sum
+
+PATIENCE = 10  # steps on a GPU before the host waits for it, to see whether they were finite
 
 
 class DivergenceError(RuntimeError):
@@ -46,6 +50,14 @@ class DivergenceError(RuntimeError):
         """Create the error with a message and the rows of the structures."""
         super().__init__(message)
         self.rows = rows
+
+
+class _Taken(NamedTuple):
+    """A step whose gradient is not known yet to be finite."""
+
+    number: int
+    rows: Tensor
+    loss: Tensor
 
 
 class Seen(NamedTuple):
@@ -137,84 +149,105 @@ class PotentialModule(lightning.LightningModule):
         if config.optimizer == "soap":
             return Soap(
                 self.groups,
-                lr=config.learning_rate,
+                lr=config.rate,
                 weight_decay=config.weight_decay,
             )
-        return AdamW(
-            self.groups,
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            fused=self.device.type in ("cpu", "cuda"),
-        )
+        return Adam(self.groups, config.rate, config.weight_decay)
 
     def on_train_start(self) -> None:
         """Start the clock and the counters."""
         self.seen = self.seen.to(self.device)
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        largest = self.optimization.gradient_clip or math.inf
+        self._update = Update(self.potential, optimizer, self.average, largest)
+        self._recent: list[_Taken] = []
+        self._patience = 1
+        if gpu.on_gpu(self.potential) and self.trainer.world_size == 1 and self.relaxation is None:
+            self._patience = PATIENCE
+        self._take: Callable[[Tensor], None] = self._update.change
+        self._replay: RecordedLoss | None = None
         self.clock.start()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch, scaled so that the mean over ranks is the loss of the joint batch."""
         counts = self._agree(batch)
         progress = self._progress = self.progress
-        for group in self.optimizers().param_groups:  # type: ignore[union-attr]
+        optimizer = self._update.optimizer
+        for group in optimizer.param_groups:
             group["lr"] = group.get("rate", 1.0) * learning_rate(self.optimization, progress)
         # A resumed training draws the same numbers as one that was not interrupted.
         number = self.global_step * self.trainer.world_size + self.global_rank
         torch.default_generator.manual_seed(self.seed + number)
-        prediction = predict(self.potential, batch.graph, create_graph=True)
-        target = self.loss_config.stress_target
-        differences = residuals(prediction, batch.graph, batch.labels, target)
-        sums = loss_sums(differences, self.force_rms, self.loss_config)
-        weights = loss_weights(self.loss_config, progress)
-        loss = weighted_loss(sums, counts, weights) * self.trainer.world_size
-        if self.loss_config.symmetry_weight > 0:
-            loss = loss + self.loss_config.symmetry_weight * self.change(batch.graph, prediction)
-        self._watch(loss, differences, batch)
+        weights = on_device(loss_weights(self.loss_config, progress), self.device)
+        found = None if self._replay is None else self._replay(batch, weights)
+        if found is None:
+            prediction = predict(self.potential, batch.graph, create_graph=True)
+            loss, seen = self._loss(prediction, batch, counts, weights)
+        else:
+            loss, seen = found[0].clone(), found[1]
+        self.seen += seen
+        self._recent.append(_Taken(self.global_step, batch.index, loss.detach()))
         return loss
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Gradients with respect to the weights; unused ones (positions) are not computed."""
+        if not loss.requires_grad:  # a recorded loss
+            self._update.share()
+            return
         with gradients_of("weights"):
             loss.backward(*args, **kwargs)  # type: ignore[no-untyped-call]
+        if self._update.gather() and gpu.on_gpu(self.potential):
+            self._record()
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None
     ) -> None:
-        """Clip the norm of the gradient; stop before a step that would corrupt the weights.
+        """Compute the gradient, then change the weights, without Lightning's own clipping."""
+        optimizer_closure()
+        self.update()
+
+    def update(self) -> None:
+        """Clip the gradient, take the step, and move the average.
 
         Raises:
-            DivergenceError: the gradient is not finite.
+            DivergenceError: a gradient was not finite; the weights are those before its step.
         """
-        largest = self.optimization.gradient_clip or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.potential.parameters(), largest)
-        if not math.isfinite(float(norm)):
-            raise self._divergence()
-
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Take the step, then update the moving average."""
-        number = self.global_step
-        super().optimizer_step(*args, **kwargs)
+        optimizer, number = self._update.optimizer, self.global_step
+        self._take(on_device(self._update.count(number), self.device))
+        optimizer.refresh()
+        if (number + 1) % self._patience == 0:
+            self.check()
         if self.relaxation is not None:
-            part = (
-                learning_rate(self.optimization, self._progress) / self.optimization.learning_rate
-            )
+            part = learning_rate(self.optimization, self._progress) / self.optimization.rate
             self.relaxation.step(part * self.optimization.relaxed_learning_rate)
-        self.average.update(number)
+
+    def check(self) -> None:
+        """Wait for the steps so far, and end the training if a gradient was not finite.
+
+        Raises:
+            DivergenceError: a gradient was not finite; the weights are those before its step.
+        """
+        recent, self._recent = self._recent, []
+        if not bool(self._update.alive):
+            raise self._divergence(recent)
 
     def snapshot(self) -> Seen:
-        """Sums over the training so far on this rank; two snapshots give the errors in between."""
+        """Sums over the training so far on this rank; two snapshots give the errors in between.
+
+        Raises:
+            DivergenceError: see ``check``.
+        """
+        if self._recent:
+            self.check()
         return Seen(*self.seen.tolist())
 
-    def _agree(self, batch: Batch) -> Tensor:
-        """Numbers of labels in the joint batch; also share elapsed time and stop requests."""
-        counts = label_counts(batch.labels)
+    def _agree(self, batch: Batch) -> Tensor | None:
+        """Share elapsed time and stop requests; numbers of labels in the joint batch of ranks."""
         elapsed = self.clock.elapsed if self.global_rank == 0 else 0.0
         if self.trainer.world_size == 1:
             self.elapsed, self.stopping = elapsed, self.stop_requested
-            return counts
+            return None
+        counts = label_counts(batch.labels)
         own = torch.tensor([elapsed, float(self.stop_requested)], dtype=torch.float64)
         shared = torch.cat([counts, own.to(counts.device)])
         all_sum(shared)
@@ -234,23 +267,50 @@ class PotentialModule(lightning.LightningModule):
         change = forces - prediction.forces @ matrix.T
         return (change / self.force_rms).square().mean()
 
-    @torch.no_grad()
-    def _watch(self, loss: Tensor, differences: Residuals, batch: Batch) -> None:
-        """Add to the sums of ``snapshot``, without waiting for a GPU."""
-        self._rows, self._loss = batch.index, loss.detach()
-        counts = label_counts(batch.labels)
-        one = torch.ones_like(self._loss)
-        values = [  # in the order of Seen
-            *(one, self._loss, one * batch.graph.positions.shape[0]),
-            *(counts[0], differences.energy.abs().sum()),
-            *(counts[1], differences.forces.abs().sum()),
-        ]
-        self.seen += torch.stack(values)
+    def _loss(
+        self, prediction: Prediction, batch: Batch, counts: Tensor | None, weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Loss, and what is added to the sums of ``snapshot``, without waiting for a GPU."""
+        target = self.loss_config.stress_target
+        differences = residuals(prediction, batch.graph, batch.labels, target)
+        sums = loss_sums(differences, self.force_rms, self.loss_config)
+        own = label_counts(batch.labels)
+        joint = own if counts is None else counts
+        loss = weighted_loss(sums, joint, weights) * self.trainer.world_size
+        if self.loss_config.symmetry_weight > 0:
+            loss = loss + self.loss_config.symmetry_weight * self.change(batch.graph, prediction)
+        with torch.no_grad():
+            one = torch.ones_like(own[0])
+            values = [  # in the order of Seen
+                *(one, loss.double(), one * len(batch.graph.positions)),
+                *(own[0], differences.energy.abs().sum()),
+                *(own[1], differences.forces.abs().sum()),
+            ]
+            return loss, torch.stack(values)
 
-    def _divergence(self) -> DivergenceError:
+    def _record(self) -> None:
+        """Record loss and steps from now on, for a gradient in this memory."""
+        self._take = RecordedUpdate(self._update.change)
+        whole = self.trainer.world_size == 1 and not self.loss_config.symmetry_weight
+        if whole and gpu.trains(self.potential):
+            self._replay = RecordedLoss(self._padded_loss)
+
+    def _padded_loss(self, room: Room) -> list[Tensor]:
+        """Loss and sums of a batch in a room; its gradient is copied to that of ``_update``."""
+        batch = room.batch
+        prediction = predict_padded(self.potential, batch.graph, room.counts)
+        loss, seen = self._loss(prediction, batch, None, room.weights)
+        seen[2] = room.atoms
+        gradients = torch.autograd.grad(loss, self._update.trained)
+        torch.cat([each.flatten() for each in gradients], out=self._update.gradient)
+        return [loss.detach(), seen]
+
+    def _divergence(self, recent: list[_Taken]) -> DivergenceError:
         """Error for a non-finite gradient, with the structures of all ranks."""
-        rows = sorted(int(row) for row in self._rows)
-        guilty = rows if not math.isfinite(float(self._loss)) else []
+        steps = [(each.number, sorted(map(int, each.rows))) for each in recent]
+        bad = [not math.isfinite(float(each.loss)) for each in recent]
+        rows = sorted(row for _, own in steps for row in own)
+        first, guilty = steps[bad.index(True)] if any(bad) else (steps[0][0], [])
         parts: list[Any] = [(guilty, rows)]
         if self.trainer.world_size > 1:
             parts = [None] * self.trainer.world_size
@@ -258,7 +318,7 @@ class PotentialModule(lightning.LightningModule):
         what = "loss" if any(part[0] for part in parts) else "gradient of the loss"
         named = sorted(row for part in parts for row in (part[0] if what == "loss" else part[1]))
         return DivergenceError(
-            f"the {what} became nan or infinite at step {self.global_step}, for the structures in "
+            f"the {what} became nan or infinite at step {first}, for the structures in "
             f"rows {', '.join(map(str, named))} of the training file",
             named,
         )

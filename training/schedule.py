@@ -73,7 +73,7 @@ def learning_rate(config: OptimizationConfig, progress: float) -> float:
     else:
         left = 1.0 - fall if config.decay == "linear" else 1.0
     low = config.final_learning_rate
-    return config.learning_rate * rise * (low + (1.0 - low) * left)
+    return config.rate * rise * (low + (1.0 - low) * left)
 
 
 class ValidationPlan:

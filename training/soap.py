@@ -1,4 +1,4 @@
-"""SOAP: Adam in the eigenbasis of Shampoo's preconditioner, for many small matrices.
+"""Optimisers. SOAP: Adam in the eigenbasis of Shampoo's preconditioner, for many small matrices.
 
 Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam", arXiv 2409.11321. The weights of
 these potentials are stacks of small matrices over channels, one for each degree or path. Each
@@ -8,12 +8,12 @@ function calls cost more than arithmetic at this size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
 
 State = dict[str, Any]
 
@@ -55,43 +55,109 @@ class Soap(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        numbers = torch.tensor(self.advance(), dtype=torch.float64)
+        self.update(numbers[:, 0].to(self.param_groups[0]["params"][0].device))
+        self.refresh()
+        return loss
+
+    # The three parts of a step: only `update` has operations on all steps, always the same ones, so
+    # that a GPU can record it.
+
+    def advance(self) -> list[tuple[float, float]]:
+        """Count a step; the factors of `update`, and those that leave the weights as they are."""
+        factors: list[tuple[float, float]] = []
+        for _, options, state in self._stacks():
+            if state:
+                state["step"] += 1
+            number, rate = state.get("step", 0) or 1, options["lr"]
+            by_mean, by_square = (1.0 - beta**number for beta in options["betas"])
+            kept = 1.0 - rate * options["weight_decay"]
+            factors += [(by_square, 1.0), (-rate / by_mean, 0.0), (kept, 1.0)]
+        return factors
+
+    @torch.no_grad()
+    def update(self, factors: Tensor) -> None:
+        """Update the weights.
+
+        Args:
+            factors: float64 numbers, the first or the second ones from `advance`.
+        """
+        parameters: list[Tensor] = []
+        steps: list[Tensor] = []
+        for number, (own, options, state) in enumerate(self._stacks()):
+            shape = _matrix_shape(own[0])
+            gradients = [_gradient(each).reshape(-1, *shape) for each in own]
+            gradient = torch.cat(gradients)  # (B, m, n)
+            if not state:
+                state.update(_initial(gradient))
+                continue
+            by_square, by_mean, kept = factors[3 * number : 3 * number + 3].unbind()
+            step = _step(gradient, state, options, by_square).mul_(by_mean)
+            torch._foreach_mul_(own, kept.to(step.dtype))
+            parts = torch.split(step, [len(part) for part in gradients])
+            parameters += own
+            steps += [part.view_as(each) for part, each in zip(parts, own, strict=True)]
+        if parameters:
+            torch._foreach_add_(parameters, steps)
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Update the eigenvectors, if it is time."""
+        for _, options, state in self._stacks():
+            if "left" in state and state["step"] > 0 and state["step"] % options["refresh"] == 0:
+                _refresh(state, "left", -2)
+                _refresh(state, "right", -1)
+
+    def _stacks(self) -> Iterator[tuple[list[Tensor], State, State]]:
+        """Parameters of one shape, their group, and their common state, that of the first one."""
         for group in self.param_groups:
             stacks: dict[tuple[int, int], list[Tensor]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     stacks.setdefault(_matrix_shape(parameter), []).append(parameter)
-            for shape, parameters in stacks.items():
-                self._step(parameters, shape, self.state[parameters[0]], group)
-        return loss
+            for parameters in stacks.values():
+                yield parameters, group, self.state[parameters[0]]
 
-    def _step(
-        self, parameters: list[Tensor], shape: tuple[int, int], state: State, options: State
+
+class Adam(AdamW):
+    """AdamW in the same three parts."""
+
+    def __init__(
+        self, parameters: Iterable[dict[str, Any]], lr: float, weight_decay: float
     ) -> None:
-        """Update the weights of one shape; the first of them holds the common state."""
-        gradients = [_gradient(each).reshape(-1, *shape) for each in parameters]
-        gradient = torch.cat(gradients)  # (B, m, n)
-        if not state:
-            state.update(_initial(gradient))
-            return
-        state["step"] += 1
-        number = state["step"]
-        beta1, beta2 = options["betas"]
-        state["mean"].lerp_(gradient, 1.0 - beta1)
-        rotated = _rotate(gradient, state)
-        state["square"].mul_(beta2).addcmul_(rotated, rotated, value=1.0 - beta2)
-        root = state["square"].div(1.0 - beta2**number).sqrt_().add_(options["eps"])
-        step = _rotate_back(_rotate(state["mean"], state).div(root), state)
-        step.mul_(-options["lr"] / (1.0 - beta1**number))
-        kept = 1.0 - options["lr"] * options["weight_decay"]
-        parts = torch.split(step, [len(part) for part in gradients])
-        for parameter, part in zip(parameters, parts, strict=True):
-            parameter.mul_(kept).add_(part.view_as(parameter))
-        if "left" in state:
-            state["left"].lerp_(gradient @ gradient.mT, 1.0 - beta2)
-            state["right"].lerp_(gradient.mT @ gradient, 1.0 - beta2)
-            if number % options["refresh"] == 0:
-                _refresh(state, "left", -2)
-                _refresh(state, "right", -1)
+        """Create the optimiser for groups of parameters."""
+        super().__init__(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+
+    def advance(self) -> list[tuple[float, float]]:
+        """Learning rates of the groups, and zeros."""
+        return [(group["lr"], 0.0) for group in self.param_groups]
+
+    def update(self, factors: Tensor) -> None:
+        """Take a step with the given learning rates, which are left as they are in the groups."""
+        rates = factors.float().unbind() if factors.is_cuda else factors.tolist()
+        before = [group["lr"] for group in self.param_groups]
+        for group, rate in zip(self.param_groups, rates, strict=True):
+            group.update(lr=rate, capturable=factors.is_cuda)
+        self.step()
+        for group, known in zip(self.param_groups, before, strict=True):
+            group["lr"] = known
+
+    def refresh(self) -> None:
+        """Do nothing."""
+
+
+def _step(gradient: Tensor, state: State, options: State, by_square: Tensor) -> Tensor:
+    """Step (B, m, n), without the learning rate."""
+    beta1, beta2 = options["betas"]
+    state["mean"].lerp_(gradient, 1.0 - beta1)
+    rotated = _rotate(gradient, state)
+    state["square"].mul_(beta2).addcmul_(rotated, rotated, value=1.0 - beta2)
+    root = state["square"].div(by_square).sqrt_().add_(options["eps"])
+    step = _rotate_back(_rotate(state["mean"], state).div(root), state)
+    if "left" in state:
+        state["left"].lerp_(gradient @ gradient.mT, 1.0 - beta2)
+        state["right"].lerp_(gradient.mT @ gradient, 1.0 - beta2)
+    return step
 
 
 def _gradient(parameter: Tensor) -> Tensor:
@@ -138,6 +204,6 @@ def _refresh(state: State, side: str, dimension: int) -> None:
     product = state[side] @ basis
     order = (basis * product).sum(-2).argsort(dim=-1, descending=True)  # of the curvatures, (B, m)
     columns = order.unsqueeze(-2).expand_as(product)
-    state[f"{side}_basis"] = torch.linalg.qr(product.gather(-1, columns)).Q
+    basis.copy_(torch.linalg.qr(product.gather(-1, columns)).Q)
     moved = order.unsqueeze(-1 if dimension == -2 else -2).expand_as(state["square"])
-    state["square"] = state["square"].gather(dimension, moved)
+    state["square"].copy_(state["square"].gather(dimension, moved))

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
@@ -23,6 +22,7 @@ from tesseral.files import FULL
 from tesseral.training.callback import BAD_BATCH, FitRun
 from tesseral.training.checkpoints import WholeCheckpoints
 from tesseral.training.config import TrainerConfig
+from tesseral.training.device import uses_gpu
 from tesseral.training.duration import parse_duration
 from tesseral.training.module import DivergenceError, PotentialModule
 from tesseral.training.processes import (
@@ -106,9 +106,6 @@ def _make_trainer(
     loggers: list[Logger],
 ) -> lightning.Trainer:
     """Create Lightning's Trainer, without the features that ``FitRun`` provides."""
-    accelerator = settings.accelerator
-    if accelerator == "auto":  # Lightning would take Apple's GPUs, which have no float64
-        accelerator = "gpu" if torch.cuda.is_available() else "cpu"
     strategy: Any = "auto"
     if settings.strategy == "ddp" or settings.ranks > 1:
         # The buffers are constants; newer PyTorch renamed the option that disables broadcasting.
@@ -119,7 +116,7 @@ def _make_trainer(
             timeout=timedelta(seconds=parse_duration(settings.timeout)), **settings_of_ddp
         )
     return lightning.Trainer(
-        accelerator=accelerator,
+        accelerator="gpu" if uses_gpu(settings) else "cpu",
         devices=settings.devices,
         num_nodes=settings.num_nodes,
         strategy=strategy,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 SPLITS = ("auto", "group", "blocks", "random")
 LARGEST = 10**12  # structures or edges of a batch
+BATCH_STRUCTURES, BATCH_EDGES = 16, 4_000  # where nothing else is chosen
 PER_CORE = 16  # processes that prepare batches
 
 
@@ -26,12 +27,13 @@ class DataConfig:
             (runs of consecutive structures of each group or config type), ``random`` (single
             structures, whose neighbours in a trajectory stay in the training set) or ``auto``
             (``group`` if there are many groups or many molecules, otherwise ``blocks``).
-        batch_structures: maximum number of structures in a training batch of one process.
+        batch_structures: maximum number of structures in a training batch of one process. Default:
+            16; on a GPU 64, if the training is limited by time only and no limit of a batch is set.
         batch_edges: maximum number of edges (neighbour pairs) in a batch of one process; limits
             the memory, and is the limit that applies to cells of more than a few tens of atoms.
-            Small batches learn fastest on a CPU; use a larger value on a GPU.
+            Default: 4000; on a GPU 16000, as for batch_structures.
         workers: number of processes that prepare batches; 0 prepares them in the main process,
-            which is best for small sets.
+            which is best for small sets on a CPU. Default: 0; on a GPU up to 4.
         seed: random seed of the split and the shuffling.
         cache_gigabytes: memory (GB) for neighbour lists that are kept between epochs.
         isolated_energies: energies of isolated atoms (eV) by chemical symbol, used as reference
@@ -48,9 +50,9 @@ class DataConfig:
     validation_fraction: float = 0.1
     folds: int | None = None
     split: str = "auto"
-    batch_structures: int = 16
-    batch_edges: int = 4_000
-    workers: int = 0
+    batch_structures: int | None = None
+    batch_edges: int | None = None
+    workers: int | None = None
     seed: int = 0
     cache_gigabytes: float = 2.0
     isolated_energies: dict[str, float] | None = None
@@ -73,11 +75,12 @@ class DataConfig:
                 "`folds` holds out parts of `train`, so that `validation` has no use; leave out one"
             )
         for name, least in (("batch_structures", 1), ("batch_edges", 1), ("workers", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be {least} or more")
-            if getattr(self, name) > LARGEST:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it can be {LARGEST} at most")
-        if self.workers > PER_CORE * (os.cpu_count() or 1):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"`{name}` is {value}; it must be {least} or more")
+            if value is not None and value > LARGEST:
+                raise ValueError(f"`{name}` is {value}; it can be {LARGEST} at most")
+        if self.workers is not None and self.workers > PER_CORE * (os.cpu_count() or 1):
             raise ValueError(
                 f"`workers` is {self.workers}; with {os.cpu_count()} cores it can be "
                 f"{PER_CORE * (os.cpu_count() or 1)} at most"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from tesseral.data.graph import Batch, join_batches
-from tesseral.data.loading.config import DataConfig
+from tesseral.data.loading.config import BATCH_EDGES, BATCH_STRUCTURES, DataConfig
 from tesseral.data.loading.datasets import GraphDataset, check_elements, evaluation_loader
 from tesseral.data.loading.sampler import EdgeBudgetSampler
 from tesseral.data.loading.splits import Split, split_store
@@ -152,7 +152,7 @@ class PotentialDataModule(lightning.LightningDataModule):
             present = np.nonzero(train_store.compositions()[train_rows].sum(axis=0))[0]
             trained = tuple(train_store.elements[column] for column in present)
         self.elements = tuple(sorted({*trained, *self.known}))
-        cache = config.cache_gigabytes * 1e9 / max(1, config.workers)
+        cache = config.cache_gigabytes * 1e9 / max(1, config.workers or 0)
         share = len(train_rows) / (len(train_rows) + len(validation_rows))
         self.train_dataset = GraphDataset(
             train_store,
@@ -175,6 +175,16 @@ class PotentialDataModule(lightning.LightningDataModule):
         self._validation_edges = self.validation_dataset.edge_counts()
         self._statistics = statistics
 
+    @property
+    def batch_structures(self) -> int:
+        """Maximum number of structures in a training batch."""
+        return self.config.batch_structures or BATCH_STRUCTURES
+
+    @property
+    def batch_edges(self) -> int:
+        """Maximum number of edges in a training batch."""
+        return self.config.batch_edges or BATCH_EDGES
+
     def _of_target(self, store: Store, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows with the level of theory of the model file."""
         kept: NDArray[np.int64] = rows[theory_numbers(store, self.theories)[rows] == 0]
@@ -194,7 +204,7 @@ class PotentialDataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> GraphLoader:
         """Shuffled batches; their order depends on the seed and the epoch only."""
-        data, limit = self.train_dataset, self.config.batch_structures
+        data, limit = self.train_dataset, self.batch_structures
         segments = data.store.segments[data.rows]
         sampler = self._sampler(self.train_edges, limit, shuffle=True, segments=segments)
         return self._loader(data, sampler)
@@ -204,7 +214,7 @@ class PotentialDataModule(lightning.LightningDataModule):
 
         With several processes, a rank without a structure in a step receives one without labels.
         """
-        limit = max(self.config.batch_structures, VALIDATION_STRUCTURES)
+        limit = max(self.batch_structures, VALIDATION_STRUCTURES)
         return self._loader(
             self.validation_dataset, self._sampler(self._validation_edges, limit, shuffle=False)
         )
@@ -246,7 +256,7 @@ class PotentialDataModule(lightning.LightningDataModule):
         return EdgeBudgetSampler(
             edges,
             max_structures=structures,
-            max_edges=self.config.batch_edges,
+            max_edges=self.batch_edges,
             seed=self.config.seed,
             rank=0 if trainer is None else trainer.global_rank,
             ranks=1 if trainer is None else trainer.world_size,
@@ -254,11 +264,13 @@ class PotentialDataModule(lightning.LightningDataModule):
         )
 
     def _loader(self, dataset: GraphDataset, sampler: EdgeBudgetSampler) -> GraphLoader:
-        workers = self.config.workers
+        workers, trainer = self.config.workers or 0, self.trainer
+        gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
         return GraphLoader(
             dataset,
             batch_sampler=sampler,
             collate_fn=join_batches,
             num_workers=workers,
             persistent_workers=workers > 0,
+            pin_memory=gpu,  # so that copies to the GPU are not waited for
         )

@@ -87,21 +87,25 @@ def linear(value):
     return module
 
 
+def update(average, n):
+    average.update(torch.tensor(average.share(n)))
+
+
 def test_the_average_moves_by_one_minus_the_decay():
     source, average = linear(1.0), linear(0.0)
-    WeightAverage(source, average, 0.9).update(10**6)
+    update(WeightAverage(source, average, 0.9), 10**6)
     assert average.weight.item() == pytest.approx(0.1)
 
 
 def test_the_average_starts_fast():
     source, average = linear(1.0), linear(0.0)
-    WeightAverage(source, average, 0.999).update(0)
+    update(WeightAverage(source, average, 0.999), 0)
     assert average.weight.item() == pytest.approx(0.9)
 
 
 def test_no_decay_copies_the_weights():
     source, average = linear(math.pi), linear(0.0)
-    WeightAverage(source, average, 0.0).update(5)
+    update(WeightAverage(source, average, 0.0), 5)
     torch.testing.assert_close(source.weight, average.weight)
 
 

@@ -13,16 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tesseral.data.graph import Edges
-from tesseral.potentials.engine.gpu import facet, neighbors, nequip, training
-from tesseral.potentials.engine.gpu.capture import Captured, CapturedSteps, record
+from tesseral.potentials.engine.gpu import facet, neighbors, nequip, nequip_training, training
+from tesseral.potentials.engine.gpu.capture import Captured, record
 from tesseral.potentials.engine.gpu.cuda import CudaError, loaded
 from tesseral.potentials.engine.gpu.facet import FacetKernels
-from tesseral.potentials.engine.gpu.geometry import Kernels, edge_lists
+from tesseral.potentials.engine.gpu.geometry import Kernels, Lists
 from tesseral.potentials.engine.gpu.layers import LayerKernels
 from tesseral.potentials.engine.gpu.nequip import NequIPKernels
 from tesseral.potentials.engine.gpu.source import (
     AnySizes,
     nequip_source,
+    nequip_training_source,
     source,
     training_source,
 )
@@ -40,13 +41,20 @@ class Form(NamedTuple):
     supports: Callable[[MessagePassing], bool]
     sizes_of: Callable[[MessagePassing], AnySizes]
     source: Callable[[Any], str]  # of the kernels for some sizes
-    training_source: Callable[[Any], str] | None
+    training_source: Callable[[Any], str]
     make: Callable[[MessagePassing, Kernels], LayerKernels]
+    train: training.Evaluate
 
 
 FORMS = (
-    Form(facet.supports, facet.sizes_of, source, training_source, FacetKernels),
-    Form(nequip.supports, nequip.sizes_of, nequip_source, None, NequIPKernels),
+    Form(
+        *(facet.supports, facet.sizes_of, source, training_source),
+        *(FacetKernels, training.evaluate),
+    ),
+    Form(
+        *(nequip.supports, nequip.sizes_of, nequip_source, nequip_training_source),
+        *(NequIPKernels, nequip_training.evaluate),
+    ),
 )
 
 
@@ -59,15 +67,8 @@ class _Cached(NamedTuple):
     state: list[tuple[int, int]]
 
 
-class _Steps(NamedTuple):
-    """Kernels for training a potential, which were found to agree with autograd."""
-
-    kernels: Kernels
-    captured: CapturedSteps
-
-
 _cache: WeakKeyDictionary[MessagePassing, _Cached] = WeakKeyDictionary()
-_steps: WeakKeyDictionary[MessagePassing, _Steps] = WeakKeyDictionary()
+_trusted: WeakKeyDictionary[MessagePassing, Kernels] = WeakKeyDictionary()  # for training
 _refused: WeakSet[nn.Module] = WeakSet()
 
 
@@ -84,38 +85,42 @@ def trains(potential: MessagePassing) -> bool:
     kernels = training_kernels(potential) if _uses_gpu(potential) else None
     if kernels is None:
         return False
-    known = _steps.get(potential)
-    if known is not None and known.kernels is kernels:
+    if _trusted.get(potential) is kernels:
         return True
-    deviation = training.deviation(potential, kernels)
+    form = form_of(potential)
+    assert form is not None
+    deviation = training.deviation(potential, kernels, form.train)
     if not deviation <= training.TOLERANCE[potential.embedding.dtype]:
         refuse(potential, f"gradients of its kernels deviate from autograd by {deviation:.1e}")
         return False
-    _steps[potential] = _Steps(kernels, CapturedSteps(kernels, record))
+    _trusted[potential] = kernels
     return True
 
 
 def training_kernels(potential: MessagePassing) -> Kernels | None:
     """The kernels for training a potential; None, after a warning, if there are none."""
     form = form_of(potential)
-    if form is None or form.training_source is None:
+    if form is None:
         return None
     sizes = form.sizes_of(potential)
     return _compiled(potential, sizes, form.training_source(sizes))
 
 
-def train(potential: MessagePassing, species: Tensor, edges: Edges) -> AtomicResults:
+def train(
+    potential: MessagePassing, species: Tensor, vectors: Tensor, lists: Lists
+) -> AtomicResults:
     """Energies, forces and virials, which can be differentiated with respect to the weights.
 
     Args:
         potential: potential for which ``trains`` is true.
         species: (N,) index into ``elements``.
-        edges: edges between the atoms, on the device of the potential.
+        vectors: (E, 3) Å, on the device of the potential.
+        lists: the edges of each atom.
     """
-    with torch.cuda.device_of(edges.vectors):  # type: ignore[no-untyped-call]
-        lists = edge_lists(edges, len(species))
-        step = _steps[potential].captured(potential, species, edges.vectors.detach(), lists)
-        return training.differentiable(potential, step)
+    form = form_of(potential)
+    assert form is not None
+    with torch.cuda.device_of(vectors):  # type: ignore[no-untyped-call]
+        return form.train(potential, _trusted[potential], species, vectors.detach(), lists)
 
 
 def evaluate(potential: MessagePassing, species: Tensor, edges: Edges) -> AtomicResults:

@@ -149,16 +149,30 @@ class KeptLists:
         return lists
 
 
-def edge_lists(edges: Edges, atoms: int) -> Lists:
-    """Edges of each atom, on the device of the edges."""
+def edge_lists(edges: Edges, atoms: int, counts: Tensor | None = None) -> Lists:
+    """Edges of each atom, on the device of the edges.
+
+    Args:
+        edges: the edges.
+        atoms: number of atoms.
+        counts: (3,) int32, see `Lists`, if the arrays have room for more edges.
+    """
     senders, receivers = edges.senders.to(torch.int32), edges.receivers.to(torch.int32)
     ends = torch.arange(atoms + 1, dtype=torch.int32, device=senders.device)
-    by_sender, order = torch.sort(senders, stable=True)
+    by_receiver, sending = receivers, senders
+    if counts is None:
+        counts = torch.tensor(
+            [atoms, len(senders), atoms], dtype=torch.int32, device=senders.device
+        )
+    else:  # the others belong to no atom
+        others = torch.arange(len(senders), device=senders.device) >= counts[1]
+        by_receiver, sending = (each.masked_fill(others, atoms) for each in (receivers, senders))
+    by_sender, order = torch.sort(sending, stable=True)
     return Lists(
-        torch.tensor([atoms, len(senders), atoms], dtype=torch.int32, device=senders.device),
+        counts,
         senders.contiguous(),
         receivers.contiguous(),
-        torch.searchsorted(receivers, ends, out_int32=True),
+        torch.searchsorted(by_receiver, ends, out_int32=True),
         torch.searchsorted(by_sender, ends, out_int32=True),
         order.to(torch.int32),
     )

@@ -248,14 +248,19 @@ def _padded(channels: int, group: int) -> int:
     return -(-channels // group) * group
 
 
+def padded(tensor: Tensor, dim: int, parts: Sequence[int], group: int) -> Tensor:
+    """Each part along a dimension padded with zeros to whole groups."""
+    found = []
+    for part in torch.split(tensor, list(parts), dim=dim) if len(parts) > 1 else [tensor]:
+        room = _padded(part.shape[dim], group) - part.shape[dim]
+        behind = [0, 0] * (tensor.ndim - 1 - dim % tensor.ndim)
+        found.append(nn.functional.pad(part, [*behind, 0, room]) if room else part)
+    return torch.cat(found, dim=dim) if len(found) > 1 else found[0]
+
+
 def _place(tensor: Tensor, dim: int, groups: Sequence[int], group: int) -> Tensor:
-    """A contiguous copy in which each part along a dimension is padded with zeros."""
-    parts = []
-    for part in torch.split(tensor.detach(), list(groups), dim=dim):
-        room = list(part.shape)
-        room[dim] = _padded(part.shape[dim], group) - part.shape[dim]
-        parts += [part, part.new_zeros(room)]
-    return torch.cat(parts, dim=dim).contiguous()
+    """A contiguous copy, with parts that are padded."""
+    return padded(tensor.detach(), dim, groups, group).clone(memory_format=torch.contiguous_format)
 
 
 def _layer(
@@ -270,6 +275,7 @@ def _layer(
     ]
     # Columns of the field: the scalars and the gates of each degree, then the degrees.
     field: Groups = [list(module.channels), *([number] for number in module.channels[1:])]
+    splines = [_place(each, 1, [each.shape[1]], group) for each in convolution.coefficients]
     norm = None
     if module.norm is not None:
         every = [number for groups in field for number in groups]
@@ -277,7 +283,7 @@ def _layer(
     widths = [[sum(_padded(n, group) for n in own) for own in each] for each in (message, field)]
     return _Layer(
         f"{int(first)}_{l_out}",
-        _polynomials(convolution, group),
+        polynomials(convolution, torch.cat(splines, dim=1)),
         None if first else _linear_map(module.enter, incoming, incoming, group),
         _linear_map(module.leave, message, field, group),
         None if first else _linear_map(module.keep, incoming, field, group),
@@ -289,13 +295,20 @@ def _layer(
     )
 
 
-def _polynomials(convolution: PathConvolution, group: int) -> Tensor:
-    """Coefficients of the radial functions by powers of the position in an interval."""
-    splines = [_place(each, 1, [each.shape[1]], group) for each in convolution.coefficients]
-    rows = nn.functional.pad(torch.cat(splines, dim=1).double(), (0, 0, 0, 4))
+def polynomials(convolution: PathConvolution, splines: Tensor) -> Tensor:
+    """Coefficients of the radial functions by powers of the position in an interval.
+
+    Args:
+        convolution: the convolution.
+        splines: (S, functions), its spline coefficients.
+
+    Returns:
+        (K, functions, 4).
+    """
+    rows = nn.functional.pad(splines.double(), (0, 0, 0, 4))
     four = rows[convolution.first[:, None] + torch.arange(4, device=rows.device)]
     powers = torch.einsum("kjp,kjf->kfp", convolution.pieces, four)
-    return powers.to(splines[0].dtype).contiguous()
+    return powers.to(splines.dtype).contiguous()
 
 
 def _linear_map(linear: FlatLinear, rows: Groups, columns: Groups, group: int) -> _Linear:

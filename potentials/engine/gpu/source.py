@@ -136,14 +136,26 @@ def _facet_unit(sizes: Sizes, header: str, lines: list[str]) -> str:
 def nequip_source(sizes: NequIPSizes) -> str:
     """The translation unit of a NequIP potential for inference."""
     kinds = sorted(set(sizes.kinds))
-    lines = [
-        f"TESSERAL_PATHS_FROM({first}, {l_out}, {l1})"
-        for first, l_in, l_out in kinds
-        for l1 in range(l_in + 1)
-    ]
-    lines += [f"TESSERAL_GATES({l_out})" for l_out in sorted({kind[2] for kind in kinds})]
+    lines = [f"TESSERAL_GATES({l_out})" for l_out in sorted({kind[2] for kind in kinds})]
     if sizes.keep_by_element:
         lines += [f"TESSERAL_OWN_LINEAR({degree})" for degree in range(len(sizes.channels))]
+    return _nequip_unit(sizes, "gates.h", ["PATHS"], lines)
+
+
+@lru_cache
+def nequip_training_source(sizes: NequIPSizes) -> str:
+    """The translation unit of a NequIP potential for training."""
+    return _nequip_unit(sizes, "path_training.h", ["PATHS", "TRAIN"], [])
+
+
+def _nequip_unit(sizes: NequIPSizes, header: str, of_paths: list[str], lines: list[str]) -> str:
+    """A translation unit with some kernels of the paths, and some more."""
+    paths = [
+        f"TESSERAL_{name}_FROM({first}, {l_out}, {l1})"
+        for first, l_in, l_out in sorted(set(sizes.kinds))
+        for l1 in range(l_in + 1)
+        for name in of_paths
+    ]
     values: dict[str, object] = {
         "L_MAX_FEATURES": len(sizes.channels) - 1,
         "EMBEDDED": sizes.embedded,
@@ -151,7 +163,7 @@ def nequip_source(sizes: NequIPSizes) -> str:
         "ODD_SUMS": int(sizes.odd),
         "SILU_GATES": int(sizes.silu_gates),
     }
-    return _unit(sizes, values, "gates.h", lines)
+    return _unit(sizes, values, header, [*paths, *lines])
 
 
 def _unit(sizes: AnySizes, more: dict[str, object], header: str, lines: list[str]) -> str:

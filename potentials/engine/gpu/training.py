@@ -7,9 +7,9 @@ zeros on the way in and cut on the way out.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -73,48 +73,29 @@ class Step:
         return [by_embedding.unsqueeze(1), *self._passes.gradients()]
 
 
-class AnyStep(Protocol):
-    """`Step`, or one that is recorded."""
-
-    def forward(self) -> AtomicResults:
-        """Energies, forces and virials."""
-
-    def backward(self, by_results: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Gradients by ``trained_weights`` from those by the results."""
-
-
 def trained_weights(potential: MessagePassing) -> list[Tensor]:
     """Weights in the order of ``Step.backward``."""
     return [potential.embedding, *training.weights_of(potential)]
 
 
-def differentiable(potential: MessagePassing, step: AnyStep) -> AtomicResults:
-    """Results of a step as functions of the weights."""
+def evaluate(
+    potential: MessagePassing, kernels: Kernels, species: Tensor, vectors: Tensor, lists: Lists
+) -> AtomicResults:
+    """Energies, forces and virials, which can be differentiated with respect to the weights.
+
+    Arguments as for `Step`.
+    """
+    step = Step(potential, kernels, species, vectors, lists)
     found = _Results.apply(step, *trained_weights(potential))  # type: ignore[no-untyped-call]
     return AtomicResults(*found)
 
 
-def evaluate(
-    potential: MessagePassing, kernels: Kernels, species: Tensor, edges: Edges
-) -> AtomicResults:
-    """Energies, forces and virials, which can be differentiated with respect to the weights.
-
-    Args:
-        potential: potential that ``facet.supports``.
-        kernels: kernels compiled from ``training_source(sizes_of(potential))``.
-        species: (N,) index into the elements.
-        edges: edges between the atoms, on the device of the potential.
-    """
-    lists = edge_lists(edges, len(species))
-    step = Step(potential, kernels, species, edges.vectors.detach(), lists)
-    return differentiable(potential, step)
-
-
+Evaluate = Callable[[MessagePassing, Kernels, Tensor, Tensor, Lists], AtomicResults]
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
 """Largest deviation of gradients for which the kernels are used."""
 
 
-def deviation(potential: MessagePassing, kernels: Kernels) -> float:
+def deviation(potential: MessagePassing, kernels: Kernels, evaluate: Evaluate = evaluate) -> float:
     """Largest deviation of energies, forces, virial and gradients by the weights from autograd.
 
     In units of the norm of each array, for six atoms of random elements, some of them beyond the
@@ -122,8 +103,9 @@ def deviation(potential: MessagePassing, kernels: Kernels) -> float:
     a new potential are zero.
 
     Args:
-        potential: potential that ``facet.supports``.
-        kernels: as for ``evaluate``.
+        potential: potential for which there are kernels.
+        kernels: the kernels.
+        evaluate: function of its architecture, of the arguments of the one above.
     """
     random = torch.Generator().manual_seed(0)
     device, places = potential.embedding.device, [[i, j, 0.0] for i in range(2) for j in range(3)]
@@ -142,7 +124,7 @@ def deviation(potential: MessagePassing, kernels: Kernels) -> float:
     vectors = (0.45 * potential.cutoff) * (positions[receivers] - positions[senders])
     vectors.requires_grad_(True)
     edges = Edges(vectors, senders, receivers)
-    found = evaluate(model, kernels, species, edges)
+    found = evaluate(model, kernels, species, vectors.detach(), edge_lists(edges, atoms))
     energies = model(species, edges)
     (gradient,) = torch.autograd.grad(energies.sum(), vectors, create_graph=True)
     forces = torch.zeros_like(positions).index_add(0, senders, gradient)
@@ -166,7 +148,7 @@ class _Results(torch.autograd.Function):
     """Energies, forces and virials as functions of the weights."""
 
     @staticmethod
-    def forward(ctx: Any, step: AnyStep, *weights: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, step: Step, *weights: Tensor) -> tuple[Tensor, ...]:
         ctx.step = step
         return step.forward()[:3]
 

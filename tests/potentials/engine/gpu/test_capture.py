@@ -17,15 +17,13 @@ from tesseral.data.graph import AtomicGraph, edges_of
 from tesseral.data.neighbors import atomic_graph
 from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.architectures.nequip import NequIPConfig
-from tesseral.potentials.engine.gpu import capture, host, nequip, training
-from tesseral.potentials.engine.gpu.capture import Captured, CapturedSteps, Recorded, Results
+from tesseral.potentials.engine.gpu import capture, host, nequip
+from tesseral.potentials.engine.gpu.capture import Captured, Recorded, Results
 from tesseral.potentials.engine.gpu.facet import FacetKernels, sizes_of
-from tesseral.potentials.engine.gpu.geometry import edge_lists
 from tesseral.potentials.engine.gpu.layers import LayerKernels
 from tesseral.potentials.engine.gpu.nequip import NequIPKernels
-from tesseral.potentials.engine.gpu.source import nequip_source, source, training_source
+from tesseral.potentials.engine.gpu.source import nequip_source, source
 from tesseral.potentials.engine.results import AtomicResults
-from tesseral.potentials.message_passing import MessagePassing
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 
@@ -135,72 +133,3 @@ def test_a_failure_is_said_once(kernels: LayerKernels) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         compare(captured, kernels, structure(1, 8))
-
-
-def steps(model: MessagePassing, graph: AtomicGraph, captured: CapturedSteps | None):
-    """Results and gradients by the weights of a loss of all of them."""
-    edges, text = edges_of(graph), training_source(sizes_of(model))
-    lists = edge_lists(edges, len(graph.species))
-    about = graph.species, edges.vectors, lists
-    plain = captured is None
-    step = training.Step(model, host_kernels(text), *about) if plain else captured(model, *about)
-    results = training.differentiable(model, step)[:3]
-    reseed(8)
-    loss = sum((part * torch.randn_like(part)).sum() for part in results)
-    return [*results, *torch.autograd.grad(loss, list(model.parameters()))]
-
-
-def training_model() -> tuple[MessagePassing, CapturedSteps, Recorder]:
-    reseed(3)
-    config = FacetConfig(cutoff=4.0, channels=16, grid_channels=16, l_max=2)
-    model = MessagePassing(config, (6, 14), binding_energies=[-3.0, -4.0], dtype=torch.float64)
-    recorder = Recorder()
-    captured = CapturedSteps(host_kernels(training_source(sizes_of(model))), recorder)
-    return model, captured, recorder
-
-
-def test_training_steps_of_all_sizes() -> None:
-    model, captured, recorder = training_model()
-    for number, cells in enumerate((1, 2, 5, 3, 5, 1, 6)):
-        graph = structure(cells, number)
-        with torch.no_grad():  # weights are read when a step is replayed
-            for weight in model.parameters():
-                weight.mul_(1.01)
-        found, expected = (steps(model, graph, each) for each in (captured, None))
-        for one, other in zip(found, expected, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
-    assert recorder.recorded == 2 and recorder.replayed == 2 * 5  # two passes of one room
-
-
-def test_two_training_steps_at_once() -> None:
-    model, captured, recorder = training_model()
-    graphs = [structure(2, seed) for seed in range(2)]
-    for _ in range(capture.CALLS):
-        steps(model, graphs[0], captured)
-    results = []
-    for graph in graphs:
-        edges = edges_of(graph)
-        lists = edge_lists(edges, len(graph.species))
-        step = captured(model, graph.species, edges.vectors, lists)
-        results.append(training.differentiable(model, step).forces)
-    loss = sum(part.square().sum() for part in results)
-    found = torch.autograd.grad(loss, model.embedding)[0]
-    plain = [training.evaluate(model, captured._kernels, g.species, edges_of(g)) for g in graphs]
-    loss = sum(part.forces.square().sum() for part in plain)
-    torch.testing.assert_close(found, torch.autograd.grad(loss, model.embedding)[0])
-    assert recorder.replayed == 2
-
-
-def test_gradients_wanted_too_late_are_an_error() -> None:
-    model, captured, _ = training_model()
-    graph = structure(2, 0)
-    for _ in range(capture.CALLS):
-        steps(model, graph, captured)
-    edges = edges_of(graph)
-    about = graph.species, edges.vectors, edge_lists(edges, len(graph.species))
-    energies = training.differentiable(model, captured(model, *about)).energies.sum()
-    energies.backward(retain_graph=True)
-    again = captured(model, *about)
-    with pytest.raises(RuntimeError, match="a second time"):
-        energies.backward()
-    assert again is not None

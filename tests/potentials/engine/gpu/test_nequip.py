@@ -6,52 +6,26 @@ import shutil
 
 import pytest
 import torch
-from gpu_cases import CUTOFF, ELEMENTS, cluster, compare, crystal, potential
+from gpu_cases import (
+    CUTOFF,
+    ELEMENTS,
+    LIKE_NEQUIX,
+    LIKE_SEVENNET,
+    cluster,
+    compare,
+    crystal,
+    nequip,
+)
 from host_kernels import host_kernels
 
 from tesseral.data.graph import AtomicGraph, Edges, edges_of
 from tesseral.deploy.modelfile import load_model
 from tesseral.deploy.universal import kept_path
-from tesseral.potentials.architectures.nequip import NequIPConfig, NequIPLayer
 from tesseral.potentials.engine.gpu.nequip import NequIPKernels, sizes_of, supports
 from tesseral.potentials.engine.gpu.source import nequip_source
 from tesseral.potentials.message_passing import MessagePassing
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
-PLAIN: dict[str, object] = {"channels": 16, "l_max": 1, "spline_intervals": 16}
-LIKE_SEVENNET: dict[str, object] = {
-    "channels": 128,
-    "channels_by_degree": [128, 64, 32],
-    "l_max": 2,
-    "kinks": [3.5, 4.0],
-    "gates": "silu",
-    "odd_paths": True,
-    "element_self_connection": False,
-    "linear_readout": True,
-}
-LIKE_NEQUIX: dict[str, object] = {
-    "channels": 16,
-    "channels_by_degree": [16, 9, 5, 4],
-    "l_max": 3,
-    "gates": "silu",
-    "element_self_connection": False,
-    "embedding_channels": 7,
-    "field_norm": True,
-    "linear_readout": True,
-}
-
-
-def nequip(dtype: torch.dtype, bare: bool = False, **options: object) -> MessagePassing:
-    config = NequIPConfig(**{"cutoff": CUTOFF, "zbl": not bare, **PLAIN, **options})  # type: ignore[arg-type]
-    model = potential(config, dtype, bare)
-    for layer in model.layers:  # those of new potentials are zero, and factors of a norm equal
-        assert isinstance(layer, NequIPLayer)
-        for bias in (layer.enter.bias, layer.leave.bias):
-            if bias is not None:
-                torch.nn.init.normal_(bias)
-        for factors in [] if layer.norm is None else layer.norm.weights:
-            torch.nn.init.uniform_(factors, 0.5, 1.5)
-    return model
 
 
 def kernels(model: MessagePassing) -> NequIPKernels:

@@ -7,24 +7,21 @@ import shutil
 import pytest
 import rounding
 import torch
+from gpu_cases import CUTOFF, GRAPHS, begun, random_edges
 from host_kernels import host_kernels
 from seeds import reseed
 from torch import Tensor
 
-from tesseral.data.graph import Edges
 from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.blocks.convolution import SplineConvolution
 from tesseral.potentials.blocks.sphere import EdgeFeatures, EdgeHarmonics
 from tesseral.potentials.engine.gpu import training
 from tesseral.potentials.engine.gpu.facet import padded_to_groups, sizes_of
-from tesseral.potentials.engine.gpu.geometry import Begun, Places, edge_lists
-from tesseral.potentials.engine.gpu.host import HostKernels
 from tesseral.potentials.engine.gpu.source import Sizes, training_source
 from tesseral.potentials.message_passing import MessagePassing
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
-CUTOFF, INTERVALS = 4.0, 6
-GRAPHS = {"empty": (3, 0), "one edge": (3, 1), "isolated atoms": (40, 25), "dense": (5, 1000)}
+INTERVALS = 6
 
 
 def sizes_for(degrees: tuple[int, int, int], channels: int, dtype: torch.dtype) -> Sizes:
@@ -32,25 +29,6 @@ def sizes_for(degrees: tuple[int, int, int], channels: int, dtype: torch.dtype) 
     wide = padded_to_groups(channels)
     about = dtype, CUTOFF, INTERVALS, 2, l_edge, l_out, wide, wide
     return Sizes(*about, layers=(l_in,), mixings=((l_out, l_in),))
-
-
-def random_edges(n_atoms: int, n_edges: int) -> Edges:
-    """Edges up to beyond the cutoff."""
-    receivers = torch.randint(n_atoms, (n_edges,)).sort().values
-    vectors = torch.nn.functional.normalize(torch.randn(n_edges, 3, dtype=torch.float64))
-    lengths = 0.2 + 1.1 * CUTOFF * torch.rand(n_edges, 1, dtype=torch.float64)
-    lengths[:1] = 2  # a single edge is within the cutoff
-    return Edges(vectors * lengths, torch.randint(n_atoms, (n_edges,)), receivers)
-
-
-def begun(sizes: Sizes, kernels: HostKernels, edges: Edges, atoms: int) -> Begun:
-    """Places of the edges of a potential without pair energies."""
-    lists, kinds = edge_lists(edges, atoms), torch.zeros(atoms, dtype=torch.int32)
-    n_edges, row = len(edges.vectors), (sizes.l_edge + 1) ** 2
-    places = Places(torch.empty_like(lists.senders), torch.zeros(n_edges, row, dtype=sizes.dtype))
-    about = edges.vectors, kinds, lists.senders, lists.receivers, None
-    kernels("edges_forward", n_edges, 1, lists.counts[1:], *about, places.rows, places.intervals)
-    return Begun(kinds, lists, edges.vectors, places, edges.vectors.new_zeros(atoms), None)
 
 
 def by_autograd(
