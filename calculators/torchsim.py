@@ -232,7 +232,8 @@ class TesseralModel(ModelInterface):
         device = self._device if isinstance(self.neighbors, GpuNeighbors) else torch.device("cpu")
         inputs, known = [state.system_idx, state.atomic_numbers], self._known
         counted = not any(each.is_inference() for each in inputs)  # others have no version
-        version = (state.cell.shape[0], *state_of(inputs)) if counted else ()
+        shapes = [each.shape for each in (state.cell, *inputs)]
+        version = (*shapes, *state_of(inputs)) if counted else ()
         if known is None or not counted or known.version != version:
             about = (each.to(device) for each in _checked(state, self.card.elements))
             known = self._known = _Known(inputs, version, *about)
@@ -281,7 +282,7 @@ class _Known(NamedTuple):
     """Atoms of the last state, which are usually those of the next."""
 
     inputs: list[Tensor]  # kept, so that their addresses are not used again
-    version: tuple[Any, ...]  # number of systems, and versions of the inputs
+    version: tuple[Any, ...]  # shapes of cells and inputs, and versions of the inputs
     species: Tensor
     structure: Tensor
 

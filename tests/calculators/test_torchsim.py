@@ -157,6 +157,16 @@ def test_dictionary_does_for_a_state(model: TesseralModel) -> None:
     torch.testing.assert_close(model(fields)["energy"], model(state)["energy"])
 
 
+def test_a_part_of_a_state_in_the_same_memory_is_another_state(model: TesseralModel) -> None:
+    structures = [crystal(1), crystal(2, 2)]
+    state = make_state(structures)
+    whole = model(state)
+    names = ("positions", "atomic_numbers", "system_idx")
+    part = {name: getattr(state, name)[: len(structures[0])] for name in names}
+    found = model({**part, "cell": state.cell[:1], "pbc": True})
+    torch.testing.assert_close(found["energy"], whole["energy"][:1])
+
+
 def test_lists_are_reused_while_atoms_move_little(model: TesseralModel, seed: None) -> None:
     state = make_state([crystal(seed) for seed in range(5)])
     for _ in range(4):

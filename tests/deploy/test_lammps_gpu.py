@@ -104,7 +104,7 @@ def card(**options: object) -> ModelCard:
         config=config,
         elements=(6, 14),
         reference_energies=(-1.5, -2.5),
-        energy_scale=1.0,
+        energy_scale=0.1,
         mean_neighbors=20.0,
         uncertainty={**values, "stop": 1.0},
     )

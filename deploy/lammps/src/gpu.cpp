@@ -39,7 +39,9 @@ struct Driver {
 
   Driver() {
     void* library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-    if (!library) throw std::runtime_error("there is no CUDA driver (libcuda.so.1) here: leave out the keyword gpu, or use a machine with a GPU of NVIDIA");
+    if (!library)
+      throw std::runtime_error("there is no CUDA driver (libcuda.so.1) here: leave out the keyword gpu, or use a machine "
+                               "with a GPU of NVIDIA");
     const auto find = [&](auto& function, const char* name) {
       function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, name));
       if (!function) throw std::runtime_error(std::string("the CUDA driver has no ") + name + ": update it");
@@ -65,8 +67,12 @@ struct Driver {
 constexpr int out_of_memory = 2, not_for_this_card = 209, invalid_ptx = 218, newer_ptx = 222;  // errors of the driver
 constexpr int capability_major = 75, capability_minor = 76;                                     // attributes of a card
 
+constexpr char damaged[] = "its plan for GPUs is damaged: export it again";
+
 // The slots that have a name; NAMES in plan.py.
-enum Slot { weights, species, vectors, counts, senders, receivers, first, sent, order, energies, forces, virials, uncertainties };
+enum Slot {
+  weights, species, vectors, counts, senders, receivers, first, sent, order, energies, forces, virials, uncertainties
+};
 
 // Numbers on which the sizes of arrays depend; places are those of atoms and their images.
 struct Room {
@@ -183,21 +189,26 @@ class Gpu : public Engine {
   void open_device(const GpuFiles& files) {
     int count = 0, major = 0, minor = 0;
     if (driver_.cuInit(0) || driver_.cuDeviceGetCount(&count) || !count)
-      throw std::runtime_error("the CUDA driver finds no GPU here: leave out the keyword gpu, or check CUDA_VISIBLE_DEVICES and nvidia-smi");
+      throw std::runtime_error("the CUDA driver finds no GPU here: leave out the keyword gpu, or check "
+                               "CUDA_VISIBLE_DEVICES and nvidia-smi");
     driver_.check(driver_.cuDeviceGet(&device_, place_ % count));
     driver_.check(driver_.cuDeviceGetAttribute(&major, capability_major, device_));
     driver_.check(driver_.cuDeviceGetAttribute(&minor, capability_minor, device_));
     char name[256] = "";
     driver_.cuDeviceGetName(name, sizeof name, device_);
-    const std::string found = std::to_string(major) + "." + std::to_string(minor);
-    const std::string old = std::string("the GPU (") + name + ") has compute capability " + found + ", and its kernels need 7.0 or more: leave out the keyword gpu";
-    if (major < 7) throw std::runtime_error(old);
+    const std::string capability = std::to_string(major) + "." + std::to_string(minor);
+    if (major < 7)
+      throw std::runtime_error(std::string("the GPU (") + name + ") has compute capability " + capability +
+                               ", and its kernels need 7.0 or more: leave out the keyword gpu");
     driver_.check(driver_.cuDevicePrimaryCtxRetain(&context_, device_));
     driver_.check(driver_.cuCtxSetCurrent(context_));
     const int code = driver_.cuModuleLoadData(&module_, files.kernels.c_str());
-    if (code == not_for_this_card) throw std::runtime_error(std::string("its kernels are for newer GPUs than this one (") + name + ", compute capability " + found + "): export it with NVRTC of CUDA 12");
+    if (code == not_for_this_card)
+      throw std::runtime_error(std::string("its kernels are for newer GPUs than this one (") + name +
+                               ", compute capability " + capability + "): export it with NVRTC of CUDA 12");
     if (code == invalid_ptx || code == newer_ptx)
-      throw std::runtime_error("the CUDA driver here is older than the compiler of its kernels: update the driver, or export it with an older NVRTC");
+      throw std::runtime_error("the CUDA driver here is older than the compiler of its kernels: update the driver, or "
+                               "export it with an older NVRTC");
     driver_.check(code);
   }
 
@@ -207,18 +218,20 @@ class Gpu : public Engine {
     int version = 0;
     size_t slots = 0, steps = 0;
     in >> word >> version;
-    if (word != "tesseral_gpu" || version != 1) throw std::runtime_error("its kernels for GPUs have another version: export it again, or rebuild the plugin");
+    if (word != "tesseral_gpu" || version != 1)
+      throw std::runtime_error("its kernels for GPUs have another version: export it again, or rebuild the plugin");
     in >> word >> block_ >> word >> slots;
-    if (!in || block_ < 1 || slots <= uncertainties || slots > 10000) throw std::runtime_error("its plan for GPUs is damaged");
+    if (!in || block_ < 1 || slots <= uncertainties || slots > 10000) throw std::runtime_error(damaged);
     memory_.resize(slots);
     for (Memory& memory : memory_) in >> memory.fixed >> memory.per_atom >> memory.per_edge;
     in >> word >> steps;
     for (size_t n = 0; n < steps && in; n++) steps_.push_back(read_step(in));
-    if (!in || steps_.empty()) throw std::runtime_error("its plan for GPUs is truncated");
+    if (!in || steps_.empty()) throw std::runtime_error(damaged);
     memory_.push_back({0, 0, 4});
     memory_.push_back({0, 0, 0, 24});
     const auto at = [](int slot, Pointer offset = 0) { return Argument{slot, {offset}}; };
-    vectors_of_ = {Step::launch, nullptr, true, 1, 0, 0, {at(counts, 4), at(places()), at(receivers), at(positions()), at(vectors)}};
+    vectors_of_.kind = Step::launch, vectors_of_.by_edges = true, vectors_of_.lanes = 1;
+    vectors_of_.arguments = {at(counts, 4), at(places()), at(receivers), at(positions()), at(vectors)};
     driver_.check(driver_.cuModuleGetFunction(&vectors_of_.function, module_, "edge_vectors"));
   }
 
@@ -229,7 +242,7 @@ class Gpu : public Engine {
     if (word != "launch") {
       step.kind = word == "spread" ? Step::spread : word == "clear" ? Step::clear : Step::gather;
       in >> step.slot >> step.row;
-      if (!in || step.slot < 0 || step.slot >= int(memory_.size())) throw std::runtime_error("its plan for GPUs is damaged");
+      if (!in || step.slot < 0 || step.slot >= int(memory_.size())) throw std::runtime_error(damaged);
       return step;
     }
     int count = 0;
@@ -242,7 +255,7 @@ class Gpu : public Engine {
       if (word == "p") in >> argument.slot >> argument.value.pointer;
       else if (word == "i") in >> argument.value.whole;
       else if (word == "d") in >> argument.value.real;
-      if (argument.slot >= int(memory_.size())) throw std::runtime_error("its plan for GPUs is damaged");
+      if (argument.slot >= int(memory_.size())) throw std::runtime_error(damaged);
       step.arguments.push_back(argument);
     }
     driver_.check(driver_.cuModuleGetFunction(&step.function, module_, name.c_str()));
@@ -266,15 +279,19 @@ class Gpu : public Engine {
       for (Memory& memory : memory_) reserve(memory, room);
     } catch (const std::bad_alloc&) {
       double needed = 0, fixed = 0;
-      for (const Memory& memory : memory_) needed += double(memory.needed(room)), fixed += double(memory.fixed);
-      for (Memory& memory : memory_)
-        if (&memory != &memory_[weights] && memory.start) driver_.cuMemFree(memory.start), memory.start = memory.size = 0;
+      for (Memory& memory : memory_) {
+        needed += 1.125 * double(memory.needed(room)), fixed += double(memory.fixed);
+        if (&memory == &memory_[weights] || !memory.start) continue;
+        driver_.cuMemFree(memory.start);
+        memory.start = memory.size = 0;
+      }
       size_t free = 0, total = 0;
       driver_.cuMemGetInfo(&free, &total);
       char text[400];
-      std::snprintf(text, sizeof text, "%lld atoms with %lld edges on one process need about %.2f GB of the GPU's memory, and %.2f GB are free, "
-                    "enough for about %.0f atoms: use more GPUs, with one process for each", (long long)room.atoms, (long long)room.edges,
-                    1e-9 * needed, 1e-9 * double(free), std::max(0.0, double(room.atoms) * (double(free) - fixed) / (needed - fixed) / 1.125));
+      const double fit = double(room.atoms) * double(free) / std::max(1.0, needed - fixed);
+      std::snprintf(text, sizeof text, "%lld atoms with %lld edges on one process need about %.2f GB of the GPU's memory, "
+                    "and %.2f GB are free, enough for about %.0f atoms: use more GPUs, with one process for each",
+                    (long long)room.atoms, (long long)room.edges, 1e-9 * needed, 1e-9 * double(free), fit);
       throw std::runtime_error(text);
     }
   }

@@ -66,7 +66,8 @@ void PairTesseral::settings(int narg, char** arg) {
     else if (word == "relative") relative_ = true;
     else error->all(FLERR, "pair_style tesseral takes no arguments but 'gpu', 'portable' and 'relative'; found '{}'", word);
   }
-  if (gpu_ && portable_) error->all(FLERR, "pair_style tesseral runs either on a GPU or with the portable engine: leave out 'gpu' or 'portable'");
+  if (gpu_ && portable_)
+    error->all(FLERR, "pair_style tesseral runs either on a GPU or with the portable engine: leave out 'gpu' or 'portable'");
 }
 
 void PairTesseral::coeff(int narg, char** arg) {
