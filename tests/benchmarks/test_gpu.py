@@ -15,6 +15,7 @@ from tesseral.potentials.ops import compiled
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the packages that torch-sim imports
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 @pytest.mark.skipif(not compiled.available(), reason="no compiled kernels")
 def test_the_script_runs_without_a_gpu(tmp_path: Path) -> None:
