@@ -19,12 +19,12 @@ class MeanCalculator(AverageCalculator):
 
     Attributes:
         members: calculators of the potentials.
-        theory: level of theory; empty if it is unknown, or not the same for all.
+        theory: level of theory; empty if that of a model is unknown.
     """
 
     def __init__(
         self,
-        models: Sequence[str | Path],
+        models: str | Path | Sequence[str | Path],
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
     ) -> None:
@@ -38,13 +38,21 @@ class MeanCalculator(AverageCalculator):
 
         Raises:
             FileNotFoundError: a file does not exist.
-            ValueError: no models are given, or one cannot be loaded.
+            ValueError: no models are given, one cannot be loaded, or their levels of theory differ.
         """
+        if isinstance(models, str | Path):
+            models = [models]
         if not models:
             raise ValueError("`models` is empty; give at least one model file")
         self.members = [TesseralCalculator(path, device=device, dtype=dtype) for path in models]
         super().__init__(self.members)  # type: ignore[no-untyped-call]
         theories = {member.theory for member in self.members}
+        known = sorted(theories - {""})
+        if len(known) > 1:
+            raise ValueError(
+                f"`models` are of different levels of theory, {' and '.join(known)}; their "
+                "energies cannot be averaged"
+            )
         self.theory = theories.pop() if len(theories) == 1 else ""
 
     @property

@@ -139,8 +139,7 @@ def distill(config: DistillConfig, console: Console | None = None) -> Distilled:
     models = [model_path(name).absolute() for name in config.teachers]
     teacher = MeanCalculator(models, device=config.device)
     given = _structures(config, teacher)
-    if config.init_from is not None:
-        read_card(config.init_from)  # refused before the teacher begins
+    _check_start(config, given)
 
     make_folder(folder)
     with closing(lock_folder(folder)):
@@ -194,6 +193,24 @@ def _structures(config: DistillConfig, teacher: MeanCalculator) -> list[Atoms]:
     return found
 
 
+def _check_start(config: DistillConfig, given: Sequence[Atoms]) -> None:
+    """Check the model from which the student starts, before the teacher begins.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+        ValueError: it does not know an element of the structures.
+    """
+    if config.init_from is None:
+        return
+    known = set(read_card(model_path(config.init_from)).elements)
+    symbols = sorted({a.symbol for atoms in given for a in atoms if a.number not in known})
+    if symbols:
+        raise ValueError(
+            f"`init_from` {config.init_from} does not know {', '.join(symbols)}; give a model of "
+            "the same material, or leave it out"
+        )
+
+
 def _same_settings(folder: Path, config: DistillConfig) -> None:
     """Write the options, or compare them with those of the folder."""
     now = json.loads(json_text({**asdict(config), "output": None, "device": None}))
@@ -206,11 +223,12 @@ def _same_settings(folder: Path, config: DistillConfig) -> None:
             )
         write_json(path, now, indent=1)
         return
-    for name, value in json.loads(path.read_text("utf-8")).items():
-        if now.get(name) != value:
+    before = json.loads(path.read_text("utf-8"))
+    for name in {**before, **now}:  # what older folders lack was None
+        if now.get(name) != before.get(name):
             raise ValueError(
-                f"{folder} was made with `{name}` {value}, not {now.get(name)}; give another "
-                "folder as `output`, or the same options as before"
+                f"{folder} was made with `{name}` {before.get(name)}, not {now.get(name)}; give "
+                "another folder as `output`, or the same options as before"
             )
 
 
@@ -480,9 +498,7 @@ def _learn(
                 optimization=OptimizationConfig(warmup=WARMUP),
                 trainer=TrainerConfig(max_time=f"{seconds:.1f}s", clock=config.clock),
                 isolated_energies={each: _isolated(each, teacher) for each in symbols},
-                init_from=None
-                if config.init_from is None
-                else str(Path(config.init_from).absolute()),
+                init_from=config.init_from and str(model_path(config.init_from).absolute()),
                 seed=config.seed,
             ),
             rounds=rounds,
@@ -498,7 +514,7 @@ def _learn(
 def _model(config: DistillConfig, cells: Sequence[Atoms]) -> PotentialConfig:
     """Model of the student: the default, that of a shipped file, or that of an earlier student."""
     if config.init_from is not None:
-        return read_card(config.init_from).config
+        return read_card(model_path(config.init_from)).config
     if config.fast:
         name = "fast.yaml"
     elif not any(atoms.pbc.any() for atoms in cells):

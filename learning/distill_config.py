@@ -61,6 +61,11 @@ class DistillConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
+        if isinstance(self.teacher, str):
+            object.__setattr__(self, "teacher", [self.teacher])
+        twice = next((name for name in self.teacher if self.teacher.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"`teacher` has {twice} twice; give each teacher once")
         low, high = self.temperatures
         if not (0 < low <= high < math.inf):
             raise ValueError(

@@ -137,7 +137,7 @@ class FitRun(lightning.Callback):
         started = module.clock.elapsed
         result = self._validation(module)
         self._record(trainer, module, result)
-        better = result is None or self._is_better()
+        better = result is None or self._is_better(module.final_weights[0] > 0)
         if better:
             weights = {k: v.detach().clone() for k, v in module.averaged.state_dict().items()}
             entry = self.history[-1]
@@ -173,19 +173,25 @@ class FitRun(lightning.Callback):
             force_rms=module.force_rms,
         )
 
-    def _is_better(self) -> bool:
+    def _is_better(self, energies: bool) -> bool:
         """Whether the last validation is the best.
 
         The forces decide the loss, so that energies of the lowest one are left to chance. Among
         validations with nearly the lowest loss, the one with the best energies is taken.
+
+        Args:
+            energies: whether the loss has energies.
         """
-        entry, best = self.history[-1], self.best
-        limit = (1 + SLACK) * min(each["loss"] for each in self.history)
-        if not entry["loss"] <= limit or "energy_per_atom_mae" not in entry:
-            return bool(entry["loss"] < best.get("loss", math.inf))
+        entry, best, name = self.history[-1], self.best, "energy_per_atom_mae"
+        finite = [each["loss"] for each in self.history if math.isfinite(each["loss"])]
+        limit = (1 + SLACK) * min(finite, default=-math.inf)
+        if not entry["loss"] <= limit:
+            return False
         if best.get("loss", math.inf) > limit:
             return True
-        return bool(entry["energy_per_atom_mae"] < best["energy_per_atom_mae"])
+        if not energies or name not in entry or name not in best:
+            return bool(entry["loss"] < best["loss"])
+        return bool(entry[name] < best[name])
 
     def _record(self, trainer: Any, module: PotentialModule, result: Validation | None) -> None:
         """Add a validation to the history and the logs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from ase.calculators.fd import calculate_numerical_forces
 
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.mean import MeanCalculator
+from tesseral.deploy.modelfile import load_model, save_model
 
 
 def test_energies_forces_and_stresses_are_means(small_model: Path, stable_model: Path) -> None:
@@ -45,3 +47,14 @@ def test_a_molecule_has_no_stress(small_model: Path) -> None:
 def test_without_models_it_is_refused() -> None:
     with pytest.raises(ValueError, match="`models` is empty"):
         MeanCalculator([])
+
+
+def test_different_levels_of_theory_are_refused(stable_model: Path, tmp_path: Path) -> None:
+    potential, card = load_model(stable_model)
+    paths = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    for path, theory in zip(paths, ("PBE", "PBE0"), strict=True):
+        save_model(path, potential, replace(card, training={"theory": theory}))
+    assert MeanCalculator(paths[0], device="cpu").theory == "PBE"
+    assert MeanCalculator([paths[0], stable_model], device="cpu").theory == ""
+    with pytest.raises(ValueError, match="PBE and PBE0"):
+        MeanCalculator(paths, device="cpu")

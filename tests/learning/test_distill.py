@@ -137,6 +137,15 @@ def test_a_missing_start_is_refused_at_once(crystal: Path, stable_model: Path) -
     assert not config.folder.exists()
     with pytest.raises(ValueError, match="`fast` and `init_from`"):
         replace(config, fast=True)
+    with pytest.raises(ValueError, match="twice"):
+        replace(config, teacher=[str(stable_model)] * 2)
+
+
+def test_a_start_that_lacks_an_element_is_refused(crystal: Path, stable_model: Path) -> None:
+    config = replace(options(crystal, stable_model), init_from=str(stable_model))
+    module._check_start(config, [read(crystal)])
+    with pytest.raises(ValueError, match="`init_from` .* does not know Cu"):
+        module._check_start(config, [bulk("Cu")])
 
 
 @pytest.mark.usefixtures("hurried")

@@ -85,12 +85,30 @@ def test_a_signal_leaves_a_model_and_tells_how_to_resume(fit_config, start_fit, 
     assert fit(resumed).history[-1]["step"] == last["global_step"] + 2
 
 
-def test_among_nearly_equal_losses_the_energies_decide():
+def chosen(*entries: dict[str, float], energies: bool = True) -> list[int]:
+    """Numbers of the validations that were the best when they were made."""
     run = FitRun.__new__(FitRun)
-    run.history, run.best, chosen = [], {}, []
-    for loss, energy in ((4.0, 9.0), (1.0, 3.0), (1.03, 2.0), (1.2, 1.0), (0.99, 4.0), (0.9, 8.0)):
-        run.history.append({"loss": loss, "energy_per_atom_mae": energy})
-        if run._is_better():
-            run.best = run.history[-1]
-            chosen.append(loss)
-    assert chosen == [4.0, 1.0, 1.03, 0.9]
+    run.history, run.best, found = [], {}, []
+    for number, entry in enumerate(entries):
+        run.history.append(entry)
+        if run._is_better(energies):
+            run.best = entry
+            found.append(number)
+    return found
+
+
+def test_among_nearly_equal_losses_the_energies_decide():
+    pairs = (4.0, 9.0), (1.0, 3.0), (1.03, 2.0), (1.2, 1.0), (0.99, 4.0), (0.9, 8.0)
+    entries = [{"loss": loss, "energy_per_atom_mae": energy} for loss, energy in pairs]
+    assert chosen(*entries) == [0, 1, 2, 5]
+    assert chosen(*entries, energies=False) == [0, 1, 4, 5]
+
+
+def test_without_energies_the_loss_decides():
+    assert chosen(*({"loss": loss} for loss in (2.0, 1.0, 1.01, 0.99))) == [0, 1, 3]
+    assert chosen({"loss": 1.0}, {"loss": 1.01, "energy_per_atom_mae": 1.0}) == [0]
+
+
+def test_a_loss_that_is_not_finite_is_never_the_best():
+    bad = [{"loss": loss, "energy_per_atom_mae": 1.0} for loss in (float("inf"), float("nan"))]
+    assert chosen(*bad, {"loss": 2.0, "energy_per_atom_mae": 2.0}, *bad) == [2]
