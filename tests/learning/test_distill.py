@@ -66,6 +66,26 @@ def forces_of(teacher: TesseralCalculator, structure: Structure) -> np.ndarray:
     return teacher.results["forces"]
 
 
+def first_rounds(
+    config: DistillConfig, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> LearnConfig:
+    """What `distill` asks of `learn` for the first rounds; nothing is learned."""
+    config.folder.mkdir()
+    calculator = MeanCalculator([teacher], device="cpu")
+    given = module._structures(config, calculator)
+    cells = module._supercells(given, calculator, config, lambda *_: None)
+    asked: list[LearnConfig] = []
+
+    def stopped(made: LearnConfig, console: object) -> Learned:
+        asked.append(made)
+        return Learned([], Path(), Path(), Path(), "stopped", signal=2)
+
+    monkeypatch.setattr(module, "learn", stopped)
+    plan = module._plan(cells, calculator, config)
+    module._learn(config, plan, [teacher], calculator, None)
+    return asked[0]
+
+
 @pytest.mark.usefixtures("hurried")
 def test_from_a_cif_to_a_model_beside_its_teacher(crystal: Path, stable_model: Path) -> None:
     done = distill(options(crystal, stable_model))
@@ -113,21 +133,9 @@ def test_a_student_starts_from_an_earlier_one(
     crystal: Path, stable_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = replace(options(crystal, stable_model), init_from=str(stable_model))
-    config.folder.mkdir()
-    teacher = MeanCalculator([stable_model], device="cpu")
-    cells = module._supercells(
-        module._structures(config, teacher), teacher, config, lambda *_: None
-    )
-    asked: list[LearnConfig] = []
-
-    def stopped(made: LearnConfig, console: object) -> Learned:
-        asked.append(made)
-        return Learned([], Path(), Path(), Path(), "stopped", signal=2)
-
-    monkeypatch.setattr(module, "learn", stopped)
-    module._learn(config, module._plan(cells, teacher, config), [stable_model], teacher, None)
-    assert asked[0].fit.model == read_card(stable_model).config != FacetConfig()
-    assert asked[0].fit.init_from == str(stable_model)
+    asked = first_rounds(config, stable_model, monkeypatch)
+    assert asked.fit.model == read_card(stable_model).config != FacetConfig()
+    assert asked.fit.init_from == str(stable_model)
 
 
 def test_a_missing_start_is_refused_at_once(crystal: Path, stable_model: Path) -> None:
@@ -212,19 +220,8 @@ def test_a_fast_student_has_the_size_of_the_configuration(
     crystal: Path, stable_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = options(crystal, stable_model, fast=True)
-    config.folder.mkdir()
-    teacher = MeanCalculator([stable_model], device="cpu")
-    given = module._structures(config, teacher)
-    cells = module._supercells(given, teacher, config, lambda *_: None)
-    asked: list[LearnConfig] = []
-
-    def stopped(made: LearnConfig, console: object) -> Learned:
-        asked.append(made)
-        return Learned([], Path(), Path(), Path(), "stopped", signal=2)
-
-    monkeypatch.setattr(module, "learn", stopped)
-    module._learn(config, module._plan(cells, teacher, config), [stable_model], teacher, None)
-    assert asked[0].fit.model == FacetConfig(layers=1, l_max=3)
+    asked = first_rounds(config, stable_model, monkeypatch)
+    assert asked.fit.model == FacetConfig(layers=1, l_max=3)
 
 
 def test_the_student_of_molecules_has_the_size_for_molecules(
