@@ -104,7 +104,7 @@ def test_degrees_without_tables_are_not_supported() -> None:
     assert not supports(nequip(torch.float64, l_max=5, layers=2))
 
 
-@pytest.mark.parametrize("name", ["sevennet-0", "nequix-oam-1-pft"])
+@pytest.mark.parametrize("name", ["sevennet-0", "sevennet-l3i5", "nequix-oam-1-pft"])
 def test_a_converted_model(name: str) -> None:
     path = kept_path(name)
     if not path.is_file():
