@@ -197,7 +197,8 @@ class PotentialModule(lightning.LightningModule):
             return
         with gradients_of("weights"):
             loss.backward(*args, **kwargs)  # type: ignore[no-untyped-call]
-        if self._update.gather() and gpu.on_gpu(self.potential):
+        new = self._update.gather()
+        if new and gpu.on_gpu(self.potential) and self.relaxation is None:
             self._record()
 
     def optimizer_step(
@@ -213,14 +214,20 @@ class PotentialModule(lightning.LightningModule):
         Raises:
             DivergenceError: a gradient was not finite; the weights are those before its step.
         """
-        optimizer, number = self._update.optimizer, self.global_step
-        self._take(on_device(self._update.count(number), self.device))
-        optimizer.refresh()
-        if (number + 1) % self._patience == 0:
-            self.check()
-        if self.relaxation is not None:
-            part = learning_rate(self.optimization, self._progress) / self.optimization.rate
-            self.relaxation.step(part * self.optimization.relaxed_learning_rate)
+        number = self.global_step
+        numbers = on_device(self._update.count(number), self.device)
+        if self.relaxation is None:
+            self._take(numbers)
+            self._update.optimizer.refresh()
+            if (number + 1) % self._patience == 0:
+                self.check()
+            return
+        share = self._update.step(numbers)
+        self._update.optimizer.refresh()
+        self.check()
+        part = learning_rate(self.optimization, self._progress) / self.optimization.rate
+        self.relaxation.step(part * self.optimization.relaxed_learning_rate)
+        self.average.update(share)
 
     def check(self) -> None:
         """Wait for the steps so far, and end the training if a gradient was not finite.

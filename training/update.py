@@ -70,9 +70,17 @@ class Update:
         """Numbers of step ``number`` (from 0), and those with which it changes nothing."""
         return [(self.average.share(number), 0.0), *self.optimizer.advance()]
 
-    @torch.no_grad()
     def change(self, numbers: Tensor) -> None:
         """Clip the gradient, take the step and move the average.
+
+        Args:
+            numbers: (k, 2) float64 from ``count``, on the device.
+        """
+        self.average.update(self.step(numbers))
+
+    @torch.no_grad()
+    def step(self, numbers: Tensor) -> Tensor:
+        """Clip the gradient and take the step; the share by which the average is to move.
 
         Args:
             numbers: (k, 2) float64 from ``count``, on the device.
@@ -81,6 +89,6 @@ class Update:
         self.alive.logical_and_(norm.isfinite())
         self.gradient.mul_((self.largest / (norm + 1e-6)).clamp(max=1.0))
         self.gradient.masked_fill_(~self.alive, 0.0)
-        share, *_ = chosen = torch.where(self.alive, numbers[:, 0], numbers[:, 1])
+        chosen: Tensor = torch.where(self.alive, numbers[:, 0], numbers[:, 1])
         self.optimizer.update(chosen[1:])
-        self.average.update(share)
+        return chosen[0]

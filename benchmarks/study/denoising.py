@@ -181,7 +181,7 @@ def _from_features(config: FitConfig, path: Path) -> float:
     card, potential, _ = start(data, config.model, None, dtype="float32", ops="auto")
     channels = config.model.channels
     heads = nn.Parameter(torch.zeros(config.model.layers, channels))
-    optimizer = Soap([*potential.parameters(), heads], lr=config.optimization.learning_rate)
+    optimizer = Soap([*potential.parameters(), heads], lr=config.optimization.rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, BEFORE)
 
     def error(batch: Batch) -> Tensor:
