@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tesseral.data.graph import Edges
-from tesseral.potentials.blocks.readout import LinearReadout, Readout
 from tesseral.potentials.engine.gpu.geometry import Begun, Geometry, KeptLists, Kernels, Lists
 from tesseral.potentials.engine.gpu.source import AnySizes
 from tesseral.potentials.engine.results import AtomicResults
@@ -40,7 +39,6 @@ class LayerKernels(ABC):
             kernels: kernels compiled for ``sizes_of(potential)``.
         """
         self._run, self._scale = kernels, potential.scale
-        self._readouts = cast("list[Readout | LinearReadout]", list(potential.readouts))
         self._known_errors = potential.uncertainty
         self._geometry = Geometry(potential, kernels)
         self.lists = KeptLists()
@@ -72,10 +70,3 @@ class LayerKernels(ABC):
     @abstractmethod
     def _backward(self, begun: Begun, kept: list[Any]) -> Tensor:
         """Gradients by lengths and harmonics of the edges, (E, M)."""
-
-    def _uncertainty(self, species: Tensor, scalars: list[Tensor]) -> Tensor | None:
-        if self._known_errors is None:
-            return None
-        rows = [readout.features(x) for readout, x in zip(self._readouts, scalars, strict=True)]
-        found: Tensor = self._known_errors(torch.cat(rows, dim=1), species)
-        return found

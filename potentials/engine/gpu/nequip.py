@@ -111,6 +111,7 @@ class NequIPKernels(LayerKernels):
         """Copy the weights; arguments as for `LayerKernels`."""
         super().__init__(potential, kernels)
         self.sizes: NequIPSizes = sizes_of(potential)
+        self._readouts = cast("list[Readout | LinearReadout]", list(potential.readouts))
         self._channels = self._readouts[0].linear.in_features
         modules = cast("list[NequIPLayer]", list(potential.layers))
         group, silent = self.sizes.group, [None] * potential.first_readout
@@ -160,6 +161,13 @@ class NequIPKernels(LayerKernels):
                 scalars.append(features.degrees[0][:, : self._channels])
             kept.append(_Kept(sent, field, by_scalars))
         return kept, self._uncertainty(species, scalars)
+
+    def _uncertainty(self, species: Tensor, scalars: list[Tensor]) -> Tensor | None:
+        if self._known_errors is None:
+            return None
+        rows = [readout.features(x) for readout, x in zip(self._readouts, scalars, strict=True)]
+        found: Tensor = self._known_errors(torch.cat(rows, dim=1), species)
+        return found
 
     def _backward(self, begun: Begun, kept: list[_Kept]) -> Tensor:
         """Gradients by lengths and harmonics of the edges, (E, M)."""
