@@ -24,6 +24,7 @@ PACKAGE = Path(tesseral.__file__).parent
 COMMANDS = {
     "fit": "train a potential on a dataset",
     "distill": "train a fast potential of a material on a universal one; resumes when interrupted",
+    "teach": "train a fast potential on labels, taught by a universal one that learned them too",
     "evaluate": "compare a model with a dataset: errors, tables, parity plots",
     "report": "check a model before use: errors, properties and MD runs, with verdicts",
     "info": "show the contents of a model file",

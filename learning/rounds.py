@@ -49,10 +49,10 @@ from tesseral.learning.label import (
 )
 from tesseral.learning.page import write_page
 from tesseral.learning.select import select
+from tesseral.learning.training import train
 from tesseral.process import ctrl_c
 from tesseral.screen import progress_line
 from tesseral.training.config import FitConfig
-from tesseral.training.fit import fit
 
 SETTINGS, DATASET, MODEL, PAGE = "learn.json", "dataset.h5", "model.safetensors", "learn.html"
 EXPLORED, SELECTED, TESTED = "explored.h5", "selected.extxyz", "tested.json"
@@ -345,39 +345,24 @@ class Loop:
         for name, structures in parts.items():
             write_store(now.folder / f"{name}.h5", structures)
         options = self.config.fit
-        result = None
-        for checkpoint in ("last", None):
-            config = FitConfig(
-                data=DataConfig(
-                    train=str(now.folder / "train.h5"),
-                    validation=str(now.folder / "validation.h5"),
-                    batch_structures=options.batch_structures,
-                    batch_edges=options.batch_edges,
-                    isolated_energies=options.isolated_energies,
-                ),
-                output=str(now.folder / TRAINING / MODEL),
-                model=options.model,
-                loss=options.loss,
-                optimization=options.optimization,
-                trainer=options.trainer,
-                seed=options.seed,
-                init_from=str(self.model_of(now.number - 1)) if now.number else options.init_from,
-                short_range=options.short_range,
-                ckpt_path=checkpoint,
-            )
-            if checkpoint is not None and not (config.checkpoint or Path()).is_file():
-                continue
-            try:
-                result = fit(config, self.console)
-                break
-            except ValueError:
-                if checkpoint is None:  # else it was complete, or of other data
-                    raise
-        assert result is not None
-        if result.signal is None:
-            with write_whole(self.model_of(now.number)) as temporary:
-                shutil.copyfile(result.model, temporary)
-        return result.signal
+        config = FitConfig(
+            data=DataConfig(
+                train=str(now.folder / "train.h5"),
+                validation=str(now.folder / "validation.h5"),
+                batch_structures=options.batch_structures,
+                batch_edges=options.batch_edges,
+                isolated_energies=options.isolated_energies,
+            ),
+            output=str(now.folder / TRAINING / MODEL),
+            model=options.model,
+            loss=options.loss,
+            optimization=options.optimization,
+            trainer=options.trainer,
+            seed=options.seed,
+            init_from=str(self.model_of(now.number - 1)) if now.number else options.init_from,
+            short_range=options.short_range,
+        )
+        return train(config, self.model_of(now.number), self.console)
 
     def parts(self, rounds: Sequence[Round]) -> dict[str, list[Structure]]:
         """Training and validation structures; a label stays in its part in all rounds."""

@@ -26,7 +26,7 @@ from benchmarks.accuracy.process import Place, places
 from benchmarks.accuracy.programs import Program
 from benchmarks.accuracy.programs.mace import Mace
 from benchmarks.accuracy.programs.nequip import Nequip
-from benchmarks.accuracy.programs.ours import Ours
+from benchmarks.accuracy.programs.ours import Ours, Taught
 from benchmarks.accuracy.programs.sevennet import SevenNet
 from benchmarks.accuracy.recipes import Recipe, all_recipes, read_recipe
 from benchmarks.accuracy.results import (
@@ -72,6 +72,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         default="wall",
         help="clock of our training time: wall, or cpu for the CPU time of the process",
     )
+    parser.add_argument(
+        "--teach",
+        action="store_true",
+        help="train with train-potential teach in place of fit; OPTIONS after -- are its own",
+    )
     parser.add_argument("--only", type=lambda text: text.split(","), default=[], help="programs")
     parser.add_argument(
         "--data", type=Path, default=Path(os.environ.get("TESSERAL_DATA", "../shared/data"))
@@ -109,14 +114,22 @@ def choose_recipes(sets: Sequence[str]) -> list[Recipe]:
     return list(chosen.values())
 
 
-def choose_programs(peers: Peers, only: Sequence[str], terminal: Console) -> list[Program]:
+def choose_programs(
+    peers: Peers, only: Sequence[str], terminal: Console, *, teach: bool = False
+) -> list[Program]:
     """Our program and the installed peers, or the requested programs.
+
+    Args:
+        peers: environments of the peers.
+        only: names of the requested programs; empty for all.
+        terminal: console for messages.
+        teach: whether ours is ``train-potential teach``.
 
     Raises:
         ValueError: a name is unknown, or a peer is not installed.
     """
     everyone: dict[str, tuple[Program, bool]] = {
-        "tesseral": (Ours(), True),
+        "tesseral": (Taught() if teach else Ours(), True),
         "MACE": (Mace(peers), peers.installed("mace")),
         "NequIP": (Nequip(peers), peers.installed("nequip")),
         "SevenNet": (SevenNet(peers), peers.installed("sevenn")),
@@ -226,7 +239,9 @@ def run(options: argparse.Namespace, command: Sequence[str], terminal: Console) 
                 clock=options.clock,
             )
             recipes.append((recipe, setting))
-    programs = choose_programs(Peers(options.envs, options.data), options.only, terminal)
+    programs = choose_programs(
+        Peers(options.envs, options.data), options.only, terminal, teach=options.teach
+    )
     done, missing = find_results(options.output, recipes, programs, again=options.again)
     for job in done:
         folder = folder_of(options.output, job[0], job[2].name, job[1].seed)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy.programs import Program
+from benchmarks.accuracy.programs.ours import Taught
 from benchmarks.accuracy.recipes import OURS, PEERS, Recipe
 from benchmarks.accuracy.train import Setting
 from benchmarks.sheets import save
@@ -47,6 +48,7 @@ def wanted(recipe: Recipe, setting: Setting, program: Program) -> dict[str, Any]
         "threads": setting.threads,
         "options": list(setting.extra) if ours else [],
         "config": recipe.config if ours else None,
+        **({"command": "teach"} if isinstance(program, Taught) else {}),
         "settings": _plain(recipe.fit if ours else recipe.peers.get(program.name, {})),
         "train": recipe.train,
         "validation": recipe.validation,

@@ -15,8 +15,31 @@ from benchmarks.accuracy.programs import LOG, Task, merge
 from benchmarks.accuracy.recipes import OURS
 from benchmarks.peers.training import our_program
 
-MODEL = "model.safetensors"
+MODEL, TAUGHT = "model.safetensors", "taught"
 STEPS = re.compile(r"([\d,]+) steps an epoch")
+
+
+def validations(folder: Path, steps: int | None, start: float = 0.0) -> Curve:
+    """Validations in the last checkpoint of a training.
+
+    Args:
+        folder: folder of its checkpoints.
+        steps: number of steps of an epoch, if it is known.
+        start: seconds before its first step.
+    """
+    checkpoint = folder / "last.ckpt"
+    if not checkpoint.exists():
+        return []
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    return [
+        Point(
+            start + entry["elapsed"],
+            entry["step"] / steps if steps else 0.0,
+            entry["energy_per_atom_mae"],
+            entry["forces_mae"],
+        )
+        for entry in content["callbacks"]["FitRun"]["history"]
+    ]
 
 
 class Ours:
@@ -73,21 +96,9 @@ class Ours:
 
     def curve(self, folder: Path) -> Curve:
         """Validations in the last checkpoint, whose clock starts at the first step."""
-        checkpoint = folder / "runs" / Path(MODEL).stem / "last.ckpt"
-        if not checkpoint.exists():
-            return []
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         found = (STEPS.search(text) for _, text in read_stamped(folder / LOG))
-        steps = next((int(one[1].replace(",", "")) for one in found if one), None)
-        return [
-            Point(
-                entry["elapsed"],
-                entry["step"] / steps if steps else 0.0,
-                entry["energy_per_atom_mae"],
-                entry["forces_mae"],
-            )
-            for entry in content["callbacks"]["FitRun"]["history"]
-        ]
+        steps = [int(one[1].replace(",", "")) for one in found if one]
+        return validations(folder / "runs" / Path(MODEL).stem, steps[0] if steps else None)
 
     def model(self, folder: Path) -> Path:
         """The model of the best validation."""
@@ -95,3 +106,29 @@ class Ours:
 
     def rescue(self, task: Task) -> None:
         """Not needed; the model exists from the first validation on."""
+
+
+class Taught(Ours):
+    """``train-potential teach``: a universal potential that learns the labels, and its student."""
+
+    def command(self, task: Task) -> list[str]:
+        """Command; the settings of the recipe are not used."""
+        return [
+            *(our_program(), "teach", str(task.folder / "fit.h5")),
+            *("--validation", str(task.folder / "validation.h5")),
+            *("--time", f"{task.seconds:.0f}s", "--clock", task.clock, "--seed", str(task.seed)),
+            *("--output", str(task.folder / TAUGHT), *task.extra),
+        ]
+
+    def curve(self, folder: Path) -> Curve:
+        """Validations of the last training; the time of those before it counts, not of labels."""
+        runs = folder / TAUGHT / "trainings" / "runs"
+        before = [validations(runs / name, None) for name in ("teacher", "first")]
+        start = sum(points[-1].seconds for points in before if points)
+        found = (STEPS.search(text) for _, text in read_stamped(folder / LOG))
+        steps = [int(one[1].replace(",", "")) for one in found if one]
+        return validations(runs / "model", steps[-1] if steps else None, start)
+
+    def model(self, folder: Path) -> Path:
+        """The model of the best validation."""
+        return folder / TAUGHT / MODEL

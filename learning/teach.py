@@ -1,0 +1,354 @@
+"""A fast potential trained on labels and on a universal potential that has learned them too.
+
+A universal potential that is fine-tuned on some hundred labels often errs less than a small Facet
+trained on them, and its errors are others. Both label many structures around those of the dataset,
+with their mean, and the Facet goes on with these labels and the original ones.
+
+The files of the folder are the state; each is written whole, and what exists is not made again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+from ase import Atoms
+from rich.console import Console
+
+from tesseral import configs
+from tesseral.calculators.ase import TesseralCalculator
+from tesseral.calculators.mean import MeanCalculator
+from tesseral.calculators.simulations.folder import lock_folder
+from tesseral.data.loading.config import DataConfig
+from tesseral.data.loading.splits import split_store
+from tesseral.data.store.merge import merge_stores
+from tesseral.data.store.read import Store, open_store
+from tesseral.data.store.write import write_store
+from tesseral.data.structures import Structure, atoms_from_structure
+from tesseral.deploy.export import export_model
+from tesseral.deploy.modelfile import load_model, read_card
+from tesseral.deploy.universal import model_path
+from tesseral.files import check_writable, json_text, make_folder, write_json
+from tesseral.learning.around import BETWEEN, around
+from tesseral.learning.comparison import microseconds
+from tesseral.learning.label import label_of
+from tesseral.learning.teach_config import TeachConfig
+from tesseral.learning.training import train
+from tesseral.potentials.architectures.facet import FacetConfig
+from tesseral.potentials.architectures.nequip import NequIPConfig
+from tesseral.process import ctrl_c
+from tesseral.screen import Show, progress_line
+from tesseral.training.config import FitConfig, LossConfig, OptimizationConfig, TrainerConfig
+from tesseral.training.duration import parse_duration
+from tesseral.training.evaluate import evaluate
+
+FIT, VALIDATION, TAUGHT = "fit.h5", "validation.h5", "taught.h5"
+TEACHER, FIRST, MODEL = "teacher.safetensors", "first.safetensors", "model.safetensors"
+EXPORT, RESULT, SETTINGS, TRAININGS = "model.pt", "taught.json", "teach.json", "trainings"
+# Parts of the time; what is left is for the uncertainties and the comparison.
+TUNING, LEARNING, LABELLING, TAUGHT_TRAINING = 0.4, 0.15, 0.1, 0.33
+MOST_COPIES = 16
+TRIALS = 5  # structures whose time is measured
+TUNING_RATE = 0.002  # of the teacher
+RATE = 0.004  # of the last training, which starts from the first
+PART = 100  # structures whose copies are labelled before they are written
+
+
+class Plan(NamedTuple):
+    """How the time is spent; fixed when the labels begin."""
+
+    starts: int  # structures of the dataset, around which others are labelled
+    copies: int  # of each
+
+
+class Taught(NamedTuple):
+    """Result of `teach`."""
+
+    model: Path
+    export: Path
+    result: dict[str, Any] | None  # see `_compare`; None if it was stopped
+    signal: int | None = None  # that stopped a training
+
+
+def teach(config: TeachConfig, console: Console | None = None) -> Taught:
+    """Train a potential on labels, and on those of its teachers; the same call resumes.
+
+    Args:
+        config: dataset, teacher and options.
+        console: console for progress and results; silent if None.
+
+    Raises:
+        FileNotFoundError: a file does not exist.
+        ValueError: the dataset or the teacher cannot be used, or the folder has other results.
+        DivergenceError: a training diverged.
+        KeyboardInterrupt: after Ctrl-C.
+    """
+    folder = config.folder
+    check_writable(folder)
+    universal = model_path(config.teacher).absolute()
+    read_card(universal)
+    store = open_store(config.train)
+    validation = None if config.validation is None else open_store(config.validation)
+    _check_theories(store)
+
+    make_folder(folder)
+    with closing(lock_folder(folder)):
+        _same_settings(folder, config, store, validation)
+        _split(folder, config, store, validation)
+        teacher, first, model = (folder / name for name in (TEACHER, FIRST, MODEL))
+        export = folder / EXPORT
+        for title, target, training in (
+            ("1. the teacher learns the labels", teacher, _tuning(config, universal)),
+            ("2. a first potential learns them", first, _first(config)),
+        ):
+            _say(console, title, target)
+            signal = train(training, target, console)
+            if signal is not None:
+                return Taught(model, export, None, signal)
+        _say(console, "3. both label structures around those of the dataset", folder / TAUGHT)
+        with progress_line(console) as bar, ctrl_c() as stop:
+            _label(config, bar, stop)
+        _say(console, "4. the potential learns their labels too", model)
+        signal = train(_last(config), model, console)
+        if signal is not None:
+            return Taught(model, export, None, signal)
+        export_model(model, export)
+        with progress_line(console) as bar:
+            bar(0, 1, "comparing the potentials")
+            result = _compare(config)
+        write_json(folder / RESULT, result, indent=1)
+        return Taught(model, export, result)
+
+
+def _say(console: Console | None, title: str, made: Path) -> None:
+    """Announce a step that is to be done."""
+    if console is not None and not made.exists():
+        console.print(f"\n{title}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _check_theories(store: Store) -> None:
+    """Check that all labels are of one level of theory.
+
+    Raises:
+        ValueError: they are not.
+    """
+    theories = sorted(set(store.texts("theory")))
+    if len(theories) > 1:
+        names = ", ".join(text or "(none)" for text in theories)
+        raise ValueError(f"`train` has several levels of theory, {names}; give a dataset of one")
+
+
+def _same_settings(folder: Path, config: TeachConfig, store: Store, other: Store | None) -> None:
+    """Write the options, or compare them with those of the folder."""
+    now = json.loads(json_text({**asdict(config), "output": None, "device": None}))
+    now["train"] = store.content_hash
+    now["validation"] = other and other.content_hash
+    path = folder / SETTINGS
+    if not path.exists():
+        if any(not each.name.startswith(".") for each in folder.iterdir()):
+            raise ValueError(
+                f"{folder} exists and holds no results of teach; give a new folder as `output`"
+            )
+        write_json(path, now, indent=1)
+        return
+    before = json.loads(path.read_text("utf-8"))
+    for name in now:
+        if now[name] != before.get(name):
+            raise ValueError(
+                f"{folder} was made with `{name}` {before.get(name)}, not {now[name]}; give "
+                "another folder as `output`, or the same options as before"
+            )
+
+
+def _split(folder: Path, config: TeachConfig, store: Store, validation: Store | None) -> None:
+    """Write the structures to fit and those to validate, the same for all trainings."""
+    train, held_out = folder / FIT, folder / VALIDATION
+    if held_out.exists():
+        return
+    if validation is None:
+        split = split_store(store, method="auto", fraction=0.1, seed=config.seed)
+        write_store(train, (store[row] for row in split.train), attributes=store.attributes)
+        kept: Iterator[Structure] = (store[row] for row in split.validation)
+        write_store(held_out, kept, attributes=store.attributes)
+    else:
+        write_store(train, iter(store), attributes=store.attributes)
+        write_store(held_out, iter(validation), attributes=validation.attributes)
+
+
+def _training(config: TeachConfig, name: str, part: float, values: dict[str, Any]) -> FitConfig:
+    """Training with the settings of a shipped file, for a part of the time."""
+    folder = config.folder
+    optimization = dict(values.get("optimization", {}))
+    return FitConfig(
+        data=DataConfig(
+            train=str(folder / FIT),
+            validation=str(folder / VALIDATION),
+            seed=config.seed,
+            **values.get("data", {}),
+        ),
+        output=str(folder / TRAININGS / name),
+        model=FacetConfig(**values.get("model", {})),
+        loss=LossConfig(**values.get("loss", {})),
+        optimization=OptimizationConfig(**optimization),
+        trainer=TrainerConfig(
+            max_time=f"{part * parse_duration(config.time):.1f}s", clock=config.clock
+        ),
+        seed=config.seed,
+    )
+
+
+def _tuning(config: TeachConfig, universal: Path) -> FitConfig:
+    """Fine-tuning of the teacher."""
+    nequip = isinstance(read_card(universal).config, NequIPConfig)
+    values = _shipped("finetune_universal.yaml" if nequip else "finetune.yaml")
+    if nequip:
+        values["optimization"]["learning_rate"] = TUNING_RATE
+    made = _training(config, TEACHER, TUNING, values)
+    return replace(made, init_from=str(universal))
+
+
+def _first(config: TeachConfig) -> FitConfig:
+    """Training of the first potential on the labels."""
+    return _training(config, FIRST, LEARNING, _student(config))
+
+
+def _last(config: TeachConfig) -> FitConfig:
+    """Training of the first potential on the labels and those of the teachers."""
+    made = _training(config, MODEL, TAUGHT_TRAINING, _student(config))
+    taught = config.folder / TAUGHT
+    ratio = len(open_store(taught)) / len(open_store(config.folder / FIT))
+    return replace(
+        made,
+        data=replace(made.data, replay=str(taught), replay_ratio=ratio),
+        optimization=replace(made.optimization, learning_rate=RATE),
+        init_from=str(config.folder / FIRST),
+    )
+
+
+def _student(config: TeachConfig) -> dict[str, Any]:
+    """Settings of the potential: those of a shipped file, or the defaults for crystals."""
+    if config.fast:
+        return _shipped("fast.yaml")
+    periodic = any(structure.pbc.any() for structure in open_store(config.folder / FIT))
+    return {} if periodic else _shipped("molecules.yaml")
+
+
+def _shipped(name: str) -> dict[str, Any]:
+    """Contents of a configuration file of the package."""
+    text = Path(configs.__path__[0], name).read_text("utf-8")
+    content: dict[str, Any] = yaml.safe_load(text)
+    return content
+
+
+def _label(config: TeachConfig, bar: Show, stop: Callable[[], None]) -> None:
+    """Labels of both teachers around the structures of the dataset."""
+    folder = config.folder
+    target, place = folder / TAUGHT, folder / "labelling"
+    if target.exists():
+        return
+    make_folder(place)
+    teachers = [folder / TEACHER, folder / FIRST]
+    driver = TesseralCalculator(folder / FIRST, device=config.device)
+    mean = MeanCalculator(teachers, device=config.device)
+    store = open_store(folder / FIT)
+    rows = [row for row in range(len(store)) if store.n_atoms[row] > 1]
+    plan = _plan(config, store, rows, driver, mean)
+    chosen = [rows[int(k)] for k in np.linspace(0, len(rows) - 1, plan.starts).round()]
+    parts = []
+    for begin in range(0, len(chosen), PART):
+        path = place / f"{begin:07d}.h5"
+        parts.append(str(path))
+        if path.exists():
+            continue
+
+        def labels(some: list[int], done: int = begin) -> Iterator[Structure]:
+            for number, row in enumerate(some, done):
+                bar(number, len(chosen), f"{plan.copies} structures around each of the dataset")
+                own = store[row]
+                atoms = atoms_from_structure(own)
+                atoms.calc = driver
+                rng = np.random.default_rng([config.seed, row])
+                for near in around(atoms, plan.copies, _timestep(atoms), rng, stop):
+                    near.calc = mean
+                    yield label_of(near)._replace(
+                        config_type=own.config_type, group=own.group, theory=own.theory
+                    )
+
+        write_store(path, labels(chosen[begin : begin + PART]))
+    merge_stores(parts, str(target))
+    shutil.rmtree(place)
+
+
+def _timestep(atoms: Atoms) -> float:
+    """Time step, fs."""
+    return 0.5 if 1 in atoms.numbers else 1.0
+
+
+def _plan(
+    config: TeachConfig,
+    store: Store,
+    rows: list[int],
+    driver: TesseralCalculator,
+    mean: MeanCalculator,
+) -> Plan:
+    """Numbers of structures by the speed of the models."""
+    if config.copies is not None:
+        return Plan(len(rows), config.copies)
+    clock = time.process_time if config.clock == "cpu" else time.perf_counter
+    seconds = []
+    for row in rows[:: max(1, len(rows) // TRIALS)]:
+        atoms = atoms_from_structure(store[row])
+        steps = BETWEEN / _timestep(atoms)
+        seconds.append(steps * _seconds(atoms, driver, clock) + _seconds(atoms, mean, clock))
+    total = LABELLING * parse_duration(config.time) / float(np.mean(seconds))
+    copies = min(max(1, int(total / len(rows))), MOST_COPIES)
+    return Plan(min(len(rows), max(1, int(total / copies))), copies)
+
+
+def _seconds(
+    atoms: Atoms, calculator: TesseralCalculator | MeanCalculator, clock: Callable[[], float]
+) -> float:
+    """Time of energies and forces of a structure, the least of three."""
+    spent = []
+    for number in range(3):
+        trial = atoms.copy()
+        trial.rattle(0.001, seed=number)
+        trial.calc = calculator
+        begin = clock()
+        trial.get_forces()
+        spent.append(clock() - begin)
+    return min(spent)
+
+
+def _compare(config: TeachConfig) -> dict[str, Any]:
+    """Errors on the validation structures, and speed, of the potentials of the folder.
+
+    Returns:
+        For ``teacher``, ``first`` and ``model``: ``errors`` as `evaluate` returns them, and
+        ``microseconds`` per atom. ``labels`` is the number of structures that the teachers
+        labelled, ``structures`` that of the dataset.
+    """
+    folder = config.folder
+    validation = open_store(folder / VALIDATION)
+    largest = atoms_from_structure(validation[int(np.argmax(validation.n_atoms))])
+    result: dict[str, Any] = {
+        "structures": len(open_store(folder / FIT)),
+        "labels": len(open_store(folder / TAUGHT)),
+    }
+    for name, file in (("teacher", TEACHER), ("first", FIRST), ("model", MODEL)):
+        potential, card = load_model(folder / file)
+        found = evaluate(potential, validation, card.elements, keep=False)
+        calculator = TesseralCalculator(folder / file, device=config.device)
+        result[name] = {
+            "errors": found.errors,
+            "microseconds": microseconds(largest, calculator),
+        }
+    return result

@@ -1,0 +1,228 @@
+"""Training with a teacher: its files, its labels, resuming, refusals."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk
+
+from tesseral import TesseralCalculator
+from tesseral.commands.main import main
+from tesseral.data.store.read import open_store
+from tesseral.data.store.write import write_store
+from tesseral.data.structures import Structure, atoms_from_structure
+from tesseral.deploy.modelfile import load_model, read_card, save_model
+from tesseral.learning import teach as module
+from tesseral.learning.label import label_of
+from tesseral.learning.teach import teach
+from tesseral.learning.teach_config import TeachConfig
+from tesseral.potentials.architectures.facet import FacetConfig
+from tesseral.training.config import FitConfig
+
+pytestmark = pytest.mark.filterwarnings("ignore:the compositions of the training set")
+
+
+@pytest.fixture
+def labels(stable_model: Path, tmp_path: Path) -> Path:
+    """Rattled cells of SiC with labels of a stiffer potential."""
+    potential, card = load_model(stable_model)
+    with torch.no_grad():
+        for weights in potential.parameters():
+            weights.mul_(1.02)
+    save_model(tmp_path / "truth.safetensors", potential, card)
+    return write(tmp_path / "labels.h5", tmp_path / "truth.safetensors", 30)
+
+
+def write(path: Path, truth: Path, count: int, **changes: str) -> Path:
+    """Write labels of a potential."""
+    calculator = TesseralCalculator(truth, device="cpu")
+    found = []
+    for seed in range(count):
+        atoms = bulk("SiC", "zincblende", a=5.42, cubic=True)
+        atoms.rattle(0.05, seed=seed)
+        atoms.calc = calculator
+        found.append(label_of(atoms)._replace(group=f"run {seed}", theory="PBE", **changes))
+    write_store(path, found)
+    return path
+
+
+def options(labels: Path, teacher: Path, **more: Any) -> TeachConfig:
+    """A run of seconds."""
+    values: dict[str, Any] = {"teacher": str(teacher), "time": "5s", "copies": 2, "device": "cpu"}
+    return TeachConfig(train=str(labels), output=str(labels.with_name("out")), **values | more)
+
+
+def asked(config: TeachConfig, monkeypatch: pytest.MonkeyPatch) -> list[FitConfig]:
+    """The trainings up to the last, none of which is run; the models are those they start from."""
+    found: list[FitConfig] = []
+
+    def noted(made: FitConfig, model: Path, console: object) -> int | None:
+        found.append(made)
+        if not model.exists():
+            source = made.init_from or config.teacher
+            model.write_bytes(Path(source).read_bytes())
+        return 2 if model.name == "model.safetensors" else None
+
+    monkeypatch.setattr(module, "train", noted)
+    assert teach(config).signal == 2
+    return found
+
+
+def test_from_labels_to_a_model_beside_its_teacher(labels: Path, stable_model: Path) -> None:
+    done = teach(options(labels, stable_model))
+    folder = done.model.parent
+    assert done.result is not None
+    assert done.model.is_file() and done.export.is_file()
+    fitted, held_out = open_store(folder / "fit.h5"), open_store(folder / "validation.h5")
+    assert len(fitted) + len(held_out) == 30
+    taught = open_store(folder / "taught.h5")
+    assert done.result["structures"] == len(fitted) and done.result["labels"] == len(taught)
+    assert set(taught.texts("theory")) == {"PBE"}
+    teachers = [folder / "teacher.safetensors", folder / "first.safetensors"]
+    forces = [forces_of(path, taught[3]) for path in teachers]
+    assert np.abs(forces[0] - forces[1]).max() > 1e-3
+    np.testing.assert_allclose(np.mean(forces, axis=0), taught[3].forces, atol=1e-4)
+    for name in ("teacher", "first", "model"):
+        assert 0 < done.result[name]["errors"]["forces"]["mae"] < 1e4
+    card = read_card(done.model)
+    assert card.training["data"]["replay"] == "taught.h5"
+    assert card.training["data"]["train"]["structures"] == len(fitted) + len(taught)
+    assert TesseralCalculator(done.model, device="cpu").stop is not None  # knows its uncertainty
+
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*.[hs]*5*")}
+    again = teach(options(labels, stable_model))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert again.result is not None
+    assert again.result["model"]["errors"] == done.result["model"]["errors"]
+
+
+def forces_of(model: Path, structure: Structure) -> np.ndarray:
+    """Forces of a potential."""
+    atoms = atoms_from_structure(structure)
+    atoms.calc = TesseralCalculator(model, device="cpu")
+    return atoms.get_forces()
+
+
+def test_the_time_is_divided_among_the_trainings(
+    labels: Path, stable_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuning, first, last = asked(options(labels, stable_model, time="100s"), monkeypatch)
+    seconds = [training.trainer.seconds for training in (tuning, first, last)]
+    assert seconds == [
+        100 * part for part in (module.TUNING, module.LEARNING, module.TAUGHT_TRAINING)
+    ]
+    assert sum(seconds) + 100 * module.LABELLING <= 100
+    assert tuning.init_from == str(stable_model)
+    assert first.init_from is None and first.model == FacetConfig()
+    folder = labels.with_name("out")
+    assert last.init_from == str(folder / "first.safetensors")
+    ratio = len(open_store(folder / "taught.h5")) / len(open_store(folder / "fit.h5"))
+    assert last.data.replay_ratio == ratio == 2.0
+
+
+def test_validation_structures_can_be_given(
+    labels: Path, stable_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = write(labels.with_name("other.h5"), labels.with_name("truth.safetensors"), 3)
+    asked(options(labels, stable_model, validation=str(other)), monkeypatch)
+    folder = labels.with_name("out")
+    assert len(open_store(folder / "fit.h5")) == 30
+    assert open_store(folder / "validation.h5").content_hash == open_store(other).content_hash
+
+
+def test_molecules_have_the_settings_for_molecules(
+    stable_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calculator = TesseralCalculator(stable_model, device="cpu")
+    found = []
+    for seed in range(12):
+        atoms = Atoms("C2Si", [(0.0, 0.0, 0.0), (0.0, 0.0, 1.4), (0.0, 1.8, 0.5)])
+        atoms.rattle(0.03, seed=seed)
+        atoms.calc = calculator
+        found.append(label_of(atoms)._replace(group=f"run {seed}"))
+    write_store(tmp_path / "labels.h5", found)
+    _, first, last = asked(options(tmp_path / "labels.h5", stable_model), monkeypatch)
+    assert first.model.cutoff == last.model.cutoff == 4.0
+    assert first.data.batch_structures == 10
+    assert first.loss.stress_weight == 0
+
+
+def test_few_labels_when_the_time_is_short(
+    labels: Path, stable_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = options(labels, stable_model, copies=None)
+    store = open_store(labels)
+    rows = list(range(len(store)))
+    calculator = TesseralCalculator(stable_model, device="cpu")
+    monkeypatch.setattr(module, "_seconds", lambda atoms, calculator, clock: 0.001)
+    one = 0.001 * (40 + 1)  # s, of one structure
+    for time, expected in (
+        (one * 5 / module.LABELLING, (5, 1)),
+        (one * 30 * 3.5 / module.LABELLING, (30, 3)),
+        (1e6, (30, module.MOST_COPIES)),
+    ):
+        plan = module._plan(
+            replace(config, time=f"{time + 1e-4:.6f}s"), store, rows, calculator, calculator
+        )
+        assert plan == expected
+
+
+def test_interrupted_labelling_resumes_where_it_was(
+    labels: Path, stable_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PART", 4)
+    calls = []
+    original = module.around
+
+    def interrupted(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(module, "around", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        asked(options(labels, stable_model), monkeypatch)
+    asked(options(labels, stable_model), monkeypatch)
+    fitted = len(open_store(labels.with_name("out") / "fit.h5"))
+    assert len(calls) == 6 + fitted - 4  # the first part was kept
+    assert len(open_store(labels.with_name("out") / "taught.h5")) == 2 * fitted
+
+
+def test_refusals(labels: Path, stable_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="`copies` is 0; it must be 1 or more"):
+        options(labels, stable_model, copies=0)
+    with pytest.raises(FileNotFoundError, match="nobody"):
+        teach(options(labels, Path("nobody.safetensors")))
+    asked(options(labels, stable_model), monkeypatch)
+    with pytest.raises(ValueError, match="was made with `seed` 0, not 1; give another folder"):
+        teach(options(labels, stable_model, seed=1))
+    labels.with_name("full").mkdir()
+    labels.with_name("full").joinpath("x").touch()
+    with pytest.raises(ValueError, match="holds no results of teach"):
+        teach(replace(options(labels, stable_model), output=str(labels.with_name("full"))))
+    mixed = labels.with_name("mixed.h5")
+    structures = list(open_store(labels))
+    write_store(mixed, [structures[0]._replace(theory="PBE0"), *structures[1:]])
+    with pytest.raises(ValueError, match="several levels of theory, PBE, PBE0; give a dataset of"):
+        teach(options(mixed, stable_model))
+
+
+def test_from_the_command_line(
+    labels: Path, stable_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = labels.with_name("out")
+    words = ["teach", str(labels), "--teacher", str(stable_model), "--time", "4s", "--copies", "1"]
+    assert main([*words, "--output", str(folder), "--device", "cpu"]) == 0
+    shown = capsys.readouterr().out
+    assert "labels only" in shown and "forces MAE, meV/Å" in shown
+    assert json.loads((folder / "taught.json").read_text())["labels"] > 0
+    assert main([*words, "--output", str(folder), "--seed", "3"]) == 2
+    assert "was made with --seed 0, not 3" in capsys.readouterr().err
