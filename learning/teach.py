@@ -27,6 +27,7 @@ from tesseral import configs
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.mean import MeanCalculator
 from tesseral.calculators.simulations.folder import lock_folder
+from tesseral.calculators.simulations.structures import read_jobs
 from tesseral.data.loading.config import DataConfig
 from tesseral.data.loading.splits import split_store
 from tesseral.data.store.merge import merge_stores
@@ -39,6 +40,7 @@ from tesseral.deploy.universal import model_path
 from tesseral.files import check_writable, json_text, make_folder, write_json
 from tesseral.learning.around import BETWEEN, around
 from tesseral.learning.comparison import microseconds
+from tesseral.learning.explore import distorted
 from tesseral.learning.label import label_of
 from tesseral.learning.teach_config import TeachConfig
 from tesseral.learning.training import train
@@ -57,8 +59,9 @@ EXPORT, RESULT, SETTINGS, TRAININGS = "model.pt", "taught.json", "teach.json", "
 TUNING, LEARNING, LABELLING, TAUGHT_TRAINING = 0.4, 0.15, 0.1, 0.33
 MOST_COPIES = 16
 TRIALS = 5  # structures whose time is measured
-TUNING_RATE = 0.002  # of the teacher
+TUNING_RATE = 0.001  # of the teacher
 RATE = 0.004  # of the last training, which starts from the first
+COPIES, STRAIN, RATTLE = 60, 0.04, 0.15  # of each further structure; Å
 PART = 100  # structures whose copies are labelled before they are written
 
 
@@ -98,6 +101,7 @@ def teach(config: TeachConfig, console: Console | None = None) -> Taught:
     store = open_store(config.train)
     validation = None if config.validation is None else open_store(config.validation)
     _check_theories(store)
+    others = _further(config)
 
     make_folder(folder)
     with closing(lock_folder(folder)):
@@ -115,7 +119,7 @@ def teach(config: TeachConfig, console: Console | None = None) -> Taught:
                 return Taught(model, export, None, signal)
         _say(console, "3. both label structures around those of the dataset", folder / TAUGHT)
         with progress_line(console) as bar, ctrl_c() as stop:
-            _label(config, bar, stop)
+            _label(config, others, bar, stop)
         _say(console, "4. the potential learns their labels too", model)
         signal = train(_last(config), model, console)
         if signal is not None:
@@ -248,8 +252,8 @@ def _shipped(name: str) -> dict[str, Any]:
     return content
 
 
-def _label(config: TeachConfig, bar: Show, stop: Callable[[], None]) -> None:
-    """Labels of both teachers around the structures of the dataset."""
+def _label(config: TeachConfig, others: list[Atoms], bar: Show, stop: Callable[[], None]) -> None:
+    """Labels of both teachers around the structures of the dataset, and of one around others."""
     folder = config.folder
     target, place = folder / TAUGHT, folder / "labelling"
     if target.exists():
@@ -283,8 +287,42 @@ def _label(config: TeachConfig, bar: Show, stop: Callable[[], None]) -> None:
                     )
 
         write_store(path, labels(chosen[begin : begin + PART]))
+    for index, atoms in enumerate(others):
+        path = place / f"further-{index:04d}.h5"
+        parts.append(str(path))
+        if not path.exists():
+            bar(index, len(others), f"copies of {atoms.info['name']}")
+            write_store(path, _copies(config, index, atoms, store.texts("theory")[0]))
     merge_stores(parts, str(target))
     shutil.rmtree(place)
+
+
+def _copies(config: TeachConfig, index: int, atoms: Atoms, theory: str) -> Iterator[Structure]:
+    """Strained and rattled copies of a structure, with labels of the teacher.
+
+    The first potential does not know such structures: its labels would be wrong.
+    """
+    teacher = TesseralCalculator(config.folder / TEACHER, device=config.device)
+    rng = np.random.default_rng([config.seed, index])
+    for copy in distorted(atoms, COPIES, STRAIN, RATTLE, rng):
+        copy.calc = teacher
+        yield label_of(copy)._replace(config_type=atoms.info["name"], theory=theory)
+
+
+def _further(config: TeachConfig) -> list[Atoms]:
+    """The further structures.
+
+    Raises:
+        ValueError: one cannot be read.
+    """
+    found = []
+    for job in read_jobs(config.structures) if config.structures else ():
+        if job.atoms is None:
+            raise ValueError(f"{job.file} frame {job.frame}: {job.problem}")
+        job.atoms.set_constraint()
+        job.atoms.info = {"name": job.name}
+        found.append(job.atoms)
+    return found
 
 
 def _timestep(atoms: Atoms) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +17,9 @@ class TeachConfig:
         train: training set: dataset file made by ``train-potential data import``.
         validation: validation set: dataset file. By default a tenth of ``train`` is split off, as
             in ``train-potential fit``.
+        structures: file of further structures without labels, such as surfaces or defects that
+            ``train`` lacks, in any format ASE reads: all frames, or those selected by FILE@INDEX;
+            several, each with its own option. The teacher alone labels strained and rattled copies.
         teacher: model that is fine-tuned on the labels: a model file, universal, or a name that
             train-potential universal lists.
         output: folder for the results. Default: TRAIN-taught. Repeating the command resumes an
@@ -37,6 +40,7 @@ class TeachConfig:
 
     train: str
     validation: str | None = None
+    structures: list[str] = field(default_factory=list)
     teacher: str = "universal"
     output: str | None = None
     time: str = "1h"

@@ -60,14 +60,17 @@ def options(labels: Path, teacher: Path, **more: Any) -> TeachConfig:
 
 
 def asked(config: TeachConfig, monkeypatch: pytest.MonkeyPatch) -> list[FitConfig]:
-    """The trainings up to the last, none of which is run; the models are those they start from."""
+    """The trainings up to the last, none of which is run.
+
+    The teacher is what it starts from, and the first potential that of the labels.
+    """
     found: list[FitConfig] = []
+    truth = Path(config.train).with_name("truth.safetensors")
 
     def noted(made: FitConfig, model: Path, console: object) -> int | None:
         found.append(made)
         if not model.exists():
-            source = made.init_from or config.teacher
-            model.write_bytes(Path(source).read_bytes())
+            model.write_bytes(Path(made.init_from or truth).read_bytes())
         return 2 if model.name == "model.safetensors" else None
 
     monkeypatch.setattr(module, "train", noted)
@@ -127,6 +130,28 @@ def test_the_time_is_divided_among_the_trainings(
     assert last.data.replay_ratio == ratio == 2.0
 
 
+def test_further_structures_are_labelled_by_the_teacher_alone(
+    labels: Path, stable_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slab = bulk("SiC", "zincblende", a=5.42, cubic=True)
+    slab.center(4.0, axis=2)
+    path = labels.with_name("slab.xyz")
+    slab.write(path)
+    with pytest.raises(FileNotFoundError, match="nothing.xyz"):
+        teach(options(labels, stable_model, structures=["nothing.xyz"]))
+    asked(options(labels, stable_model, structures=[str(path)]), monkeypatch)
+    folder = labels.with_name("out")
+    taught = open_store(folder / "taught.h5")
+    copies = [structure for structure in taught if structure.config_type == "slab"]
+    assert len(copies) == module.COPIES
+    moved = np.array([copy.positions - slab.positions for copy in copies])
+    assert 0 < moved.std() < module.RATTLE
+    for copy in copies[:2]:
+        np.testing.assert_allclose(copy.cell, slab.cell.array)  # not strained: it has a vacuum
+        expected = forces_of(folder / "teacher.safetensors", copy)
+        np.testing.assert_allclose(copy.forces, expected, atol=1e-4)
+
+
 def test_validation_structures_can_be_given(
     labels: Path, stable_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +173,7 @@ def test_molecules_have_the_settings_for_molecules(
         atoms.calc = calculator
         found.append(label_of(atoms)._replace(group=f"run {seed}"))
     write_store(tmp_path / "labels.h5", found)
+    (tmp_path / "truth.safetensors").write_bytes(stable_model.read_bytes())
     _, first, last = asked(options(tmp_path / "labels.h5", stable_model), monkeypatch)
     assert first.model.cutoff == last.model.cutoff == 4.0
     assert first.data.batch_structures == 10
