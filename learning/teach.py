@@ -2,7 +2,8 @@
 
 A universal potential that is fine-tuned on some hundred labels often errs less than a small Facet
 trained on them, and its errors are others. Both label many structures around those of the dataset,
-with their mean, and the Facet goes on with these labels and the original ones.
+with the mean that errs least on validation, and the Facet learns these labels and the original
+ones.
 
 The files of the folder are the state; each is written whole, and what exists is not made again.
 """
@@ -261,7 +262,8 @@ def _label(config: TeachConfig, others: list[Atoms], bar: Show, stop: Callable[[
     make_folder(place)
     teachers = [folder / TEACHER, folder / FIRST]
     driver = TesseralCalculator(folder / FIRST, device=config.device)
-    mean = MeanCalculator(teachers, device=config.device)
+    share = _share(config)
+    mean = MeanCalculator(teachers, device=config.device, weights=[share, 1 - share])
     store = open_store(folder / FIT)
     rows = [row for row in range(len(store)) if store.n_atoms[row] > 1]
     plan = _plan(config, store, rows, driver, mean)
@@ -295,6 +297,21 @@ def _label(config: TeachConfig, others: list[Atoms], bar: Show, stop: Callable[[
             write_store(path, _copies(config, index, atoms, store.texts("theory")[0]))
     merge_stores(parts, str(target))
     shutil.rmtree(place)
+
+
+def _share(config: TeachConfig) -> float:
+    """Weight of the teacher in the mean that has the smallest force error on validation."""
+    validation = open_store(config.folder / VALIDATION)
+    found = []
+    for name in (TEACHER, FIRST):
+        potential, card = load_model(config.folder / name)
+        found.append(evaluate(potential, validation, card.elements))
+    labels, (teacher, first) = found[0].forces_label, (one.forces for one in found)
+    apart = first - teacher
+    known = np.isfinite(labels)
+    squared = float(np.square(apart[known]).sum())
+    share = float(((first - labels) * apart)[known].sum()) / squared if squared > 0 else 0.5
+    return min(max(share, 0.0), 1.0)
 
 
 def _copies(config: TeachConfig, index: int, atoms: Atoms, theory: str) -> Iterator[Structure]:

@@ -14,6 +14,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from tesseral import TesseralCalculator
+from tesseral.calculators.mean import MeanCalculator
 from tesseral.commands.main import main
 from tesseral.data.store.read import open_store
 from tesseral.data.store.write import write_store
@@ -89,9 +90,11 @@ def test_from_labels_to_a_model_beside_its_teacher(labels: Path, stable_model: P
     assert done.result["structures"] == len(fitted) and done.result["labels"] == len(taught)
     assert set(taught.texts("theory")) == {"PBE"}
     teachers = [folder / "teacher.safetensors", folder / "first.safetensors"]
-    forces = [forces_of(path, taught[3]) for path in teachers]
-    assert np.abs(forces[0] - forces[1]).max() > 1e-3
-    np.testing.assert_allclose(np.mean(forces, axis=0), taught[3].forces, atol=1e-4)
+    teacher, first = (forces_of(path, taught[3]) for path in teachers)
+    assert np.abs(teacher - first).max() > 1e-3
+    share = module._share(options(labels, stable_model))
+    expected = share * teacher + (1 - share) * first
+    np.testing.assert_allclose(expected, taught[3].forces, atol=1e-4)
     for name in ("teacher", "first", "model"):
         assert 0 < done.result[name]["errors"]["forces"]["mae"] < 1e4
     card = read_card(done.model)
@@ -111,6 +114,35 @@ def forces_of(model: Path, structure: Structure) -> np.ndarray:
     atoms = atoms_from_structure(structure)
     atoms.calc = TesseralCalculator(model, device="cpu")
     return atoms.get_forces()
+
+
+def test_the_mean_of_both_has_the_smallest_error_on_validation(
+    labels: Path, stable_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    write(folder / "validation.h5", tmp_path / "truth.safetensors", 5)
+    (folder / "teacher.safetensors").write_bytes(stable_model.read_bytes())
+    potential, card = load_model(stable_model)
+    with torch.no_grad():
+        for weights in potential.parameters():
+            weights.mul_(1.03)
+    save_model(folder / "first.safetensors", potential, card)
+    config = options(labels, stable_model)
+    share = module._share(config)
+
+    def error(weight: float) -> float:
+        paths = [folder / "teacher.safetensors", folder / "first.safetensors"]
+        mean = MeanCalculator(paths, device="cpu", weights=[weight, 1 - weight])
+        found = []
+        for structure in open_store(folder / "validation.h5"):
+            atoms = atoms_from_structure(structure)
+            atoms.calc = mean
+            found.append(atoms.get_forces() - structure.forces)
+        return float(np.square(found).mean())
+
+    assert 0.2 < share < 0.5  # the first is nearer to the truth
+    assert error(share) < min(error(share + 0.05), error(share - 0.05), error(0.0), error(1.0))
 
 
 def test_the_time_is_divided_among_the_trainings(
