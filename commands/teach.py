@@ -30,7 +30,7 @@ def run(values: dict[str, Any], console: Console) -> int:
 
     config = build(TeachConfig, values)
     keep_freed_memory()
-    ready_on_screen(config.teacher, [config.train], console)
+    ready_on_screen(config.teacher, [], console)
     try:
         done = teach(config, console)
     except DivergenceError as error:

@@ -30,6 +30,7 @@ from tesseral.calculators.mean import MeanCalculator
 from tesseral.calculators.simulations.folder import lock_folder
 from tesseral.calculators.simulations.structures import read_jobs
 from tesseral.data.loading.config import DataConfig
+from tesseral.data.loading.datasets import check_elements
 from tesseral.data.loading.splits import split_store
 from tesseral.data.store.merge import merge_stores
 from tesseral.data.store.read import Store, open_store
@@ -102,6 +103,8 @@ def teach(config: TeachConfig, console: Console | None = None) -> Taught:
     store = open_store(config.train)
     validation = None if config.validation is None else open_store(config.validation)
     _check_theories(store)
+    if validation is not None:
+        check_elements(validation, store.elements)
     others = _further(config)
 
     make_folder(folder)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+from ase.calculators.emt import EMT
 
 from tesseral import TesseralCalculator
 from tesseral.calculators.mean import MeanCalculator
@@ -266,6 +267,11 @@ def test_refusals(labels: Path, stable_model: Path, monkeypatch: pytest.MonkeyPa
     labels.with_name("full").joinpath("x").touch()
     with pytest.raises(ValueError, match="holds no results of teach"):
         teach(replace(options(labels, stable_model), output=str(labels.with_name("full"))))
+    copper = bulk("Cu")
+    copper.calc = EMT()
+    write_store(labels.with_name("copper.h5"), [label_of(copper)])
+    with pytest.raises(ValueError, match="copper.h5 has Cu, which the training set does not have"):
+        teach(options(labels, stable_model, validation=str(labels.with_name("copper.h5"))))
     mixed = labels.with_name("mixed.h5")
     structures = list(open_store(labels))
     write_store(mixed, [structures[0]._replace(theory="PBE0"), *structures[1:]])
