@@ -62,6 +62,8 @@ TUNING, LEARNING, LABELLING, TAUGHT_TRAINING = 0.4, 0.15, 0.1, 0.33
 MOST_COPIES = 16
 TRIALS = 5  # structures whose time is measured
 TUNING_RATE = 0.001  # of the teacher
+# Beside absolute errors of forces, squared ones of small energies would hardly count.
+TUNING_LOSS = {"energy": "mae", "energy_weight": 2.0}
 RATE = 0.004  # of the last training, which starts from the first
 COPIES, STRAIN, RATTLE = 60, 0.04, 0.15  # of each further structure; Å
 PART = 100  # structures whose copies are labelled before they are written
@@ -219,6 +221,7 @@ def _tuning(config: TeachConfig, universal: Path) -> FitConfig:
     values = _shipped("finetune_universal.yaml" if nequip else "finetune.yaml")
     if nequip:
         values["optimization"]["learning_rate"] = TUNING_RATE
+        values["loss"] |= TUNING_LOSS
     made = _training(config, TEACHER, TUNING, values)
     return replace(made, init_from=str(universal))
 

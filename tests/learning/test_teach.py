@@ -20,12 +20,13 @@ from tesseral.commands.main import main
 from tesseral.data.store.read import open_store
 from tesseral.data.store.write import write_store
 from tesseral.data.structures import Structure, atoms_from_structure
-from tesseral.deploy.modelfile import load_model, read_card, save_model
+from tesseral.deploy.modelfile import build_potential, load_model, read_card, save_model
 from tesseral.learning import teach as module
 from tesseral.learning.label import label_of
 from tesseral.learning.teach import teach
 from tesseral.learning.teach_config import TeachConfig
 from tesseral.potentials.architectures.facet import FacetConfig
+from tesseral.potentials.architectures.nequip import NequIPConfig
 from tesseral.training.config import FitConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore:the compositions of the training set")
@@ -211,6 +212,17 @@ def test_molecules_have_the_settings_for_molecules(
     assert first.model.cutoff == last.model.cutoff == 4.0
     assert first.data.batch_structures == 10
     assert first.loss.stress_weight == 0
+
+
+def test_a_universal_potential_is_tuned_as_one(
+    labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = replace(read_card(tmp_path / "truth.safetensors"), config=NequIPConfig(channels=4))
+    save_model(tmp_path / "universal.safetensors", build_potential(card), card)
+    tuning, first, _ = asked(options(labels, tmp_path / "universal.safetensors"), monkeypatch)
+    assert tuning.loss.energy == tuning.loss.forces == "mae"
+    assert tuning.optimization.part_rates == {"layers.*.convolution": 0}
+    assert first.loss.energy == first.loss.forces == "mse"
 
 
 def test_few_labels_when_the_time_is_short(
