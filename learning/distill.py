@@ -23,11 +23,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 from ase import Atoms
 from rich.console import Console
 
-from tesseral import configs
 from tesseral.calculators.mean import MeanCalculator
 from tesseral.calculators.properties.atoms import is_bulk, repeated
 from tesseral.calculators.properties.dynamics import Unstable, simulate
@@ -43,13 +41,14 @@ from tesseral.data.structures import Structure
 from tesseral.deploy.export import export_model
 from tesseral.deploy.modelfile import read_card
 from tesseral.deploy.universal import model_path
-from tesseral.files import check_writable, json_text, make_folder, write_json, write_whole
+from tesseral.files import check_writable, make_folder, write_json, write_whole
 from tesseral.learning.comparison import compare
 from tesseral.learning.config import ExploreConfig, LabelConfig, LearnConfig, RoundFitConfig
 from tesseral.learning.distill_config import DistillConfig
 from tesseral.learning.explore import distorted
 from tesseral.learning.label import label_of
 from tesseral.learning.rounds import Learned, learn
+from tesseral.learning.settings import keep_settings, seconds_of_a_step, shipped
 from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.config import PotentialConfig
 from tesseral.process import ctrl_c
@@ -58,6 +57,7 @@ from tesseral.training.config import LossConfig, OptimizationConfig, TrainerConf
 from tesseral.training.duration import parse_duration
 
 PLAN, RELAXED, SUPERCELLS = "plan.json", "relaxed.extxyz", "supercells.extxyz"
+SETTINGS = "distill.json"
 TAUGHT, TEST, RESULT = "taught.h5", "test.h5", "distilled.json"
 MODEL, EXPORT, LEARNED = "model.safetensors", "model.pt", "learn"
 # Parts of the time; what is left is for the relaxation, the uncertainties and the comparison.
@@ -143,7 +143,7 @@ def distill(config: DistillConfig, console: Console | None = None) -> Distilled:
 
     make_folder(folder)
     with closing(lock_folder(folder)):
-        _same_settings(folder, config)
+        keep_settings(folder / SETTINGS, _settings(config))
         with progress_line(console) as bar:
             cells = _supercells(given, teacher, config, bar)
             plan = _plan(cells, teacher, config)
@@ -211,25 +211,10 @@ def _check_start(config: DistillConfig, given: Sequence[Atoms]) -> None:
         )
 
 
-def _same_settings(folder: Path, config: DistillConfig) -> None:
-    """Write the options, or compare them with those of the folder."""
-    now = json.loads(json_text({**asdict(config), "output": None, "device": None}))
-    now["teacher"] = ", ".join(config.teachers)
-    path = folder / "distill.json"
-    if not path.exists():
-        if any(not each.name.startswith(".") for each in folder.iterdir()):
-            raise ValueError(
-                f"{folder} exists and holds no results of distill; give a new folder as `output`"
-            )
-        write_json(path, now, indent=1)
-        return
-    before = json.loads(path.read_text("utf-8"))
-    for name in {**before, **now}:  # what older folders lack was None
-        if now.get(name) != before.get(name):
-            raise ValueError(
-                f"{folder} was made with `{name}` {before.get(name)}, not {now.get(name)}; give "
-                "another folder as `output`, or the same options as before"
-            )
+def _settings(config: DistillConfig) -> dict[str, Any]:
+    """All that determines the results."""
+    teacher = ", ".join(config.teachers)
+    return {**asdict(config), "output": None, "device": None, "teacher": teacher}
 
 
 def _timestep(config: DistillConfig, cells: Sequence[Atoms]) -> float:
@@ -282,7 +267,7 @@ def _plan(cells: Sequence[Atoms], teacher: MeanCalculator, config: DistillConfig
         return Plan(**json.loads(path.read_text("utf-8")))
     seconds = parse_duration(config.time)
     clock = time.process_time if config.clock == "cpu" else time.perf_counter
-    step = float(np.mean([_seconds(atoms, teacher, clock) for atoms in cells]))
+    step = float(np.mean([seconds_of_a_step(atoms, teacher, clock) for atoms in cells]))
     runs = 3 * (len(SCALES) if any(map(is_bulk, cells)) else 1)
     copies = (COPIES * len(cells) + NEAR) * step
     steps = max(20, int((TEACHING * seconds - copies) / (step * runs * len(cells))))
@@ -316,19 +301,6 @@ def _explored(seconds: float, step: float, cells: int, timestep: float) -> float
     runs = 6 * cells * (ROUNDS - 1)
     steps = EXPLORING * seconds * FASTER / (step * runs)
     return float(min(max(steps, 50), 10_000) * timestep / 1000)
-
-
-def _seconds(atoms: Atoms, calculator: MeanCalculator, clock: Callable[[], float]) -> float:
-    """Time of energies and forces of a structure, the least of five."""
-    trial = atoms.copy()
-    trial.calc = calculator
-    spent = []
-    for number in range(6):
-        trial.rattle(0.01, seed=number)
-        begin = clock()
-        trial.get_forces()
-        spent.append(clock() - begin)
-    return min(spent[1:])
 
 
 def _teach(
@@ -521,8 +493,7 @@ def _model(config: DistillConfig, cells: Sequence[Atoms]) -> PotentialConfig:
         name = "molecules.yaml"
     else:
         return FacetConfig()
-    content = yaml.safe_load(Path(configs.__path__[0], name).read_text("utf-8"))
-    return FacetConfig(**content["model"])
+    return FacetConfig(**shipped(name)["model"])
 
 
 def this_process() -> Executor:

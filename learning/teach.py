@@ -20,11 +20,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 from ase import Atoms
 from rich.console import Console
 
-from tesseral import configs
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.mean import MeanCalculator
 from tesseral.calculators.simulations.folder import lock_folder
@@ -39,11 +37,12 @@ from tesseral.data.structures import Structure, atoms_from_structure
 from tesseral.deploy.export import export_model
 from tesseral.deploy.modelfile import load_model, read_card
 from tesseral.deploy.universal import model_path
-from tesseral.files import check_writable, json_text, make_folder, write_json
+from tesseral.files import check_writable, make_folder, write_json
 from tesseral.learning.around import BETWEEN, around
 from tesseral.learning.comparison import microseconds
 from tesseral.learning.explore import distorted
 from tesseral.learning.label import label_of
+from tesseral.learning.settings import keep_settings, seconds_of_a_step, shipped
 from tesseral.learning.teach_config import TeachConfig
 from tesseral.learning.training import train
 from tesseral.potentials.architectures.facet import FacetConfig
@@ -57,6 +56,7 @@ from tesseral.training.evaluate import evaluate
 FIT, VALIDATION, TAUGHT = "fit.h5", "validation.h5", "taught.h5"
 TEACHER, FIRST, MODEL = "teacher.safetensors", "first.safetensors", "model.safetensors"
 EXPORT, RESULT, SETTINGS, TRAININGS = "model.pt", "taught.json", "teach.json", "trainings"
+LABELS = "labelling"  # folder of the labels before they are complete
 # Parts of the time; what is left is for the uncertainties and the comparison.
 TUNING, LEARNING, LABELLING, TAUGHT_TRAINING = 0.4, 0.15, 0.1, 0.33
 MOST_COPIES = 16
@@ -111,7 +111,12 @@ def teach(config: TeachConfig, console: Console | None = None) -> Taught:
 
     make_folder(folder)
     with closing(lock_folder(folder)):
-        _same_settings(folder, config, store, validation)
+        settings = {**asdict(config), "output": None, "device": None}
+        settings |= {
+            "train": store.content_hash,
+            "validation": validation and validation.content_hash,
+        }
+        keep_settings(folder / SETTINGS, settings)
         _split(folder, config, store, validation)
         teacher, first, model = (folder / name for name in (TEACHER, FIRST, MODEL))
         export = folder / EXPORT
@@ -156,28 +161,6 @@ def _check_theories(store: Store) -> None:
         raise ValueError(f"`train` has several levels of theory, {names}; give a dataset of one")
 
 
-def _same_settings(folder: Path, config: TeachConfig, store: Store, other: Store | None) -> None:
-    """Write the options, or compare them with those of the folder."""
-    now = json.loads(json_text({**asdict(config), "output": None, "device": None}))
-    now["train"] = store.content_hash
-    now["validation"] = other and other.content_hash
-    path = folder / SETTINGS
-    if not path.exists():
-        if any(not each.name.startswith(".") for each in folder.iterdir()):
-            raise ValueError(
-                f"{folder} exists and holds no results of teach; give a new folder as `output`"
-            )
-        write_json(path, now, indent=1)
-        return
-    before = json.loads(path.read_text("utf-8"))
-    for name in now:
-        if now[name] != before.get(name):
-            raise ValueError(
-                f"{folder} was made with `{name}` {before.get(name)}, not {now[name]}; give "
-                "another folder as `output`, or the same options as before"
-            )
-
-
 def _split(folder: Path, config: TeachConfig, store: Store, validation: Store | None) -> None:
     """Write the structures to fit and those to validate, the same for all trainings."""
     train, held_out = folder / FIT, folder / VALIDATION
@@ -218,7 +201,7 @@ def _training(config: TeachConfig, name: str, part: float, values: dict[str, Any
 def _tuning(config: TeachConfig, universal: Path) -> FitConfig:
     """Fine-tuning of the teacher."""
     nequip = isinstance(read_card(universal).config, NequIPConfig)
-    values = _shipped("finetune_universal.yaml" if nequip else "finetune.yaml")
+    values = shipped("finetune_universal.yaml" if nequip else "finetune.yaml")
     if nequip:
         values["optimization"]["learning_rate"] = TUNING_RATE
         values["loss"] |= TUNING_LOSS
@@ -247,22 +230,15 @@ def _last(config: TeachConfig) -> FitConfig:
 def _student(config: TeachConfig) -> dict[str, Any]:
     """Settings of the potential: those of a shipped file, or the defaults for crystals."""
     if config.fast:
-        return _shipped("fast.yaml")
+        return shipped("fast.yaml")
     periodic = any(structure.pbc.any() for structure in open_store(config.folder / FIT))
-    return {} if periodic else _shipped("molecules.yaml")
-
-
-def _shipped(name: str) -> dict[str, Any]:
-    """Contents of a configuration file of the package."""
-    text = Path(configs.__path__[0], name).read_text("utf-8")
-    content: dict[str, Any] = yaml.safe_load(text)
-    return content
+    return {} if periodic else shipped("molecules.yaml")
 
 
 def _label(config: TeachConfig, others: list[Atoms], bar: Show, stop: Callable[[], None]) -> None:
     """Labels of both teachers around the structures of the dataset, and of one around others."""
     folder = config.folder
-    target, place = folder / TAUGHT, folder / "labelling"
+    target, place = folder / TAUGHT, folder / LABELS
     if target.exists():
         return
     make_folder(place)
@@ -360,7 +336,10 @@ def _plan(
     driver: TesseralCalculator,
     mean: MeanCalculator,
 ) -> Plan:
-    """Numbers of structures by the speed of the models."""
+    """Numbers of structures by the speed of the models, kept for a run that resumes."""
+    path = config.folder / LABELS / "plan.json"
+    if path.exists():
+        return Plan(**json.loads(path.read_text("utf-8")))
     if config.copies is not None:
         return Plan(len(rows), config.copies)
     clock = time.process_time if config.clock == "cpu" else time.perf_counter
@@ -368,25 +347,14 @@ def _plan(
     for row in rows[:: max(1, len(rows) // TRIALS)]:
         atoms = atoms_from_structure(store[row])
         steps = BETWEEN / _timestep(atoms)
-        seconds.append(steps * _seconds(atoms, driver, clock) + _seconds(atoms, mean, clock))
+        seconds.append(
+            steps * seconds_of_a_step(atoms, driver, clock) + seconds_of_a_step(atoms, mean, clock)
+        )
     total = LABELLING * parse_duration(config.time) / float(np.mean(seconds))
     copies = min(max(1, int(total / len(rows))), MOST_COPIES)
-    return Plan(min(len(rows), max(1, int(total / copies))), copies)
-
-
-def _seconds(
-    atoms: Atoms, calculator: TesseralCalculator | MeanCalculator, clock: Callable[[], float]
-) -> float:
-    """Time of energies and forces of a structure, the least of three."""
-    spent = []
-    for number in range(3):
-        trial = atoms.copy()
-        trial.rattle(0.001, seed=number)
-        trial.calc = calculator
-        begin = clock()
-        trial.get_forces()
-        spent.append(clock() - begin)
-    return min(spent)
+    plan = Plan(min(len(rows), max(1, int(total / copies))), copies)
+    write_json(path, plan._asdict(), indent=1)
+    return plan
 
 
 def _compare(config: TeachConfig) -> dict[str, Any]:

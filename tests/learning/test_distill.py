@@ -26,6 +26,7 @@ from tesseral.learning.distill import distill
 from tesseral.learning.distill_config import DistillConfig
 from tesseral.learning.label import label_of
 from tesseral.learning.rounds import Learned
+from tesseral.learning.settings import keep_settings
 from tesseral.potentials.architectures.facet import FacetConfig
 
 
@@ -248,7 +249,7 @@ def test_refusals(crystal: Path, stable_model: Path, tmp_path: Path) -> None:
         distill(config)
     other = options(crystal, stable_model, output=str(tmp_path / "other"))
     other.folder.mkdir()
-    module._same_settings(other.folder, other)
+    keep_settings(other.folder / module.SETTINGS, module._settings(other))
     with pytest.raises(ValueError, match="was made with `atoms` 8, not 9"):
         distill(options(crystal, stable_model, output=str(tmp_path / "other"), atoms=9))
 

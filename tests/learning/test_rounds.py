@@ -101,7 +101,7 @@ def test_killed_at_several_places_and_resumed(config, killed, monkeypatch):
     assert len(before) == 4
     die_after(config, 2)
     with monkeypatch.context() as patch:  # before the training
-        patch.setattr(rounds, "fit", lambda *_: (_ for _ in ()).throw(killed()))
+        patch.setattr(rounds, "train", lambda *_: (_ for _ in ()).throw(killed()))
         with pytest.raises(killed):
             learn(config)
     with monkeypatch.context() as patch:  # while it explores

@@ -232,17 +232,20 @@ def test_few_labels_when_the_time_is_short(
     store = open_store(labels)
     rows = list(range(len(store)))
     calculator = TesseralCalculator(stable_model, device="cpu")
-    monkeypatch.setattr(module, "_seconds", lambda atoms, calculator, clock: 0.001)
+    monkeypatch.setattr(module, "seconds_of_a_step", lambda atoms, calculator, clock: 0.001)
     one = 0.001 * (40 + 1)  # s, of one structure
+    (config.folder / module.LABELS).mkdir(parents=True)
+    plan_file = config.folder / module.LABELS / "plan.json"
     for time, expected in (
         (one * 5 / module.LABELLING, (5, 1)),
         (one * 30 * 3.5 / module.LABELLING, (30, 3)),
         (1e6, (30, module.MOST_COPIES)),
     ):
-        plan = module._plan(
-            replace(config, time=f"{time + 1e-4:.6f}s"), store, rows, calculator, calculator
-        )
-        assert plan == expected
+        plan_file.unlink(missing_ok=True)
+        timed = replace(config, time=f"{time + 1e-4:.6f}s")
+        assert module._plan(timed, store, rows, calculator, calculator) == expected
+    monkeypatch.setattr(module, "seconds_of_a_step", lambda atoms, calculator, clock: 1.0)
+    assert module._plan(timed, store, rows, calculator, calculator) == expected  # it resumes
 
 
 def test_interrupted_labelling_resumes_where_it_was(
