@@ -229,10 +229,15 @@ def _last(config: TeachConfig) -> FitConfig:
 
 def _student(config: TeachConfig) -> dict[str, Any]:
     """Settings of the potential: those of a shipped file, or the defaults for crystals."""
-    if config.fast:
+    if config.size == "fast":
         return shipped("fast.yaml")
     periodic = any(structure.pbc.any() for structure in open_store(config.folder / FIT))
-    return {} if periodic else shipped("molecules.yaml")
+    values = {} if periodic else shipped("molecules.yaml")
+    if config.size == "large":
+        usual = FacetConfig(**values.get("model", {}))
+        wide = {"channels": 2 * usual.channels, "grid_channels": 2 * usual.grid_channels}
+        values["model"] = values.get("model", {}) | wide
+    return values
 
 
 def _label(config: TeachConfig, others: list[Atoms], bar: Show, stop: Callable[[], None]) -> None:

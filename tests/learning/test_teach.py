@@ -186,6 +186,16 @@ def test_further_structures_are_labelled_by_the_teacher_alone(
         np.testing.assert_allclose(copy.forces, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize(("size", "channels"), [("fast", 16), ("default", 16), ("large", 32)])
+def test_sizes(
+    labels: Path, stable_model: Path, monkeypatch: pytest.MonkeyPatch, size: str, channels: int
+) -> None:
+    _, first, last = asked(options(labels, stable_model, size=size), monkeypatch)
+    assert first.model == last.model
+    assert isinstance(first.model, FacetConfig)
+    assert (first.model.channels, first.model.layers) == (channels, 1 if size == "fast" else 2)
+
+
 def test_validation_structures_can_be_given(
     labels: Path, stable_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
