@@ -34,7 +34,13 @@ def keep_settings(path: Path, settings: Mapping[str, Any]) -> None:
             )
         write_json(path, now, indent=1)
         return
-    before = json.loads(path.read_text("utf-8"))
+    try:
+        before = json.loads(path.read_text("utf-8"))
+    except ValueError:
+        raise ValueError(
+            f"{path} is damaged; give another folder as `output`, or remove this file if the "
+            "options are the same as before"
+        ) from None
     for name in {**before, **now}:  # what older folders lack was None
         if now.get(name) != before.get(name):
             raise ValueError(

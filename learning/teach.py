@@ -21,19 +21,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 from rich.console import Console
 
 from tesseral.calculators.ase import TesseralCalculator
 from tesseral.calculators.mean import MeanCalculator
 from tesseral.calculators.simulations.folder import lock_folder
 from tesseral.calculators.simulations.structures import read_jobs
+from tesseral.data.isolated import isolated_rows
 from tesseral.data.loading.config import DataConfig
 from tesseral.data.loading.datasets import check_elements
 from tesseral.data.loading.splits import split_store
 from tesseral.data.store.merge import merge_stores
 from tesseral.data.store.read import Store, open_store
 from tesseral.data.store.write import write_store
-from tesseral.data.structures import Structure, atoms_from_structure
+from tesseral.data.structures import Structure, atoms_from_structure, structure_from_atoms
 from tesseral.deploy.export import export_model
 from tesseral.deploy.modelfile import load_model, read_card
 from tesseral.deploy.universal import model_path
@@ -66,7 +68,7 @@ TUNING_RATE = 0.001  # of the teacher
 TUNING_LOSS = {"energy": "mae", "energy_weight": 2.0}
 RATE = 0.004  # of the last training, which starts from the first
 COPIES, STRAIN, RATTLE = 60, 0.04, 0.15  # of each further structure; Å
-PART = 100  # structures whose copies are labelled before they are written
+PART = 20  # structures whose copies are labelled before they are written
 
 
 class Plan(NamedTuple):
@@ -101,23 +103,22 @@ def teach(config: TeachConfig, console: Console | None = None) -> Taught:
     folder = config.folder
     check_writable(folder)
     universal = model_path(config.teacher).absolute()
-    read_card(universal)
+    known = set(TesseralCalculator(universal, device=config.device).card.elements)
     store = open_store(config.train)
     validation = None if config.validation is None else open_store(config.validation)
-    _check_theories(store)
-    if validation is not None:
-        check_elements(validation, store.elements)
-    others = _further(config)
+    parts = _parts(config, store, validation)
+    others = _further(config, known | set(store.elements))
 
     make_folder(folder)
     with closing(lock_folder(folder)):
         settings = {**asdict(config), "output": None, "device": None}
-        settings |= {
-            "train": store.content_hash,
-            "validation": validation and validation.content_hash,
-        }
+        settings["train"] = f"{config.train} with content {store.content_hash}"
+        if validation is not None:
+            settings["validation"] = f"{config.validation} with content {validation.content_hash}"
         keep_settings(folder / SETTINGS, settings)
-        _split(folder, config, store, validation)
+        for path, structures, attributes in parts:
+            if not path.exists():
+                write_store(path, structures, attributes=attributes)
         teacher, first, model = (folder / name for name in (TEACHER, FIRST, MODEL))
         export = folder / EXPORT
         for title, target, training in (
@@ -149,31 +150,34 @@ def _say(console: Console | None, title: str, made: Path) -> None:
         console.print(f"\n{title}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _check_theories(store: Store) -> None:
-    """Check that all labels are of one level of theory.
+def _parts(
+    config: TeachConfig, store: Store, validation: Store | None
+) -> list[tuple[Path, Iterator[Structure], dict[str, Any]]]:
+    """Structures to fit and those to validate, the same for all trainings: file, content, origin.
 
     Raises:
-        ValueError: they are not.
+        ValueError: labels are of several levels of theory, validation structures have elements that
+            the others lack, or there are too few structures.
     """
-    theories = sorted(set(store.texts("theory")))
+    theories = {*store.texts("theory"), *([] if validation is None else validation.texts("theory"))}
     if len(theories) > 1:
-        names = ", ".join(text or "(none)" for text in theories)
-        raise ValueError(f"`train` has several levels of theory, {names}; give a dataset of one")
-
-
-def _split(folder: Path, config: TeachConfig, store: Store, validation: Store | None) -> None:
-    """Write the structures to fit and those to validate, the same for all trainings."""
-    train, held_out = folder / FIT, folder / VALIDATION
-    if held_out.exists():
-        return
+        names = ", ".join(text or "(none)" for text in sorted(theories))
+        raise ValueError(
+            f"the labels are of several levels of theory, {names}; give datasets of one as `train` "
+            "and `validation`"
+        )
     if validation is None:
         split = split_store(store, method="auto", fraction=0.1, seed=config.seed)
-        write_store(train, (store[row] for row in split.train), attributes=store.attributes)
-        kept: Iterator[Structure] = (store[row] for row in split.validation)
-        write_store(held_out, kept, attributes=store.attributes)
+        rows, other, others = split.train, store, split.validation
     else:
-        write_store(train, iter(store), attributes=store.attributes)
-        write_store(held_out, iter(validation), attributes=validation.attributes)
+        check_elements(validation, store.elements)
+        rows, other, others = np.arange(len(store)), validation, np.arange(len(validation))
+    if isolated_rows(store, rows).all():
+        raise ValueError(f"{store.path} has isolated atoms only; add structures to learn")
+    return [
+        (config.folder / FIT, map(store.__getitem__, rows.tolist()), store.attributes),
+        (config.folder / VALIDATION, map(other.__getitem__, others.tolist()), other.attributes),
+    ]
 
 
 def _training(config: TeachConfig, name: str, part: float, values: dict[str, Any]) -> FitConfig:
@@ -244,46 +248,87 @@ def _label(config: TeachConfig, others: list[Atoms], bar: Show, stop: Callable[[
     """Labels of both teachers around the structures of the dataset, and of one around others."""
     folder = config.folder
     target, place = folder / TAUGHT, folder / LABELS
-    if target.exists():
-        return
-    make_folder(place)
-    teachers = [folder / TEACHER, folder / FIRST]
-    driver = TesseralCalculator(folder / FIRST, device=config.device)
-    share = _share(config)
-    mean = MeanCalculator(teachers, device=config.device, weights=[share, 1 - share])
-    store = open_store(folder / FIT)
-    rows = [row for row in range(len(store)) if store.n_atoms[row] > 1]
-    plan = _plan(config, store, rows, driver, mean)
-    chosen = [rows[int(k)] for k in np.linspace(0, len(rows) - 1, plan.starts).round()]
-    parts = []
-    for begin in range(0, len(chosen), PART):
-        path = place / f"{begin:07d}.h5"
-        parts.append(str(path))
-        if path.exists():
+    if not target.exists():
+        make_folder(place)
+        driver = TesseralCalculator(folder / FIRST, device=config.device)
+        share = _share(config)
+        models = [folder / TEACHER, folder / FIRST]
+        mean = MeanCalculator(models, device=config.device, weights=[share, 1 - share])
+        store = open_store(folder / FIT)
+        rows = np.nonzero(~isolated_rows(store, np.arange(len(store))))[0]
+        stop()
+        plan = _plan(config, store, rows, driver, mean)
+        chosen = rows[np.linspace(0, len(rows) - 1, plan.starts).round().astype(int)]
+        parts = []
+        for begin in range(0, len(chosen), PART):
+            path = place / f"{begin:07d}.h5"
+            parts.append(path)
+            if not path.exists():
+                nearby = _around(config, store, chosen, begin, plan, driver, bar, stop)
+                write_store(path, _labels(nearby, mean, stop))
+        for index, atoms in enumerate(others):
+            path = place / f"further-{index:04d}.h5"
+            parts.append(path)
+            if not path.exists():
+                bar(index, len(others), f"copies of {atoms.info['name']}")
+                copies = _copies(config, index, atoms, store.texts("theory")[0])
+                write_store(path, _labels(copies, mean.members[0], stop))
+        merge_stores([str(path) for path in parts], str(target))
+        stop()
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def _around(
+    config: TeachConfig,
+    store: Store,
+    chosen: NDArray[np.int64],
+    begin: int,
+    plan: Plan,
+    driver: TesseralCalculator,
+    bar: Show,
+    stop: Callable[[], None],
+) -> Iterator[tuple[Atoms, Structure]]:
+    """Structures around a part of those of the dataset, each with the one that it is around."""
+    for number, row in enumerate(chosen[begin : begin + PART], begin):
+        own = store[int(row)]
+        atoms = atoms_from_structure(own)
+        atoms.calc = driver
+        rng = np.random.default_rng([config.seed, int(row)])
+        near = around(atoms, plan.copies, _timestep(atoms), rng, stop)
+        for count, structure in enumerate(near, number * plan.copies):
+            bar(count, len(chosen) * plan.copies, "structures around those of the dataset")
+            yield structure, own
+
+
+def _copies(
+    config: TeachConfig, index: int, atoms: Atoms, theory: str
+) -> Iterator[tuple[Atoms, Structure]]:
+    """Strained and rattled copies of a further structure.
+
+    The teacher alone labels them: the first potential does not know such structures.
+    """
+    own = structure_from_atoms(Atoms(atoms))
+    own = own._replace(config_type=atoms.info["name"], group="", theory=theory)
+    for copy in distorted(
+        atoms, COPIES, STRAIN, RATTLE, np.random.default_rng([config.seed, index])
+    ):
+        yield copy, own
+
+
+def _labels(
+    found: Iterator[tuple[Atoms, Structure]],
+    calculator: MeanCalculator | TesseralCalculator,
+    stop: Callable[[], None],
+) -> Iterator[Structure]:
+    """Structures with labels; those whose energy or forces are not finite are left out."""
+    for atoms, own in found:
+        stop()
+        atoms.calc = calculator
+        try:
+            label = label_of(atoms)
+        except ValueError:
             continue
-
-        def labels(some: list[int], done: int = begin) -> Iterator[Structure]:
-            for number, row in enumerate(some, done):
-                bar(number, len(chosen), f"{plan.copies} structures around each of the dataset")
-                own = store[row]
-                atoms = atoms_from_structure(own)
-                atoms.calc = driver
-                rng = np.random.default_rng([config.seed, row])
-                for near in around(atoms, plan.copies, _timestep(atoms), rng, stop):
-                    near.calc = mean
-                    yield label_of(near)._replace(
-                        config_type=own.config_type, group=own.group, theory=own.theory
-                    )
-
-        write_store(path, labels(chosen[begin : begin + PART]))
-    for index, atoms in enumerate(others):
-        path = place / f"further-{index:04d}.h5"
-        parts.append(str(path))
-        if not path.exists():
-            bar(index, len(others), f"copies of {atoms.info['name']}")
-            write_store(path, _copies(config, index, atoms, store.texts("theory")[0]))
-    merge_stores(parts, str(target))
-    shutil.rmtree(place)
+        yield label._replace(config_type=own.config_type, group=own.group, theory=own.theory)
 
 
 def _share(config: TeachConfig) -> float:
@@ -301,28 +346,26 @@ def _share(config: TeachConfig) -> float:
     return min(max(share, 0.0), 1.0)
 
 
-def _copies(config: TeachConfig, index: int, atoms: Atoms, theory: str) -> Iterator[Structure]:
-    """Strained and rattled copies of a structure, with labels of the teacher.
-
-    The first potential does not know such structures: its labels would be wrong.
-    """
-    teacher = TesseralCalculator(config.folder / TEACHER, device=config.device)
-    rng = np.random.default_rng([config.seed, index])
-    for copy in distorted(atoms, COPIES, STRAIN, RATTLE, rng):
-        copy.calc = teacher
-        yield label_of(copy)._replace(config_type=atoms.info["name"], theory=theory)
-
-
-def _further(config: TeachConfig) -> list[Atoms]:
+def _further(config: TeachConfig, known: set[int]) -> list[Atoms]:
     """The further structures.
 
+    Args:
+        config: options.
+        known: atomic numbers that the teacher and the dataset have.
+
     Raises:
-        ValueError: one cannot be read.
+        ValueError: one cannot be read, or has an element that the teacher does not know.
     """
     found = []
     for job in read_jobs(config.structures) if config.structures else ():
         if job.atoms is None:
             raise ValueError(f"{job.file} frame {job.frame}: {job.problem}")
+        unknown = sorted({a.symbol for a in job.atoms if a.number not in known})
+        if unknown:
+            raise ValueError(
+                f"{job.file} has {', '.join(unknown)}, which neither the teacher, "
+                f"{config.teacher}, nor `train` has; leave this structure out of `structures`"
+            )
         job.atoms.set_constraint()
         job.atoms.info = {"name": job.name}
         found.append(job.atoms)
@@ -337,7 +380,7 @@ def _timestep(atoms: Atoms) -> float:
 def _plan(
     config: TeachConfig,
     store: Store,
-    rows: list[int],
+    rows: NDArray[np.int64],
     driver: TesseralCalculator,
     mean: MeanCalculator,
 ) -> Plan:
@@ -350,7 +393,7 @@ def _plan(
     clock = time.process_time if config.clock == "cpu" else time.perf_counter
     seconds = []
     for row in rows[:: max(1, len(rows) // TRIALS)]:
-        atoms = atoms_from_structure(store[row])
+        atoms = atoms_from_structure(store[int(row)])
         steps = BETWEEN / _timestep(atoms)
         seconds.append(
             steps * seconds_of_a_step(atoms, driver, clock) + seconds_of_a_step(atoms, mean, clock)

@@ -36,8 +36,9 @@ def train(config: FitConfig, model: Path, console: Console | None) -> int | None
     if (resumed.checkpoint or Path()).is_file():
         try:
             result = fit(resumed, console)
-        except ValueError:  # it was complete, or of other data
-            pass
+        except ValueError as error:  # it was complete, or of other data
+            if console is not None:
+                console.print(f"begins again: {error}", markup=False, soft_wrap=True)
     result = result or fit(config, console)
     if result.signal is None:
         with write_whole(model) as temporary:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -240,7 +242,7 @@ def test_few_labels_when_the_time_is_short(
 ) -> None:
     config = options(labels, stable_model, copies=None)
     store = open_store(labels)
-    rows = list(range(len(store)))
+    rows = np.arange(len(store))
     calculator = TesseralCalculator(stable_model, device="cpu")
     monkeypatch.setattr(module, "seconds_of_a_step", lambda atoms, calculator, clock: 0.001)
     one = 0.001 * (40 + 1)  # s, of one structure
@@ -277,7 +279,48 @@ def test_interrupted_labelling_resumes_where_it_was(
     asked(options(labels, stable_model), monkeypatch)
     fitted = len(open_store(labels.with_name("out") / "fit.h5"))
     assert len(calls) == 6 + fitted - 4  # the first part was kept
+    assert not (labels.with_name("out") / module.LABELS).exists()
     assert len(open_store(labels.with_name("out") / "taught.h5")) == 2 * fitted
+
+
+def test_ctrl_c_while_copies_are_labelled(
+    labels: Path, stable_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bulk("SiC", "zincblende", a=5.42).write(labels.with_name("cell.xyz"))
+    original, calls = module.distorted, []
+
+    def interrupted(*arguments: Any) -> Any:
+        for copy in original(*arguments):
+            calls.append(copy)
+            if len(calls) == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield copy
+
+    monkeypatch.setattr(module, "distorted", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        further = [str(labels.with_name("cell.xyz"))]
+        asked(options(labels, stable_model, structures=further), monkeypatch)
+    assert len(calls) == 3
+
+
+def test_cells_of_one_atom_are_strained_and_isolated_atoms_are_left_out(
+    stable_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calculator = TesseralCalculator(stable_model, device="cpu")
+    found = []
+    for length in np.linspace(2.0, 2.4, 12):
+        atoms = bulk("Si", "sc", a=length)
+        atoms.calc = calculator
+        found.append(label_of(atoms)._replace(group=f"{length:.2f}"))
+    alone = Atoms("Si")
+    alone.calc = calculator
+    path = tmp_path / "labels.h5"
+    write_store(path, [*found, label_of(alone)])
+    (tmp_path / "truth.safetensors").write_bytes(stable_model.read_bytes())
+    asked(options(path, stable_model), monkeypatch)
+    taught = open_store(tmp_path / "out" / "taught.h5")
+    assert len(taught) == 2 * (len(open_store(tmp_path / "out" / "fit.h5")) - 1)
+    assert all(structure.pbc.all() for structure in taught)
 
 
 def test_refusals(labels: Path, stable_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,13 +337,22 @@ def test_refusals(labels: Path, stable_model: Path, monkeypatch: pytest.MonkeyPa
         teach(replace(options(labels, stable_model), output=str(labels.with_name("full"))))
     copper = bulk("Cu")
     copper.calc = EMT()
-    write_store(labels.with_name("copper.h5"), [label_of(copper)])
+    write_store(labels.with_name("copper.h5"), [label_of(copper)._replace(theory="PBE")])
     with pytest.raises(ValueError, match="copper.h5 has Cu, which the training set does not have"):
         teach(options(labels, stable_model, validation=str(labels.with_name("copper.h5"))))
+    bulk("Cu").write(labels.with_name("Cu.xyz"))
+    with pytest.raises(ValueError, match="Cu.xyz has Cu, which neither the teacher.* nor `train` "):
+        teach(options(labels, stable_model, structures=[str(labels.with_name("Cu.xyz"))]))
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="device 'cuda' cannot be used"):
+            teach(options(labels, stable_model, device="cuda"))
+    labels.with_name("out").joinpath("teach.json").write_text('{"train": ')
+    with pytest.raises(ValueError, match="teach.json is damaged"):
+        teach(options(labels, stable_model))
     mixed = labels.with_name("mixed.h5")
     structures = list(open_store(labels))
     write_store(mixed, [structures[0]._replace(theory="PBE0"), *structures[1:]])
-    with pytest.raises(ValueError, match="several levels of theory, PBE, PBE0; give a dataset of"):
+    with pytest.raises(ValueError, match="several levels of theory, PBE, PBE0; give datasets of"):
         teach(options(mixed, stable_model))
 
 
