@@ -14,7 +14,7 @@ from tesseral.calculators.properties.ensembles import SOON, langevin, start
 from tesseral.calculators.simulations.uncertainty import limit_of, strange_atoms
 
 LOWEST, HIGHEST = 300.0, 10_000.0  # K
-BETWEEN = 40.0  # fs between two structures of a run, about a period of a vibration
+BETWEEN = 20  # steps between two structures of a run, about a period of the fastest vibrations
 STARTS = 3  # of a run that leaves what the model knows
 STRAIN = 0.02  # largest, of cells of bulk matter
 RATTLE = 0.05  # Å, standard deviation of displacements
@@ -60,12 +60,11 @@ def around(
         check: called after each step.
 
     Yields:
-        ``copies`` structures, those of bulk matter with strained cells. They are ``BETWEEN`` fs
+        ``copies`` structures, those of bulk matter with strained cells. They are ``BETWEEN`` steps
         apart; where the dynamics leave what the model knows, rattled copies take their place.
     """
     temperature = configurational_temperature(atoms, rng)
     temperature = min(max(temperature, LOWEST), HIGHEST)
-    every = max(1, round(BETWEEN / timestep))
     limit, bulk, found = limit_of(atoms.calc, None), is_bulk(atoms), 0
     for _ in range(STARTS if len(atoms) > 1 else 0):  # one atom in a cell feels no force
         moving, noise = start(atoms, temperature, int(rng.integers(2**31)))
@@ -74,10 +73,10 @@ def around(
             for step in simulate(
                 moving,
                 integrator,
-                steps=every * (copies - found),
+                steps=BETWEEN * (copies - found),
                 timestep=timestep,
                 temperature=temperature,
-                every=every,
+                every=BETWEEN,
             ):
                 check()
                 if step.row is None or not step.number:

@@ -374,7 +374,7 @@ def _further(config: TeachConfig, known: set[int]) -> list[Atoms]:
 
 def _timestep(atoms: Atoms) -> float:
     """Time step, fs."""
-    return 0.5 if 1 in atoms.numbers else 1.0
+    return 1.0 if 1 in atoms.numbers else 2.0
 
 
 def _plan(
@@ -394,10 +394,8 @@ def _plan(
     seconds = []
     for row in rows[:: max(1, len(rows) // TRIALS)]:
         atoms = atoms_from_structure(store[int(row)])
-        steps = BETWEEN / _timestep(atoms)
-        seconds.append(
-            steps * seconds_of_a_step(atoms, driver, clock) + seconds_of_a_step(atoms, mean, clock)
-        )
+        step, label = (seconds_of_a_step(atoms, each, clock) for each in (driver, mean))
+        seconds.append(BETWEEN * step + label)
     total = LABELLING * parse_duration(config.time) / float(np.mean(seconds))
     copies = min(max(1, int(total / len(rows))), MOST_COPIES)
     plan = Plan(min(len(rows), max(1, int(total / copies))), copies)

@@ -24,6 +24,7 @@ from tesseral.data.store.write import write_store
 from tesseral.data.structures import Structure, atoms_from_structure
 from tesseral.deploy.modelfile import build_potential, load_model, read_card, save_model
 from tesseral.learning import teach as module
+from tesseral.learning.around import BETWEEN
 from tesseral.learning.label import label_of
 from tesseral.learning.teach import teach
 from tesseral.learning.teach_config import TeachConfig
@@ -245,7 +246,7 @@ def test_few_labels_when_the_time_is_short(
     rows = np.arange(len(store))
     calculator = TesseralCalculator(stable_model, device="cpu")
     monkeypatch.setattr(module, "seconds_of_a_step", lambda atoms, calculator, clock: 0.001)
-    one = 0.001 * (40 + 1)  # s, of one structure
+    one = 0.001 * (BETWEEN + 1)  # s, of one structure
     (config.folder / module.LABELS).mkdir(parents=True)
     plan_file = config.folder / module.LABELS / "plan.json"
     for time, expected in (
