@@ -112,9 +112,9 @@ def teach(config: TeachConfig, console: Console | None = None) -> Taught:
     make_folder(folder)
     with closing(lock_folder(folder)):
         settings = {**asdict(config), "output": None, "device": None}
-        settings["train"] = f"{config.train} with content {store.content_hash}"
-        if validation is not None:
-            settings["validation"] = f"{config.validation} with content {validation.content_hash}"
+        for name, data in (("train", store), ("validation", validation)):
+            if data is not None:
+                settings[name] = f"{data.path.name} with content {data.content_hash}"
         keep_settings(folder / SETTINGS, settings)
         for path, structures, attributes in parts:
             if not path.exists():
