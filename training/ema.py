@@ -33,5 +33,7 @@ class WeightAverage:
     def update(self, share: Tensor) -> None:
         """Move the average by a share of the difference, a number on the device."""
         share = share.to(self.average[0].dtype)
-        torch._foreach_mul_(self.average, 1.0 - share)
-        torch._foreach_add_(self.average, torch._foreach_mul(self.source, share))
+        # By the difference, so that weights that do not move, such as frozen ones, stay exactly.
+        difference = torch._foreach_sub(self.source, self.average)
+        torch._foreach_mul_(difference, share)
+        torch._foreach_add_(self.average, difference)

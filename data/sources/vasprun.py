@@ -156,7 +156,8 @@ def _step(element: ET.Element, header: _Header, left_out: Counter[str]) -> Itera
         return
     try:
         cell = _rows(element, "structure/crystal/varray[@name='basis']")
-        positions = _rows(element, "structure/varray[@name='positions']") @ cell
+        with np.errstate(invalid="ignore"):  # of numbers that are not finite, refused below
+            positions = _rows(element, "structure/varray[@name='positions']") @ cell
         free_energy = float(_text(element, "energy/i[@name='e_fr_energy']"))
         pressure = STRESS_UNITS["kbar"] * float(header.tags.get("PSTRESS", "0"))
         free_energy -= pressure * abs(float(np.linalg.det(cell)))
