@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from tesseral.commands.fit import ConfigFile, add_architecture, named_architecture
-from tesseral.commands.parser import Parser, build, complain, with_flags
+from tesseral.commands.parser import Parser, build, complain, resumable, with_flags
 from tesseral.learning.config import LearnConfig, RoundFitConfig
 from tesseral.potentials.architectures.table import make_config
 from tesseral.process import keep_freed_memory
@@ -57,13 +57,11 @@ def run(values: dict[str, Any], console: Console) -> int:
     config = build(LearnConfig, {**values, "fit": {**values["fit"], "model": model}})
     keep_freed_memory()
     try:
-        result = learn(config, console)
+        with resumable():
+            result = learn(config, console)
     except DivergenceError as error:
         own = parser(["--fit.model.architecture", values["fit"]["model"]["architecture"]])
         return complain(with_flags(str(error), own), 1)
-    except KeyboardInterrupt as stop:
-        reason = str(stop) or "stopped by Ctrl-C"
-        raise KeyboardInterrupt(f"{reason}; the same command resumes") from None
 
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)

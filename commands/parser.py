@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import sys
 from argparse import _SubParsersAction
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from itertools import groupby
@@ -221,6 +222,20 @@ def with_flags(message: str, parser: Parser) -> str:
         return options[same[0]] + words
 
     return ARGUMENT.sub(flag, message)
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Let the message of an interruption say how to resume.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, with the message.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        reason = str(stop) or "stopped by Ctrl-C"
+        raise KeyboardInterrupt(f"{reason}; the same command resumes") from None
 
 
 def complain(message: str, status: int = 2) -> int:

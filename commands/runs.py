@@ -11,6 +11,7 @@ from rich.progress import TaskID
 
 from tesseral.calculators.simulations.runs import Progress, Row, RunResult
 from tesseral.calculators.simulations.structures import located
+from tesseral.commands.parser import resumable
 from tesseral.deploy.catalogue import CATALOGUE
 from tesseral.deploy.universal import NAME
 from tesseral.process import ctrl_c
@@ -72,12 +73,8 @@ def run_on_screen(
     Raises:
         KeyboardInterrupt: after Ctrl-C; the message says how to resume.
     """
-    try:
-        with ExitStack() as stack:
-            result = run(_Display(console, stack))
-    except KeyboardInterrupt as stop:
-        reason = str(stop) or "stopped by Ctrl-C"
-        raise KeyboardInterrupt(f"{reason}; the same command resumes") from None
+    with resumable(), ExitStack() as stack:
+        result = run(_Display(console, stack))
     more(_show(result, columns, console, words))
     print_written(console, *result.written)
     return int(bool(result.bad))

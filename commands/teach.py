@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from tesseral.commands.parser import Parser, add_fields, build, complain
+from tesseral.commands.parser import Parser, add_fields, build, complain, resumable
 from tesseral.learning.teach_config import TeachConfig
 from tesseral.process import keep_freed_memory
 from tesseral.screen import print_table, print_written
@@ -32,12 +32,10 @@ def run(values: dict[str, Any], console: Console) -> int:
     keep_freed_memory()
     ready_on_screen(config.teacher, [], console)
     try:
-        done = teach(config, console)
+        with resumable():
+            done = teach(config, console)
     except DivergenceError as error:
         return complain(str(error), 1)
-    except KeyboardInterrupt as stop:
-        reason = str(stop) or "stopped by Ctrl-C"
-        raise KeyboardInterrupt(f"{reason}; the same command resumes") from None
     if done.signal is not None:
         console.print("stopped before the end; the same command resumes")
         return 128 + done.signal

@@ -12,6 +12,7 @@ from tesseral.calculators.properties.atoms import is_bulk
 from tesseral.calculators.properties.dynamics import Unstable, simulate
 from tesseral.calculators.properties.ensembles import SOON, langevin, start
 from tesseral.calculators.simulations.uncertainty import limit_of, strange_atoms
+from tesseral.learning.explore import strained
 
 LOWEST, HIGHEST = 300.0, 10_000.0  # K
 BETWEEN = 20  # steps between two structures of a run, about a period of the fastest vibrations
@@ -84,7 +85,7 @@ def around(
                 if strange_atoms(moving, limit):
                     break
                 found += 1
-                yield _strained(moving, rng) if bulk else moving.copy()
+                yield strained(moving, STRAIN, rng) if bulk else moving.copy()
         except (Unstable, CalculationFailed):
             pass  # the structures before that remain
         if found >= copies:
@@ -92,12 +93,4 @@ def around(
     for _ in range(copies - found):
         rattled = atoms.copy()
         rattled.positions += rng.normal(scale=RATTLE, size=atoms.positions.shape)
-        yield _strained(rattled, rng) if bulk else rattled
-
-
-def _strained(atoms: Atoms, rng: np.random.Generator) -> Atoms:
-    """A copy with a slightly strained cell."""
-    copy: Atoms = atoms.copy()
-    random = rng.uniform(-STRAIN, STRAIN, (3, 3))
-    copy.set_cell(atoms.cell.array @ (np.eye(3) + (random + random.T) / 2), scale_atoms=True)
-    return copy
+        yield strained(rattled, STRAIN, rng) if bulk else rattled

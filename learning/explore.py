@@ -145,13 +145,18 @@ def distorted(
         rng: random number generator.
     """
     for _ in range(count):
-        copy: Atoms = atoms.copy()
-        if is_bulk(atoms):
-            random = rng.uniform(-strain, strain, (3, 3))
-            deformation = np.eye(3) + (random + random.T) / 2
-            copy.set_cell(atoms.cell.array @ deformation, scale_atoms=True)
+        copy = strained(atoms, strain, rng) if is_bulk(atoms) else atoms.copy()
         copy.positions += rng.uniform(0, rattle) * rng.normal(size=(len(atoms), 3))
         yield copy
+
+
+def strained(atoms: Atoms, largest: float, rng: np.random.Generator) -> Atoms:
+    """A copy with a strained cell; ``largest`` is the bound of each component of the strain."""
+    copy: Atoms = atoms.copy()
+    random = rng.uniform(-largest, largest, (3, 3))
+    deformation = np.eye(3) + (random + random.T) / 2
+    copy.set_cell(atoms.cell.array @ deformation, scale_atoms=True)
+    return copy
 
 
 def at_random(atoms: Atoms, rng: np.random.Generator) -> Atoms:

@@ -183,7 +183,6 @@ def _parts(
 def _training(config: TeachConfig, name: str, part: float, values: dict[str, Any]) -> FitConfig:
     """Training with the settings of a shipped file, for a part of the time."""
     folder = config.folder
-    optimization = dict(values.get("optimization", {}))
     return FitConfig(
         data=DataConfig(
             train=str(folder / FIT),
@@ -194,7 +193,7 @@ def _training(config: TeachConfig, name: str, part: float, values: dict[str, Any
         output=str(folder / TRAININGS / name),
         model=FacetConfig(**values.get("model", {})),
         loss=LossConfig(**values.get("loss", {})),
-        optimization=OptimizationConfig(**optimization),
+        optimization=OptimizationConfig(**values.get("optimization", {})),
         trainer=TrainerConfig(
             max_time=f"{part * parse_duration(config.time):.1f}s", clock=config.clock
         ),
