@@ -48,7 +48,13 @@ from tesseral.learning.distill_config import DistillConfig
 from tesseral.learning.explore import distorted
 from tesseral.learning.label import label_of
 from tesseral.learning.rounds import Learned, learn
-from tesseral.learning.settings import keep_settings, seconds_of_a_step, shipped
+from tesseral.learning.settings import (
+    keep_settings,
+    model_with_content,
+    seconds_of_a_step,
+    shipped,
+    structures_with_content,
+)
 from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.potentials.config import PotentialConfig
 from tesseral.process import ctrl_c
@@ -213,8 +219,12 @@ def _check_start(config: DistillConfig, given: Sequence[Atoms]) -> None:
 
 def _settings(config: DistillConfig) -> dict[str, Any]:
     """All that determines the results."""
-    teacher = ", ".join(config.teachers)
-    return {**asdict(config), "output": None, "device": None, "teacher": teacher}
+    settings = {**asdict(config), "output": None, "device": None}
+    settings["teacher"] = ", ".join(map(model_with_content, config.teachers))
+    settings["structures"] = structures_with_content(config.structures)
+    if config.init_from is not None:
+        settings["init_from"] = model_with_content(config.init_from)
+    return settings
 
 
 def _timestep(config: DistillConfig, cells: Sequence[Atoms]) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +14,47 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
 from tesseral import configs
+from tesseral.calculators.simulations.structures import fingerprint, read_jobs
+from tesseral.deploy.universal import model_path
 from tesseral.files import json_text, write_json
 
 
-def keep_settings(path: Path, settings: Mapping[str, Any]) -> None:
+def with_content(name: str, content: str) -> str:
+    """A file in the settings of a run, which must not change even if its name does not."""
+    return f"{name} with content {content}"
+
+
+def model_with_content(name: str) -> str:
+    """A model in the settings of a run: a file, or a name of the catalogue."""
+    return with_content(name, hashlib.sha256(model_path(name).read_bytes()).hexdigest())
+
+
+def structures_with_content(files: Sequence[str]) -> list[str]:
+    """Structure files in the settings of a run, as `read_jobs` reads them."""
+    read: dict[str, list[str]] = {file: [] for file in files}
+    for job in read_jobs(files) if files else ():
+        read[job.file].append(fingerprint(job))
+    return [
+        with_content(file, hashlib.sha256(" ".join(found).encode()).hexdigest())
+        for file, found in read.items()
+    ]
+
+
+def keep_settings(path: Path, settings: Mapping[str, Any], begun: bool = True) -> None:
     """Write the settings of a run into its folder, or compare them with those that are there.
 
     Args:
         path: the file, named after the command, in the folder of the run.
         settings: all that determines the results, by the name of the argument.
+        begun: False if the folder has no results yet, so that the settings may still change.
 
     Raises:
         ValueError: the folder has other files, or was made with other settings.
     """
     now = json.loads(json_text(dict(settings)))
+    if path.exists() and not begun:
+        write_json(path, now, indent=1)
+        return
     if not path.exists():
         if any(not each.name.startswith(".") for each in path.parent.iterdir()):
             raise ValueError(
@@ -42,11 +71,17 @@ def keep_settings(path: Path, settings: Mapping[str, Any]) -> None:
             "options are the same as before"
         ) from None
     for name in {**before, **now}:  # what older folders lack was None
-        if now.get(name) != before.get(name):
+        if not _same(before.get(name), now.get(name)):
             raise ValueError(
                 f"{path.parent} was made with `{name}` {before.get(name)}, not {now.get(name)}; "
                 "give another folder as `output`, or the same options as before"
             )
+
+
+def _same(before: Any, now: Any) -> bool:
+    """Whether two values of a setting are equal; older folders have the names of files only."""
+    texts = json.dumps(before), json.dumps(now)
+    return texts[0] in (texts[1], re.sub(" with content [0-9a-f]+", "", texts[1]))
 
 
 def shipped(name: str) -> dict[str, Any]:

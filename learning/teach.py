@@ -44,7 +44,14 @@ from tesseral.learning.around import BETWEEN, around
 from tesseral.learning.comparison import microseconds
 from tesseral.learning.explore import distorted
 from tesseral.learning.label import label_of
-from tesseral.learning.settings import keep_settings, seconds_of_a_step, shipped
+from tesseral.learning.settings import (
+    keep_settings,
+    model_with_content,
+    seconds_of_a_step,
+    shipped,
+    structures_with_content,
+    with_content,
+)
 from tesseral.learning.teach_config import TeachConfig
 from tesseral.learning.training import train
 from tesseral.potentials.architectures.facet import FacetConfig
@@ -111,13 +118,10 @@ def teach(config: TeachConfig, console: Console | None = None) -> Taught:
 
     make_folder(folder)
     with closing(lock_folder(folder)):
-        settings = {**asdict(config), "output": None, "device": None}
-        for name, data in (("train", store), ("validation", validation)):
-            if data is not None:
-                settings[name] = f"{data.path.name} with content {data.content_hash}"
-        keep_settings(folder / SETTINGS, settings)
+        begun = any((folder / name).exists() for name in (TEACHER, TRAININGS))
+        keep_settings(folder / SETTINGS, _settings(config), begun)
         for path, structures, attributes in parts:
-            if not path.exists():
+            if not (begun and path.exists()):
                 write_store(path, structures, attributes=attributes)
         teacher, first, model = (folder / name for name in (TEACHER, FIRST, MODEL))
         export = folder / EXPORT
@@ -142,6 +146,18 @@ def teach(config: TeachConfig, console: Console | None = None) -> Taught:
             result = _compare(config)
         write_json(folder / RESULT, result, indent=1)
         return Taught(model, export, result)
+
+
+def _settings(config: TeachConfig) -> dict[str, Any]:
+    """All that determines the results."""
+    settings = {**asdict(config), "output": None, "device": None}
+    for name in ("train", "validation"):
+        if settings[name] is not None:
+            data = open_store(settings[name])
+            settings[name] = with_content(data.path.name, data.content_hash)
+    settings["teacher"] = model_with_content(config.teacher)
+    settings["structures"] = structures_with_content(config.structures)
+    return settings
 
 
 def _say(console: Console | None, title: str, made: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tesseral.files import write_whole
+from tesseral.training.checkpoints import CompleteError
 from tesseral.training.config import FitConfig
 from tesseral.training.fit import fit
 
@@ -31,16 +32,25 @@ def train(config: FitConfig, model: Path, console: Console | None) -> int | None
     """
     if model.exists():
         return None
-    result = None
+    signal = _trained(config, console)
+    if signal is None:
+        with write_whole(model) as temporary:
+            shutil.copyfile(config.output, temporary)
+    return signal
+
+
+def _trained(config: FitConfig, console: Console | None) -> int | None:
+    """Train to the end, from the last checkpoint if possible; the signal that stopped it."""
     resumed = replace(config, ckpt_path="last")
     if (resumed.checkpoint or Path()).is_file():
         try:
-            result = fit(resumed, console)
-        except ValueError as error:  # it was complete, or of other data
-            if console is not None:
-                console.print(f"begins again: {error}", markup=False, soft_wrap=True)
-    result = result or fit(config, console)
-    if result.signal is None:
-        with write_whole(model) as temporary:
-            shutil.copyfile(result.model, temporary)
-    return result.signal
+            return fit(resumed, console).signal
+        except CompleteError as error:
+            if Path(config.output).is_file():
+                return None
+            reason: ValueError = error
+        except ValueError as error:  # it is of other data
+            reason = error
+        if console is not None:
+            console.print(f"begins again: {reason}", markup=False, soft_wrap=True)
+    return fit(config, console).signal

@@ -16,6 +16,20 @@ from tesseral.files import check_writable, make_folder, one_line, write_whole
 from tesseral.training.schedule import Budget
 
 
+class CompleteError(ValueError):
+    """The training of a checkpoint has reached its end.
+
+    Args:
+        message: text of the error.
+        state: state of the training in the checkpoint, see ``FitRun``.
+    """
+
+    def __init__(self, message: str, state: dict[str, Any]) -> None:
+        """Keep the state."""
+        super().__init__(message)
+        self.state = state
+
+
 class WholeCheckpoints(TorchCheckpointIO):
     """Writes checkpoints whole or not at all; the old one stays until the new one is complete."""
 
@@ -88,6 +102,7 @@ def check_checkpoint(path: Path | None, identity: dict[str, Any], budget: Budget
         budget: limits of the training that resumes from it.
 
     Raises:
+        CompleteError: the training of the checkpoint has reached its end.
         ValueError: the checkpoint does not fit; the message says why and what to do.
     """
     if path is None:
@@ -120,7 +135,8 @@ def check_checkpoint(path: Path | None, identity: dict[str, Any], budget: Budget
                 "here); resume with the same, or leave out `ckpt_path` to start from the beginning"
             )
     if budget.progress(step, elapsed) >= 1.0:
-        raise ValueError(
+        raise CompleteError(
             f"the training of {path} had reached its end after {step} steps and {elapsed:.0f} s; "
-            "to resume, raise `max_time`, `max_epochs` or `max_steps`"
+            "to resume, raise `max_time`, `max_epochs` or `max_steps`",
+            state,
         )

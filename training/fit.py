@@ -24,14 +24,20 @@ from tesseral.data.loading.datasets import GraphDataset
 from tesseral.data.loading.splits import Split
 from tesseral.data.store.read import open_store
 from tesseral.deploy.card import config_to_values
-from tesseral.deploy.modelfile import ModelCard, build_potential, load_model, save_model
+from tesseral.deploy.modelfile import (
+    ModelCard,
+    build_potential,
+    load_model,
+    read_card,
+    save_model,
+)
 from tesseral.files import make_folder
 from tesseral.potentials.message_passing import MessagePassing, one_level
 from tesseral.process import machine
 from tesseral.screen import progress_line
 from tesseral.training.batches import FitData
 from tesseral.training.callback import FitRun
-from tesseral.training.checkpoints import check_checkpoint, prepare_folders
+from tesseral.training.checkpoints import CompleteError, check_checkpoint, prepare_folders
 from tesseral.training.config import FitConfig
 from tesseral.training.device import batch_line, chosen_for, uses_gpu
 from tesseral.training.display import (
@@ -130,13 +136,38 @@ def fit(
     config = chosen_for(config, uses_gpu(config.trainer))
     if config.refits:
         return _fit_folds(config, console, tell)
-    trained = _train(config, console, tell)
+    try:
+        trained = _train(config, console, tell)
+    except CompleteError as complete:
+        return _only_uncertainty(config, complete, console)
     result, data = trained.result, trained.data
     if trained.first and result.history:
         _add_uncertainty(result.model, data, data.validation_dataset, console)
     if trained.first and console is not None:
         _closing(trained, console)
     return result
+
+
+def _only_uncertainty(
+    config: FitConfig, complete: CompleteError, console: Console | None
+) -> FitResult:
+    """What is left of a training that was interrupted after its last step.
+
+    Raises:
+        CompleteError: nothing is left, or the model cannot know its uncertainty.
+    """
+    model, state = Path(config.output), complete.state
+    if not model.is_file():
+        raise complete
+    card = read_card(model)
+    if card.uncertainty or card.training.get("steps") != state["best"].get("step"):
+        raise complete
+    if cluster_environment(config.trainer).global_rank() == 0:
+        data = FitData(config.data, card.config.cutoff, card.elements)
+        data.setup("fit")
+        if not _add_uncertainty(model, data, data.validation_dataset, console):
+            raise complete
+    return FitResult(model, config.run_directory, state["best"], state["history"], None)
 
 
 def _fit_folds(
@@ -392,8 +423,8 @@ def _write_model(
 
 def _add_uncertainty(
     path: Path, data: FitData, validation: GraphDataset | Errors, console: Console | None
-) -> None:
-    """Add the uncertainty to a model file, and show its calibration."""
+) -> bool:
+    """Add the uncertainty to a model file, and show its calibration; whether it was possible."""
     potential, card = load_model(path)
     train = data.train_dataset
     if data.theories:
@@ -402,12 +433,14 @@ def _add_uncertainty(
         try:
             potential, card = with_uncertainty(potential, card, train, validation, bar)
         except ValueError as reason:
-            line = f"the model does not know its uncertainty: {reason}"
+            known, line = False, f"the model does not know its uncertainty: {reason}"
         else:
+            known = True
             save_model(path, potential, card, other_levels(path))
             line = uncertainty_line(card.uncertainty)
     if console is not None:
         console.print(line, highlight=False, soft_wrap=True)
+    return known
 
 
 def _part_opening(part: Part) -> str:

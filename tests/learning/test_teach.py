@@ -108,8 +108,12 @@ def test_from_labels_to_a_model_beside_its_teacher(labels: Path, stable_model: P
     assert TesseralCalculator(done.model, device="cpu").stop is not None  # knows its uncertainty
 
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*.[hs]*5*")}
+    copied = folder / "model.safetensors"
+    content = copied.read_bytes()
+    copied.unlink()  # as if interrupted between its training and its copy
     again = teach(options(labels, stable_model))
     assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert copied.read_bytes() == content
     assert again.result is not None
     assert again.result["model"]["errors"] == done.result["model"]["errors"]
 
@@ -332,6 +336,8 @@ def test_refusals(labels: Path, stable_model: Path, monkeypatch: pytest.MonkeyPa
     asked(options(labels, stable_model), monkeypatch)
     with pytest.raises(ValueError, match="was made with `seed` 0, not 1; give another folder"):
         teach(options(labels, stable_model, seed=1))
+    with pytest.raises(ValueError, match="`teacher` .*truth.safetensors with content"):
+        teach(options(labels, labels.with_name("truth.safetensors")))
     labels.with_name("full").mkdir()
     labels.with_name("full").joinpath("x").touch()
     with pytest.raises(ValueError, match="holds no results of teach"):
@@ -355,6 +361,36 @@ def test_refusals(labels: Path, stable_model: Path, monkeypatch: pytest.MonkeyPa
     write_store(mixed, [structures[0]._replace(theory="PBE0"), *structures[1:]])
     with pytest.raises(ValueError, match="several levels of theory, PBE, PBE0; give datasets of"):
         teach(options(mixed, stable_model))
+
+
+def test_after_a_refused_training_the_options_may_change(
+    labels: Path, stable_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*rest: object) -> None:
+        raise ValueError("no")
+
+    monkeypatch.setattr(module, "train", refused)
+    with pytest.raises(ValueError, match="no"):
+        teach(options(labels, stable_model))
+    monkeypatch.undo()
+    changed = options(labels, stable_model, seed=1)
+    asked(changed, monkeypatch)
+    assert json.loads((changed.folder / "teach.json").read_text())["seed"] == 1
+
+
+def test_a_folder_with_the_name_of_the_teacher_alone_goes_on(
+    labels: Path, stable_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = options(labels, stable_model)
+    asked(config, monkeypatch)
+    path = config.folder / "teach.json"
+    settings = json.loads(path.read_text())
+    assert settings["teacher"].startswith(f"{stable_model} with content ")
+    path.write_text(json.dumps({**settings, "teacher": str(stable_model)}))
+    assert teach(config).signal == 2
+    path.write_text(json.dumps({**settings, "teacher": "another"}))
+    with pytest.raises(ValueError, match="was made with `teacher` another, not .*stable"):
+        teach(config)
 
 
 def test_from_the_command_line(

@@ -130,6 +130,27 @@ def test_a_complete_training_is_not_resumed(fit_config):
         fit(fit_config(max_steps=2, ckpt_path="last"))
 
 
+def test_a_training_interrupted_before_its_uncertainty_needs_nothing_else(fit_config, monkeypatch):
+    from tesseral.training import fit as module
+
+    def interrupted(*data):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "with_uncertainty", interrupted)
+    config = fit_config(max_steps=2)
+    with pytest.raises(KeyboardInterrupt):
+        fit(config)
+    monkeypatch.undo()
+    before = read_card(config.output)
+    assert not before.uncertainty
+    again = fit(replace(config, ckpt_path="last"))
+    after = read_card(again.model)
+    assert after.uncertainty and after.training == before.training
+    assert again.history[-1]["step"] == 2 and again.signal is None
+    with pytest.raises(ValueError, match="had reached its end"):
+        fit(replace(config, ckpt_path="last"))
+
+
 def test_a_checkpoint_with_the_options_of_all_architectures_is_resumed(fit_config):
     """As tesseral wrote them before each architecture had its own configuration."""
     first = fit_config(max_steps=3)
