@@ -62,6 +62,9 @@ def show(done: Taught, console: Console) -> None:
         ("µs/atom", *(f"{result[name]['microseconds']:.1f}" for name in columns)),
     ]
     print_table(console, ("validation", "teacher", "labels only", "taught"), rows)
+    line = advice(result)
+    if line is not None:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     print_written(console, done.model, done.export)
     console.print(
         f"learned: {result['structures']} structures of the dataset and {result['labels']} with "
@@ -71,3 +74,21 @@ def show(done: Taught, console: Console) -> None:
         soft_wrap=True,
         markup=False,
     )
+
+
+def advice(result: dict[str, Any]) -> str | None:
+    """What to do if the teacher, or learning from it, did not help; None if both did."""
+    teacher, first, last = (
+        result[name]["errors"]["forces"]["mae"] for name in ("teacher", "first", "model")
+    )
+    if last >= first:
+        return (
+            "the labels of the teacher did not make the forces better: first.safetensors is the "
+            "better potential; give more --time, or use train-potential fit"
+        )
+    if teacher >= first:
+        return (
+            "the teacher errs more than the potential that knows the labels only; with more --time "
+            "it learns more"
+        )
+    return None

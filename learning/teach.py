@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from ase import Atoms
 from numpy.typing import NDArray
 from rich.console import Console
@@ -60,7 +61,7 @@ from tesseral.process import ctrl_c
 from tesseral.screen import Show, progress_line
 from tesseral.training.config import FitConfig, LossConfig, OptimizationConfig, TrainerConfig
 from tesseral.training.duration import parse_duration
-from tesseral.training.evaluate import evaluate
+from tesseral.training.evaluate import Predictions, evaluate
 
 FIT, VALIDATION, TAUGHT = "fit.h5", "validation.h5", "taught.h5"
 TEACHER, FIRST, MODEL = "teacher.safetensors", "first.safetensors", "model.safetensors"
@@ -348,17 +349,20 @@ def _labels(
 
 def _share(config: TeachConfig) -> float:
     """Weight of the teacher in the mean that has the smallest force error on validation."""
-    validation = open_store(config.folder / VALIDATION)
-    found = []
-    for name in (TEACHER, FIRST):
-        potential, card = load_model(config.folder / name)
-        found.append(evaluate(potential, validation, card.elements))
+    found = [_evaluated(config, name, keep=True) for name in (TEACHER, FIRST)]
     labels, (teacher, first) = found[0].forces_label, (one.forces for one in found)
     apart = first - teacher
     known = np.isfinite(labels)
     squared = float(np.square(apart[known]).sum())
     share = float(((first - labels) * apart)[known].sum()) / squared if squared > 0 else 0.5
     return min(max(share, 0.0), 1.0)
+
+
+def _evaluated(config: TeachConfig, name: str, keep: bool) -> Predictions:
+    """Errors of a potential of the folder on the validation structures."""
+    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    potential, card = load_model(config.folder / name, device=device)
+    return evaluate(potential, open_store(config.folder / VALIDATION), card.elements, keep=keep)
 
 
 def _further(config: TeachConfig, known: set[int]) -> list[Atoms]:
@@ -434,11 +438,9 @@ def _compare(config: TeachConfig) -> dict[str, Any]:
         "labels": len(open_store(folder / TAUGHT)),
     }
     for name, file in (("teacher", TEACHER), ("first", FIRST), ("model", MODEL)):
-        potential, card = load_model(folder / file)
-        found = evaluate(potential, validation, card.elements, keep=False)
         calculator = TesseralCalculator(folder / file, device=config.device)
         result[name] = {
-            "errors": found.errors,
+            "errors": _evaluated(config, file, keep=False).errors,
             "microseconds": microseconds(largest, calculator),
         }
     return result

@@ -60,8 +60,8 @@ def split_store(store: Store, *, method: str, fraction: float, seed: int) -> Spl
     candidates = np.nonzero(~isolated)[0]
     if len(candidates) < 2:
         raise ValueError(
-            f"{store.path} has {len(candidates)} structures to split, but two are needed; give "
-            "validation data in a separate file"
+            f"{store.path} has too few structures to split, {len(candidates)}; give two or more, "
+            "or validation data in a separate file"
         )
     rng = np.random.default_rng(seed)
     groups, reason = _choose_groups(store, method, candidates, fraction)

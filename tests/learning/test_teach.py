@@ -19,6 +19,7 @@ from ase.calculators.emt import EMT
 from tesseral import TesseralCalculator
 from tesseral.calculators.mean import MeanCalculator
 from tesseral.commands.main import main
+from tesseral.commands.teach import advice
 from tesseral.data.store.read import open_store
 from tesseral.data.store.write import write_store
 from tesseral.data.structures import Structure, atoms_from_structure
@@ -404,3 +405,19 @@ def test_from_the_command_line(
     assert json.loads((folder / "taught.json").read_text())["labels"] > 0
     assert main([*words, "--output", str(folder), "--seed", "3"]) == 2
     assert "was made with --seed 0, not 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("teacher", "first", "last", "words"),
+    [
+        (6.0, 9.0, 7.0, None),
+        (9.5, 9.0, 8.0, "the teacher errs more than the potential that knows the labels only"),
+        (6.0, 9.0, 9.1, "first.safetensors is the better potential"),
+    ],
+)
+def test_it_says_when_the_teacher_did_not_help(
+    teacher: float, first: float, last: float, words: str | None
+) -> None:
+    errors = {"teacher": teacher, "first": first, "model": last}
+    said = advice({name: {"errors": {"forces": {"mae": mae}}} for name, mae in errors.items()})
+    assert said is words if words is None else words in str(said)

@@ -66,7 +66,7 @@ def test_the_only_structure_with_an_element_is_for_training(tmp_path):
 
 def test_too_little_to_split_is_refused(tmp_path):
     store = stored(tmp_path, [make_structure([6, 6], np.eye(3)[:2])])
-    with pytest.raises(ValueError, match="two are needed"):
+    with pytest.raises(ValueError, match="too few structures to split, 1; give two or more"):
         split_store(store, method="random", fraction=0.5, seed=0)
 
 
