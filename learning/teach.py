@@ -242,7 +242,8 @@ def _last(config: TeachConfig) -> FitConfig:
     return replace(
         made,
         data=replace(made.data, replay=str(taught), replay_ratio=ratio),
-        optimization=replace(made.optimization, learning_rate=RATE),
+        # With so many labels, weight decay only hinders (docs/measurements/experiments.md).
+        optimization=replace(made.optimization, learning_rate=RATE, weight_decay=0.0),
         init_from=str(config.folder / FIRST),
     )
 
