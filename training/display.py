@@ -59,6 +59,9 @@ class FitDisplay:
         self._budget = budget
         if self.console is None:
             return
+        if step > 0:
+            text = f"resumes at step {step}, after {duration(elapsed)}"
+            self.console.print(text, highlight=False, soft_wrap=True)
         if self.live:
             self._bar = Progress(
                 BarColumn(bar_width=10),

@@ -119,7 +119,9 @@ def test_a_resumed_training_ends_with_the_same_weights(fit_config, monkeypatch, 
 
 def test_the_elapsed_time_goes_on_after_a_resume(fit_config):
     first = fit(fit_config(max_steps=3))
-    second = fit(fit_config(max_steps=4, ckpt_path="last"))
+    screen = Console(file=io.StringIO(), width=100)
+    second = fit(fit_config(max_steps=4, ckpt_path="last"), screen)
+    assert "\nresumes at step 3, after 0:0" in screen.file.getvalue()
     assert second.history[-1]["elapsed"] > first.history[-1]["elapsed"]
     assert len(second.history) == len(first.history) + 1
 
