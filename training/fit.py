@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
@@ -70,6 +70,7 @@ from tesseral.training.schedule import Budget, Clock, ValidationPlan
 from tesseral.training.trainer import train
 from tesseral.training.uncertainty import (
     Errors,
+    HeldOut,
     errors_of_folds,
     other_levels,
     with_uncertainty,
@@ -139,7 +140,7 @@ def fit(
     try:
         trained = _train(config, console, tell)
     except CompleteError as complete:
-        return _only_uncertainty(config, complete, console)
+        return _only_uncertainty(config, complete, console, None)
     result, data = trained.result, trained.data
     if trained.first and result.history:
         _add_uncertainty(result.model, data, data.validation_dataset, console)
@@ -149,9 +150,18 @@ def fit(
 
 
 def _only_uncertainty(
-    config: FitConfig, complete: CompleteError, console: Console | None
+    config: FitConfig,
+    complete: CompleteError,
+    console: Console | None,
+    folds: Sequence[HeldOut] | None,
 ) -> FitResult:
     """What is left of a training that was interrupted after its last step.
+
+    Args:
+        config: its options.
+        complete: the error that its last checkpoint is of its end.
+        console: console for progress; silent if None.
+        folds: what the trainings before it held out, if it is one on all structures.
 
     Raises:
         CompleteError: nothing is left, or the model cannot know its uncertainty.
@@ -163,9 +173,11 @@ def _only_uncertainty(
     if card.uncertainty or card.training.get("steps") != state["best"].get("step"):
         raise complete
     if cluster_environment(config.trainer).global_rank() == 0:
-        data = FitData(config.data, card.config.cutoff, card.elements)
+        split = _everything(folds) if folds else None
+        data = FitData(config.data, card.config.cutoff, card.elements, split)
         data.setup("fit")
-        if not _add_uncertainty(model, data, data.validation_dataset, console):
+        errors = errors_of_folds(folds) if folds else data.validation_dataset
+        if not _add_uncertainty(model, data, errors, console):
             raise complete
     return FitResult(model, config.run_directory, state["best"], state["history"], None)
 
@@ -204,12 +216,14 @@ def _fit_folds(
         console.print(error_table(errors.summary, "errors of held-out structures"))
         if config.data.folds:
             console.print(spread_line(errors.spread, len(folds)), highlight=False, soft_wrap=True)
-    everything = np.arange(len(folds[0].train.store))
-    split = Split(everything, everything[:0], "all structures are trained on")
-    part = Part("all structures", split, final=Final(steps, last, errors.summary, record))
+    final = Final(steps, last, errors.summary, record)
+    part = Part("all structures", _everything(folds), final=final)
     resumes = config.ckpt_path is not None and (config.run_directory / "last.ckpt").exists()
     config = replace(config, ckpt_path="last" if resumes else None)
-    trained = _train(config, console, tell, part)
+    try:
+        trained = _train(config, console, tell, part)
+    except CompleteError as complete:
+        return _only_uncertainty(config, complete, console, folds)
     result = trained.result
     if trained.module.global_step >= last:
         _add_uncertainty(result.model, trained.data, errors_of_folds(folds), console)
@@ -221,6 +235,12 @@ def _fit_folds(
                 soft_wrap=True,
             )
     return result
+
+
+def _everything(folds: Sequence[HeldOut]) -> Split:
+    """All structures of the folds, to train on."""
+    rows = np.arange(len(folds[0].train.store))
+    return Split(rows, rows[:0], "all structures are trained on")
 
 
 def _train(

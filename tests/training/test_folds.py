@@ -112,6 +112,23 @@ def test_resuming_does_not_repeat_folds_that_are_complete(folded, monkeypatch):
         torch.testing.assert_close(value, second[name])
 
 
+def test_only_the_uncertainty_is_left_after_an_interruption_at_the_end(folded, monkeypatch):
+    whole, config = folded(name="whole"), folded()
+    fit(whole)
+
+    def interrupted(*data):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "with_uncertainty", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(config)
+    monkeypatch.undo()
+    assert not read_card(config.output).uncertainty
+    again = fit(replace(config, ckpt_path="last"))
+    expected = read_card(whole.output).uncertainty
+    assert expected and read_card(again.model).uncertainty == expected
+
+
 def test_folds_with_other_options_are_not_taken_over(folded):
     config = folded()
     fit(config)
