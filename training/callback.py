@@ -49,6 +49,8 @@ class FitRun(lightning.Callback):
         log_every: number of steps between entries of the logs.
         known_errors: errors for the model file, if there are no validation structures. The model
             is then exported at each point of the plan.
+        trained: whether the weights are those of another training, which are validated first: they
+            are kept if this one does not improve them.
     """
 
     def __init__(
@@ -62,11 +64,12 @@ class FitRun(lightning.Callback):
         export: Callable[[dict[str, Tensor], dict[str, Any]], None],
         log_every: int,
         known_errors: dict[str, Any] | None = None,
+        trained: bool = False,
     ) -> None:
         """Start with an empty history."""
         self.data, self.directory, self.identity = data, directory, identity
         self.plan, self.display, self.export = plan, display, export
-        self.log_every, self.known_errors = log_every, known_errors
+        self.log_every, self.known_errors, self.trained = log_every, known_errors, trained
         self.history: list[dict[str, Any]] = []  # one entry per validation
         self.best: dict[str, Any] = {}  # loss, step, errors, weights
         self.signal: int | None = None
@@ -98,6 +101,11 @@ class FitRun(lightning.Callback):
         self.plan.done(trainer.global_step, self._elapsed, 0.0)
         self._catch_signals(module)  # again: Lightning has installed its own handlers
         self.display.start(self.plan.budget, trainer.global_step, self._elapsed)
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Before the first epoch, validate weights of another training."""
+        if self.trained and not self.history and self.known_errors is None:
+            self.validate(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int

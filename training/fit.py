@@ -295,6 +295,7 @@ def _train(
         export=partial(_write_model, config, data, card, module, final),
         log_every=config.trainer.log_every_n_steps,
         known_errors=final and final.errors,
+        trained=config.init_from is not None,
     )
     if console is not None:
         texts = [] if part is None else [_part_opening(part)]

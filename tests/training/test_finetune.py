@@ -109,6 +109,25 @@ def test_fine_tuning_beats_the_same_steps_from_scratch(files):
     assert high.training["started from"] == pretrained(files)
 
 
+def test_the_start_is_validated_and_kept_if_the_training_does_not_improve_it(files):
+    harmful = {"optimization": {"learning_rate": 1.0, "warmup": 0.0}}
+    config = config_of(files, "kept", "low", 30, init_from=pretrained(files), **harmful)
+    result = fit(config)
+    before, after = result.history
+    print(f"forces {before['forces_mae']:.1f} meV/Å, after the training {after['forces_mae']:.1f}")
+    assert (before["step"], after["step"]) == (0, 30)
+    assert before["forces_mae"] == pytest.approx(force_error(pretrained(files)), rel=1e-3)
+    assert after["loss"] > before["loss"] and result.best["step"] == 0
+    started, kept = (
+        load_model(path)[0].state_dict() for path in (pretrained(files), config.output)
+    )
+    torch.testing.assert_close(kept["embedding"], started["embedding"].to(kept["embedding"].dtype))
+    best = torch.load(config.run_directory / "best.ckpt", weights_only=True)
+    assert best["global_step"] == 0
+    longer = replace(config, trainer=replace(config.trainer, max_steps=60), ckpt_path="last")
+    assert [entry["step"] for entry in fit(longer).history] == [0, 30, 60]
+
+
 def test_the_reference_energy_of_an_element_that_is_not_in_the_data_is_kept(files):
     start = pretrained(files)
     config = config_of(files, "copper", "copper", 1, validation="copper", init_from=start)
