@@ -3,7 +3,7 @@
 A universal potential that is fine-tuned on some hundred labels often errs less than a small Facet
 trained on them, and its errors are others. Both label many structures around those of the dataset,
 with the mean that errs least on validation, and the Facet learns these labels and the original
-ones.
+ones, at the end as many of these as of those.
 
 The files of the folder are the state; each is written whole, and what exists is not made again.
 """
@@ -64,17 +64,21 @@ from tesseral.training.duration import parse_duration
 from tesseral.training.evaluate import Predictions, evaluate
 
 FIT, VALIDATION, TAUGHT = "fit.h5", "validation.h5", "taught.h5"
-TEACHER, FIRST, MODEL = "teacher.safetensors", "first.safetensors", "model.safetensors"
+TEACHER, FIRST, SECOND, MODEL = (
+    f"{name}.safetensors" for name in ("teacher", "first", "second", "model")
+)
 EXPORT, RESULT, SETTINGS, TRAININGS = "model.pt", "taught.json", "teach.json", "trainings"
 LABELS = "labelling"  # folder of the labels before they are complete
+LAST = "last.safetensors"  # in the folder of the trainings; complete, it is the model
 # Parts of the time; what is left is for the uncertainties and the comparison.
-TUNING, LEARNING, LABELLING, TAUGHT_TRAINING = 0.4, 0.15, 0.1, 0.33
+TUNING, LEARNING, LABELLING, TAUGHT_TRAINING, ENDING = 0.4, 0.15, 0.1, 0.28, 0.05
 MOST_COPIES = 16
 TRIALS = 5  # structures whose time is measured
 TUNING_RATE = 0.001  # of the teacher
 # Beside absolute errors of forces, squared ones of small energies would hardly count.
 TUNING_LOSS = {"energy": "mae", "energy_weight": 2.0}
-RATE = 0.004  # of the last training, which starts from the first
+RATE = 0.004  # of the training that goes on from the first
+ENDING_RATE, ENDING_ENERGIES = 0.001, 100.0  # of the last: learning rate, weight of energies
 COPIES, STRAIN, RATTLE = 60, 0.04, 0.15  # of each further structure; Å
 PART = 20  # structures whose copies are labelled before they are written
 
@@ -124,7 +128,7 @@ def teach(config: TeachConfig, console: Console | None = None) -> Taught:
         for path, structures, attributes in parts:
             if not (begun and path.exists()):
                 write_store(path, structures, attributes=attributes)
-        teacher, first, model = (folder / name for name in (TEACHER, FIRST, MODEL))
+        teacher, first, second, model = (folder / n for n in (TEACHER, FIRST, SECOND, MODEL))
         export = folder / EXPORT
         for title, target, training in (
             ("1. the teacher learns the labels", teacher, _tuning(config, universal)),
@@ -137,10 +141,16 @@ def teach(config: TeachConfig, console: Console | None = None) -> Taught:
         _say(console, "3. both label structures around those of the dataset", folder / TAUGHT)
         with progress_line(console) as bar, ctrl_c() as stop:
             _label(config, others, bar, stop)
-        _say(console, "4. the potential learns their labels too", model)
-        signal = train(_last(config), model, console)
-        if signal is not None:
-            return Taught(model, export, None, signal)
+        for title, target, made in (
+            ("4. the first potential learns their labels too", second, _second),
+            ("5. it ends with as many of the dataset as of theirs", model, _last),
+        ):
+            if model.exists():  # it may be of a version without the fifth step
+                break
+            _say(console, title, target)
+            signal = train(made(config), target, console)
+            if signal is not None:
+                return Taught(model, export, None, signal)
         export_model(model, export)
         with progress_line(console) as bar:
             bar(0, 1, "comparing the potentials")
@@ -234,9 +244,9 @@ def _first(config: TeachConfig) -> FitConfig:
     return _training(config, FIRST, LEARNING, _student(config))
 
 
-def _last(config: TeachConfig) -> FitConfig:
+def _second(config: TeachConfig) -> FitConfig:
     """Training of the first potential on the labels and those of the teachers."""
-    made = _training(config, MODEL, TAUGHT_TRAINING, _student(config))
+    made = _training(config, SECOND, TAUGHT_TRAINING, _student(config))
     taught = config.folder / TAUGHT
     ratio = len(open_store(taught)) / len(open_store(config.folder / FIT))
     return replace(
@@ -245,6 +255,22 @@ def _last(config: TeachConfig) -> FitConfig:
         # With so many labels, weight decay only hinders (docs/measurements/experiments.md).
         optimization=replace(made.optimization, learning_rate=RATE, weight_decay=0.0),
         init_from=str(config.folder / FIRST),
+    )
+
+
+def _last(config: TeachConfig) -> FitConfig:
+    """Training of the second potential on the labels and as many of those of the teachers.
+
+    The labels of the teachers are many, but those of the dataset are the right ones. Where they are
+    too few for this, validation keeps the second potential.
+    """
+    made = _training(config, LAST, ENDING, _student(config))
+    return replace(
+        made,
+        data=replace(made.data, replay=str(config.folder / TAUGHT)),
+        loss=replace(made.loss, energy_weight=ENDING_ENERGIES),
+        optimization=replace(made.optimization, learning_rate=ENDING_RATE, weight_decay=0.0),
+        init_from=str(config.folder / SECOND),
     )
 
 

@@ -76,9 +76,11 @@ def asked(config: TeachConfig, monkeypatch: pytest.MonkeyPatch) -> list[FitConfi
 
     def noted(made: FitConfig, model: Path, console: object) -> int | None:
         found.append(made)
+        if model.name == "model.safetensors":
+            return 2
         if not model.exists():
             model.write_bytes(Path(made.init_from or truth).read_bytes())
-        return 2 if model.name == "model.safetensors" else None
+        return None
 
     monkeypatch.setattr(module, "train", noted)
     assert teach(config).signal == 2
@@ -105,7 +107,10 @@ def test_from_labels_to_a_model_beside_its_teacher(labels: Path, stable_model: P
         assert 0 < done.result[name]["errors"]["forces"]["mae"] < 1e4
     card = read_card(done.model)
     assert card.training["data"]["replay"] == "taught.h5"
-    assert card.training["data"]["train"]["structures"] == len(fitted) + len(taught)
+    assert card.training["data"]["train"]["structures"] == 2 * len(fitted)
+    assert card.training["started from"] == str(folder / "second.safetensors")
+    second = read_card(folder / "second.safetensors").training["data"]["train"]
+    assert second["structures"] == len(fitted) + len(taught)
     assert TesseralCalculator(done.model, device="cpu").stop is not None  # knows its uncertainty
 
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*.[hs]*5*")}
@@ -158,18 +163,20 @@ def test_the_mean_of_both_has_the_smallest_error_on_validation(
 def test_the_time_is_divided_among_the_trainings(
     labels: Path, stable_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tuning, first, last = asked(options(labels, stable_model, time="100s"), monkeypatch)
-    seconds = [training.trainer.seconds for training in (tuning, first, last)]
-    assert seconds == [
-        100 * part for part in (module.TUNING, module.LEARNING, module.TAUGHT_TRAINING)
-    ]
+    trainings = asked(options(labels, stable_model, time="100s"), monkeypatch)
+    seconds = [training.trainer.seconds for training in trainings]
+    parts = module.TUNING, module.LEARNING, module.TAUGHT_TRAINING, module.ENDING
+    assert seconds == pytest.approx([100 * part for part in parts])
+    tuning, first, second, last = trainings
     assert sum(seconds) + 100 * module.LABELLING <= 100
     assert tuning.init_from == str(stable_model)
     assert first.init_from is None and first.model == FacetConfig()
     folder = labels.with_name("out")
-    assert last.init_from == str(folder / "first.safetensors")
+    assert second.init_from == str(folder / "first.safetensors")
+    assert last.init_from == str(folder / "second.safetensors")
     ratio = len(open_store(folder / "taught.h5")) / len(open_store(folder / "fit.h5"))
-    assert last.data.replay_ratio == ratio == 2.0
+    assert second.data.replay_ratio == ratio == 2.0
+    assert last.data.replay == second.data.replay and last.data.replay_ratio == 1.0
 
 
 def test_further_structures_are_labelled_by_the_teacher_alone(
@@ -198,8 +205,8 @@ def test_further_structures_are_labelled_by_the_teacher_alone(
 def test_sizes(
     labels: Path, stable_model: Path, monkeypatch: pytest.MonkeyPatch, size: str, channels: int
 ) -> None:
-    _, first, last = asked(options(labels, stable_model, size=size), monkeypatch)
-    assert first.model == last.model
+    _, first, second, last = asked(options(labels, stable_model, size=size), monkeypatch)
+    assert first.model == second.model == last.model
     assert isinstance(first.model, FacetConfig)
     assert (first.model.channels, first.model.layers) == (channels, 1 if size == "fast" else 2)
 
@@ -226,7 +233,7 @@ def test_molecules_have_the_settings_for_molecules(
         found.append(label_of(atoms)._replace(group=f"run {seed}"))
     write_store(tmp_path / "labels.h5", found)
     (tmp_path / "truth.safetensors").write_bytes(stable_model.read_bytes())
-    _, first, last = asked(options(tmp_path / "labels.h5", stable_model), monkeypatch)
+    _, first, *_, last = asked(options(tmp_path / "labels.h5", stable_model), monkeypatch)
     assert first.model.cutoff == last.model.cutoff == 4.0
     assert first.data.batch_structures == 10
     assert first.loss.stress_weight == 0
@@ -237,7 +244,7 @@ def test_a_universal_potential_is_tuned_as_one(
 ) -> None:
     card = replace(read_card(tmp_path / "truth.safetensors"), config=NequIPConfig(channels=4))
     save_model(tmp_path / "universal.safetensors", build_potential(card), card)
-    tuning, first, _ = asked(options(labels, tmp_path / "universal.safetensors"), monkeypatch)
+    tuning, first, *_ = asked(options(labels, tmp_path / "universal.safetensors"), monkeypatch)
     assert tuning.loss.energy == tuning.loss.forces == "mae"
     assert tuning.optimization.part_rates == {"layers.*.convolution": 0}
     assert first.loss.energy == first.loss.forces == "mse"

@@ -121,13 +121,18 @@ class Taught(Ours):
         ]
 
     def curve(self, folder: Path) -> Curve:
-        """Validations of the last training; the time of those before it counts, not of labels."""
+        """Validations of the last two trainings; the time of those before counts, not of labels."""
         runs = folder / TAUGHT / "trainings" / "runs"
         before = [validations(runs / name, None) for name in ("teacher", "first")]
         start = sum(points[-1].seconds for points in before if points)
         found = (STEPS.search(text) for _, text in read_stamped(folder / LOG))
         steps = [int(one[1].replace(",", "")) for one in found if one]
-        return validations(runs / "model", steps[-1] if steps else None, start)
+        second, last = steps[-2:] if len(steps) > 1 else (None, None)
+        curve = validations(runs / "second", second, start)
+        if not curve:
+            return []
+        ending = validations(runs / "last", last, curve[-1].seconds)
+        return curve + [each._replace(epochs=curve[-1].epochs + each.epochs) for each in ending]
 
     def model(self, folder: Path) -> Path:
         """The model of the best validation."""
