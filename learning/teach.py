@@ -3,7 +3,7 @@
 A universal potential that is fine-tuned on some hundred labels often errs less than a small Facet
 trained on them, and its errors are others. Both label many structures around those of the dataset,
 with the mean that errs least on validation, and the Facet learns these labels and the original
-ones, at the end as many of these as of those.
+ones; it ends with the original ones and only as many others.
 
 The files of the folder are the state; each is written whole, and what exists is not made again.
 """
@@ -143,7 +143,7 @@ def teach(config: TeachConfig, console: Console | None = None) -> Taught:
             _label(config, others, bar, stop)
         for title, target, made in (
             ("4. the first potential learns their labels too", second, _second),
-            ("5. it ends with as many of the dataset as of theirs", model, _last),
+            ("5. it ends with the original labels and only as many of theirs", model, _last),
         ):
             if model.exists():  # it may be of a version without the fifth step
                 break
@@ -259,7 +259,7 @@ def _second(config: TeachConfig) -> FitConfig:
 
 
 def _last(config: TeachConfig) -> FitConfig:
-    """Training of the second potential on the labels and as many of those of the teachers.
+    """Training of the second potential on the labels and only as many of those of the teachers.
 
     The labels of the teachers are many, but those of the dataset are the right ones. Where they are
     too few for this, validation keeps the second potential.
