@@ -1,10 +1,12 @@
 """Recall and precision of ``data check`` for planted faults of the stress.
 
-python -m benchmarks.data_check SET… [--models FOLDER [--seconds 60]] [--samples 3] [--json FILE]
+python -m benchmarks.data_check SET… [--models FOLDER [--seconds 60]] [--samples 3] [--parts 10]
+    [--json FILE]
 
 Each set is a dataset file, or a file that ASE reads. With ``--models`` the thorough check is
 measured: a small potential for each set is fitted once to energies and forces, and its stresses are
-kept in the folder. The labels of the sets are taken to be right.
+kept in the folder. The labels of the sets are taken to be right. Random parts of a set, as a split
+leaves them, are checked as they are: what is found there, and not in the whole set, is false.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ase.io import read
 
-from tesseral.data.doctor.checkup import check_values
+from tesseral.data.doctor.checkup import check_values, take
 from tesseral.data.doctor.findings import Finding, Fix
 from tesseral.data.doctor.mending import frame_rotation, mended
 from tesseral.data.doctor.ridge import Design, composition_energies, make_design, read_labels
@@ -148,6 +150,27 @@ def measure(
         }
 
 
+def measure_parts(sample: Sample, known: set[str], parts: int) -> Iterator[dict[str, Any]]:
+    """Findings in random parts of a set, a third to nine tenths of it.
+
+    Args:
+        sample: the whole set.
+        known: names of the checks that report something in the whole set.
+        parts: number of parts.
+    """
+    for seed in range(parts):
+        rng = np.random.default_rng(seed)
+        number = round(float(rng.uniform(1 / 3, 0.9)) * len(sample.rows))
+        part = take(sample, np.sort(rng.choice(len(sample.rows), number, replace=False)))
+        findings, doubtful = found_in(part, make_design(part), None)
+        yield {
+            "fault": "none",
+            "where": f"{number} structures",
+            "doubtful": doubtful,
+            "false": [f"{f.check}: {f.found}" for f in findings if f.check not in known],
+        }
+
+
 def predicted(path: Path, sample: Sample, folder: Path, seconds: float) -> Array:
     """Stresses of the potential for a set, fitted now or before."""
     from tesseral.training.stresses import fitted_stresses
@@ -166,6 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--models", type=Path, help="folder of the fitted potentials' stresses")
     parser.add_argument("--seconds", type=float, default=60.0, help="CPU time of a fit")
     parser.add_argument("--samples", type=int, default=3, help="random choices of structures")
+    parser.add_argument("--parts", type=int, default=10, help="random parts without a fault")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(argv)
     everything: dict[str, list[dict[str, Any]]] = {}
@@ -179,6 +203,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             if options.models is not None:
                 better = predicted(path, sample, options.models, options.seconds)
             for one in measure(sample, design, better, options.samples):
+                results.append(one)
+                _print(f"  {_line(one)}")
+            known = {found.split(":")[0] for found in results[0]["false"]}
+            for one in measure_parts(sample, known, options.parts):
                 results.append(one)
                 _print(f"  {_line(one)}")
         if options.json is not None:
@@ -203,7 +231,8 @@ def _load(path: Path, copy: Path) -> Sample:
 def _line(one: dict[str, Any]) -> str:
     more = " (doubtful)" if one["doubtful"] else ""
     if one["fault"] == "none":
-        return f"clean: {one['false'] or 'nothing found'}{more}"
+        where = f" {one['where']}" if one["where"] else ""
+        return f"clean{where}: {one['false'] or 'nothing found'}{more}"
     parts = " ".join(f"{a}/{b}" for a, b in zip(one["found"], one["planted"], strict=True))
     false = f", false {len(one['false'])}" if one["false"] else ""
     right = ", right correction" if one["named"] else ""

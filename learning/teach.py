@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -128,27 +129,22 @@ def teach(config: TeachConfig, console: Console | None = None) -> Taught:
         for path, structures, attributes in parts:
             if not (begun and path.exists()):
                 write_store(path, structures, attributes=attributes)
-        teacher, first, second, model = (folder / n for n in (TEACHER, FIRST, SECOND, MODEL))
-        export = folder / EXPORT
-        for title, target, training in (
-            ("1. the teacher learns the labels", teacher, _tuning(config, universal)),
-            ("2. a first potential learns them", first, _first(config)),
+        model, export = folder / MODEL, folder / EXPORT
+        for title, name, training in (
+            ("1. the teacher learns the labels", TEACHER, partial(_tuning, universal=universal)),
+            ("2. a first potential learns them", FIRST, _first),
+            ("3. both label structures around those of the dataset", TAUGHT, None),
+            ("4. the first potential learns their labels too", SECOND, _second),
+            ("5. it ends with the original labels and only as many of theirs", MODEL, _last),
         ):
-            _say(console, title, target)
-            signal = train(training, target, console)
-            if signal is not None:
-                return Taught(model, export, None, signal)
-        _say(console, "3. both label structures around those of the dataset", folder / TAUGHT)
-        with progress_line(console) as bar, ctrl_c() as stop:
-            _label(config, others, bar, stop)
-        for title, target, made in (
-            ("4. the first potential learns their labels too", second, _second),
-            ("5. it ends with the original labels and only as many of theirs", model, _last),
-        ):
-            if model.exists():  # it may be of a version without the fifth step
+            if name == SECOND and model.exists():  # of a version without the fifth step
                 break
-            _say(console, title, target)
-            signal = train(made(config), target, console)
+            _say(console, title, folder / name)
+            if training is None:
+                with progress_line(console) as bar, ctrl_c() as stop:
+                    _label(config, others, bar, stop)
+                continue
+            signal = train(training(config), folder / name, console)
             if signal is not None:
                 return Taught(model, export, None, signal)
         export_model(model, export)

@@ -4,7 +4,8 @@ Stresses are compared with predictions from energies and forces. Each hypothesis
 correction of the label; it is accepted if the corrected labels agree clearly better with the
 predictions. Agreement is a likelihood of the six residuals with heavy tails (Student's multivariate
 t: a structure that is predicted badly in one component probably is so in all), in units of the
-errors of similar structures, separately for pressure, deviator and shear.
+errors of similar structures, separately for pressure, deviator and shear. Predictions of similar
+structures have similar errors, so what the residuals of a group have in common counts once.
 """
 
 from __future__ import annotations
@@ -282,7 +283,7 @@ def _order_of(
     table = EVERY if len(some) >= 10 else NAMED
     changed, fixes, penalty = _changed(labels[some], cells[some], table)
     evidence = _evidence(changed, labels[some], expected, some)
-    score = evidence.sum(axis=1) - penalty
+    score = _group_evidence(changed, labels[some], expected, some) - penalty
     best = int(score.argmax())
     if score[best] < DOUBT * MARGIN:
         return None, False, True
@@ -334,12 +335,34 @@ def _scaled(values: Array, expected: Expected, some: Integers) -> Array:
 
 def _evidence(changed: Array, labels: Array, expected: Expected, some: Integers) -> Array:
     """Logarithm of the likelihood ratio of each hypothesis and structure, (H, S)."""
+    before, after = (_loss(_scaled(values, expected, some)) for values in (labels, changed))
+    return before - after
 
-    def loss(values: Array) -> Array:
-        square = np.sum(_scaled(values, expected, some) ** 2, axis=-1)
-        return np.asarray((FREEDOM + 6) / 2 * np.log1p(square / FREEDOM))
 
-    return loss(labels) - loss(changed)
+def _group_evidence(changed: Array, labels: Array, expected: Expected, some: Integers) -> Array:
+    """Logarithm of the likelihood ratio of each hypothesis for a group, (H,).
+
+    It is the smaller one of two: with independent errors of the predictions, and with an error that
+    all have in common, as predictions of similar structures may; that counts once.
+    """
+    errors = expected.errors[some]
+    usual = np.median(errors, axis=0)
+
+    def losses(values: Array) -> tuple[Array, Array]:
+        residuals = _scaled(values, expected, some)
+        weights = (1 / (1 + np.sum(residuals**2, axis=-1) / FREEDOM))[..., None] / errors**2
+        common = np.sum(weights * residuals * errors, axis=-2) / np.sum(weights, axis=-2)
+        apart = _loss(residuals - common[..., None, :] / errors).sum(axis=-1)
+        alone = _loss(residuals).sum(axis=-1)
+        return alone, np.minimum(alone, _loss(common / usual) + apart)
+
+    before, after = losses(labels), losses(changed)
+    return np.minimum(before[0] - after[0], before[1] - after[1])
+
+
+def _loss(residuals: Array) -> Array:
+    """Negative logarithm of the likelihood of residuals (…, 6), without its constant."""
+    return np.asarray((FREEDOM + 6) / 2 * np.log1p(np.sum(residuals**2, axis=-1) / FREEDOM))
 
 
 def _left(changed: Array, labels: Array, expected: Expected, some: Integers) -> float:
@@ -367,7 +390,8 @@ def _shear_of(
         fix = Fix("stress", 1.0, shear=factor)
         changed = labels[known] @ component_matrix(fix).T
         evidence = _evidence(changed[None], labels[known], expected, known)[0]
-        most = evidence.sum() > MARGIN and (evidence > 0.5).mean() > 0.5
+        total = _group_evidence(changed[None], labels[known], expected, known)[0]
+        most = total > MARGIN and (evidence > 0.5).mean() > 0.5
         if most and all(0.8 < slope < 1.25 for slope in (*slopes, others[0])):
             return fix, False, True
     return None, False, True

@@ -10,7 +10,8 @@ from tesseral.data.doctor.mending import (
     frame_rotation,
     mended,
 )
-from tesseral.data.units import STRESS_UNITS
+from tesseral.data.doctor.stress import judge_groups
+from tesseral.data.units import EV_PER_A3_IN_GPA, STRESS_UNITS
 
 YZ_XZ = (1, 2, 3, 5, 4, 6)
 EXCHANGE = Fix("stress", 1.0, components=YZ_XZ)
@@ -170,3 +171,27 @@ def test_two_corrections_as_one(sic):
 def test_words(fix, words):
     print(describe_change(fix))
     assert words in describe_change(fix)
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_what_similar_structures_have_in_common_counts_once(sic_subject, sic_design, alike):
+    """Six predictions of the opposite sign, by four errors: one error of all, if they are alike."""
+    rng = np.random.default_rng(0)
+    members = [k for k, s in enumerate(sic_subject.structures) if s.config_type == "SiC-vacancy"]
+    assert len(members) == 6
+    error = 0.5 * EV_PER_A3_IN_GPA**-1
+    stress = np.stack([s.stress for s in sic_subject.structures])
+    noise = error * rng.normal(size=stress.shape)
+    predicted = stress + (noise + noise.swapaxes(1, 2)) / 2
+    shapes = rng.normal(size=(6, 3, 3))
+    shapes = np.repeat(shapes[:1], 6, axis=0) if alike else shapes
+    shapes = shapes + shapes.swapaxes(1, 2)
+    shapes *= 2 * error / np.linalg.norm(shapes, axis=(1, 2), keepdims=True)
+    stress[members] = shapes + (noise[members] + noise[members].swapaxes(1, 2)) / 8
+    predicted[members] = -shapes
+    judged = judge_groups(
+        sic_subject, sic_design, stress.reshape(-1, 9), [predicted.reshape(-1, 9)]
+    )
+    print(judged)
+    assert set(judged.fixes) == (set() if alike else set(members))
+    assert all(fix == Fix("stress", -1.0) for fix in judged.fixes.values())
