@@ -184,14 +184,12 @@ def _structures(config: DistillConfig, teacher: MeanCalculator) -> list[Atoms]:
     """
     found = []
     for job in read_jobs(config.structures):
-        if job.atoms is None:
-            raise ValueError(f"{job.file} frame {job.frame}: {job.problem}")
+        atoms = job.structure()
         for name, model in zip(config.teachers, teacher.members, strict=True):
-            unknown = set(job.atoms.numbers.tolist()) - set(model.card.elements)
+            unknown = set(atoms.numbers.tolist()) - set(model.card.elements)
             if unknown:
-                symbols = sorted({a.symbol for a in job.atoms if a.number in unknown})
+                symbols = sorted({a.symbol for a in atoms if a.number in unknown})
                 raise ValueError(f"the teacher, {name}, does not know {', '.join(symbols)}")
-        atoms = job.atoms
         atoms.set_constraint()
         atoms.calc = teacher
         atoms.info = {"name": job.name}

@@ -60,16 +60,16 @@ def runs_of(jobs: Sequence[Job], config: ExploreConfig, *, dynamics: bool) -> li
     """
     runs = []
     for job in jobs:
-        assert job.atoms is not None
+        atoms = job.structure()
         runs += [
-            Run(f"{job.name}-{kind}", job.atoms, kind=kind)
+            Run(f"{job.name}-{kind}", atoms, kind=kind)
             for kind, count in (("distorted", config.distorted), ("random", config.random))
             if count
         ]
-        pressures = config.pressures if is_bulk(job.atoms) and not job.atoms.constraints else []
+        pressures = config.pressures if is_bulk(atoms) and not atoms.constraints else []
         for temperature in config.temperatures if dynamics else []:
             for pressure in (None, *pressures):
-                run = Run("", job.atoms, temperature, pressure)
+                run = Run("", atoms, temperature, pressure)
                 runs.append(run._replace(name=f"{job.name}-{run.config_type}"))
     return runs
 

@@ -454,8 +454,7 @@ def _start_structures(config: LearnConfig) -> list[Job]:
     """
     jobs = read_jobs(config.structures, config.explore.repeat)
     for job in jobs:
-        if job.atoms is None:
-            raise ValueError(f"{job.file} frame {job.frame}: {job.problem}")
+        job.structure()
     return jobs
 
 
@@ -465,7 +464,7 @@ def _check_source(config: LearnConfig, jobs: Sequence[Job]) -> None:
         return
     source = find_calculator(config.labels)
     if isinstance(source, TesseralCalculator):
-        numbers = {int(z) for job in jobs if job.atoms is not None for z in job.atoms.numbers}
+        numbers = {int(z) for job in jobs for z in job.structure().numbers}
         unknown = sorted(numbers - set(source.card.elements))
         if unknown:
             names = ", ".join(chemical_symbols[number] for number in unknown)

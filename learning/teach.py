@@ -400,17 +400,16 @@ def _further(config: TeachConfig, known: set[int]) -> list[Atoms]:
     """
     found = []
     for job in read_jobs(config.structures) if config.structures else ():
-        if job.atoms is None:
-            raise ValueError(f"{job.file} frame {job.frame}: {job.problem}")
-        unknown = sorted({a.symbol for a in job.atoms if a.number not in known})
+        atoms = job.structure()
+        unknown = sorted({a.symbol for a in atoms if a.number not in known})
         if unknown:
             raise ValueError(
                 f"{job.file} has {', '.join(unknown)}, which neither the teacher, "
                 f"{config.teacher}, nor `train` has; leave this structure out of `structures`"
             )
-        job.atoms.set_constraint()
-        job.atoms.info = {"name": job.name}
-        found.append(job.atoms)
+        atoms.set_constraint()
+        atoms.info = {"name": job.name}
+        found.append(atoms)
     return found
 
 

@@ -34,6 +34,16 @@ class Job(NamedTuple):
     problem: str  # reason why it cannot be read
     end: Atoms | None = None  # last structure of a path that begins with ``atoms``
 
+    def structure(self) -> Atoms:
+        """The structure.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
+        if self.atoms is None:
+            raise ValueError(f"{self.file} frame {self.frame}: {self.problem}")
+        return self.atoms
+
 
 def read_jobs(files: Sequence[str], repeat: Sequence[int] = (1, 1, 1)) -> list[Job]:
     """All structures of all files.

@@ -5,15 +5,16 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from benchmarks.accuracy import calculators, predict
 from benchmarks.accuracy.curves import Point
 from benchmarks.accuracy.process import Ended, Place, pinned, places, read_stamped, run_stamped
-from benchmarks.accuracy.programs import Task, merge
+from benchmarks.accuracy.programs import LOG, Task, merge
 from benchmarks.accuracy.programs.mace import Mace
 from benchmarks.accuracy.programs.nequip import Nequip, duration
-from benchmarks.accuracy.programs.ours import Ours
+from benchmarks.accuracy.programs.ours import Ours, Taught
 from benchmarks.accuracy.programs.sevennet import SevenNet
 from benchmarks.accuracy.recipes import Recipe
 from benchmarks.accuracy.structures import Files
@@ -248,3 +249,27 @@ def test_predictions_of_our_model(tmp_path, small_model, monkeypatch):
         found["stress"][1], calculator.get_stress(atoms), atol=1e-8, rtol=1e-4
     )
     assert json.loads((tmp_path / "info.json").read_text())["parameters"] == weights
+
+
+def test_curve_of_teach_counts_all_its_steps(tmp_path):
+    """Teacher 40 s, first potential 15 s, 10 of 100 s for labels; then two trainings."""
+    histories = {
+        "teacher": [(40.0, 9)],
+        "first": [(7.0, 5), (15.0, 10)],
+        "second": [(10.0, 4), (20.0, 8)],
+        "last": [(0.0, 0), (5.0, 2)],
+    }
+    for name, history in histories.items():
+        folder = tmp_path / "taught" / "trainings" / "runs" / name
+        folder.mkdir(parents=True)
+        entries = [
+            {"elapsed": elapsed, "step": step, "energy_per_atom_mae": 1.0, "forces_mae": 2.0}
+            for elapsed, step in history
+        ]
+        torch.save({"callbacks": {"FitRun": {"history": entries}}}, folder / "last.ckpt")
+    (tmp_path / "taught" / "teach.json").write_text('{"time": "100s"}')
+    lines = "".join(f"0.0\t{steps} steps an epoch\n" for steps in (5, 5, 4, 2))
+    (tmp_path / LOG).write_text(lines)
+    curve = Taught().curve(tmp_path)
+    assert [point.seconds for point in curve] == [75.0, 85.0, 85.0, 90.0]
+    assert [point.epochs for point in curve] == [1.0, 2.0, 2.0, 3.0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from benchmarks.accuracy.process import read_stamped
 from benchmarks.accuracy.programs import LOG, Task, merge
 from benchmarks.accuracy.recipes import OURS
 from benchmarks.peers.training import our_program
+from tesseral.learning.teach import LABELLING, SETTINGS
+from tesseral.training.duration import parse_duration
 
 MODEL, TAUGHT = "model.safetensors", "taught"
 STEPS = re.compile(r"([\d,]+) steps an epoch")
@@ -121,10 +124,12 @@ class Taught(Ours):
         ]
 
     def curve(self, folder: Path) -> Curve:
-        """Validations of the last two trainings; the time of those before counts, not of labels."""
+        """Validations of the last two trainings, after those before and the time for the labels."""
         runs = folder / TAUGHT / "trainings" / "runs"
         before = [validations(runs / name, None) for name in ("teacher", "first")]
-        start = sum(points[-1].seconds for points in before if points)
+        settings = json.loads((folder / TAUGHT / SETTINGS).read_text("utf-8"))
+        start = LABELLING * parse_duration(settings["time"])
+        start += sum(points[-1].seconds for points in before if points)
         found = (STEPS.search(text) for _, text in read_stamped(folder / LOG))
         steps = [int(one[1].replace(",", "")) for one in found if one]
         second, last = steps[-2:] if len(steps) > 1 else (None, None)
