@@ -41,33 +41,45 @@ def config_file(name: str) -> str:
 
 
 def check_initial(arguments: Sequence[str]) -> None:
-    """Check that options of the model on the command line agree with the model to start from.
+    """Check that given options of the model agree with the model to start from.
+
+    Values that equal the defaults of another model look as if they were not given once the
+    arguments are parsed.
 
     Raises:
-        ValueError: an option differs.
+        ValueError: an option on the command line or in a configuration file differs.
     """
-    given = {}
+    given: dict[str, tuple[str, Any]] = {}  # the last one counts: how it was given, and the value
     for word, following in zip(arguments, [*arguments, ""][1:], strict=True):
         option, equals, value = word.partition("=")
-        given[option.lstrip("-").replace("-", "_")] = value if equals else following
-    initial = given.get("init_from")
+        value = value if equals else following
+        if option == "--config":
+            content = _content(value)
+            model = content.get("model")
+            inside = model if isinstance(model, Mapping) else {}
+            for name, each in (*content.items(), *((f"model.{n}", v) for n, v in inside.items())):
+                given[str(name)] = (f"{name} in {value}", each)
+        elif option.startswith("--"):
+            given[option[2:].replace("-", "_")] = (option, value)
+    initial = given.get("init_from", ("", None))[1]
     if initial is None:
         return
     from tesseral.deploy.card import config_to_values
     from tesseral.deploy.modelfile import read_card
 
     try:
-        values = config_to_values(read_card(initial).config)
+        values = config_to_values(read_card(str(initial)).config)
     except (OSError, ValueError):  # said by the training
         return
-    for option, text in given.items():
+    for option, (where, value) in given.items():
         name = option.removeprefix("model.")
-        if name == option or name not in values or yaml.safe_load(text) == values[name]:
+        if name == option or name not in values:
             continue
-        raise ValueError(
-            f"--{option} is {text}, but {initial}, the model to start from, has {values[name]}; "
-            "leave the option out, or --init-from"
-        )
+        if (yaml.safe_load(value) if isinstance(value, str) else value) != values[name]:
+            raise ValueError(
+                f"{where} is {value}, but {initial}, the model to start from, has {values[name]}; "
+                f"leave out this option, or {given['init_from'][0]}"
+            )
 
 
 def parser(arguments: Sequence[str] = ()) -> Parser:

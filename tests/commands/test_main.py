@@ -353,6 +353,22 @@ def test_options_that_contradict_the_model_to_start_from_are_refused(run, small_
     assert "the model to start from, has" not in text
 
 
+def test_a_file_that_contradicts_the_model_to_start_from_is_refused(run, small_model, tmp_path):
+    """Also with a value that is the default, which the parsed options no longer show."""
+    config = tmp_path / "config.yaml"
+    usual, own = FacetConfig().channels, read_card(small_model).config.channels
+    assert usual != own
+    config.write_text(f"model: {{channels: {usual}}}\n")
+    words = [*FIT, "--config", config, "--init-from", small_model]
+    text = sentence(run(*words))
+    assert f"model.channels in {config} is {usual}, but {small_model}" in text
+    assert f"has {own}; leave out this option, or --init-from" in text
+    status, _, text = run(*words, "--model.channels", own)  # the last one counts
+    assert "the model to start from, has" not in text
+    config.write_text(f"model: {{channels: {usual}}}\ninit_from: {small_model}\n")
+    assert f"or init_from in {config}" in sentence(run(*FIT, "--config", config))
+
+
 @pytest.mark.parametrize("command", ["relax", "md", "properties"])
 def test_missing_structures_are_said_before_a_model_is_made(
     run, tmp_path, monkeypatch, command
