@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
@@ -38,8 +40,9 @@ from tesseral.learning.config import LabelConfig
 from tesseral.process import finished
 
 SAME = 1e-3  # Å, between the positions of a structure and those in the output of its calculation
-ATTEMPTS = 2  # of a label whose process ended abruptly
-FAILED, ATTEMPT = ".failed.json", "attempts.json"
+FAILED = ".failed.json"
+SUSPECT = ".suspect"  # empty file for a label that was being computed when a process ended abruptly
+LAG = 60  # s, after which a network file system shows what another machine has written
 FILES = (FileIOCalculator, GenericFileIOCalculator, Vasp)  # whose results are read from files
 
 
@@ -83,7 +86,7 @@ def write_label(folder: Path, name: str, label: Structure) -> None:
 
 def forget_failures(folder: Path) -> None:
     """Let labels that could not be had be tried again."""
-    for path in folder.glob(f"*{FAILED}"):
+    for path in (*folder.glob(f"*{FAILED}"), *folder.glob(f"*{SUSPECT}")):
         path.unlink()
 
 
@@ -101,6 +104,9 @@ def compute_labels(
 ) -> Iterator[Label]:
     """Compute labels that are not known yet, and yield each when it is there.
 
+    Those that were being computed when a process ended abruptly come last, each alone, since one of
+    them may have been the cause.
+
     Args:
         structures: structures by name.
         config: the source.
@@ -110,27 +116,62 @@ def compute_labels(
 
     Raises:
         BrokenExecutor: a process ended abruptly; the labels that are there are kept, and another
-            call computes the others.
+            call computes the others. A label whose process does so while it is alone has failed.
+        OSError: a label was computed, but is not in the folder.
     """
     folder = folder.absolute()
     make_folder(folder)
     todo = [name for name in structures if known_label(folder, name) is None]
-    futures: dict[Future[None], str] = {
-        executor.submit(compute_label, name, structures[name], config, folder): name
-        for name in todo
-    }
-    try:
-        for done in finished(futures):
-            check()
-            for future in done:
-                name = futures[future]
-                future.result()
-                label = known_label(folder, name)
-                assert label is not None
-                yield label
-    finally:
-        for future in futures:
-            future.cancel()
+    suspects = [name for name in todo if (folder / f"{name}{SUSPECT}").is_file()]
+    together = [name for name in todo if name not in suspects]
+    for names in (together, *([name] for name in suspects)):
+        futures: dict[Future[None], str] = {}
+        try:
+            for name in names:
+                task = (name, structures[name], config, folder)
+                futures[executor.submit(compute_label, *task)] = name
+            for done in finished(futures):
+                check()
+                for future in done:
+                    future.result()
+                    yield _awaited(folder, futures[future])
+        except BrokenExecutor:
+            _note_break(names, folder, alone=names is not together)
+            raise
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _note_break(names: Sequence[str], folder: Path, *, alone: bool) -> None:
+    """Note which labels were being computed when a process ended abruptly."""
+    for name in names:
+        if known_label(folder, name) is None and (folder / name).is_dir():
+            if alone:
+                place = folder / name
+                reason = f"its process ended abruptly twice; the files are in {place}"
+                write_failure(folder, name, reason)
+                (folder / f"{name}{SUSPECT}").unlink()
+            else:
+                (folder / f"{name}{SUSPECT}").touch()
+
+
+def _awaited(folder: Path, name: str) -> Label:
+    """A label that has been computed, perhaps on another machine.
+
+    Raises:
+        OSError: it is not there.
+    """
+    for wait in (0.0, *[1.0] * LAG):
+        time.sleep(wait)
+        os.listdir(folder)  # asks the server again
+        label = known_label(folder, name)
+        if label is not None:
+            (folder / f"{name}{SUSPECT}").unlink(missing_ok=True)
+            return label
+    raise OSError(
+        f"label {name} was computed, but is not in {folder}; all processes must see this folder"
+    )
 
 
 def compute_label(name: str, structure: Structure, config: LabelConfig, folder: Path) -> None:
@@ -143,11 +184,8 @@ def compute_label(name: str, structure: Structure, config: LabelConfig, folder: 
         folder: folder of the labels.
     """
     place = folder / name
-    attempt = _attempt(place)
-    if attempt > ATTEMPTS:
-        reason = f"its process ended abruptly {ATTEMPTS} times; the files are in {place}"
-        write_failure(folder, name, reason)
-        return
+    rmtree(place, ignore_errors=True)  # of an attempt that was interrupted
+    make_folder(place)
     atoms = atoms_from_structure(structure)
     try:
         calculator = make_calculator(config, place)
@@ -158,7 +196,6 @@ def compute_label(name: str, structure: Structure, config: LabelConfig, folder: 
         theory = config.theory or label.theory or getattr(calculator, "theory", "")
         label = label._replace(theory=theory, source=f"{config.calculator} {name}")
         write_label(folder, name, of_same_origin(label, structure))
-    (place / ATTEMPT).unlink()
     if not any(place.iterdir()):
         place.rmdir()
 
@@ -166,19 +203,6 @@ def compute_label(name: str, structure: Structure, config: LabelConfig, folder: 
 def of_same_origin(label: Structure, structure: Structure) -> Structure:
     """A label with the texts about how its structure was made."""
     return label._replace(config_type=structure.config_type, group=structure.group)
-
-
-def _attempt(place: Path) -> int:
-    """Number of this attempt; the files of an earlier one, which was interrupted, are removed."""
-    number = 1
-    note = place / ATTEMPT
-    if note.is_file():
-        number = json.loads(note.read_text("utf-8")) + 1
-    if number <= ATTEMPTS:
-        rmtree(place, ignore_errors=True)
-        make_folder(place)
-        write_json(note, number, indent=0)
-    return number
 
 
 def _computed(atoms: Atoms, calculator: Calculator, place: Path) -> Structure:

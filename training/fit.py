@@ -449,7 +449,7 @@ def _add_uncertainty(
     potential, card = load_model(path)
     train = data.train_dataset
     if data.theories:
-        train = GraphDataset(train.store, data.main_rows, train.elements, train.cutoff)
+        train = GraphDataset(train.store, data.target_rows, train.elements, train.cutoff)
     with progress_line(console, "calibrating the uncertainty") as bar:
         try:
             potential, card = with_uncertainty(potential, card, train, validation, bar)

@@ -120,7 +120,9 @@ def _random(
     references = [list(statistics.reference_energies)]
     if data.theories:
         store, rows = data.train_dataset.store, data.train_dataset.rows
-        found = theory_references(store, rows, data.theories, data.elements, statistics)
+        found = theory_references(
+            store, rows, data.theories, data.elements, statistics, data.main_level
+        )
         references = found.tolist()
     binding = np.zeros(len(data.elements))
     if statistics.binding_energies:
@@ -211,7 +213,8 @@ def _shifts(potential: MessagePassing, data: FitData) -> Array:
     """Shifts of E0 at each level of theory, (T, n_elements) eV.
 
     Least-squares fit to the difference between DFT and model energies. Elements with a given
-    isolated-atom energy use exactly that energy; elements that are not in the data keep theirs.
+    isolated-atom energy use exactly that energy at the level of the model file; elements that are
+    not in the data keep theirs.
     """
     dataset, elements = data.train_dataset, data.elements
     levels = max(1, len(data.theories))
@@ -220,16 +223,18 @@ def _shifts(potential: MessagePassing, data: FitData) -> Array:
         numbers = theory_numbers(dataset.store, data.theories)
     counts = element_counts(dataset.store, elements)
     shifts = np.zeros((levels, len(elements)))
+    given = np.full(len(elements), np.nan)
+    for symbol, energy in (data.config.isolated_energies or {}).items():
+        if symbol in symbols(elements):
+            column = symbols(elements).index(symbol)
+            given[column] = energy - float(potential.scale.reference_energies[column])
     for level in range(levels):
         some = sample(np.nonzero(numbers[dataset.rows] == level)[0], SHIFT_STRUCTURES)
         rest = np.array([_residual(potential, dataset[int(number)]) for number in some])
         used = counts[dataset.rows[some]]
-        shifts[level] = np.where(used.any(axis=0), energy_shift(used, rest), 0.0)
-    given = data.config.isolated_energies or {}
-    for symbol, energy in given.items():
-        if symbol in symbols(elements):
-            column = symbols(elements).index(symbol)
-            shifts[:, column] = energy - float(potential.scale.reference_energies[column])
+        own = given if level == 0 else np.full(len(elements), np.nan)
+        fitted = energy_shift(used, rest, own)
+        shifts[level] = np.where(used.any(axis=0) | np.isfinite(own), fitted, 0.0)
     return shifts
 
 

@@ -37,7 +37,8 @@ class DataConfig:
         seed: random seed of the split and the shuffling.
         cache_gigabytes: memory (GB) for neighbour lists that are kept between epochs.
         isolated_energies: energies of isolated atoms (eV) by chemical symbol, used as reference
-            energies. Default: from isolated atoms in ``train``, otherwise least squares.
+            energies, those of ``theory`` if it is given. Default: from isolated atoms in ``train``,
+            otherwise least squares.
         theory: level of theory that the model file predicts, when training on several levels of
             theory in ``train``. By default they are not distinguished.
         replay: dataset of the earlier training, from which structures are mixed in so that

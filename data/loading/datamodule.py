@@ -96,6 +96,7 @@ class PotentialDataModule(lightning.LightningDataModule):
         self.config, self.cutoff, self.known = config, cutoff, known
         self.elements: tuple[int, ...] = ()
         self.theories: tuple[str, ...] = ()
+        self.main_level = 0  # level of theory of the statistics
         self._statistics: Statistics | None = None
         self.split_reason = "in a separate file"
 
@@ -138,11 +139,13 @@ class PotentialDataModule(lightning.LightningDataModule):
                 Path(scratch) / f"{train_store.path.stem}-with-replay.h5",
             )
             train_rows = np.append(train_rows, np.arange(before, len(train_store)))
-        main_rows = train_rows
+        main_rows = target_rows = train_rows
         if config.theory is not None:
             self.theories = theory_levels(train_store, train_rows, config.theory)
             levels = theory_numbers(train_store, self.theories)[train_rows]
-            main_rows = train_rows[levels == largest_level(levels)]
+            # Energies of isolated atoms are of the level of the model file.
+            self.main_level = 0 if config.isolated_energies else largest_level(levels)
+            main_rows, target_rows = (train_rows[levels == k] for k in (self.main_level, 0))
             validation_rows = self._of_target(validation_store, validation_rows)
         statistics = compute_statistics(
             train_store, main_rows, self.cutoff, isolated_energies=config.isolated_energies
@@ -170,7 +173,7 @@ class PotentialDataModule(lightning.LightningDataModule):
             cache_bytes=(1 - share) * cache,
             mask_repeats=True,
         )
-        self.main_rows = main_rows  # of the training part, with the level of the model file
+        self.target_rows = target_rows  # of the training part, with the level of the model file
         self.train_edges = self.train_dataset.edge_counts()
         self._validation_edges = self.validation_dataset.edge_counts()
         self._statistics = statistics

@@ -38,18 +38,22 @@ def theory_numbers(store: Store, theories: tuple[str, ...]) -> Integers:
     return np.array([place.get(text, -1) for text in store.texts("theory")], dtype=np.int64)
 
 
-def energy_shift(counts: Integers, residuals: Array) -> Array:
+def energy_shift(counts: Integers, residuals: Array, given: Array | None = None) -> Array:
     """Energies of elements, (n_elements,) eV, that explain the residuals.
 
     Args:
         counts: (G, n_elements) atoms of each element.
         residuals: (G,) eV, NaN without a label; the result is zero if all are NaN.
+        given: (n_elements,) eV, energies that are known; NaN for those to fit.
     """
-    known = np.isfinite(residuals)
-    if not known.any():
-        return np.zeros(counts.shape[1])
-    n_atoms = counts[known].sum(axis=1)
-    return fit_energies(counts[known] / n_atoms[:, None], residuals[known] / n_atoms)
+    free = np.ones(counts.shape[1], dtype=bool) if given is None else np.isnan(given)
+    shift: Array = np.zeros(counts.shape[1]) if given is None else np.where(free, 0.0, given)
+    known = np.isfinite(residuals) & (counts[:, free].sum(axis=1) > 0)
+    if known.any():
+        n_atoms = counts[known].sum(axis=1)
+        rest = residuals[known] - counts[known] @ shift
+        shift[free] = fit_energies(counts[known][:, free] / n_atoms[:, None], rest / n_atoms)
+    return shift
 
 
 def theory_references(
@@ -58,18 +62,20 @@ def theory_references(
     theories: tuple[str, ...],
     elements: tuple[int, ...],
     statistics: Statistics,
+    main: int,
 ) -> Array:
     """E0 of each element at each level of theory, (T, n_elements) eV.
 
-    At the level with most structures they are those of the statistics; at the others a shift by
-    least squares is added. Isolated atoms of the other levels are not used.
+    At one level they are those of the statistics; at the others a shift by least squares is added.
+    Isolated atoms of the other levels are not used.
 
     Args:
         store: the dataset.
         rows: rows of the training structures.
         theories: levels of theory of the structures.
         elements: atomic numbers; may include more than those of the statistics.
-        statistics: statistics of the structures of the largest level.
+        statistics: statistics of the structures of one level.
+        main: index of this level.
     """
     own, bound = np.zeros(len(elements)), np.zeros(len(elements))
     place = [elements.index(z) for z in statistics.elements]
@@ -77,7 +83,6 @@ def theory_references(
     bound[place] = statistics.binding_energies or 0.0
     counts = element_counts(store, elements)
     numbers = theory_numbers(store, theories)
-    main = largest_level(numbers[rows])
     references = np.tile(own, (len(theories), 1))
     for level in range(len(theories)):
         if level != main:

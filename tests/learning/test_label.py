@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import BrokenExecutor, Executor, Future
 
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ from ase.calculators.emt import EMT
 from tesseral.data.structures import atoms_from_structure
 from tesseral.learning.config import LabelConfig
 from tesseral.learning.label import (
-    ATTEMPT,
     compute_labels,
     find_calculator,
     known_label,
@@ -58,11 +58,61 @@ def test_a_label_is_not_computed_again(copper, here, killed, tmp_path):
     assert rest.done == 2
 
 
-def test_a_process_that_ends_abruptly_twice_is_given_up(copper, here, tmp_path):
+class Breaks(Executor):
+    """Ends abruptly with one task, and with those that are being computed then."""
+
+    def __init__(self, cause, begun=()):
+        self.cause, self.begun, self.pending = cause, begun, []
+
+    def submit(self, function, name, structure, config, folder):
+        future = Future()
+        if name == self.cause or name in self.begun:
+            (folder / name).mkdir(exist_ok=True)
+            (folder / name / "output.txt").write_text("SCF cycle 1")
+            self.pending.append(future)
+        else:
+            future.set_result(function(name, structure, config, folder))
+        if name == self.cause:
+            for each in self.pending:
+                each.set_exception(BrokenExecutor("killed"))
+        return future
+
+
+def test_a_label_whose_process_ends_abruptly_is_tried_alone_and_then_given_up(
+    copper, here, tmp_path
+):
+    structures, config = copper(4), LabelConfig(calculator=EMT_PATH)
+    with pytest.raises(BrokenExecutor):
+        computed(structures, config, tmp_path, Breaks("s1", begun=["s0"]))
+    begun = sorted(path.name for path in tmp_path.glob("*.suspect"))
+    assert begun == ["s0.suspect", "s1.suspect"]  # nobody knows yet which one was the cause
+    with pytest.raises(BrokenExecutor):
+        computed(structures, config, tmp_path, Breaks("s1"))
+    labels = computed(structures, config, tmp_path, here(tasks=0))
+    assert [label.structure is None for label in labels] == [False, True, False, False]
+    assert "ended abruptly twice" in labels[1].reason
+    assert not any(tmp_path.glob("*.suspect"))
+    (tmp_path / "s1.failed.json").unlink()  # as the documentation says
+    assert computed(structures, config, tmp_path, here())[1].structure is not None
+
+
+def test_an_interrupted_label_is_computed_however_often_it_was(copper, here, tmp_path):
     (tmp_path / "s0").mkdir()
-    (tmp_path / "s0" / ATTEMPT).write_text("2")
+    (tmp_path / "s0" / "attempts.json").write_text("2")  # an earlier version counted them
     (label,) = computed(copper(1), LabelConfig(calculator=EMT_PATH), tmp_path, here())
-    assert label.structure is None and "ended abruptly 2 times" in label.reason
+    assert label.structure is not None and not (tmp_path / "s0").exists()
+
+
+def test_a_folder_that_workers_do_not_share_is_named(copper, tmp_path, monkeypatch):
+    class Elsewhere(Executor):
+        def submit(self, function, *arguments):
+            future = Future()
+            future.set_result(None)
+            return future
+
+    monkeypatch.setattr("tesseral.learning.label.LAG", 0)
+    with pytest.raises(OSError, match="label s0 was computed, but is not in .* must see"):
+        computed(copper(1), LabelConfig(calculator=EMT_PATH), tmp_path, Elsewhere())
 
 
 def test_a_failed_label_has_its_reason(copper, here, tmp_path):
