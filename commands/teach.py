@@ -78,9 +78,10 @@ def show(done: Taught, console: Console) -> None:
 
 def advice(result: dict[str, Any]) -> str | None:
     """What to do if the teacher, or learning from it, did not help; None if both did."""
-    teacher, first, last = (
-        result[name]["errors"]["forces"]["mae"] for name in ("teacher", "first", "model")
-    )
+    errors = [result[name]["errors"].get("forces") for name in ("teacher", "first", "model")]
+    if None in errors:  # the validation structures have none
+        return None
+    teacher, first, last = (each["mae"] for each in errors)
     if last >= first:
         return (
             "the labels of the teacher did not make the forces better: first.safetensors is the "

@@ -64,7 +64,10 @@ def around(
         ``copies`` structures, those of bulk matter with strained cells. They are ``BETWEEN`` steps
         apart; where the dynamics leave what the model knows, rattled copies take their place.
     """
-    temperature = configurational_temperature(atoms, rng)
+    try:
+        temperature = configurational_temperature(atoms, rng)
+    except (ValueError, CalculationFailed):  # as of atoms that overlap
+        temperature = LOWEST
     temperature = min(max(temperature, LOWEST), HIGHEST)
     limit, bulk, found = limit_of(atoms.calc, None), is_bulk(atoms), 0
     for _ in range(STARTS if len(atoms) > 1 else 0):  # one atom in a cell feels no force
@@ -86,7 +89,7 @@ def around(
                     break
                 found += 1
                 yield strained(moving, STRAIN, rng) if bulk else moving.copy()
-        except (Unstable, CalculationFailed):
+        except (Unstable, ValueError, CalculationFailed):
             pass  # the structures before that remain
         if found >= copies:
             return

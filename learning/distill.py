@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import CalculationFailed
 from rich.console import Console
 
 from tesseral.calculators.mean import MeanCalculator
@@ -374,10 +375,14 @@ def _near(atoms: Atoms, count: int, seed: int) -> Iterator[Atoms]:
 
 
 def _labels(frames: Iterator[Atoms], teacher: MeanCalculator, kind: str) -> Iterator[Structure]:
-    """Structures with labels of the teacher."""
+    """Structures with labels of the teacher; those that it gives no finite label are left out."""
     for atoms in frames:
         atoms.calc = teacher
-        yield label_of(atoms)._replace(config_type=kind, theory=teacher.theory)
+        try:
+            label = label_of(atoms)
+        except (ValueError, CalculationFailed):
+            continue
+        yield label._replace(config_type=kind, theory=teacher.theory)
 
 
 def _frames(
@@ -403,7 +408,7 @@ def _frames(
             stop()
             if step.row is not None:
                 yield moving
-    except Unstable:
+    except (Unstable, ValueError, CalculationFailed):
         return
 
 

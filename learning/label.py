@@ -61,6 +61,7 @@ class Round(NamedTuple):
     folder: Path
     labels: list[Label]
     tested: dict[str, Any] | None  # errors before training; None if there was no model
+    selected: tuple[str, ...]  # names of all structures to label, with those without one
 
 
 def label_path(folder: Path, name: str) -> Path:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
@@ -31,11 +31,12 @@ from tesseral.data.store.write import write_store
 from tesseral.data.structures import Structure, atoms_from_structure, structure_from_atoms
 from tesseral.deploy.card import config_to_values
 from tesseral.executors import open_executor
-from tesseral.files import json_text, make_folder, write_json, write_whole
-from tesseral.learning.config import MANUAL, LearnConfig
+from tesseral.files import json_text, make_folder, write_json, write_text, write_whole
+from tesseral.learning.config import MANUAL, ExploreConfig, LearnConfig
 from tesseral.learning.errors import errors_of
 from tesseral.learning.explore import explore, runs_of
 from tesseral.learning.label import (
+    FAILED,
     Label,
     Round,
     compute_labels,
@@ -49,6 +50,12 @@ from tesseral.learning.label import (
 )
 from tesseral.learning.page import write_page
 from tesseral.learning.select import select
+from tesseral.learning.settings import (
+    keep_settings,
+    model_with_content,
+    structures_with_content,
+    with_content,
+)
 from tesseral.learning.training import train
 from tesseral.process import ctrl_c
 from tesseral.screen import progress_line
@@ -145,7 +152,7 @@ class Loop:
         labels = [label for label in known if label is not None]
         self.report_labels(labels, number)
         tested = self.tested(folder, explorer, labels)
-        done = Round(number, folder, labels, tested)
+        done = Round(number, folder, labels, tested, tuple(selected))
         signal = self.train(done, before)
         if signal is not None:
             return self.result(before, "stopped", signal=signal)
@@ -210,6 +217,8 @@ class Loop:
         with ctrl_c() as check:
             structures, errors = select(explorer, candidates, known, count, check)
         if not structures:
+            candidates.close()
+            candidates.path.unlink()  # so that the same command explores again
             raise ValueError(
                 f"round {number} found no structure that is not known; explore more, with higher "
                 "`explore.temperatures` or longer `explore.time`"
@@ -229,26 +238,29 @@ class Loop:
             copies = -(-count // len(self.jobs))
             options = replace(options, distorted=max(options.distorted, copies))
         runs = runs_of(self.jobs, options, dynamics=explorer is not None)
+        place = folder / "explored"
+        _keep_options(place, options)
         self.say(f"round {number}: exploring with {len(runs)} runs")
         with progress_line(self.console, "exploring") as bar, ctrl_c() as check:
             found = explore(
                 runs,
                 explorer,
                 options,
-                folder / "explored",
+                place,
                 seed=number,
                 check=check,
                 show=lambda name, done, total: bar(done, total, name),
             )
             first = next(found, None)
             if first is None:
+                shutil.rmtree(place)
                 raise ValueError(
                     f"round {number} explored no structure whose atoms are apart; raise "
                     "`explore.temperatures`, `explore.distorted` or `explore.time`, or lower "
                     "`explore.closest`"
                 )
             write_store(path, map(structure_from_atoms, chain([first], found)))
-        shutil.rmtree(folder / "explored")
+        shutil.rmtree(place)
         return open_store(path)
 
     def compute_labels(self, selected: dict[str, Structure], folder: Path) -> None:
@@ -373,18 +385,23 @@ class Loop:
             split = split_store(self.base, method="auto", fraction=fraction, seed=0)
             train += [self.base[row] for row in split.train]
             validation += [self.base[row] for row in split.validation]
-        taken = 0
-        for count, structure in enumerate(labelled(rounds), 1):
-            structure = structure._replace(group="")  # both parts have structures of each run
-            if int(count * fraction) > taken:
-                validation.append(structure)
-                taken += 1
-            else:
-                train.append(structure)
+        count = 0  # of the structures to label: labels that come later must not move others
+        for each in rounds:
+            labels = {label.name: label.structure for label in each.labels}
+            for name in each.selected:
+                chosen = int((count + 1) * fraction) > int(count * fraction)
+                count += 1
+                structure = labels.get(name)
+                if structure is not None:
+                    structure = structure._replace(group="")  # both parts have some of each run
+                    (validation if chosen else train).append(structure)
+        if not validation and len(train) > 1:
+            validation.append(train.pop())
         if not validation:
             raise ValueError(
-                f"{len(train)} labels are too few for a validation set of "
-                f"{fraction:g} of them; raise `first_labels` or `fit.validation_fraction`"
+                "one label is too few to train and to validate; correct the cause of the failed "
+                f"labels, remove {self.folder}/round-*/{LABELS}/*{FAILED} and run the same command "
+                "again, or give another `output` and more `first_labels`"
             )
         return {"train": train, "validation": validation}
 
@@ -474,40 +491,48 @@ def _check_source(config: LearnConfig, jobs: Sequence[Job]) -> None:
             )
 
 
+def _keep_options(place: Path, options: ExploreConfig) -> None:
+    """Remove what was explored with other options."""
+    now = json_text(asdict(options))
+    note = place / "options.json"
+    if note.exists() and note.read_text("utf-8") != now:
+        shutil.rmtree(place)
+    make_folder(place)
+    write_text(note, now)
+
+
 def _same_settings(path: Path, config: LearnConfig) -> None:
     """Write the settings that must not change, or compare them with those of the folder."""
-    now = json.loads(
-        json_text(
-            {
-                "structures": config.structures,
-                "repeat": list(config.explore.repeat),
-                "data": config.data,
-                "calculator": config.labels.calculator,
-                "arguments": config.labels.arguments,
-                "model": config_to_values(config.fit.model),
-                "init_from": config.fit.init_from,
-                "validation_fraction": config.fit.validation_fraction,
-            }
-        )
-    )
-    if not path.exists():
-        others = [each for each in path.parent.iterdir() if not each.name.startswith(".")]
-        if others:
-            raise ValueError(
-                f"{path.parent} exists and holds no results of learn; give a new folder as `output`"
-            )
-        write_json(path, now, indent=1)
-        return
-    known = json.loads(path.read_text("utf-8"))
-    if not any(path.parent.glob(f"round-*/{LABELS}/*.extxyz")):  # nothing to be consistent with
-        write_json(path, now, indent=1)
-        known |= {name: now[name] for name in ("calculator", "arguments")}
-    for name, value in now.items():
-        if known.get(name) != value:
-            raise ValueError(
-                f"{path.parent} was made with `{name}` {known.get(name)}, not {value}; give "
-                "another folder as `output`, or the same as before"
-            )
+    data, start = config.data, config.fit.init_from
+    now = {
+        "structures": structures_with_content(config.structures),
+        "repeat": list(config.explore.repeat),
+        "data": None if data is None else with_content(data, open_store(data).content_hash),
+        "calculator": _identity(config.labels.calculator),
+        "arguments": _identity(config.labels.arguments),
+        "model": config_to_values(config.fit.model),
+        "init_from": None if start is None else model_with_content(start),
+        "validation_fraction": config.fit.validation_fraction,
+    }
+    if path.exists():
+        with suppress(ValueError, AttributeError):  # damaged
+            known = json.loads(path.read_text("utf-8"))
+            known["arguments"] = _identity(known.get("arguments", {}))
+            if not any(path.parent.glob(f"round-*/{LABELS}/*.extxyz")):
+                known |= {name: now[name] for name in ("calculator", "arguments")}
+            write_json(path, known, indent=1)
+    keep_settings(path, now)
+
+
+def _identity(value: Any) -> Any:
+    """The source of the labels without the device, and with the content of its models."""
+    if isinstance(value, Mapping):
+        return {name: _identity(each) for name, each in value.items() if name != "device"}
+    if isinstance(value, list | tuple):
+        return [_identity(each) for each in value]
+    if isinstance(value, str) and value.endswith(".safetensors") and Path(value).is_file():
+        return model_with_content(value)
+    return value
 
 
 def _first_of_each(candidates: Store, count: int) -> list[Structure]:

@@ -79,9 +79,14 @@ def keep_settings(path: Path, settings: Mapping[str, Any], begun: bool = True) -
 
 
 def _same(before: Any, now: Any) -> bool:
-    """Whether two values of a setting are equal; older folders have the names of files only."""
+    """Whether two values of a setting are equal.
+
+    Files may have been moved if their names and contents are the same. Older folders have the paths
+    of files only.
+    """
     texts = json.dumps(before), json.dumps(now)
-    return texts[0] in (texts[1], re.sub(" with content [0-9a-f]+", "", texts[1]))
+    known, given = (re.sub(r'"[^"]*/([^"/]+ with content )', r'"\1', text) for text in texts)
+    return known == given or texts[0] == re.sub(" with content [0-9a-f]+", "", texts[1])
 
 
 def shipped(name: str) -> dict[str, Any]:

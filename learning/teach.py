@@ -14,7 +14,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from ase import Atoms
+from ase.calculators.calculator import CalculationFailed
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -365,7 +366,7 @@ def _labels(
         atoms.calc = calculator
         try:
             label = label_of(atoms)
-        except ValueError:
+        except (ValueError, CalculationFailed):
             continue
         yield label._replace(config_type=own.config_type, group=own.group, theory=own.theory)
 
@@ -435,8 +436,11 @@ def _plan(
     seconds = []
     for row in rows[:: max(1, len(rows) // TRIALS)]:
         atoms = atoms_from_structure(store[int(row)])
-        step, label = (seconds_of_a_step(atoms, each, clock) for each in (driver, mean))
-        seconds.append(BETWEEN * step + label)
+        with suppress(ValueError, CalculationFailed):  # as of atoms that overlap
+            step, label = (seconds_of_a_step(atoms, each, clock) for each in (driver, mean))
+            seconds.append(BETWEEN * step + label)
+    if not seconds:
+        raise ValueError(f"the models give no finite forces for structures of {store.path}")
     total = LABELLING * parse_duration(config.time) / float(np.mean(seconds))
     copies = min(max(1, int(total / len(rows))), MOST_COPIES)
     plan = Plan(min(len(rows), max(1, int(total / copies))), copies)

@@ -197,11 +197,19 @@ def _fit_folds(
         own = fold_config(config, number)
         history = read_fold(own)
         if history is None:
-            trained = _train(own, console, tell, part)
-            history = trained.result.history
-            if trained.module.progress < 1.0:  # stopped by a signal
-                return trained.result._replace(model=Path(config.output))
-            write_fold(own, history)
+            try:
+                trained = _train(own, console, tell, part)
+            except CompleteError as complete:  # it ended before it was recorded
+                if not Path(own.output).is_file():
+                    raise
+                history = complete.state["history"]
+                write_fold(own, history)
+            else:
+                history, ended = trained.result.history, trained.module.progress >= 1.0
+                if ended:
+                    write_fold(own, history)
+                if not ended or trained.result.signal is not None:
+                    return trained.result._replace(model=Path(config.output))
         _tell_fold(part.title, history, console)
         histories.append(history)
     folds = held_out(config, parts)

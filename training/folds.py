@@ -119,12 +119,15 @@ def _options(config: FitConfig) -> dict[str, Any]:
         f"{part}.{name}": value
         for part in ("data", "model", "loss", "optimization")
         for name, value in asdict(getattr(config, part)).items()
+        if (part, name) not in MACHINE
     }
     values |= {f"trainer.{name}": getattr(config.trainer, name) for name in LIMITS}
     values |= {name: getattr(config, name) for name in ("seed", "init_from", "short_range")}
     return {**values, "content of data.train": open_store(config.data.train).content_hash}
 
 
+# Options of the machine, and the path of the data, whose content is compared.
+MACHINE = (("data", "train"), ("data", "workers"), ("data", "cache_gigabytes"))
 LIMITS = ("max_time", "clock", "max_epochs", "max_steps")
 
 

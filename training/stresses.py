@@ -44,6 +44,7 @@ def fitted_stresses(
 
     Raises:
         ValueError: the structures cannot be trained on, for example without forces.
+        KeyboardInterrupt: a signal stopped the training.
     """
     with tempfile.TemporaryDirectory() as folder:
         train, model = Path(folder) / "train.h5", Path(folder) / "model.safetensors"
@@ -65,7 +66,8 @@ def fitted_stresses(
             ),
         )
         with suppress(DivergenceError):  # the last good weights have been written
-            fit(config)
+            if fit(config).signal is not None:
+                raise KeyboardInterrupt
         potential, card = load_model(model)[:2]
         store = open_store(train)
         found = evaluate(potential, store, card.elements).stress / EV_PER_A3_IN_GPA

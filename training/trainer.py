@@ -75,6 +75,8 @@ def train(
             trainer = _make_trainer(settings, run, environment, loggers)
             try:
                 trainer.fit(module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
+            except SystemExit:  # Lightning's, after a KeyboardInterrupt
+                raise KeyboardInterrupt from None
             except RuntimeError as error:
                 if not is_lost_contact(error):
                     raise

@@ -11,12 +11,13 @@ import numpy as np
 from tesseral.data.doctor.boundaries import check_boundaries
 from tesseral.data.doctor.consistency import check_consistency
 from tesseral.data.doctor.duplicates import check_duplicates, check_leakage
-from tesseral.data.doctor.findings import SEVERITIES, Finding, make_finding
+from tesseral.data.doctor.findings import SEVERITIES, Finding, Fix, make_finding
 from tesseral.data.doctor.fingerprints import make_fingerprints
 from tesseral.data.doctor.frames import check_force_frames, check_stress_frames
 from tesseral.data.doctor.geometry import check_geometry, measure_distances
 from tesseral.data.doctor.impossible import check_possible
 from tesseral.data.doctor.labels import check_labels
+from tesseral.data.doctor.mending import mended
 from tesseral.data.doctor.outliers import LEAST, Outliers, check_outliers
 from tesseral.data.doctor.ridge import (
     Design,
@@ -112,7 +113,7 @@ def check_set(
     measured = dict(units.measured)
     enough = min(np.isfinite(sample.energies).sum(), has_forces(sample).sum()) >= LEAST
     if predict is not None and enough and (thorough or outliers.doubtful):
-        better = predict(_reliable(sample, units, outliers.findings), thorough)
+        better = predict(_reliable(sample, units, [*stresses, *outliers.findings]), thorough)
         stresses, outliers = check_values(sample, design, units, better)
         measured["stress"] = "compared with a potential fitted to energies and forces"
     distances = measure_distances(sample, cutoff)
@@ -173,19 +174,32 @@ def check_values(
 
 
 def _reliable(sample: Sample, units: Units, findings: list[Finding]) -> list[Structure]:
-    """Structures in consistent units, without the energies and forces that were found wrong."""
-    wrong = {
-        label: {row for f in findings if f.check.startswith(label) for row in f.rows}
-        for label in ("energy", "forces")
-    }
-    return [
-        structure._replace(
-            energy=np.nan if row in wrong["energy"] else structure.energy * units.energy_factor,
-            forces=structure.forces * (np.nan if row in wrong["forces"] else units.forces_factor),
-            stress=np.full((3, 3), np.nan),
+    """Structures in consistent units, without the energies and forces that were found wrong.
+
+    Forces in another frame that is known are turned.
+    """
+    wrong: dict[str, set[int]] = {"energy": set(), "forces": set()}
+    turned: dict[int, Fix] = {}
+    for finding in findings:
+        label = finding.check.split()[0]
+        rows = finding.rows or sample.rows.tolist()
+        if finding.fix is not None and finding.fix.frame is not None and label == "forces":
+            turned |= dict.fromkeys(rows, finding.fix)
+        elif label in wrong:
+            wrong[label].update(rows)
+    made = []
+    for row, structure in zip(sample.rows.tolist(), sample.structures, strict=True):
+        if row in turned:
+            structure = mended(structure, turned[row])
+        made.append(
+            structure._replace(
+                energy=np.nan if row in wrong["energy"] else structure.energy * units.energy_factor,
+                forces=structure.forces
+                * (np.nan if row in wrong["forces"] else units.forces_factor),
+                stress=np.full((3, 3), np.nan),
+            )
         )
-        for row, structure in zip(sample.rows, sample.structures, strict=True)
-    ]
+    return made
 
 
 def check_split(sample: Sample, *, method: str, fraction: float, seed: int) -> Checkup:

@@ -82,10 +82,11 @@ class Judged(NamedTuple):
     uncertain: frozenset[int] = frozenset()  # positions whose correction is not unique
 
     def followed_by(self, other: Judged) -> Judged:
-        """Both corrections of each structure as one."""
+        """Both corrections of each structure as one; another frame remains the only one."""
         fixes = dict(self.fixes)
         for member, fix in other.fixes.items():
-            fixes[member] = composed(fixes.get(member, NONE), fix)
+            before = fixes.get(member, NONE)
+            fixes[member] = before if before.frame is not None else composed(before, fix)
         return Judged(fixes, other.doubtful, self.uncertain | other.uncertain)
 
 
@@ -300,7 +301,8 @@ def _order_of(
             if evidence[best][inner].sum() < -MARGIN:
                 return None, False, True
     near = np.nonzero(score > score[best] - RIVAL)[0]
-    alike = np.abs(changed[near] - changed[best]).max(axis=(1, 2)) < 1e-6 * np.abs(labels).max()
+    apart = np.abs(changed[near] - changed[best]).max(axis=(1, 2))
+    alike = apart < 1e-6 * np.abs(labels[some]).max()
     return fixes[best], False, bool(alike.all())
 
 

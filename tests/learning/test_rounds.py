@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import replace
 from io import StringIO
@@ -15,10 +16,11 @@ from ase.io import read, write
 from rich.console import Console
 
 from tesseral.data.store.read import open_store
-from tesseral.data.structures import atoms_from_structure
+from tesseral.data.structures import atoms_from_structure, structure_from_atoms
 from tesseral.deploy.modelfile import load_model
 from tesseral.learning import rounds
 from tesseral.learning.config import ExploreConfig, LabelConfig, LearnConfig, RoundFitConfig
+from tesseral.learning.label import Label, Round
 from tesseral.learning.rounds import learn
 from tesseral.potentials.architectures.facet import FacetConfig
 from tesseral.training.config import TrainerConfig
@@ -209,13 +211,90 @@ def test_a_folder_with_other_files_is_refused(config, tmp_path):
         learn(replace(config, output=str(tmp_path)))
 
 
+def test_settings_that_are_refused_are_refused_again(config, killed):
+    """Also before the first label, when the calculator may still change."""
+    die_after(config, 0)
+    with pytest.raises(killed):
+        learn(config)
+    other = str(Path(config.output).with_name("iron.cif"))
+    write(other, bulk("Cu", cubic=True, a=3.7))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="was made with `structures`"):
+            learn(replace(config, structures=[other]))
+    die_after(config, 100)
+    right = replace(config.labels, calculator="ase.calculators.lj.LennardJones")
+    assert len(open_store(learn(replace(config, labels=right, rounds=1)).dataset)) == 6
+
+
+def test_a_folder_that_was_moved_is_resumed(config, small_model, tmp_path):
+    """With its structures; the device of a model that labels may change too."""
+    model = tmp_path / "model.safetensors"
+    shutil.copyfile(small_model, model)
+    write(tmp_path / "cu.cif", bulk("Si", cubic=True))
+    labels = replace(config.labels, calculator=str(model), arguments={"device": "cpu"})
+    config = replace(config, labels=labels, rounds=1)
+    learn(config)
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for path in (Path(config.output), model, Path(config.structures[0])):
+        path.rename(moved / path.name)
+    config = replace(
+        config,
+        output=str(moved / "out"),
+        structures=[str(moved / "cu.cif")],
+        labels=replace(labels, calculator=str(moved / model.name), arguments={}),
+    )
+    before = files(config, "round-00/*")
+    assert len(learn(config).rounds) == 1
+    assert files(config, "round-00/*") == before
+
+
 def test_nothing_to_explore(config):
     closest = replace(config.explore, closest=1.0, rattle=1.0)
     with pytest.raises(ValueError, match="explored no structure whose atoms are apart"):
         learn(replace(config, explore=closest))
+    assert len(open_store(learn(replace(config, rounds=1)).dataset)) == 6  # as the message says
 
 
-def test_too_few_labels_to_validate(config):
+def test_few_labels_have_one_to_validate(config):
     fit = replace(config.fit, validation_fraction=0.1)
-    with pytest.raises(ValueError, match="6 labels are too few for a validation set"):
-        learn(replace(config, fit=fit))
+    result = learn(replace(config, fit=fit, rounds=1))
+    assert len(open_store(result.rounds[0].folder / "validation.h5")) == 1
+    assert len(open_store(result.rounds[0].folder / "train.h5")) == 5
+
+
+def test_one_label_is_too_few(config, monkeypatch):
+    real, count = EMT.calculate, []
+
+    def fails(self, *arguments):
+        count.append(1)
+        if len(count) > 1:
+            raise RuntimeError("the SCF cycle did not converge")
+        real(self, *arguments)
+
+    monkeypatch.setattr(EMT, "calculate", fails)
+    with pytest.raises(ValueError, match=r"one label is too few .* remove .*failed\.json"):
+        learn(config)
+    monkeypatch.setattr(EMT, "calculate", real)
+    for path in Path(config.output).glob("round-00/labels/*.failed.json"):
+        path.unlink()
+    assert len(open_store(learn(replace(config, rounds=1)).dataset)) == 6
+
+
+def test_labels_that_come_later_leave_the_others_in_their_parts(config):
+    """What a model was trained on must not validate the next one, which starts from it."""
+    Path(config.output).mkdir()
+    loop = rounds.Loop(config, None)
+    structure = structure_from_atoms(bulk("Cu", cubic=True))
+    names = tuple(f"r00-{k:03d}" for k in range(8))
+
+    def parts(have):
+        labels = [Label(name, structure._replace(config_type=name)) for name in have]
+        now = Round(0, loop.folder, labels, None, names)
+        made = loop.parts([now])
+        return {one.config_type: part for part, some in made.items() for one in some}
+
+    all_there = parts(names)
+    for missing in names:
+        some = parts([name for name in names if name != missing])
+        assert all(all_there[name] == part for name, part in some.items())

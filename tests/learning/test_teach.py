@@ -14,6 +14,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+from ase.calculators.calculator import CalculationFailed
 from ase.calculators.emt import EMT
 
 from tesseral import TesseralCalculator
@@ -22,10 +23,10 @@ from tesseral.commands.main import main
 from tesseral.commands.teach import advice
 from tesseral.data.store.read import open_store
 from tesseral.data.store.write import write_store
-from tesseral.data.structures import Structure, atoms_from_structure
+from tesseral.data.structures import Structure, atoms_from_structure, structure_from_atoms
 from tesseral.deploy.modelfile import build_potential, load_model, read_card, save_model
 from tesseral.learning import teach as module
-from tesseral.learning.around import BETWEEN
+from tesseral.learning.around import BETWEEN, around
 from tesseral.learning.label import label_of
 from tesseral.learning.teach import teach
 from tesseral.learning.teach_config import TeachConfig
@@ -428,3 +429,29 @@ def test_it_says_when_the_teacher_did_not_help(
     errors = {"teacher": teacher, "first": first, "model": last}
     said = advice({name: {"errors": {"forces": {"mae": mae}}} for name, mae in errors.items()})
     assert said is words if words is None else words in str(said)
+
+
+def test_without_validation_forces_it_says_nothing_about_them() -> None:
+    errors: dict[str, Any] = {"errors": {"energy_per_atom": {"mae": 1.0}}}
+    assert advice(dict.fromkeys(("teacher", "first", "model"), errors)) is None
+
+
+def test_structures_without_finite_labels_are_left_out() -> None:
+    """Also those near which nothing is finite, such as atoms that almost coincide."""
+
+    class Sometimes(EMT):  # type: ignore[misc]
+        def calculate(self, atoms: Atoms, *more: Any) -> None:
+            if atoms.info.get("bad") == "overlap":
+                raise ValueError("atoms overlap")
+            if atoms.info.get("bad"):
+                raise CalculationFailed("not finite")
+            super().calculate(atoms, *more)
+
+    own = structure_from_atoms(bulk("Cu", cubic=True))
+    frames = [bulk("Cu", cubic=True) for _ in range(3)]
+    frames[0].info["bad"], frames[1].info["bad"] = "overlap", "infinite"
+    given = iter([(frame, own) for frame in frames])
+    assert len(list(module._labels(given, Sometimes(), lambda: None))) == 1
+    frames[0].calc = Sometimes()
+    rng = np.random.default_rng(0)
+    assert len(list(around(frames[0], 2, 2.0, rng))) == 2

@@ -20,6 +20,7 @@ from tesseral.potentials.architectures.ponita import PONITAConfig
 from tesseral.potentials.blocks.short_range import square_pairs
 from tesseral.potentials.derivatives import predict
 from tesseral.training.fit import fit
+from tesseral.training.module import PotentialModule
 
 RANDOM = PONITAConfig(
     cutoff=3.6,
@@ -130,6 +131,17 @@ def test_a_complete_training_is_not_resumed(fit_config):
     fit(fit_config(max_steps=2))
     with pytest.raises(ValueError, match=r"had reached its end after 2 steps.*max_steps"):
         fit(fit_config(max_steps=2, ckpt_path="last"))
+
+
+def test_a_second_ctrl_c_does_not_end_the_program_of_a_caller(fit_config, monkeypatch):
+    """Lightning would end it with `sys.exit`."""
+
+    def interrupted(self, *more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PotentialModule, "training_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(fit_config(max_steps=2))
 
 
 def test_a_training_interrupted_before_its_uncertainty_needs_nothing_else(fit_config, monkeypatch):

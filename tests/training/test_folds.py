@@ -1,6 +1,7 @@
 """Trainings with folds: held-out errors, the training on all structures, resuming."""
 
 import csv
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,6 +111,44 @@ def test_resuming_does_not_repeat_folds_that_are_complete(folded, monkeypatch):
     first, second = (load_model(one.output)[0].state_dict() for one in (whole, config))
     for name, value in first.items():
         torch.testing.assert_close(value, second[name])
+
+
+def test_a_fold_that_ended_before_it_was_recorded_is_complete(folded, monkeypatch):
+    config, trained, write = folded(), [], module.write_fold
+
+    def interrupted(*what):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "write_fold", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(config)
+    monkeypatch.setattr(module, "write_fold", lambda own, h: trained.append(h) or write(own, h))
+    fit(replace(config, ckpt_path="last"))
+    assert len(trained) == 3 and len({len(history) for history in trained}) == 1
+
+
+def test_the_machine_may_change_before_folds_are_resumed(folded, monkeypatch, tmp_path):
+    config = folded()
+    fit(config)
+    moved = tmp_path / "moved.h5"
+    shutil.copyfile(config.data.train, moved)
+    data = replace(config.data, train=str(moved), workers=2, cache_gigabytes=1.0)
+    with pytest.raises(ValueError, match="had reached its end"):  # the folds are taken over
+        fit(replace(config, data=data, ckpt_path="last"))
+
+
+def test_a_signal_in_the_last_validation_of_a_fold_stops_all(folded, monkeypatch):
+    config, train, trained = folded(), module._train, []
+
+    def signalled(own, *more):
+        trained.append(own.run_directory.name)
+        done = train(own, *more)
+        return done._replace(result=done.result._replace(signal=2))
+
+    monkeypatch.setattr(module, "_train", signalled)
+    assert fit(config).signal == 2 and trained == ["fold_1"]
+    monkeypatch.undo()
+    assert fit(replace(config, ckpt_path="last")).signal is None
 
 
 def test_only_the_uncertainty_is_left_after_an_interruption_at_the_end(folded, monkeypatch):

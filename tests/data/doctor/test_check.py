@@ -9,7 +9,7 @@ import pytest
 from tesseral.commands.main import main
 from tesseral.data.doctor.check import CheckConfig, check
 from tesseral.data.doctor.findings import Fix
-from tesseral.data.doctor.mending import mended
+from tesseral.data.doctor.mending import frame_rotation, mended
 from tesseral.data.doctor.sample import read_sample
 from tesseral.data.store.read import open_store, write_store
 from tesseral.data.structures import atoms_from_structure
@@ -88,6 +88,45 @@ def test_the_thorough_check(sic, tmp_path):
     print(found)
     assert asked == [True]
     assert list(found["stress order"]) == rows
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_better_model_learns_forces_in_the_right_frame(sic, tmp_path, whole):
+    """Forces in the frame of the triangular cell are turned, or left out, before it is fitted."""
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
+    turn *= np.linalg.det(turn)
+    turned = [
+        s._replace(
+            positions=s.positions @ turn,
+            cell=s.cell @ turn,
+            forces=s.forces @ turn,
+            stress=turn.T @ s.stress @ turn,
+        )
+        for s in sic
+    ]
+    wrong = list(turned)
+    for k, one in enumerate(turned):
+        if whole or k % 3 == 0:
+            rotation = frame_rotation(one.cell, "lower")
+            wrong[k] = one._replace(forces=one.forces @ rotation, config_type="turned")
+    write_store(tmp_path / "wrong.h5", wrong)
+    given = []
+
+    def predict(structures, thorough):
+        given.extend(structures)
+        return np.stack([s.stress for s in turned])
+
+    config = CheckConfig(files=[str(tmp_path / "wrong.h5")], thorough=True)
+    (checkup,) = check(config, predict=predict).checkups
+    print([finding.check for finding in checkup.findings])
+    assert "forces frame" in [finding.check for finding in checkup.findings]
+    used = [k for k, s in enumerate(given) if np.isfinite(s.forces).all()]
+    assert len(used) > 0.8 * len(given)
+    off = [np.abs(given[k].forces - turned[k].forces).max() for k in used]
+    size = [np.abs(given[k].forces).max() for k in used]
+    bad = [k for k in range(len(used)) if off[k] > 0.1 * size[k] + 1e-6]
+    print(f"{len(used)} used, {len(bad)} with forces in the wrong frame")
+    assert len(bad) < 0.1 * len(used)
 
 
 def test_the_thorough_check_needs_a_model(small_store):

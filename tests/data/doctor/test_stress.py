@@ -10,7 +10,7 @@ from tesseral.data.doctor.mending import (
     frame_rotation,
     mended,
 )
-from tesseral.data.doctor.stress import judge_groups
+from tesseral.data.doctor.stress import Judged, judge_groups
 from tesseral.data.units import EV_PER_A3_IN_GPA, STRESS_UNITS
 
 YZ_XZ = (1, 2, 3, 5, 4, 6)
@@ -41,6 +41,20 @@ def test_all_structures_in_another_order(sic, examine, components):
     assert list(found) == ["stress order"]
     assert found["stress order"].rows == ()
     assert found["stress order"].fix == fix
+
+
+def test_the_correction_of_all_is_sure_although_some_have_no_stress(sic, examine):
+    none = np.full((3, 3), np.nan)
+    wrong = [mended(s, changed(EXCHANGE)) for s in sic]
+    found, _ = examine([s._replace(stress=none) if k % 20 == 0 else s for k, s in enumerate(wrong)])
+    shown(found)
+    assert list(found) == ["stress order"] and found["stress order"].fix == EXCHANGE
+
+
+def test_a_correction_after_that_of_the_frame_is_left_out():
+    frame, shear = Fix("stress", 1.0, frame="lower"), Fix("stress", 1.0, shear=0.5)
+    both = Judged({0: frame, 1: EXCHANGE}, False).followed_by(Judged({0: shear, 1: shear}, False))
+    assert both.fixes == {0: frame, 1: composed(EXCHANGE, shear)}
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
