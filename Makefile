@@ -1,4 +1,4 @@
-# Each target is one command and needs only Python and a C++ compiler.
+# Each target is one command and needs Python, a C++ compiler and a network connection only.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin

@@ -30,7 +30,7 @@ class TeachConfig:
         copies: number of structures around each training structure that the teachers label.
             Default: as many as fit into a tenth of the time, 16 at most.
         size: size of the potential: default; fast, as with configs/fast.yaml; or large, with twice
-            the channels, whose errors are smaller and whose steps take 1.8 times as long.
+            the channels, whose errors are smaller and whose steps take 1.5 to 1.8 times as long.
         seed: random seed of weights, dynamics and split.
         device: cpu, cuda, … for dynamics and labels. Default: a GPU if available.
 

@@ -26,7 +26,7 @@ class CheckConfig:
         json: JSON file for the findings, with 0-based structure indices.
         fix: write a corrected copy of the first dataset. Signs and units are corrected, zero
             labels become missing, and duplicates and structures with the labels of another
-            structure are removed; only unambiguous errors are changed.
+            structure are removed; read the findings first, for some may be false.
         thorough: fit a small potential to energies and forces, which takes about a minute, and
             compare the stresses with it. Without this option it is done where a simpler model
             leaves doubts.

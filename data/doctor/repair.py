@@ -15,7 +15,7 @@ from tesseral.data.structures import Structure
 
 
 def write_cleaned(store: Store, findings: Sequence[Finding], path: Path) -> list[str]:
-    """Write a copy with unambiguous errors corrected; everything else is unchanged.
+    """Write a copy with the proposed corrections; everything else is unchanged.
 
     Wrong signs and units are corrected, labels that are wrongly zero become missing, and duplicates
     and structures with the labels of another one are removed.
