@@ -1,4 +1,4 @@
-"""``train-potential data import``, ``check``, ``select``, ``merge``, ``append`` and ``verify``."""
+"""``train-potential data``: ``import``, ``check``, ``split``, ``select``, ``merge`` and others."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tesseral.calculators.select_config import SelectConfig
 from tesseral.commands.parser import Parser, add_fields, build, with_flags
 from tesseral.data.doctor.config import CheckConfig
 from tesseral.data.imports.config import ImportConfig
+from tesseral.data.loading.config import SPLITS
 from tesseral.screen import print_written, progress_line
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ are only warnings and notes.
 
 def parser() -> Parser:
     """Options of ``data`` and of its subcommands."""
-    made = Parser(usage="train-potential data import | check | select | merge | append | verify …")
+    made = Parser(usage="train-potential data import | check | split | select | merge | …")
     reader = Parser(usage="train-potential data import SOURCE… -o SET.h5 [options]")
     reader.description = (
         "Import DFT results into a dataset file. After an interruption the same command resumes."
@@ -40,6 +41,28 @@ def parser() -> Parser:
     )
     checker.description = "Find errors in datasets before training."
     add_fields(checker, CheckConfig, positional={"files": "+"})
+    splitter = Parser(usage="train-potential data split SET.h5 -o TRAIN.h5 TEST.h5 [options]")
+    splitter.description = (
+        "Divide a dataset into one to train on and one to test with. Copies of a structure stay "
+        "together, and so do consecutive frames of a trajectory as far as possible. fit splits "
+        "validation structures off the first one itself."
+    )
+    splitter.add_argument("source", type=str, help="dataset file")
+    splitter.add_argument(
+        "-o",
+        "--output",
+        type=str,
+        nargs=2,
+        required=True,
+        metavar=("TRAIN.h5", "TEST.h5"),
+        help="dataset files to write",
+    )
+    splitter.add_argument("--fraction", type=float, default=0.1, help="part to test with")
+    splitter.add_argument(
+        "--method", type=str, default="auto", help=f"as data.split of fit: {', '.join(SPLITS)}"
+    )
+    splitter.add_argument("--seed", type=int, default=0, help="random seed of the choice")
+    splitter.add_argument("--overwrite", action="store_true", help="replace files that exist")
     selecter = Parser(
         usage="train-potential data select SET.h5… --count NUMBER -o SELECTED.h5 [options]"
     )
@@ -65,6 +88,7 @@ def parser() -> Parser:
     made.below = {
         "import": reader,
         "check": checker,
+        "split": splitter,
         "select": selecter,
         "merge": merger,
         "append": appender,
@@ -81,6 +105,8 @@ def run(values: dict[str, Any], console: Console) -> int:
         _import(values, console)
     elif command == "check":
         return _check(values, console)
+    elif command == "split":
+        _split(values, console)
     elif command == "select":
         _select(values, console)
     elif command == "verify":
@@ -141,6 +167,26 @@ def _check(values: dict[str, Any], console: Console) -> int:
     safe = all(checkup.safe for checkup in checked.checkups)
     console.print("safe to train on" if safe else "not safe to train on: there are errors")
     return int(not safe)
+
+
+def _split(values: dict[str, Any], console: Console) -> None:
+    from tesseral.data.loading.splits import write_split
+
+    train, test = values["output"]
+    with progress_line(console, "structures") as bar:
+        split = write_split(
+            values["source"],
+            train,
+            test,
+            fraction=values["fraction"],
+            method=values["method"],
+            seed=values["seed"],
+            overwrite=values["overwrite"],
+            progress=bar,
+        )
+    for path, rows in ((train, split.train), (test, split.validation)):
+        print_written(console, f"{path} ({len(rows)} structures)")
+    console.print(f"chosen {split.reason}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _select(values: dict[str, Any], console: Console) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +14,9 @@ from scipy.sparse.csgraph import connected_components
 
 from tesseral.data.isolated import isolated_rows
 from tesseral.data.loading.config import SPLITS
-from tesseral.data.store.read import Store
+from tesseral.data.store.read import Store, open_store
+from tesseral.data.store.write import write_store
+from tesseral.data.structures import Structure
 
 Integers = NDArray[np.int64]
 
@@ -85,6 +90,60 @@ def split_store(store: Store, *, method: str, fraction: float, seed: int) -> Spl
             "training; give validation data in a separate file"
         )
     return Split(np.nonzero(~best)[0], np.nonzero(best)[0], reason)
+
+
+def write_split(
+    source: str | os.PathLike[str],
+    train: str | os.PathLike[str],
+    test: str | os.PathLike[str],
+    *,
+    fraction: float = 0.1,
+    method: str = "auto",
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Split:
+    """Write the two parts of a dataset as `split_store` divides it.
+
+    Args:
+        source: dataset file.
+        train: dataset file to write, with the structures to train on.
+        test: dataset file to write, with the others.
+        fraction: approximate fraction of the structures to test with.
+        method: as for `split_store`.
+        seed: random seed of the choices.
+        overwrite: replace files that exist.
+        progress: callback with the number of structures written so far and the total.
+
+    Raises:
+        FileNotFoundError: the source does not exist.
+        FileExistsError: an output exists and ``overwrite`` is not set.
+        ValueError: the source cannot be split or is damaged, ``fraction`` is not between 0 and 1,
+            or two of the files are the same.
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"`fraction` is {fraction}; it must be between 0 and 1")
+    paths = [Path(train), Path(test)]
+    if len({path.resolve() for path in (Path(source), *paths)}) < 3:
+        raise ValueError(f"{source}, {train} and {test} must be three different files")
+    store = open_store(source)
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise FileExistsError(f"{path} exists; pass `overwrite` to replace it")
+    split = split_store(store, method=method, fraction=fraction, seed=seed)
+    done = 0
+
+    def read(rows: Integers) -> Iterator[Structure]:
+        nonlocal done
+        for row in rows.tolist():
+            yield store[row]
+            done += 1
+            if progress is not None:
+                progress(done, len(store))
+
+    for path, rows in zip(paths, (split.train, split.validation), strict=True):
+        write_store(path, read(rows), attributes=store.attributes)
+    return split
 
 
 def split_folds(store: Store, *, folds: int, method: str, seed: int) -> list[Split]:

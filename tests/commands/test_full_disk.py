@@ -25,6 +25,7 @@ def folder(emt_files, tmp_path, monkeypatch):
 
 COMMANDS = {
     "import": ("data import set.extxyz -o out.h5 --overwrite --processes 1", "out.h5"),
+    "split": ("data split TRAIN -o out.h5 test.h5 --overwrite", "out.h5"),
     "merge": ("data merge TRAIN TRAIN -o out.h5 --overwrite", "out.h5"),
     "check": ("data check TRAIN --json out.json", "out.json"),
     "export": ("export MODEL -o out.pt", "out.pt"),

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from tesseral.commands.main import COMMANDS, main
 
 SLOW = ("torch", "e3nn", "lightning", "matplotlib", "scipy", "phonopy", "spglib", "h5py")
-INNER = ["data import", "data check", "data merge", "data append", "data verify"]
+INNER = ["data import", "data check", "data split", "data merge", "data append", "data verify"]
 INNER += ["lammps build", "lammps verify"]
 ASKED = [[name] for name in COMMANDS] + [words.split() for words in INNER]
 CODE = """

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tesseral.data.loading.splits import SPLITS, split_folds, split_store
+from tesseral.data.loading.splits import SPLITS, split_folds, split_store, write_split
 from tesseral.data.store.read import open_store, write_store
 from tesseral.data.structures import make_structure
 
@@ -205,3 +205,40 @@ def test_parts_of_a_trajectory_that_follow_each_other_go_to_different_folds(tmp_
         splits = split_folds(stored(tmp_path, structures), folds=5, method="auto", seed=seed)
         late = [int((split.validation >= 50).sum()) for split in splits]
         assert late == [10] * 5
+
+
+def test_a_test_set_is_written_beside_a_training_set(small_store, tmp_path):
+    train, test = tmp_path / "train.h5", tmp_path / "test.h5"
+    seen = []
+    split = write_split(
+        small_store,
+        train,
+        test,
+        fraction=0.25,
+        method="group",
+        progress=lambda done, total: seen.append(done),
+    )
+    source, first, second = map(open_store, (small_store, train, test))
+    assert len(first) + len(second) == len(source) == seen[-1]
+    assert second.attributes == source.attributes
+    for store, rows in ((first, split.train), (second, split.validation)):
+        for one, row in zip(store, rows.tolist(), strict=True):
+            other = source[row]
+            assert one.energy == other.energy and one.group == other.group
+            np.testing.assert_array_equal(one.forces, other.forces)
+    assert not set(first.texts("group")) & set(second.texts("group"))
+
+
+def test_files_are_not_replaced_and_must_differ(small_store, tmp_path):
+    train, test = tmp_path / "train.h5", tmp_path / "test.h5"
+    test.write_text("mine")
+    with pytest.raises(FileExistsError, match=r"test.h5 exists; pass `overwrite`"):
+        write_split(small_store, train, test)
+    assert test.read_text() == "mine" and not train.exists()
+    write_split(small_store, train, test, overwrite=True)
+    assert len(open_store(test)) == 4
+    for pair in ((train, train), (small_store, test)):
+        with pytest.raises(ValueError, match="three different files"):
+            write_split(small_store, *pair, overwrite=True)
+    with pytest.raises(ValueError, match="`fraction` is 1.5"):
+        write_split(small_store, train, test, fraction=1.5)
