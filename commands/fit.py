@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,7 @@ def check_initial(arguments: Sequence[str]) -> None:
         ValueError: an option on the command line or in a configuration file differs.
     """
     given: dict[str, tuple[str, Any]] = {}  # the last one counts: how it was given, and the value
-    for word, following in zip(arguments, [*arguments, ""][1:], strict=True):
-        option, equals, value = word.partition("=")
-        value = value if equals else following
+    for option, value in _words(arguments):
         if option == "--config":
             content = _content(value)
             model = content.get("model")
@@ -142,9 +140,7 @@ def named_architecture(arguments: Sequence[str], section: str = "") -> str:
         section: section of the options of the training, with a dot, such as ``fit.``.
     """
     found = "facet"
-    for word, following in zip(arguments, [*arguments, ""][1:], strict=True):
-        option, equals, value = word.partition("=")
-        value = value if equals else following
+    for option, value in _words(arguments):
         if option == f"--{section}model.architecture":
             found = value
         elif option == "--config":
@@ -156,6 +152,13 @@ def named_architecture(arguments: Sequence[str], section: str = "") -> str:
         elif option == f"--{section}model":
             found = _architecture(value, found)
     return found
+
+
+def _words(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Each word with what may be its value: what follows an equals sign, or else the next word."""
+    for word, following in zip(arguments, [*arguments, ""][1:], strict=True):
+        option, equals, value = word.partition("=")
+        yield option, value if equals else following
 
 
 def _architecture(model: Any, otherwise: str) -> str:

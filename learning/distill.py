@@ -47,7 +47,7 @@ from tesseral.learning.comparison import compare
 from tesseral.learning.config import ExploreConfig, LabelConfig, LearnConfig, RoundFitConfig
 from tesseral.learning.distill_config import DistillConfig
 from tesseral.learning.explore import distorted
-from tesseral.learning.label import label_of
+from tesseral.learning.label import finite_label
 from tesseral.learning.rounds import Learned, learn
 from tesseral.learning.settings import (
     keep_settings,
@@ -378,11 +378,9 @@ def _labels(frames: Iterator[Atoms], teacher: MeanCalculator, kind: str) -> Iter
     """Structures with labels of the teacher; those that it gives no finite label are left out."""
     for atoms in frames:
         atoms.calc = teacher
-        try:
-            label = label_of(atoms)
-        except (ValueError, CalculationFailed):
-            continue
-        yield label._replace(config_type=kind, theory=teacher.theory)
+        label = finite_label(atoms)
+        if label is not None:
+            yield label._replace(config_type=kind, theory=teacher.theory)
 
 
 def _frames(

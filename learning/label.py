@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, FileIOCalculator
+from ase.calculators.calculator import CalculationFailed, Calculator, FileIOCalculator
 from ase.calculators.genericfileio import GenericFileIOCalculator
 from ase.calculators.vasp import Vasp
 from numpy.typing import NDArray
@@ -232,6 +232,14 @@ def label_of(atoms: Atoms) -> Structure:
             stress = atoms.get_stress(voigt=False, apply_constraint=False)
             label = label._replace(stress=stress)
     return label
+
+
+def finite_label(atoms: Atoms) -> Structure | None:
+    """A structure with the results of a model's calculator; None if it gives none there."""
+    try:
+        return label_of(atoms)
+    except (ValueError, CalculationFailed):  # as of atoms that overlap
+        return None
 
 
 def _from_outputs(atoms: Atoms, place: Path) -> Structure | None:

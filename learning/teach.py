@@ -46,7 +46,7 @@ from tesseral.files import check_writable, make_folder, write_json
 from tesseral.learning.around import BETWEEN, around
 from tesseral.learning.comparison import microseconds
 from tesseral.learning.explore import distorted
-from tesseral.learning.label import label_of
+from tesseral.learning.label import finite_label
 from tesseral.learning.settings import (
     keep_settings,
     model_with_content,
@@ -364,11 +364,9 @@ def _labels(
     for atoms, own in found:
         stop()
         atoms.calc = calculator
-        try:
-            label = label_of(atoms)
-        except (ValueError, CalculationFailed):
-            continue
-        yield label._replace(config_type=own.config_type, group=own.group, theory=own.theory)
+        label = finite_label(atoms)
+        if label is not None:
+            yield label._replace(config_type=own.config_type, group=own.group, theory=own.theory)
 
 
 def _share(config: TeachConfig) -> float:

@@ -223,18 +223,17 @@ def _shifts(potential: MessagePassing, data: FitData) -> Array:
         numbers = theory_numbers(dataset.store, data.theories)
     counts = element_counts(dataset.store, elements)
     shifts = np.zeros((levels, len(elements)))
-    given = np.full(len(elements), np.nan)
+    given = np.full_like(shifts, np.nan)
     for symbol, energy in (data.config.isolated_energies or {}).items():
         if symbol in symbols(elements):
             column = symbols(elements).index(symbol)
-            given[column] = energy - float(potential.scale.reference_energies[column])
+            given[0, column] = energy - float(potential.scale.reference_energies[column])
     for level in range(levels):
         some = sample(np.nonzero(numbers[dataset.rows] == level)[0], SHIFT_STRUCTURES)
         rest = np.array([_residual(potential, dataset[int(number)]) for number in some])
         used = counts[dataset.rows[some]]
-        own = given if level == 0 else np.full(len(elements), np.nan)
-        fitted = energy_shift(used, rest, own)
-        shifts[level] = np.where(used.any(axis=0) | np.isfinite(own), fitted, 0.0)
+        fitted = energy_shift(used, rest, given[level])
+        shifts[level] = np.where(used.any(axis=0) | np.isfinite(given[level]), fitted, 0.0)
     return shifts
 
 

@@ -284,7 +284,7 @@ def _order_of(
     table = EVERY if len(some) >= 10 else NAMED
     changed, fixes, penalty = _changed(labels[some], cells[some], table)
     evidence = _evidence(changed, labels[some], expected, some)
-    score = _group_evidence(changed, labels[some], expected, some) - penalty
+    score = _group_evidence(evidence, changed, labels[some], expected, some) - penalty
     best = int(score.argmax())
     if score[best] < DOUBT * MARGIN:
         return None, False, True
@@ -341,25 +341,32 @@ def _evidence(changed: Array, labels: Array, expected: Expected, some: Integers)
     return before - after
 
 
-def _group_evidence(changed: Array, labels: Array, expected: Expected, some: Integers) -> Array:
+def _group_evidence(
+    evidence: Array, changed: Array, labels: Array, expected: Expected, some: Integers
+) -> Array:
     """Logarithm of the likelihood ratio of each hypothesis for a group, (H,).
 
     It is the smaller one of two: with independent errors of the predictions, and with an error that
     all have in common, as predictions of similar structures may; that counts once.
+
+    Args:
+        evidence: (H, S) of each structure.
+        changed: (H, S, 6) labels under the hypotheses.
+        labels: (S, 6) labels as they are.
+        expected: predictions.
+        some: positions of the structures.
     """
     errors = expected.errors[some]
     usual = np.median(errors, axis=0)
 
-    def losses(values: Array) -> tuple[Array, Array]:
+    def loss(values: Array) -> Array:
         residuals = _scaled(values, expected, some)
         weights = (1 / (1 + np.sum(residuals**2, axis=-1) / FREEDOM))[..., None] / errors**2
         common = np.sum(weights * residuals * errors, axis=-2) / np.sum(weights, axis=-2)
         apart = _loss(residuals - common[..., None, :] / errors).sum(axis=-1)
-        alone = _loss(residuals).sum(axis=-1)
-        return alone, np.minimum(alone, _loss(common / usual) + apart)
+        return np.asarray(np.minimum(_loss(residuals).sum(axis=-1), _loss(common / usual) + apart))
 
-    before, after = losses(labels), losses(changed)
-    return np.minimum(before[0] - after[0], before[1] - after[1])
+    return np.asarray(np.minimum(evidence.sum(axis=1), loss(labels) - loss(changed)))
 
 
 def _loss(residuals: Array) -> Array:
@@ -391,8 +398,8 @@ def _shear_of(
         others = _slopes(found[:, deviator], should[:, deviator])
         fix = Fix("stress", 1.0, shear=factor)
         changed = labels[known] @ component_matrix(fix).T
-        evidence = _evidence(changed[None], labels[known], expected, known)[0]
-        total = _group_evidence(changed[None], labels[known], expected, known)[0]
+        evidence = _evidence(changed[None], labels[known], expected, known)
+        total = _group_evidence(evidence, changed[None], labels[known], expected, known)[0]
         most = total > MARGIN and (evidence > 0.5).mean() > 0.5
         if most and all(0.8 < slope < 1.25 for slope in (*slopes, others[0])):
             return fix, False, True
